@@ -81,6 +81,7 @@ typedef struct nats_parser {
     size_t tail_cap;
     size_t need;
     int state;
+    int32_t row[NATS_ROW_WIDTH];
 } nats_parser;
 
 /* max_message 0 means 64 MiB. Never fails: nothing is allocated. */

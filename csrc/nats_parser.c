@@ -1,0 +1,558 @@
+#include "nats_parser.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "nats_scan.h"
+
+/* Tests replace it to make it fail. */
+#ifndef NATS_REALLOC
+#define NATS_REALLOC realloc
+#endif
+
+enum { ST_CLEAN, ST_LINE, ST_PAYLOAD }; /* what the tail holds: nothing, part of a line, a message */
+
+enum {
+    MAX_ARGS = 5,
+    SPARE_ROW = NATS_ROW_WIDTH + 4, /* a row that becomes a run needs four ints more */
+    SMALL_TAIL = 256 * 1024,        /* a tail that served a larger frame is given back */
+    DEFAULT_MAX_MESSAGE = 64 * 1024 * 1024
+};
+/* Rows are int32: a frame's line, payload and CRLF must fit. */
+static const size_t MAX_MESSAGE_CEILING = (size_t)INT32_MAX - 8 * 1024 * 1024;
+
+/* One frame, taken apart. Offsets count from the buffer that it lies in. */
+struct frame {
+    int32_t row[NATS_ROW_WIDTH];
+    size_t end;  /* one past the frame's last byte */
+    size_t size; /* headers + payload */
+    int message; /* MSG or HMSG */
+};
+
+enum { KIND, SID, S0, S1, R0, R1, H0, P0, P1 };
+
+/* What one call carries from frame to frame. */
+struct batch {
+    const char *data;
+    size_t len;
+    int32_t *rows;
+    int cap;
+    int n;
+    int32_t *last;      /* the last row, NULL when there is none */
+    size_t prefix;      /* "MSG subject sid " of the last plain message: offset and length */
+    size_t prefix_len;
+    int32_t subject[2]; /* the last message's subject; [1] is 0 when there was none */
+};
+
+static int fail(nats_parser *p, int error, uint64_t offset)
+{
+    p->error = error;
+    p->error_offset = offset;
+    p->tail_len = 0;
+    p->state = ST_CLEAN;
+    return error;
+}
+
+/* The bound of a control line, which its first byte decides; 0 for a byte that begins none. */
+static size_t line_bound(const nats_parser *p, char first)
+{
+    switch (first) {
+    case 'M': case 'm': case 'H': case 'h': case 'P': case 'p': case '+':
+        return p->max_control_line;
+    case 'I': case 'i':
+        return NATS_MAX_INFO_LINE;
+    case '-':
+        return NATS_MAX_ERR_LINE;
+    default:
+        return 0;
+    }
+}
+
+/* Whether line[0..len), without LF, is a possible (beginning of a) line: 0 or an error. */
+static int check_line(const nats_parser *p, const char *line, size_t len)
+{
+    size_t bound;
+    if (len == 0)
+        return 0;
+    bound = line_bound(p, line[0]);
+    if (bound == 0)
+        return NATS_PARSER_UNKNOWN_VERB;
+    if (line[len - 1] == '\r')
+        len--;
+    return len > bound ? NATS_PARSER_LINE_TOO_LONG : 0;
+}
+
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+}
+
+/* Whether line begins with the verb (given in lower case) and a blank or its end; its length or 0. */
+static size_t match_verb(const char *line, const char *end, const char *verb)
+{
+    size_t i;
+    for (i = 0; verb[i] != '\0'; i++) {
+        if (line + i == end || lower(line[i]) != verb[i])
+            return 0;
+    }
+    return line + i == end || nats_is_blank(line[i]) ? i : 0;
+}
+
+static int parse_sid(const char *begin, const char *end, int32_t *sid)
+{
+    uint64_t value = 0;
+    int overflow;
+    if (!nats_decimal(begin, end, &value, &overflow) || overflow)
+        return NATS_PARSER_BAD_SID;
+    *sid = value > INT32_MAX ? 0 : (int32_t)value;
+    return 0;
+}
+
+static int parse_size(const nats_parser *p, const char *begin, const char *end, size_t *size)
+{
+    uint64_t value = 0;
+    int overflow;
+    size_t max = p->max_message < MAX_MESSAGE_CEILING ? p->max_message : MAX_MESSAGE_CEILING;
+    if (!nats_decimal(begin, end, &value, &overflow))
+        return NATS_PARSER_BAD_SIZE;
+    if (overflow || value > max)
+        return NATS_PARSER_MESSAGE_TOO_LONG;
+    *size = (size_t)value;
+    return 0;
+}
+
+/* subject sid [reply] [header size] size: args are [begin, end) pointers, headers tells HMSG. */
+static int parse_message(const nats_parser *p, const char *base, const char *line,
+                         const char *end, int headers, struct frame *f)
+{
+    const char *arg[MAX_ARGS][2];
+    const char *const *reply = NULL;
+    size_t header_size = 0;
+    int count = 0, least = headers ? 4 : 3, error;
+
+    for (line = nats_skip_blanks(line, end); line < end; line = nats_skip_blanks(line, end)) {
+        if (count == least + 1)
+            return NATS_PARSER_BAD_ARGS;
+        arg[count][0] = line;
+        line = nats_skip_token(line, end);
+        arg[count++][1] = line;
+    }
+    if (count < least)
+        return NATS_PARSER_BAD_ARGS;
+    if (count > least)
+        reply = arg[2];
+    f->row[S0] = (int32_t)(arg[0][0] - base);
+    f->row[S1] = (int32_t)(arg[0][1] - base);
+    f->row[R0] = reply == NULL ? 0 : (int32_t)(reply[0] - base);
+    f->row[R1] = reply == NULL ? 0 : (int32_t)(reply[1] - base);
+    error = parse_sid(arg[1][0], arg[1][1], &f->row[SID]);
+    if (error == 0 && headers)
+        error = parse_size(p, arg[count - 2][0], arg[count - 2][1], &header_size);
+    if (error == 0)
+        error = parse_size(p, arg[count - 1][0], arg[count - 1][1], &f->size);
+    if (error != 0)
+        return error;
+    if (header_size > f->size)
+        return NATS_PARSER_BAD_HEADER_SIZE;
+    f->row[H0] = (int32_t)(end + 2 - base); /* behind the line's CRLF */
+    f->row[P0] = f->row[H0] + (int32_t)header_size;
+    f->row[P1] = f->row[H0] + (int32_t)f->size;
+    f->end = (size_t)f->row[P1] + 2;
+    f->message = 1;
+    return 0;
+}
+
+/* A line with a text behind its verb. */
+static int parse_text(const char *base, const char *text, const char *end, int kind,
+                      struct frame *f)
+{
+    text = nats_skip_blanks(text, end);
+    while (end > text && nats_is_blank(end[-1]))
+        end--;
+    f->row[KIND] = kind;
+    f->row[S0] = (int32_t)(text - base);
+    f->row[S1] = (int32_t)(end - base);
+    return kind == NATS_ROW_INFO && text == end ? NATS_PARSER_BAD_ARGS : 0;
+}
+
+static int parse_bare(const char *rest, const char *end, int kind, struct frame *f)
+{
+    f->row[KIND] = kind;
+    f->row[P1] = 1;
+    return nats_skip_blanks(rest, end) == end ? 0 : NATS_PARSER_BAD_ARGS;
+}
+
+/* Take apart the line base[begin..lf), whose LF is at lf. Returns 0 or an error. */
+static int parse_line(const nats_parser *p, const char *base, size_t begin, size_t lf,
+                      struct frame *f)
+{
+    const char *line = base + begin, *end = base + lf;
+    size_t n;
+    int error = check_line(p, line, lf - begin);
+
+    if (error != 0)
+        return error;
+    if (lf == begin)
+        return NATS_PARSER_UNKNOWN_VERB;
+    if (end[-1] != '\r')
+        return NATS_PARSER_BAD_LINE_END;
+    end--;
+    memset(f, 0, sizeof *f);
+    f->end = lf + 1;
+    if ((n = match_verb(line, end, "msg")) != 0)
+        return parse_message(p, base, line + n, end, 0, f);
+    if ((n = match_verb(line, end, "hmsg")) != 0)
+        return parse_message(p, base, line + n, end, 1, f);
+    if ((n = match_verb(line, end, "ping")) != 0)
+        return parse_bare(line + n, end, NATS_ROW_PING, f);
+    if ((n = match_verb(line, end, "pong")) != 0)
+        return parse_bare(line + n, end, NATS_ROW_PONG, f);
+    if ((n = match_verb(line, end, "+ok")) != 0)
+        return parse_bare(line + n, end, NATS_ROW_OK, f);
+    if ((n = match_verb(line, end, "info")) != 0)
+        return parse_text(base, line + n, end, NATS_ROW_INFO, f);
+    if ((n = match_verb(line, end, "-err")) != 0)
+        return parse_text(base, line + n, end, NATS_ROW_ERR, f);
+    return NATS_PARSER_UNKNOWN_VERB;
+}
+
+/*
+ * A message line that repeats the last one's subject and sid, without reply, needs nothing but its
+ * size. Returns 0 when it must be parsed in full.
+ */
+static int parse_repeated(const nats_parser *p, const struct batch *b, size_t pos, struct frame *f)
+{
+    const char *q = b->data + pos, *end = b->data + b->len;
+    size_t size = 0, digits = 0;
+
+    if (b->prefix_len == 0 || b->len - pos < b->prefix_len + 3 ||
+        memcmp(q, b->data + b->prefix, b->prefix_len) != 0)
+        return 0;
+    q += b->prefix_len;
+    for (; q < end && (unsigned)(*q - '0') <= 9; q++, digits++)
+        size = size * 10 + (size_t)(*q - '0');
+    if (digits == 0 || digits > 9 || end - q < 2 || q[0] != '\r' || q[1] != '\n')
+        return 0;
+    if (size > p->max_message || b->prefix_len + digits > p->max_control_line)
+        return 0;
+    f->row[H0] = f->row[P0] = (int32_t)(q + 2 - b->data);
+    f->row[P1] = f->row[P0] + (int32_t)size;
+    f->row[S0] = b->subject[0];
+    f->row[S1] = b->subject[1];
+    f->end = (size_t)f->row[P1] + 2;
+    f->size = size;
+    return 1;
+}
+
+static void add_row(struct batch *b, const int32_t *row)
+{
+    b->last = b->rows + b->n;
+    memcpy(b->last, row, NATS_ROW_WIDTH * sizeof *row);
+    b->n += NATS_ROW_WIDTH;
+}
+
+/* Add a message that repeats subject and sid of the last row, which is a plain MSG or a RUN. */
+static void add_to_run(struct batch *b, const struct frame *f)
+{
+    int32_t *row = b->last;
+    if (row[KIND] == NATS_ROW_MSG) {
+        b->rows[b->n++] = row[P0];
+        b->rows[b->n++] = row[P1];
+        row[KIND] = NATS_ROW_RUN;
+        row[H0] = row[P0] = 0;
+        row[P1] = 1;
+    }
+    b->rows[b->n++] = f->row[P0];
+    b->rows[b->n++] = f->row[P1];
+    row[P1]++;
+}
+
+/* Remember what the next message may repeat: line is where this one's frame begins. */
+static void remember_message(struct batch *b, struct frame *f, size_t line)
+{
+    const char *data = b->data;
+    size_t len = (size_t)(f->row[S1] - f->row[S0]);
+    if (len == (size_t)(b->subject[1] - b->subject[0]) &&
+        memcmp(data + b->subject[0], data + f->row[S0], len) == 0) {
+        f->row[S0] = b->subject[0];
+        f->row[S1] = b->subject[1];
+    } else {
+        b->subject[0] = f->row[S0];
+        b->subject[1] = f->row[S1];
+    }
+    b->prefix_len = 0;
+    if (f->row[R1] == 0 && f->row[P0] == f->row[H0]) {
+        const char *q = data + f->row[H0] - 2; /* at the line's CR */
+        while (nats_is_blank(q[-1]))
+            q--;
+        while (!nats_is_blank(q[-1]))
+            q--;
+        b->prefix = line;
+        b->prefix_len = (size_t)(q - (data + line));
+    }
+}
+
+static void add_frame(struct batch *b, struct frame *f, size_t line)
+{
+    if (f->message) {
+        const int32_t *last = b->last;
+        remember_message(b, f, line);
+        if (last != NULL && b->prefix_len != 0 && last[S0] == f->row[S0] &&
+            last[SID] == f->row[SID] &&
+            (last[KIND] == NATS_ROW_RUN ||
+             (last[KIND] == NATS_ROW_MSG && last[R1] == 0 && last[P0] == last[H0]))) {
+            add_to_run(b, f);
+            return;
+        }
+    } else if (b->last != NULL && b->last[KIND] == f->row[KIND] && f->row[P1] == 1) {
+        b->last[P1]++;
+        return;
+    }
+    add_row(b, f->row);
+}
+
+/* Append to the tail; total is the frame's size when it is known, else 0. */
+static int keep(nats_parser *p, const char *data, size_t n, size_t total)
+{
+    size_t want = p->tail_len + n;
+    if (want > p->tail_cap) {
+        size_t cap = want < 128 ? 256 : 2 * want;
+        char *tail;
+        if (total != 0 && cap > total)
+            cap = total;
+        tail = NATS_REALLOC(p->tail, cap);
+        if (tail == NULL)
+            return NATS_PARSER_NO_MEMORY;
+        p->tail = tail;
+        p->tail_cap = cap;
+    }
+    if (n != 0)
+        memcpy(p->tail + p->tail_len, data, n);
+    p->tail_len = want;
+    return 0;
+}
+
+static void count(nats_parser *p, size_t size)
+{
+    p->msgs++;
+    p->bytes += size;
+}
+
+/* Bytes of an unfinished line have arrived: go on with it, to its end if that is here. */
+static int continue_line(nats_parser *p, const char *data, size_t len)
+{
+    const char *lf = memchr(data + p->pos, '\n', len - p->pos);
+    size_t n = (lf == NULL ? len : (size_t)(lf - data) + 1) - p->pos;
+    struct frame f;
+    int error;
+
+    /* The bound is checked before the bytes are kept: no line makes the tail grow beyond it. */
+    size_t bound = line_bound(p, p->tail[0]) + 2;
+    if (n > bound)
+        n = bound + 1;
+    error = keep(p, data + p->pos, n, 0);
+    if (error != 0)
+        return error;
+    p->pos += n;
+    if (p->tail[p->tail_len - 1] != '\n')
+        return check_line(p, p->tail, p->tail_len);
+    error = parse_line(p, p->tail, 0, p->tail_len - 1, &f);
+    if (error != 0)
+        return error;
+    memcpy(p->row, f.row, sizeof p->row);
+    p->state = ST_PAYLOAD;
+    p->need = f.end - p->tail_len;
+    return 0;
+}
+
+/* The frame that began in an earlier chunk; fills one row when it is complete. */
+static int continue_frame(nats_parser *p, const char *data, size_t len, int32_t *rows, int *n)
+{
+    size_t take, size;
+    int error;
+
+    if (p->state == ST_LINE) {
+        error = continue_line(p, data, len);
+        if (error != 0 || p->state == ST_LINE)
+            return error;
+    }
+    take = len - p->pos < p->need ? len - p->pos : p->need;
+    error = keep(p, data + p->pos, take, p->tail_len + p->need);
+    if (error != 0)
+        return error;
+    p->pos += take;
+    p->need -= take;
+    if (p->need != 0)
+        return 0;
+    if (p->row[KIND] == NATS_ROW_MSG) {
+        size = (size_t)(p->row[P1] - p->row[H0]);
+        if (memcmp(p->tail + p->row[P1], "\r\n", 2) != 0)
+            return NATS_PARSER_BAD_PAYLOAD_END;
+        count(p, size);
+    }
+    memcpy(rows, p->row, sizeof p->row);
+    *n = NATS_ROW_WIDTH;
+    p->frame = p->tail;
+    p->frame_len = p->tail_len;
+    p->tail_len = 0; /* the bytes stay where they are until the next call */
+    p->state = ST_CLEAN;
+    return 0;
+}
+
+/* Keep what is left of the chunk, the beginning of a frame; f is NULL when its line has no end yet. */
+static int begin_tail(nats_parser *p, const struct batch *b, const struct frame *f)
+{
+    size_t n = b->len - p->pos, total = f == NULL ? 0 : f->end - p->pos;
+    int i, error = keep(p, b->data + p->pos, n, total);
+    if (error != 0)
+        return error;
+    p->state = ST_LINE;
+    if (f != NULL) {
+        int32_t shift = (int32_t)p->pos;
+        for (i = 0; i < NATS_ROW_WIDTH; i++)
+            p->row[i] = i < S0 || f->row[i] == 0 ? f->row[i] : f->row[i] - shift;
+        p->state = ST_PAYLOAD;
+        p->need = total - n;
+    }
+    p->pos = b->len;
+    return 0;
+}
+
+/* One frame of the chunk: 0, an error, or 1 when the chunk's rest has become the tail. */
+static int parse_frame(nats_parser *p, struct batch *b)
+{
+    struct frame f;
+    const char *data = b->data;
+    size_t pos = p->pos;
+    int error;
+
+    if (parse_repeated(p, b, pos, &f)) {
+        f.row[KIND] = NATS_ROW_MSG;
+        f.row[SID] = b->last[SID];
+        f.row[R0] = f.row[R1] = 0;
+        f.message = 1;
+        if (f.end <= b->len) {
+            if (data[f.end - 2] != '\r' || data[f.end - 1] != '\n')
+                return NATS_PARSER_BAD_PAYLOAD_END;
+            add_to_run(b, &f);
+            count(p, f.size);
+            p->pos = f.end;
+            return 0;
+        }
+    } else {
+        const char *lf = memchr(data + pos, '\n', b->len - pos);
+        if (lf == NULL) {
+            error = check_line(p, data + pos, b->len - pos);
+            return error != 0 ? error : begin_tail(p, b, NULL) != 0 ? NATS_PARSER_NO_MEMORY : 1;
+        }
+        error = parse_line(p, data, pos, (size_t)(lf - data), &f);
+        if (error != 0)
+            return error;
+    }
+    if (f.end > b->len)
+        return begin_tail(p, b, &f) != 0 ? NATS_PARSER_NO_MEMORY : 1;
+    if (f.message) {
+        if (data[f.end - 2] != '\r' || data[f.end - 1] != '\n')
+            return NATS_PARSER_BAD_PAYLOAD_END;
+        count(p, f.size);
+    }
+    add_frame(b, &f, pos);
+    if (!f.message)
+        b->prefix_len = 0; /* the last row is no message that could become a run */
+    p->pos = f.end;
+    return 0;
+}
+
+void nats_parser_init(nats_parser *p, size_t max_message)
+{
+    memset(p, 0, sizeof *p);
+    p->max_message = max_message == 0 ? DEFAULT_MAX_MESSAGE : max_message;
+    p->max_control_line = NATS_MAX_CONTROL_LINE;
+}
+
+void nats_parser_destroy(nats_parser *p)
+{
+    free(p->tail);
+    memset(p, 0, sizeof *p);
+}
+
+int nats_parser_feed(nats_parser *p, const void *data, size_t pos, size_t len, int32_t *rows,
+                     int cap)
+{
+    struct batch b;
+    int status = 0;
+
+    assert(pos <= len && len <= INT32_MAX && cap >= 64);
+    memset(&b, 0, sizeof b);
+    b.data = data;
+    b.len = len;
+    b.rows = rows;
+    b.cap = cap;
+    p->frame = NULL;
+    p->frame_len = 0;
+    p->pos = pos;
+    if (p->error != 0) {
+        p->pos = len;
+        return 0;
+    }
+    if (p->tail_len == 0 && p->tail_cap > SMALL_TAIL) {
+        free(p->tail);
+        p->tail = NULL;
+        p->tail_cap = 0;
+    }
+    p->stream_offset -= p->tail_len; /* of the frame that is being parsed */
+    if (p->state != ST_CLEAN) {
+        uint64_t start = p->stream_offset + p->tail_len;
+        if (pos < len)
+            status = continue_frame(p, b.data, len, rows, &b.n);
+        if (status != 0) {
+            fail(p, status, p->stream_offset);
+            p->pos = len;
+        } else {
+            p->stream_offset = start + (p->pos - pos);
+        }
+        return b.n;
+    }
+    while (p->pos < len && cap - b.n >= SPARE_ROW && status == 0) {
+        size_t begin = p->pos;
+        status = parse_frame(p, &b);
+        if (status < 0) {
+            fail(p, status, p->stream_offset + (begin - pos));
+            p->pos = len;
+        }
+    }
+    p->stream_offset += p->pos - pos;
+    assert(b.n <= cap);
+    return b.n;
+}
+
+const char *nats_parser_strerror(int error)
+{
+    switch (error) {
+    case NATS_PARSER_OK:
+        return "no error";
+    case NATS_PARSER_UNKNOWN_VERB:
+        return "unknown command";
+    case NATS_PARSER_BAD_ARGS:
+        return "wrong number of arguments";
+    case NATS_PARSER_BAD_SID:
+        return "invalid subscription id";
+    case NATS_PARSER_BAD_SIZE:
+        return "invalid message size";
+    case NATS_PARSER_BAD_HEADER_SIZE:
+        return "header size above message size";
+    case NATS_PARSER_BAD_LINE_END:
+        return "line does not end with CRLF";
+    case NATS_PARSER_BAD_PAYLOAD_END:
+        return "payload does not end with CRLF";
+    case NATS_PARSER_LINE_TOO_LONG:
+        return "control line too long";
+    case NATS_PARSER_MESSAGE_TOO_LONG:
+        return "message too long";
+    case NATS_PARSER_NO_MEMORY:
+        return "out of memory";
+    default:
+        return "unknown error";
+    }
+}

@@ -1,0 +1,665 @@
+#include "nats_wbuf.h"
+
+#include <assert.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Tests replace it to make it fail. */
+#ifndef NATS_REALLOC
+#define NATS_REALLOC realloc
+#endif
+
+enum {
+    DIGITS = 20,              /* of the largest uint64_t */
+    FIRST_CAP = 16 * 1024,
+    SMALL = 1024 * 1024,      /* a buffer that was larger is given back when it is empty */
+    DEFAULT_CONTROL_LINE = 4096
+};
+
+struct tag {
+    uint64_t tag;
+    uint64_t offset; /* of its frame in the stream of all bytes ever queued */
+};
+
+struct prefix {
+    size_t offset; /* in the arena */
+    size_t len;
+};
+
+/*
+ * buf[base..end) are whole frames; buf[pos..end) is unsent. base is the frame that pos is inside of, or
+ * an earlier one: it follows lazily. The frames describe themselves, so nothing else is kept of them.
+ */
+struct nats_wbuf {
+    nats_wbuf_limits limits;
+    nats_wbuf_counts counts;
+    char *buf;
+    size_t cap;
+    size_t base;
+    size_t pos;
+    size_t end;
+    uint64_t origin; /* stream offset of buf[0] */
+    size_t pinned;   /* unsent bytes that a layer below already has */
+    size_t queued;   /* since the last nats_wbuf_turn or NATS_WBUF_HIGH */
+    int slow_told;
+    struct tag *tags; /* of tagged messages that may be unsent, ascending: [tags_begin..tags_end) */
+    size_t tags_begin;
+    size_t tags_end;
+    size_t tags_cap;
+    char *arena; /* interned prefixes, "PUB subject " */
+    size_t arena_len;
+    size_t arena_cap;
+    struct prefix *prefixes;
+    size_t prefixes_len;
+    size_t prefixes_cap;
+};
+
+static void check_invariants(const nats_wbuf *w)
+{
+    assert(w->base <= w->pos && w->pos <= w->end && w->end <= w->cap);
+    assert(w->pinned <= w->end - w->pos);
+    assert(w->tags_begin <= w->tags_end && w->tags_end <= w->tags_cap);
+    assert(w->counts.accepted ==
+           w->counts.written + w->counts.waiting + w->counts.discarded);
+    (void)w;
+}
+
+/* Make room for `more` elements of `size` bytes behind *cap used ones. Returns 0 or an error. */
+static int grow(void **memory, size_t *cap, size_t used, size_t more, size_t size, size_t least)
+{
+    size_t want, new_cap;
+    void *grown;
+    if (more > SIZE_MAX / size / 2 - used)
+        return NATS_WBUF_NO_MEMORY;
+    want = used + more;
+    if (want <= *cap)
+        return 0;
+    new_cap = *cap > want / 2 ? 2 * *cap : want;
+    if (new_cap < least)
+        new_cap = least;
+    grown = NATS_REALLOC(*memory, new_cap * size);
+    if (grown == NULL)
+        return NATS_WBUF_NO_MEMORY;
+    *memory = grown;
+    *cap = new_cap;
+    return 0;
+}
+
+/* Frames. */
+
+/* Whether a message begins at p. PING and PONG are the only other frames that begin with P. */
+static int is_message(const char *p)
+{
+    return p[0] == 'H' || (p[0] == 'P' && p[1] == 'U');
+}
+
+static size_t frame_len(const nats_wbuf *w, size_t at)
+{
+    const char *p = w->buf + at;
+    const char *lf = memchr(p, '\n', w->end - at);
+    size_t line, size = 0, unit = 1;
+    assert(lf != NULL);
+    line = (size_t)(lf - p) + 1;
+    if (!is_message(p))
+        return line;
+    for (lf -= 2; *lf != ' '; lf--, unit *= 10) /* the size is the line's last argument */
+        size += unit * (size_t)(*lf - '0');
+    return line + size + 2;
+}
+
+static void give_back(nats_wbuf *w)
+{
+    w->origin += w->end;
+    w->base = w->pos = w->end = 0;
+    w->pinned = 0;
+    w->tags_begin = w->tags_end = 0;
+    w->slow_told = 0;
+    if (w->cap > SMALL) {
+        free(w->buf);
+        w->buf = NULL;
+        w->cap = 0;
+    }
+}
+
+/* Let base catch up with pos, and count what it passes. */
+static void advance(nats_wbuf *w)
+{
+    while (w->base < w->pos) {
+        size_t len = frame_len(w, w->base);
+        if (w->base + len > w->pos)
+            break;
+        if (is_message(w->buf + w->base)) {
+            w->counts.written++;
+            w->counts.waiting--;
+        }
+        w->base += len;
+    }
+    while (w->tags_begin < w->tags_end &&
+           w->tags[w->tags_begin].offset < w->origin + w->base)
+        w->tags_begin++;
+    check_invariants(w);
+}
+
+static void rearm_slow(nats_wbuf *w)
+{
+    if (w->end - w->pos <= w->limits.slow_mark)
+        w->slow_told = 0;
+}
+
+/* Make room for n bytes behind end. */
+static int reserve(nats_wbuf *w, size_t n)
+{
+    if (n <= w->cap - w->end)
+        return 0;
+    advance(w);
+    if (w->base != 0 && w->base >= w->end - w->base) { /* no byte is moved more than once */
+        memmove(w->buf, w->buf + w->base, w->end - w->base);
+        w->origin += w->base;
+        w->pos -= w->base;
+        w->end -= w->base;
+        w->base = 0;
+    }
+    return grow((void **)&w->buf, &w->cap, w->end, n, 1, FIRST_CAP);
+}
+
+/* n bytes have been appended: what the caller is to know. */
+static int appended(nats_wbuf *w, size_t n)
+{
+    int bits = 0;
+    nats_wbuf_limits *limits = &w->limits;
+    if (!limits->held) {
+        if (w->pos == w->end)
+            bits |= NATS_WBUF_FIRST;
+        w->queued += n;
+        if (limits->high_water != 0 && w->queued >= limits->high_water) {
+            w->queued = 0;
+            bits |= NATS_WBUF_HIGH;
+        }
+    }
+    w->end += n;
+    if (limits->slow_mark != 0 && !w->slow_told && w->end - w->pos > limits->slow_mark) {
+        w->slow_told = 1;
+        bits |= NATS_WBUF_SLOW;
+    }
+    return bits;
+}
+
+static int accepted(nats_wbuf *w, size_t frame, size_t size)
+{
+    w->counts.msgs_out++;
+    w->counts.bytes_out += size;
+    w->counts.accepted++;
+    w->counts.waiting++;
+    return appended(w, frame);
+}
+
+/* Arguments. */
+
+static int is_clean(const void *text, size_t len)
+{
+    const unsigned char *p = text;
+    size_t i;
+    for (i = 0; i < len; i++) {
+        if (p[i] <= 0x20 || p[i] == 0x7f)
+            return 0;
+    }
+    return 1;
+}
+
+static int is_header_block(const char *p, size_t len)
+{
+    return len >= 12 && memcmp(p, "NATS/1.0", 8) == 0 && (p[8] == '\r' || p[8] == ' ') &&
+           memcmp(p + len - 4, "\r\n\r\n", 4) == 0;
+}
+
+static char *put(char *p, const void *data, size_t n)
+{
+    if (n != 0)
+        memcpy(p, data, n);
+    return p + n;
+}
+
+static size_t count_digits(uint64_t value)
+{
+    size_t n = 1;
+    for (; value >= 10; value /= 10)
+        n++;
+    return n;
+}
+
+static char *put_decimal(char *p, uint64_t value)
+{
+    size_t n = count_digits(value), i = n;
+    while (i-- > 0) {
+        p[i] = (char)('0' + value % 10);
+        value /= 10;
+    }
+    return p + n;
+}
+
+/* Whether a line, a message and their sum are within the limits: 0 or an error. */
+static int check_sizes(const nats_wbuf *w, size_t line, size_t size, size_t frame)
+{
+    const nats_wbuf_limits *limits = &w->limits;
+    if (limits->max_control_line != 0 && line > limits->max_control_line)
+        return NATS_WBUF_LINE_TOO_LONG;
+    if (limits->max_payload != 0 && size > limits->max_payload)
+        return NATS_WBUF_PAYLOAD_TOO_LONG;
+    if (limits->max_pending != 0 && (frame > limits->max_pending ||
+                                     w->end - w->pos > limits->max_pending - frame))
+        return NATS_WBUF_FULL;
+    return 0;
+}
+
+/* A frame of one line that is already whole. */
+static int put_line(nats_wbuf *w, const char *line, size_t n)
+{
+    int error = reserve(w, n);
+    if (error != 0)
+        return error;
+    put(w->buf + w->end, line, n);
+    return appended(w, n);
+}
+
+/* Public. */
+
+nats_wbuf *nats_wbuf_new(void)
+{
+    nats_wbuf *w = NATS_REALLOC(NULL, sizeof *w);
+    if (w != NULL) {
+        memset(w, 0, sizeof *w);
+        w->limits.max_control_line = DEFAULT_CONTROL_LINE;
+    }
+    return w;
+}
+
+void nats_wbuf_free(nats_wbuf *w)
+{
+    if (w == NULL)
+        return;
+    free(w->buf);
+    free(w->tags);
+    free(w->arena);
+    free(w->prefixes);
+    free(w);
+}
+
+nats_wbuf_limits *nats_wbuf_get_limits(nats_wbuf *w)
+{
+    return &w->limits;
+}
+
+nats_wbuf_counts *nats_wbuf_get_counts(nats_wbuf *w)
+{
+    advance(w);
+    return &w->counts;
+}
+
+int nats_wbuf_intern(nats_wbuf *w, const void *subject, size_t subject_len)
+{
+    size_t len = subject_len + 5;
+    char *p;
+    if (subject_len == 0 || !is_clean(subject, subject_len))
+        return NATS_WBUF_BAD_SUBJECT;
+    if (w->limits.max_control_line != 0 && len > w->limits.max_control_line)
+        return NATS_WBUF_LINE_TOO_LONG;
+    if (w->prefixes_len == INT_MAX ||
+        grow((void **)&w->prefixes, &w->prefixes_cap, w->prefixes_len, 1, sizeof *w->prefixes, 64) ||
+        grow((void **)&w->arena, &w->arena_cap, w->arena_len, len, 1, 4096))
+        return NATS_WBUF_NO_MEMORY;
+    w->prefixes[w->prefixes_len].offset = w->arena_len;
+    w->prefixes[w->prefixes_len].len = len;
+    p = put(w->arena + w->arena_len, "PUB ", 4);
+    p = put(p, subject, subject_len);
+    *p = ' ';
+    w->arena_len += len;
+    return (int)w->prefixes_len++;
+}
+
+void nats_wbuf_forget(nats_wbuf *w)
+{
+    w->prefixes_len = 0;
+    w->arena_len = 0;
+}
+
+int nats_wbuf_pub(nats_wbuf *w, int subject, const void *payload, size_t payload_len)
+{
+    const struct prefix *prefix;
+    size_t line, frame;
+    int error;
+    char *p;
+
+    if (w->limits.closed)
+        return NATS_WBUF_CLOSED;
+    if (subject < 0 || (size_t)subject >= w->prefixes_len)
+        return NATS_WBUF_BAD_SUBJECT;
+    if (payload_len > SIZE_MAX / 4)
+        return NATS_WBUF_PAYLOAD_TOO_LONG;
+    prefix = &w->prefixes[subject];
+    line = prefix->len + count_digits(payload_len);
+    frame = line + 2 + payload_len + 2;
+    error = check_sizes(w, line, payload_len, frame);
+    if (error != 0)
+        return error;
+    if (frame > w->cap - w->end && (error = reserve(w, frame)) != 0)
+        return error;
+    p = put(w->buf + w->end, w->arena + prefix->offset, prefix->len);
+    p = put_decimal(p, payload_len);
+    p = put(p, "\r\n", 2);
+    p = put(p, payload, payload_len);
+    put(p, "\r\n", 2);
+    return accepted(w, frame, payload_len);
+}
+
+int nats_wbuf_publish(nats_wbuf *w, const void *subject, size_t subject_len, const void *reply,
+                      size_t reply_len, const void *headers, size_t headers_len,
+                      const void *payload, size_t payload_len, uint64_t tag)
+{
+    size_t size, line, frame;
+    int error;
+    char *p;
+
+    if (w->limits.closed)
+        return NATS_WBUF_CLOSED;
+    if (subject_len == 0 || !is_clean(subject, subject_len))
+        return NATS_WBUF_BAD_SUBJECT;
+    if (!is_clean(reply, reply_len))
+        return NATS_WBUF_BAD_REPLY;
+    if (headers_len != 0 && !is_header_block(headers, headers_len))
+        return NATS_WBUF_BAD_HEADERS;
+    if (payload_len > SIZE_MAX / 4 || headers_len > SIZE_MAX / 4)
+        return NATS_WBUF_PAYLOAD_TOO_LONG;
+    size = headers_len + payload_len;
+    line = 4 + subject_len + 1 + (reply_len != 0 ? reply_len + 1 : 0) +
+           (headers_len != 0 ? 1 + count_digits(headers_len) + 1 : 0) + count_digits(size);
+    frame = line + 2 + size + 2;
+    error = check_sizes(w, line, size, frame);
+    if (error == 0 && tag != 0) {
+        if (w->tags_begin != 0 && w->tags_end == w->tags_cap) {
+            memmove(w->tags, w->tags + w->tags_begin,
+                    (w->tags_end - w->tags_begin) * sizeof *w->tags);
+            w->tags_end -= w->tags_begin;
+            w->tags_begin = 0;
+        }
+        error = grow((void **)&w->tags, &w->tags_cap, w->tags_end, 1, sizeof *w->tags, 64);
+    }
+    if (error == 0)
+        error = reserve(w, frame);
+    if (error != 0)
+        return error;
+    if (tag != 0) {
+        assert(w->tags_begin == w->tags_end || w->tags[w->tags_end - 1].tag < tag);
+        w->tags[w->tags_end].tag = tag;
+        w->tags[w->tags_end++].offset = w->origin + w->end;
+    }
+    p = headers_len != 0 ? put(w->buf + w->end, "HPUB ", 5) : put(w->buf + w->end, "PUB ", 4);
+    p = put(p, subject, subject_len);
+    *p++ = ' ';
+    if (reply_len != 0) {
+        p = put(p, reply, reply_len);
+        *p++ = ' ';
+    }
+    if (headers_len != 0) {
+        p = put_decimal(p, headers_len);
+        *p++ = ' ';
+    }
+    p = put_decimal(p, size);
+    p = put(p, "\r\n", 2);
+    p = put(p, headers, headers_len);
+    p = put(p, payload, payload_len);
+    put(p, "\r\n", 2);
+    return accepted(w, frame, size);
+}
+
+int nats_wbuf_sub(nats_wbuf *w, const void *subject, size_t subject_len, const void *queue,
+                  size_t queue_len, uint64_t sid)
+{
+    size_t line = 4 + subject_len + 1 + (queue_len != 0 ? queue_len + 1 : 0) + count_digits(sid);
+    int error;
+    char *p;
+    if (subject_len == 0 || !is_clean(subject, subject_len))
+        return NATS_WBUF_BAD_SUBJECT;
+    if (!is_clean(queue, queue_len))
+        return NATS_WBUF_BAD_QUEUE;
+    if (w->limits.max_control_line != 0 && line > w->limits.max_control_line)
+        return NATS_WBUF_LINE_TOO_LONG;
+    error = reserve(w, line + 2);
+    if (error != 0)
+        return error;
+    p = put(w->buf + w->end, "SUB ", 4);
+    p = put(p, subject, subject_len);
+    *p++ = ' ';
+    if (queue_len != 0) {
+        p = put(p, queue, queue_len);
+        *p++ = ' ';
+    }
+    p = put_decimal(p, sid);
+    put(p, "\r\n", 2);
+    return appended(w, line + 2);
+}
+
+int nats_wbuf_unsub(nats_wbuf *w, uint64_t sid, uint64_t max_msgs)
+{
+    char line[sizeof "UNSUB  \r\n" + 2 * DIGITS];
+    char *p = put(line, "UNSUB ", 6);
+    p = put_decimal(p, sid);
+    if (max_msgs != 0) {
+        *p++ = ' ';
+        p = put_decimal(p, max_msgs);
+    }
+    p = put(p, "\r\n", 2);
+    return put_line(w, line, (size_t)(p - line));
+}
+
+int nats_wbuf_ping(nats_wbuf *w)
+{
+    return put_line(w, "PING\r\n", 6);
+}
+
+int nats_wbuf_pong(nats_wbuf *w)
+{
+    return put_line(w, "PONG\r\n", 6);
+}
+
+int nats_wbuf_connect(nats_wbuf *w, const void *json, size_t json_len)
+{
+    int error;
+    char *p;
+    if (json_len > SIZE_MAX / 4)
+        return NATS_WBUF_NO_MEMORY;
+    error = reserve(w, json_len + 10);
+    if (error != 0)
+        return error;
+    p = put(w->buf + w->end, "CONNECT ", 8);
+    p = put(p, json, json_len);
+    put(p, "\r\n", 2);
+    return appended(w, json_len + 10);
+}
+
+const char *nats_wbuf_data(const nats_wbuf *w)
+{
+    return w->buf == NULL ? "" : w->buf + w->pos;
+}
+
+size_t nats_wbuf_len(const nats_wbuf *w)
+{
+    return w->end - w->pos;
+}
+
+void nats_wbuf_sent(nats_wbuf *w, size_t n)
+{
+    assert(n <= w->end - w->pos);
+    w->pos += n;
+    w->pinned = w->pinned > n ? w->pinned - n : 0;
+    if (w->pos == w->end) {
+        w->counts.written += w->counts.waiting;
+        w->counts.waiting = 0;
+        give_back(w);
+    }
+    rearm_slow(w);
+    check_invariants(w);
+}
+
+void nats_wbuf_pin(nats_wbuf *w, size_t n)
+{
+    assert(n <= w->end - w->pos);
+    w->pinned = n;
+}
+
+void nats_wbuf_turn(nats_wbuf *w)
+{
+    w->queued = 0;
+}
+
+/*
+ * What rewriting the buffer in place needs: frames are read at `from` and kept ones moved down to
+ * `to`; the tags of kept frames move down, too.
+ */
+struct rewrite {
+    size_t from;
+    size_t to;
+    size_t tag_from;
+    size_t tag_to;
+};
+
+/* Is the frame at r->from tagged? Then its entry is tags[r->tag_from]. */
+static int is_tagged(const nats_wbuf *w, const struct rewrite *r)
+{
+    return r->tag_from < w->tags_end && w->tags[r->tag_from].offset == w->origin + r->from;
+}
+
+static void keep_frame(nats_wbuf *w, struct rewrite *r, size_t len)
+{
+    if (is_tagged(w, r)) {
+        w->tags[r->tag_to].tag = w->tags[r->tag_from].tag;
+        w->tags[r->tag_to++].offset = w->origin + r->to;
+        r->tag_from++;
+    }
+    if (r->to != r->from)
+        memmove(w->buf + r->to, w->buf + r->from, len);
+    r->from += len;
+    r->to += len;
+}
+
+static void drop_frame(nats_wbuf *w, struct rewrite *r, size_t len)
+{
+    if (is_tagged(w, r))
+        r->tag_from++;
+    if (is_message(w->buf + r->from)) {
+        w->counts.waiting--;
+        w->counts.discarded++;
+    }
+    r->from += len;
+}
+
+static void finish_rewrite(nats_wbuf *w, const struct rewrite *r)
+{
+    assert(r->from == w->end && r->tag_from == w->tags_end);
+    w->end = r->to;
+    w->tags_end = r->tag_to;
+    if (w->pos == w->end)
+        give_back(w);
+    rearm_slow(w);
+    check_invariants(w);
+}
+
+/* Positioned at the first frame of which no byte is sent or pinned. */
+static struct rewrite skip_begun(nats_wbuf *w)
+{
+    struct rewrite r;
+    advance(w);
+    r.from = r.to = w->base;
+    r.tag_from = r.tag_to = w->tags_begin;
+    while (r.from < w->end && r.from < w->pos + w->pinned)
+        keep_frame(w, &r, frame_len(w, r.from));
+    return r;
+}
+
+void nats_wbuf_take_back(nats_wbuf *w)
+{
+    struct rewrite r;
+    advance(w);
+    r.from = r.to = w->base;
+    r.tag_from = r.tag_to = w->tags_begin;
+    w->pos = w->base;
+    w->pinned = 0;
+    while (r.from < w->end) {
+        size_t len = frame_len(w, r.from);
+        if (is_message(w->buf + r.from) && !is_tagged(w, &r))
+            keep_frame(w, &r, len);
+        else
+            drop_frame(w, &r, len);
+    }
+    w->queued = 0;
+    finish_rewrite(w, &r);
+}
+
+size_t nats_wbuf_remove(nats_wbuf *w, const uint64_t *tags, size_t n)
+{
+    uint64_t before = w->counts.discarded;
+    struct rewrite r = skip_begun(w);
+    size_t i = 0;
+    while (r.from < w->end) {
+        uint64_t next = r.tag_from < w->tags_end ? w->tags[r.tag_from].offset - w->origin : w->end;
+        size_t len;
+        if (r.from < next) { /* everything up to the next tagged frame at once */
+            len = (size_t)next - r.from;
+            if (r.to != r.from)
+                memmove(w->buf + r.to, w->buf + r.from, len);
+            r.from += len;
+            r.to += len;
+            continue;
+        }
+        len = frame_len(w, r.from);
+        while (i < n && tags[i] < w->tags[r.tag_from].tag)
+            i++;
+        if (i < n && tags[i] == w->tags[r.tag_from].tag)
+            drop_frame(w, &r, len);
+        else
+            keep_frame(w, &r, len);
+    }
+    finish_rewrite(w, &r);
+    return (size_t)(w->counts.discarded - before);
+}
+
+size_t nats_wbuf_drop_messages(nats_wbuf *w)
+{
+    uint64_t before = w->counts.discarded;
+    struct rewrite r = skip_begun(w);
+    while (r.from < w->end) {
+        size_t len = frame_len(w, r.from);
+        if (is_message(w->buf + r.from))
+            drop_frame(w, &r, len);
+        else
+            keep_frame(w, &r, len);
+    }
+    finish_rewrite(w, &r);
+    return (size_t)(w->counts.discarded - before);
+}
+
+const char *nats_wbuf_strerror(int error)
+{
+    switch (error) {
+    case NATS_WBUF_LINE_TOO_LONG:
+        return "control line too long";
+    case NATS_WBUF_PAYLOAD_TOO_LONG:
+        return "payload too long";
+    case NATS_WBUF_FULL:
+        return "buffer full";
+    case NATS_WBUF_CLOSED:
+        return "not connected";
+    case NATS_WBUF_BAD_SUBJECT:
+        return "invalid subject";
+    case NATS_WBUF_BAD_REPLY:
+        return "invalid reply subject";
+    case NATS_WBUF_BAD_QUEUE:
+        return "invalid queue group";
+    case NATS_WBUF_BAD_HEADERS:
+        return "invalid header block";
+    case NATS_WBUF_NO_MEMORY:
+        return "out of memory";
+    default:
+        return error >= 0 ? "no error" : "unknown error";
+    }
+}
