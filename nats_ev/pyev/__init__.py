@@ -1,0 +1,165 @@
+"""libev for Python, under the interface of pyev 0.9.
+
+>>> from nats_ev import pyev
+>>> loop = pyev.default_loop()
+>>> timer = loop.timer(1.0, 0.0, lambda watcher, revents: print("a second later"))
+>>> timer.start()
+>>> loop.start()
+
+Names, argument order and meaning are pyev's. What is different:
+
+* Ctrl-C raises KeyboardInterrupt out of `Loop.start`, also while the loop waits. Other signal
+  handlers set with `signal.signal` run promptly too, and what they raise comes out of `start`.
+* KeyboardInterrupt and SystemExit raised in a callback stop the loop and come out of `start`.
+  Any other exception goes to `sys.excepthook`, or, with ``loop.debug``, stops the loop as well.
+  Events that were pending are delivered by the next `start`: none is lost.
+* A watcher that is active or pending is kept alive by its loop.
+* The default loop takes no callback (`Loop` does), because other bindings may share it.
+
+This package works alone: it must not import the rest of the client.
+"""
+
+from __future__ import annotations
+
+from nats_ev._libev import lib
+
+from ._glue import Error
+from ._loop import Loop, default_loop
+from ._watchers import (
+    Async,
+    Check,
+    Child,
+    Embed,
+    Fork,
+    Idle,
+    Io,
+    Periodic,
+    Prepare,
+    Scheduler,
+    Signal,
+    Timer,
+    Watcher,
+    require_int,
+    require_seconds,
+)
+
+EV_UNDEF: int = lib.EV_UNDEF
+EV_NONE: int = lib.EV_NONE
+EV_READ: int = lib.EV_READ
+EV_WRITE: int = lib.EV_WRITE
+EV_IO: int = lib.EV_IO
+EV_TIMER: int = lib.EV_TIMER
+EV_PERIODIC: int = lib.EV_PERIODIC
+EV_SIGNAL: int = lib.EV_SIGNAL
+EV_CHILD: int = lib.EV_CHILD
+EV_STAT: int = lib.EV_STAT
+EV_IDLE: int = lib.EV_IDLE
+EV_PREPARE: int = lib.EV_PREPARE
+EV_CHECK: int = lib.EV_CHECK
+EV_EMBED: int = lib.EV_EMBED
+EV_FORK: int = lib.EV_FORK
+EV_CLEANUP: int = lib.EV_CLEANUP
+EV_ASYNC: int = lib.EV_ASYNC
+EV_CUSTOM: int = lib.EV_CUSTOM
+EV_ERROR: int = lib.EV_ERROR
+EV_MINPRI: int = lib.EV_MINPRI
+EV_MAXPRI: int = lib.EV_MAXPRI
+EVRUN_NOWAIT: int = lib.EVRUN_NOWAIT
+EVRUN_ONCE: int = lib.EVRUN_ONCE
+EVBREAK_CANCEL: int = lib.EVBREAK_CANCEL
+EVBREAK_ONE: int = lib.EVBREAK_ONE
+EVBREAK_ALL: int = lib.EVBREAK_ALL
+EVFLAG_AUTO: int = lib.EVFLAG_AUTO
+EVFLAG_NOENV: int = lib.EVFLAG_NOENV
+EVFLAG_FORKCHECK: int = lib.EVFLAG_FORKCHECK
+EVFLAG_NOINOTIFY: int = lib.EVFLAG_NOINOTIFY
+EVFLAG_SIGNALFD: int = lib.EVFLAG_SIGNALFD
+EVFLAG_NOSIGMASK: int = lib.EVFLAG_NOSIGMASK
+EVFLAG_NOTIMERFD: int = lib.EVFLAG_NOTIMERFD
+EVBACKEND_SELECT: int = lib.EVBACKEND_SELECT
+EVBACKEND_POLL: int = lib.EVBACKEND_POLL
+EVBACKEND_EPOLL: int = lib.EVBACKEND_EPOLL
+EVBACKEND_KQUEUE: int = lib.EVBACKEND_KQUEUE
+EVBACKEND_DEVPOLL: int = lib.EVBACKEND_DEVPOLL
+EVBACKEND_PORT: int = lib.EVBACKEND_PORT
+EVBACKEND_LINUXAIO: int = lib.EVBACKEND_LINUXAIO
+EVBACKEND_IOURING: int = lib.EVBACKEND_IOURING
+EVBACKEND_ALL: int = lib.EVBACKEND_ALL
+EVBACKEND_MASK: int = lib.EVBACKEND_MASK
+
+#: The version of the interface, which is pyev's.
+__version__ = "0.9.0"
+
+
+def version() -> tuple[str, str]:
+    """Return the versions of the interface and of the libev in use, as text."""
+    return __version__, "{}.{}".format(*abi_version())
+
+
+def abi_version() -> tuple[int, int]:
+    """Return the major and minor version of the libev in use."""
+    return lib.ev_version_major(), lib.ev_version_minor()
+
+
+def time() -> float:
+    """Return the current Unix time as libev sees it, in seconds."""
+    seconds: float = lib.ev_time()
+    return seconds
+
+
+def sleep(interval: float) -> None:
+    """Block this thread for ``interval`` seconds, less when a signal arrives."""
+    lib.nats_ev_sleep(require_seconds("interval", interval))
+
+
+def feed_signal(signum: int) -> None:
+    """Make the `Signal` watchers of ``signum`` fire as if the signal had been received."""
+    if not 0 < require_int("signum", signum) < lib.NATS_EV_NSIG:
+        raise ValueError(f"signum is not a signal number: {signum}")
+    lib.ev_feed_signal(signum)
+
+
+def supported_backends() -> int:
+    """Return the EVBACKEND_* bits that this libev was built with."""
+    bits: int = lib.ev_supported_backends()
+    return bits
+
+
+def recommended_backends() -> int:
+    """Return the EVBACKEND_* bits among which libev chooses by itself."""
+    bits: int = lib.ev_recommended_backends()
+    return bits
+
+
+def embeddable_backends() -> int:
+    """Return the EVBACKEND_* bits of loops that an `Embed` watcher can take."""
+    bits: int = lib.ev_embeddable_backends()
+    return bits
+
+
+__all__ = [name for name in dict(globals()) if name.startswith("EV")] + [
+    "Async",
+    "Check",
+    "Child",
+    "Embed",
+    "Error",
+    "Fork",
+    "Idle",
+    "Io",
+    "Loop",
+    "Periodic",
+    "Prepare",
+    "Scheduler",
+    "Signal",
+    "Timer",
+    "Watcher",
+    "abi_version",
+    "default_loop",
+    "embeddable_backends",
+    "feed_signal",
+    "recommended_backends",
+    "sleep",
+    "supported_backends",
+    "time",
+    "version",
+]

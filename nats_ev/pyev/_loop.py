@@ -1,0 +1,348 @@
+"""`Loop` and `default_loop`: running libev's event loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import get_ident
+from typing import Any
+
+from nats_ev._libev import ffi, lib
+
+from ._glue import ABORTED, Error, finish, register, run_with_signals
+from ._watchers import (
+    Async,
+    Check,
+    Child,
+    Embed,
+    Fork,
+    Idle,
+    Io,
+    Periodic,
+    Prepare,
+    Scheduler,
+    Signal,
+    Timer,
+    Watcher,
+    require_callable,
+    require_int,
+    require_seconds,
+)
+
+Callback = Callable[..., object]
+
+
+class Loop:
+    """An event loop of its own, for one thread at a time.
+
+    Any number of loops may run in any number of threads: `start` releases the interpreter while
+    it waits. Dropping a loop stops its watchers. In the child of a fork call `reset` before the
+    loop is used again, or make it with EVFLAG_FORKCHECK.
+
+    Args:
+        flags: EVFLAG_* and EVBACKEND_* bits.
+        callback: ``callback(loop)`` is called instead of delivering pending events, and has to
+            call `invoke` for that. Not for the default loop, which other bindings may share.
+        data: any object, kept as ``data``.
+        debug: whether any exception in a callback stops the loop and comes out of `start`;
+            otherwise only those that are no `Exception` do (KeyboardInterrupt, SystemExit), and
+            others go to `sys.excepthook`.
+        io_interval, timeout_interval: see the attributes.
+    """
+
+    def __init__(
+        self,
+        flags: int = lib.EVFLAG_AUTO,
+        callback: Callback | None = None,
+        data: object = None,
+        debug: bool = False,
+        io_interval: float = 0.0,
+        timeout_interval: float = 0.0,
+    ) -> None:
+        self._open(False, flags, callback, data, debug, io_interval, timeout_interval)
+
+    def _open(
+        self,
+        default: bool,
+        flags: int,
+        callback: Callback | None,
+        data: object,
+        debug: bool,
+        io_interval: float,
+        timeout_interval: float,
+    ) -> None:
+        flags = require_int("flags", flags) & 0xFFFFFFFF
+        self._default = default
+        self._callback: Any = None
+        # The watchers that must live on without a reference of the user's, by key.
+        self._held: dict[int, Watcher] = {}
+        self._key = register(self)
+        self._thread: int | None = None
+        self.data = data
+        self.debug = debug
+        self._io_interval = require_seconds("io_interval", io_interval)
+        self._timeout_interval = require_seconds("timeout_interval", timeout_interval)
+        if callback is not None:
+            self._check_callback(callback)
+        memory = lib.nats_ev_loop_default(flags) if default else lib.nats_ev_loop_new(flags)
+        if not memory:
+            raise Error("libev could not make a loop: no backend that the flags allow works here")
+        self._c = ffi.gc(memory, lib.nats_ev_loop_free)
+        if callback is not None:
+            self.callback = callback
+        if io_interval or timeout_interval:
+            self._set_intervals()
+
+    def start(self, flags: int = 0) -> bool:
+        """Run until `stop`, or until no watcher keeps the loop alive.
+
+        Args:
+            flags: 0, EVRUN_NOWAIT (one iteration, does not block) or EVRUN_ONCE (one iteration).
+
+        Returns:
+            Whether watchers that keep the loop alive remain.
+
+        Raises:
+            Error: another thread runs the loop, or another binding owns the default loop.
+            BaseException: what a callback (see ``debug``) or a Python signal handler raised.
+                Events that were pending then are delivered by the next `start`.
+        """
+        flags = require_int("flags", flags)
+        me, outer = get_ident(), self._thread
+        if outer is not None and outer != me:
+            raise Error("the loop is already running in another thread")
+        if self._default and lib.nats_ev_loop_is_claimed(self._c):
+            raise Error(
+                "libev's default loop belongs to another binding in this process: start it there"
+            )
+        self._thread = me
+        try:
+            if flags & lib.EVRUN_NOWAIT:  # does not block, so no signal has to wait
+                result = lib.nats_ev_loop_run(self._c, flags, -1)
+            else:
+                result = run_with_signals(
+                    lambda wake_fd: lib.nats_ev_loop_run(self._c, flags, wake_fd)
+                )
+        finally:
+            self._thread = outer
+        if result == ABORTED:
+            raise finish()
+        return bool(result)
+
+    def stop(self, how: int = lib.EVBREAK_ONE) -> None:
+        """Make the innermost `start` return (EVBREAK_ALL: every one) after pending events."""
+        if require_int("how", how) not in (lib.EVBREAK_CANCEL, lib.EVBREAK_ONE, lib.EVBREAK_ALL):
+            raise ValueError(f"how must be one of the EVBREAK_ constants, got {how}")
+        lib.nats_ev_loop_break(self._c, how)
+
+    def invoke(self) -> None:
+        """Deliver all pending events now."""
+        if lib.nats_ev_loop_invoke(self._c) == ABORTED:
+            raise finish()
+
+    def reset(self) -> None:
+        """Tell the loop that the process has forked; for the child, before `start`."""
+        lib.nats_ev_loop_fork(self._c)
+
+    def now(self) -> float:
+        """Unix time at which the loop began to handle the current events, in seconds."""
+        seconds: float = lib.nats_ev_loop_now(self._c)
+        return seconds
+
+    def update(self) -> None:
+        """Bring `now` up to date, as after a callback that took long."""
+        lib.nats_ev_loop_update(self._c)
+
+    def suspend(self) -> None:
+        """Before a pause of the process: time does not pass for the timers until `resume`."""
+        lib.nats_ev_loop_suspend(self._c)
+
+    def resume(self) -> None:
+        """End what `suspend` began."""
+        lib.nats_ev_loop_resume(self._c)
+
+    def ref(self) -> None:
+        """Count one more watcher that keeps `start` from returning."""
+        lib.nats_ev_loop_ref(self._c)
+
+    def unref(self) -> None:
+        """Count one watcher less; undo it with `ref` before that watcher is stopped."""
+        lib.nats_ev_loop_unref(self._c)
+
+    def verify(self) -> None:
+        """Check libev's data; ends the process if they are corrupt."""
+        lib.nats_ev_loop_verify(self._c)
+
+    @property
+    def default(self) -> bool:
+        """Whether this is libev's default loop."""
+        return self._default
+
+    @property
+    def backend(self) -> int:
+        """The EVBACKEND_* in use."""
+        value: int = lib.nats_ev_loop_backend(self._c)
+        return value
+
+    @property
+    def depth(self) -> int:
+        """How many calls of `start` are running, 0 outside."""
+        value: int = lib.nats_ev_loop_depth(self._c)
+        return value
+
+    @property
+    def iteration(self) -> int:
+        """How often the loop has polled for events."""
+        value: int = lib.nats_ev_loop_iteration(self._c)
+        return value
+
+    @property
+    def pending(self) -> int:
+        """How many events wait for their callbacks."""
+        value: int = lib.nats_ev_loop_pending(self._c)
+        return value
+
+    def _check_callback(self, callback: Any) -> None:
+        require_callable("callback", callback)
+        if self._default:
+            raise Error("the default loop may be shared and takes no callback: use Loop()")
+
+    @property
+    def callback(self) -> Any:
+        """What delivers pending events instead of the loop, or None."""
+        return self._callback
+
+    @callback.setter
+    def callback(self, callback: Callback | None) -> None:
+        if callback is None:
+            if self._callback is not None:
+                lib.nats_ev_loop_set_hook(self._c, 0)
+        else:
+            self._check_callback(callback)
+            lib.nats_ev_loop_set_hook(self._c, self._key)
+        self._callback = callback
+
+    @property
+    def io_interval(self) -> float:
+        """Seconds to gather I/O events before delivering them, 0 for at once."""
+        return self._io_interval
+
+    @io_interval.setter
+    def io_interval(self, seconds: float) -> None:
+        self._io_interval = require_seconds("io_interval", seconds)
+        self._set_intervals()
+
+    @property
+    def timeout_interval(self) -> float:
+        """Seconds by which timers may be late so that more of them are handled together."""
+        return self._timeout_interval
+
+    @timeout_interval.setter
+    def timeout_interval(self, seconds: float) -> None:
+        self._timeout_interval = require_seconds("timeout_interval", seconds)
+        self._set_intervals()
+
+    def _set_intervals(self) -> None:
+        lib.nats_ev_loop_set_intervals(self._c, self._io_interval, self._timeout_interval)
+
+    def io(
+        self, fd: Any, events: int, callback: Callback, data: object = None, priority: int = 0
+    ) -> Io:
+        """Return an `Io` of this loop."""
+        return Io(fd, events, self, callback, data, priority)
+
+    def timer(
+        self,
+        after: float,
+        repeat: float,
+        callback: Callback,
+        data: object = None,
+        priority: int = 0,
+    ) -> Timer:
+        """Return a `Timer` of this loop."""
+        return Timer(after, repeat, self, callback, data, priority)
+
+    def periodic(
+        self,
+        offset: float,
+        interval: float,
+        callback: Callback,
+        data: object = None,
+        priority: int = 0,
+    ) -> Periodic:
+        """Return a `Periodic` of this loop."""
+        return Periodic(offset, interval, self, callback, data, priority)
+
+    def scheduler(
+        self,
+        scheduler: Callable[[Any, float], float],
+        callback: Callback,
+        data: object = None,
+        priority: int = 0,
+    ) -> Scheduler:
+        """Return a `Scheduler` of this loop."""
+        return Scheduler(scheduler, self, callback, data, priority)
+
+    def signal(
+        self, signum: int, callback: Callback, data: object = None, priority: int = 0
+    ) -> Signal:
+        """Return a `Signal` of this loop."""
+        return Signal(signum, self, callback, data, priority)
+
+    def child(
+        self, pid: int, trace: bool, callback: Callback, data: object = None, priority: int = 0
+    ) -> Child:
+        """Return a `Child` of this loop, which must be the default one."""
+        return Child(pid, trace, self, callback, data, priority)
+
+    def idle(self, callback: Callback, data: object = None, priority: int = 0) -> Idle:
+        """Return an `Idle` of this loop."""
+        return Idle(self, callback, data, priority)
+
+    def prepare(self, callback: Callback, data: object = None, priority: int = 0) -> Prepare:
+        """Return a `Prepare` of this loop."""
+        return Prepare(self, callback, data, priority)
+
+    def check(self, callback: Callback, data: object = None, priority: int = 0) -> Check:
+        """Return a `Check` of this loop."""
+        return Check(self, callback, data, priority)
+
+    def embed(
+        self, other: Loop, callback: Callback | None = None, data: object = None, priority: int = 0
+    ) -> Embed:
+        """Return an `Embed` of ``other`` in this loop."""
+        return Embed(other, self, callback, data, priority)
+
+    def fork(self, callback: Callback, data: object = None, priority: int = 0) -> Fork:
+        """Return a `Fork` of this loop."""
+        return Fork(self, callback, data, priority)
+
+    def async_(self, callback: Callback, data: object = None, priority: int = 0) -> Async:
+        """Return an `Async` of this loop. Its name in pyev, ``async``, is a keyword by now and
+        still works with `getattr`."""
+        return Async(self, callback, data, priority)
+
+
+setattr(Loop, "async", Loop.async_)
+
+_the_default: Loop | None = None
+
+
+def default_loop(
+    flags: int = lib.EVFLAG_AUTO,
+    callback: Callback | None = None,
+    data: object = None,
+    debug: bool = False,
+    io_interval: float = 0.0,
+    timeout_interval: float = 0.0,
+) -> Loop:
+    """Return libev's one default loop, made by the first call; later ones ignore the arguments.
+
+    It belongs to the process, and bindings linked to the same libev share it: run it in one
+    thread at a time. It alone can watch child processes. It takes no callback.
+    """
+    global _the_default
+    if _the_default is None:
+        loop = Loop.__new__(Loop)
+        loop._open(True, flags, callback, data, debug, io_interval, timeout_interval)
+        _the_default = loop
+    return _the_default
