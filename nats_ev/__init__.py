@@ -1,0 +1,14 @@
+"""NATS client for Python programs on a libev loop: callbacks, one thread, C where it is hot."""
+
+from ._connection import Status
+from ._version import __version__
+from .auth import HAS_NKEY
+from .client import Nats
+from .errors import *  # noqa: F403
+from .errors import __all__ as _errors
+from .headers import Headers
+
+HAS_TLS = True
+
+__all__ = ["HAS_NKEY", "HAS_TLS", "Headers", "Nats", "Status", "__version__"]
+__all__ += _errors

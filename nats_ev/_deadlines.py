@@ -1,0 +1,144 @@
+"""The one structure for everything that waits for a time: requests, connects, back-off, pings.
+
+Deadlines of equal length are a FIFO each, so that adding and ending one costs no more than a
+list operation; the FIFOs' first deadlines form a heap, and one timer watcher waits for the first.
+Knows nothing of what expires.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+# A queue is rebuilt without its ended entries when they are more than half of it, and more than:
+_COMPACT_FROM = 64
+
+
+class Deadline:
+    """Something that happens unless it is ended before. Subclass it or pass a callback."""
+
+    __slots__ = ("_callback", "at", "fifo")
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self._callback = callback
+        self.at = 0.0
+        self.fifo: _Fifo | None = None  # None: not waiting
+
+    def expire(self) -> None:
+        """The time has come; called at most once per `Deadlines.add`, on the loop."""
+        self._callback()
+
+
+class _Fifo:
+    """Deadlines of one length in seconds, in order. May hold ended ones, never as its first entry."""
+
+    __slots__ = ("dead", "entries")
+
+    def __init__(self) -> None:
+        self.entries: deque[Deadline] = deque()
+        self.dead = 0  # ended entries still in the queue
+
+    def ended(self) -> None:
+        """An entry has ended: forget it now if it is first, later in bulk if it is not."""
+        self.dead += 1
+        self._trim()
+        if self.dead > _COMPACT_FROM and self.dead * 2 > len(self.entries):
+            self.entries = deque(entry for entry in self.entries if entry.fifo is self)
+            self.dead = 0
+
+    def pop(self) -> Deadline:
+        """Take the first entry out."""
+        entry = self.entries.popleft()
+        entry.fifo = None
+        self._trim()
+        return entry
+
+    def _trim(self) -> None:
+        entries = self.entries
+        while entries and entries[0].fifo is not self:
+            entries.popleft()
+            self.dead -= 1
+
+
+class Deadlines:
+    """All deadlines of one client, on one timer watcher.
+
+    Times are on the monotonic clock. libev's own "now" is the wall clock and may be stale, so it is
+    brought up to date before the timer is armed; after that only the distance counts.
+    """
+
+    def __init__(self, loop: Any, clock: Callable[[], float] = time.monotonic) -> None:
+        self._loop = loop
+        self.clock = clock
+        self._fifos: dict[float, _Fifo] = {}
+        # (not later than the FIFO's first deadline, its seconds): each FIFO exactly once. The time is
+        # brought up to date when it comes, so a FIFO that empties and fills again costs nothing here.
+        self._heap: list[tuple[float, float]] = []
+        self._armed = 0.0  # 0: the timer is not running
+        self._timer = loop.timer(0.0, 0.0, self._on_timer)
+
+    def add(self, entry: Deadline, seconds: float) -> None:
+        """Let entry expire in so many seconds, never in this call. It must not be waiting already."""
+        entry.at = at = self.clock() + (seconds or 1e-6)
+        fifo = self._fifos.get(seconds)
+        if fifo is None:
+            fifo = self._fifos[seconds] = _Fifo()
+            heapq.heappush(self._heap, (at, seconds))
+            if not self._armed or at < self._armed:
+                self._arm(at)
+        entry.fifo = fifo
+        fifo.entries.append(entry)
+
+    def after(self, seconds: float, callback: Callable[[], None]) -> Deadline:
+        """`add` a plain callback; returns the entry for `end`."""
+        entry = Deadline(callback)
+        self.add(entry, seconds)
+        return entry
+
+    def end(self, entry: Deadline | None) -> None:
+        """It is not waited for any more. Anything but a waiting entry is ignored."""
+        if entry is not None and (fifo := entry.fifo) is not None:
+            entry.fifo = None
+            fifo.ended()
+
+    def stop(self) -> None:
+        """Forget all of them, and let the loop end as far as this object is concerned."""
+        for fifo in self._fifos.values():
+            for entry in fifo.entries:
+                entry.fifo = None
+        self._fifos.clear()
+        self._heap.clear()
+        self._armed = 0.0
+        self._timer.stop()
+
+    def _arm(self, at: float) -> None:
+        self._armed = at
+        self._loop.update()
+        self._timer.stop()
+        self._timer.set(max(0.0, at - self.clock()), 0.0)
+        self._timer.start()
+
+    def _on_timer(self, watcher: Any, revents: int) -> None:
+        now = self.clock()
+        # Armed while callbacks run: the rest expires in a loop that they nest, or in the next run
+        # when one of them raises what stops this one.
+        self._arm(now)
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            seconds = heap[0][1]
+            fifo = self._fifos[seconds]
+            if not fifo.entries:
+                heapq.heappop(heap)
+                del self._fifos[seconds]
+            elif (at := fifo.entries[0].at) > now:
+                heapq.heapreplace(heap, (at, seconds))
+            else:
+                fifo.pop().expire()
+        if heap:
+            self._arm(heap[0][0])
+        else:
+            self._armed = 0.0
+            self._timer.stop()

@@ -1,0 +1,273 @@
+"""The servers a client may connect to, in what order, and how long it waits between tries.
+
+No clock and no socket: delays are returned, the caller waits.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+
+from .errors import BadOptionsError, NatsError
+from .options import Options
+
+DEFAULT_PORT = 4222
+# What a server may make us remember.
+MAX_DISCOVERED = 1000
+
+
+@dataclass(slots=True, eq=False)
+class Server:
+    """One server: an address and what goes with it."""
+
+    host: str = ""
+    port: int = DEFAULT_PORT
+    path: str | None = None
+    tls: bool = False
+    user: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    # The name that a certificate must have, when the address is a discovered number.
+    tls_name: str | None = None
+    discovered: bool = False
+    last_auth_error: str | None = None
+    tries: int = 0  # in this round
+
+    @property
+    def url(self) -> str:
+        """Without credentials."""
+        if self.path is not None:
+            return f"unix://{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'tls' if self.tls else 'nats'}://{host}:{self.port}"
+
+    @property
+    def key(self) -> tuple[str, int, str | None]:
+        """What makes two entries the same server."""
+        return self.host.lower(), self.port, self.path
+
+
+def parse_server(url: str) -> Server:
+    """A server from ``nats://``, ``tls://``, ``unix://``, a bare host, or host:port.
+
+    User, password or token before an @ are percent-decoded. Raises `BadOptionsError`, without what may
+    be secret in the URL.
+    """
+    text = url.strip()
+    if text.startswith("unix://"):
+        path = text[len("unix://") :]
+        if not path:
+            raise BadOptionsError("invalid server URL: unix:// without a path")
+        return Server(path=path)
+    if "://" not in text:
+        text = "nats://" + (f"[{text}]" if _is_ipv6(text) else text)
+    shown = text.rpartition("@")[2].rpartition("://")[2]
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise BadOptionsError(f"invalid server URL: {shown!r}") from None
+    if parts.scheme not in ("nats", "tls"):
+        raise BadOptionsError(f"invalid server URL: {shown!r} (nats, tls or unix, please)")
+    if not host or port == 0 or any(c <= " " or c == "\x7f" for c in host):
+        raise BadOptionsError(f"invalid server URL: {shown!r}")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise BadOptionsError(f"invalid server URL: {shown!r} (nothing may follow the port)")
+    server = Server(host=host, port=port or DEFAULT_PORT, tls=parts.scheme == "tls")
+    if parts.password is not None:
+        server.user = unquote(parts.username or "")
+        server.password = unquote(parts.password)
+    elif parts.username:
+        server.token = unquote(parts.username)
+    return server
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == 6
+    except ValueError:
+        return False
+
+
+class ServerPool:
+    """Configured and discovered servers, tried in turn.
+
+    A round tries each server once, at once; before the next round it waits: reconnect_delay, doubled
+    with each round up to max_reconnect_delay, times a random factor from 0.5 to 1. After a loss the
+    server that was lost comes last. ``max_reconnect_attempts`` failures in a row end it.
+    """
+
+    def __init__(self, options: Options, uniform: Callable[[float, float], float] = random.uniform):
+        self._options = options
+        self._uniform = uniform
+        self._servers: list[Server] = []
+        self._failures = 0  # in a row, over the whole pool
+        self._round = 0  # how many waits there were since the last success
+        self._untried = 0  # servers left in this round
+        self._limited = False  # the first connect is over: failures count
+        if options.path is not None:
+            self.set_path(options.path)
+        elif options.host is not None:
+            self.set_tcp(options.host, options.port)
+        elif options.servers is not None:
+            self.set_servers(options.servers)
+
+    def __len__(self) -> int:
+        return len(self._servers)
+
+    def set_tcp(self, host: str, port: int) -> None:
+        """One server, instead of all others."""
+        if "://" in host:
+            self._replace([parse_server(host)])
+        else:
+            self._replace([Server(host=host.strip("[]"), port=port, tls=self._options.tls)])
+
+    def set_path(self, path: str) -> None:
+        """One Unix-domain socket, instead of all servers."""
+        self._replace([Server(path=path)])
+
+    def set_servers(self, urls: Iterable[str]) -> None:
+        """These servers, instead of all others; each once, in random order unless told not to."""
+        servers: dict[tuple[str, int, str | None], Server] = {}
+        for url in urls:
+            server = parse_server(url)
+            servers.setdefault(server.key, server)
+        self._replace(list(servers.values()))
+
+    def _replace(self, servers: list[Server]) -> None:
+        if self._options.randomize_servers:
+            random.shuffle(servers)
+        self._servers = servers
+        self._untried = len(servers)
+
+    @property
+    def urls(self) -> list[str]:
+        """All servers, in the order in which they will be tried."""
+        return [server.url for server in self._servers]
+
+    @property
+    def discovered_urls(self) -> list[str]:
+        """Those that a server has told of."""
+        return [server.url for server in self._servers if server.discovered]
+
+    @property
+    def round_complete(self) -> bool:
+        """Each server has been tried in this round."""
+        return self._untried <= 0
+
+    @property
+    def exhausted(self) -> bool:
+        """As many failures in a row as are allowed."""
+        most = self._options.max_reconnect_attempts
+        return self._limited and 0 < most <= self._failures
+
+    def restart(self) -> None:
+        """An explicit connect: everything counts anew."""
+        self._failures = self._round = 0
+        self._untried = len(self._servers)
+        self._limited = False
+
+    def next(self) -> tuple[Server, float] | None:
+        """The server to be tried next, and the ms to wait before; None when none is left."""
+        if not self._servers or self.exhausted:
+            return None
+        delay = 0.0
+        if self._untried <= 0:
+            self._untried = len(self._servers)
+            delay = self.delay(self._round)
+            self._round += 1
+        self._untried -= 1
+        server = self._servers.pop(0)
+        self._servers.append(server)
+        return server, delay
+
+    def delay(self, number: int) -> float:
+        """ms to wait before round number (from 0)."""
+        options = self._options
+        delay = options.reconnect_delay * 2.0 ** min(number, 40)
+        if options.max_reconnect_delay > 0:
+            delay = min(delay, options.max_reconnect_delay)
+        return delay * self._uniform(0.5, 1.0)
+
+    def succeeded(self, server: Server) -> None:
+        """The handshake is complete."""
+        server.last_auth_error = None
+        self._failures = self._round = 0
+        self._limited = True
+
+    def lost(self, server: Server, error: NatsError | None) -> None:
+        """A connection that was up has ended: the others are tried first, at once."""
+        self._note_refusal(server, error)
+        self._failures = self._round = 0
+        self._untried = len(self._servers) - 1
+        if server in self._servers:
+            self._servers.remove(server)
+            self._servers.append(server)
+        else:
+            self._untried = len(self._servers)
+
+    def failed(self, server: Server, error: NatsError) -> None:
+        """An attempt has failed."""
+        if self._limited:
+            self._failures += 1
+        self._limited = True  # the manual: N retries after the first failure
+        self._note_refusal(server, error)
+
+    def _note_refusal(self, server: Server, error: NatsError | None) -> None:
+        """Twice in a row the same refusal of who we are: that server is not asked again."""
+        if error is None or not getattr(error, "is_auth", False):
+            return
+        if server.last_auth_error == str(error) and server in self._servers:
+            index = self._servers.index(server)
+            del self._servers[index]
+            return
+        server.last_auth_error = str(error)
+
+    def update_discovered(self, addresses: Iterable[str]) -> list[str]:
+        """Follow an INFO's connect_urls; returns the URLs that are new.
+
+        Discovered servers that are not listed any more go, configured ones and the one in use stay.
+        What makes no sense is skipped.
+        """
+        listed: dict[tuple[str, int, str | None], Server] = {}
+        current = self._servers[-1] if self._servers else None
+        for address in addresses:
+            if len(listed) >= MAX_DISCOVERED:
+                break
+            try:
+                server = parse_server(address)
+            except BadOptionsError:
+                continue
+            server.discovered = True
+            listed[server.key] = server
+        known = {server.key for server in self._servers}
+        before = len(self._servers)
+        self._servers = [
+            s for s in self._servers if not s.discovered or s.key in listed or s is current
+        ]
+        self._untried = max(0, self._untried - (before - len(self._servers)))
+        new = [server for key, server in listed.items() if key not in known]
+        for server in new:
+            server.tls = current.tls if current is not None else self._options.tls
+            if current is not None and _is_number(server.host):
+                server.tls_name = current.tls_name or current.host
+            if current is not None and current.path is None:
+                server.user, server.password = current.user, current.password
+                server.token = current.token
+        if self._options.randomize_servers:
+            random.shuffle(new)
+        # Before the one in use, which is last.
+        self._servers[-1:-1] = new
+        self._untried += len(new)
+        return [server.url for server in new]
+
+
+def _is_number(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,258 @@
+"""The options of a client: names, units, defaults and what is allowed. No I/O beyond none.
+
+`Options` is what `Nats(**options)` takes; the accessors of `Nats` set the same fields with the same
+checks. Numbers of time are milliseconds (`keepalive`: seconds), sizes are bytes; a
+`datetime.timedelta` is taken for any time. Secrets never show in a repr or in an error's text.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from typing import Any
+
+from .errors import BadOptionsError, BadSubjectError
+from .subjects import check_subscribe
+
+Hook = Callable[..., object] | None
+
+
+def _secret(default: Any = None) -> Any:
+    return field(default=default, repr=False)
+
+
+@dataclass(slots=True)
+class Options:
+    """All options with their defaults; each group in the order of the manual."""
+
+    # Where to. host or path or servers given: connecting starts at once.
+    host: str | None = None
+    port: int = 4222
+    path: str | None = None  # Unix-domain socket
+    servers: Sequence[str] | None = None  # URLs, see nats_ev._servers.parse_server
+    randomize_servers: bool = True
+    ignore_discovered_servers: bool = False
+
+    # The connection.
+    loop: Any = None  # default: nats_ev.pyev.default_loop()
+    connect_timeout: float = 2000  # ms from name resolution to PONG; 0: none
+    keepalive: int = 0  # seconds of idleness before TCP probes; 0: off
+    priority: int = 0  # of the socket's watchers, -2 to 2
+    name: str | None = None
+
+    # Who we are. The callbacks are asked at every connect.
+    user: str | None = None
+    password: str | None = _secret()
+    token: str | None = _secret()
+    nkey_seed: str | None = _secret()
+    jwt: str | None = _secret()
+    creds_file: str | os.PathLike[str] | None = None
+    user_cb: Hook = None  # () -> (user, password)
+    token_cb: Hook = None  # () -> token
+    jwt_cb: Hook = None  # () -> jwt
+    signature_cb: Hook = None  # (nonce: bytes) -> signature: bytes
+
+    # TLS.
+    tls: bool = False
+    tls_ca_file: str | os.PathLike[str] | None = None
+    tls_skip_verify: bool = False
+    tls_hostname: str | None = None
+    tls_handshake_first: bool = False
+    tls_cert_file: str | os.PathLike[str] | None = None
+    tls_key_file: str | os.PathLike[str] | None = None
+    tls_context: Any = None  # an ssl.SSLContext; replaces the files
+
+    # The protocol.
+    verbose: bool = False
+    pedantic: bool = False
+    echo: bool = True  # receive what this client publishes itself
+    no_responders: bool = False  # requests fail at once when nobody listens
+    ping_interval: float = 120_000  # ms; 0: no keep-alive PINGs
+    max_pings_outstanding: int = 2  # 0: any number
+    inbox_prefix: str = "_INBOX"
+
+    # Reconnecting.
+    reconnect: bool = False
+    reconnect_delay: float = 2000  # ms
+    max_reconnect_delay: float = 30_000  # ms
+    max_reconnect_attempts: int = 60  # consecutive failures; 0: unlimited
+    retry_on_failed_connect: bool | None = None  # None: as reconnect
+
+    # Limits in bytes.
+    reconnect_buffer_size: int = 8 * 1024 * 1024  # 0: nothing is queued, -1: unlimited
+    max_pending_bytes: int = 256 * 1024 * 1024  # unsent while connected; 0: unlimited
+    max_payload: int = 0  # own cap besides the server's; 0: none
+    max_message_size: int = 0  # inbound; 0: max(64 MiB, 2 x the server's max_payload)
+    slow_consumer_bytes: int = 0  # 0: off
+
+    # Callbacks.
+    on_connect: Hook = None
+    on_disconnect: Hook = None
+    on_reconnect: Hook = None
+    on_error: Hook = None
+    on_lame_duck: Hook = None
+    on_slow_consumer: Hook = None
+    on_discovered_servers: Hook = None
+
+    @classmethod
+    def from_kwargs(cls, kwargs: Mapping[str, Any]) -> Options:
+        """Checked options. Raises TypeError (unknown name, wrong type) or `BadOptionsError`."""
+        options = cls()
+        for name, value in kwargs.items():
+            options.set(name, value)
+        where = [n for n in ("host", "path", "servers") if getattr(options, n) is not None]
+        if len(where) > 1:
+            raise BadOptionsError(f"{' and '.join(where)} exclude each other")
+        return options
+
+    def set(self, name: str, value: Any) -> None:
+        """Set one option, checked; on an error it keeps its value."""
+        check = _CHECKS.get(name)
+        if check is None:
+            hint = "password" if name == "pass_" else None
+            close = [hint] if hint else difflib.get_close_matches(name, _CHECKS, 1)
+            raise TypeError(
+                f"unknown option {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+            )
+        setattr(self, name, check(value, name))
+
+    @property
+    def connects_at_once(self) -> bool:
+        """Whether the options say where to connect to."""
+        return self.host is not None or self.path is not None or self.servers is not None
+
+
+def milliseconds(value: Any, name: str) -> float:
+    """A time in ms from a number of ms or a timedelta; raises TypeError or `BadOptionsError`."""
+    if isinstance(value, timedelta):
+        value = value / timedelta(milliseconds=1)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be milliseconds or a timedelta, not {type(value).__name__}")
+    if math.isnan(value) or math.isinf(value) or value < 0:
+        raise BadOptionsError(f"{name} must be a time of 0 or more, not {value}")
+    return value
+
+
+def _text(value: Any, name: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name} must be str, not {type(value).__name__}")
+    return value
+
+
+def _host(value: Any, name: str) -> str | None:
+    if _text(value, name) == "":
+        raise BadOptionsError(f"{name} must not be empty")
+    return value  # type: ignore[no-any-return]
+
+
+def _path(value: Any, name: str) -> str | None:
+    # "" for a file means none, as undef does in the manual's language.
+    if value is None or value == "":
+        return None
+    try:
+        return os.fspath(value)  # type: ignore[no-any-return]
+    except TypeError:
+        raise TypeError(f"{name} must be a path, not {type(value).__name__}") from None
+
+
+def _flag(value: Any, name: str) -> bool:
+    if isinstance(value, (bool, int)):
+        return bool(value)
+    raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
+
+
+def _optional_flag(value: Any, name: str) -> bool | None:
+    return None if value is None else _flag(value, name)
+
+
+def _integer(least: int, most: int | None = None) -> Callable[[Any, str], int]:
+    def check(value: Any, name: str) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+        if value < least or (most is not None and value > most):
+            bound = f"between {least} and {most}" if most is not None else f"{least} or more"
+            raise BadOptionsError(f"{name} must be {bound}, not {value}")
+        return value
+
+    return check
+
+
+def _seconds(value: Any, name: str) -> int:
+    if isinstance(value, timedelta):
+        value = math.ceil(value.total_seconds())
+    return _integer(0, 32767)(value, name)  # the kernel's bound
+
+
+def _callback(value: Any, name: str) -> Hook:
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be callable or None, not {type(value).__name__}")
+    return value  # type: ignore[no-any-return]
+
+
+def _urls(value: Any, name: str) -> list[str] | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        value = value.split(",")
+    urls = list(value)
+    if not urls:
+        raise BadOptionsError(f"{name} must name at least one server")
+    for url in urls:
+        if not isinstance(url, str):
+            raise TypeError(f"{name} must hold str, not {type(url).__name__}")
+    return urls
+
+
+def _inbox_prefix(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be str, not {type(value).__name__}")
+    try:
+        check_subscribe(value)
+    except BadSubjectError as exc:
+        raise BadOptionsError(f"{name}: {exc}") from None
+    if "*" in value or ">" in value:
+        raise BadOptionsError(f"{name} must not have wildcards: {value!r}")
+    return value
+
+
+def _anything(value: Any, name: str) -> Any:
+    return value
+
+
+_EXPLICIT: dict[str, Callable[[Any, str], Any]] = {
+    "host": _host,
+    "path": _host,
+    "port": _integer(1, 65535),
+    "servers": _urls,
+    "loop": _anything,
+    "tls_context": _anything,
+    "keepalive": _seconds,
+    "priority": _integer(-2, 2),
+    "max_pings_outstanding": _integer(0),
+    "max_reconnect_attempts": _integer(0),
+    "retry_on_failed_connect": _optional_flag,
+    "reconnect_buffer_size": _integer(-1),
+    "max_pending_bytes": _integer(0),
+    "max_payload": _integer(0),
+    "max_message_size": _integer(0),
+    "slow_consumer_bytes": _integer(0),
+    "inbox_prefix": _inbox_prefix,
+}
+
+
+def _checks() -> dict[str, Callable[[Any, str], Any]]:
+    by_default: dict[str, Callable[[Any, str], Any]] = {
+        "str | None": _text,
+        "bool": _flag,
+        "float": milliseconds,
+        "Hook": _callback,
+        "str | os.PathLike[str] | None": _path,
+    }
+    return {f.name: _EXPLICIT.get(f.name) or by_default[str(f.type)] for f in fields(Options)}
+
+
+_CHECKS = _checks()

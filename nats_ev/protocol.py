@@ -1,0 +1,393 @@
+"""One connection's protocol without any I/O: bytes in → calls, commands → bytes.
+
+A `Session` lives from the server's first INFO to the end of one connection; the next connection gets
+a new one. Inputs: `receive` (bytes), `dispatch`, `connect`, `interrupt`, `close`. Outputs: the
+callbacks of the subscriptions and the methods of its `Events`, all called from `dispatch`, and
+`handshake`, the buffer of what must be written before anything else.
+
+No socket, no loop, no clock.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from itertools import islice
+from typing import Any, Protocol
+
+from . import errors
+from ._wire import ERR, INFO, MSG, PING, PONG, ROW_WIDTH, RUN, Outbound, Parser
+from .subscription import Subscription
+
+# The handshake's SUB lines are framed in portions of about this size, so that a client with hundreds
+# of thousands of subscriptions neither stalls the loop nor holds them all in memory twice.
+_PORTION = 256 * 1024
+_MAX_PAYLOAD_CEILING = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What the client uses of an INFO; `raw` is all of it. Fields are those of the server's INFO."""
+
+    raw: str
+    server_id: str = ""
+    server_name: str = ""
+    version: str = ""
+    proto: int = 0
+    headers: bool = False
+    max_payload: int = 1024 * 1024
+    auth_required: bool = False
+    tls_required: bool = False
+    tls_available: bool = False
+    nonce: str | None = None
+    client_id: int | None = None
+    client_ip: str | None = None
+    cluster: str | None = None
+    ldm: bool = False
+    connect_urls: tuple[str, ...] | None = None
+
+    @classmethod
+    def parse(cls, raw: str) -> ServerInfo:
+        """Raises `ProtocolError` for anything but an object whose known fields have their types."""
+        try:
+            fields = json.loads(raw)
+        except (ValueError, RecursionError) as exc:
+            raise errors.ProtocolError("protocol error: INFO is not valid JSON") from exc
+        if not isinstance(fields, dict):
+            raise errors.ProtocolError("protocol error: INFO is not a JSON object")
+        known: dict[str, Any] = {}
+        for name, kind in _INFO_TYPES.items():
+            value = fields.get(name)
+            if value is None:
+                continue
+            if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+                raise errors.ProtocolError(f"protocol error: INFO has a bad {name}")
+            known[name] = value
+        if not 0 < known.get("max_payload", 1) <= _MAX_PAYLOAD_CEILING:
+            raise errors.ProtocolError("protocol error: INFO has a bad max_payload")
+        if "connect_urls" in known:
+            known["connect_urls"] = tuple(u for u in known["connect_urls"] if isinstance(u, str))
+        return cls(raw=raw, **known)
+
+
+_INFO_TYPES: dict[str, type] = {
+    "server_id": str,
+    "server_name": str,
+    "version": str,
+    "proto": int,
+    "headers": bool,
+    "max_payload": int,
+    "auth_required": bool,
+    "tls_required": bool,
+    "tls_available": bool,
+    "nonce": str,
+    "client_id": int,
+    "client_ip": str,
+    "cluster": str,
+    "ldm": bool,
+    "connect_urls": list,
+}
+
+
+class State(Enum):
+    """How far a session has come."""
+
+    GREETING = "waiting for the server's INFO"
+    INFORMED = "INFO received, CONNECT not yet framed"
+    HANDSHAKE = "CONNECT framed, waiting for its PONG"
+    READY = "handshake complete"
+    CLOSED = "closed"
+
+
+class Events(Protocol):
+    """What a session tells its connection, always from inside `Session.dispatch`."""
+
+    def info_received(self, info: ServerInfo, first: bool) -> None:
+        """An INFO; the first one asks for `Session.connect`."""
+
+    def info_refused(self, error: errors.ProtocolError) -> None:
+        """A later INFO that makes no sense was ignored."""
+
+    def ready(self) -> None:
+        """The handshake's PONG has come."""
+
+    def ping_received(self, count: int) -> None:
+        """So many PINGs in a row want a PONG each."""
+
+    def pong_received(self) -> None:
+        """A PONG behind the handshake's own."""
+
+    def server_error(self, text: str) -> None:
+        """-ERR, with its quotes."""
+
+    def protocol_failed(self, error: errors.ProtocolError) -> None:
+        """The server broke the protocol; nothing that it sends later is looked at."""
+
+    def callback_failed(self, error: BaseException) -> None:
+        """A subscription's callback raised. Re-raises what must stop the loop."""
+
+    def delivering(self) -> None:
+        """Callbacks are about to run that may nest a loop: `dispatch` must be called in it, too."""
+
+
+class Session:
+    """See the module's docstring."""
+
+    __slots__ = (
+        "_chunk",
+        "_chunks",
+        "_data",
+        "_end",
+        "_events",
+        "_ints",
+        "_pairs",
+        "_parser",
+        "_ping_framed",
+        "_pos",
+        "_resubscribe",
+        "_rows",
+        "_run",
+        "_run_sub",
+        "_run_subject",
+        "_subs",
+        "handshake",
+        "state",
+    )
+
+    def __init__(self, subs: Mapping[int, Subscription], events: Events, max_message: int) -> None:
+        self.state = State.GREETING
+        self.handshake = Outbound()
+        self._subs = subs
+        self._events = events
+        self._parser = Parser(max_message)
+        self._resubscribe: Iterator[Subscription] | None = None
+        self._ping_framed = False
+        self._chunks: deque[bytes] = deque()
+        self._chunk = b""
+        self._data: Any = b""  # the chunk, or the frame assembled from several
+        self._pos = self._end = 0
+        # The iterators are shared by enclosing and nested calls of dispatch: whatever one of them
+        # takes, no other will, and a call that ends early leaves the rest to the next.
+        self._walk([])
+        self._run: Iterator[tuple[int, int]] | None = None
+        self._run_sub: Subscription | None = None
+        self._run_subject = ""
+
+    # Commands.
+
+    def connect(self, fields: Mapping[str, Any], subs: Iterator[Subscription]) -> None:
+        """Frame CONNECT, what restores the subscriptions, and the PING that ends the handshake.
+
+        Fills `handshake` with the first portion; `fill` brings the next ones.
+        """
+        self.state = State.HANDSHAKE
+        self.handshake.connect(json.dumps(fields, separators=(",", ":")).encode())
+        self._resubscribe = subs
+        self.fill()
+
+    def fill(self) -> None:
+        """Frame the next portion of the handshake, if there is one."""
+        out = self.handshake
+        if self._resubscribe is None:
+            return
+        for sub in self._resubscribe:
+            if sub.closed:
+                continue
+            out.sub(sub.raw_subject, sub.raw_queue, sub.sid)
+            if sub.max_msgs:
+                out.unsub(sub.sid, sub.max_msgs - sub.received)
+            if len(out) >= _PORTION:
+                return
+        self._resubscribe = None
+        self._ping_framed = True
+        out.ping()
+
+    def close(self) -> None:
+        """The connection is over: nothing more is delivered, whatever has been received."""
+        self.state = State.CLOSED
+        self._chunks.clear()
+        self._pos = self._end
+        deque(self._ints, maxlen=0)
+        if self._run is not None:
+            deque(self._run, maxlen=0)
+            self._run = None
+
+    def interrupt(self, sub: Subscription) -> None:
+        """The subscription has ceased to be `plain`: what is left of its run needs looking at each."""
+        if self._run is not None and self._run_sub is sub:
+            rest = list(self._run)
+            sub.received -= len(rest)
+            self._run = iter(rest)
+
+    def set_max_message(self, size: int) -> None:
+        """Bound of one inbound message, from the next frame on."""
+        self._parser.set_max_message(size)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Messages received, and their header and payload bytes."""
+        return self._parser.msgs, self._parser.bytes
+
+    @property
+    def drained(self) -> bool:
+        """Nothing that was received waits for `dispatch`."""
+        return self._pos >= self._end and not self._chunks
+
+    # Data in.
+
+    def receive(self, data: bytes) -> None:
+        """Take what the socket gave; `dispatch` delivers it."""
+        if self.state is not State.CLOSED:
+            self._chunks.append(data)
+
+    def dispatch(self) -> None:
+        """Deliver all that has been received, from where the last call stopped."""
+        try:
+            while True:
+                if self._run is not None:
+                    self._deliver_run()
+                rows = self._rows
+                self._deliver_rows(rows)
+                # A nested call that was stopped by an exception has left its rest in new rows.
+                if self._rows is rows and not self._parse():
+                    return
+        except BaseException:
+            # Enclosing calls find their iterators empty and go on with these.
+            if self._run is not None:
+                self._run = iter(list(self._run))
+            self._walk(list(self._ints))
+            raise
+
+    def _deliver_rows(self, rows: Iterator[tuple[int, ...]]) -> None:
+        get = self._subs.get
+        events = self._events
+        data = self._data
+        seen = -1  # offset of the subject decoded last: frames with the same one share it
+        subject = ""
+        for kind, sid, s0, s1, r0, r1, h0, p0, p1 in rows:
+            if kind == MSG:
+                sub = get(sid)
+                if sub is None:
+                    continue
+                headers = data[h0:p0] if h0 < p0 else None
+                if sub.on_reply is not None:
+                    sub.on_reply(data[s0 + sub.prefix_len : s1], data[p0:p1], headers)
+                    continue
+                if s0 != seen:
+                    subject = data[s0:s1].decode("utf-8", "surrogateescape")
+                    seen = s0
+                reply = data[r0:r1].decode("utf-8", "surrogateescape") if r0 < r1 else None
+                if sub.plain:
+                    sub.received += 1
+                    try:
+                        sub.callback(subject, data[p0:p1], reply, headers)
+                    except BaseException as exc:
+                        events.callback_failed(exc)
+                else:
+                    sub.arrived(subject, data[p0:p1], reply, headers)
+            elif kind == RUN:
+                self._start_run(sid, data[s0:s1], p1)
+                self._deliver_run()
+            else:
+                self._control(kind, data[s0:s1], p1)
+
+    def _start_run(self, sid: int, subject: bytes, count: int) -> None:
+        pairs = islice(self._pairs, count)
+        sub = self._subs.get(sid)
+        if sub is None:
+            deque(pairs, maxlen=0)
+            return
+        self._run_sub = sub
+        self._run_subject = subject.decode("utf-8", "surrogateescape")
+        self._run = pairs
+        if sub.plain:
+            sub.received += count
+
+    def _deliver_run(self) -> None:
+        events = self._events
+        while (run := self._run) is not None:
+            sub = self._run_sub
+            assert sub is not None
+            subject = self._run_subject
+            data = self._data
+            if sub.plain:
+                callback = sub.callback
+                for start, end in run:
+                    try:
+                        callback(subject, data[start:end], None, None)
+                    except BaseException as exc:
+                        events.callback_failed(exc)
+            else:
+                for start, end in run:
+                    sub.arrived(subject, data[start:end], None, None)
+            if self._run is run:  # else a callback has interrupted it, and the rest waits there
+                self._run = None
+
+    def _parse(self) -> bool:
+        """Fill the rows anew; False when all that was received has been dispatched."""
+        while self.state is not State.CLOSED:
+            parser = self._parser
+            if self._pos >= self._end:
+                error = parser.error
+                if error is not None:
+                    self.close()
+                    self._events.protocol_failed(error)
+                    return False
+                if not self._chunks:
+                    return False
+                self._chunk = chunk = self._chunks.popleft()
+                self._pos, self._end = 0, len(chunk)
+            ints = parser.feed(self._chunk, self._pos)
+            self._pos = parser.pos
+            if ints:
+                frame = parser.frame
+                self._data = self._chunk if frame is None else frame
+                self._walk(ints)
+                if self.state is State.GREETING and ints[0] not in (INFO, ERR):
+                    self.close()
+                    self._events.protocol_failed(
+                        errors.ProtocolError("protocol error: the server's first line is not INFO")
+                    )
+                    return False
+                self._events.delivering()
+                return True
+        return False
+
+    def _walk(self, ints: list[int]) -> None:
+        self._ints = it = iter(ints)
+        self._rows = zip(*[it] * ROW_WIDTH, strict=False)
+        self._pairs = zip(it, it, strict=False)
+
+    def _control(self, kind: int, text: bytes, count: int) -> None:
+        events = self._events
+        if kind == PING:
+            events.ping_received(count)
+        elif kind == PONG:
+            for _ in range(count):
+                if self.state is State.READY:
+                    events.pong_received()
+                elif self._ping_framed:  # a PONG before our PING is nobody's
+                    self.state = State.READY
+                    events.ready()
+        elif kind == INFO:
+            self._info(text.decode("utf-8", "replace"))
+        elif kind == ERR:
+            events.server_error(text.decode("utf-8", "surrogateescape"))
+
+    def _info(self, raw: str) -> None:
+        first = self.state is State.GREETING
+        try:
+            info = ServerInfo.parse(raw)
+        except errors.ProtocolError as exc:
+            if first:
+                self.close()
+                self._events.protocol_failed(exc)
+            else:
+                self._events.info_refused(exc)
+            return
+        if first:
+            self.state = State.INFORMED
+        self._events.info_received(info, first)
