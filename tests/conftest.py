@@ -1,0 +1,224 @@
+"""Fixtures: private servers, a loop of its own for each test, clients that are ended for sure.
+
+An exception that reaches `sys.excepthook` fails the test unless it asks for `excepthook`.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from fakeserver import FakeServer
+from natsserver import CACHE, NatsServer, find_binary
+from proxy import Proxy
+
+from nats_ev import Nats, pyev
+
+DEADLINE = 10.0
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    binary = find_binary()
+    server = "none" if binary is None else ".".join(map(str, NatsServer(binary=binary).version))
+    older = sorted(path.name for path in CACHE.glob("*")) or ["none"]
+    libev = pyev.version()[1]
+    return [f"nats-server: {server} (older lines: {', '.join(older)}); libev: {libev}"]
+
+
+class External:
+    """The server of TEST_NATS_HOST and TEST_NATS_PORT."""
+
+    def __init__(self) -> None:
+        self.host = os.environ.get("TEST_NATS_HOST", "127.0.0.1")
+        self.port = int(os.environ.get("TEST_NATS_PORT", "4222"))
+        self.url = f"nats://{self.host}:{self.port}"
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Any]:
+    """A nats-server that all tests share, or the one that the environment names."""
+    if "TEST_NATS_HOST" in os.environ or "TEST_NATS_PORT" in os.environ:
+        yield External()
+        return
+    with NatsServer(jetstream=True) as running:
+        yield running
+
+
+@pytest.fixture
+def own_server() -> Iterator[Callable[..., NatsServer]]:
+    """Starts servers of the test's own: own_server(config="…")."""
+    servers: list[NatsServer] = []
+
+    def start(*args: str, **options: Any) -> NatsServer:
+        servers.append(NatsServer(*args, **options))
+        return servers[-1].start()
+
+    yield start
+    for started in servers:
+        started.remove()
+
+
+@pytest.fixture
+def fake() -> Iterator[Callable[..., FakeServer]]:
+    """Starts scripted servers: fake(script, …). What a script raises fails the test."""
+    servers: list[FakeServer] = []
+
+    def start(*scripts: Any) -> FakeServer:
+        servers.append(FakeServer(*scripts))
+        return servers[-1]
+
+    yield start
+    for started in servers:
+        started.close()
+    for started in servers:
+        if not started.errors.empty():
+            raise started.errors.get()
+
+
+@pytest.fixture
+def proxy() -> Iterator[Callable[..., Proxy]]:
+    """Starts proxies: proxy(server.port)."""
+    proxies: list[Proxy] = []
+
+    def start(port: int) -> Proxy:
+        proxies.append(Proxy(port))
+        return proxies[-1]
+
+    yield start
+    for started in proxies:
+        started.close()
+
+
+@pytest.fixture
+def excepthook(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
+    """The exceptions that have reached sys.excepthook; asking for it allows them."""
+    seen: list[BaseException] = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, exc, tb: seen.append(exc))
+    return seen
+
+
+@pytest.fixture(autouse=True)
+def no_stray_exceptions(request: pytest.FixtureRequest) -> Iterator[None]:
+    if "excepthook" in request.fixturenames:
+        request.getfixturevalue("excepthook")
+        yield
+        return
+    seen: list[BaseException] = []
+    before = sys.excepthook
+    sys.excepthook = lambda kind, exc, tb: seen.append(exc)
+    try:
+        yield
+    finally:
+        sys.excepthook = before
+    if seen:
+        raise AssertionError(f"{len(seen)} exception(s) left a callback") from seen[0]
+
+
+@pytest.fixture
+def loop() -> pyev.Loop:
+    """A loop of its own."""
+    return pyev.Loop()
+
+
+Run = Callable[..., None]
+
+
+@pytest.fixture
+def run(loop: pyev.Loop) -> Run:
+    """run(condition, timeout): run the loop until condition() is true; fails at the deadline."""
+
+    def run(condition: Callable[[], Any] | None = None, timeout: float = DEADLINE) -> None:
+        deadline = time.monotonic() + timeout
+
+        def check(watcher: Any, revents: int) -> None:
+            if condition is not None and condition():
+                loop.stop()
+            elif time.monotonic() > deadline:
+                late.append(True)
+                loop.stop()
+
+        late: list[bool] = []
+        # Both: a condition that a callback makes true is seen at once, and the deadline anyway.
+        watchers = [loop.check(check), loop.timer(0.01, 0.01, check)]
+        for watcher in watchers:
+            watcher.start()
+            loop.unref()
+        try:
+            if condition is None or not condition():
+                loop.start()
+        finally:
+            for watcher in watchers:
+                loop.ref()
+                watcher.stop()
+        if late or (condition is not None and not condition()):
+            raise AssertionError("the deadline has passed" if late else "the loop has ended")
+
+    return run
+
+
+class Recorder:
+    """What a client's callbacks have seen, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+        self.errors: list[BaseException] = []
+
+    def count(self, event: str) -> int:
+        return self.events.count(event)
+
+    def on_error(self, error: BaseException) -> None:
+        self.errors.append(error)
+        self.events.append(f"error: {error}")
+
+
+@pytest.fixture
+def client(loop: pyev.Loop, request: pytest.FixtureRequest) -> Iterator[Callable[..., Nats]]:
+    """client(server, **options): a `Nats` with a `recorder`; disconnected at the end."""
+    clients: list[Nats] = []
+
+    def make(target: Any = None, **options: Any) -> Nats:
+        recorder = Recorder()
+        if target is not None:
+            options.setdefault("host", target.host)
+            options.setdefault("port", target.port)
+        for name in ("connect", "disconnect", "reconnect", "lame_duck"):
+            key = f"on_{name}"
+            theirs = options.get(key)
+
+            def hook(name: str = name, theirs: Any = theirs) -> None:
+                recorder.events.append(name)
+                if theirs is not None:
+                    theirs()
+
+            options[key] = hook
+        options.setdefault("on_error", recorder.on_error)
+        options.setdefault("loop", loop)
+        nats = Nats(**options)
+        nats.recorder = recorder  # type: ignore[attr-defined]
+        clients.append(nats)
+        return nats
+
+    yield make
+    for nats in clients:
+        nats.on_error(lambda error: None)
+        nats.disconnect()
+    loop.start(pyev.EVRUN_NOWAIT)
+    clients.clear()
+    gc.collect()
+
+
+@pytest.fixture
+def connected(client: Callable[..., Nats], run: Run) -> Callable[..., Nats]:
+    """connected(server, **options): a client whose handshake is complete."""
+
+    def make(target: Any, **options: Any) -> Nats:
+        nats = client(target, **options)
+        run(nats.is_connected)
+        return nats
+
+    return make
