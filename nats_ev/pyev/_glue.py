@@ -28,6 +28,8 @@ DELIVERED = 0
 STOP: int = lib.NATS_EV_STOP
 NOT_DELIVERED: int = lib.NATS_EV_NOT_DELIVERED
 ABORTED: int = lib.NATS_EV_ABORTED
+ACTIVE: int = lib.NATS_EV_ACTIVE
+CAN_STOP: int = lib.NATS_EV_CAN_STOP
 
 
 class Error(Exception):
@@ -60,18 +62,27 @@ def finish() -> BaseException:
     return _raised.pop(get_ident(), None) or KeyboardInterrupt()
 
 
+def _trim(exc: BaseException) -> None:
+    if exc.__traceback__ is not None:
+        exc.__traceback__ = exc.__traceback__.tb_next  # without the frame of this module
+
+
 def _note(exc: BaseException) -> int:
     _raised[get_ident()] = exc
     return STOP
 
 
-def failed(debug: bool, exc: BaseException) -> int:
+def failed(stops_all: bool, exc: BaseException) -> int:
     """Decide what an exception of a user's callback means: report it, or stop the run."""
-    traceback = exc.__traceback__
-    if traceback is not None:
-        exc.__traceback__ = traceback.tb_next  # without the frame of this module
-    if debug or not isinstance(exc, Exception):
+    if stops_all or not isinstance(exc, Exception):
+        _trim(exc)
         return _note(exc)
+    return report(exc)
+
+
+def report(exc: BaseException) -> int:
+    """Hand an exception to `sys.excepthook`; what an Exception of the hook's own hits is stderr."""
+    _trim(exc)
     try:
         hook = getattr(sys, "excepthook", sys.__excepthook__)
         hook(type(exc), exc, exc.__traceback__)
@@ -93,18 +104,24 @@ def _interrupted(_type: type[BaseException], exc: BaseException, traceback: Trac
 
 
 @ffi.def_extern(error=NOT_DELIVERED, onerror=_interrupted)  # type: ignore[untyped-decorator]
-def nats_ev_on_event(key: int, revents: int, active: int) -> int:
-    """Call the callback of one watcher. Python-level signal handlers run on the way in."""
+def nats_ev_on_event(key: int, revents: int, state: int) -> int:
+    """Call the callback of one watcher. Python-level signal handlers run on the way in.
+
+    When another binding runs the loop there is no `start` of ours that an exception could come
+    out of: then every one goes to the hook.
+    """
     watcher = refs[key]()
     if watcher is None:
         return 0
     try:
-        if not active:
+        if not state & ACTIVE:
             del watcher._held[key]
         key = 0
         watcher._callback(watcher, revents)
         return 0
     except BaseException as exc:
+        if not state & CAN_STOP:
+            return report(exc)
         return failed(watcher._loop.debug, exc)
 
 

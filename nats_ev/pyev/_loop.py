@@ -83,10 +83,11 @@ class Loop:
         self._timeout_interval = require_seconds("timeout_interval", timeout_interval)
         if callback is not None:
             self._check_callback(callback)
-        memory = lib.nats_ev_loop_default(flags) if default else lib.nats_ev_loop_new(flags)
+        memory = lib.nats_ev_loop_new(flags, default)
         if not memory:
             raise Error("libev could not make a loop: no backend that the flags allow works here")
         self._c = ffi.gc(memory, lib.nats_ev_loop_free)
+        self._ev = memory.ev
         if callback is not None:
             self.callback = callback
         if io_interval or timeout_interval:
@@ -132,7 +133,7 @@ class Loop:
         """Make the innermost `start` return (EVBREAK_ALL: every one) after pending events."""
         if require_int("how", how) not in (lib.EVBREAK_CANCEL, lib.EVBREAK_ONE, lib.EVBREAK_ALL):
             raise ValueError(f"how must be one of the EVBREAK_ constants, got {how}")
-        lib.nats_ev_loop_break(self._c, how)
+        lib.ev_break(self._ev, how)
 
     def invoke(self) -> None:
         """Deliver all pending events now."""
@@ -141,36 +142,36 @@ class Loop:
 
     def reset(self) -> None:
         """Tell the loop that the process has forked; for the child, before `start`."""
-        lib.nats_ev_loop_fork(self._c)
+        lib.ev_loop_fork(self._ev)
 
     def now(self) -> float:
         """Unix time at which the loop began to handle the current events, in seconds."""
-        seconds: float = lib.nats_ev_loop_now(self._c)
+        seconds: float = lib.ev_now(self._ev)
         return seconds
 
     def update(self) -> None:
         """Bring `now` up to date, as after a callback that took long."""
-        lib.nats_ev_loop_update(self._c)
+        lib.ev_now_update(self._ev)
 
     def suspend(self) -> None:
         """Before a pause of the process: time does not pass for the timers until `resume`."""
-        lib.nats_ev_loop_suspend(self._c)
+        lib.ev_suspend(self._ev)
 
     def resume(self) -> None:
         """End what `suspend` began."""
-        lib.nats_ev_loop_resume(self._c)
+        lib.ev_resume(self._ev)
 
     def ref(self) -> None:
         """Count one more watcher that keeps `start` from returning."""
-        lib.nats_ev_loop_ref(self._c)
+        lib.ev_ref(self._ev)
 
     def unref(self) -> None:
         """Count one watcher less; undo it with `ref` before that watcher is stopped."""
-        lib.nats_ev_loop_unref(self._c)
+        lib.ev_unref(self._ev)
 
     def verify(self) -> None:
         """Check libev's data; ends the process if they are corrupt."""
-        lib.nats_ev_loop_verify(self._c)
+        lib.ev_verify(self._ev)
 
     @property
     def default(self) -> bool:
@@ -180,19 +181,19 @@ class Loop:
     @property
     def backend(self) -> int:
         """The EVBACKEND_* in use."""
-        value: int = lib.nats_ev_loop_backend(self._c)
+        value: int = lib.ev_backend(self._ev)
         return value
 
     @property
     def depth(self) -> int:
         """How many calls of `start` are running, 0 outside."""
-        value: int = lib.nats_ev_loop_depth(self._c)
+        value: int = lib.ev_depth(self._ev)
         return value
 
     @property
     def iteration(self) -> int:
         """How often the loop has polled for events."""
-        value: int = lib.nats_ev_loop_iteration(self._c)
+        value: int = lib.ev_iteration(self._ev)
         return value
 
     @property
@@ -242,7 +243,8 @@ class Loop:
         self._set_intervals()
 
     def _set_intervals(self) -> None:
-        lib.nats_ev_loop_set_intervals(self._c, self._io_interval, self._timeout_interval)
+        lib.ev_set_io_collect_interval(self._ev, self._io_interval)
+        lib.ev_set_timeout_collect_interval(self._ev, self._timeout_interval)
 
     def io(
         self, fd: Any, events: int, callback: Callback, data: object = None, priority: int = 0

@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 
 _IO_EVENTS: int = lib.EV_READ | lib.EV_WRITE
 
+# What programs call per message or per time-out, without the look-up in lib.
+_active = lib.ev_is_active
+_pending = lib.ev_is_pending
+_start = lib.nats_ev_start
+_stop = lib.nats_ev_stop
+_feed = lib.nats_ev_feed
+_set_times = lib.nats_ev_set_times
+
 
 def require_int(name: str, value: object) -> int:
     """Return ``value`` if it is an int that fits C's, else raise TypeError or ValueError."""
@@ -84,53 +92,57 @@ class Watcher:
     def start(self) -> None:
         """Begin to watch; nothing happens if it already does."""
         self._held[self._key] = self
-        if not lib.nats_ev_start(self._w):
-            del self._held[self._key]
-            raise Error("another loop already watches this signal")
+        failure = _start(self._w)
+        if failure:
+            self._release()
+            raise Error(self._why_not(failure))
+
+    def _why_not(self, failure: int) -> str:
+        return f"the watcher cannot be started: error {failure}"
 
     def stop(self) -> None:
         """Stop watching and forget a pending event; harmless on a stopped watcher."""
-        lib.nats_ev_stop(self._w)
+        _stop(self._w)
         self._held.pop(self._key, None)
 
     def feed(self, revents: int) -> None:
         """Make the loop deliver ``revents`` as if they had happened, active or not."""
         self._held[self._key] = self
-        lib.nats_ev_feed(self._w, revents)
+        _feed(self._w, revents)
 
     def invoke(self, revents: int) -> None:
         """Call the callback now. Exceptions mean the same as in a callback of the loop."""
         # C consults "held" for an inactive watcher, as for one whose event was pending.
         self._held[self._key] = self
         result = lib.nats_ev_invoke(self._w, revents)
-        if lib.nats_ev_pending(self._w):
+        if _pending(self._w):
             self._held[self._key] = self
         if result == ABORTED:
             raise finish()
 
     def clear(self) -> int:
         """Forget a pending event and return its bits, 0 if there was none."""
-        revents: int = lib.nats_ev_clear(self._w)
+        revents: int = lib.ev_clear_pending(self._loop._ev, self._w)
         self._release()
         return revents
 
     def _release(self) -> None:
-        if not lib.nats_ev_active(self._w) and not lib.nats_ev_pending(self._w):
+        if not _active(self._w) and not _pending(self._w):
             self._held.pop(self._key, None)
 
     def _require_inactive(self) -> None:
-        if lib.nats_ev_active(self._w):
+        if _active(self._w):
             raise Error(f"cannot reconfigure a {type(self).__name__} watcher while it is active")
 
     @property
     def active(self) -> bool:
         """True from `start` until `stop`, or until a one-shot timer expires."""
-        return bool(lib.nats_ev_active(self._w))
+        return bool(_active(self._w))
 
     @property
     def pending(self) -> bool:
         """True while an event waits for the callback."""
-        return bool(lib.nats_ev_pending(self._w))
+        return bool(_pending(self._w))
 
     @property
     def loop(self) -> Loop:
@@ -150,7 +162,7 @@ class Watcher:
     def priority(self) -> int:
         """EV_MINPRI to EV_MAXPRI; higher ones are called first. Settable while inactive and
         not pending."""
-        value: int = lib.nats_ev_priority(self._w)
+        value: int = lib.ev_priority(self._w)
         return value
 
     @priority.setter
@@ -159,15 +171,15 @@ class Watcher:
             raise ValueError(
                 f"priority must be from {lib.EV_MINPRI} to {lib.EV_MAXPRI}, got {priority}"
             )
-        if lib.nats_ev_active(self._w) or lib.nats_ev_pending(self._w):
+        if _active(self._w) or _pending(self._w):
             raise Error("cannot change the priority of a watcher that is active or pending")
-        lib.nats_ev_set_priority(self._w, priority)
+        lib.ev_set_priority(self._w, priority)
 
 
 class Io(Watcher):
     """Calls back while a descriptor is readable or writable (level-triggered)."""
 
-    __slots__ = ("_fd",)
+    __slots__ = ("_events", "_fd")
     _type = lib.NATS_EV_TYPE_IO
 
     def __init__(
@@ -195,7 +207,11 @@ class Io(Watcher):
             raise ValueError(f"events must be EV_READ, EV_WRITE or both, got {events:#x}")
         self._require_inactive()
         self._fd: int = fd
+        self._events: int = events
         lib.nats_ev_set_io(self._w, fd, events)
+
+    def _why_not(self, failure: int) -> str:
+        return f"descriptor {self._fd} is not open"
 
     @property
     def fd(self) -> int:
@@ -205,8 +221,7 @@ class Io(Watcher):
     @property
     def events(self) -> int:
         """EV_READ, EV_WRITE or both."""
-        events: int = lib.nats_ev_io_events(self._w)
-        return events
+        return self._events
 
 
 class Timer(Watcher):
@@ -235,7 +250,7 @@ class Timer(Watcher):
         after = require_seconds("after", after, None)
         repeat = require_seconds("repeat", repeat)
         self._require_inactive()
-        lib.nats_ev_set_timer(self._w, after, repeat)
+        _set_times(self._w, after, repeat)
 
     def reset(self) -> None:
         """Start again with `repeat` as the time-out; a timer without one is stopped."""
@@ -246,18 +261,18 @@ class Timer(Watcher):
     @property
     def remaining(self) -> float:
         """Seconds until the timer is due; when inactive, its configured ``after``."""
-        seconds: float = lib.nats_ev_timer_remaining(self._w)
+        seconds: float = lib.ev_timer_remaining(self._loop._ev, ffi.cast("ev_timer *", self._w))
         return seconds
 
     @property
     def repeat(self) -> float:
         """Seconds between two calls, 0 for one call only. Used at the next expiry or `reset`."""
-        seconds: float = lib.nats_ev_timer_repeat(self._w)
+        seconds: float = ffi.cast("ev_timer *", self._w).repeat
         return seconds
 
     @repeat.setter
     def repeat(self, repeat: float) -> None:
-        lib.nats_ev_timer_set_repeat(self._w, require_seconds("repeat", repeat))
+        ffi.cast("ev_timer *", self._w).repeat = require_seconds("repeat", repeat)
 
 
 class _WallClock(Watcher):
@@ -271,7 +286,7 @@ class _WallClock(Watcher):
     @property
     def at(self) -> float:
         """Unix time of the next call; meaningful while active."""
-        time: float = lib.nats_ev_periodic_at(self._w)
+        time: float = lib.ev_periodic_at(ffi.cast("ev_periodic *", self._w))
         return time
 
 
@@ -302,27 +317,27 @@ class Periodic(_WallClock):
         offset = _require_finite("offset", offset, None)
         interval = _require_finite("interval", interval)
         self._require_inactive()
-        lib.nats_ev_set_periodic(self._w, offset, interval)
+        _set_times(self._w, offset, interval)
 
     @property
     def offset(self) -> float:
         """Seconds; counts when the watcher is next started, reset or due."""
-        seconds: float = lib.nats_ev_periodic_offset(self._w)
+        seconds: float = ffi.cast("ev_periodic *", self._w).offset
         return seconds
 
     @offset.setter
     def offset(self, offset: float) -> None:
-        lib.nats_ev_periodic_set_offset(self._w, _require_finite("offset", offset, None))
+        ffi.cast("ev_periodic *", self._w).offset = _require_finite("offset", offset, None)
 
     @property
     def interval(self) -> float:
         """Seconds; counts when the watcher is next started, reset or due."""
-        seconds: float = lib.nats_ev_periodic_interval(self._w)
+        seconds: float = ffi.cast("ev_periodic *", self._w).interval
         return seconds
 
     @interval.setter
     def interval(self, interval: float) -> None:
-        lib.nats_ev_periodic_set_interval(self._w, _require_finite("interval", interval))
+        ffi.cast("ev_periodic *", self._w).interval = _require_finite("interval", interval)
 
 
 def _require_finite(name: str, value: object, minimum: float | None = 0.0) -> float:
@@ -354,7 +369,7 @@ class Scheduler(_WallClock):
         super().__init__(loop, callback, data, priority)
         self._error: BaseException | None = None
         self._scheduler = require_callable("scheduler", scheduler)
-        lib.nats_ev_set_periodic(self._w, 0.0, 0.0)
+        _set_times(self._w, 0.0, 0.0)
 
     def set(self, scheduler: Callable[[Any, float], float]) -> None:
         """Replace the scheduler of an inactive watcher."""
@@ -453,6 +468,9 @@ class Signal(Watcher):
         self._signum = int(signum)
         lib.nats_ev_set_signal(self._w, signum)
 
+    def _why_not(self, failure: int) -> str:
+        return f"another loop watches signal {self._signum} already"
+
     @property
     def signum(self) -> int:
         """The signal being watched."""
@@ -498,22 +516,22 @@ class Child(Watcher):
     @property
     def rpid(self) -> int:
         """The process that changed state."""
-        pid: int = lib.nats_ev_child_rpid(self._w)
+        pid: int = ffi.cast("ev_child *", self._w).rpid
         return pid
 
     @rpid.setter
     def rpid(self, pid: int) -> None:
-        lib.nats_ev_child_set_rpid(self._w, require_int("rpid", pid))
+        ffi.cast("ev_child *", self._w).rpid = require_int("rpid", pid)
 
     @property
     def rstatus(self) -> int:
         """Its wait status; see `os.waitstatus_to_exitcode`."""
-        status: int = lib.nats_ev_child_rstatus(self._w)
+        status: int = ffi.cast("ev_child *", self._w).rstatus
         return status
 
     @rstatus.setter
     def rstatus(self, status: int) -> None:
-        lib.nats_ev_child_set_rstatus(self._w, require_int("rstatus", status))
+        ffi.cast("ev_child *", self._w).rstatus = require_int("rstatus", status)
 
 
 class Idle(Watcher):

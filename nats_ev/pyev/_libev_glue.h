@@ -1,0 +1,727 @@
+/*
+ * The C between libev and nats_ev.pyev, included into the module that CFFI generates.
+ *
+ * What it does, so that Python need not:
+ *  - Ownership without order. Loops and watchers are C memory. A watcher may be freed before its
+ *    loop or after it, active or not.
+ *  - One trampoline. Watchers of every type call event_cb, which hands Python an integer key.
+ *  - The interpreter lock. It is given up while libev polls, and held, taken once, for all the
+ *    callbacks that follow a poll.
+ *  - Stopping on an exception. Once Python asks for a stop, libev's remaining pending events are
+ *    set aside instead of delivered, and are fed again when the run has returned.
+ *
+ * It must not set user data, an invoke-pending or a release hook on libev's default loop: other
+ * bindings in the process share that loop, and may run it from inside our callbacks.
+ */
+#ifndef NATS_EV_LIBEV_GLUE_H
+#define NATS_EV_LIBEV_GLUE_H
+
+#if defined(__has_include)
+#if !__has_include(<ev.h>)
+#error "libev's header ev.h is missing. Install libev-dev (Debian, Ubuntu), libev-devel (Fedora), \
+libev (Alpine: libev-dev), or on macOS run: brew install libev"
+#endif
+#endif
+
+#include <ev.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#if EV_VERSION_MAJOR < 4 || (EV_VERSION_MAJOR == 4 && EV_VERSION_MINOR < 11)
+#error "libev 4.11 or later is needed"
+#endif
+
+/* Flags and backends that an older libev does not know read as "none". */
+#ifndef EVFLAG_NOTIMERFD
+#if EV_VERSION_MAJOR == 4 && EV_VERSION_MINOR < 31
+#define EVBACKEND_LINUXAIO 0U
+#define EVBACKEND_IOURING 0U
+#define EVFLAG_NOTIMERFD 0U
+#endif
+#endif
+
+/*
+ * Only polling and sleeping block, and for those the lock is given up below. Every other call is
+ * shorter than giving up and taking the lock, and is atomic while it is held. PyPy has none of
+ * these functions: its CFFI gives up the lock around calls by itself.
+ */
+#ifdef PYPY_VERSION
+typedef void interpreter_state;
+#define interpreter_release() NULL
+#define interpreter_retake(state) ((void)(state))
+#else
+#undef Py_BEGIN_ALLOW_THREADS
+#undef Py_END_ALLOW_THREADS
+#define Py_BEGIN_ALLOW_THREADS {
+#define Py_END_ALLOW_THREADS }
+typedef PyThreadState interpreter_state;
+#define interpreter_release() PyEval_SaveThread()
+#define interpreter_retake(state) PyEval_RestoreThread(state)
+#endif
+
+#ifdef NSIG
+#define NATS_EV_NSIG NSIG
+#else
+#define NATS_EV_NSIG 65
+#endif
+
+/* What a run returns when it was aborted, and what Python answers to an event. */
+enum { NATS_EV_ABORTED = -1, NATS_EV_STOP = 1, NATS_EV_NOT_DELIVERED = 2 };
+
+/* What Python is told of an event: whether its watcher is active, and whether a run can stop. */
+enum { NATS_EV_ACTIVE = 1, NATS_EV_CAN_STOP = 2 };
+
+/* Why a watcher cannot be started. */
+enum { NATS_EV_BAD_FD = 1, NATS_EV_OTHER_LOOP = 2 };
+
+enum {
+    NATS_EV_TYPE_IO,
+    NATS_EV_TYPE_TIMER,
+    NATS_EV_TYPE_PERIODIC,
+    NATS_EV_TYPE_SCHEDULER,
+    NATS_EV_TYPE_SIGNAL,
+    NATS_EV_TYPE_CHILD,
+    NATS_EV_TYPE_IDLE,
+    NATS_EV_TYPE_PREPARE,
+    NATS_EV_TYPE_CHECK,
+    NATS_EV_TYPE_EMBED,
+    NATS_EV_TYPE_FORK,
+    NATS_EV_TYPE_ASYNC
+};
+
+typedef struct nats_ev_loop nats_ev_loop;
+typedef struct nats_ev_watcher nats_ev_watcher;
+
+/* One for each run on the C stack of a thread: start(), Loop.invoke(), Watcher.invoke(). */
+struct run {
+    nats_ev_loop *loop; /* what start() runs, NULL for a run that only delivers */
+    struct run *outer, *outer_of_loop;
+    interpreter_state *released; /* not NULL while this thread has given up the interpreter */
+    int in_python;               /* how many callbacks of this run are on the stack */
+    int holds;    /* keep the interpreter between callbacks: a prepare phase comes before a poll */
+    int waits;    /* whether the run may block at all */
+    int was_busy; /* a callback ran since the last poll, so Python has looked for signals */
+    int aborting;
+    nats_ev_watcher *deferred;
+};
+
+struct nats_ev_loop {
+    struct ev_loop *ev;
+    atomic_int references; /* the owner's and one for each watcher */
+    int is_default;
+    uintptr_t hook_key;
+    struct run *run;
+    ev_io wake;         /* readable when the interpreter has caught a signal */
+    ev_prepare polling; /* the last thing before libev polls, unless something follows it */
+    ev_check polled;
+    nats_ev_loop *next_doomed;
+};
+
+struct nats_ev_watcher {
+    union {
+        ev_watcher base;
+        ev_io io;
+        ev_timer timer;
+        ev_periodic periodic;
+        ev_signal signal;
+        ev_child child;
+        ev_idle idle;
+        ev_prepare prepare;
+        ev_check check;
+        ev_embed embed;
+        ev_fork fork;
+        ev_async async;
+    } ev;
+    nats_ev_loop *loop;
+    uintptr_t key;
+    int type;
+    int deferred_events;
+    nats_ev_watcher *next_deferred, **deferred_link; /* link NULL: not set aside */
+};
+
+static int nats_ev_on_event(uintptr_t key, int revents, int state);
+static int nats_ev_on_wakeup(void);
+static int nats_ev_on_invoke(uintptr_t key);
+static double nats_ev_on_reschedule(uintptr_t key, double now);
+
+static _Thread_local struct run *current_run;
+
+/* Loops whose last reference went while libev was inside them. */
+static pthread_mutex_t doomed_lock = PTHREAD_MUTEX_INITIALIZER;
+static nats_ev_loop *doomed_loops;
+
+/* libev allows a signal in one loop at a time and forgets the handler that it replaced. */
+static struct {
+    nats_ev_loop *loop;
+    unsigned int watchers;
+    struct sigaction replaced;
+} signals[NATS_EV_NSIG];
+
+/* ---- runs ---- */
+
+static void defer(struct run *run, nats_ev_watcher *self, int revents)
+{
+    self->deferred_events |= revents;
+    if (self->deferred_link)
+        return;
+    self->next_deferred = run->deferred;
+    if (run->deferred)
+        run->deferred->deferred_link = &self->next_deferred;
+    run->deferred = self;
+    self->deferred_link = &run->deferred;
+}
+
+static void undefer(nats_ev_watcher *self)
+{
+    if (!self->deferred_link)
+        return;
+    *self->deferred_link = self->next_deferred;
+    if (self->next_deferred)
+        self->next_deferred->deferred_link = self->deferred_link;
+    self->deferred_link = NULL;
+    self->deferred_events = 0;
+}
+
+static void run_enter(struct run *run, nats_ev_loop *loop, int waits)
+{
+    *run = (struct run){
+        .loop = loop, .outer = current_run, .waits = waits, .holds = 1, .was_busy = 1};
+    /* This run may use up the prepare event that would make the outer one let go. */
+    if (current_run)
+        current_run->holds = 0;
+    current_run = run;
+    if (loop) {
+        run->outer_of_loop = loop->run;
+        loop->run = run;
+    }
+}
+
+static void run_leave(struct run *run)
+{
+    if (run->released)
+        interpreter_retake(run->released);
+    run->released = NULL;
+    current_run = run->outer;
+    if (run->loop)
+        run->loop->run = run->outer_of_loop;
+    /* libev delivers the newest event first, and so does this list, which keeps the order. */
+    while (run->deferred) {
+        nats_ev_watcher *self = run->deferred;
+        int revents = self->deferred_events;
+        undefer(self);
+        ev_feed_event(self->loop->ev, &self->ev.base, revents);
+    }
+}
+
+static void run_abort(struct run *run, struct ev_loop *ev)
+{
+    if (!run)
+        return;
+    run->aborting = 1;
+    if (run->loop) {
+        ev_break(run->loop->ev, EVBREAK_ONE);
+        /* An embedded loop is run by libev itself, on behalf of the loop around it. */
+        if (ev != run->loop->ev)
+            ev_break(ev, EVBREAK_ONE);
+    }
+}
+
+/*
+ * Around every call of Python. Without a run of ours libev was started by somebody else, and CFFI
+ * sees to the lock. The same goes for a run of somebody else's inside one of our callbacks, during
+ * which in_python is not 0.
+ */
+static void python_enter(struct run *run)
+{
+    if (!run)
+        return;
+    run->in_python++;
+    run->was_busy = 1;
+    if (run->released) {
+        interpreter_retake(run->released);
+        run->released = NULL;
+    }
+}
+
+static void python_leave(struct run *run)
+{
+    if (run && --run->in_python == 0 && !run->holds && run->waits)
+        run->released = interpreter_release();
+}
+
+/* ---- what libev calls ---- */
+
+static void event_cb(struct ev_loop *ev, ev_watcher *base, int revents)
+{
+    nats_ev_watcher *self = base->data;
+    struct run *run = current_run;
+    if (run && run->aborting) {
+        defer(run, self, revents);
+        return;
+    }
+    python_enter(run);
+    int state = (ev_is_active(base) ? NATS_EV_ACTIVE : 0) | (run ? NATS_EV_CAN_STOP : 0);
+    int verdict = nats_ev_on_event(self->key, revents, state);
+    if (verdict) {
+        /* Python dropped nothing on a failed delivery, so the watcher is still there. */
+        if (verdict == NATS_EV_NOT_DELIVERED && run)
+            defer(run, self, revents);
+        run_abort(run, ev);
+    }
+    python_leave(run);
+}
+
+static void look_for_signals(struct run *run, struct ev_loop *ev)
+{
+    if (run && run->aborting)
+        return;
+    python_enter(run);
+    if (nats_ev_on_wakeup())
+        run_abort(run, ev);
+    python_leave(run);
+}
+
+static void wake_cb(struct ev_loop *ev, ev_io *w, int revents)
+{
+    (void)w;
+    (void)revents;
+    look_for_signals(current_run, ev);
+}
+
+/*
+ * libev is about to poll, except for what other prepare watchers still do. A poll that brought no
+ * callback to life may have been interrupted by a signal: looking for one here is the second line
+ * behind the wake-up descriptor, which foreign code may have replaced.
+ */
+static void polling_cb(struct ev_loop *ev, ev_prepare *w, int revents)
+{
+    nats_ev_loop *loop = w->data;
+    struct run *run = loop->run;
+    (void)revents;
+    if (!run)
+        return;
+    run->holds = 0;
+    if (run != current_run || run->in_python || !run->waits)
+        return;
+    if (!run->was_busy && ev_is_active(&loop->wake))
+        look_for_signals(run, ev);
+    run->was_busy = 0;
+    if (!run->released)
+        run->released = interpreter_release();
+}
+
+/* The events of a poll are about to be delivered: from here to the next prepare phase nothing
+   blocks. */
+static void polled_cb(struct ev_loop *ev, ev_check *w, int revents)
+{
+    struct run *run = ((nats_ev_loop *)w->data)->run;
+    (void)ev;
+    (void)revents;
+    if (run && run == current_run && !run->in_python)
+        run->holds = 1;
+}
+
+static void invoke_hook(struct ev_loop *ev)
+{
+    struct run *run = current_run;
+    nats_ev_loop *loop = ev_userdata(ev);
+    if (run && run->aborting)
+        return;
+    python_enter(run);
+    /* Whoever set the hook may deliver nothing, our prepare event included. */
+    if (run)
+        run->holds = 0;
+    if (nats_ev_on_invoke(loop->hook_key))
+        run_abort(run, ev);
+    python_leave(run);
+}
+
+static double reschedule_cb(ev_periodic *w, double now)
+{
+    nats_ev_watcher *self = w->data;
+    struct run *run = current_run;
+    python_enter(run);
+    double at = nats_ev_on_reschedule(self->key, now);
+    python_leave(run);
+    /* Also false for a NaN. libev forbids stopping the watcher here: an error event does it. */
+    if (at >= now)
+        return at;
+    ev_feed_event(self->loop->ev, w, EV_ERROR);
+    return now + 1e30;
+}
+
+/* ---- loops ---- */
+
+static void nats_ev_sleep(double seconds)
+{
+    interpreter_state *state = interpreter_release();
+    ev_sleep(seconds);
+    interpreter_retake(state);
+}
+
+static nats_ev_loop *nats_ev_loop_new(unsigned int flags, int is_default)
+{
+    nats_ev_loop *loop = calloc(1, sizeof *loop);
+    if (!loop)
+        return NULL;
+    loop->ev = is_default ? ev_default_loop(flags) : ev_loop_new(flags);
+    if (!loop->ev) {
+        free(loop);
+        return NULL;
+    }
+    atomic_init(&loop->references, 1);
+    loop->is_default = is_default;
+    ev_io_init(&loop->wake, wake_cb, 0, EV_READ);
+    ev_set_priority(&loop->wake, EV_MAXPRI);
+    ev_prepare_init(&loop->polling, polling_cb);
+    ev_set_priority(&loop->polling, EV_MINPRI);
+    loop->polling.data = loop;
+    ev_check_init(&loop->polled, polled_cb);
+    ev_set_priority(&loop->polled, EV_MAXPRI);
+    loop->polled.data = loop;
+    return loop;
+}
+
+static void loop_destroy(nats_ev_loop *loop)
+{
+    ev_set_invoke_pending_cb(loop->ev, ev_invoke_pending);
+    ev_loop_destroy(loop->ev);
+    free(loop);
+}
+
+/*
+ * A loop whose last reference goes while libev is inside it (an embedded one whose embedder was
+ * dropped by its own callback) is destroyed when that run has left it. The default loop stays:
+ * others may use it.
+ */
+static void nats_ev_loop_free(nats_ev_loop *loop)
+{
+    if (atomic_fetch_sub(&loop->references, 1) != 1 || loop->is_default)
+        return;
+    if (ev_depth(loop->ev) == 0) {
+        loop_destroy(loop);
+        return;
+    }
+    pthread_mutex_lock(&doomed_lock);
+    loop->next_doomed = doomed_loops;
+    doomed_loops = loop;
+    pthread_mutex_unlock(&doomed_lock);
+}
+
+static void free_doomed_loops(void)
+{
+    nats_ev_loop *ready = NULL;
+    pthread_mutex_lock(&doomed_lock);
+    for (nats_ev_loop **link = &doomed_loops; *link;) {
+        nats_ev_loop *loop = *link;
+        if (ev_depth(loop->ev)) {
+            link = &loop->next_doomed;
+            continue;
+        }
+        *link = loop->next_doomed;
+        loop->next_doomed = ready;
+        ready = loop;
+    }
+    pthread_mutex_unlock(&doomed_lock);
+    while (ready) {
+        nats_ev_loop *loop = ready;
+        ready = loop->next_doomed;
+        loop_destroy(loop);
+    }
+}
+
+static int nats_ev_loop_is_claimed(nats_ev_loop *loop)
+{
+    return loop->is_default && ev_userdata(loop->ev) != NULL;
+}
+
+static void watch_interpreter(nats_ev_loop *loop, int wake_fd)
+{
+    ev_prepare_start(loop->ev, &loop->polling);
+    ev_unref(loop->ev);
+    ev_check_start(loop->ev, &loop->polled);
+    ev_unref(loop->ev);
+    if (wake_fd >= 0) {
+        ev_io_set(&loop->wake, wake_fd, EV_READ);
+        ev_io_start(loop->ev, &loop->wake);
+        ev_unref(loop->ev);
+    }
+}
+
+static void unwatch_interpreter(nats_ev_loop *loop)
+{
+    if (ev_is_active(&loop->wake)) {
+        ev_ref(loop->ev);
+        ev_io_stop(loop->ev, &loop->wake);
+    }
+    ev_ref(loop->ev);
+    ev_check_stop(loop->ev, &loop->polled);
+    ev_ref(loop->ev);
+    ev_prepare_stop(loop->ev, &loop->polling);
+}
+
+static int nats_ev_loop_run(nats_ev_loop *loop, int flags, int wake_fd)
+{
+    struct run run;
+    int watches = !(flags & EVRUN_NOWAIT) && !ev_is_active(&loop->polling);
+    run_enter(&run, loop, !(flags & EVRUN_NOWAIT));
+    if (watches)
+        watch_interpreter(loop, wake_fd);
+    int active = ev_run(loop->ev, flags);
+    run_leave(&run);
+    if (watches)
+        unwatch_interpreter(loop);
+    if (doomed_loops)
+        free_doomed_loops();
+    return run.aborting ? NATS_EV_ABORTED : active != 0;
+}
+
+static int nats_ev_loop_invoke(nats_ev_loop *loop)
+{
+    struct run run;
+    run_enter(&run, NULL, 0);
+    ev_invoke_pending(loop->ev);
+    run_leave(&run);
+    return run.aborting ? NATS_EV_ABORTED : 0;
+}
+
+/* The user's pending events, without those that belong to this file. */
+static unsigned int nats_ev_loop_pending(nats_ev_loop *loop)
+{
+    return ev_pending_count(loop->ev) - (ev_is_pending(&loop->wake) != 0) -
+           (ev_is_pending(&loop->polling) != 0) - (ev_is_pending(&loop->polled) != 0);
+}
+
+/* Key 0 gives the delivery of events back to libev. Never called for the default loop. */
+static void nats_ev_loop_set_hook(nats_ev_loop *loop, uintptr_t key)
+{
+    loop->hook_key = key;
+    ev_set_userdata(loop->ev, loop);
+    ev_set_invoke_pending_cb(loop->ev, key ? invoke_hook : ev_invoke_pending);
+}
+
+/* ---- watchers ---- */
+
+static nats_ev_watcher *nats_ev_watcher_new(nats_ev_loop *loop, int type, uintptr_t key)
+{
+    nats_ev_watcher *self = calloc(1, sizeof *self);
+    if (!self)
+        return NULL;
+    ev_init(&self->ev.base, event_cb);
+    self->ev.base.data = self;
+    self->loop = loop;
+    self->type = type;
+    self->key = key;
+    atomic_fetch_add(&loop->references, 1);
+    return self;
+}
+
+static int io_start(nats_ev_watcher *self)
+{
+    /* libev would abort the process on a number too large for its tables. */
+    if (fcntl(self->ev.io.fd, F_GETFD) < 0)
+        return NATS_EV_BAD_FD;
+    ev_io_start(self->loop->ev, &self->ev.io);
+    return 0;
+}
+
+static int signal_start(nats_ev_watcher *self)
+{
+    int signum = self->ev.signal.signum;
+    if (signals[signum].watchers == 0)
+        sigaction(signum, NULL, &signals[signum].replaced);
+    else if (signals[signum].loop != self->loop)
+        return NATS_EV_OTHER_LOOP;
+    signals[signum].loop = self->loop;
+    signals[signum].watchers++;
+    ev_signal_start(self->loop->ev, &self->ev.signal);
+    return 0;
+}
+
+/* libev leaves the default action behind, with which Ctrl-C would kill instead of interrupt. */
+static void signal_stop(nats_ev_watcher *self)
+{
+    struct sigaction now;
+    int signum = self->ev.signal.signum;
+    int was_active = ev_is_active(&self->ev.signal);
+    ev_signal_stop(self->loop->ev, &self->ev.signal);
+    if (!was_active || --signals[signum].watchers)
+        return;
+    if (sigaction(signum, NULL, &now) == 0 && now.sa_handler == SIG_DFL)
+        sigaction(signum, &signals[signum].replaced, NULL);
+}
+
+/* Returns 0, also for a watcher that is active already, or why it cannot be started. */
+static int nats_ev_start(nats_ev_watcher *self)
+{
+    struct ev_loop *ev = self->loop->ev;
+    if (ev_is_active(&self->ev.base))
+        return 0;
+    switch (self->type) {
+    case NATS_EV_TYPE_IO:
+        return io_start(self);
+    case NATS_EV_TYPE_TIMER:
+        ev_timer_start(ev, &self->ev.timer);
+        break;
+    case NATS_EV_TYPE_PERIODIC:
+    case NATS_EV_TYPE_SCHEDULER:
+        ev_periodic_start(ev, &self->ev.periodic);
+        break;
+    case NATS_EV_TYPE_SIGNAL:
+        return signal_start(self);
+    case NATS_EV_TYPE_CHILD:
+        ev_child_start(ev, &self->ev.child);
+        break;
+    case NATS_EV_TYPE_IDLE:
+        ev_idle_start(ev, &self->ev.idle);
+        break;
+    case NATS_EV_TYPE_PREPARE:
+        ev_prepare_start(ev, &self->ev.prepare);
+        break;
+    case NATS_EV_TYPE_CHECK:
+        ev_check_start(ev, &self->ev.check);
+        break;
+    case NATS_EV_TYPE_EMBED:
+        ev_embed_start(ev, &self->ev.embed);
+        break;
+    case NATS_EV_TYPE_FORK:
+        ev_fork_start(ev, &self->ev.fork);
+        break;
+    case NATS_EV_TYPE_ASYNC:
+        ev_async_start(ev, &self->ev.async);
+        break;
+    default:
+        break;
+    }
+    return 0;
+}
+
+/* Afterwards the watcher is neither active nor pending nor set aside. */
+static void nats_ev_stop(nats_ev_watcher *self)
+{
+    struct ev_loop *ev = self->loop->ev;
+    undefer(self);
+    switch (self->type) {
+    case NATS_EV_TYPE_IO:
+        ev_io_stop(ev, &self->ev.io);
+        break;
+    case NATS_EV_TYPE_TIMER:
+        ev_timer_stop(ev, &self->ev.timer);
+        break;
+    case NATS_EV_TYPE_PERIODIC:
+    case NATS_EV_TYPE_SCHEDULER:
+        ev_periodic_stop(ev, &self->ev.periodic);
+        break;
+    case NATS_EV_TYPE_SIGNAL:
+        signal_stop(self);
+        break;
+    case NATS_EV_TYPE_CHILD:
+        ev_child_stop(ev, &self->ev.child);
+        break;
+    case NATS_EV_TYPE_IDLE:
+        ev_idle_stop(ev, &self->ev.idle);
+        break;
+    case NATS_EV_TYPE_PREPARE:
+        ev_prepare_stop(ev, &self->ev.prepare);
+        break;
+    case NATS_EV_TYPE_CHECK:
+        ev_check_stop(ev, &self->ev.check);
+        break;
+    case NATS_EV_TYPE_EMBED:
+        ev_embed_stop(ev, &self->ev.embed);
+        break;
+    case NATS_EV_TYPE_FORK:
+        ev_fork_stop(ev, &self->ev.fork);
+        break;
+    case NATS_EV_TYPE_ASYNC:
+        ev_async_stop(ev, &self->ev.async);
+        break;
+    default:
+        break;
+    }
+}
+
+static void nats_ev_watcher_free(nats_ev_watcher *self)
+{
+    nats_ev_loop *loop = self->loop;
+    nats_ev_stop(self);
+    free(self);
+    nats_ev_loop_free(loop);
+}
+
+static void nats_ev_again(nats_ev_watcher *self)
+{
+    if (self->type == NATS_EV_TYPE_TIMER)
+        ev_timer_again(self->loop->ev, &self->ev.timer);
+    else
+        ev_periodic_again(self->loop->ev, &self->ev.periodic);
+}
+
+static void nats_ev_feed(nats_ev_watcher *self, int revents)
+{
+    ev_feed_event(self->loop->ev, &self->ev.base, revents);
+}
+
+static int nats_ev_invoke(nats_ev_watcher *self, int revents)
+{
+    struct run run;
+    run_enter(&run, NULL, 0);
+    ev_invoke(self->loop->ev, &self->ev.base, revents);
+    run_leave(&run);
+    return run.aborting ? NATS_EV_ABORTED : 0;
+}
+
+static void nats_ev_set_io(nats_ev_watcher *self, int fd, int events)
+{
+    ev_io_set(&self->ev.io, fd, events);
+}
+
+/* after and repeat of a timer, offset and interval of a periodic; a scheduler has neither. */
+static void nats_ev_set_times(nats_ev_watcher *self, double first, double interval)
+{
+    if (self->type == NATS_EV_TYPE_TIMER)
+        ev_timer_set(&self->ev.timer, first, interval);
+    else
+        ev_periodic_set(&self->ev.periodic, first, interval,
+                        self->type == NATS_EV_TYPE_SCHEDULER ? reschedule_cb : NULL);
+}
+
+static void nats_ev_set_signal(nats_ev_watcher *self, int signum)
+{
+    ev_signal_set(&self->ev.signal, signum);
+}
+
+static void nats_ev_set_child(nats_ev_watcher *self, int pid, int trace)
+{
+    ev_child_set(&self->ev.child, pid, trace);
+}
+
+static void nats_ev_set_embed(nats_ev_watcher *self, nats_ev_loop *other)
+{
+    ev_embed_set(&self->ev.embed, other->ev);
+}
+
+static int nats_ev_embed_sweep(nats_ev_watcher *self)
+{
+    struct run run;
+    run_enter(&run, NULL, 0);
+    ev_embed_sweep(self->loop->ev, &self->ev.embed);
+    run_leave(&run);
+    return run.aborting ? NATS_EV_ABORTED : 0;
+}
+
+static void nats_ev_async_send(nats_ev_watcher *self)
+{
+    ev_async_send(self->loop->ev, &self->ev.async);
+}
+
+static int nats_ev_async_sent(nats_ev_watcher *self)
+{
+    return ev_async_pending(&self->ev.async) != 0;
+}
+
+#endif
