@@ -11,9 +11,10 @@
 #endif
 
 enum {
-    DIGITS = 20,              /* of the largest uint64_t */
+    MAX_DIGITS = 20, /* of the largest uint64_t */
     FIRST_CAP = 16 * 1024,
-    SMALL = 1024 * 1024,      /* a buffer that was larger is given back when it is empty */
+    KEEP_CAP = 2 * 1024 * 1024, /* an emptied buffer keeps it: flushes at 1 MiB need as much */
+    KEEP_TAGS = 16 * 1024,
     DEFAULT_CONTROL_LINE = 4096
 };
 
@@ -27,9 +28,25 @@ struct prefix {
     size_t len;
 };
 
+/* What one PUB or HPUB consists of, and the sizes that follow from it: SIZE_MAX is "too large". */
+struct message {
+    const void *subject;
+    size_t subject_len;
+    const void *reply;
+    size_t reply_len;
+    const void *headers;
+    size_t headers_len;
+    const void *payload;
+    size_t payload_len;
+    size_t line;  /* the control line without CRLF */
+    size_t size;  /* headers and payload */
+    size_t frame; /* all bytes */
+};
+
 /*
- * buf[base..end) are whole frames; buf[pos..end) is unsent. base is the frame that pos is inside of, or
- * an earlier one: it follows lazily. The frames describe themselves, so nothing else is kept of them.
+ * buf[base..end) are whole frames; buf[pos..end) is unsent. base is the frame that pos is inside
+ * of, or an earlier one: it follows lazily. The frames describe themselves, so nothing else is kept of
+ * them, except where the tagged ones are.
  */
 struct nats_wbuf {
     nats_wbuf_limits limits;
@@ -65,25 +82,34 @@ static void check_invariants(const nats_wbuf *w)
     (void)w;
 }
 
-/* Make room for `more` elements of `size` bytes behind *cap used ones. Returns 0 or an error. */
-static int grow(void **memory, size_t *cap, size_t used, size_t more, size_t size, size_t least)
+/* The sum, or SIZE_MAX: no limit and no allocation admits that. */
+static size_t plus(size_t a, size_t b)
 {
-    size_t want, new_cap;
+    return a > SIZE_MAX - b ? SIZE_MAX : a + b;
+}
+
+/*
+ * Room for `more` elements of `size` bytes behind the first `used` ones of *cap. Returns the
+ * memory, moved or not, or NULL with everything as it was.
+ */
+static void *grow(void *memory, size_t *cap, size_t used, size_t more, size_t size, size_t least)
+{
+    size_t most = SIZE_MAX / 2 / size; /* so that doubling cannot overflow */
+    size_t want = plus(used, more);
+    size_t new_cap = 2 * *cap;
     void *grown;
-    if (more > SIZE_MAX / size / 2 - used)
-        return NATS_WBUF_NO_MEMORY;
-    want = used + more;
     if (want <= *cap)
-        return 0;
-    new_cap = *cap > want / 2 ? 2 * *cap : want;
+        return memory;
+    if (want > most)
+        return NULL;
+    if (new_cap < want)
+        new_cap = want;
     if (new_cap < least)
         new_cap = least;
-    grown = NATS_REALLOC(*memory, new_cap * size);
-    if (grown == NULL)
-        return NATS_WBUF_NO_MEMORY;
-    *memory = grown;
-    *cap = new_cap;
-    return 0;
+    grown = NATS_REALLOC(memory, new_cap * size);
+    if (grown != NULL)
+        *cap = new_cap;
+    return grown;
 }
 
 /* Frames. */
@@ -97,28 +123,35 @@ static int is_message(const char *p)
 static size_t frame_len(const nats_wbuf *w, size_t at)
 {
     const char *p = w->buf + at;
-    const char *lf = memchr(p, '\n', w->end - at);
+    const char *lf = memchr(p, '\n', w->end - at); /* no argument contains one */
     size_t line, size = 0, unit = 1;
-    assert(lf != NULL);
+    assert(lf != NULL && lf[-1] == '\r');
     line = (size_t)(lf - p) + 1;
     if (!is_message(p))
         return line;
     for (lf -= 2; *lf != ' '; lf--, unit *= 10) /* the size is the line's last argument */
         size += unit * (size_t)(*lf - '0');
+    assert(size <= w->end - at - line - 2);
     return line + size + 2;
 }
 
-static void give_back(nats_wbuf *w)
+/* Nothing is unsent: start at the front again, and return memory beyond a modest size. */
+static void start_over(nats_wbuf *w)
 {
+    assert(w->pos == w->end && w->counts.waiting == 0);
     w->origin += w->end;
     w->base = w->pos = w->end = 0;
     w->pinned = 0;
     w->tags_begin = w->tags_end = 0;
-    w->slow_told = 0;
-    if (w->cap > SMALL) {
+    if (w->cap > KEEP_CAP) {
         free(w->buf);
         w->buf = NULL;
         w->cap = 0;
+    }
+    if (w->tags_cap > KEEP_TAGS) {
+        free(w->tags);
+        w->tags = NULL;
+        w->tags_cap = 0;
     }
 }
 
@@ -141,46 +174,73 @@ static void advance(nats_wbuf *w)
     check_invariants(w);
 }
 
-static void rearm_slow(nats_wbuf *w)
-{
-    if (w->end - w->pos <= w->limits.slow_mark)
-        w->slow_told = 0;
-}
-
-/* Make room for n bytes behind end. */
+/*
+ * Make room for n bytes behind end. What is moved down is never more than what was sent since the
+ * last move, and the frame that pos is inside of is moved whole.
+ */
 static int reserve(nats_wbuf *w, size_t n)
 {
+    char *buf;
     if (n <= w->cap - w->end)
         return 0;
     advance(w);
-    if (w->base != 0 && w->base >= w->end - w->base) { /* no byte is moved more than once */
+    if (w->base != 0 && w->base >= w->end - w->base) {
         memmove(w->buf, w->buf + w->base, w->end - w->base);
         w->origin += w->base;
         w->pos -= w->base;
         w->end -= w->base;
         w->base = 0;
     }
-    return grow((void **)&w->buf, &w->cap, w->end, n, 1, FIRST_CAP);
+    buf = grow(w->buf, &w->cap, w->end, n, 1, FIRST_CAP);
+    if (buf == NULL)
+        return NATS_WBUF_NO_MEMORY;
+    w->buf = buf;
+    return 0;
 }
 
-/* n bytes have been appended: what the caller is to know. */
+/* Make room for one more tag. */
+static int reserve_tag(nats_wbuf *w)
+{
+    struct tag *tags;
+    if (w->tags_end < w->tags_cap)
+        return 0;
+    advance(w); /* lets go of the tags of what is sent */
+    if (w->tags_begin != 0 && w->tags_begin >= w->tags_end - w->tags_begin) {
+        memmove(w->tags, w->tags + w->tags_begin,
+                (w->tags_end - w->tags_begin) * sizeof *w->tags);
+        w->tags_end -= w->tags_begin;
+        w->tags_begin = 0;
+    }
+    tags = grow(w->tags, &w->tags_cap, w->tags_end, 1, sizeof *w->tags, 64);
+    if (tags == NULL)
+        return NATS_WBUF_NO_MEMORY;
+    w->tags = tags;
+    return 0;
+}
+
+/* n bytes have been written behind end: they are queued now. Returns what the caller is to know. */
 static int appended(nats_wbuf *w, size_t n)
 {
+    const nats_wbuf_limits *limits = &w->limits;
+    size_t before = w->end - w->pos;
     int bits = 0;
-    nats_wbuf_limits *limits = &w->limits;
+    w->end += n;
+    w->queued += n;
     if (!limits->held) {
-        if (w->pos == w->end)
+        if (before == 0)
             bits |= NATS_WBUF_FIRST;
-        w->queued += n;
         if (limits->high_water != 0 && w->queued >= limits->high_water) {
             w->queued = 0;
             bits |= NATS_WBUF_HIGH;
         }
     }
-    w->end += n;
-    if (limits->slow_mark != 0 && !w->slow_told && w->end - w->pos > limits->slow_mark) {
-        w->slow_told = 1;
-        bits |= NATS_WBUF_SLOW;
+    if (limits->slow_mark != 0) {
+        if (before <= limits->slow_mark)
+            w->slow_told = 0;
+        if (!w->slow_told && before + n > limits->slow_mark) {
+            w->slow_told = 1;
+            bits |= NATS_WBUF_SLOW;
+        }
     }
     return bits;
 }
@@ -199,12 +259,16 @@ static int accepted(nats_wbuf *w, size_t frame, size_t size)
 static int is_clean(const void *text, size_t len)
 {
     const unsigned char *p = text;
+    unsigned bad = 0;
     size_t i;
-    for (i = 0; i < len; i++) {
-        if (p[i] <= 0x20 || p[i] == 0x7f)
-            return 0;
-    }
-    return 1;
+    for (i = 0; i < len; i++) /* no early exit: the compiler makes vector code of it */
+        bad |= (unsigned)(p[i] <= 0x20) | (unsigned)(p[i] == 0x7f);
+    return bad == 0;
+}
+
+static int is_subject(const void *text, size_t len)
+{
+    return len != 0 && is_clean(text, len);
 }
 
 static int is_header_block(const char *p, size_t len)
@@ -238,18 +302,63 @@ static char *put_decimal(char *p, uint64_t value)
     return p + n;
 }
 
-/* Whether a line, a message and their sum are within the limits: 0 or an error. */
+static int check_line(const nats_wbuf *w, size_t line)
+{
+    size_t most = w->limits.max_control_line;
+    return most != 0 && line > most ? NATS_WBUF_LINE_TOO_LONG : 0;
+}
+
+/* Whether a message's control line, its content and the frame are within the limits. */
 static int check_sizes(const nats_wbuf *w, size_t line, size_t size, size_t frame)
 {
     const nats_wbuf_limits *limits = &w->limits;
-    if (limits->max_control_line != 0 && line > limits->max_control_line)
+    if (check_line(w, line) != 0)
         return NATS_WBUF_LINE_TOO_LONG;
     if (limits->max_payload != 0 && size > limits->max_payload)
         return NATS_WBUF_PAYLOAD_TOO_LONG;
-    if (limits->max_pending != 0 && (frame > limits->max_pending ||
-                                     w->end - w->pos > limits->max_pending - frame))
+    if (limits->max_pending != 0 && plus(w->end - w->pos, frame) > limits->max_pending)
         return NATS_WBUF_FULL;
     return 0;
+}
+
+static int check_message(const nats_wbuf *w, struct message *m)
+{
+    if (w->limits.closed)
+        return NATS_WBUF_CLOSED;
+    if (!is_subject(m->subject, m->subject_len))
+        return NATS_WBUF_BAD_SUBJECT;
+    if (!is_clean(m->reply, m->reply_len))
+        return NATS_WBUF_BAD_REPLY;
+    if (m->headers_len != 0 && !is_header_block(m->headers, m->headers_len))
+        return NATS_WBUF_BAD_HEADERS;
+    m->size = plus(m->headers_len, m->payload_len);
+    m->line = plus(plus(m->subject_len, m->reply_len), 5 + count_digits(m->size));
+    if (m->reply_len != 0)
+        m->line = plus(m->line, 1);
+    if (m->headers_len != 0)
+        m->line = plus(m->line, 2 + count_digits(m->headers_len));
+    m->frame = plus(plus(m->line, m->size), 4);
+    return check_sizes(w, m->line, m->size, m->frame);
+}
+
+static void put_message(char *p, const struct message *m)
+{
+    p = m->headers_len != 0 ? put(p, "HPUB ", 5) : put(p, "PUB ", 4);
+    p = put(p, m->subject, m->subject_len);
+    *p++ = ' ';
+    if (m->reply_len != 0) {
+        p = put(p, m->reply, m->reply_len);
+        *p++ = ' ';
+    }
+    if (m->headers_len != 0) {
+        p = put_decimal(p, m->headers_len);
+        *p++ = ' ';
+    }
+    p = put_decimal(p, m->size);
+    p = put(p, "\r\n", 2);
+    p = put(p, m->headers, m->headers_len);
+    p = put(p, m->payload, m->payload_len);
+    put(p, "\r\n", 2);
 }
 
 /* A frame of one line that is already whole. */
@@ -298,19 +407,26 @@ nats_wbuf_counts *nats_wbuf_get_counts(nats_wbuf *w)
 
 int nats_wbuf_intern(nats_wbuf *w, const void *subject, size_t subject_len)
 {
-    size_t len = subject_len + 5;
-    char *p;
-    if (subject_len == 0 || !is_clean(subject, subject_len))
+    size_t len = plus(subject_len, 5);
+    struct prefix *prefixes;
+    char *arena, *p;
+    if (!is_subject(subject, subject_len))
         return NATS_WBUF_BAD_SUBJECT;
-    if (w->limits.max_control_line != 0 && len > w->limits.max_control_line)
+    if (check_line(w, plus(len, 1)) != 0) /* not even an empty message fits */
         return NATS_WBUF_LINE_TOO_LONG;
-    if (w->prefixes_len == INT_MAX ||
-        grow((void **)&w->prefixes, &w->prefixes_cap, w->prefixes_len, 1, sizeof *w->prefixes, 64) ||
-        grow((void **)&w->arena, &w->arena_cap, w->arena_len, len, 1, 4096))
+    if (w->prefixes_len == INT_MAX)
         return NATS_WBUF_NO_MEMORY;
-    w->prefixes[w->prefixes_len].offset = w->arena_len;
-    w->prefixes[w->prefixes_len].len = len;
-    p = put(w->arena + w->arena_len, "PUB ", 4);
+    prefixes = grow(w->prefixes, &w->prefixes_cap, w->prefixes_len, 1, sizeof *prefixes, 64);
+    if (prefixes == NULL)
+        return NATS_WBUF_NO_MEMORY;
+    w->prefixes = prefixes;
+    arena = grow(w->arena, &w->arena_cap, w->arena_len, len, 1, 4096);
+    if (arena == NULL)
+        return NATS_WBUF_NO_MEMORY;
+    w->arena = arena;
+    prefixes[w->prefixes_len].offset = w->arena_len;
+    prefixes[w->prefixes_len].len = len;
+    p = put(arena + w->arena_len, "PUB ", 4);
     p = put(p, subject, subject_len);
     *p = ' ';
     w->arena_len += len;
@@ -334,15 +450,13 @@ int nats_wbuf_pub(nats_wbuf *w, int subject, const void *payload, size_t payload
         return NATS_WBUF_CLOSED;
     if (subject < 0 || (size_t)subject >= w->prefixes_len)
         return NATS_WBUF_BAD_SUBJECT;
-    if (payload_len > SIZE_MAX / 4)
-        return NATS_WBUF_PAYLOAD_TOO_LONG;
     prefix = &w->prefixes[subject];
     line = prefix->len + count_digits(payload_len);
-    frame = line + 2 + payload_len + 2;
+    frame = plus(payload_len, line + 4);
     error = check_sizes(w, line, payload_len, frame);
+    if (error == 0)
+        error = reserve(w, frame);
     if (error != 0)
-        return error;
-    if (frame > w->cap - w->end && (error = reserve(w, frame)) != 0)
         return error;
     p = put(w->buf + w->end, w->arena + prefix->offset, prefix->len);
     p = put_decimal(p, payload_len);
@@ -356,75 +470,38 @@ int nats_wbuf_publish(nats_wbuf *w, const void *subject, size_t subject_len, con
                       size_t reply_len, const void *headers, size_t headers_len,
                       const void *payload, size_t payload_len, uint64_t tag)
 {
-    size_t size, line, frame;
-    int error;
-    char *p;
-
-    if (w->limits.closed)
-        return NATS_WBUF_CLOSED;
-    if (subject_len == 0 || !is_clean(subject, subject_len))
-        return NATS_WBUF_BAD_SUBJECT;
-    if (!is_clean(reply, reply_len))
-        return NATS_WBUF_BAD_REPLY;
-    if (headers_len != 0 && !is_header_block(headers, headers_len))
-        return NATS_WBUF_BAD_HEADERS;
-    if (payload_len > SIZE_MAX / 4 || headers_len > SIZE_MAX / 4)
-        return NATS_WBUF_PAYLOAD_TOO_LONG;
-    size = headers_len + payload_len;
-    line = 4 + subject_len + 1 + (reply_len != 0 ? reply_len + 1 : 0) +
-           (headers_len != 0 ? 1 + count_digits(headers_len) + 1 : 0) + count_digits(size);
-    frame = line + 2 + size + 2;
-    error = check_sizes(w, line, size, frame);
-    if (error == 0 && tag != 0) {
-        if (w->tags_begin != 0 && w->tags_end == w->tags_cap) {
-            memmove(w->tags, w->tags + w->tags_begin,
-                    (w->tags_end - w->tags_begin) * sizeof *w->tags);
-            w->tags_end -= w->tags_begin;
-            w->tags_begin = 0;
-        }
-        error = grow((void **)&w->tags, &w->tags_cap, w->tags_end, 1, sizeof *w->tags, 64);
-    }
+    struct message m = {subject, subject_len, reply, reply_len, headers, headers_len,
+                        payload, payload_len, 0, 0, 0};
+    int error = check_message(w, &m);
+    if (error == 0 && tag != 0)
+        error = reserve_tag(w);
     if (error == 0)
-        error = reserve(w, frame);
+        error = reserve(w, m.frame);
     if (error != 0)
         return error;
+    put_message(w->buf + w->end, &m);
     if (tag != 0) {
         assert(w->tags_begin == w->tags_end || w->tags[w->tags_end - 1].tag < tag);
         w->tags[w->tags_end].tag = tag;
         w->tags[w->tags_end++].offset = w->origin + w->end;
     }
-    p = headers_len != 0 ? put(w->buf + w->end, "HPUB ", 5) : put(w->buf + w->end, "PUB ", 4);
-    p = put(p, subject, subject_len);
-    *p++ = ' ';
-    if (reply_len != 0) {
-        p = put(p, reply, reply_len);
-        *p++ = ' ';
-    }
-    if (headers_len != 0) {
-        p = put_decimal(p, headers_len);
-        *p++ = ' ';
-    }
-    p = put_decimal(p, size);
-    p = put(p, "\r\n", 2);
-    p = put(p, headers, headers_len);
-    p = put(p, payload, payload_len);
-    put(p, "\r\n", 2);
-    return accepted(w, frame, size);
+    return accepted(w, m.frame, m.size);
 }
 
 int nats_wbuf_sub(nats_wbuf *w, const void *subject, size_t subject_len, const void *queue,
                   size_t queue_len, uint64_t sid)
 {
-    size_t line = 4 + subject_len + 1 + (queue_len != 0 ? queue_len + 1 : 0) + count_digits(sid);
+    size_t line = plus(plus(subject_len, queue_len),
+                       5 + count_digits(sid) + (size_t)(queue_len != 0));
     int error;
     char *p;
-    if (subject_len == 0 || !is_clean(subject, subject_len))
+    if (!is_subject(subject, subject_len))
         return NATS_WBUF_BAD_SUBJECT;
     if (!is_clean(queue, queue_len))
         return NATS_WBUF_BAD_QUEUE;
-    if (w->limits.max_control_line != 0 && line > w->limits.max_control_line)
-        return NATS_WBUF_LINE_TOO_LONG;
-    error = reserve(w, line + 2);
+    error = check_line(w, line);
+    if (error == 0)
+        error = reserve(w, plus(line, 2));
     if (error != 0)
         return error;
     p = put(w->buf + w->end, "SUB ", 4);
@@ -441,13 +518,17 @@ int nats_wbuf_sub(nats_wbuf *w, const void *subject, size_t subject_len, const v
 
 int nats_wbuf_unsub(nats_wbuf *w, uint64_t sid, uint64_t max_msgs)
 {
-    char line[sizeof "UNSUB  \r\n" + 2 * DIGITS];
+    char line[sizeof "UNSUB  \r\n" + 2 * MAX_DIGITS];
     char *p = put(line, "UNSUB ", 6);
+    int error;
     p = put_decimal(p, sid);
     if (max_msgs != 0) {
         *p++ = ' ';
         p = put_decimal(p, max_msgs);
     }
+    error = check_line(w, (size_t)(p - line));
+    if (error != 0)
+        return error;
     p = put(p, "\r\n", 2);
     return put_line(w, line, (size_t)(p - line));
 }
@@ -464,17 +545,19 @@ int nats_wbuf_pong(nats_wbuf *w)
 
 int nats_wbuf_connect(nats_wbuf *w, const void *json, size_t json_len)
 {
-    int error;
+    size_t frame = plus(json_len, 10), i;
+    int error = reserve(w, frame);
     char *p;
-    if (json_len > SIZE_MAX / 4)
-        return NATS_WBUF_NO_MEMORY;
-    error = reserve(w, json_len + 10);
     if (error != 0)
         return error;
     p = put(w->buf + w->end, "CONNECT ", 8);
-    p = put(p, json, json_len);
+    put(p, json, json_len);
+    for (i = 0; i < json_len; i++, p++) {
+        if (*p == '\r' || *p == '\n')
+            *p = ' ';
+    }
     put(p, "\r\n", 2);
-    return appended(w, json_len + 10);
+    return appended(w, frame);
 }
 
 const char *nats_wbuf_data(const nats_wbuf *w)
@@ -495,9 +578,8 @@ void nats_wbuf_sent(nats_wbuf *w, size_t n)
     if (w->pos == w->end) {
         w->counts.written += w->counts.waiting;
         w->counts.waiting = 0;
-        give_back(w);
+        start_over(w);
     }
-    rearm_slow(w);
     check_invariants(w);
 }
 
@@ -559,8 +641,7 @@ static void finish_rewrite(nats_wbuf *w, const struct rewrite *r)
     w->end = r->to;
     w->tags_end = r->tag_to;
     if (w->pos == w->end)
-        give_back(w);
-    rearm_slow(w);
+        start_over(w);
     check_invariants(w);
 }
 

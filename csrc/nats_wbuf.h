@@ -2,9 +2,9 @@
  * nats_wbuf: bounded write buffer that validates and frames what a NATS client sends.
  *
  * One call checks the arguments and appends one whole frame; a call that fails leaves the buffer as
- * it was. The unsent bytes are contiguous: the caller writes them and says how many the kernel took.
- * Because frames describe themselves, the buffer finds their boundaries again when it must (a lost
- * connection, a request that timed out) and pays nothing for them on the way in.
+ * it was. The unsent bytes are contiguous: the caller writes them and says how many the kernel
+ * took. Because frames describe themselves, the buffer finds their boundaries again when it must
+ * (a lost connection, a request that timed out) and pays nothing for them on the way in.
  *
  * No I/O, no callbacks, no globals.
  */
@@ -19,7 +19,7 @@ typedef struct nats_wbuf nats_wbuf;
 /* What a framing call returns: bits when >= 0, else one error. */
 enum nats_wbuf_code {
     NATS_WBUF_FIRST = 1, /* the buffer was empty: somebody must see to a flush */
-    NATS_WBUF_HIGH = 2,  /* another high_water bytes have been queued since the last nats_wbuf_turn */
+    NATS_WBUF_HIGH = 2,  /* another high_water bytes were queued since the last nats_wbuf_turn */
     NATS_WBUF_SLOW = 4,  /* unsent bytes rose above slow_mark (once, until they fell below again) */
 
     NATS_WBUF_LINE_TOO_LONG = -201, /* control line above max_control_line */
@@ -33,7 +33,7 @@ enum nats_wbuf_code {
     NATS_WBUF_NO_MEMORY = -401
 };
 
-/* Plain counters and bounds that the caller reads and sets directly. Sizes in bytes, 0 = unlimited. */
+/* Bounds and counters that the caller reads and sets directly. Sizes in bytes, 0 = unlimited. */
 typedef struct nats_wbuf_limits {
     size_t max_payload;      /* headers + payload of one message */
     size_t max_control_line; /* CRLF excluded */
@@ -41,7 +41,8 @@ typedef struct nats_wbuf_limits {
     size_t high_water;
     size_t slow_mark;
     int closed;              /* messages are refused with NATS_WBUF_CLOSED */
-    int held;                /* nothing may be sent now: FIRST and HIGH are not reported */
+    int held;                /* nothing may be sent now: FIRST and HIGH are not reported; who clears
+                                it flushes */
 } nats_wbuf_limits;
 
 typedef struct nats_wbuf_counts {
@@ -82,23 +83,25 @@ int nats_wbuf_sub(nats_wbuf *w, const void *subject, size_t subject_len, const v
 int nats_wbuf_unsub(nats_wbuf *w, uint64_t sid, uint64_t max_msgs); /* max_msgs 0: now */
 int nats_wbuf_ping(nats_wbuf *w);
 int nats_wbuf_pong(nats_wbuf *w);
-int nats_wbuf_connect(nats_wbuf *w, const void *json, size_t json_len); /* no length limit */
+/* No length limit. Line breaks, which JSON has only between its tokens, become blanks. */
+int nats_wbuf_connect(nats_wbuf *w, const void *json, size_t json_len);
 
-/* The unsent bytes; the pointer holds until the next call that changes the buffer. */
+/* The unsent bytes; the pointer holds until the next call that frames (also when that fails), sends
+   or removes. */
 const char *nats_wbuf_data(const nats_wbuf *w);
 size_t nats_wbuf_len(const nats_wbuf *w);
-/* The kernel took n of them (n <= len). Memory beyond a modest size is given back when all is sent. */
+/* The kernel took n of them (n <= len). When all is sent memory beyond 2 MiB is given back. */
 void nats_wbuf_sent(nats_wbuf *w, size_t n);
 /* The first n unsent bytes are already with a layer below (a TLS record): no message in them can be
    removed any more. Lowered by nats_wbuf_sent, zeroed by nats_wbuf_take_back. */
 void nats_wbuf_pin(nats_wbuf *w, size_t n);
-/* A flush was tried: the high-water mark counts anew. */
+/* A flush was tried: the high-water mark counts anew, as it does after nats_wbuf_take_back. */
 void nats_wbuf_turn(nats_wbuf *w);
 
 /*
- * The connection is gone. Keeps the untagged PUB and HPUB frames that the kernel did not take whole,
- * entire and in order, and drops everything else: tagged messages (counted as discarded) and control
- * frames. The next nats_wbuf_data starts at the first byte of a frame.
+ * The connection is gone. Keeps the untagged PUB and HPUB frames that the kernel did not take
+ * whole, entire and in order, and drops everything else: tagged messages (counted as discarded) and
+ * control frames. The next nats_wbuf_data starts at the first byte of a frame.
  */
 void nats_wbuf_take_back(nats_wbuf *w);
 
@@ -106,7 +109,7 @@ void nats_wbuf_take_back(nats_wbuf *w);
    stays. Returns how many were removed. One pass over the buffer whatever n is. */
 size_t nats_wbuf_remove(nats_wbuf *w, const uint64_t *tags, size_t n);
 
-/* Drop all messages that have not begun to go out; control frames stay, in order. Returns how many. */
+/* Drop all messages that have not begun to go out; control frames stay in order. Returns how many. */
 size_t nats_wbuf_drop_messages(nats_wbuf *w);
 
 const char *nats_wbuf_strerror(int error); /* as nats_parser_strerror */
