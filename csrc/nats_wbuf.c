@@ -45,8 +45,8 @@ struct message {
 
 /*
  * buf[base..end) are whole frames; buf[pos..end) is unsent. base is the frame that pos is inside
- * of, or an earlier one: it follows lazily. The frames describe themselves, so nothing else is kept of
- * them, except where the tagged ones are.
+ * of, or an earlier one: it follows lazily. The frames describe themselves, so nothing else is kept
+ * of them, except where the tagged ones are.
  */
 struct nats_wbuf {
     nats_wbuf_limits limits;
@@ -595,8 +595,8 @@ void nats_wbuf_turn(nats_wbuf *w)
 }
 
 /*
- * What rewriting the buffer in place needs: frames are read at `from` and kept ones moved down to
- * `to`; the tags of kept frames move down, too.
+ * What rewriting the buffer in place needs: what is kept is read at `from` and moved down to `to`;
+ * the tags of kept frames move down, too.
  */
 struct rewrite {
     size_t from;
@@ -611,17 +611,18 @@ static int is_tagged(const nats_wbuf *w, const struct rewrite *r)
     return r->tag_from < w->tags_end && w->tags[r->tag_from].offset == w->origin + r->from;
 }
 
-static void keep_frame(nats_wbuf *w, struct rewrite *r, size_t len)
+/* Keep all frames from r->from up to the one at `until`. */
+static void keep(nats_wbuf *w, struct rewrite *r, size_t until)
 {
-    if (is_tagged(w, r)) {
+    size_t gap = r->from - r->to, n = until - r->from;
+    while (r->tag_from < w->tags_end && w->tags[r->tag_from].offset < w->origin + until) {
         w->tags[r->tag_to].tag = w->tags[r->tag_from].tag;
-        w->tags[r->tag_to++].offset = w->origin + r->to;
-        r->tag_from++;
+        w->tags[r->tag_to++].offset = w->tags[r->tag_from++].offset - gap;
     }
-    if (r->to != r->from)
-        memmove(w->buf + r->to, w->buf + r->from, len);
-    r->from += len;
-    r->to += len;
+    if (gap != 0)
+        memmove(w->buf + r->to, w->buf + r->from, n);
+    r->from = until;
+    r->to += n;
 }
 
 static void drop_frame(nats_wbuf *w, struct rewrite *r, size_t len)
@@ -653,7 +654,7 @@ static struct rewrite skip_begun(nats_wbuf *w)
     r.from = r.to = w->base;
     r.tag_from = r.tag_to = w->tags_begin;
     while (r.from < w->end && r.from < w->pos + w->pinned)
-        keep_frame(w, &r, frame_len(w, r.from));
+        keep(w, &r, r.from + frame_len(w, r.from));
     return r;
 }
 
@@ -668,7 +669,7 @@ void nats_wbuf_take_back(nats_wbuf *w)
     while (r.from < w->end) {
         size_t len = frame_len(w, r.from);
         if (is_message(w->buf + r.from) && !is_tagged(w, &r))
-            keep_frame(w, &r, len);
+            keep(w, &r, r.from + len);
         else
             drop_frame(w, &r, len);
     }
@@ -680,26 +681,18 @@ size_t nats_wbuf_remove(nats_wbuf *w, const uint64_t *tags, size_t n)
 {
     uint64_t before = w->counts.discarded;
     struct rewrite r = skip_begun(w);
-    size_t i = 0;
-    while (r.from < w->end) {
-        uint64_t next = r.tag_from < w->tags_end ? w->tags[r.tag_from].offset - w->origin : w->end;
-        size_t len;
-        if (r.from < next) { /* everything up to the next tagged frame at once */
-            len = (size_t)next - r.from;
-            if (r.to != r.from)
-                memmove(w->buf + r.to, w->buf + r.from, len);
-            r.from += len;
-            r.to += len;
-            continue;
-        }
-        len = frame_len(w, r.from);
-        while (i < n && tags[i] < w->tags[r.tag_from].tag)
+    size_t at, i = 0;
+    for (at = r.tag_from; at < w->tags_end; at++) {
+        while (i < n && tags[i] < w->tags[at].tag)
             i++;
-        if (i < n && tags[i] == w->tags[r.tag_from].tag)
-            drop_frame(w, &r, len);
-        else
-            keep_frame(w, &r, len);
+        if (i == n)
+            break;
+        if (tags[i] == w->tags[at].tag) {
+            keep(w, &r, (size_t)(w->tags[at].offset - w->origin));
+            drop_frame(w, &r, frame_len(w, r.from));
+        }
     }
+    keep(w, &r, w->end);
     finish_rewrite(w, &r);
     return (size_t)(w->counts.discarded - before);
 }
@@ -713,7 +706,7 @@ size_t nats_wbuf_drop_messages(nats_wbuf *w)
         if (is_message(w->buf + r.from))
             drop_frame(w, &r, len);
         else
-            keep_frame(w, &r, len);
+            keep(w, &r, r.from + len);
     }
     finish_rewrite(w, &r);
     return (size_t)(w->counts.discarded - before);

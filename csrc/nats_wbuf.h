@@ -109,7 +109,7 @@ void nats_wbuf_take_back(nats_wbuf *w);
    stays. Returns how many were removed. One pass over the buffer whatever n is. */
 size_t nats_wbuf_remove(nats_wbuf *w, const uint64_t *tags, size_t n);
 
-/* Drop all messages that have not begun to go out; control frames stay in order. Returns how many. */
+/* Drop all messages that have not begun to go out; control frames stay. Returns how many. */
 size_t nats_wbuf_drop_messages(nats_wbuf *w);
 
 const char *nats_wbuf_strerror(int error); /* as nats_parser_strerror */
