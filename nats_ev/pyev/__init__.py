@@ -39,6 +39,7 @@ from ._watchers import (
     Signal,
     Timer,
     Watcher,
+    embeddable_backends,
     require_int,
     require_seconds,
 )
@@ -128,12 +129,6 @@ def supported_backends() -> int:
 def recommended_backends() -> int:
     """Return the EVBACKEND_* bits among which libev chooses by itself."""
     bits: int = lib.ev_recommended_backends()
-    return bits
-
-
-def embeddable_backends() -> int:
-    """Return the EVBACKEND_* bits of loops that an `Embed` watcher can take."""
-    bits: int = lib.ev_embeddable_backends()
     return bits
 
 

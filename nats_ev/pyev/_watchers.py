@@ -50,6 +50,13 @@ def require_seconds(name: str, value: object, minimum: float | None = 0.0) -> fl
     return float(value)
 
 
+def embeddable_backends() -> int:
+    """Return the EVBACKEND_* bits of loops that an `Embed` watcher can take."""
+    # libev counts io_uring among them and then aborts: such a loop has no descriptor to watch.
+    bits: int = lib.ev_embeddable_backends() & ~lib.EVBACKEND_IOURING
+    return bits
+
+
 def require_callable(name: str, value: Any) -> Any:
     """Return ``value`` if it can be called, else raise TypeError."""
     if not callable(value):
@@ -633,7 +640,7 @@ class Embed(Watcher):
             raise TypeError(f"other must be a Loop, not {type(other).__name__}")
         if other is self._loop:
             raise Error("a loop cannot embed itself")
-        if not other.backend & lib.ev_embeddable_backends():
+        if not other.backend & embeddable_backends():
             raise Error("the backend of the other loop is not embeddable")
         self._require_inactive()
         self._other = other

@@ -1,0 +1,65 @@
+# Everything a newcomer needs: `make demo` and `make test` do all the set-up by themselves.
+# The interpreter is chosen by PYTHON when .venv is made: make test PYTHON=python3.12
+
+PYTHON ?= python3
+# Not by the scripts in bin/: their first line breaks when a folder's name has a blank.
+PY := .venv/bin/python
+FUZZ_SECONDS ?= 60
+# Lines of nats-server that the suite runs on besides the newest; fetched when there is a network.
+SERVER_LINES := 2.10.26 2.12.8
+
+.PHONY: demo test build lint pytest bench fuzz sanitize soak chaos servers system clean
+
+demo: build
+	$(PY) examples/demo.py
+
+test: lint pytest
+
+pytest: build .venv/.servers
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+lint: build
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+build: .venv/.built
+
+# The build scripts compile in place; .venv refers to this folder.
+.venv/.built: .venv/.installed _parser_build.py _libev_build.py $(wildcard csrc/*.c csrc/*.h nats_ev/pyev/*.h)
+	$(PY) _parser_build.py > .venv/build.log 2>&1 || { cat .venv/build.log; exit 1; }
+	$(PY) _libev_build.py >> .venv/build.log 2>&1 || { cat .venv/build.log; exit 1; }
+	@touch $@
+
+.venv/.installed: pyproject.toml setup.py
+	@$(MAKE) --no-print-directory system
+	@test -x $(PY) || $(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
+	@touch $@
+
+# Older servers are welcome, not necessary: without them their tests say that they were skipped.
+servers .venv/.servers: .venv/.installed
+	@for version in $(SERVER_LINES); do \
+	    test -x .cache/nats-server/$$version/nats-server && continue; \
+	    $(PY) tests/fetch_server.py $$version || echo "nats-server $$version: not fetched"; \
+	done; touch .venv/.servers
+
+system:
+	@PYTHON='$(PYTHON)' sh tests/system_packages.sh
+
+bench: build
+	$(PY) bench/benchmark.py
+
+sanitize: build
+	$(PY) -m pytest -q tests/test_csrc_parser.py tests/test_csrc_wbuf.py
+
+fuzz: build
+	FUZZ_SECONDS=$(FUZZ_SECONDS) sh tests/fuzz/run.sh
+
+soak chaos: build
+	$(PY) tests/$@.py
+
+clean:
+	rm -rf .venv .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f nats_ev/*.so nats_ev/*.o nats_ev/_parser.c nats_ev/_libev.c
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
