@@ -44,6 +44,9 @@ class Status(str, Enum):
     CLOSED = "CLOSED"
 
 
+Completion = Callable[[errors.NatsError | None], object]
+
+
 class Client(Protocol):
     """What a connection needs of its client."""
 
@@ -56,7 +59,7 @@ class Client(Protocol):
     def live_subscriptions(self) -> Iterator[Subscription]:
         """What a new connection must restore."""
 
-    def completions(self) -> Iterable[tuple[int, Callable[[errors.NatsError | None], None]]]:
+    def completions(self) -> Iterable[tuple[int, Completion]]:
         """Callbacks of requests that can no longer be answered: (order of call, how to fail it)."""
 
     def before_write(self) -> None:
@@ -64,9 +67,6 @@ class Client(Protocol):
 
     def ended(self) -> None:
         """No connection and none coming; all completions have been put off before this."""
-
-
-Completion = Callable[[errors.NatsError | None], None]
 
 
 class Connection:
@@ -339,7 +339,8 @@ class Connection:
 
     def _send_connect(self, info: ServerInfo) -> None:
         options = self._options
-        assert self.server is not None and self._session is not None
+        assert self.server is not None
+        assert self._session is not None
         if info.tls_required:
             self._attempt_failed(
                 errors.SecureConnectionRequiredError("server requires a secure (TLS) connection")
@@ -554,7 +555,8 @@ class Connection:
     # Watchers.
 
     def _on_readable(self, watcher: Any, revents: int) -> None:
-        assert self._stream is not None and self._session is not None
+        assert self._stream is not None
+        assert self._session is not None
         try:
             data = self._stream.recv()
         except OSError as exc:

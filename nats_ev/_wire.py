@@ -41,7 +41,7 @@ class Parser:
     def feed(self, chunk: bytes, pos: int) -> list[int]:
         """Parse chunk from pos on; empty when nothing is complete. Then `pos` tells how far it came."""
         n = lib.nats_parser_feed(self._c, chunk, pos, len(chunk), self._rows, _ROWS_CAP)
-        return ffi.unpack(self._rows, n) if n else []  # type: ignore[no-any-return]
+        return ffi.unpack(self._rows, n) if n else []
 
     @property
     def pos(self) -> int:

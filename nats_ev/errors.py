@@ -338,10 +338,8 @@ def server_error(text: str) -> ServerError:
     if len(text) > 1 and text[0] == text[-1] == "'":
         text = text[1:-1]
     folded = text.lower()
-    for beginning, kind in _BY_TEXT:
-        if folded.startswith(beginning):
-            break
-    else:
+    kind = next((kind for start, kind in _BY_TEXT if folded.startswith(start)), None)
+    if kind is None:
         return ServerError(text or "server error without a text")
     if kind is PermissionsViolationError and (found := _PERMISSION.match(text)):
         sid = found["sid"]

@@ -14,7 +14,7 @@ _STATUS = re.compile(rb"NATS/1\.0[ \t]+(\d{3})(?:[ \t]+(.*?))?[ \t]*(?:\r\n|$)",
 _NAME = re.compile(r"[!-9;-~]+")
 _BREAKS = re.compile(r"[\r\n]")
 
-HeadersLike = Union["Headers", Mapping[str, Union[str, Iterable[str]]], bytes]
+HeadersLike = Union["Headers", Mapping[str, str | Iterable[str]], bytes]
 
 
 class Headers(MutableMapping[str, str]):

@@ -6,6 +6,7 @@ does the usual beginning.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import re
@@ -158,12 +159,8 @@ class FakeServer:
 
     def close(self) -> None:
         """End everything."""
-        with_shutdown = getattr(self._listener, "shutdown", None)
-        if with_shutdown is not None:
-            try:
-                self._listener.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join(5)
         for peer in self.peers:

