@@ -62,6 +62,9 @@ class Client(Protocol):
     def completions(self) -> Iterable[tuple[int, Completion]]:
         """Callbacks of requests that can no longer be answered: (order of call, how to fail it)."""
 
+    def status_changed(self, status: Status) -> None:
+        """`Connection.status` has a new value."""
+
     def before_write(self) -> None:
         """The last moment to change what is about to be written."""
 
@@ -80,7 +83,7 @@ class Connection:
         subs: dict[int, Subscription],
         client: Client,
     ) -> None:
-        self.status = Status.DISCONNECTED
+        self._status = Status.DISCONNECTED
         self.out = out
         self.info: ServerInfo | None = None
         self.server: Server | None = None
@@ -111,6 +114,17 @@ class Connection:
         self._lame_duck_told = False
         self._counted = [0, 0]  # messages and bytes received by former sessions
         self._set_limits()
+
+    @property
+    def status(self) -> Status:
+        """What the connection is doing."""
+        return self._status
+
+    @status.setter
+    def status(self, status: Status) -> None:
+        if status is not self._status:
+            self._status = status
+            self._client.status_changed(status)
 
     # Commands of the client.
 

@@ -31,6 +31,13 @@ class Deadline:
         """The time has come; called at most once per `Deadlines.add`, on the loop."""
         self._callback()
 
+    def cancel(self) -> None:
+        """It is not waited for any more. Harmless when it is not waiting."""
+        fifo = self.fifo
+        if fifo is not None:
+            self.fifo = None
+            fifo.ended()
+
 
 class _Fifo:
     """Deadlines of one length in seconds, in order. May hold ended ones, never as its first entry."""
@@ -100,9 +107,8 @@ class Deadlines:
 
     def end(self, entry: Deadline | None) -> None:
         """It is not waited for any more. Anything but a waiting entry is ignored."""
-        if entry is not None and (fifo := entry.fifo) is not None:
-            entry.fifo = None
-            fifo.ended()
+        if entry is not None:
+            entry.cancel()
 
     def stop(self) -> None:
         """Forget all of them, and let the loop end as far as this object is concerned."""

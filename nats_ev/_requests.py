@@ -23,22 +23,28 @@ _NO_RESPONDERS = b"NATS/1.0 503"
 class Request(Deadline):
     """One request in flight."""
 
-    __slots__ = ("callback", "order", "requests", "token")
+    __slots__ = ("callback", "early_503", "order", "requests", "token")
 
     def __init__(
-        self, requests: Requests, token: bytes, order: int, callback: RequestCallback
+        self,
+        requests: Requests,
+        token: bytes,
+        order: int,
+        callback: RequestCallback,
+        early_503: bool,
     ) -> None:
         self.requests = requests
         self.token = token
         self.order = order
         self.callback = callback
+        self.early_503 = early_503
         self.fifo = None
 
     def answer(self, payload: bytes, headers: bytes | None) -> None:
         """A message has come to its inbox."""
         requests = self.requests
         if headers is not None and not payload and headers.startswith(_NO_RESPONDERS):
-            if requests.early_503:
+            if self.early_503:
                 self.fail(errors.NoRespondersError("no responders"))
             return
         del requests.waiting[self.token]
@@ -84,6 +90,7 @@ class Requests:
         callback: RequestCallback,
         timeout: float,
         headers: bytes | None,
+        early_503: bool | None = None,
     ) -> int:
         """Publish with a reply subject of its own; returns the C code, errors included."""
         if not self._prefix:
@@ -92,7 +99,9 @@ class Requests:
         token = b"%d" % order
         code = self._out.publish(subject, self._prefix + token, headers, payload, order)
         if code >= 0:
-            self.waiting[token] = request = Request(self, token, order, callback)
+            if early_503 is None:
+                early_503 = self.early_503
+            self.waiting[token] = request = Request(self, token, order, callback, early_503)
             if timeout:
                 self.deadlines.add(request, timeout)
         return code

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from . import auth, errors, subjects
 from ._accessors import Accessors, Counts
 from ._connection import Completion, Connection, Status
+from ._deadlines import Deadline
 from ._requests import RequestCallback, Requests
 from ._wire import FIRST, Outbound, pub
 from .headers import HeadersLike, encode_headers
@@ -53,11 +54,14 @@ class Nats(Accessors):
 
             self._options.loop = pyev.default_loop()
         self._subs: dict[int, Subscription] = {}
+        self._listeners: list[Callable[[Status], object]] = []
         self._last_sid = 0
         self._out = Outbound()
         self._wbuf = self._out.c
-        # Subject → index of its interned prefix; None after its first use, which is framed directly.
-        self._interned: dict[str, int | None] = {}
+        # Subject → index of its interned prefix, and subjects used once, which were framed directly:
+        # a flood of ever new ones (acknowledgements) never displaces those that are used again.
+        self._interned: dict[str, int] = {}
+        self._used_once: set[str] = set()
         self._batches = 0
         self._draining: list[Callable[[errors.NatsError | None], object]] | None = None
         self._drain_ping_due = False
@@ -182,18 +186,21 @@ class Nats(Accessors):
             return self._out.publish(
                 subjects.encode(subject), subjects.encode(reply_to), None, data
             )
-        raw = subjects.encode(subject)
-        if subject not in self._interned:
+        index = self._interned.get(subject)
+        if index is None:
+            used_once = self._used_once
+            if subject not in used_once:
+                code = self._out.publish(subjects.encode(subject), b"", None, data)
+                if code >= 0:
+                    if len(used_once) >= _INTERNED_MAX:
+                        used_once.clear()
+                    used_once.add(subject)
+                return code
             if len(self._interned) >= _INTERNED_MAX:
                 self._interned.clear()
                 self._out.forget()
-            code = self._out.publish(raw, b"", None, data)
-            if code >= 0:
-                self._interned[subject] = None
-            return code
-        index = self._interned[subject]
-        if index is None:
             index = self._interned[subject] = self._out.intern(subject)
+            used_once.discard(subject)
         return self._out.pub_interned(index, data)
 
     def _queued(self, code: int, subject: str, reply: str = "", what: str = "payload") -> None:
@@ -294,12 +301,14 @@ class Nats(Accessors):
         timeout_ms: Milliseconds = 5000,
         *,
         headers: HeadersLike | None = None,
+        no_responders: bool | None = None,
     ) -> None:
         """Publish a request and call ``cb(response, err, headers)`` exactly once.
 
         response is the answer's payload, or None with err: `RequestTimeoutError` after timeout_ms
-        (0: never), `NoRespondersError` at once when nobody listens and the option no_responders is
-        set, ``disconnected`` when the connection is lost meanwhile. Raises what `publish` raises.
+        (0: never), `NoRespondersError` at once when nobody listens and no_responders is set (None:
+        as the client's option), ``disconnected`` when the connection is lost meanwhile. Raises what
+        `publish` raises.
         """
         if self._draining is not None:
             raise errors.ConnectionDrainingError("connection is draining")
@@ -311,6 +320,7 @@ class Nats(Accessors):
             cb,
             (5.0 if timeout_ms == 5000 else milliseconds(timeout_ms, "timeout_ms") / 1000),
             encode_headers(headers) if headers is not None else None,
+            no_responders,
         )
         if code:
             self._queued(code, subject)
@@ -396,6 +406,37 @@ class Nats(Accessors):
                 self._drop(sub)
             self._connection.finish()
 
+    # For programs and layers on top that must act in time with the client.
+
+    def call_soon(self, cb: Callable[..., object], *args: object) -> None:
+        """Call ``cb(*args)`` on the loop, behind all callbacks that are due already.
+
+        What it raises is treated like an exception of any callback.
+        """
+        self._connection.turn.soon(cb, *args)
+
+    def call_later(
+        self, delay_ms: Milliseconds, cb: Callable[..., object], *args: object
+    ) -> Deadline:
+        """Call ``cb(*args)`` on the loop in delay_ms, unless ``cancel()`` of the result is called.
+
+        Costs far less than a loop timer of its own. Forgotten when the client ends (`disconnect`,
+        the end of `drain`, giving up): a listener of the status CLOSED learns of that.
+        """
+        seconds = milliseconds(delay_ms, "delay_ms") / 1000
+        return self._connection.deadlines.after(
+            seconds, lambda: self._connection.turn.call(cb, *args)
+        )
+
+    def add_status_listener(self, cb: Callable[[Status], object]) -> None:
+        """Call ``cb(status)`` on the loop for each change of `status`, before the on_* callbacks."""
+        self._listeners.append(cb)
+
+    def remove_status_listener(self, cb: Callable[[Status], object]) -> None:
+        """Undo `add_status_listener`; harmless when it is not there."""
+        if cb in self._listeners:
+            self._listeners.remove(cb)
+
     # What the connection and the subscriptions tell (see `_connection.Client`, `subscription.Owner`).
 
     def report(self, error: errors.NatsError) -> None:
@@ -418,6 +459,11 @@ class Nats(Accessors):
     def completions(self) -> Iterator[tuple[int, Completion]]:
         """The requests that can no longer be answered."""
         return self._requests.take_all()
+
+    def status_changed(self, status: Status) -> None:
+        """See `_connection.Client`."""
+        for listener in self._listeners:
+            self._connection.turn.soon(listener, status)
 
     def ended(self) -> None:
         """No connection and none coming."""
