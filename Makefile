@@ -8,14 +8,14 @@ FUZZ_SECONDS ?= 60
 # Lines of nats-server that the suite runs on besides the newest; fetched when there is a network.
 SERVER_LINES := 2.10.26 2.12.8
 
-.PHONY: demo test build lint pytest bench fuzz sanitize soak chaos servers system clean
+.PHONY: demo test build lint pytest bench fuzz sanitize soak chaos servers peers system clean
 
 demo: build
 	$(PY) examples/demo.py
 
 test: lint pytest
 
-pytest: build .venv/.servers
+pytest: build .venv/.servers .venv/.peers
 	$(PY) -m pytest $(PYTEST_ARGS)
 
 lint: build
@@ -43,6 +43,10 @@ servers .venv/.servers: .venv/.installed
 	    test -x .cache/nats-server/$$version/nats-server && continue; \
 	    $(PY) tests/fetch_server.py $$version || echo "nats-server $$version: not fetched"; \
 	done; touch .venv/.servers
+
+# The official client for Node.js, which the cross tests talk to.
+peers .venv/.peers: tests/js/package.json .venv/.installed
+	@$(PY) tests/peers.py || true; touch .venv/.peers
 
 system:
 	@PYTHON='$(PYTHON)' sh tests/system_packages.sh

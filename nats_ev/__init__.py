@@ -7,8 +7,21 @@ from .client import Nats
 from .errors import *  # noqa: F403
 from .errors import __all__ as _errors
 from .headers import Headers
+from .service import Endpoint, Group, Service, ServiceError, ServiceRequest
 
 HAS_TLS = True
 
-__all__ = ["HAS_NKEY", "HAS_TLS", "Headers", "Nats", "Status", "__version__"]
+__all__ = [
+    "HAS_NKEY",
+    "HAS_TLS",
+    "Endpoint",
+    "Group",
+    "Headers",
+    "Nats",
+    "Service",
+    "ServiceError",
+    "ServiceRequest",
+    "Status",
+    "__version__",
+]
 __all__ += _errors

@@ -255,6 +255,30 @@ class Nats(Accessors):
 
     unsub = unsubscribe
 
+    def drain_subscription(
+        self, sid: int, cb: Callable[[errors.NatsError | None], object] | None = None
+    ) -> None:
+        """End a subscription gracefully: what the server has sent for it is still delivered.
+
+        ``cb(err)`` follows the last message; err is ``disconnected`` when the connection was lost
+        before. An unknown sid has nothing to wait for. It does not come back with a reconnect.
+        """
+        sub = self._subs.get(sid)
+        if sub is None or not self._connection.connected:
+            self.unsubscribe(sid)
+            if cb is not None:
+                self.call_soon(cb, None)
+            return
+        sub.draining = True
+        self._unsub(sid)
+
+        def done(error: errors.NatsError | None) -> None:
+            self._drop(sub)
+            if cb is not None:
+                cb(error)
+
+        self._connection.ping(done)
+
     def subscription_count(self) -> int:
         """How many subscriptions there are, with the one that all requests share."""
         return len(self._subs)
@@ -454,7 +478,7 @@ class Nats(Accessors):
         """What a new connection must restore."""
         if self._draining is not None:
             return iter([s for s in self._subs.values() if s.on_reply is not None])
-        return iter(list(self._subs.values()))
+        return iter([s for s in self._subs.values() if not s.draining])
 
     def completions(self) -> Iterator[tuple[int, Completion]]:
         """The requests that can no longer be answered."""

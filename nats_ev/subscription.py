@@ -30,6 +30,7 @@ class Subscription:
         "_owner",
         "callback",
         "closed",
+        "draining",
         "max_msgs",
         "on_reply",
         "plain",
@@ -59,6 +60,7 @@ class Subscription:
         # Whoever clears it calls Session.interrupt.
         self.plain = True
         self.closed = False
+        self.draining = False  # unsubscribed; what is in flight is still delivered
         # Set for the inbox shared by all requests: it gets the token behind the common prefix.
         self.on_reply: ReplyCallback | None = None
         self.prefix_len = 0

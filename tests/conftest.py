@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from fakeserver import FakeServer
 from natsserver import CACHE, NatsServer, find_binary
+from peers import nats_js, nats_py
 from proxy import Proxy
 
 from nats_ev import Nats, pyev
@@ -47,6 +48,17 @@ def server() -> Iterator[Any]:
         return
     with NatsServer(jetstream=True) as running:
         yield running
+
+
+@pytest.fixture(scope="session", params=[nats_py, nats_js], ids=["nats-py", "nats.js"])
+def peer(request: pytest.FixtureRequest, server: Any) -> Iterator[Any]:
+    """An official client on the shared server, told what to do: peer("kv.get", bucket=…, key=…)."""
+    try:
+        running = request.param(server.url)
+    except FileNotFoundError as exc:
+        pytest.skip(str(exc))
+    yield running
+    running.close()
 
 
 @pytest.fixture

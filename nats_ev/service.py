@@ -1,0 +1,507 @@
+"""`Service`: request handlers that tools can discover, watch and scale (ADR-32).
+
+A service answers on its endpoints, and on ``$SRV.PING``, ``INFO`` and ``STATS`` for itself: to
+everybody, to whoever asks for its name, and to whoever asks for its id. Any number of services can
+share one client. Only public methods of `Nats` are used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import Any, cast
+
+from . import errors, subjects
+from ._connection import Status
+from .client import Nats, Payload
+from .headers import Headers, HeadersLike
+from .nuid import next_nuid
+
+ERROR_HEADER = "Nats-Service-Error"
+ERROR_CODE_HEADER = "Nats-Service-Error-Code"
+DEFAULT_QUEUE_GROUP = "q"
+API_PREFIX = "$SRV"
+
+_TYPE = "io.nats.micro.v1.{}_response"
+_VERBS = ("PING", "INFO", "STATS")
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+# The expression of semver.org, in words of one line: core, pre-release, build.
+_NUMBER = r"(?:0|[1-9]\d*)"
+_PRE = rf"(?:{_NUMBER}|\d*[a-zA-Z-][0-9a-zA-Z-]*)"
+_BUILD = r"[0-9a-zA-Z-]+"
+_SEMVER = re.compile(
+    rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-{_PRE}(?:\.{_PRE})*)?(?:\+{_BUILD}(?:\.{_BUILD})*)?",
+    re.ASCII,
+)
+_BREAKS = re.compile(r"[\r\n]+")
+
+# Not given: an endpoint takes its group's queue group, a group its service's.
+_INHERIT = cast(Any, object())
+
+
+class ServiceError(errors.NatsError):
+    """An error that a service answers with, or has answered with.
+
+    A handler may raise it; who made the request gets it from `from_headers`. `code` is a str that
+    reads as a number, `description` is for people.
+    """
+
+    text = "service error"
+    code: str
+    description: str
+
+    def __init__(self, code: str | int, description: str) -> None:
+        super().__init__(f"{code}:{description}", code=str(code), description=description)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.code, self.description)
+
+    @classmethod
+    def from_headers(cls, headers: HeadersLike | None) -> ServiceError | None:
+        """The error that an answer's headers tell of, None when they tell of none."""
+        if headers is None:
+            return None
+        if isinstance(headers, (bytes, bytearray, memoryview)):
+            headers = Headers.parse(bytes(headers))
+        elif not isinstance(headers, Headers):
+            headers = Headers(headers)
+        if ERROR_HEADER not in headers and ERROR_CODE_HEADER not in headers:
+            return None
+        return cls(headers.get(ERROR_CODE_HEADER, ""), headers.get(ERROR_HEADER, ""))
+
+
+class ServiceRequest:
+    """A request to an endpoint. Answer it in the handler or later, once or more often."""
+
+    __slots__ = (
+        "_endpoint",
+        "_nats",
+        "_returned_at",
+        "_started_at",
+        "data",
+        "headers",
+        "reply",
+        "subject",
+    )
+
+    def __init__(
+        self,
+        nats: Nats,
+        endpoint: Endpoint,
+        subject: str,
+        data: bytes,
+        reply: str | None,
+        raw: bytes | None,
+    ) -> None:
+        self._nats = nats
+        self._endpoint = endpoint
+        self._started_at = time.perf_counter_ns()
+        self._returned_at: int | None = None
+        self.subject = subject
+        self.data = data
+        self.reply = reply
+        self.headers = Headers.parse(raw)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.subject} {len(self.data)} B>"
+
+    def respond(self, data: Payload = b"", headers: HeadersLike | None = None) -> None:
+        """Answer. Nothing is sent when the request names no subject for answers.
+
+        Raises what `Nats.publish` raises.
+        """
+        if self.reply:
+            if headers is None:
+                self._nats.publish(self.reply, data)
+            else:
+                self._nats.hpublish(self.reply, headers, data)
+        if self._returned_at is not None:  # answered behind the handler's back: that took time, too
+            now = time.perf_counter_ns()
+            self._endpoint.processing_time += now - self._returned_at
+            self._returned_at = now
+
+    def respond_error(
+        self,
+        code: str | int,
+        description: str,
+        data: Payload = b"",
+        headers: HeadersLike | None = None,
+    ) -> None:
+        """Answer with an error: a number and a sentence for people. Counted in the statistics."""
+        text = str(code)
+        if not text or not description:
+            raise errors.BadOptionsError("an error has a code and a description")
+        answer = Headers() if headers is None else _copy(headers)
+        answer[ERROR_HEADER] = description
+        answer[ERROR_CODE_HEADER] = text
+        self.respond(data, answer)
+        self._endpoint.count_error(f"{text}:{description}")
+
+
+class Endpoint:
+    """One subject of a service: its handler and its counters."""
+
+    def __init__(
+        self,
+        nats: Nats,
+        name: str,
+        subject: str,
+        queue_group: str,
+        metadata: Mapping[str, str] | None,
+        handler: Callable[[ServiceRequest], object],
+    ) -> None:
+        self._nats = nats
+        self._handler = handler
+        self.name = name
+        self.subject = subject
+        self.queue_group = queue_group
+        self.metadata = _metadata(metadata)
+        self.reset()
+        self.sid = nats.subscribe(subject, self._on_request, queue_group)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} {self.subject}>"
+
+    def reset(self) -> None:
+        """Set the counters to zero."""
+        self.num_requests = 0
+        self.num_errors = 0
+        self.last_error = ""
+        self.processing_time = 0  # nanoseconds
+
+    def count_error(self, text: str) -> None:
+        """Count an error; text is the last one now."""
+        self.num_errors += 1
+        self.last_error = text
+
+    def info(self) -> dict[str, Any]:
+        """Its part of an INFO answer."""
+        return {
+            "name": self.name,
+            "subject": self.subject,
+            "queue_group": self.queue_group,
+            "metadata": dict(self.metadata),
+        }
+
+    def stats(self) -> dict[str, Any]:
+        """Its part of a STATS answer, times in nanoseconds."""
+        count = self.num_requests
+        return {
+            "name": self.name,
+            "subject": self.subject,
+            "queue_group": self.queue_group,
+            "num_requests": count,
+            "num_errors": self.num_errors,
+            "last_error": self.last_error,
+            "processing_time": self.processing_time,
+            "average_processing_time": self.processing_time // count if count else 0,
+        }
+
+    def _on_request(
+        self, subject: str, payload: bytes, reply: str | None, headers: bytes | None
+    ) -> None:
+        request = ServiceRequest(self._nats, self, subject, payload, reply, headers)
+        self.num_requests += 1
+        try:
+            self._handler(request)
+        except ServiceError as error:
+            request.respond_error(error.code or "500", error.description or "service error")
+        except Exception as error:
+            self._handler_failed(request, error)
+            raise  # its programmer learns of it as of any callback's exception
+        finally:
+            request._returned_at = now = time.perf_counter_ns()
+            self.processing_time += now - request._started_at
+
+    def _handler_failed(self, request: ServiceRequest, error: Exception) -> None:
+        description = _BREAKS.sub(" ", str(error)).strip() or type(error).__name__
+        before = self.num_errors
+        with contextlib.suppress(errors.NatsError):  # no connection to answer on
+            request.respond_error("500", description)
+        if self.num_errors == before:
+            self.count_error(f"500:{description}")
+
+
+class Group:
+    """A common beginning of subjects, and a queue group, for endpoints."""
+
+    def __init__(self, service: Service, prefix: str, queue_group: str) -> None:
+        self._service = service
+        self._prefix = prefix
+        self._queue_group = queue_group
+
+    def group(
+        self,
+        name: str,
+        queue_group: str | None = _INHERIT,
+        *,
+        queue_group_disabled: bool = False,
+    ) -> Group:
+        """A group in this one: name continues the subject; "" only changes the queue group.
+
+        queue_group is the default of its endpoints. None, "" or queue_group_disabled: none, every
+        instance gets every request.
+        """
+        if name:
+            subjects.check_subscribe(name)
+            if name.split(".")[-1] == ">":
+                raise errors.BadSubjectError(
+                    f"invalid group name {name!r}: nothing could follow", subject=name
+                )
+        return Group(
+            self._service,
+            _join(self._prefix, name),
+            _queue_group(queue_group, queue_group_disabled, self._queue_group),
+        )
+
+    add_group = group
+
+    def add_endpoint(
+        self,
+        name: str,
+        handler: Callable[[ServiceRequest], object],
+        subject: str | None = None,
+        queue_group: str | None = _INHERIT,
+        metadata: Mapping[str, str] | None = None,
+        *,
+        queue_group_disabled: bool = False,
+    ) -> Endpoint:
+        """Answer requests: ``handler(request)`` for each, on the loop.
+
+        Args:
+            name: letters, digits, dashes and underscores.
+            handler: may answer by `ServiceRequest.respond` now or later. What it raises is answered
+                with 500, counted, and reported like any callback's exception; a `ServiceError` is
+                answered as it says and counted.
+            subject: where requests come, behind the group's; may have wildcards. Default: name.
+            queue_group: each request goes to one member. Default: the group's, in the end "q".
+                None, "" or queue_group_disabled: none, every instance gets every request.
+            metadata: shown by INFO; copied.
+
+        Raises `BadOptionsError` or `BadSubjectError`.
+        """
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise errors.BadOptionsError(f"invalid endpoint name {name!r}")
+        return self._service._add(
+            name,
+            handler,
+            _join(self._prefix, subject or name),
+            _queue_group(queue_group, queue_group_disabled, self._queue_group),
+            metadata,
+        )
+
+
+class Service(Group):
+    """A service on a client; it answers from now until `stop` or the end of the client.
+
+    Args:
+        name: its kind; letters, digits, dashes and underscores.
+        version: a semantic version, such as "1.0.0".
+        description: for people.
+        metadata: of this instance, str to str; copied.
+        queue_group: the default of its endpoints, "q". None, "" or queue_group_disabled: none.
+        stats_handler: ``stats_handler(endpoint)`` returns what STATS shows as an endpoint's data,
+            anything that json can encode.
+        done_handler: ``done_handler(service)`` once when it has stopped, whatever stopped it.
+        prefix: of the subjects for discovery.
+
+    Raises `BadOptionsError` for what is not as described here.
+    """
+
+    def __init__(
+        self,
+        nats: Nats,
+        name: str,
+        version: str,
+        description: str = "",
+        metadata: Mapping[str, str] | None = None,
+        queue_group: str | None = DEFAULT_QUEUE_GROUP,
+        *,
+        queue_group_disabled: bool = False,
+        stats_handler: Callable[[Endpoint], object] | None = None,
+        done_handler: Callable[[Service], object] | None = None,
+        prefix: str = API_PREFIX,
+    ) -> None:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise errors.BadOptionsError(
+                f"invalid service name {name!r}: letters, digits, dashes and underscores"
+            )
+        if not isinstance(version, str) or not _SEMVER.fullmatch(version):
+            raise errors.BadOptionsError(f"invalid version {version!r}: not a semantic version")
+        if not isinstance(description, str):
+            raise TypeError(f"description must be str, not {type(description).__name__}")
+        super().__init__(
+            self, "", _queue_group(queue_group, queue_group_disabled, DEFAULT_QUEUE_GROUP)
+        )
+        self.name = name
+        self.version = version
+        self.description = description
+        self.metadata = _metadata(metadata)
+        self.id = next_nuid()
+        self.stopping = False
+        self.stopped = False
+        self.endpoints: list[Endpoint] = []
+        self._nats = nats
+        self._stats_handler = stats_handler
+        self._done_handler = done_handler
+        self._started = datetime.now(timezone.utc)
+        self._stop_callbacks: list[Callable[[Any, errors.NatsError | None], object]] = []
+        self._discovery: list[int] = []
+        answers = {"PING": self.ping, "INFO": self.info, "STATS": self.stats}
+        for verb in _VERBS:
+            for level in ("", f".{name}", f".{name}.{self.id}"):
+                subject = f"{prefix}.{verb}{level}"
+                self._discovery.append(nats.subscribe(subject, self._answers_with(answers[verb])))
+        nats.add_status_listener(self._on_status)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} {self.version} {self.id}>"
+
+    def ping(self) -> dict[str, Any]:
+        """What PING is answered with: who this is."""
+        return self._identity("ping")
+
+    def info(self) -> dict[str, Any]:
+        """What INFO is answered with: `ping`, and the endpoints."""
+        return {
+            **self._identity("info"),
+            "description": self.description,
+            "endpoints": [endpoint.info() for endpoint in self.endpoints],
+        }
+
+    def stats(self) -> dict[str, Any]:
+        """What STATS is answered with: `ping`, the start, and the endpoints' counters (times in ns)."""
+        endpoints = []
+        for endpoint in self.endpoints:
+            stats = endpoint.stats()
+            if self._stats_handler is not None:
+                self._nats.call(self._add_data, self._stats_handler, endpoint, stats)
+            endpoints.append(stats)
+        return {
+            **self._identity("stats"),
+            "started": self._started.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "endpoints": endpoints,
+        }
+
+    def reset(self) -> None:
+        """Count anew, from now."""
+        for endpoint in self.endpoints:
+            endpoint.reset()
+        self._started = datetime.now(timezone.utc)
+
+    def stop(
+        self, cb: Callable[[bool | None, errors.NatsError | None], object] | None = None
+    ) -> None:
+        """Stop: requests that the server has sent already are still handled.
+
+        ``cb(True, None)`` behind the last of them, or ``cb(None, err)`` when the connection was lost
+        before. The client stays as it is.
+        """
+        if self.stopped:
+            if cb is not None:
+                self._nats.call_soon(cb, True, None)
+            return
+        if cb is not None:
+            self._stop_callbacks.append(cb)
+        if not self.stopping:
+            self.stopping = True
+            # In one go: the fence of the last one comes behind what is in flight for all of them.
+            *others, last = self._sids()
+            for sid in others:
+                self._nats.drain_subscription(sid)
+            self._nats.drain_subscription(last, self._end)
+
+    def _add(
+        self,
+        name: str,
+        handler: Callable[[ServiceRequest], object],
+        subject: str,
+        queue_group: str,
+        metadata: Mapping[str, str] | None,
+    ) -> Endpoint:
+        if self.stopping or self.stopped:
+            raise errors.ConnectionClosedError("the service has been stopped")
+        if not callable(handler):
+            raise TypeError(f"handler must be callable, not {type(handler).__name__}")
+        endpoint = Endpoint(self._nats, name, subject, queue_group, metadata, handler)
+        self.endpoints.append(endpoint)
+        return endpoint
+
+    def _sids(self) -> list[int]:
+        return self._discovery + [endpoint.sid for endpoint in self.endpoints]
+
+    def _identity(self, what: str) -> dict[str, Any]:
+        return {
+            "type": _TYPE.format(what),
+            "name": self.name,
+            "id": self.id,
+            "version": self.version,
+            "metadata": dict(self.metadata),
+        }
+
+    @staticmethod
+    def _add_data(
+        handler: Callable[[Endpoint], object], endpoint: Endpoint, stats: dict[str, Any]
+    ) -> None:
+        data = handler(endpoint)
+        json.dumps(
+            data
+        )  # what can't be sent is the handler's mistake, and leaves the rest as it is
+        stats["data"] = data
+
+    def _answers_with(self, answer: Callable[[], dict[str, Any]]) -> Callable[..., object]:
+        def on_message(subject: str, payload: bytes, reply: str | None, headers: Any) -> None:
+            if reply:
+                self._nats.publish(reply, json.dumps(answer(), separators=(",", ":")))
+
+        return on_message
+
+    def _on_status(self, status: Status) -> None:
+        if status is Status.CLOSED:
+            for sid in self._sids():
+                self._nats.unsubscribe(sid)
+            self._end(None)
+
+    def _end(self, error: errors.NatsError | None) -> None:
+        if self.stopped:
+            return
+        self.stopped = True
+        self._nats.remove_status_listener(self._on_status)
+        callbacks, self._stop_callbacks = self._stop_callbacks, []
+        for callback in callbacks:
+            self._nats.call_soon(callback, True if error is None else None, error)
+        if self._done_handler is not None:
+            self._nats.call_soon(self._done_handler, self)
+
+
+def _queue_group(given: str | None, disabled: bool, inherited: str) -> str:
+    """What counts of an endpoint's or group's own and the inherited queue group; "" is none."""
+    if disabled or given is None:
+        return ""
+    if given is _INHERIT:
+        return inherited
+    if given:
+        subjects.check_publish(given)
+    return given
+
+
+def _join(prefix: str, subject: str) -> str:
+    return f"{prefix}.{subject}" if prefix and subject else prefix or subject
+
+
+def _metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
+    copy = dict(metadata or {})
+    for name, value in copy.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"metadata is str to str, not {name!r}: {value!r}")
+    return copy
+
+
+def _copy(headers: HeadersLike) -> Headers:
+    if isinstance(headers, (bytes, bytearray, memoryview)):
+        return Headers.parse(bytes(headers))
+    return Headers(headers)
