@@ -1,6 +1,7 @@
 """NATS client for Python programs on a libev loop: callbacks, one thread, C where it is hot."""
 
 from ._connection import Status
+from ._tls import HAS_TLS
 from ._version import __version__
 from .auth import HAS_NKEY
 from .client import Nats
@@ -8,8 +9,6 @@ from .errors import *  # noqa: F403
 from .errors import __all__ as _errors
 from .headers import Headers
 from .service import Endpoint, Group, Service, ServiceError, ServiceRequest
-
-HAS_TLS = True
 
 __all__ = [
     "HAS_NKEY",

@@ -154,10 +154,16 @@ class Accessors:
         self._options.set("jwt", token)
 
     def tls(self, enable: bool, ca_file: str | None = None, skip_verify: bool = False) -> None:
-        """Configure TLS, for the next connection."""
+        """Configure TLS, for the next connection.
+
+        ca_file: whom to trust, instead of the system's authorities. skip_verify: do not look at the
+        server's certificate at all. A ``tls_context`` given before counts no more.
+        """
         self._options.set("tls", enable)
         self._options.set("tls_ca_file", ca_file)
         self._options.set("tls_skip_verify", skip_verify)
+        self._options.set("tls_context", None)
+        self._connection.option_changed("tls")
 
     # State.
 

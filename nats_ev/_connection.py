@@ -18,6 +18,7 @@ from . import auth, errors
 from ._deadlines import Deadline, Deadlines
 from ._dial import Dialer, Resolver
 from ._servers import Server, ServerPool
+from ._tls import Tls, TlsStream, handshake_error, read_error
 from ._transport import BROKEN_PIPE, Stream
 from ._turn import Turn
 from ._version import __version__
@@ -98,7 +99,9 @@ class Connection:
         self._resolver = Resolver(loop)
         self._dialer: Dialer | None = None
         self._session: Session | None = None
-        self._stream: Stream | None = None
+        self._stream: Stream | TlsStream | None = None
+        self._tls = Tls(options)
+        self._greeting: ServerInfo | None = None  # the INFO that came before TLS
         self._sink: Outbound | None = None  # what is written now: the handshake, then `out`
         self._reader: Any = None
         self._writer: Any = None
@@ -210,7 +213,7 @@ class Connection:
             return  # the write watcher, or the end of the turn, sees to it
         self._client.before_write()
         try:
-            self.out.sent(self._stream.send(self.out.peek()))
+            self._send(self.out)
         except OSError:
             return
 
@@ -241,6 +244,8 @@ class Connection:
             self._set_limits()
         elif name == "max_payload":
             self._set_max_payload()
+        elif name == "tls":
+            self.pool.forget_tls()
 
     # Attempts.
 
@@ -287,6 +292,8 @@ class Connection:
         self._reader = self._loop.io(stream.fileno(), EV_READ, self._on_readable, None, priority)
         self._writer = self._loop.io(stream.fileno(), EV_WRITE, self._on_writable, None, priority)
         self._reader.start()
+        if self.pool.secure and self._options.tls_handshake_first:
+            self._start_tls()
 
     def _attempt_too_slow(self) -> None:
         self._attempt_failed(errors.ConnectTimeoutError("connect timeout"))
@@ -331,6 +338,10 @@ class Connection:
 
     def info_received(self, info: ServerInfo, first: bool) -> None:
         """See `protocol.Events`."""
+        assert self._stream is not None
+        if not self._stream.secure and (self.pool.secure or info.tls_required):
+            self._upgrade(info)
+            return
         self.info = info
         self._set_max_payload()
         if self._session is not None:
@@ -351,20 +362,56 @@ class Connection:
         """See `protocol.Events`."""
         self._client.report(error)
 
+    def _upgrade(self, info: ServerInfo) -> None:
+        """The first INFO came in clear and TLS is to follow. Anybody may have written it, or more."""
+        assert self._session is not None
+        if not (info.tls_required or info.tls_available):
+            self._attempt_failed(
+                errors.SecureConnectionRequiredError("secure connection not available")
+            )
+        elif not self._session.greeted_alone:
+            self._attempt_failed(
+                errors.ProtocolError("protocol error: bytes between INFO and the TLS handshake")
+            )
+        else:
+            self._greeting = info.without_topology()
+            self._start_tls()
+
+    def _start_tls(self) -> None:
+        assert self.server is not None
+        assert isinstance(self._stream, Stream)
+        try:
+            self._stream = self._tls.wrap(self._stream, self.server)
+        except errors.TlsError as exc:
+            self._attempt_failed(exc)
+            return
+        self._shake_hands()
+
+    def _shake_hands(self) -> None:
+        stream = self._stream
+        assert isinstance(stream, TlsStream)
+        try:
+            done = stream.handshake()
+        except OSError as exc:
+            self._attempt_failed(handshake_error(exc))
+            return
+        self._watch_writable(stream.unsent)
+        if done:
+            self.pool.secured()
+            greeting, self._greeting = self._greeting, None
+            if greeting is not None:
+                self.info_received(greeting, first=True)
+
     def _send_connect(self, info: ServerInfo) -> None:
         options = self._options
         assert self.server is not None
         assert self._session is not None
-        if info.tls_required:
-            self._attempt_failed(
-                errors.SecureConnectionRequiredError("server requires a secure (TLS) connection")
-            )
-            return
+        assert self._stream is not None
         fields: dict[str, Any] = {
             "verbose": options.verbose,
             "pedantic": options.pedantic,
             "echo": options.echo,
-            "tls_required": False,
+            "tls_required": self._stream.secure,
             "lang": f"python-{platform.python_implementation().lower()}-ev",
             "version": __version__,
             "protocol": 1,
@@ -424,7 +471,10 @@ class Connection:
     def server_error(self, text: str) -> None:
         """See `protocol.Events`; `errors.Action` says what the server does after each error."""
         error = errors.server_error(text)
-        if error.action is errors.Action.KEEP:
+        if self.pool.secure and self._stream is not None and not self._stream.secure:
+            # Anybody may have written it: it counts for nothing but this attempt.
+            self._attempt_failed(errors.ConnectError(str(error)))
+        elif error.action is errors.Action.KEEP:
             self._client.handle_server_error(error)
         else:
             self._lost(error, final=error.action is errors.Action.FATAL)
@@ -514,8 +564,10 @@ class Connection:
         self._counted[0] += msgs
         self._counted[1] += size
         self._session.close()
+        if isinstance(self._stream, TlsStream) and self.server is not None:
+            self._tls.remember(self._stream, self.server)
         self._stream.close()
-        self._session = self._stream = self._sink = None
+        self._session = self._stream = self._sink = self._greeting = None
         self._undelivered = False
 
     # Keep-alive.
@@ -569,15 +621,21 @@ class Connection:
     # Watchers.
 
     def _on_readable(self, watcher: Any, revents: int) -> None:
-        assert self._stream is not None
+        stream = self._stream
+        assert stream is not None
         assert self._session is not None
+        if stream.handshaking:
+            self._shake_hands()
+            if self._stream is not stream or stream.handshaking:
+                return
+            # The server's first words may have come with the last ones of its handshake.
         try:
-            data = self._stream.recv()
+            data = stream.recv()
         except OSError as exc:
-            error = errors.ConnectionLostError(exc.strerror or str(exc))
-            error.__cause__ = exc
-            self._lost(error)
+            self._lost(read_error(exc, self.connected))
             return
+        if stream.unsent:
+            self._watch_writable(True)
         if data is None:
             return
         if not data:
@@ -594,21 +652,32 @@ class Connection:
     def _write(self) -> None:
         assert self._stream is not None
         sink = self._next_sink()
-        pending = len(sink)
-        if pending:
+        if len(sink) or self._stream.unsent:
             try:
-                sent = self._stream.send(sink.peek())
+                self._send(sink)
             except OSError as exc:
                 self._write_failed(exc)
                 return
-            sink.sent(sent)
             sink.turn()
             if sink is not self.out:
                 sink = self._next_sink()
-            pending = len(sink)
-        if bool(pending) != self._writing:
-            self._writing = bool(pending)
-            if pending:
+        self._watch_writable(len(sink) > 0 or self._stream.unsent)
+
+    def _send(self, sink: Outbound) -> None:
+        """One call to the kernel. Raises OSError."""
+        stream = self._stream
+        assert stream is not None
+        try:
+            sink.sent(stream.send(sink.peek()))
+        finally:
+            if stream.held:
+                sink.pin(stream.held)
+
+    def _watch_writable(self, wanted: bool) -> None:
+        """Something waits for the socket to take it, or nothing."""
+        if wanted != self._writing:
+            self._writing = wanted
+            if wanted:
                 self._writer.start()
             else:
                 self._writer.stop()
@@ -633,6 +702,4 @@ class Connection:
                 self._writer.stop()
             self._writing = True  # nothing more is tried on this connection
             return
-        error = errors.ConnectionLostError(exc.strerror or str(exc))
-        error.__cause__ = exc
-        self._lost(error)
+        self._lost(read_error(exc, self.connected))

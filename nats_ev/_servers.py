@@ -9,6 +9,7 @@ import ipaddress
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from .errors import BadOptionsError, NatsError
@@ -35,6 +36,8 @@ class Server:
     discovered: bool = False
     last_auth_error: str | None = None
     tries: int = 0  # in this round
+    # Of the last TLS connection: (context, verified name, session).
+    tls_session: tuple[Any, str | None, Any] | None = field(default=None, repr=False)
 
     @property
     def url(self) -> str:
@@ -108,6 +111,8 @@ class ServerPool:
         self._round = 0  # how many waits there were since the last success
         self._untried = 0  # servers left in this round
         self._limited = False  # the first connect is over: failures count
+        self._url_wants_tls = False
+        self._seen_tls = False  # a server had it, asked for or not
         if options.path is not None:
             self.set_path(options.path)
         elif options.host is not None:
@@ -123,7 +128,7 @@ class ServerPool:
         if "://" in host:
             self._replace([parse_server(host)])
         else:
-            self._replace([Server(host=host.strip("[]"), port=port, tls=self._options.tls)])
+            self._replace([Server(host=host.strip("[]"), port=port)])
 
     def set_path(self, path: str) -> None:
         """One Unix-domain socket, instead of all servers."""
@@ -142,6 +147,21 @@ class ServerPool:
             random.shuffle(servers)
         self._servers = servers
         self._untried = len(servers)
+        self._url_wants_tls = any(server.tls for server in servers)
+        self._seen_tls = False
+
+    @property
+    def secure(self) -> bool:
+        """No server is to be spoken to without TLS: the options or a URL want it, or one had it."""
+        return self._options.wants_tls or self._url_wants_tls or self._seen_tls
+
+    def secured(self) -> None:
+        """A TLS handshake is complete: from now on nobody may talk us out of it."""
+        self._seen_tls = True
+
+    def forget_tls(self) -> None:
+        """The user has decided anew; what a URL says stays."""
+        self._seen_tls = False
 
     @property
     def urls(self) -> list[str]:
@@ -251,9 +271,12 @@ class ServerPool:
         self._untried = max(0, self._untried - (before - len(self._servers)))
         new = [server for key, server in listed.items() if key not in known]
         for server in new:
-            server.tls = current.tls if current is not None else self._options.tls
-            if current is not None and _is_number(server.host):
-                server.tls_name = current.tls_name or current.host
+            server.tls = current is not None and current.tls
+            # A name that the user has given stays what certificates are checked against.
+            if current is not None and _is_number(server.host) and not _is_number(current.host):
+                server.tls_name = current.host
+            elif current is not None and _is_number(server.host):
+                server.tls_name = current.tls_name
             if current is not None and current.path is None:
                 server.user, server.password = current.user, current.password
                 server.token = current.token

@@ -12,24 +12,28 @@ from typing import Any
 # Measured: larger reads cost more in copied tails than they save in calls.
 READ_SIZE = 64 * 1024
 # A host program may not have Python's SIGPIPE setting; 0 where the flag does not exist.
-_NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
+NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 # Means that the peer has gone while the other direction may still hold its last words.
 BROKEN_PIPE = frozenset({errno.EPIPE, errno.ECONNRESET})
 
 
 class Stream:
-    """A connected non-blocking socket."""
+    """A connected non-blocking socket. What `secure` and the like mean is in `_tls.TlsStream`."""
 
-    __slots__ = ("_recv", "_send", "_sock")
+    __slots__ = ("_recv", "_send", "sock")
+    secure = False
+    handshaking = False
+    unsent = False
+    held = 0
 
     def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
+        self.sock = sock
         self._recv = sock.recv
         self._send = sock.send
 
     def fileno(self) -> int:
         """The descriptor to watch."""
-        return self._sock.fileno()
+        return self.sock.fileno()
 
     def recv(self) -> bytes | None:
         """What one read gives: None when nothing is there, empty at the end. Raises OSError."""
@@ -41,13 +45,13 @@ class Stream:
     def send(self, data: Any) -> int:
         """Hand as much to the kernel as it takes, in one call; returns how much. Raises OSError."""
         try:
-            return self._send(data, _NO_SIGNAL)
+            return self._send(data, NO_SIGNAL)
         except (BlockingIOError, InterruptedError):
             return 0
 
     def close(self) -> None:
         """Stop the watchers first."""
-        self._sock.close()
+        self.sock.close()
 
 
 def open_socket(family: int, keepalive: int) -> socket.socket:

@@ -170,6 +170,10 @@ class Outbound:
         """The kernel took the first n unsent bytes."""
         lib.nats_wbuf_sent(self.c, n)
 
+    def pin(self, n: int) -> None:
+        """The first n unsent bytes are in TLS records: they can't be changed or removed any more."""
+        lib.nats_wbuf_pin(self.c, n)
+
     def turn(self) -> None:
         """A flush was tried: the high-water mark counts anew."""
         lib.nats_wbuf_turn(self.c)

@@ -56,8 +56,8 @@ class Options:
     jwt_cb: Hook = None  # () -> jwt
     signature_cb: Hook = None  # (nonce: bytes) -> signature: bytes
 
-    # TLS.
-    tls: bool = False
+    # TLS. Any of these asks for it, from every server, unless tls is False.
+    tls: bool | None = None
     tls_ca_file: str | os.PathLike[str] | None = None
     tls_skip_verify: bool = False
     tls_hostname: str | None = None
@@ -124,6 +124,21 @@ class Options:
     def connects_at_once(self) -> bool:
         """Whether the options say where to connect to."""
         return self.host is not None or self.path is not None or self.servers is not None
+
+    @property
+    def wants_tls(self) -> bool:
+        """Whether no server may be spoken to without TLS."""
+        if self.tls is not None:
+            return self.tls
+        return bool(
+            self.tls_ca_file is not None
+            or self.tls_skip_verify
+            or self.tls_hostname
+            or self.tls_handshake_first
+            or self.tls_cert_file is not None
+            or self.tls_key_file is not None
+            or self.tls_context is not None
+        )
 
 
 def milliseconds(value: Any, name: str) -> float:
@@ -231,6 +246,7 @@ _EXPLICIT: dict[str, Callable[[Any, str], Any]] = {
     "loop": _anything,
     "tls_context": _anything,
     "keepalive": _seconds,
+    "tls": _optional_flag,
     "priority": _integer(-2, 2),
     "max_pings_outstanding": _integer(0),
     "max_reconnect_attempts": _integer(0),

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import islice
 from typing import Any, Protocol
@@ -71,6 +71,10 @@ class ServerInfo:
         if "connect_urls" in known:
             known["connect_urls"] = tuple(u for u in known["connect_urls"] if isinstance(u, str))
         return cls(raw=raw, **known)
+
+    def without_topology(self) -> ServerInfo:
+        """What may be believed of an INFO that came in clear: nothing of where else to go, or when."""
+        return replace(self, connect_urls=None, ldm=False, cluster=None)
 
 
 _INFO_TYPES: dict[str, type] = {
@@ -142,6 +146,7 @@ class Session:
         "_data",
         "_end",
         "_events",
+        "_greeting",
         "_ints",
         "_pairs",
         "_parser",
@@ -164,6 +169,7 @@ class Session:
         self._events = events
         self._parser = Parser(max_message)
         self._resubscribe: Iterator[Subscription] | None = None
+        self._greeting: list[bytes] = []  # all that came before the first INFO was understood
         self._ping_framed = False
         self._chunks: deque[bytes] = deque()
         self._chunk = b""
@@ -232,6 +238,12 @@ class Session:
         return self._parser.msgs, self._parser.bytes
 
     @property
+    def greeted_alone(self) -> bool:
+        """While the first INFO is being told of: nothing has come behind it."""
+        greeting = b"".join(self._greeting)
+        return greeting.find(b"\n") == len(greeting) - 1
+
+    @property
     def drained(self) -> bool:
         """Nothing that was received waits for `dispatch`."""
         return self._pos >= self._end and not self._chunks
@@ -242,6 +254,8 @@ class Session:
         """Take what the socket gave; `dispatch` delivers it."""
         if self.state is not State.CLOSED:
             self._chunks.append(data)
+            if self.state is State.GREETING:
+                self._greeting.append(data)
 
     def dispatch(self) -> None:
         """Deliver all that has been received, from where the last call stopped."""
@@ -391,3 +405,4 @@ class Session:
         if first:
             self.state = State.INFORMED
         self._events.info_received(info, first)
+        self._greeting.clear()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from certs import Certificates
 from fakeserver import FakeServer
 from natsserver import CACHE, NatsServer, find_binary
 from peers import nats_js, nats_py
@@ -104,6 +105,12 @@ def proxy() -> Iterator[Callable[..., Proxy]]:
     yield start
     for started in proxies:
         started.close()
+
+
+@pytest.fixture(scope="session")
+def certs(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Makes certificates; its own authority is `certs.ca`."""
+    return Certificates(tmp_path_factory.mktemp("certs"))
 
 
 @pytest.fixture

@@ -1,0 +1,121 @@
+"""Certificates for tests: made on the spot, good ones and such as must be refused."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+DAY = timedelta(days=1)
+
+
+class Pair:
+    """A certificate and its key, as objects and as files."""
+
+    def __init__(
+        self, folder: Path, name: str, cert: x509.Certificate, key: ec.EllipticCurvePrivateKey
+    ) -> None:
+        self.cert, self.key, self.name = cert, key, name
+        self.cert_file = folder / f"{name}.pem"
+        self.key_file = folder / f"{name}.key"
+        self.cert_file.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
+        self.key_file.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+
+    def server_context(self, ca: Pair | None = None) -> ssl.SSLContext:
+        """For a scripted server; with ca it wants a client certificate of that authority."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.cert_file, self.key_file)
+        if ca is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(ca.cert_file)
+        return context
+
+
+class Certificates:
+    """Makes certificates below one authority, and others, in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.ca = self.authority("ca")
+        self.other_ca = self.authority("other-ca")
+
+    def authority(self, name: str) -> Pair:
+        """A self-signed authority."""
+        return self._make(name, None, authority=True)
+
+    def issue(self, name: str, *sans: str, by: Pair | None = None, expired: bool = False) -> Pair:
+        """A certificate for host names and IP addresses, for servers and clients alike."""
+        return self._make(name, by or self.ca, sans, expired=expired)
+
+    def self_signed(self, name: str, *sans: str) -> Pair:
+        """One that vouches for itself."""
+        return self._make(name, None, sans)
+
+    def _make(
+        self,
+        name: str,
+        issuer: Pair | None,
+        sans: tuple[str, ...] = (),
+        authority: bool = False,
+        expired: bool = False,
+    ) -> Pair:
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        now = datetime.now(timezone.utc)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(subject if issuer is None else issuer.cert.subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - 30 * DAY)
+            .not_valid_after(now - DAY if expired else now + DAY)
+            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+            )
+        )
+        signer = key if issuer is None else issuer.key
+        builder = builder.add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
+        )
+        if not authority:
+            usage = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+            builder = builder.add_extension(x509.ExtendedKeyUsage(usage), critical=False)
+        if sans:
+            names = [_general_name(san) for san in sans]
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        return Pair(self._folder, name, builder.sign(signer, hashes.SHA256()), key)
+
+
+def _general_name(text: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        # "DNS:127.0.0.1" is a name that looks like an address.
+        return x509.DNSName(text.removeprefix("DNS:"))
+
+
+def server_config(
+    pair: Pair, ca: Pair | None = None, first: bool = False, more: str = "", timeout: float = 2
+) -> str:
+    """The tls block of a nats-server; with ca it wants client certificates; first: TLS before INFO."""
+    lines = [f"cert_file: {str(pair.cert_file)!r}", f"key_file: {str(pair.key_file)!r}"]
+    lines.append(f"timeout: {timeout}")
+    if ca is not None:
+        lines += [f"ca_file: {str(ca.cert_file)!r}", "verify: true"]
+    if first:
+        lines.append("handshake_first: true")
+    return "tls {\n  " + "\n  ".join(lines) + "\n}\n" + more
