@@ -423,33 +423,27 @@ static int begin_tail(nats_parser *p, const struct batch *b, const struct frame 
 static int parse_frame(nats_parser *p, struct batch *b)
 {
     struct frame f;
-    const char *data = b->data;
+    const char *data = b->data, *lf;
     size_t pos = p->pos;
     int error;
 
-    if (parse_repeated(p, b, pos, &f)) {
-        f.row[KIND] = NATS_ROW_MSG;
-        f.row[SID] = b->last[SID];
-        f.row[R0] = f.row[R1] = 0;
-        f.message = 1;
-        if (f.end <= b->len) {
-            if (data[f.end - 2] != '\r' || data[f.end - 1] != '\n')
-                return NATS_PARSER_BAD_PAYLOAD_END;
-            add_to_run(b, &f);
-            count(p, f.size);
-            p->pos = f.end;
-            return 0;
-        }
-    } else {
-        const char *lf = memchr(data + pos, '\n', b->len - pos);
-        if (lf == NULL) {
-            error = check_line(p, data + pos, b->len - pos);
-            return error != 0 ? error : begin_tail(p, b, NULL) != 0 ? NATS_PARSER_NO_MEMORY : 1;
-        }
-        error = parse_line(p, data, pos, (size_t)(lf - data), &f);
-        if (error != 0)
-            return error;
+    /* Its subject is the earlier frame's, so one that must wait for more bytes is parsed in full. */
+    if (parse_repeated(p, b, pos, &f) && f.end <= b->len) {
+        if (data[f.end - 2] != '\r' || data[f.end - 1] != '\n')
+            return NATS_PARSER_BAD_PAYLOAD_END;
+        add_to_run(b, &f);
+        count(p, f.size);
+        p->pos = f.end;
+        return 0;
     }
+    lf = memchr(data + pos, '\n', b->len - pos);
+    if (lf == NULL) {
+        error = check_line(p, data + pos, b->len - pos);
+        return error != 0 ? error : begin_tail(p, b, NULL) != 0 ? NATS_PARSER_NO_MEMORY : 1;
+    }
+    error = parse_line(p, data, pos, (size_t)(lf - data), &f);
+    if (error != 0)
+        return error;
     if (f.end > b->len)
         return begin_tail(p, b, &f) != 0 ? NATS_PARSER_NO_MEMORY : 1;
     if (f.message) {

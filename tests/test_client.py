@@ -58,6 +58,16 @@ def test_payload_of_any_bytes_like_or_str_arrives(connected, server, run, payloa
     assert [m[1] for m in got] == [sent] * 3
 
 
+def test_every_message_of_a_flood_has_its_subject_and_payload_in_order(connected, server, run):
+    nats, got = connected(server), []
+    nats.subscribe("flood.subject", collect(got))
+    payloads = [b"%0100d" % i for i in range(20_000)]
+    for payload in payloads:
+        nats.publish("flood.subject", payload)
+    run(lambda: len(got) == len(payloads))
+    assert got == [("flood.subject", payload, None, None) for payload in payloads]
+
+
 def test_wildcards_match_one_token_or_the_rest(connected, server, run):
     nats, one, rest = connected(server), [], []
     nats.subscribe("w.*", collect(one))
