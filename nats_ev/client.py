@@ -166,14 +166,14 @@ class Nats(Accessors):
 
     hpub = hpublish
 
-    def batch(self, body: Callable[[], T]) -> T:
-        """Call body, which publishes; nothing is scheduled before it returns or raises.
+    def batch(self, coderef: Callable[[], T]) -> T:
+        """Call coderef, which publishes; nothing is scheduled before it returns or raises.
 
-        More than 1 MiB is still written early. May be nested. Returns what body returns.
+        More than 1 MiB is still written early. May be nested. Returns what coderef returns.
         """
         self._batches += 1
         try:
-            return body()
+            return coderef()
         finally:
             self._batches -= 1
             if not self._batches and len(self._out):
@@ -529,7 +529,10 @@ def _payload(payload: Payload) -> bytes:
     if payload is None:
         return b""
     if isinstance(payload, str):
-        return subjects.encode(payload)
+        try:
+            return payload.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise ValueError("payload has a lone surrogate, which UTF-8 can't express") from None
     try:
         return bytes(memoryview(payload))
     except TypeError:

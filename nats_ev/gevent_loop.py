@@ -4,10 +4,9 @@
 
     nats = Nats(host="127.0.0.1", loop=GeventLoop())
 
-Callbacks run in the hub's greenlet: they must not block, and spawn a greenlet for what does. What a
-callback raises and the client does not handle goes where the hub sends it (`gevent.get_hub().print_exception`);
-KeyboardInterrupt and SystemExit are raised in the main greenlet. Offers of pyev's interface what a client
-needs, positionally as pyev does.
+Callbacks run in the hub's greenlet: they must not block, and spawn a greenlet for what does. An
+error of the client's without an on_error goes to the hub's `handle_error`; KeyboardInterrupt and SystemExit
+are raised in the main greenlet. Offers of pyev's interface what a client needs, positionally as pyev does.
 """
 
 from __future__ import annotations
