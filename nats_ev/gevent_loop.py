@@ -88,7 +88,7 @@ class GeventLoop:
 
     def __init__(self, hub: Any = None) -> None:
         if hub is None:
-            import gevent
+            import gevent  # type: ignore[import-untyped]
 
             hub = gevent.get_hub()
         self._loop = hub.loop

@@ -27,6 +27,7 @@ LAYERS = [
     {"kv", "object_store"},
 ]
 BESIDE = {
+    "gevent_loop",
     "pyev",
     "service",
     "__init__",
