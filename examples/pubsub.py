@@ -1,0 +1,49 @@
+"""Subscribe with a wildcard, publish on a timer, drain on Ctrl-C.
+
+NATS_HOST and NATS_PORT say where the server is. Arguments: how many messages to send (default: no end).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from itertools import count, islice
+
+from nats_ev import Nats, pyev
+
+loop = pyev.default_loop()
+nats = Nats(
+    host=os.environ.get("NATS_HOST", "127.0.0.1"),
+    port=int(os.environ.get("NATS_PORT", "4222")),
+    reconnect=True,
+    on_error=lambda err: print("nats:", err, file=sys.stderr),
+)
+numbers = islice(count(1), int(sys.argv[1]) if len(sys.argv) > 1 else None)
+
+
+def on_message(subject: str, payload: bytes, reply: str | None, headers: bytes | None) -> None:
+    print(f"[{subject}] {payload.decode()}")
+
+
+def tick(watcher: pyev.Timer, revents: int) -> None:
+    number = next(numbers, None)
+    if number is None:
+        leave()
+    else:
+        nats.publish(f"ticks.{'even' if number % 2 == 0 else 'odd'}", str(number))
+
+
+def leave(*_: object) -> None:
+    """Deliver what is in flight; without watchers of ours the loop then ends by itself."""
+    timer.stop()
+    interrupt.stop()
+    nats.drain(lambda err: print("drained" if err is None else err))
+
+
+nats.subscribe("ticks.>", on_message)
+timer = loop.timer(0.0, 0.1, tick)
+timer.start()
+interrupt = loop.signal(signal.SIGINT, leave)
+interrupt.start()
+loop.start()

@@ -1,0 +1,47 @@
+"""Workers that share jobs: start several, then `queue_workers.py produce 100`.
+
+Each job goes to one worker. A worker ends gracefully on SIGTERM or Ctrl-C: what it has been given it
+finishes, what comes later goes to the others. NATS_HOST and NATS_PORT say where the server is.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from nats_ev import Nats, pyev
+
+loop = pyev.default_loop()
+nats = Nats(
+    host=os.environ.get("NATS_HOST", "127.0.0.1"),
+    port=int(os.environ.get("NATS_PORT", "4222")),
+    reconnect=True,
+    on_error=lambda err: print("nats:", err, file=sys.stderr),
+)
+done = 0
+
+
+def work(subject: str, payload: bytes, reply: str | None, headers: bytes | None) -> None:
+    global done
+    done += 1
+    print(f"job {payload.decode()}", flush=True)
+
+
+def leave(watcher: pyev.Signal, revents: int) -> None:
+    for stop in stops:
+        stop.stop()
+    nats.drain(lambda err: print(f"{done} jobs done", flush=True))
+
+
+if sys.argv[1:2] == ["produce"]:
+    jobs = int(sys.argv[2]) if len(sys.argv) > 2 else 100
+    nats.batch(lambda: [nats.publish("jobs.new", str(number)) for number in range(jobs)])
+    nats.drain(lambda err: print(err or f"{jobs} jobs sent"))
+else:
+    stops = [loop.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)]
+    for stop in stops:
+        stop.start()
+    nats.subscribe("jobs.*", work, "workers")
+    nats.flush(lambda err: print(err or "ready", flush=True))
+loop.start()
