@@ -31,6 +31,8 @@ EV_READ = 0x01
 EV_WRITE = 0x02
 # Unsent bytes above which a flood of PINGs is answered by one PONG per read instead of one each.
 _PONG_FLOOD = 64 * 1024
+# What a socket can hold back, in reads: so many may come before the PONG that has arrived.
+_MOST_READS = 128
 
 
 class Status(str, Enum):
@@ -578,13 +580,26 @@ class Connection:
             self._ping_due = self.deadlines.after(interval / 1000, self._keep_alive)
 
     def _keep_alive(self) -> None:
-        limit = self._options.max_pings_outstanding
-        if 0 < limit <= self._pings_out:
-            self._lost(errors.StaleConnectionError("stale connection"))
-            return
+        self._start_pinging()
+        if self._overdue():
+            self._read_ahead()
+            if not self.connected:
+                return
+            if self._overdue():
+                self._lost(errors.StaleConnectionError("stale connection"))
+                return
         self._pings_out += 1
         self.ping()
-        self._start_pinging()
+
+    def _overdue(self) -> bool:
+        return 0 < self._options.max_pings_outstanding <= self._pings_out
+
+    def _read_ahead(self) -> None:
+        """After a callback that took long, the PONG may lie in the socket while the timer is first."""
+        session = self._session
+        for _ in range(_MOST_READS):
+            if session is not self._session or not self._overdue() or not self._read():
+                return
 
     # Limits.
 
@@ -621,30 +636,36 @@ class Connection:
     # Watchers.
 
     def _on_readable(self, watcher: Any, revents: int) -> None:
+        self._read()
+
+    def _read(self) -> bool:
+        """Deliver what one read gives; False when it gave nothing."""
         stream = self._stream
         assert stream is not None
         assert self._session is not None
         if stream.handshaking:
             self._shake_hands()
             if self._stream is not stream or stream.handshaking:
-                return
+                return False
             # The server's first words may have come with the last ones of its handshake.
         try:
             data = stream.recv()
         except OSError as exc:
             self._lost(read_error(exc, self.connected))
-            return
+            return False
         if stream.unsent:
             self._watch_writable(True)
         if data is None:
-            return
+            return False
         if not data:
             self._lost(None)
-            return
+            return False
         session = self._session
         session.receive(data)
         session.dispatch()
-        self._undelivered = False
+        if session is self._session:  # else a loop nested in a callback has made a new one
+            self._undelivered = False
+        return True
 
     def _on_writable(self, watcher: Any, revents: int) -> None:
         self._write()

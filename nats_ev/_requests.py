@@ -131,6 +131,10 @@ class Requests:
         for _, fail in self.take_all():
             self._connection.turn.soon(fail, errors.ConnectionClosedError("disconnected"))
 
+    def inbox_closed(self) -> None:
+        """The subscription of the shared inbox has ended: the next request opens another."""
+        self._prefix = b""
+
     def _open_inbox(self) -> None:
         client = self._client
         prefix = f"{client._options.inbox_prefix}.{next_nuid()}."

@@ -248,7 +248,7 @@ class Nats(Accessors):
         self._connection.interrupt(sub)
         if max_msgs and max_msgs > sub.received:
             sub.max_msgs = max_msgs
-            self._unsub(sid, max_msgs)
+            self._unsub(sid, max_msgs - sub.received_before)
         else:
             self._drop(sub)
             self._unsub(sid)
@@ -314,6 +314,8 @@ class Nats(Accessors):
     def _drop(self, sub: Subscription) -> None:
         sub.closed = True
         self._subs.pop(sub.sid, None)
+        if sub.on_reply is not None:
+            self._requests.inbox_closed()
 
     # Requests.
 

@@ -151,10 +151,12 @@ class Session:
         "_pairs",
         "_parser",
         "_ping_framed",
+        "_pongs",
         "_pos",
         "_resubscribe",
         "_rows",
         "_run",
+        "_run_counted",
         "_run_sub",
         "_run_subject",
         "_subs",
@@ -180,7 +182,9 @@ class Session:
         self._walk([])
         self._run: Iterator[tuple[int, int]] | None = None
         self._run_sub: Subscription | None = None
-        self._run_subject = ""
+        self._run_subject = b""
+        self._run_counted = False  # all of it is in the subscription's `received` already
+        self._pongs = 0  # of a PONG row, not yet told
 
     # Commands.
 
@@ -203,6 +207,7 @@ class Session:
             if sub.closed:
                 continue
             out.sub(sub.raw_subject, sub.raw_queue, sub.sid)
+            sub.received_before = sub.received
             if sub.max_msgs:
                 out.unsub(sub.sid, sub.max_msgs - sub.received)
             if len(out) >= _PORTION:
@@ -216,16 +221,26 @@ class Session:
         self.state = State.CLOSED
         self._chunks.clear()
         self._pos = self._end
-        deque(self._ints, maxlen=0)
+        self._pongs = 0
         if self._run is not None:
+            self._uncount_run()
             deque(self._run, maxlen=0)
             self._run = None
+        deque(self._ints, maxlen=0)
 
     def interrupt(self, sub: Subscription) -> None:
         """The subscription has ceased to be `plain`: what is left of its run needs looking at each."""
         if self._run is not None and self._run_sub is sub:
+            self._uncount_run()
+
+    def _uncount_run(self) -> None:
+        """What is left of the run has not been received yet."""
+        assert self._run is not None
+        assert self._run_sub is not None
+        if self._run_counted:
+            self._run_counted = False
             rest = list(self._run)
-            sub.received -= len(rest)
+            self._run_sub.received -= len(rest)
             self._run = iter(rest)
 
     def set_max_message(self, size: int) -> None:
@@ -263,6 +278,8 @@ class Session:
             while True:
                 if self._run is not None:
                     self._deliver_run()
+                if self._pongs:
+                    self._deliver_pongs()
                 rows = self._rows
                 self._deliver_rows(rows)
                 # A nested call that was stopped by an exception has left its rest in new rows.
@@ -315,8 +332,9 @@ class Session:
             deque(pairs, maxlen=0)
             return
         self._run_sub = sub
-        self._run_subject = subject.decode("utf-8", "surrogateescape")
+        self._run_subject = subject
         self._run = pairs
+        self._run_counted = sub.plain
         if sub.plain:
             sub.received += count
 
@@ -325,9 +343,13 @@ class Session:
         while (run := self._run) is not None:
             sub = self._run_sub
             assert sub is not None
-            subject = self._run_subject
+            raw = self._run_subject
+            subject = raw.decode("utf-8", "surrogateescape")
             data = self._data
-            if sub.plain:
+            if sub.on_reply is not None:
+                for start, end in run:  # several answers to one request
+                    sub.on_reply(raw[sub.prefix_len :], data[start:end], None)
+            elif sub.plain:
                 callback = sub.callback
                 for start, end in run:
                     try:
@@ -380,16 +402,22 @@ class Session:
         if kind == PING:
             events.ping_received(count)
         elif kind == PONG:
-            for _ in range(count):
-                if self.state is State.READY:
-                    events.pong_received()
-                elif self._ping_framed:  # a PONG before our PING is nobody's
-                    self.state = State.READY
-                    events.ready()
+            self._pongs = count
+            self._deliver_pongs()
         elif kind == INFO:
             self._info(text.decode("utf-8", "replace"))
         elif kind == ERR:
             events.server_error(text.decode("utf-8", "surrogateescape"))
+
+    def _deliver_pongs(self) -> None:
+        # Counted down before each is told: what a callback interrupts, another dispatch goes on with.
+        while self._pongs:
+            self._pongs -= 1
+            if self.state is State.READY:
+                self._events.pong_received()
+            elif self._ping_framed:  # a PONG before our PING is nobody's
+                self.state = State.READY
+                self._events.ready()
 
     def _info(self, raw: str) -> None:
         first = self.state is State.GREETING

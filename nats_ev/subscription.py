@@ -38,6 +38,7 @@ class Subscription:
         "raw_queue",
         "raw_subject",
         "received",
+        "received_before",
         "sid",
     )
 
@@ -55,6 +56,7 @@ class Subscription:
         self.raw_queue = queue
         self.callback = callback
         self.received = 0
+        self.received_before = 0  # this connection, whose server counts from 0
         self.max_msgs = 0  # messages in all since subscribe; 0: no end
         # Plain: nothing to be looked at per message, so that the session may deliver by itself.
         # Whoever clears it calls Session.interrupt.
