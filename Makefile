@@ -55,7 +55,8 @@ bench: build
 	$(PY) bench/benchmark.py
 
 sanitize: build
-	$(PY) -m pytest -q tests/test_csrc_parser.py tests/test_csrc_wbuf.py
+	$(PY) -m pytest -q tests/test_csrc.py
+	sh tests/csrc/memcheck.sh
 
 fuzz: build
 	FUZZ_SECONDS=$(FUZZ_SECONDS) sh tests/fuzz/run.sh

@@ -19,13 +19,13 @@ enum {
     SMALL_TAIL = 256 * 1024,        /* a tail that served a larger frame is given back */
     DEFAULT_MAX_MESSAGE = 64 * 1024 * 1024
 };
-/* Rows are int32: a frame's line, payload and CRLF must fit. */
+/* Rows are int32: a frame's line (at most 1 MiB), payload and CRLFs must fit. */
 static const size_t MAX_MESSAGE_CEILING = (size_t)INT32_MAX - 8 * 1024 * 1024;
 
-/* One frame, taken apart. Offsets count from the buffer that it lies in. */
+/* One frame, taken apart. Offsets count from its first byte: whatever size it announces, they fit. */
 struct frame {
     int32_t row[NATS_ROW_WIDTH];
-    size_t end;  /* one past the frame's last byte */
+    size_t end;  /* one past its last byte */
     size_t size; /* headers + payload */
     int message; /* MSG or HMSG */
 };
@@ -59,7 +59,9 @@ static size_t line_bound(const nats_parser *p, char first)
 {
     switch (first) {
     case 'M': case 'm': case 'H': case 'h': case 'P': case 'p': case '+':
-        return p->max_control_line;
+        if (p->max_control_line > NATS_MAX_INFO_LINE)
+            return NATS_MAX_INFO_LINE;
+        return p->max_control_line + NATS_LINE_EXTRA;
     case 'I': case 'i':
         return NATS_MAX_INFO_LINE;
     case '-':
@@ -183,17 +185,16 @@ static int parse_bare(const char *rest, const char *end, int kind, struct frame 
     return nats_skip_blanks(rest, end) == end ? 0 : NATS_PARSER_BAD_ARGS;
 }
 
-/* Take apart the line base[begin..lf), whose LF is at lf. Returns 0 or an error. */
-static int parse_line(const nats_parser *p, const char *base, size_t begin, size_t lf,
-                      struct frame *f)
+/* Take apart line[0..lf), whose LF is at lf. Returns 0 or an error. */
+static int parse_line(const nats_parser *p, const char *line, size_t lf, struct frame *f)
 {
-    const char *line = base + begin, *end = base + lf;
+    const char *end = line + lf;
     size_t n;
-    int error = check_line(p, line, lf - begin);
+    int error = check_line(p, line, lf);
 
     if (error != 0)
         return error;
-    if (lf == begin)
+    if (lf == 0)
         return NATS_PARSER_UNKNOWN_VERB;
     if (end[-1] != '\r')
         return NATS_PARSER_BAD_LINE_END;
@@ -201,9 +202,9 @@ static int parse_line(const nats_parser *p, const char *base, size_t begin, size
     memset(f, 0, sizeof *f);
     f->end = lf + 1;
     if ((n = match_verb(line, end, "msg")) != 0)
-        return parse_message(p, base, line + n, end, 0, f);
+        return parse_message(p, line, line + n, end, 0, f);
     if ((n = match_verb(line, end, "hmsg")) != 0)
-        return parse_message(p, base, line + n, end, 1, f);
+        return parse_message(p, line, line + n, end, 1, f);
     if ((n = match_verb(line, end, "ping")) != 0)
         return parse_bare(line + n, end, NATS_ROW_PING, f);
     if ((n = match_verb(line, end, "pong")) != 0)
@@ -211,17 +212,17 @@ static int parse_line(const nats_parser *p, const char *base, size_t begin, size
     if ((n = match_verb(line, end, "+ok")) != 0)
         return parse_bare(line + n, end, NATS_ROW_OK, f);
     if ((n = match_verb(line, end, "info")) != 0)
-        return parse_text(base, line + n, end, NATS_ROW_INFO, f);
+        return parse_text(line, line + n, end, NATS_ROW_INFO, f);
     if ((n = match_verb(line, end, "-err")) != 0)
-        return parse_text(base, line + n, end, NATS_ROW_ERR, f);
+        return parse_text(line, line + n, end, NATS_ROW_ERR, f);
     return NATS_PARSER_UNKNOWN_VERB;
 }
 
 /*
- * A message line that repeats the last one's subject and sid, without reply, needs nothing but its
- * size. Returns 0 when it must be parsed in full.
+ * A message at pos that repeats the last one's subject and sid, without reply, and is all there needs
+ * nothing but its size: its payload goes to payload[0..1). Returns 0 when it must be parsed in full.
  */
-static int parse_repeated(const nats_parser *p, const struct batch *b, size_t pos, struct frame *f)
+static int parse_repeated(const nats_parser *p, const struct batch *b, size_t pos, size_t *payload)
 {
     const char *q = b->data + pos, *end = b->data + b->len;
     size_t size = 0, digits = 0;
@@ -232,17 +233,13 @@ static int parse_repeated(const nats_parser *p, const struct batch *b, size_t po
     q += b->prefix_len;
     for (; q < end && (unsigned)(*q - '0') <= 9; q++, digits++)
         size = size * 10 + (size_t)(*q - '0');
-    if (digits == 0 || digits > 9 || end - q < 2 || q[0] != '\r' || q[1] != '\n')
+    if (digits == 0 || digits > 9 || end - q < 4 || q[0] != '\r' || q[1] != '\n')
         return 0;
     if (size > p->max_message || b->prefix_len + digits > p->max_control_line)
         return 0;
-    f->row[H0] = f->row[P0] = (int32_t)(q + 2 - b->data);
-    f->row[P1] = f->row[P0] + (int32_t)size;
-    f->row[S0] = b->subject[0];
-    f->row[S1] = b->subject[1];
-    f->end = (size_t)f->row[P1] + 2;
-    f->size = size;
-    return 1;
+    payload[0] = (size_t)(q + 2 - b->data);
+    payload[1] = payload[0] + size;
+    return size <= b->len - payload[0] - 2;
 }
 
 static void add_row(struct batch *b, const int32_t *row)
@@ -253,7 +250,7 @@ static void add_row(struct batch *b, const int32_t *row)
 }
 
 /* Add a message that repeats subject and sid of the last row, which is a plain MSG or a RUN. */
-static void add_to_run(struct batch *b, const struct frame *f)
+static void add_to_run(struct batch *b, size_t begin, size_t end)
 {
     int32_t *row = b->last;
     if (row[KIND] == NATS_ROW_MSG) {
@@ -263,8 +260,8 @@ static void add_to_run(struct batch *b, const struct frame *f)
         row[H0] = row[P0] = 0;
         row[P1] = 1;
     }
-    b->rows[b->n++] = f->row[P0];
-    b->rows[b->n++] = f->row[P1];
+    b->rows[b->n++] = (int32_t)begin;
+    b->rows[b->n++] = (int32_t)end;
     row[P1]++;
 }
 
@@ -302,7 +299,7 @@ static void add_frame(struct batch *b, struct frame *f, size_t line)
             last[SID] == f->row[SID] &&
             (last[KIND] == NATS_ROW_RUN ||
              (last[KIND] == NATS_ROW_MSG && last[R1] == 0 && last[P0] == last[H0]))) {
-            add_to_run(b, f);
+            add_to_run(b, (size_t)f->row[P0], (size_t)f->row[P1]);
             return;
         }
     } else if (b->last != NULL && b->last[KIND] == f->row[KIND] && f->row[P1] == 1) {
@@ -333,6 +330,11 @@ static int keep(nats_parser *p, const char *data, size_t n, size_t total)
     return 0;
 }
 
+static int ends_with_crlf(const char *end)
+{
+    return end[-2] == '\r' && end[-1] == '\n';
+}
+
 static void count(nats_parser *p, size_t size)
 {
     p->msgs++;
@@ -357,7 +359,7 @@ static int continue_line(nats_parser *p, const char *data, size_t len)
     p->pos += n;
     if (p->tail[p->tail_len - 1] != '\n')
         return check_line(p, p->tail, p->tail_len);
-    error = parse_line(p, p->tail, 0, p->tail_len - 1, &f);
+    error = parse_line(p, p->tail, p->tail_len - 1, &f);
     if (error != 0)
         return error;
     memcpy(p->row, f.row, sizeof p->row);
@@ -387,7 +389,7 @@ static int continue_frame(nats_parser *p, const char *data, size_t len, int32_t 
         return 0;
     if (p->row[KIND] == NATS_ROW_MSG) {
         size = (size_t)(p->row[P1] - p->row[H0]);
-        if (memcmp(p->tail + p->row[P1], "\r\n", 2) != 0)
+        if (!ends_with_crlf(p->tail + p->tail_len))
             return NATS_PARSER_BAD_PAYLOAD_END;
         count(p, size);
     }
@@ -403,20 +405,28 @@ static int continue_frame(nats_parser *p, const char *data, size_t len, int32_t 
 /* Keep what is left of the chunk, the beginning of a frame; f is NULL when its line has no end yet. */
 static int begin_tail(nats_parser *p, const struct batch *b, const struct frame *f)
 {
-    size_t n = b->len - p->pos, total = f == NULL ? 0 : f->end - p->pos;
-    int i, error = keep(p, b->data + p->pos, n, total);
+    size_t n = b->len - p->pos;
+    int error = keep(p, b->data + p->pos, n, f == NULL ? 0 : f->end);
     if (error != 0)
         return error;
     p->state = ST_LINE;
     if (f != NULL) {
-        int32_t shift = (int32_t)p->pos;
-        for (i = 0; i < NATS_ROW_WIDTH; i++)
-            p->row[i] = i < S0 || f->row[i] == 0 ? f->row[i] : f->row[i] - shift;
+        memcpy(p->row, f->row, sizeof p->row);
         p->state = ST_PAYLOAD;
-        p->need = total - n;
+        p->need = f->end - n;
     }
     p->pos = b->len;
     return 0;
+}
+
+/* The frame lies at pos of the chunk, all of it: let its offsets count from the chunk. */
+static void place(struct frame *f, int32_t pos)
+{
+    int i, last = f->message ? P1 : S1;
+    for (i = S0; i <= last; i++) {
+        if (f->row[i] != 0) /* no offset that is used is 0: a verb precedes it */
+            f->row[i] += pos;
+    }
 }
 
 /* One frame of the chunk: 0, an error, or 1 when the chunk's rest has become the tail. */
@@ -424,37 +434,34 @@ static int parse_frame(nats_parser *p, struct batch *b)
 {
     struct frame f;
     const char *data = b->data, *lf;
-    size_t pos = p->pos;
+    size_t pos = p->pos, left = b->len - pos, payload[2];
     int error;
 
-    /* Its subject is the earlier frame's, so one that must wait for more bytes is parsed in full. */
-    if (parse_repeated(p, b, pos, &f) && f.end <= b->len) {
-        if (data[f.end - 2] != '\r' || data[f.end - 1] != '\n')
+    if (parse_repeated(p, b, pos, payload)) {
+        p->pos = payload[1] + 2;
+        if (!ends_with_crlf(data + p->pos))
             return NATS_PARSER_BAD_PAYLOAD_END;
-        add_to_run(b, &f);
-        count(p, f.size);
-        p->pos = f.end;
+        add_to_run(b, payload[0], payload[1]);
+        count(p, payload[1] - payload[0]);
         return 0;
     }
-    lf = memchr(data + pos, '\n', b->len - pos);
-    if (lf == NULL) {
-        error = check_line(p, data + pos, b->len - pos);
-        return error != 0 ? error : begin_tail(p, b, NULL) != 0 ? NATS_PARSER_NO_MEMORY : 1;
-    }
-    error = parse_line(p, data, pos, (size_t)(lf - data), &f);
+    lf = memchr(data + pos, '\n', left);
+    error = lf == NULL ? check_line(p, data + pos, left)
+                       : parse_line(p, data + pos, (size_t)(lf - (data + pos)), &f);
     if (error != 0)
         return error;
-    if (f.end > b->len)
-        return begin_tail(p, b, &f) != 0 ? NATS_PARSER_NO_MEMORY : 1;
+    if (lf == NULL || f.end > left)
+        return begin_tail(p, b, lf == NULL ? NULL : &f) != 0 ? NATS_PARSER_NO_MEMORY : 1;
     if (f.message) {
-        if (data[f.end - 2] != '\r' || data[f.end - 1] != '\n')
+        if (!ends_with_crlf(data + pos + f.end))
             return NATS_PARSER_BAD_PAYLOAD_END;
         count(p, f.size);
     }
+    place(&f, (int32_t)pos);
     add_frame(b, &f, pos);
     if (!f.message)
         b->prefix_len = 0; /* the last row is no message that could become a run */
-    p->pos = f.end;
+    p->pos = pos + f.end;
     return 0;
 }
 

@@ -53,7 +53,8 @@ enum nats_parser_error {
 };
 
 enum {
-    NATS_MAX_CONTROL_LINE = 4096,   /* default for all but INFO and -ERR */
+    NATS_MAX_CONTROL_LINE = 4096,   /* of a publisher's arguments: the server's own default */
+    NATS_LINE_EXTRA = 26,           /* verb, blank, sid and blank: what delivery puts before them */
     NATS_MAX_ERR_LINE = 64 * 1024,
     NATS_MAX_INFO_LINE = 1024 * 1024
 };
@@ -61,7 +62,8 @@ enum {
 typedef struct nats_parser {
     /* Set by the caller, any time between two calls. */
     size_t max_message;      /* headers + payload; clamped to INT32_MAX - 8 MiB */
-    size_t max_control_line; /* bytes of a control line, CRLF excluded */
+    size_t max_control_line; /* a line but INFO and -ERR may be NATS_LINE_EXTRA bytes longer, CRLF
+                                excluded; clamped to 1 MiB */
 
     /* Results of the last call. */
     size_t pos;              /* where in the chunk to go on; == len when all of it is taken */
@@ -89,12 +91,12 @@ void nats_parser_init(nats_parser *p, size_t max_message);
 void nats_parser_destroy(nats_parser *p);
 
 /*
- * Parse data[pos..len). Fills at most cap ints of rows (cap >= 64) and returns how many; p->pos tells
- * how far it came: call again with the same chunk while p->pos < len. Whatever is left unfinished at
- * the end of the chunk is kept inside, so the chunk may be freed once p->pos == len and its rows are
- * used up. A frame that started in an earlier chunk comes back alone: one MSG, INFO or ERR row (or a
- * PING, PONG, OK row, which needs no bytes) with p->frame set. After an error it returns the rows
- * before it with p->error set; every later call takes all input and returns 0.
+ * Parse data[pos..len), len at most 2^31-1. Fills at most cap ints of rows (cap >= 64) and returns
+ * how many; p->pos tells how far it came: call again with the same chunk while p->pos < len. Whatever
+ * is left unfinished at the end of the chunk is kept inside, so the chunk may be freed once
+ * p->pos == len and its rows are used up. A frame that started in an earlier chunk comes back alone:
+ * one MSG, INFO or ERR row (or a PING, PONG, OK row, which needs no bytes) with p->frame set. After an
+ * error it returns the rows before it with p->error set; every later call takes all input and returns 0.
  */
 int nats_parser_feed(nats_parser *p, const void *data, size_t pos, size_t len, int32_t *rows,
                      int cap);

@@ -1,0 +1,260 @@
+/*
+ * parser_run: a stream fed to nats_parser in chunks, and what comes out of it as text.
+ *
+ * Every chunk and every array of rows is a heap block of exactly its size, so that a sanitizer sees
+ * each step outside. Checks with every call what must hold whatever the input is; any breach aborts
+ * with its line. Two runs over the same stream must give the same text, error and offset, however it
+ * is cut. Used by test_parser.c and fuzz_parser.c; includes nats_parser.c itself in order to make its
+ * allocations fail and to count what it scans and copies.
+ *
+ * The text has a line per frame: "MSG sid subject reply headers payload\n", each but the sid as
+ * length:bytes, then "INFO 2:{}\n", "ERR 1:x\n", "PING\n", "PONG\n", "OK\n".
+ */
+#ifndef PARSER_RUN_H
+#define PARSER_RUN_H
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static long allocations;          /* asked for so far */
+static long fail_allocation = -1; /* how many succeed before all others fail; -1: none fails */
+static size_t scanned;            /* bytes looked at in search of the end of a line */
+static size_t copied;             /* bytes copied, those of the rows included */
+
+static void *failing_realloc(void *memory, size_t n)
+{
+    allocations++;
+    if (fail_allocation == 0)
+        return NULL;
+    if (fail_allocation > 0)
+        fail_allocation--;
+    return realloc(memory, n);
+}
+
+static const void *counting_memchr(const void *p, int c, size_t n)
+{
+    const void *found = memchr(p, c, n);
+    scanned += found == NULL ? n : (size_t)((const char *)found - (const char *)p) + 1;
+    return found;
+}
+
+static void *counting_memcpy(void *to, const void *from, size_t n)
+{
+    copied += n;
+    return memcpy(to, from, n);
+}
+
+#define NATS_REALLOC failing_realloc
+#define memchr counting_memchr
+#define memcpy counting_memcpy
+#include "nats_parser.c"
+#undef memchr
+#undef memcpy
+
+#define CHECK(condition) check((condition) != 0, #condition, __FILE__, __LINE__)
+
+static void check(int condition, const char *text, const char *file, int line)
+{
+    if (condition)
+        return;
+    fprintf(stderr, "%s:%d: %s\n", file, line, text);
+    abort();
+}
+
+/* One stream on its way through a parser. */
+struct run {
+    nats_parser p;
+    int cap;            /* ints per call */
+    int32_t *rows;
+    uint64_t fed;       /* bytes taken by all calls */
+    uint64_t msgs;      /* delivered, and their header + payload bytes */
+    uint64_t bytes;
+    char *text;
+    size_t text_len;
+    size_t text_cap;
+    char *last_subject; /* of the last message row of this call, NULL before the first */
+    int32_t last_s0;
+    size_t last_len;
+};
+
+static void run_open(struct run *r, size_t max_message, int cap)
+{
+    memset(r, 0, sizeof *r);
+    nats_parser_init(&r->p, max_message);
+    r->cap = cap;
+    r->rows = malloc((size_t)cap * sizeof *r->rows);
+    CHECK(r->rows != NULL);
+}
+
+static void run_close(struct run *r)
+{
+    nats_parser_destroy(&r->p);
+    free(r->rows);
+    free(r->text);
+}
+
+static void put(struct run *r, const void *data, size_t n)
+{
+    if (r->text_cap - r->text_len < n) {
+        r->text_cap = 2 * (r->text_len + n) + 256;
+        r->text = realloc(r->text, r->text_cap);
+        CHECK(r->text != NULL);
+    }
+    if (n != 0)
+        memcpy(r->text + r->text_len, data, n);
+    r->text_len += n;
+}
+
+static void put_word(struct run *r, const char *word)
+{
+    put(r, word, strlen(word));
+}
+
+static void put_number(struct run *r, const char *before, size_t n, const char *after)
+{
+    char digits[24], *end = digits + sizeof digits, *at = end;
+    do {
+        *--at = (char)('0' + n % 10);
+        n /= 10;
+    } while (n != 0);
+    put_word(r, before);
+    put(r, at, (size_t)(end - at));
+    put_word(r, after);
+}
+
+static void put_field(struct run *r, const char *base, int32_t begin, int32_t end)
+{
+    size_t n = (size_t)(end - begin);
+    put_number(r, " ", n, ":");
+    put(r, base + begin, n);
+}
+
+/* Offsets of a part of the buffer. */
+static void check_span(int32_t begin, int32_t end, size_t len)
+{
+    CHECK(begin >= 0 && begin <= end && (size_t)end <= len);
+}
+
+static void take_message(struct run *r, const char *base, size_t len, const int32_t *row,
+                         int32_t h0, int32_t p0, int32_t p1)
+{
+    check_span(h0, p0, len);
+    check_span(p0, p1, len);
+    CHECK((size_t)p1 + 2 <= len && memcmp(base + p1, "\r\n", 2) == 0);
+    put_number(r, "MSG ", (size_t)row[SID], "");
+    put_field(r, base, row[S0], row[S1]);
+    put_field(r, base, row[R0], row[R1]);
+    put_field(r, base, h0, p0);
+    put_field(r, base, p0, p1);
+    put_word(r, "\n");
+    r->msgs++;
+    r->bytes += (uint64_t)(p1 - h0);
+}
+
+/* The same subject as before has the same offset, another one another. */
+static void check_subject(struct run *r, const char *base, const int32_t *row)
+{
+    size_t len = (size_t)(row[S1] - row[S0]);
+    if (r->last_subject != NULL) {
+        int same = len == r->last_len && memcmp(r->last_subject, base + row[S0], len) == 0;
+        CHECK(same == (row[S0] == r->last_s0));
+    }
+    r->last_subject = (char *)(uintptr_t)base + row[S0];
+    r->last_s0 = row[S0];
+    r->last_len = len;
+}
+
+/* One row, and the pairs of a run; returns how many ints. */
+static int take_row(struct run *r, const char *base, size_t len, const int32_t *row, int left)
+{
+    static const char *const bare[] = {"PING\n", "PONG\n", "OK\n"};
+    int32_t i;
+    CHECK(left >= NATS_ROW_WIDTH && row[SID] >= 0);
+    check_span(row[S0], row[S1], len);
+    check_span(row[R0], row[R1], len);
+    switch (row[KIND]) {
+    case NATS_ROW_MSG:
+        CHECK(row[S0] < row[S1]);
+        check_subject(r, base, row);
+        take_message(r, base, len, row, row[H0], row[P0], row[P1]);
+        return NATS_ROW_WIDTH;
+    case NATS_ROW_RUN:
+        CHECK(row[S0] < row[S1] && row[R0] == 0 && row[R1] == 0 && row[H0] == 0 && row[P0] == 0);
+        CHECK(row[P1] >= 2 && left >= NATS_ROW_WIDTH + 2 * row[P1]);
+        check_subject(r, base, row);
+        for (i = 0; i < row[P1]; i++) {
+            const int32_t *pair = row + NATS_ROW_WIDTH + 2 * i;
+            take_message(r, base, len, row, pair[0], pair[0], pair[1]);
+        }
+        return NATS_ROW_WIDTH + 2 * row[P1];
+    case NATS_ROW_INFO:
+    case NATS_ROW_ERR:
+        put_word(r, row[KIND] == NATS_ROW_INFO ? "INFO" : "ERR");
+        put_field(r, base, row[S0], row[S1]);
+        put_word(r, "\n");
+        return NATS_ROW_WIDTH;
+    default:
+        CHECK(row[KIND] >= NATS_ROW_PING && row[KIND] <= NATS_ROW_OK && row[P1] >= 1);
+        for (i = 0; i < row[P1]; i++)
+            put_word(r, bare[row[KIND] - NATS_ROW_PING]);
+        return NATS_ROW_WIDTH;
+    }
+}
+
+/* What holds after each call. */
+static void check_state(const struct run *r, size_t len, int n, int had_error)
+{
+    const nats_parser *p = &r->p;
+    CHECK(n >= 0 && n <= r->cap && p->pos <= len);
+    CHECK(p->msgs == r->msgs && p->bytes == r->bytes);
+    CHECK(p->tail_len <= p->tail_cap);
+    if (p->error != 0) {
+        CHECK(p->pos == len && p->error_offset <= r->fed && p->tail_len == 0);
+        CHECK(!had_error || n == 0);
+    }
+    if (p->frame != NULL)
+        CHECK(n == NATS_ROW_WIDTH && r->rows[KIND] != NATS_ROW_RUN);
+}
+
+/* Feed one chunk. */
+static void run_feed(struct run *r, const void *data, size_t len)
+{
+    char *chunk = malloc(len != 0 ? len : 1);
+    size_t pos = 0;
+    CHECK(chunk != NULL);
+    if (len != 0)
+        memcpy(chunk, data, len);
+    do {
+        int had_error = r->p.error, n, at;
+        const char *base = chunk;
+        size_t size = len;
+        n = nats_parser_feed(&r->p, chunk, pos, len, r->rows, r->cap);
+        CHECK(r->p.pos > pos || len == 0);
+        r->fed += r->p.pos - pos;
+        pos = r->p.pos;
+        if (r->p.frame != NULL) {
+            base = r->p.frame;
+            size = r->p.frame_len;
+        }
+        r->last_subject = NULL;
+        for (at = 0; at < n;)
+            at += take_row(r, base, size, r->rows + at, n - at);
+        CHECK(at == n);
+        check_state(r, len, n, had_error);
+    } while (pos < len);
+    free(chunk);
+}
+
+/* Two runs over the same stream came to the same end. */
+static void check_same(const struct run *a, const struct run *b)
+{
+    CHECK(a->fed == b->fed);
+    CHECK(a->p.error == b->p.error && a->p.error_offset == b->p.error_offset);
+    CHECK(a->p.msgs == b->p.msgs && a->p.bytes == b->p.bytes);
+    CHECK(a->text_len == b->text_len);
+    CHECK(a->text_len == 0 || memcmp(a->text, b->text, a->text_len) == 0);
+}
+
+#endif
