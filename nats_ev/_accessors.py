@@ -139,18 +139,24 @@ class Accessors:
         return cast(int, self._out.limits.max_payload)
 
     def creds_file(self, path: str) -> None:
-        """Take JWT and NKey seed from a credentials file, for the next connection.
+        """Take JWT and NKey seed from a credentials file, which each new connection reads anew.
 
-        Raises OSError when it can't be read, `BadOptionsError` when a block is missing.
+        They replace those of `jwt` and `nkey_seed`. Raises `BadOptionsError` when a block is missing, or
+        when the file can't be read (then it is an OSError, too). Warns once if others can read it.
         """
         self._options.set("creds_file", path)
+        self._options.set("jwt", None)
+        self._options.set("nkey_seed", None)
 
     def nkey_seed(self, seed: str) -> None:
-        """The NKey seed ("SU…") that signs the server's nonce, for the next connection."""
+        """The NKey seed ("SU…") that signs the server's nonce, for the next connection.
+
+        Wins over that of a credentials file. Raises `BadOptionsError` for what is no seed.
+        """
         self._options.set("nkey_seed", seed)
 
     def jwt(self, token: str) -> None:
-        """The user JWT, for the next connection."""
+        """The user JWT, for the next connection. Wins over that of a credentials file."""
         self._options.set("jwt", token)
 
     def tls(self, enable: bool, ca_file: str | None = None, skip_verify: bool = False) -> None:

@@ -405,9 +405,9 @@ class Connection:
                 self.info_received(greeting, first=True)
 
     def _send_connect(self, info: ServerInfo) -> None:
-        options = self._options
+        options, session = self._options, self._session
         assert self.server is not None
-        assert self._session is not None
+        assert session is not None
         assert self._stream is not None
         fields: dict[str, Any] = {
             "verbose": options.verbose,
@@ -425,11 +425,14 @@ class Connection:
         try:
             fields.update(auth.connect_fields(options, info.nonce, self.server))
         except Exception as exc:
-            error = errors.AuthorizationError(f"no credentials: {exc}")
+            # Not an AuthorizationError: the server has refused nothing, and next time may do.
+            error = errors.ConnectError(f"no credentials: {exc}")
             error.__cause__ = exc
             self._attempt_failed(error)
             return
-        self._session.connect(fields, self._client.live_subscriptions())
+        if self._session is not session:
+            return  # a callback has disconnected
+        session.connect(fields, self._client.live_subscriptions())
         self.turn.need()
 
     def ready(self) -> None:

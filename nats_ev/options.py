@@ -1,4 +1,5 @@
-"""The options of a client: names, units, defaults and what is allowed. No I/O beyond none.
+"""The options of a client: names, units, defaults and what is allowed. No I/O, but that `creds_file` is read
+to see whether it can be used.
 
 `Options` is what `Nats(**options)` takes; the accessors of `Nats` set the same fields with the same
 checks. Numbers of time are milliseconds (`keepalive`: seconds), sizes are bytes; a
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any
 
+from . import auth
 from .errors import BadOptionsError, BadSubjectError
 from .subjects import check_subscribe
 
@@ -50,6 +52,7 @@ class Options:
     token: str | None = _secret()
     nkey_seed: str | None = _secret()
     jwt: str | None = _secret()
+    nkey: str | None = None  # public key ("U…") that signature_cb signs for, without a JWT
     creds_file: str | os.PathLike[str] | None = None
     user_cb: Hook = None  # () -> (user, password)
     token_cb: Hook = None  # () -> token
@@ -107,6 +110,12 @@ class Options:
         where = [n for n in ("host", "path", "servers") if getattr(options, n) is not None]
         if len(where) > 1:
             raise BadOptionsError(f"{' and '.join(where)} exclude each other")
+        for name, others in _EXCLUSIVE.items():
+            clash = [other for other in others if getattr(options, other)]
+            if getattr(options, name) is not None and clash:
+                raise BadOptionsError(f"{name} and {clash[0]} exclude each other")
+        if options.tls_key_file is not None and options.tls_cert_file is None:
+            raise BadOptionsError("tls_key_file needs tls_cert_file")
         return options
 
     def set(self, name: str, value: Any) -> None:
@@ -155,6 +164,38 @@ def milliseconds(value: Any, name: str) -> float:
 def _text(value: Any, name: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{name} must be str, not {type(value).__name__}")
+    try:
+        (value or "").encode()
+    except UnicodeEncodeError:  # whose text would show the value
+        raise BadOptionsError(f"{name} must not have lone surrogates") from None
+    return value
+
+
+def _nkey_seed(value: Any, name: str) -> str | None:
+    if _text(value, name):
+        auth.check_seed(value)
+    return value or None
+
+
+def _nkey(value: Any, name: str) -> str | None:
+    if _text(value, name):
+        auth.check_public(value)
+    return value or None
+
+
+def _creds_file(value: Any, name: str) -> str | None:
+    path = _path(value, name)
+    if path is not None:
+        auth.check_creds(path)
+    return path
+
+
+def _tls_context(value: Any, name: str) -> Any:
+    # By its looks: nothing down here needs ssl.
+    if value is not None and not callable(getattr(value, "wrap_bio", None)):
+        raise TypeError(f"{name} must be an ssl.SSLContext, not {type(value).__name__}")
+    if value is not None and value.protocol.name == "PROTOCOL_TLS_SERVER":
+        raise BadOptionsError(f"{name} must be a client's context")
     return value
 
 
@@ -238,13 +279,23 @@ def _anything(value: Any, name: str) -> Any:
     return value
 
 
+# What can't both be meant.
+_EXCLUSIVE = {
+    "tls_context": ("tls_ca_file", "tls_skip_verify", "tls_cert_file", "tls_key_file"),
+    "creds_file": ("nkey_seed", "jwt", "jwt_cb", "signature_cb", "nkey"),
+    "nkey_seed": ("signature_cb", "nkey"),
+}
+
 _EXPLICIT: dict[str, Callable[[Any, str], Any]] = {
     "host": _host,
     "path": _host,
     "port": _integer(1, 65535),
     "servers": _urls,
     "loop": _anything,
-    "tls_context": _anything,
+    "tls_context": _tls_context,
+    "nkey_seed": _nkey_seed,
+    "nkey": _nkey,
+    "creds_file": _creds_file,
     "keepalive": _seconds,
     "tls": _optional_flag,
     "priority": _integer(-2, 2),
