@@ -128,4 +128,8 @@ size_t nats_wbuf_remove(nats_wbuf *w, const uint64_t *tags, size_t n);
 
 size_t nats_wbuf_drop_messages(nats_wbuf *w);
 
+size_t nats_wbuf_recheck(nats_wbuf *w, int headers, uint64_t *tags, size_t cap, size_t *n_tags);
+
+size_t nats_wbuf_last_line(const nats_wbuf *w, char *line, size_t cap);
+
 const char *nats_wbuf_strerror(int error);

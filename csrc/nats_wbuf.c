@@ -15,6 +15,7 @@ enum {
     FIRST_CAP = 16 * 1024,
     KEEP_CAP = 2 * 1024 * 1024, /* an emptied buffer keeps it: flushes at 1 MiB need as much */
     KEEP_TAGS = 16 * 1024,
+    LAST_LINE = 128,
     DEFAULT_CONTROL_LINE = 4096
 };
 
@@ -59,6 +60,9 @@ struct nats_wbuf {
     uint64_t origin; /* stream offset of buf[0] */
     size_t pinned;   /* unsent bytes that a layer below already has */
     size_t queued;   /* since the last nats_wbuf_turn or NATS_WBUF_HIGH */
+    size_t last;     /* where the last frame begins; meaningless when nothing is unsent */
+    size_t last_line_len; /* of the last frame that was sent, when nothing is unsent */
+    char last_line[LAST_LINE];
     int slow_told;
     struct tag *tags; /* of tagged messages that may be unsent, ascending: [tags_begin..tags_end) */
     size_t tags_begin;
@@ -189,6 +193,7 @@ static int reserve(nats_wbuf *w, size_t n)
         w->origin += w->base;
         w->pos -= w->base;
         w->end -= w->base;
+        w->last = 0; /* unknown: set by the append that this makes room for */
         w->base = 0;
     }
     buf = grow(w->buf, &w->cap, w->end, n, 1, FIRST_CAP);
@@ -224,6 +229,7 @@ static int appended(nats_wbuf *w, size_t n)
     const nats_wbuf_limits *limits = &w->limits;
     size_t before = w->end - w->pos;
     int bits = 0;
+    w->last = w->end;
     w->end += n;
     w->queued += n;
     if (!limits->held) {
@@ -576,6 +582,11 @@ void nats_wbuf_sent(nats_wbuf *w, size_t n)
     w->pos += n;
     w->pinned = w->pinned > n ? w->pinned - n : 0;
     if (w->pos == w->end) {
+        if (n != 0) { /* a little too much is no harm: nats_wbuf_last_line ends it at its CRLF */
+            size_t len = w->end - w->last;
+            w->last_line_len = len < LAST_LINE ? len : LAST_LINE;
+            memcpy(w->last_line, w->buf + w->last, w->last_line_len);
+        }
         w->counts.written += w->counts.waiting;
         w->counts.waiting = 0;
         start_over(w);
@@ -640,6 +651,7 @@ static void finish_rewrite(nats_wbuf *w, const struct rewrite *r)
 {
     assert(r->from == w->end && r->tag_from == w->tags_end);
     w->end = r->to;
+    w->last = w->end; /* where it begins is not known any more */
     w->tags_end = r->tag_to;
     if (w->pos == w->end)
         start_over(w);
@@ -710,6 +722,50 @@ size_t nats_wbuf_drop_messages(nats_wbuf *w)
     }
     finish_rewrite(w, &r);
     return (size_t)(w->counts.discarded - before);
+}
+
+size_t nats_wbuf_recheck(nats_wbuf *w, int headers, uint64_t *tags, size_t cap, size_t *n_tags)
+{
+    uint64_t before = w->counts.discarded;
+    size_t most = w->limits.max_payload;
+    struct rewrite r = skip_begun(w);
+    *n_tags = 0;
+    while (r.from < w->end) {
+        const char *p = w->buf + r.from, *lf = memchr(p, '\n', w->end - r.from);
+        size_t len = frame_len(w, r.from);
+        size_t body = len - (size_t)(lf - p) - 1; /* with CRLF, when it is a message */
+        int too_much = is_message(p) &&
+                       ((most != 0 && body - 2 > most) || (p[0] == 'H' && !headers));
+        if (!too_much) {
+            keep(w, &r, r.from + len);
+            continue;
+        }
+        if (is_tagged(w, &r) && *n_tags < cap)
+            tags[(*n_tags)++] = w->tags[r.tag_from].tag;
+        drop_frame(w, &r, len);
+    }
+    finish_rewrite(w, &r);
+    return (size_t)(w->counts.discarded - before);
+}
+
+size_t nats_wbuf_last_line(const nats_wbuf *w, char *line, size_t cap)
+{
+    const char *from = w->last_line, *end;
+    size_t len = w->last_line_len;
+    if (w->pos > w->base) { /* partly sent frames, or frames that base has yet to pass */
+        size_t at = w->base;
+        while (at + frame_len(w, at) < w->pos)
+            at += frame_len(w, at);
+        from = w->buf + at;
+        len = w->end - at;
+    }
+    if (len > cap)
+        len = cap;
+    end = len != 0 ? memchr(from, '\r', len) : NULL;
+    if (end != NULL)
+        len = (size_t)(end - from);
+    memcpy(line, from, len);
+    return len;
 }
 
 const char *nats_wbuf_strerror(int error)

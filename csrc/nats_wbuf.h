@@ -112,6 +112,19 @@ size_t nats_wbuf_remove(nats_wbuf *w, const uint64_t *tags, size_t n);
 /* Drop all messages that have not begun to go out; control frames stay. Returns how many. */
 size_t nats_wbuf_drop_messages(nats_wbuf *w);
 
+/*
+ * A new server may take less than the one that messages were queued for: discard those that have
+ * not begun to go out and are above max_payload, or have headers while `headers` is 0. Returns how many;
+ * the tags of the first cap tagged ones among them go to tags, and their number to *n_tags.
+ */
+size_t nats_wbuf_recheck(nats_wbuf *w, int headers, uint64_t *tags, size_t cap, size_t *n_tags);
+
+/*
+ * The beginning, at most cap bytes and without CRLF, of the control line of which the kernel took
+ * bytes last. Returns its length; 0 when nothing has been sent yet.
+ */
+size_t nats_wbuf_last_line(const nats_wbuf *w, char *line, size_t cap);
+
 const char *nats_wbuf_strerror(int error); /* as nats_parser_strerror */
 
 #endif

@@ -35,6 +35,7 @@ class Counts:
     bytes_out: int = 0
     written: int = 0
     discarded: int = 0
+    reconnects: int = 0
 
 
 class Accessors:
@@ -124,10 +125,6 @@ class Accessors:
         """Whether a lost connection is made anew."""
         return self._options.reconnect
 
-    def force_reconnect(self) -> None:
-        """Drop the connection and make a new one; without a connection nothing happens."""
-        self._connection.force_reconnect()
-
     def max_payload(self, limit: int = _READ) -> int:
         """Bytes that a message's headers and payload may have.
 
@@ -190,8 +187,16 @@ class Accessors:
 
     def connected_url(self) -> str | None:
         """The URL, without credentials, of the server that the client is connected to."""
-        server = self._connection.server
+        server = self._connection.pool.current
         return server.url if server is not None and self._connection.connected else None
+
+    def servers(self) -> list[str]:
+        """URLs of all known servers, discovered ones included, in the order of the next attempts."""
+        return self._connection.pool.urls
+
+    def discovered_servers(self) -> list[str]:
+        """Those of `servers` that the cluster has told of."""
+        return self._connection.pool.discovered_urls
 
     def waiting_count(self) -> int:
         """Messages that wait for a connection: published while there is none, or taken back.
@@ -215,7 +220,8 @@ class Accessors:
         msgs_in, bytes_in, msgs_out, bytes_out: messages and their header and payload bytes, requests
         and replies included. accepted == written + waiting + discarded, in messages: taken by
         `publish` and the like; handed to the kernel; still here; dropped (by `skip_waiting`,
-        `disconnect`, or as requests that have failed).
+        `disconnect`, as requests that have failed, or because a new server would not take them).
+        reconnects: connections made anew.
         """
         counts = self._out.accounting()
         zero = self._zero
@@ -231,6 +237,7 @@ class Accessors:
             "written": written,
             "waiting": counts.waiting,
             "discarded": discarded,
+            "reconnects": self._connection.reconnects - zero.reconnects,
         }
 
     def reset_stats(self) -> None:
@@ -244,4 +251,5 @@ class Accessors:
             bytes_out=counts.bytes_out,
             written=counts.written,
             discarded=counts.discarded,
+            reconnects=self._connection.reconnects,
         )

@@ -17,9 +17,10 @@ from typing import Any, Protocol
 from . import auth, errors
 from ._deadlines import Deadline, Deadlines
 from ._dial import Dialer, Resolver
-from ._servers import Server, ServerPool
-from ._tls import Tls, TlsStream, handshake_error, read_error
-from ._transport import BROKEN_PIPE, Stream
+from ._link import Link
+from ._servers import ServerPool
+from ._tls import Tls
+from ._transport import Stream
 from ._turn import Turn
 from ._version import __version__
 from ._wire import FIRST, HIGH, SLOW, Outbound
@@ -27,8 +28,6 @@ from .options import Options
 from .protocol import ServerInfo, Session, State
 from .subscription import Subscription
 
-EV_READ = 0x01
-EV_WRITE = 0x02
 # Unsent bytes above which a flood of PINGs is answered by one PONG per read instead of one each.
 _PONG_FLOOD = 64 * 1024
 # What a socket can hold back, in reads: so many may come before the PONG that has arrived.
@@ -56,16 +55,22 @@ class Client(Protocol):
     def report(self, error: errors.NatsError) -> None:
         """An error for on_error."""
 
-    def handle_server_error(self, error: errors.ServerError) -> None:
+    def server_error(self, error: errors.ServerError) -> None:
         """An -ERR that leaves the connection open."""
 
     def live_subscriptions(self) -> Iterator[Subscription]:
         """What a new connection must restore."""
 
-    def completions(self) -> Iterable[tuple[int, Completion]]:
-        """Callbacks of requests that can no longer be answered: (order of call, how to fail it)."""
+    def waiting_requests(self) -> int:
+        """How many requests wait for an answer."""
 
-    def status_changed(self, status: Status) -> None:
+    def discarded(self, tags: list[int]) -> None:
+        """The requests with these tags will not be sent: the server would not take them."""
+
+    def completions(self) -> Iterable[tuple[int, Completion]]:
+        """Callbacks of requests and the like that can no longer succeed: (order of call, how to fail)."""
+
+    def status_changed(self) -> None:
         """`Connection.status` has a new value."""
 
     def before_write(self) -> None:
@@ -76,7 +81,7 @@ class Client(Protocol):
 
 
 class Connection:
-    """See the module's docstring. The methods before the first underscore are the client's."""
+    """See the module's docstring. The methods before "Attempts" are the client's."""
 
     def __init__(
         self,
@@ -89,36 +94,35 @@ class Connection:
         self._status = Status.DISCONNECTED
         self.out = out
         self.info: ServerInfo | None = None
-        self.server: Server | None = None
-        self.turn = Turn(loop, self._resume, self.flush)
+        self.turn = Turn(loop, self._go_on, self.flush)
         self.deadlines = Deadlines(loop)
         self.pool = ServerPool(options)
         self.closing = False  # a drain: the end of this connection is the end of all
+        self.refusing = False  # a drain: its last PING is on the way, no message is taken any more
+        self.batches = 0  # nested calls of batch(): nothing is scheduled
         self._loop = loop
         self._options = options
         self._subs = subs
         self._client = client
         self._resolver = Resolver(loop)
         self._dialer: Dialer | None = None
-        self._session: Session | None = None
-        self._stream: Stream | TlsStream | None = None
+        self._link: Link | None = None
         self._tls = Tls(options)
         self._greeting: ServerInfo | None = None  # the INFO that came before TLS
-        self._sink: Outbound | None = None  # what is written now: the handshake, then `out`
-        self._reader: Any = None
-        self._writer: Any = None
-        self._writing = False
-        self._undelivered = False
+        self._reading_paused = False
         self._pongs: deque[tuple[int, Completion | None]] = deque()
         self._pings_out = 0
         self._order = 0
         self._attempt_due: Deadline | None = None
         self._attempt_limit: Deadline | None = None
         self._ping_due: Deadline | None = None
+        self._forced = False  # a reconnect that the user asked for, whatever the options say
         self._was_connected = False  # since the last explicit connect
+        self._up_since = 0.0
         self._lame_duck_told = False
+        self._reconnects = 0
         self._counted = [0, 0]  # messages and bytes received by former sessions
-        self._set_limits()
+        self.set_limits()
 
     @property
     def status(self) -> Status:
@@ -129,14 +133,14 @@ class Connection:
     def status(self, status: Status) -> None:
         if status is not self._status:
             self._status = status
-            self._client.status_changed(status)
+            self._client.status_changed()
 
     # Commands of the client.
 
     @property
     def connected(self) -> bool:
         """The handshake is complete and nothing has ended the connection."""
-        return self.status is Status.CONNECTED
+        return self._status is Status.CONNECTED
 
     @property
     def wire(self) -> Outbound | None:
@@ -149,7 +153,11 @@ class Connection:
     @property
     def active(self) -> bool:
         """Connected, or on the way there."""
-        return self.status not in (Status.DISCONNECTED, Status.CLOSED)
+        return self._status not in (Status.DISCONNECTED, Status.CLOSED)
+
+    @property
+    def _session(self) -> Session | None:
+        return self._link.session if self._link is not None else None
 
     def next_order(self) -> int:
         """A number for a completion: they fail in the order of the calls that they belong to."""
@@ -158,30 +166,31 @@ class Connection:
 
     def open(self) -> None:
         """Start connecting to the pool's servers; the first attempt is made by the loop."""
-        if self.status is not Status.RECONNECTING and self.active:
-            raise errors.AlreadyConnectedError
         self._abandon_attempt()
-        self.closing = False
+        self.closing = self.refusing = self._forced = False
         self._was_connected = False
         self.status = Status.CONNECTING
         self.pool.restart()
-        self._set_limits()
+        self.set_limits()
         self._plan_attempt()
 
     def close(self) -> None:
         """disconnect(): at once and for good. Completions and on_disconnect follow on the loop."""
-        if not self.active:
-            return
-        was_up = self.connected
-        self._leave()
-        self.out.take_back()
+        if self.active:
+            was_up = self.connected
+            self._leave()
+            self._end(errors.ConnectionClosedError("disconnected"), was_up)
         self.out.drop_messages()
-        self._end(errors.ConnectionClosedError("disconnected"), was_up)
 
     def force_reconnect(self) -> None:
-        """Drop the connection, if there is one, and make a new one at once."""
+        """Drop the connection and make a new one at once; or stop waiting before the next attempt."""
         if self.connected:
-            self._lost(None)
+            self._forced = True
+            self.lost(None)
+        elif self._attempt_due is not None:
+            self._abandon_attempt()
+            self.pool.hurry()
+            self._plan_attempt()
 
     def need_flush(self) -> None:
         """See to it that what is buffered leaves at the end of this turn."""
@@ -189,10 +198,10 @@ class Connection:
 
     def queued(self, code: int) -> None:
         """What a framing call's bits ask for."""
-        if code & FIRST:
+        if code & FIRST and not self.batches:
             self.turn.need()
-        if code & HIGH:
-            self.write_early()
+        if code & HIGH and self._link is not None:
+            self._link.write_early()
         if code & SLOW and self._options.on_slow_consumer is not None:
             self.turn.soon(self._slow_consumer)
 
@@ -206,44 +215,51 @@ class Connection:
 
     def flush(self) -> None:
         """Write what is buffered, in one call to the kernel."""
-        if self._sink is not None and not self._writing:
-            self._write()
+        if self._link is not None:
+            self._link.flush()
 
-    def write_early(self) -> None:
-        """Let the server begin on what one turn queues in masses. What fails is the turn's matter."""
-        if self._sink is not self.out or self._writing or self._stream is None:
-            return  # the write watcher, or the end of the turn, sees to it
-        self._client.before_write()
-        try:
-            self._send(self.out)
-        except OSError:
-            return
+    def pause_reading(self, pause: bool) -> None:
+        """Stop reading from the socket, or go on; what has been read already is still delivered."""
+        self._reading_paused = pause
+        if self._link is not None and self.connected:
+            (self._link.pause if pause else self._link.resume)()
 
     def received(self) -> tuple[int, int]:
         """Messages received by all connections, and their header and payload bytes."""
         msgs, size = self._counted
-        if self._session is not None:
-            more_msgs, more_size = self._session.counts
+        if self._link is not None:
+            more_msgs, more_size = self._link.session.counts
             return msgs + more_msgs, size + more_size
         return msgs, size
 
+    @property
+    def reconnects(self) -> int:
+        """How often a lost connection has been made anew."""
+        return self._reconnects
+
     def interrupt(self, sub: Subscription) -> None:
         """The subscription has ceased to be plain."""
-        if self._session is not None:
-            self._session.interrupt(sub)
+        if self._link is not None:
+            self._link.session.interrupt(sub)
+
+    def settle(self, sub: Subscription) -> None:
+        """The subscription is plain again."""
+        if self._link is not None:
+            self._link.session.settle(sub)
 
     def finish(self) -> None:
-        """The end of a drain: everything has been confirmed by the server."""
+        """The end of a drain: as close(), but what was wanted has been done."""
+        was_up = self.connected
         self._leave()
-        self._end(errors.ConnectionClosedError("disconnected"), was_up=True)
+        self._end(errors.ConnectionClosedError("disconnected"), was_up)
 
     def option_changed(self, name: str) -> None:
         """An option was set at run time: let it count from now on where it can."""
         if name == "ping_interval" and self.connected:
             self.deadlines.end(self._ping_due)
             self._start_pinging()
-        elif name in ("max_pending_bytes", "reconnect_buffer_size", "slow_consumer_bytes"):
-            self._set_limits()
+        elif name in _LIMITS:
+            self.set_limits()
         elif name == "max_payload":
             self._set_max_payload()
         elif name == "tls":
@@ -257,15 +273,16 @@ class Connection:
         if turn is None:
             self._give_up()
             return
-        self.server, delay = turn
+        _, delay = turn
+        if delay:
+            self.status = Status.RECONNECTING
         self._attempt_due = self.deadlines.after(delay / 1000, self._attempt)
 
     def _attempt(self) -> None:
-        server = self.server
+        self._attempt_due = None
+        server = self.pool.current
         assert server is not None
-        timeout = self._options.connect_timeout / 1000
-        if timeout:
-            self._attempt_limit = self.deadlines.after(timeout, self._attempt_too_slow)
+        self._limit_attempt()
         self._dialer = dialer = Dialer(
             self._loop,
             self._resolver,
@@ -273,12 +290,18 @@ class Connection:
             self._dialed,
             keepalive=self._options.keepalive,
             priority=self._options.priority,
-            timeout=timeout,
+            timeout=self._options.connect_timeout / 1000,
         )
         if server.path is not None:
             dialer.unix(server.path)
         else:
             dialer.tcp(server.host, server.port)
+
+    def _limit_attempt(self) -> None:
+        self.deadlines.end(self._attempt_limit)
+        timeout = self._options.connect_timeout / 1000
+        if timeout:
+            self._attempt_limit = self.deadlines.after(timeout, self._attempt_too_slow)
 
     def _dialed(self, result: socket.socket | OSError) -> None:
         self._dialer = None
@@ -287,13 +310,16 @@ class Connection:
             error.__cause__ = result
             self._attempt_failed(error)
             return
-        self._stream = stream = Stream(result)
-        priority = self._options.priority
-        self._session = Session(self._subs, self, self._max_message())
-        self._sink = self._session.handshake
-        self._reader = self._loop.io(stream.fileno(), EV_READ, self._on_readable, None, priority)
-        self._writer = self._loop.io(stream.fileno(), EV_WRITE, self._on_writable, None, priority)
-        self._reader.start()
+        self._link = Link(
+            self._loop,
+            Stream(result),
+            Session(self._subs, self, self._max_message()),
+            self.out,
+            self,
+            self.turn,
+            self.deadlines,
+            self._options.priority,
+        )
         if self.pool.secure and self._options.tls_handshake_first:
             self._start_tls()
 
@@ -303,8 +329,7 @@ class Connection:
     def _attempt_failed(self, error: errors.NatsError, final: bool = False) -> None:
         self._abandon_attempt()
         self._client.report(error)
-        assert self.server is not None
-        self.pool.failed(self.server, error)
+        self.pool.failed(error)
         if final or not self._may_retry():
             self._end(errors.ConnectionClosedError("disconnected"), was_up=False)
         else:
@@ -313,7 +338,7 @@ class Connection:
     def _may_retry(self) -> bool:
         options = self._options
         if self._was_connected:
-            return options.reconnect
+            return options.reconnect or self._forced
         retry = options.retry_on_failed_connect
         if retry is None:
             retry = options.reconnect
@@ -334,28 +359,39 @@ class Connection:
         if self._dialer is not None:
             self._dialer.cancel()
             self._dialer = None
-        self._close_stream()
+        link, self._link = self._link, None
+        self._greeting = None
+        if link is not None:
+            assert self.pool.current is not None
+            link.remember(self._tls, self.pool.current)
+            msgs, size = link.session.counts
+            self._counted[0] += msgs
+            self._counted[1] += size
+            link.close()
 
     # The handshake, and what the session tells.
 
     def info_received(self, info: ServerInfo, first: bool) -> None:
         """See `protocol.Events`."""
-        assert self._stream is not None
-        if not self._stream.secure and (self.pool.secure or info.tls_required):
+        assert self._link is not None
+        if not self._link.secure and (self.pool.secure or info.tls_required):
             self._upgrade(info)
             return
         self.info = info
         self._set_max_payload()
-        if self._session is not None:
-            self._session.set_max_message(self._max_message())
+        self._link.session.set_max_message(self._max_message())
         if info.connect_urls is not None and not self._options.ignore_discovered_servers:
-            found = self.pool.update_discovered(list(info.connect_urls))
+            found = self.pool.update_discovered(info.connect_urls)
             callback = self._options.on_discovered_servers
             if found and self._was_connected and callback is not None:
                 self.turn.soon(callback, found)
         if first:
             self._send_connect(info)
-        elif info.ldm and not self._lame_duck_told:
+        elif self.connected:
+            self._watch_lame_duck(info)
+
+    def _watch_lame_duck(self, info: ServerInfo) -> None:
+        if info.ldm and not self._lame_duck_told:
             self._lame_duck_told = True
             if self._options.on_lame_duck is not None:
                 self.turn.soon(self._options.on_lame_duck)
@@ -380,40 +416,29 @@ class Connection:
             self._start_tls()
 
     def _start_tls(self) -> None:
-        assert self.server is not None
-        assert isinstance(self._stream, Stream)
+        assert self._link is not None
+        assert self.pool.current is not None
         try:
-            self._stream = self._tls.wrap(self._stream, self.server)
+            self._link.start_tls(self._tls, self.pool.current)
         except errors.TlsError as exc:
             self._attempt_failed(exc)
-            return
-        self._shake_hands()
 
-    def _shake_hands(self) -> None:
-        stream = self._stream
-        assert isinstance(stream, TlsStream)
-        try:
-            done = stream.handshake()
-        except OSError as exc:
-            self._attempt_failed(handshake_error(exc))
-            return
-        self._watch_writable(stream.unsent)
-        if done:
-            self.pool.secured()
-            greeting, self._greeting = self._greeting, None
-            if greeting is not None:
-                self.info_received(greeting, first=True)
+    def secured(self) -> None:
+        """See `_link.Owner`."""
+        self.pool.secured()
+        greeting, self._greeting = self._greeting, None
+        if greeting is not None:
+            self.info_received(greeting, first=True)
 
     def _send_connect(self, info: ServerInfo) -> None:
-        options, session = self._options, self._session
-        assert self.server is not None
-        assert session is not None
-        assert self._stream is not None
+        options, link, server = self._options, self._link, self.pool.current
+        assert server is not None
+        assert link is not None
         fields: dict[str, Any] = {
             "verbose": options.verbose,
             "pedantic": options.pedantic,
             "echo": options.echo,
-            "tls_required": self._stream.secure,
+            "tls_required": link.secure,
             "lang": f"python-{platform.python_implementation().lower()}-ev",
             "version": __version__,
             "protocol": 1,
@@ -423,44 +448,74 @@ class Connection:
         if options.name:
             fields["name"] = options.name
         try:
-            fields.update(auth.connect_fields(options, info.nonce, self.server))
+            fields.update(auth.connect_fields(options, info.nonce, server))
         except Exception as exc:
             # Not an AuthorizationError: the server has refused nothing, and next time may do.
             error = errors.ConnectError(f"no credentials: {exc}")
             error.__cause__ = exc
             self._attempt_failed(error)
             return
-        if self._session is not session:
+        if self._link is not link:
             return  # a callback has disconnected
-        session.connect(fields, self._client.live_subscriptions())
+        link.session.connect(fields, self._client.live_subscriptions())
         self.turn.need()
+
+    def progress(self) -> None:
+        """See `_link.Owner`: many subscriptions take their time, which is not the server's fault."""
+        self._limit_attempt()
 
     def ready(self) -> None:
         """See `protocol.Events`: connected."""
-        assert self.server is not None
+        assert self.info is not None
         self.deadlines.end(self._attempt_limit)
         self._attempt_limit = None
         again = self._was_connected
         self._was_connected = True
+        self._forced = False
+        self._reconnects += again
+        self._up_since = self.deadlines.clock()
         self.status = Status.CONNECTED
         self._pings_out = 0
         self._lame_duck_told = False
-        self.pool.succeeded(self.server)
-        self._set_limits()
+        self.pool.succeeded()
+        self._recheck(self.info)
+        self.set_limits()
         self._start_pinging()
+        if self._reading_paused and self._link is not None:
+            self._link.pause()
         self.turn.need()  # what has waited goes out
         if self._options.on_connect is not None:
             self.turn.soon(self._options.on_connect)
         if again and self._options.on_reconnect is not None:
             self.turn.soon(self._options.on_reconnect)
+        self._watch_lame_duck(self.info)
         # Here and not at the turn's end: what follows the PONG comes after on_connect.
         self.turn.run_soon()
 
+    def _recheck(self, info: ServerInfo) -> None:
+        """Discard queued messages for which this server would close the connection, and say so."""
+        if not len(self.out):
+            return
+        discarded, tags = self.out.recheck(info.headers, self._client.waiting_requests())
+        if not discarded:
+            return
+        self._client.discarded(tags)
+        limit = self.out.limits.max_payload
+        self._client.report(
+            errors.MaxPayloadError(
+                f"queued messages that this server does not take were discarded: {discarded} "
+                f"(max_payload {limit}, headers {'yes' if info.headers else 'no'})",
+                limit=limit,
+                discarded=discarded,
+            )
+        )
+
     def ping_received(self, count: int) -> None:
         """See `protocol.Events`."""
-        sink = self._sink
-        if sink is None:
+        session = self._session
+        if session is None or session.state is State.GREETING:
             return
+        sink = self.out if session.state is State.READY else session.handshake
         for _ in range(count if len(sink) < _PONG_FLOOD else 1):
             self.queued(sink.pong())
 
@@ -476,58 +531,67 @@ class Connection:
     def server_error(self, text: str) -> None:
         """See `protocol.Events`; `errors.Action` says what the server does after each error."""
         error = errors.server_error(text)
-        if self.pool.secure and self._stream is not None and not self._stream.secure:
+        if self.pool.secure and self._link is not None and not self._link.secure:
             # Anybody may have written it: it counts for nothing but this attempt.
             self._attempt_failed(errors.ConnectError(str(error)))
         elif error.action is errors.Action.KEEP:
-            self._client.handle_server_error(error)
+            self._client.server_error(error)
         else:
-            self._lost(error, final=error.action is errors.Action.FATAL)
+            self.lost(error, final=error.action is errors.Action.FATAL)
 
     def protocol_failed(self, error: errors.ProtocolError) -> None:
         """See `protocol.Events`."""
-        self._lost(error)
+        self.lost(error)
 
     def callback_failed(self, error: BaseException) -> None:
         """See `protocol.Events`."""
         self.turn.failed(error)
 
     def delivering(self) -> None:
-        """See `protocol.Events`: should a callback nest the loop, `_resume` goes on in it."""
-        if not self._undelivered:
-            self._undelivered = True
-            self.turn.need()
+        """See `protocol.Events`."""
+        if self._link is not None:
+            self._link.delivering()
 
-    def _resume(self) -> None:
-        if self._undelivered and self._session is not None:
-            self.turn.need()  # for a loop nested in one of the callbacks to come
-            self._session.dispatch()
-            self._undelivered = False
+    def _go_on(self) -> None:
+        if self._link is not None:
+            self._link.go_on()
+
+    def before_write(self) -> None:
+        """See `_link.Owner`."""
+        self._client.before_write()
 
     # Loss and end.
 
-    def _lost(self, error: errors.NatsError | None, final: bool = False) -> None:
+    def lost(self, error: errors.NatsError | None, final: bool = False) -> None:
         """The connection broke; error None means a plain end of file."""
         if not self.connected:
-            self._attempt_failed(
-                error or errors.ConnectError("connection closed by the server"), final
-            )
+            self._attempt_failed(error or self._closed_by_server(), final)
             return
+        lived = self.deadlines.clock() - self._up_since
+        again = (self._options.reconnect or self._forced) and not final and not self.closing
         self._leave()
-        self.out.take_back()
-        again = self._options.reconnect and not final and not self.closing
-        self.status = Status.RECONNECTING if again else Status.CLOSED
-        self._set_limits()
-        assert self.server is not None
-        self.pool.lost(self.server, error)
         if error is not None:
             self._client.report(error)
+        self.pool.lost(error, lived)
+        if self._forced:
+            self.pool.new_round()
+            self.pool.hurry()
         if not again:
             self._end(errors.ConnectionLostError("disconnected"), was_up=True)
             return
+        self.status = Status.RECONNECTING
+        self.out.take_back()
+        self.set_limits()
         self._fail_completions(errors.ConnectionLostError("disconnected"))
         self._tell_disconnected()
         self._plan_attempt()
+
+    def _closed_by_server(self) -> errors.ConnectError:
+        session = self._session
+        when = ""
+        if session is not None:
+            when = " before INFO" if session.state is State.GREETING else " after CONNECT"
+        return errors.ConnectError(f"connection closed by the server{when}")
 
     def _leave(self) -> None:
         """Close what is open."""
@@ -539,7 +603,7 @@ class Connection:
         """No connection and none coming. Messages wait for the next one; all else is dropped."""
         self.status = Status.CLOSED
         self.out.take_back()
-        self._set_limits()
+        self.set_limits()
         self._fail_completions(error)
         if was_up:
             self._tell_disconnected()
@@ -557,24 +621,6 @@ class Connection:
         if self._options.on_disconnect is not None:
             self.turn.soon(self._options.on_disconnect)
 
-    def _close_stream(self) -> None:
-        if self._stream is None:
-            return
-        assert self._session is not None
-        for watcher in (self._reader, self._writer):
-            watcher.stop()
-        self._reader = self._writer = None
-        self._writing = False
-        msgs, size = self._session.counts
-        self._counted[0] += msgs
-        self._counted[1] += size
-        self._session.close()
-        if isinstance(self._stream, TlsStream) and self.server is not None:
-            self._tls.remember(self._stream, self.server)
-        self._stream.close()
-        self._session = self._stream = self._sink = self._greeting = None
-        self._undelivered = False
-
     # Keep-alive.
 
     def _start_pinging(self) -> None:
@@ -589,29 +635,34 @@ class Connection:
             if not self.connected:
                 return
             if self._overdue():
-                self._lost(errors.StaleConnectionError("stale connection"))
+                self.lost(errors.StaleConnectionError("stale connection"))
                 return
         self._pings_out += 1
         self.ping()
 
     def _overdue(self) -> bool:
-        return 0 < self._options.max_pings_outstanding <= self._pings_out
+        # While the user lets nothing be read there is nothing to be missed.
+        return 0 < self._options.max_pings_outstanding <= self._pings_out and not (
+            self._reading_paused
+        )
 
     def _read_ahead(self) -> None:
         """After a callback that took long, the PONG may lie in the socket while the timer is first."""
-        session = self._session
+        link = self._link
         for _ in range(_MOST_READS):
-            if session is not self._session or not self._overdue() or not self._read():
+            if link is None or link is not self._link or not self._overdue() or not link.read():
                 return
 
     # Limits.
 
-    def _set_limits(self) -> None:
+    def set_limits(self) -> None:
+        """Let the buffer's limits be those of the options and of the status."""
         limits = self.out.limits
         options = self._options
         limits.held = not self.connected
-        limits.closed = not self.active
+        limits.closed = not self.active or self.refusing
         limits.slow_mark = options.slow_consumer_bytes
+        limits.max_control_line = options.max_control_line
         if self.connected or not self.active:
             limits.max_pending = options.max_pending_bytes
         else:
@@ -636,94 +687,7 @@ class Connection:
         if callback is not None:
             callback(len(self.out))
 
-    # Watchers.
 
-    def _on_readable(self, watcher: Any, revents: int) -> None:
-        self._read()
-
-    def _read(self) -> bool:
-        """Deliver what one read gives; False when it gave nothing."""
-        stream = self._stream
-        assert stream is not None
-        assert self._session is not None
-        if stream.handshaking:
-            self._shake_hands()
-            if self._stream is not stream or stream.handshaking:
-                return False
-            # The server's first words may have come with the last ones of its handshake.
-        try:
-            data = stream.recv()
-        except OSError as exc:
-            self._lost(read_error(exc, self.connected))
-            return False
-        if stream.unsent:
-            self._watch_writable(True)
-        if data is None:
-            return False
-        if not data:
-            self._lost(None)
-            return False
-        session = self._session
-        session.receive(data)
-        session.dispatch()
-        if session is self._session:  # else a loop nested in a callback has made a new one
-            self._undelivered = False
-        return True
-
-    def _on_writable(self, watcher: Any, revents: int) -> None:
-        self._write()
-
-    def _write(self) -> None:
-        assert self._stream is not None
-        sink = self._next_sink()
-        if len(sink) or self._stream.unsent:
-            try:
-                self._send(sink)
-            except OSError as exc:
-                self._write_failed(exc)
-                return
-            sink.turn()
-            if sink is not self.out:
-                sink = self._next_sink()
-        self._watch_writable(len(sink) > 0 or self._stream.unsent)
-
-    def _send(self, sink: Outbound) -> None:
-        """One call to the kernel. Raises OSError."""
-        stream = self._stream
-        assert stream is not None
-        try:
-            sink.sent(stream.send(sink.peek()))
-        finally:
-            if stream.held:
-                sink.pin(stream.held)
-
-    def _watch_writable(self, wanted: bool) -> None:
-        """Something waits for the socket to take it, or nothing."""
-        if wanted != self._writing:
-            self._writing = wanted
-            if wanted:
-                self._writer.start()
-            else:
-                self._writer.stop()
-
-    def _next_sink(self) -> Outbound:
-        """What is to be written now: all of the handshake, and once it is complete `out`."""
-        session = self._session
-        assert session is not None
-        if self._sink is not self.out:
-            if not len(session.handshake):
-                session.fill()
-            if len(session.handshake) or session.state is not State.READY:
-                return session.handshake
-            self._sink = self.out
-        self._client.before_write()
-        return self.out
-
-    def _write_failed(self, exc: OSError) -> None:
-        if exc.errno in BROKEN_PIPE:
-            # The reader finds the end, and before it what the server said last.
-            if self._writing:
-                self._writer.stop()
-            self._writing = True  # nothing more is tried on this connection
-            return
-        self._lost(read_error(exc, self.connected))
+_LIMITS = frozenset(
+    {"max_pending_bytes", "reconnect_buffer_size", "slow_consumer_bytes", "max_control_line"}
+)

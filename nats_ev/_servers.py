@@ -18,6 +18,9 @@ from .options import Options
 DEFAULT_PORT = 4222
 # What a server may make us remember.
 MAX_DISCOVERED = 1000
+# Seconds that a connection must have lived for the waits to begin anew after it: a server that takes
+# us and drops us at once is not asked at full speed.
+STABLE_AFTER = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -35,7 +38,6 @@ class Server:
     tls_name: str | None = None
     discovered: bool = False
     last_auth_error: str | None = None
-    tries: int = 0  # in this round
     # Of the last TLS connection: (context, verified name, session).
     tls_session: tuple[Any, str | None, Any] | None = field(default=None, repr=False)
 
@@ -106,9 +108,12 @@ class ServerPool:
     def __init__(self, options: Options, uniform: Callable[[float, float], float] = random.uniform):
         self._options = options
         self._uniform = uniform
+        self.current: Server | None = None  # in use, or tried last
+        self._configured: list[Server] = []
         self._servers: list[Server] = []
+        self._refused: set[tuple[str, int, str | None]] = set()
         self._failures = 0  # in a row, over the whole pool
-        self._round = 0  # how many waits there were since the last success
+        self._round = 0  # how many waits there were since the last connection that lasted
         self._untried = 0  # servers left in this round
         self._limited = False  # the first connect is over: failures count
         self._url_wants_tls = False
@@ -124,7 +129,7 @@ class ServerPool:
         return len(self._servers)
 
     def set_tcp(self, host: str, port: int) -> None:
-        """One server, instead of all others."""
+        """One server, instead of all others. Raises `BadOptionsError`."""
         if "://" in host:
             self._replace([parse_server(host)])
         else:
@@ -135,17 +140,27 @@ class ServerPool:
         self._replace([Server(path=path)])
 
     def set_servers(self, urls: Iterable[str]) -> None:
-        """These servers, instead of all others; each once, in random order unless told not to."""
+        """These servers, instead of all others; each once, in random order unless told not to.
+
+        The server in use stays in use, and comes last if it is among them. Raises `BadOptionsError`,
+        and then nothing has changed.
+        """
         servers: dict[tuple[str, int, str | None], Server] = {}
         for url in urls:
             server = parse_server(url)
             servers.setdefault(server.key, server)
+        current = self.current
         self._replace(list(servers.values()))
+        if current is not None and current.key in servers:
+            self.current = servers[current.key]
+            self._last(self.current)
 
     def _replace(self, servers: list[Server]) -> None:
+        self._configured = list(servers)
         if self._options.randomize_servers:
             random.shuffle(servers)
         self._servers = servers
+        self._refused.clear()
         self._untried = len(servers)
         self._url_wants_tls = any(server.tls for server in servers)
         self._seen_tls = False
@@ -162,6 +177,15 @@ class ServerPool:
     def forget_tls(self) -> None:
         """The user has decided anew; what a URL says stays."""
         self._seen_tls = False
+
+    def _last(self, server: Server) -> None:
+        self._servers.remove(server)
+        self._servers.append(server)
+
+    @property
+    def configured(self) -> bool:
+        """Whether any server was given by the user."""
+        return bool(self._configured)
 
     @property
     def urls(self) -> list[str]:
@@ -185,7 +209,12 @@ class ServerPool:
         return self._limited and 0 < most <= self._failures
 
     def restart(self) -> None:
-        """An explicit connect: everything counts anew."""
+        """An explicit connect: everything counts anew, also servers that have refused us."""
+        known = {server.key for server in self._servers}
+        self._servers += [server for server in self._configured if server.key not in known]
+        for server in self._servers:
+            server.last_auth_error = None
+        self._refused.clear()
         self._failures = self._round = 0
         self._untried = len(self._servers)
         self._limited = False
@@ -200,8 +229,8 @@ class ServerPool:
             delay = self.delay(self._round)
             self._round += 1
         self._untried -= 1
-        server = self._servers.pop(0)
-        self._servers.append(server)
+        self.current = server = self._servers[0]
+        self._last(server)
         return server, delay
 
     def delay(self, number: int) -> float:
@@ -212,39 +241,51 @@ class ServerPool:
             delay = min(delay, options.max_reconnect_delay)
         return delay * self._uniform(0.5, 1.0)
 
-    def succeeded(self, server: Server) -> None:
-        """The handshake is complete."""
-        server.last_auth_error = None
-        self._failures = self._round = 0
+    def succeeded(self) -> None:
+        """The handshake with the current server is complete."""
+        if self.current is not None:
+            self.current.last_auth_error = None
+        self._failures = 0
         self._limited = True
 
-    def lost(self, server: Server, error: NatsError | None) -> None:
-        """A connection that was up has ended: the others are tried first, at once."""
-        self._note_refusal(server, error)
-        self._failures = self._round = 0
-        self._untried = len(self._servers) - 1
-        if server in self._servers:
-            self._servers.remove(server)
-            self._servers.append(server)
-        else:
+    def lost(self, error: NatsError | None, lived: float) -> None:
+        """The connection was up for so many seconds and has ended: the others are tried first, at once."""
+        self._note_refusal(error)
+        self._failures = 0
+        if lived < STABLE_AFTER:
+            return  # it counts as this round's turn of its server
+        self._round = 0
+        self.new_round()
+
+    def new_round(self) -> None:
+        """Try all others at once, the server in use last and after a wait."""
+        self._untried = len(self._servers)
+        if self.current in self._servers:
+            self._last(self.current)
+            self._untried -= 1
+
+    def hurry(self) -> None:
+        """Let the next attempt be made at once."""
+        if self._untried <= 0:
             self._untried = len(self._servers)
 
-    def failed(self, server: Server, error: NatsError) -> None:
+    def failed(self, error: NatsError) -> None:
         """An attempt has failed."""
         if self._limited:
             self._failures += 1
         self._limited = True  # the manual: N retries after the first failure
-        self._note_refusal(server, error)
+        self._note_refusal(error)
 
-    def _note_refusal(self, server: Server, error: NatsError | None) -> None:
+    def _note_refusal(self, error: NatsError | None) -> None:
         """Twice in a row the same refusal of who we are: that server is not asked again."""
-        if error is None or not getattr(error, "is_auth", False):
+        server = self.current
+        if server is None or error is None or not getattr(error, "is_auth", False):
             return
-        if server.last_auth_error == str(error) and server in self._servers:
-            index = self._servers.index(server)
-            del self._servers[index]
-            return
+        again = server.last_auth_error == str(error)
         server.last_auth_error = str(error)
+        if again and server in self._servers and not self._options.ignore_auth_error_abort:
+            self._servers.remove(server)
+            self._refused.add(server.key)
 
     def update_discovered(self, addresses: Iterable[str]) -> list[str]:
         """Follow an INFO's connect_urls; returns the URLs that are new.
@@ -253,7 +294,7 @@ class ServerPool:
         What makes no sense is skipped.
         """
         listed: dict[tuple[str, int, str | None], Server] = {}
-        current = self._servers[-1] if self._servers else None
+        current = self.current
         for address in addresses:
             if len(listed) >= MAX_DISCOVERED:
                 break
@@ -262,30 +303,38 @@ class ServerPool:
             except BadOptionsError:
                 continue
             server.discovered = True
-            listed[server.key] = server
+            if server.key not in self._refused:
+                listed[server.key] = server
         known = {server.key for server in self._servers}
-        before = len(self._servers)
-        self._servers = [
-            s for s in self._servers if not s.discovered or s.key in listed or s is current
+        gone = [
+            s for s in self._servers if s.discovered and s.key not in listed and s is not current
         ]
-        self._untried = max(0, self._untried - (before - len(self._servers)))
+        for server in gone:
+            if self._servers.index(server) < self._untried:
+                self._untried -= 1
+            self._servers.remove(server)
         new = [server for key, server in listed.items() if key not in known]
         for server in new:
-            server.tls = current is not None and current.tls
-            # A name that the user has given stays what certificates are checked against.
-            if current is not None and _is_number(server.host) and not _is_number(current.host):
-                server.tls_name = current.host
-            elif current is not None and _is_number(server.host):
-                server.tls_name = current.tls_name
-            if current is not None and current.path is None:
-                server.user, server.password = current.user, current.password
-                server.token = current.token
+            self._inherit(server)
         if self._options.randomize_servers:
             random.shuffle(new)
-        # Before the one in use, which is last.
-        self._servers[-1:-1] = new
+        # Behind those that are still to be tried in this round, before those that have been.
+        self._servers[max(self._untried, 0) : max(self._untried, 0)] = new
         self._untried += len(new)
         return [server.url for server in new]
+
+    def _inherit(self, server: Server) -> None:
+        """A discovered server is reached with what the one that told of it was reached with."""
+        current = self.current
+        server.tls = current is not None and current.tls
+        if current is None:
+            return
+        # A name that the user has given stays what certificates are checked against.
+        if _is_number(server.host):
+            server.tls_name = current.tls_name if _is_number(current.host) else current.host
+        if current.path is None:
+            server.user, server.password = current.user, current.password
+            server.token = current.token
 
 
 def _is_number(host: str) -> bool:

@@ -21,7 +21,7 @@ SLOW: int = lib.NATS_WBUF_SLOW
 
 HIGH_WATER = 1024 * 1024
 # 32 KiB of row ints: stays in the first-level cache and holds some 900 plain messages.
-_ROWS_CAP = 8192
+ROWS_CAP = 8192
 _NULL = ffi.NULL
 
 # The hot path of `Nats.publish` calls this without a wrapper: (wbuf, index, payload, len) -> code.
@@ -36,11 +36,14 @@ class Parser:
     def __init__(self, max_message: int) -> None:
         self._c = ffi.gc(ffi.new("nats_parser *"), lib.nats_parser_destroy)
         lib.nats_parser_init(self._c, max_message)
-        self._rows = ffi.new("int32_t[]", _ROWS_CAP)
+        self._rows = ffi.new("int32_t[]", ROWS_CAP)
 
-    def feed(self, chunk: bytes, pos: int) -> list[int]:
-        """Parse chunk from pos on; empty when nothing is complete. Then `pos` tells how far it came."""
-        n = lib.nats_parser_feed(self._c, chunk, pos, len(chunk), self._rows, _ROWS_CAP)
+    def feed(self, chunk: bytes, pos: int, most: int = ROWS_CAP) -> list[int]:
+        """Parse chunk from pos on into at most so many ints (64 to `ROWS_CAP`).
+
+        Empty when nothing is complete. Then `pos` tells how far it came.
+        """
+        n = lib.nats_parser_feed(self._c, chunk, pos, len(chunk), self._rows, most)
         return ffi.unpack(self._rows, n) if n else []
 
     @property
@@ -194,6 +197,28 @@ class Outbound:
         """Drop all messages that have not begun to go out; returns how many."""
         return lib.nats_wbuf_drop_messages(self.c)  # type: ignore[no-any-return]
 
+    def recheck(self, headers: bool, tagged: int) -> tuple[int, list[int]]:
+        """Discard what a new server would not take: messages above max_payload, or with headers.
+
+        tagged is the most requests that there may be. Returns how many messages were discarded, and
+        the tags of the requests among them.
+        """
+        tags, n = ffi.new("uint64_t[]", max(1, tagged)), ffi.new("size_t *")
+        discarded: int = lib.nats_wbuf_recheck(self.c, headers, tags, tagged, n)
+        return discarded, ffi.unpack(tags, n[0]) if n[0] else []
+
+    def last_command(self) -> str:
+        """The verb, subject and size of what was sent last; "" when it was nothing."""
+        line = ffi.new("char[]", 128)
+        size = lib.nats_wbuf_last_line(self.c, line, 128)
+        raw = ffi.unpack(line, size) if size else b""
+        verb, *args = raw.decode("utf-8", "replace").split(" ")
+        if verb not in ("PUB", "HPUB"):
+            return verb if verb in ("PING", "PONG", "CONNECT") else " ".join([verb, *args[:2]])
+        if size == 128 or len(args) < 2:  # the size is not in sight
+            return f"{verb} {_shorten(args[0])}"
+        return f"{verb} {_shorten(args[0])}, {args[-1]} B"
+
     def accounting(self) -> Any:
         """The C counters (msgs_out, bytes_out, accepted, written, waiting, discarded), up to date."""
         return lib.nats_wbuf_get_counts(self.c)
@@ -215,8 +240,9 @@ class Outbound:
                 f"{what} exceeds max_payload ({limits.max_payload})", limit=limits.max_payload
             )
         if code == lib.NATS_WBUF_FULL:
+            most = limits.max_pending if limits.max_pending > 1 else 0  # 1 stands for nothing
             raise errors.OutboundBufferLimitError(
-                f"outbound buffer is full ({limits.max_pending} bytes)", limit=limits.max_pending
+                f"outbound buffer is full ({most} bytes)", limit=most
             )
         if code == lib.NATS_WBUF_NO_MEMORY:
             raise MemoryError("no memory for the write buffer")

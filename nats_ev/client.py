@@ -1,38 +1,34 @@
 """`Nats`: the client as its user sees it.
 
-Every method of the manual, under its name. Argument checks, the table of subscriptions, requests
-and draining live here; what happens on the wire is `_connection`'s matter.
+Every method of the manual, under its name, and the hot path of publishing. What the methods set in
+motion is in `_core` and the modules that it names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from . import auth, errors, subjects
 from ._accessors import Accessors, Counts
-from ._connection import Completion, Connection, Status
+from ._connection import Status
+from ._core import Core
 from ._deadlines import Deadline
-from ._requests import RequestCallback, Requests
-from ._wire import FIRST, Outbound, pub
+from ._requests import RequestCallback, Sentinel
+from ._wire import pub
 from .headers import HeadersLike, encode_headers
 from .nuid import next_nuid
 from .options import Options, milliseconds
-from .subscription import MessageCallback, Subscription
+from .subscription import PENDING_BYTES_LIMIT, PENDING_MSGS_LIMIT, MessageCallback
 
 Payload = bytes | bytearray | memoryview | str | None
 Milliseconds = float | timedelta
+Done = Callable[[errors.NatsError | None], object]
 T = TypeVar("T")
 
 # Subjects published to more than once are remembered in C, so many at a time.
 _INTERNED_MAX = 4096
-
-# Refuses what the wire would refuse, for subscriptions that no connection needs yet.
-_probe = Outbound()
-
-# A client that is connected, or on the way there, lives on when its user has dropped it.
-_live: set[Nats] = set()
 
 
 class Nats(Accessors):
@@ -53,29 +49,21 @@ class Nats(Accessors):
             from . import pyev
 
             self._options.loop = pyev.default_loop()
-        self._subs: dict[int, Subscription] = {}
-        self._listeners: list[Callable[[Status], object]] = []
-        self._last_sid = 0
-        self._out = Outbound()
-        self._wbuf = self._out.c
+        self._core = core = Core(self._options, self)
+        self._connection = core.connection
+        self._requests = core.requests
+        self._out = core.out
+        self._wbuf = core.out.c
         # Subject → index of its interned prefix, and subjects used once, which were framed directly:
         # a flood of ever new ones (acknowledgements) never displaces those that are used again.
         self._interned: dict[str, int] = {}
         self._used_once: set[str] = set()
-        self._batches = 0
-        self._draining: list[Callable[[errors.NatsError | None], object]] | None = None
-        self._drain_ping_due = False
-        self._published_at_fence = 0
-        self._connection = Connection(
-            self._options.loop, self._options, self._out, self._subs, self
-        )
-        self._requests = Requests(self)
         self._zero = Counts()
         if self._options.connects_at_once:
-            self._open()
+            core.open()
 
     def __repr__(self) -> str:
-        server = self._connection.server
+        server = self._connection.pool.current
         where = f" {server.url}" if server is not None else ""
         return f"<{type(self).__name__}{where} {self.status().value}>"
 
@@ -85,18 +73,21 @@ class Nats(Accessors):
         """Start connecting to a server, or without arguments to those of the options.
 
         Returns at once; `on_connect` tells when the handshake is complete. Replaces a reconnect that
-        waits. Raises `AlreadyConnectedError` when connected or connecting.
+        waits, and starts counting failures anew. Raises `AlreadyConnectedError` when connected or
+        connecting, `BadOptionsError` when there is no server to connect to.
         """
         self._refuse_if_connected()
         if host is not None:
-            self._connection.pool.set_tcp(host, port)
-        self._open()
+            self._connection.pool.set_tcp(*Options.checked_address(host, port))
+        elif not self._connection.pool.configured:
+            raise errors.BadOptionsError("connect needs a host: no server was given before")
+        self._core.open()
 
     def connect_unix(self, path: str) -> None:
         """`connect` to a Unix-domain socket."""
         self._refuse_if_connected()
-        self._connection.pool.set_path(path)
-        self._open()
+        self._connection.pool.set_path(Options.checked_path(path))
+        self._core.open()
 
     def disconnect(self) -> None:
         """Close the connection, or stop trying to make one, and drop the queued messages.
@@ -106,6 +97,7 @@ class Nats(Accessors):
         when there is nothing to close. `drain` is the way to end without losing anything.
         """
         self._connection.close()
+        self._core.subscriptions.forget_pending()
 
     def is_connected(self) -> bool:
         """True from the end of the handshake to the end of the connection."""
@@ -113,9 +105,24 @@ class Nats(Accessors):
 
     def status(self) -> Status:
         """What the client is doing."""
-        if self._draining is not None:
-            return Status.DRAINING_SUBS
-        return self._connection.status
+        return self._core.status
+
+    def force_reconnect(self) -> None:
+        """Drop the connection and make a new one at once, whether `reconnect` is on or not.
+
+        While waiting before an attempt: attempt at once. What is queued is kept; requests in flight
+        fail as with any loss. Raises `NotConnectedError`.
+        """
+        self._refuse_if_closed()
+        self._connection.force_reconnect()
+
+    def set_server_pool(self, servers: list[str]) -> None:
+        """Replace the servers, discovered ones included, from the next attempt on.
+
+        A connection stays, also to a server that is not among them. servers are URLs as in the option
+        of that name. Raises `BadOptionsError`, and then nothing has changed.
+        """
+        self._connection.pool.set_servers(Options.checked_servers(servers))
 
     # Publishing.
 
@@ -171,13 +178,14 @@ class Nats(Accessors):
 
         More than 1 MiB is still written early. May be nested. Returns what coderef returns.
         """
-        self._batches += 1
+        connection = self._connection
+        connection.batches += 1
         try:
             return coderef()
         finally:
-            self._batches -= 1
-            if not self._batches and len(self._out):
-                self._connection.need_flush()
+            connection.batches -= 1
+            if not connection.batches and len(self._out):
+                connection.need_flush()
 
     def _publish(self, subject: str, payload: Payload, reply_to: str | None) -> int:
         """The way of a first use, of a reply subject, and of what is not bytes."""
@@ -206,11 +214,9 @@ class Nats(Accessors):
     def _queued(self, code: int, subject: str, reply: str = "", what: str = "payload") -> None:
         """What a framing call's code asks for; raises what it refuses."""
         if code < 0:
-            if self._draining is not None and self._out.limits.closed:
-                raise errors.ConnectionDrainingError("connection is draining")
+            if self._out.limits.closed:
+                self._core.refuse_if_draining()
             self._out.fail(code, subject=subject, reply=reply, what=what)
-        if self._batches:
-            code &= ~FIRST
         self._connection.queued(code)
 
     # Subscribing.
@@ -222,7 +228,8 @@ class Nats(Accessors):
         may be None. With queue_group, each message goes to one member of the group. Survives
         reconnects. May be called without a connection. Raises `BadSubjectError`.
         """
-        return self._new_subscription(subject, cb, queue_group).sid
+        self._core.refuse_if_draining()
+        return self._core.subscriptions.add(subject, cb, queue_group).sid
 
     sub = subscribe
 
@@ -241,81 +248,65 @@ class Nats(Accessors):
         When as many have come already it ends at once (the server's rule). An unknown sid is
         ignored. After an immediate end no message is delivered, also of those already received.
         """
-        sub = self._subs.get(sid)
-        if sub is None:
-            return
-        sub.plain = False
-        self._connection.interrupt(sub)
-        if max_msgs and max_msgs > sub.received:
-            sub.max_msgs = max_msgs
-            self._unsub(sid, max_msgs - sub.received_before)
-        else:
-            self._drop(sub)
-            self._unsub(sid)
+        self._core.subscriptions.end(sid, max_msgs)
 
     unsub = unsubscribe
 
-    def drain_subscription(
-        self, sid: int, cb: Callable[[errors.NatsError | None], object] | None = None
-    ) -> None:
+    def drain_subscription(self, sid: int, cb: Done | None = None) -> None:
         """End a subscription gracefully: what the server has sent for it is still delivered.
 
         ``cb(err)`` follows the last message; err is ``disconnected`` when the connection was lost
         before. An unknown sid has nothing to wait for. It does not come back with a reconnect.
         """
-        sub = self._subs.get(sid)
-        if sub is None or not self._connection.connected:
-            self.unsubscribe(sid)
-            if cb is not None:
-                self.call_soon(cb, None)
-            return
-        sub.draining = True
-        self._unsub(sid)
-
-        def done(error: errors.NatsError | None) -> None:
-            self._drop(sub)
-            if cb is not None:
-                cb(error)
-
-        self._connection.ping(done)
+        self._core.subscriptions.drain(sid, cb)
 
     def subscription_count(self) -> int:
         """How many subscriptions there are, with the one that all requests share."""
-        return len(self._subs)
+        return len(self._core.subscriptions.by_sid)
 
-    def _new_subscription(
-        self, subject: str, cb: MessageCallback, queue_group: str | None
-    ) -> Subscription:
-        if self._draining is not None:
-            raise errors.ConnectionDrainingError("connection is draining")
-        subjects.check_subscribe(subject)
-        if not callable(cb):
-            raise TypeError(f"cb must be callable, not {type(cb).__name__}")
-        queue = subjects.encode(queue_group) if queue_group else b""
-        sid = self._last_sid + 1
-        sub = Subscription(self, sid, subjects.encode(subject), queue, cb)
-        wire = self._connection.wire
-        code = (_probe if wire is None else wire).sub(sub.raw_subject, sub.raw_queue, sid)
-        if code < 0:
-            self._out.fail(code, subject=subject, queue=queue_group or "")
-        self._last_sid = sid
-        self._subs[sid] = sub
-        if wire is not None:
-            self._connection.queued(code)
-        else:  # the next handshake brings it
-            _probe.sent(len(_probe))
-        return sub
+    def subscription_info(self, sid: int) -> dict[str, Any] | None:
+        """What is known of a subscription; None for an unknown sid.
 
-    def _unsub(self, sid: int, max_msgs: int = 0) -> None:
-        wire = self._connection.wire
-        if wire is not None:
-            self._connection.queued(wire.unsub(sid, max_msgs))
+        sid, subject, queue_group, max_msgs (0: no end), received (from the server), delivered (to the
+        callback), dropped, pending_msgs, pending_bytes, their limits, paused, draining.
+        """
+        return self._core.subscriptions.info(sid)
 
-    def _drop(self, sub: Subscription) -> None:
-        sub.closed = True
-        self._subs.pop(sub.sid, None)
-        if sub.on_reply is not None:
-            self._requests.inbox_closed()
+    # Back-pressure.
+
+    def pause(self, sid: int) -> None:
+        """Keep a subscription's messages instead of delivering them, until `resume`.
+
+        Beyond its limits (see `set_pending_limits`) new ones are dropped; `on_error` gets one
+        `SlowConsumerError` each time that begins.
+        """
+        self._core.subscriptions.pause(sid)
+
+    def resume(self, sid: int) -> None:
+        """Deliver what is pending, in order and on the loop, then what comes."""
+        self._core.subscriptions.resume(sid)
+
+    def set_pending_limits(
+        self, sid: int, msgs: int = PENDING_MSGS_LIMIT, size: int = PENDING_BYTES_LIMIT
+    ) -> None:
+        """How many messages, and bytes of headers and payload, a paused subscription keeps.
+
+        Negative: any number. For what arrives from now on.
+        """
+        self._core.subscriptions.set_limits(sid, msgs, size)
+
+    def pause_reading(self) -> None:
+        """Read nothing from the socket until `resume_reading`, so that the server has to wait.
+
+        What has been read already is still delivered. Meanwhile the end of the connection is not
+        noticed, and a server that has waited for too long closes it (10 s of a full socket, or some
+        unanswered PINGs, unless configured otherwise). Survives a reconnect.
+        """
+        self._connection.pause_reading(True)
+
+    def resume_reading(self) -> None:
+        """Undo `pause_reading`."""
+        self._connection.pause_reading(False)
 
     # Requests.
 
@@ -336,8 +327,7 @@ class Nats(Accessors):
         as the client's option), ``disconnected`` when the connection is lost meanwhile. Raises what
         `publish` raises.
         """
-        if self._draining is not None:
-            raise errors.ConnectionDrainingError("connection is draining")
+        self._core.refuse_if_draining()
         if not callable(cb):
             raise TypeError(f"cb must be callable, not {type(cb).__name__}")
         code = self._requests.send(
@@ -353,6 +343,49 @@ class Nats(Accessors):
 
     req = request
 
+    def request_many(
+        self,
+        subject: str,
+        payload: Payload,
+        cb: RequestCallback,
+        timeout_ms: Milliseconds = 5000,
+        *,
+        headers: HeadersLike | None = None,
+        stall_ms: Milliseconds = 0,
+        max_msgs: int = 0,
+        sentinel: Sentinel | bool = False,
+    ) -> None:
+        """Publish one request that many may answer (ADR-47).
+
+        ``cb(response, None, headers)`` for each answer, then ``cb(None, err, None)`` once. It ends
+        after max_msgs answers, after stall_ms without another one, at an answer for which
+        ``sentinel(payload, headers)`` is true (True: an empty payload), and after timeout_ms in all;
+        0 means without that end. err is None then, but `RequestTimeoutError` when nobody has answered,
+        `NoRespondersError` when nobody listens, and ``disconnected`` when the connection was lost.
+        Raises what `publish` raises.
+        """
+        self._core.refuse_if_draining()
+        if not callable(cb):
+            raise TypeError(f"cb must be callable, not {type(cb).__name__}")
+        if isinstance(max_msgs, bool) or not isinstance(max_msgs, int) or max_msgs < 0:
+            raise errors.BadOptionsError(f"max_msgs must be an int of 0 or more, not {max_msgs!r}")
+        if sentinel is True:
+            sentinel = _is_empty
+        elif sentinel and not callable(sentinel):
+            raise TypeError("sentinel must be a bool or callable")
+        code = self._requests.send_many(
+            subjects.encode(subject),
+            _payload(payload),
+            cb,
+            milliseconds(timeout_ms, "timeout_ms") / 1000,
+            encode_headers(headers) if headers is not None else None,
+            milliseconds(stall_ms, "stall_ms") / 1000,
+            max_msgs,
+            sentinel or None,
+        )
+        if code:
+            self._queued(code, subject)
+
     def new_inbox(self) -> str:
         """A fresh subject for answers, unguessable, that nobody else uses."""
         return f"{self._options.inbox_prefix}.{next_nuid()}"
@@ -365,7 +398,7 @@ class Nats(Accessors):
         if self._connection.connected:
             self._connection.ping()
 
-    def flush(self, cb: Callable[[errors.NatsError | None], object] | None = None) -> None:
+    def flush(self, cb: Done | None = None) -> None:
         """Send a PING behind all that was published; call ``cb(err)`` when its PONG comes.
 
         err is None: the server has processed everything before. Otherwise the connection was lost
@@ -385,52 +418,17 @@ class Nats(Accessors):
 
         self._connection.ping(done)
 
-    def drain(self, cb: Callable[[errors.NatsError | None], object] | None = None) -> None:
+    def drain(self, cb: Done | None = None) -> None:
         """End gracefully: unsubscribe, deliver what is in flight, flush, disconnect.
 
         ``cb(err)`` when the server has confirmed, then `on_disconnect`; err is ``disconnected`` when
-        the connection was lost before. From now on subscribe and request raise
-        `ConnectionDrainingError`, publish once the final PING has been written; callbacks of messages
-        in flight may still publish their answers. A second call joins the first. Raises
-        `NotConnectedError`.
+        the connection was lost before, `DrainTimeoutError` after the option drain_timeout. From now on
+        subscribe and request raise `ConnectionDrainingError`; publish does once the final PING has been
+        written, except in callbacks of messages that were in flight, which may still answer. While
+        connecting it follows the queue. A second call joins the first. Raises `NotConnectedError`.
         """
         self._refuse_if_closed()
-        if self._draining is not None:
-            if cb is not None:
-                self._draining.append(cb)
-            return
-        self._draining = [cb] if cb is not None else []
-        self._connection.closing = True
-        self._drain_ping_due = True
-        self._connection.need_flush()
-
-    def before_write(self) -> None:
-        """See `_connection.Client`."""
-        self._requests.purge()
-        if self._drain_ping_due:
-            self._drain_ping_due = False
-            for sid, sub in self._subs.items():
-                if sub.on_reply is None:
-                    self._out.unsub(sid)
-            self._drain_fence()
-
-    def _drain_fence(self) -> None:
-        self._published_at_fence = self._out.accounting().accepted
-        self._connection.ping(self._drain_confirmed)
-        self._out.limits.closed = 1
-
-    def _drain_confirmed(self, error: errors.NatsError | None) -> None:
-        if error is None and self._out.accounting().accepted != self._published_at_fence:
-            # Callbacks of messages in flight have published: that must be confirmed, too.
-            self._drain_fence()
-            return
-        callbacks, self._draining = self._draining or [], None
-        for callback in callbacks:
-            self._connection.turn.soon(callback, error)
-        if error is None:
-            for sub in list(self._subs.values()):
-                self._drop(sub)
-            self._connection.finish()
+        self._core.start_drain(cb)
 
     # For programs and layers on top that must act in time with the client.
 
@@ -440,6 +438,10 @@ class Nats(Accessors):
         What it raises is treated like an exception of any callback.
         """
         self._connection.turn.soon(cb, *args)
+
+    def call(self, cb: Callable[..., object], *args: object) -> None:
+        """Call ``cb(*args)`` now; what it raises is treated like an exception of any callback."""
+        self._connection.turn.call(cb, *args)
 
     def call_later(
         self, delay_ms: Milliseconds, cb: Callable[..., object], *args: object
@@ -456,61 +458,12 @@ class Nats(Accessors):
 
     def add_status_listener(self, cb: Callable[[Status], object]) -> None:
         """Call ``cb(status)`` on the loop for each change of `status`, before the on_* callbacks."""
-        self._listeners.append(cb)
+        self._core.listeners.append(cb)
 
     def remove_status_listener(self, cb: Callable[[Status], object]) -> None:
         """Undo `add_status_listener`; harmless when it is not there."""
-        if cb in self._listeners:
-            self._listeners.remove(cb)
-
-    # What the connection and the subscriptions tell (see `_connection.Client`, `subscription.Owner`).
-
-    def report(self, error: errors.NatsError) -> None:
-        """An error for on_error; without one it comes out of the loop callback."""
-        if self._options.on_error is not None:
-            self._connection.turn.soon(self._options.on_error, error)
-        else:
-            self._connection.turn.throw(error)
-
-    def handle_server_error(self, error: errors.ServerError) -> None:
-        """An -ERR that leaves the connection open."""
-        self.report(error)
-
-    def live_subscriptions(self) -> Iterator[Subscription]:
-        """What a new connection must restore."""
-        if self._draining is not None:
-            return iter([s for s in self._subs.values() if s.on_reply is not None])
-        return iter([s for s in self._subs.values() if not s.draining])
-
-    def completions(self) -> Iterator[tuple[int, Completion]]:
-        """The requests that can no longer be answered."""
-        return self._requests.take_all()
-
-    def status_changed(self, status: Status) -> None:
-        """See `_connection.Client`."""
-        for listener in self._listeners:
-            self._connection.turn.soon(listener, status)
-
-    def ended(self) -> None:
-        """No connection and none coming."""
-        self._connection.turn.soon(self._release)
-
-    def call(self, callback: Callable[..., object], *args: object) -> None:
-        """Call a user's callback; deals with what it raises."""
-        self._connection.turn.call(callback, *args)
-
-    def exhausted(self, sub: Subscription) -> None:
-        """The server has sent all that was asked for, and dropped it."""
-        self._drop(sub)
-
-    def _open(self) -> None:
-        _live.add(self)
-        self._connection.open()
-
-    def _release(self) -> None:
-        if not self._connection.active:
-            self._connection.deadlines.stop()
-            _live.discard(self)
+        if cb in self._core.listeners:
+            self._core.listeners.remove(cb)
 
     def _refuse_if_connected(self) -> None:
         if self._connection.active and self._connection.status is not Status.RECONNECTING:
@@ -522,6 +475,10 @@ class Nats(Accessors):
 
     nkey_generate_user_seed = staticmethod(auth.nkey_generate_user_seed)
     nkey_public_from_seed = staticmethod(auth.nkey_public_from_seed)
+
+
+def _is_empty(payload: bytes, headers: bytes | None) -> bool:
+    return not payload
 
 
 def _payload(payload: Payload) -> bytes:

@@ -84,11 +84,14 @@ class Options:
     max_reconnect_delay: float = 30_000  # ms
     max_reconnect_attempts: int = 60  # consecutive failures; 0: unlimited
     retry_on_failed_connect: bool | None = None  # None: as reconnect
+    ignore_auth_error_abort: bool = False  # ask a server again that has refused us twice
+    drain_timeout: float = 30_000  # ms that a drain may take; 0: any time
 
     # Limits in bytes.
     reconnect_buffer_size: int = 8 * 1024 * 1024  # 0: nothing is queued, -1: unlimited
     max_pending_bytes: int = 256 * 1024 * 1024  # unsent while connected; 0: unlimited
     max_payload: int = 0  # own cap besides the server's; 0: none
+    max_control_line: int = 4096  # of what is sent, CRLF excluded; the server's default
     max_message_size: int = 0  # inbound; 0: max(64 MiB, 2 x the server's max_payload)
     slow_consumer_bytes: int = 0  # 0: off
 
@@ -128,6 +131,27 @@ class Options:
                 f"unknown option {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
             )
         setattr(self, name, check(value, name))
+
+    @staticmethod
+    def checked_address(host: Any, port: Any) -> tuple[str, int]:
+        """The arguments of connect()."""
+        return _host(host, "host") or "", _CHECKS["port"](port, "port")
+
+    @staticmethod
+    def checked_path(path: Any) -> str:
+        """The argument of connect_unix()."""
+        found = _host(path, "path")
+        if found is None:
+            raise TypeError("path must be str, not None")
+        return found
+
+    @staticmethod
+    def checked_servers(servers: Any) -> list[str]:
+        """The argument of set_server_pool()."""
+        found = _urls(servers, "servers")
+        if found is None:
+            raise TypeError("servers must be a list of URLs, not None")
+        return found
 
     @property
     def connects_at_once(self) -> bool:
@@ -305,6 +329,7 @@ _EXPLICIT: dict[str, Callable[[Any, str], Any]] = {
     "reconnect_buffer_size": _integer(-1),
     "max_pending_bytes": _integer(0),
     "max_payload": _integer(0),
+    "max_control_line": _integer(64),
     "max_message_size": _integer(0),
     "slow_consumer_bytes": _integer(0),
     "inbox_prefix": _inbox_prefix,

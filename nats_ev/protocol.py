@@ -1,7 +1,7 @@
 """One connection's protocol without any I/O: bytes in → calls, commands → bytes.
 
 A `Session` lives from the server's first INFO to the end of one connection; the next connection gets
-a new one. Inputs: `receive` (bytes), `dispatch`, `connect`, `interrupt`, `close`. Outputs: the
+a new one. Inputs: `receive` (bytes), `dispatch`, `connect`, `interrupt`, `settle`, `close`. Outputs: the
 callbacks of the subscriptions and the methods of its `Events`, all called from `dispatch`, and
 `handshake`, the buffer of what must be written before anything else.
 
@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from . import errors
-from ._wire import ERR, INFO, MSG, PING, PONG, ROW_WIDTH, RUN, Outbound, Parser
+from ._wire import ERR, INFO, MSG, PING, PONG, ROW_WIDTH, ROWS_CAP, RUN, Outbound, Parser
 from .subscription import Subscription
 
 # The handshake's SUB lines are framed in portions of about this size, so that a client with hundreds
@@ -198,23 +198,24 @@ class Session:
         self._resubscribe = subs
         self.fill()
 
-    def fill(self) -> None:
-        """Frame the next portion of the handshake, if there is one."""
+    def fill(self) -> bool:
+        """Frame the next portion of the handshake; False when there is none."""
         out = self.handshake
         if self._resubscribe is None:
-            return
+            return False
         for sub in self._resubscribe:
-            if sub.closed:
+            if sub.closed or sub.finished:
                 continue
             out.sub(sub.raw_subject, sub.raw_queue, sub.sid)
             sub.received_before = sub.received
             if sub.max_msgs:
                 out.unsub(sub.sid, sub.max_msgs - sub.received)
             if len(out) >= _PORTION:
-                return
+                return True
         self._resubscribe = None
         self._ping_framed = True
         out.ping()
+        return True
 
     def close(self) -> None:
         """The connection is over: nothing more is delivered, whatever has been received."""
@@ -232,6 +233,14 @@ class Session:
         """The subscription has ceased to be `plain`: what is left of its run needs looking at each."""
         if self._run is not None and self._run_sub is sub:
             self._uncount_run()
+
+    def settle(self, sub: Subscription) -> None:
+        """The subscription is `plain` again: what is left of its run is not looked at any more."""
+        if self._run is not None and self._run_sub is sub and not self._run_counted:
+            rest = list(self._run)
+            sub.received += len(rest)
+            self._run = iter(rest)
+            self._run_counted = True
 
     def _uncount_run(self) -> None:
         """What is left of the run has not been received yet."""
@@ -272,19 +281,20 @@ class Session:
             if self.state is State.GREETING:
                 self._greeting.append(data)
 
-    def dispatch(self) -> None:
-        """Deliver all that has been received, from where the last call stopped."""
+    def dispatch(self, most: int = ROWS_CAP) -> bool:
+        """Deliver from where the last call stopped; parse a portion of at most so many ints.
+
+        Returns whether there is more to be delivered. Callbacks may call it, too.
+        """
         try:
-            while True:
-                if self._run is not None:
-                    self._deliver_run()
-                if self._pongs:
-                    self._deliver_pongs()
-                rows = self._rows
-                self._deliver_rows(rows)
-                # A nested call that was stopped by an exception has left its rest in new rows.
-                if self._rows is rows and not self._parse():
-                    return
+            if self._run is not None:
+                self._deliver_run()
+            if self._pongs:
+                self._deliver_pongs()
+            rows = self._rows
+            self._deliver_rows(rows)
+            # A nested call that was stopped by an exception has left its rest in new rows.
+            return self._rows is not rows or self._parse(most)
         except BaseException:
             # Enclosing calls find their iterators empty and go on with these.
             if self._run is not None:
@@ -362,7 +372,7 @@ class Session:
             if self._run is run:  # else a callback has interrupted it, and the rest waits there
                 self._run = None
 
-    def _parse(self) -> bool:
+    def _parse(self, most: int) -> bool:
         """Fill the rows anew; False when all that was received has been dispatched."""
         while self.state is not State.CLOSED:
             parser = self._parser
@@ -376,7 +386,7 @@ class Session:
                     return False
                 self._chunk = chunk = self._chunks.popleft()
                 self._pos, self._end = 0, len(chunk)
-            ints = parser.feed(self._chunk, self._pos)
+            ints = parser.feed(self._chunk, self._pos, most)
             self._pos = parser.pos
             if ints:
                 frame = parser.frame

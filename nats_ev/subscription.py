@@ -5,12 +5,18 @@ No socket, no loop: the owner is told what concerns the table of subscriptions o
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 MessageCallback = Callable[[str, bytes, str | None, bytes | None], object]
 # (last token of the subject, payload, headers)
 ReplyCallback = Callable[[bytes, bytes, bytes | None], object]
+Message = tuple[str, bytes, str | None, bytes | None]
+
+# What a paused subscription keeps unless told otherwise; nats.go's figures.
+PENDING_MSGS_LIMIT = 500_000
+PENDING_BYTES_LIMIT = 64 * 1024 * 1024
 
 
 class Owner(Protocol):
@@ -22,17 +28,27 @@ class Owner(Protocol):
     def exhausted(self, sub: Subscription) -> None:
         """It has received its max_msgs: the server has dropped it."""
 
+    def slow(self, sub: Subscription) -> None:
+        """It has begun to drop messages: too many are pending."""
+
 
 class Subscription:
     """An entry of the client's table, under its sid."""
 
     __slots__ = (
         "_owner",
+        "_slow",
+        "bytes_limit",
         "callback",
         "closed",
         "draining",
+        "dropped",
         "max_msgs",
+        "msgs_limit",
         "on_reply",
+        "paused",
+        "pending",
+        "pending_bytes",
         "plain",
         "prefix_len",
         "raw_queue",
@@ -59,13 +75,26 @@ class Subscription:
         self.received_before = 0  # this connection, whose server counts from 0
         self.max_msgs = 0  # messages in all since subscribe; 0: no end
         # Plain: nothing to be looked at per message, so that the session may deliver by itself.
-        # Whoever clears it calls Session.interrupt.
+        # Whoever clears it calls Session.interrupt, whoever sets it again Session.settle.
         self.plain = True
         self.closed = False
         self.draining = False  # unsubscribed; what is in flight is still delivered
         # Set for the inbox shared by all requests: it gets the token behind the common prefix.
         self.on_reply: ReplyCallback | None = None
         self.prefix_len = 0
+        # Messages that wait: None when none do and the next one goes straight to the callback.
+        self.pending: deque[Message] | None = None
+        self.pending_bytes = 0
+        self.paused = False
+        self.dropped = 0
+        self.msgs_limit = PENDING_MSGS_LIMIT  # negative: none
+        self.bytes_limit = PENDING_BYTES_LIMIT
+        self._slow = False
+
+    @property
+    def finished(self) -> bool:
+        """The server has sent all that was asked for: it is not subscribed again."""
+        return self.draining or 0 < self.max_msgs <= self.received
 
     def arrived(
         self, subject: str, payload: bytes, reply: str | None, headers: bytes | None
@@ -74,7 +103,55 @@ class Subscription:
         if self.closed:
             return
         self.received += 1
+        if self.pending is not None:
+            self._keep(self.pending, (subject, payload, reply, headers))
+            return
         if self.received == self.max_msgs:
             # Ended before its last callback, so that whatever this one does finds it gone.
             self._owner.exhausted(self)
         self._owner.call(self.callback, subject, payload, reply, headers)
+
+    def _keep(self, pending: deque[Message], message: Message) -> None:
+        size = message_size(message)
+        too_many = 0 <= self.msgs_limit <= len(pending)
+        if too_many or 0 <= self.bytes_limit < self.pending_bytes + size:
+            self.dropped += 1
+            if not self._slow:
+                self._slow = True
+                self._owner.slow(self)
+            return
+        pending.append(message)
+        self.pending_bytes += size
+
+    def start_pending(self) -> None:
+        """Keep from now on what arrives."""
+        self.pending = deque()
+
+    def deliver_next(self) -> None:
+        """Give the oldest pending message to the callback; there must be one."""
+        pending = self.pending
+        assert pending is not None
+        message = pending.popleft()
+        self.pending_bytes -= message_size(message)
+        if self._slow and self._half_empty(len(pending)):
+            self._slow = False  # what is dropped from now on is news again
+        if not pending and self.finished and not self.draining:
+            self._owner.exhausted(self)
+        self._owner.call(self.callback, *message)
+
+    def _half_empty(self, msgs: int) -> bool:
+        return (self.msgs_limit < 0 or msgs * 2 <= self.msgs_limit) and (
+            self.bytes_limit < 0 or self.pending_bytes * 2 <= self.bytes_limit
+        )
+
+    def forget_pending(self) -> None:
+        """Drop what waits."""
+        if self.pending:
+            self.pending.clear()
+        self.pending_bytes = 0
+
+
+def message_size(message: Message) -> int:
+    """Bytes that count towards a limit: headers and payload."""
+    headers = message[3]
+    return len(message[1]) + (len(headers) if headers is not None else 0)

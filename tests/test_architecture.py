@@ -21,8 +21,8 @@ LAYERS = [
     {"_version", "_parser", "_libev"},
     {"errors", "headers", "subjects", "nuid", "options", "auth", "_wire", "subscription"},
     {"protocol", "_deadlines", "_turn", "_servers", "_transport", "_tls"},
-    {"_dial", "_connection"},
-    {"_requests", "_accessors", "client"},
+    {"_dial", "_link", "_connection"},
+    {"_requests", "_subscriptions", "_drain", "_core", "_accessors", "client"},
     {"jetstream"},
     {"kv", "object_store"},
 ]

@@ -306,7 +306,7 @@ def test_stats_count_messages_and_their_bytes(connected, server, run):
     stats = nats.stats()
     assert stats == {
         "msgs_in": 2, "msgs_out": 2, "bytes_in": 20, "bytes_out": 20,
-        "accepted": 2, "written": 2, "waiting": 0, "discarded": 0,
+        "accepted": 2, "written": 2, "waiting": 0, "discarded": 0, "reconnects": 0,
     }  # fmt: skip
     nats.reset_stats()
     assert set(nats.stats().values()) == {0}

@@ -1,0 +1,319 @@
+"""One live connection's bytes: when they are read, delivered and written.
+
+Owns the socket's two watchers and the order of what goes out: first the handshake, then the client's
+buffer. What the bytes mean is the session's matter, what a loss means the connection's.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any, Protocol
+
+from . import errors
+from ._deadlines import Deadline, Deadlines
+from ._tls import Tls, TlsStream, handshake_error, read_error
+from ._transport import BROKEN_PIPE, Stream
+from ._turn import Turn
+from ._wire import ROWS_CAP, Outbound
+from .protocol import Session, State
+
+if TYPE_CHECKING:
+    from ._servers import Server
+
+EV_READ = 0x01
+EV_WRITE = 0x02
+# Seconds of callbacks in a row after which other watchers have their turn.
+_SLICE = 0.01
+# A portion of rows is doubled when it took less than this, and quartered when it took more than that.
+_QUICK, _SLOW = 0.001, 0.004
+_LEAST_PORTION = 64
+# The kernel is out of buffers and will not say when it has some again.
+_NO_BUFFERS = frozenset({errno.ENOBUFS, errno.ENOMEM})
+_NO_BUFFERS_RETRY = 0.01
+# An end of file so soon after bytes of ours, without a word in between, is most likely about them.
+_RIGHT_AFTER = 1.0
+
+
+class Owner(Protocol):
+    """What a link needs of its connection."""
+
+    def lost(self, error: errors.NatsError | None) -> None:
+        """The link is broken; None means an end of file without an apparent reason."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether the link is up, or was when it broke."""
+
+    def secured(self) -> None:
+        """The TLS handshake is complete."""
+
+    def before_write(self) -> None:
+        """The last moment to change what is about to be written."""
+
+    def progress(self) -> None:
+        """Another portion of the handshake has gone out."""
+
+    def set_limits(self) -> None:
+        """The buffer's limits were changed for a while: put them right."""
+
+
+class Link:
+    """See the module's docstring."""
+
+    def __init__(
+        self,
+        loop: Any,
+        stream: Stream,
+        session: Session,
+        out: Outbound,
+        owner: Owner,
+        turn: Turn,
+        deadlines: Deadlines,
+        priority: int,
+    ) -> None:
+        self.session = session
+        self._stream: Stream | TlsStream = stream
+        self._out = out
+        self._owner = owner
+        self._turn = turn
+        self._deadlines = deadlines
+        self._clock = deadlines.clock
+        self._sink = session.handshake  # what is written now: the handshake, then `out`
+        fd = stream.fileno()
+        self._reader = loop.io(fd, EV_READ, self._on_readable, None, priority)
+        self._writer = loop.io(fd, EV_WRITE, self._on_writable, None, priority)
+        self._writing = False
+        self._broken = False  # the write side; the reader finds what the server said last
+        self._held = False  # `pause`
+        self._closed = False
+        self._undelivered = False
+        self._continuing: Deadline | None = None
+        self._retrying: Deadline | None = None
+        self._portion = 256
+        self._spoke_at = 0.0  # when we wrote; 0: the server has said something since
+        self._reader.start()
+
+    @property
+    def secure(self) -> bool:
+        """Whether what is read and written is encrypted."""
+        return self._stream.secure
+
+    def start_tls(self, tls: Tls, server: Server) -> None:
+        """Begin the handshake. Raises `TlsError` when it can't be begun."""
+        assert isinstance(self._stream, Stream)
+        self._stream = tls.wrap(self._stream, server)
+        self._shake_hands()
+
+    def _shake_hands(self) -> None:
+        stream = self._stream
+        assert isinstance(stream, TlsStream)
+        try:
+            done = stream.handshake()
+        except OSError as exc:
+            self._owner.lost(handshake_error(exc))
+            return
+        self._watch_writable(stream.unsent)
+        if done:
+            self._owner.secured()
+
+    def remember(self, tls: Tls, server: Server) -> None:
+        """Keep what the next connection to this server may resume."""
+        if isinstance(self._stream, TlsStream):
+            tls.remember(self._stream, server)
+
+    def close(self) -> None:
+        """Nothing more is read, delivered or written."""
+        self._closed = True
+        self._deadlines.end(self._continuing)
+        self._deadlines.end(self._retrying)
+        self._reader.stop()
+        self._writer.stop()
+        self.session.close()
+        self._stream.close()
+
+    # In.
+
+    def pause(self) -> None:
+        """Read nothing more; what has been read is still delivered."""
+        self._held = True
+        self._watch()
+
+    def resume(self) -> None:
+        """Undo `pause`."""
+        self._held = False
+        self._watch()
+
+    def _watch(self) -> None:
+        if self._closed or self._held or self._continuing is not None:
+            self._reader.stop()
+        else:
+            self._reader.start()
+
+    def _on_readable(self, watcher: Any, revents: int) -> None:
+        if not self._closed:
+            self.read()
+
+    def read(self) -> bool:
+        """Read once and deliver; returns whether there was anything to be read."""
+        stream = self._stream
+        if stream.handshaking:
+            self._shake_hands()
+            if self._closed or stream.handshaking:
+                return False
+            # The server's first words may have come with the last ones of its handshake.
+        try:
+            data = stream.recv()
+        except OSError as exc:
+            self._owner.lost(read_error(exc, self._owner.connected))
+            return False
+        if stream.unsent:
+            self._watch_writable(True)
+        if data is None:
+            return False
+        if not data:
+            self._owner.lost(self._end_of_file())
+            return False
+        self._spoke_at = 0.0
+        self.session.receive(data)
+        self.deliver()
+        return True
+
+    def deliver(self) -> None:
+        """Deliver what has been received; after a while other watchers come first."""
+        dispatch = self.session.dispatch
+        clock = self._clock
+        # A drained client takes no messages any more, but answers to what is delivered now.
+        limits = self._out.limits
+        refused = limits.closed
+        if refused:
+            limits.closed = 0
+        try:
+            start = last = clock()
+            while dispatch(self._portion):
+                now = clock()
+                if now - last < _QUICK:
+                    self._portion = min(ROWS_CAP, self._portion * 2)
+                elif now - last > _SLOW:
+                    self._portion = max(_LEAST_PORTION, self._portion // 4)
+                last = now
+                if now - start > _SLICE:
+                    self._give_way()
+                    return
+        finally:
+            if refused:
+                self._owner.set_limits()
+        self._undelivered = False
+
+    def _give_way(self) -> None:
+        """Go on in the loop's next iteration, and read nothing before that."""
+        self._undelivered = False
+        if self._continuing is None and not self._closed:
+            self._continuing = self._deadlines.after(0.0, self._continue)
+            self._watch()
+
+    def _continue(self) -> None:
+        self._continuing = None
+        self.deliver()
+        self._watch()
+
+    def delivering(self) -> None:
+        """Callbacks are about to run: should one nest the loop, `go_on` delivers the rest in it."""
+        if not self._undelivered:
+            self._undelivered = True
+            self._turn.need()
+
+    def go_on(self) -> None:
+        """Deliver what a callback that nests the loop, or that raised, has left."""
+        if self._undelivered:
+            self._turn.need()  # for a loop nested in one of the callbacks to come
+            self.deliver()
+
+    def _end_of_file(self) -> errors.NatsError | None:
+        if not self._spoke_at or self._clock() - self._spoke_at > _RIGHT_AFTER:
+            return None
+        command = self._out.last_command() if self._sink is self._out else ""
+        if not command:
+            return None
+        return errors.UnexpectedEOFError(f"unexpected EOF after {command}", command=command)
+
+    # Out.
+
+    def flush(self) -> None:
+        """Write what is buffered, in one call to the kernel."""
+        if not self._writing and not self._broken:
+            self._write()
+
+    def write_early(self) -> None:
+        """Let the server begin on what one turn queues in masses. What fails is the turn's matter."""
+        if self._sink is not self._out or self._writing or self._broken:
+            return  # the write watcher, or the end of the turn, sees to it
+        self._owner.before_write()
+        try:
+            self._send(self._out)
+        except OSError:
+            return
+
+    def _on_writable(self, watcher: Any, revents: int) -> None:
+        if not self._closed:
+            self._write()
+
+    def _write(self) -> None:
+        stream = self._stream
+        sink = self._next_sink()
+        if len(sink) or stream.unsent:
+            try:
+                self._send(sink)
+            except OSError as exc:
+                self._write_failed(exc)
+                return
+            sink.turn()
+            self._spoke_at = self._clock()
+            if sink is not self._out:
+                sink = self._next_sink()
+        self._watch_writable(len(sink) > 0 or stream.unsent)
+
+    def _send(self, sink: Outbound) -> None:
+        """One call to the kernel. Raises OSError."""
+        stream = self._stream
+        try:
+            sink.sent(stream.send(sink.peek()))
+        finally:
+            if stream.held:
+                sink.pin(stream.held)
+
+    def _watch_writable(self, wanted: bool) -> None:
+        """Something waits for the socket to take it, or nothing."""
+        if wanted != self._writing:
+            self._writing = wanted
+            if wanted:
+                self._writer.start()
+            else:
+                self._writer.stop()
+
+    def _next_sink(self) -> Outbound:
+        """What is to be written now: all of the handshake, and once it is complete the client's buffer."""
+        session = self.session
+        if self._sink is not self._out:
+            if not len(session.handshake) and session.fill():
+                self._owner.progress()
+            if len(session.handshake) or session.state is not State.READY:
+                return session.handshake
+            self._sink = self._out
+        self._owner.before_write()
+        return self._out
+
+    def _write_failed(self, exc: OSError) -> None:
+        if exc.errno in _NO_BUFFERS:
+            self._writer.stop()
+            self._writing = True  # until then nobody tries
+            self._retrying = self._deadlines.after(_NO_BUFFERS_RETRY, self._retry)
+        elif exc.errno in BROKEN_PIPE and not self._held:
+            # The reader finds the end, and before it what the server said last.
+            self._writer.stop()
+            self._broken = True
+        else:
+            self._owner.lost(read_error(exc, self._owner.connected))
+
+    def _retry(self) -> None:
+        self._writing = False
+        self._write()

@@ -1,0 +1,279 @@
+"""The table of a client's subscriptions: making, ending, pausing and draining them.
+
+What the wire needs of a change is framed here; when it is sent is the connection's matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from . import errors, subjects
+from ._wire import Outbound
+from .subscription import MessageCallback, Subscription
+
+if TYPE_CHECKING:
+    from ._core import Core
+
+Done = Callable[[errors.NatsError | None], object]
+
+# Refuses what the wire would refuse, for subscriptions that no connection needs yet.
+_probe = Outbound()
+
+# Seconds of callbacks in a row that a resumed subscription may take before others have their turn.
+_SLICE = 0.01
+
+
+class Subscriptions:
+    """See the module's docstring. Also what each `Subscription` calls its owner."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self.by_sid: dict[int, Subscription] = {}
+        self._last_sid = 0
+        # Drained ones that have only their pending messages left: (order of the call, callback).
+        self._emptying: dict[int, tuple[int, Done | None]] = {}
+
+    # Making and ending.
+
+    def add(self, subject: str, cb: MessageCallback, queue_group: str | None) -> Subscription:
+        """A new subscription, SUB included. Raises TypeError and `BadSubjectError`."""
+        subjects.check_subscribe(subject)
+        if not callable(cb):
+            raise TypeError(f"cb must be callable, not {type(cb).__name__}")
+        queue = subjects.encode(queue_group) if queue_group else b""
+        sid = self._last_sid + 1
+        sub = Subscription(self, sid, subjects.encode(subject), queue, cb)
+        connection = self._core.connection
+        wire = connection.wire
+        out = _probe if wire is None else wire
+        out.limits.max_control_line = self._core.options.max_control_line
+        code = out.sub(sub.raw_subject, sub.raw_queue, sid)
+        if code < 0:
+            out.fail(code, subject=subject, queue=queue_group or "")
+        self._last_sid = sid
+        self.by_sid[sid] = sub
+        if wire is not None:
+            connection.queued(code)
+        else:  # the next handshake brings it
+            _probe.sent(len(_probe))
+        return sub
+
+    def end(self, sid: int, max_msgs: int | None) -> None:
+        """unsubscribe(): now, or when max_msgs messages in all have come."""
+        sub = self.by_sid.get(sid)
+        if sub is None:
+            return
+        self._not_plain(sub)
+        if max_msgs and max_msgs > sub.received:
+            sub.max_msgs = max_msgs
+            self._unsub(sid, max_msgs - sub.received_before)
+        else:
+            self.drop(sub)
+            if not sub.finished:
+                self._unsub(sid)
+
+    def drop(self, sub: Subscription) -> None:
+        """It is not there any more; what it has pending is not delivered."""
+        sub.closed = True
+        sub.forget_pending()
+        self.by_sid.pop(sub.sid, None)
+        if sub.on_reply is not None:
+            self._core.requests.inbox_closed()
+        _, done = self._emptying.pop(sub.sid, (0, None))
+        if done is not None:
+            self._core.connection.turn.soon(done, None)
+
+    def drop_all(self) -> None:
+        """The end of a drain."""
+        for sub in list(self.by_sid.values()):
+            self.drop(sub)
+
+    def forget_pending(self) -> None:
+        """disconnect(): nothing that waits is delivered any more."""
+        for sub in self.by_sid.values():
+            sub.forget_pending()
+
+    def completions(self) -> Iterator[tuple[int, Done]]:
+        """Callbacks of drains that will not come to their end."""
+        emptying, self._emptying = self._emptying, {}
+        for sid, (order, done) in emptying.items():
+            self.drop(self.by_sid[sid])
+            if done is not None:
+                yield order, done
+
+    def live(self) -> Iterator[Subscription]:
+        """What a new connection must restore."""
+        return iter(list(self.by_sid.values()))
+
+    def _unsub(self, sid: int, max_msgs: int = 0) -> None:
+        connection = self._core.connection
+        wire = connection.wire
+        if wire is not None:
+            connection.queued(wire.unsub(sid, max_msgs))
+
+    def _not_plain(self, sub: Subscription) -> None:
+        if sub.plain:
+            self._core.connection.interrupt(sub)
+            sub.plain = False
+
+    def refused(self, error: errors.PermissionsViolationError) -> Subscription | None:
+        """End the subscription that an error names, by sid or by subject and queue group.
+
+        The server works through SUBs in order, so of several alike the oldest is meant.
+        """
+        sub = None
+        if error.sid is not None:
+            sub = self.by_sid.get(error.sid)
+        elif error.kind == "subscription" and error.subject is not None:
+            subject = error.subject.encode("utf-8", "surrogateescape")
+            queue = (error.queue or "").encode("utf-8", "surrogateescape")
+            sub = next(
+                (
+                    sub
+                    for sub in self.by_sid.values()
+                    if sub.raw_subject == subject and sub.raw_queue == queue and not sub.draining
+                ),
+                None,
+            )
+        if sub is not None:
+            self._not_plain(sub)
+            self.drop(sub)
+        return sub
+
+    # Draining one.
+
+    def drain(self, sid: int, cb: Done | None) -> None:
+        """Unsubscribe, deliver what is in flight and pending, then ``cb(err)``."""
+        core = self._core
+        sub = self.by_sid.get(sid)
+        if sub is None or sub.draining or not core.connection.connected:
+            # Nothing can be in flight; a second drain has nothing more to wait for than the fence.
+            if sub is not None and not sub.draining:
+                self.end(sid, None)
+            if cb is not None:
+                if sub is not None and core.connection.connected:
+                    core.connection.ping(cb)
+                else:
+                    core.connection.turn.soon(cb, None)
+            return
+        self._not_plain(sub)
+        sub.draining = True
+        self._unsub(sid)
+        order = core.connection.next_order()
+        core.connection.ping(lambda error: self._fenced(sub, error, order, cb))
+        if sub.paused:
+            self.resume(sid)
+
+    def _fenced(
+        self, sub: Subscription, error: errors.NatsError | None, order: int, cb: Done | None
+    ) -> None:
+        if sub.pending and not sub.closed and error is None:
+            self._emptying[sub.sid] = (order, cb)
+            return
+        self.drop(sub)
+        if cb is not None:
+            self._core.connection.turn.call(cb, error)
+
+    # Pausing.
+
+    def pause(self, sid: int) -> None:
+        """Keep the messages of a subscription instead of delivering them."""
+        sub = self.by_sid.get(sid)
+        if sub is not None and sub.on_reply is None:
+            self._hold(sub)
+            sub.paused = True
+
+    def _hold(self, sub: Subscription) -> None:
+        self._not_plain(sub)
+        if sub.pending is None:
+            sub.start_pending()
+
+    def resume(self, sid: int) -> None:
+        """Deliver what is pending, then what comes."""
+        sub = self.by_sid.get(sid)
+        if sub is not None and sub.paused:
+            sub.paused = False
+            self._core.connection.turn.soon(self._deliver_pending, sub)
+
+    def resume_all(self) -> None:
+        """For a drain: nothing is to be left behind."""
+        for sid, sub in list(self.by_sid.items()):
+            if sub.paused:
+                self.resume(sid)
+
+    @property
+    def pending(self) -> bool:
+        """Whether there are messages of a subscription that is not paused, yet to be delivered."""
+        return any(sub.pending for sub in self.by_sid.values() if not sub.paused)
+
+    def _deliver_pending(self, sub: Subscription) -> None:
+        """For a while; the rest in the loop's next iterations, also when a callback raises."""
+        deadlines = self._core.connection.deadlines
+        again = deadlines.after(0.0, lambda: self._deliver_pending(sub))
+        until = deadlines.clock() + _SLICE
+        while sub.pending and not sub.paused:
+            if deadlines.clock() > until:
+                return
+            sub.deliver_next()
+        again.cancel()
+        if sub.paused or sub.closed or sub.pending is None:
+            return
+        sub.pending = None
+        if sub.sid in self._emptying or (sub.finished and not sub.draining):
+            self.drop(sub)
+        elif not sub.draining and not sub.max_msgs:
+            sub.plain = True
+            self._core.connection.settle(sub)
+
+    def set_limits(self, sid: int, msgs: int, size: int) -> None:
+        """Bounds of what is pending; negative: none."""
+        sub = self.by_sid.get(sid)
+        if sub is not None:
+            sub.msgs_limit, sub.bytes_limit = msgs, size
+
+    def info(self, sid: int) -> dict[str, Any] | None:
+        """See `Nats.subscription_info`."""
+        sub = self.by_sid.get(sid)
+        if sub is None:
+            return None
+        pending = len(sub.pending) if sub.pending else 0
+        return {
+            "sid": sid,
+            "subject": subjects.decode(sub.raw_subject),
+            "queue_group": subjects.decode(sub.raw_queue) or None,
+            "max_msgs": sub.max_msgs,
+            "received": sub.received,
+            "delivered": sub.received - sub.dropped - pending,
+            "dropped": sub.dropped,
+            "pending_msgs": pending,
+            "pending_bytes": sub.pending_bytes,
+            "pending_msgs_limit": sub.msgs_limit,
+            "pending_bytes_limit": sub.bytes_limit,
+            "paused": sub.paused,
+            "draining": sub.draining,
+        }
+
+    # What a subscription tells; see `subscription.Owner`.
+
+    def call(self, callback: Callable[..., object], *args: object) -> None:
+        """Call a user's callback; deals with what it raises."""
+        self._core.connection.turn.call(callback, *args)
+
+    def exhausted(self, sub: Subscription) -> None:
+        """The server has sent all that was asked for, and dropped it."""
+        self.drop(sub)
+
+    def slow(self, sub: Subscription) -> None:
+        """It has begun to drop messages."""
+        subject = subjects.decode(sub.raw_subject)
+        pending = len(sub.pending) if sub.pending else 0
+        self._core.report(
+            errors.SlowConsumerError(
+                f"slow consumer, messages dropped on {subject!r}",
+                subject=subject,
+                sid=sub.sid,
+                pending=pending,
+                dropped=sub.dropped,
+            )
+        )
