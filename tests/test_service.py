@@ -281,6 +281,9 @@ def test_stop_handles_what_is_in_flight_and_then_nothing(connected, server, run,
     ended: list[Any] = []
     service = Service(nats, "stopping", "1.0.0", done_handler=ended.append)
     service.add_endpoint("s", echo, "stopping.s")
+    known: list[Any] = []
+    nats.flush(known.append)
+    run(lambda: known)  # the server has the subscription before the other client asks
     assert ask(requester, "stopping.s", ECHO)[0] == ECHO
     results: list[Any] = []
     answered: list[Any] = []
