@@ -266,7 +266,7 @@ def test_credentials_of_a_url_are_decoded_once_and_shown_nowhere(own_server, cli
     url = f"nats://a%40b:p%3Aw%2541%2F@127.0.0.1:{server.port}"
     nats = client(servers=[url])
     run(nats.is_connected)
-    for shown in (nats.connected_url(), repr(nats), repr(nats._connection.server)):
+    for shown in (nats.connected_url(), repr(nats), repr(nats._connection.pool.current)):
         assert "p:w" not in shown
         assert "a@b" not in shown
         assert "%40" not in shown
