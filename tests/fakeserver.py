@@ -11,6 +11,7 @@ import json
 import queue
 import re
 import socket
+import ssl
 import struct
 import threading
 from typing import Any
@@ -81,9 +82,18 @@ class Peer:
             if re.fullmatch(pattern, line, re.DOTALL):
                 return lines
 
-    def handshake(self, **info: Any) -> dict[str, Any]:
-        """INFO, CONNECT, PING, PONG; returns what CONNECT said."""
+    def start_tls(self, context: ssl.SSLContext) -> None:
+        """The server's side of the TLS handshake; from now on everything is encrypted."""
+        assert not self.buffer, f"in clear: {self.buffer!r}"
+        self.sock = context.wrap_socket(self.sock, server_side=True, suppress_ragged_eofs=False)
+
+    def handshake(self, tls: ssl.SSLContext | None = None, **info: Any) -> dict[str, Any]:
+        """INFO, perhaps TLS, CONNECT, PING, PONG; returns what CONNECT said."""
+        if tls is not None:
+            info = {"tls_required": True} | info
         self.send_info(**info)
+        if tls is not None:
+            self.start_tls(tls)
         connect = json.loads(self.expect(r"CONNECT (\{.*\})")[1])
         self.until("PING")
         self.send("PONG\r\n")

@@ -340,7 +340,7 @@ def test_t15_creds_file_that_is_cut_off_or_missing_raises_at_the_call(client, tm
         lambda: client(creds_file=tmp_path / "none"),
         lambda: client().creds_file(str(tmp_path / "none")),
     ):
-        with pytest.raises(OSError, match="cannot open creds file .*none: No such file") as caught:
+        with pytest.raises(OSError, match=r"cannot open creds file .*none: No such file") as caught:
             call()
         assert isinstance(caught.value, BadOptionsError)
 
@@ -351,7 +351,7 @@ def test_creds_file_must_be_a_regular_file_of_sensible_size(client, tmp_path):
     with open(huge, "ab") as file:
         file.truncate(8 * 1024 * 1024)
     for name in ("", "fifo", "huge"):
-        with pytest.raises(BadOptionsError, match="not a regular file|too large"):
+        with pytest.raises(BadOptionsError, match=r"not a regular file|too large"):
             client(creds_file=tmp_path / name)
 
 
