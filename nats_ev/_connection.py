@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import Any, Protocol
 
-from . import auth, errors
+from . import _fork, auth, errors
 from ._deadlines import Deadline, Deadlines
 from ._dial import Dialer, Resolver
 from ._link import Link
@@ -122,7 +122,9 @@ class Connection:
         self._lame_duck_told = False
         self._reconnects = 0
         self._counted = [0, 0]  # messages and bytes received by former sessions
+        self._forked = False
         self.set_limits()
+        _fork.watch(self)
 
     @property
     def status(self) -> Status:
@@ -159,6 +161,26 @@ class Connection:
     def _session(self) -> Session | None:
         return self._link.session if self._link is not None else None
 
+    def refuse_if_forked(self) -> None:
+        """Raise a clear error in the child of a fork."""
+        if self._forked:
+            raise errors.NotConnectedError(
+                "not connected: this client is the parent process's; make a new one after a fork"
+            )
+
+    def forked(self) -> None:
+        """See `_fork.Forked`. The loop and its watchers may be shared: they are left alone."""
+        self._forked = True
+        self._status = Status.CLOSED
+        self.set_limits()
+        link, self._link = self._link, None
+        if link is not None:
+            link.forked()
+        dialer, self._dialer = self._dialer, None
+        if dialer is not None:
+            dialer.forked()
+        self._pongs.clear()
+
     def next_order(self) -> int:
         """A number for a completion: they fail in the order of the calls that they belong to."""
         self._order += 1
@@ -166,6 +188,7 @@ class Connection:
 
     def open(self) -> None:
         """Start connecting to the pool's servers; the first attempt is made by the loop."""
+        self.refuse_if_forked()
         self._abandon_attempt()
         self.closing = self.refusing = self._forced = False
         self._was_connected = False

@@ -16,6 +16,7 @@ from itertools import chain, zip_longest
 from typing import Any
 
 from ._deadlines import Deadline, Deadlines
+from ._fork import make_dead_end
 from ._transport import open_socket
 
 EV_WRITE = 0x02
@@ -70,11 +71,18 @@ class Resolver:
         self._wanted = key = (host, port)
         self._done = done
         self._wake.start()
-        if key not in self._running:
-            self._running.add(key)
-            threading.Thread(
-                target=self._work, args=(key,), name="nats_ev-resolver", daemon=True
-            ).start()
+        if key in self._running:
+            return
+        self._running.add(key)
+        worker = threading.Thread(
+            target=self._work, args=(key,), name="nats_ev-resolver", daemon=True
+        )
+        try:
+            worker.start()
+        except RuntimeError as exc:  # no more threads: as good as a name that can't be found
+            self._running.discard(key)
+            self._results.append((key, OSError(f"no thread to look {host} up: {exc}")))
+            self._wake.send()
 
     def cancel(self) -> None:
         """Forget the question; a worker that still looks for it ends by itself, unheard."""
@@ -145,6 +153,11 @@ class Dialer:
         self._addresses.clear()
         self._resolver.cancel()
         self._forget_socket()
+
+    def forked(self) -> None:
+        """In the child of a fork: see `_fork`."""
+        if self._sock is not None:
+            make_dead_end(self._sock.fileno())
 
     def _resolved(self, result: list[Address] | OSError) -> None:
         if isinstance(result, OSError):

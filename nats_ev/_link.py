@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from . import errors
 from ._deadlines import Deadline, Deadlines
+from ._fork import make_dead_end
 from ._tls import Tls, TlsStream, handshake_error, read_error
 from ._transport import BROKEN_PIPE, Stream
 from ._turn import Turn
@@ -131,6 +132,12 @@ class Link:
         self.session.close()
         self._stream.close()
 
+    def forked(self) -> None:
+        """In the child of a fork: neither read nor write, and leave the loop, which may be shared."""
+        make_dead_end(self._stream.fileno())
+        self._closed = True
+        self.session.close()
+
     # In.
 
     def pause(self) -> None:
@@ -150,7 +157,9 @@ class Link:
             self._reader.start()
 
     def _on_readable(self, watcher: Any, revents: int) -> None:
-        if not self._closed:
+        if self._closed:
+            watcher.stop()  # in the child of a fork
+        else:
             self.read()
 
     def read(self) -> bool:
@@ -254,7 +263,9 @@ class Link:
             return
 
     def _on_writable(self, watcher: Any, revents: int) -> None:
-        if not self._closed:
+        if self._closed:
+            watcher.stop()
+        else:
             self._write()
 
     def _write(self) -> None:

@@ -61,7 +61,9 @@ def parse_server(url: str) -> Server:
     User, password or token before an @ are percent-decoded. Raises `BadOptionsError`, without what may
     be secret in the URL.
     """
-    text = url.strip()
+    text = url.strip(" ")
+    if any(c < " " or c == "\x7f" for c in text):  # urlsplit would drop some of them
+        raise BadOptionsError("invalid server URL: it contains a control character")
     if text.startswith("unix://"):
         path = text[len("unix://") :]
         if not path:

@@ -162,6 +162,9 @@ class Nats(Accessors):
         A raw block begins with ``NATS/1.0`` and ends with an empty line. Raises what `publish`
         raises, and `BadHeadersError`; headers count towards max_payload.
         """
+        info = self._connection.info
+        if info is not None and not info.headers and self._connection.connected:
+            raise errors.BadHeadersError("the server does not support headers")
         code = self._out.publish(
             subjects.encode(subject),
             subjects.encode(reply_to) if reply_to else b"",
@@ -215,6 +218,7 @@ class Nats(Accessors):
         """What a framing call's code asks for; raises what it refuses."""
         if code < 0:
             if self._out.limits.closed:
+                self._connection.refuse_if_forked()
                 self._core.refuse_if_draining()
             self._out.fail(code, subject=subject, reply=reply, what=what)
         self._connection.queued(code)
@@ -228,6 +232,7 @@ class Nats(Accessors):
         may be None. With queue_group, each message goes to one member of the group. Survives
         reconnects. May be called without a connection. Raises `BadSubjectError`.
         """
+        self._connection.refuse_if_forked()
         self._core.refuse_if_draining()
         return self._core.subscriptions.add(subject, cb, queue_group).sid
 
@@ -470,6 +475,7 @@ class Nats(Accessors):
             raise errors.AlreadyConnectedError
 
     def _refuse_if_closed(self) -> None:
+        self._connection.refuse_if_forked()
         if not self._connection.active:
             raise errors.NotConnectedError
 

@@ -286,6 +286,14 @@ class _ServerStale(ServerError, StaleConnectionError):
     action = Action.RECONNECT
 
 
+class _AuthTimeout(AuthorizationError):
+    """Who we are did not come in time, or was not looked at: no verdict about it."""
+
+    @property
+    def is_auth(self) -> bool:
+        return False
+
+
 class _ServerReconnects(ServerError):
     action = Action.RECONNECT
 
@@ -304,7 +312,7 @@ _BY_TEXT: tuple[tuple[str, type[ServerError]], ...] = (
     ("user authentication revoked", AuthExpiredError),
     ("account authentication expired", AuthExpiredError),
     ("authorization violation", AuthorizationError),
-    ("authentication timeout", AuthorizationError),
+    ("authentication timeout", _AuthTimeout),
     ("failed account registration", _ServerReconnects),
     ("maximum connections exceeded", MaxConnectionsExceededError),
     ("maximum account active connections exceeded", MaxConnectionsExceededError),
@@ -322,10 +330,29 @@ _BY_TEXT: tuple[tuple[str, type[ServerError]], ...] = (
     ("no responders requires headers support", _ServerRefuses),
 )
 _PERMISSION = re.compile(
-    r'permissions violation for (?P<kind>publish|subscription)(?: with reply of)?(?: to)? "(?P<subject>.*?)"'
-    r'(?: using queue "(?P<queue>.*?)")?(?: \(sid "(?P<sid>\d+)"\))?',
+    r"permissions violation for (?P<kind>publish|subscription)(?: with reply of)?(?: to)? "
+    r'"(?P<subject>(?:[^"\\]|\\.)*)"'
+    r'(?: using queue "(?P<queue>(?:[^"\\]|\\.)*)")?(?: \(sid "(?P<sid>\d+)"\))?',
     re.IGNORECASE | re.DOTALL,
 )
+# What Go's %q makes of a character that can't be shown.
+_ESCAPE = re.compile(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}|.)", re.DOTALL)
+_LETTERS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+
+
+def _unquote(text: str | None) -> str | None:
+    """A subject as it was before the server quoted it for the error's text."""
+
+    def character(found: re.Match[str]) -> str:
+        code = found[1]
+        if code[0] == "x" and len(code) == 3:
+            value = int(code[1:], 16)  # a byte that is no UTF-8: as surrogateescape has it
+            return chr(value if value < 0x80 else 0xDC00 + value)
+        if code[0] in "uU" and len(code) > 1:
+            return chr(int(code[1:], 16))
+        return _LETTERS.get(code, code)
+
+    return None if text is None else _ESCAPE.sub(character, text)
 
 
 def server_error(text: str) -> ServerError:
@@ -346,8 +373,8 @@ def server_error(text: str) -> ServerError:
         return kind(
             text,
             kind=found["kind"].lower(),
-            subject=found["subject"],
-            queue=found["queue"],
+            subject=_unquote(found["subject"]),
+            queue=_unquote(found["queue"]),
             sid=int(sid) if sid else None,
         )
     return kind(text)

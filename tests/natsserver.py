@@ -138,7 +138,7 @@ class NatsServer:
         if self._jetstream:
             command += ["-js", "-sd", str(self._dir / "jetstream")]
         if self._config:
-            (self._dir / "server.conf").write_text(self._config)
+            self._write_config(self._config)
             command += ["-c", str(self._dir / "server.conf")]
         self._process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=_die_with_us
@@ -198,12 +198,16 @@ class NatsServer:
 
     def reload(self, config: str) -> None:
         """Change the configuration while it runs."""
-        (self._dir / "server.conf").write_text(config)
+        self._write_config(config)
         before = self.log.count("Reloaded server configuration")
         self.signal(signal.SIGHUP)
         wait_for(
             lambda: self.log.count("Reloaded server configuration") > before, what="the reload"
         )
+
+    def _write_config(self, text: str) -> None:
+        # On a reload the server looks for its name here, and not among its arguments.
+        (self._dir / "server.conf").write_text(f'server_name: "{self.name}"\n{text}')
 
     def remove(self) -> None:
         """End it and delete what it wrote."""

@@ -20,7 +20,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"_version", "_parser", "_libev"},
     {"errors", "headers", "subjects", "nuid", "options", "auth", "_wire", "subscription"},
-    {"protocol", "_deadlines", "_turn", "_servers", "_transport", "_tls"},
+    {"protocol", "_fork", "_deadlines", "_turn", "_servers", "_transport", "_tls"},
     {"_dial", "_link", "_connection"},
     {"_requests", "_subscriptions", "_drain", "_core", "_accessors", "client"},
     {"jetstream"},
