@@ -580,8 +580,9 @@ def test_refused_server_is_told_why(certs, fake, client, run):
         except ssl.SSLError as exc:
             told.append(exc.reason)
 
-    client(fake(script), tls_ca_file=certs.ca.cert_file)
-    run(lambda: told)
+    nats = client(fake(script), tls_ca_file=certs.ca.cert_file)
+    run(lambda: nats.recorder.errors)
+    wait_for(lambda: told)  # in the server's thread; the loop has ended
     assert told == ["TLSV1_ALERT_UNKNOWN_CA"]
 
 
