@@ -436,6 +436,9 @@ def test_discovery_answers_equal_those_of_an_official_service(connected, server,
     service = Service(nats, **arguments)
     service.group("peer").add_endpoint("echo", echo, metadata={"kind": "echo"})
     service.add_endpoint("fail", lambda r: r.respond_error(418, "teapot"), subject="fail.now")
+    known: list[Any] = []
+    nats.flush(known.append)
+    run(lambda: known)
     call = peer.start("svc.discover", name=service.name, id=service.id)
     run(call.done)
     ours = call.result()
