@@ -8,6 +8,8 @@ from .client import Nats
 from .errors import *  # noqa: F403
 from .errors import __all__ as _errors
 from .headers import Headers
+from .jetstream import *  # noqa: F403
+from .jetstream import __all__ as _jetstream
 from .service import Endpoint, Group, Service, ServiceError, ServiceRequest
 
 __all__ = [
@@ -24,3 +26,4 @@ __all__ = [
     "__version__",
 ]
 __all__ += _errors
+__all__ += _jetstream

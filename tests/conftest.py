@@ -241,3 +241,32 @@ def connected(client: Callable[..., Nats], run: Run) -> Callable[..., Nats]:
         return nats
 
     return make
+
+
+Call = Callable[..., tuple[Any, Any]]
+
+
+@pytest.fixture
+def call(run: Run) -> Call:
+    """call(method, *args, **kwargs): its callback's (result, err), run until it has come."""
+
+    def call(method: Callable[..., object], *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        answers: list[tuple[Any, Any]] = []
+        method(*args, **kwargs, cb=lambda result, err: answers.append((result, err)))
+        assert not answers, "called back inside the call"
+        run(lambda: answers)
+        return answers[0]
+
+    return call
+
+
+@pytest.fixture
+def eventually(loop: pyev.Loop) -> Callable[..., None]:
+    """eventually(condition): ask again and again, for a condition that itself runs the loop."""
+
+    def eventually(condition: Callable[[], Any]) -> None:
+        deadline = time.monotonic() + DEADLINE
+        while not condition():
+            assert time.monotonic() < deadline, "the deadline has passed"
+
+    return eventually

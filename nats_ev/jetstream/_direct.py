@@ -1,0 +1,171 @@
+"""Direct gets (ADR-31): messages read from any replica of a stream that has ``allow_direct``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import BadOptionsError, NatsError
+from ..headers import Headers
+from ..subjects import check_publish
+from ._api import Api, Callback, Exchange, check_cb, encode, name_of, wire
+from .config import V2_11, check_fields
+from .errors import APIError, ApiLevelError, InvalidAnswerError
+from .message import StoredMsg
+
+_GET_FIELDS = {"seq": None, "last_by_subj": None, "next_by_subj": None, "start_time": None}
+_BATCH_FIELDS = {
+    "batch": None,
+    "max_bytes": None,
+    "seq": None,
+    "start_time": None,
+    "next_by_subj": None,
+    "multi_last": None,
+    "up_to_seq": None,
+    "up_to_time": None,
+}
+
+
+class DirectGets:
+    """The part of `JetStream` that reads without the stream's leader."""
+
+    _api: Api
+
+    def direct_get(self, stream: str, opts: Mapping[str, Any] | int, cb: Callback) -> None:
+        """One message, as a `StoredMsg`; opts: a sequence, or as in `stream_msg_get`.
+
+        Any replica answers, so it may be one behind. `MessageNotFoundError` when there is none,
+        `NoRespondersError` when the stream does not exist or has no ``allow_direct``.
+        """
+        check_cb(cb)
+        verb = f"DIRECT.GET.{name_of('stream', stream)}"
+        body = get_opts({"seq": opts} if isinstance(opts, int) else opts)
+        subject = body.get("last_by_subj")
+        if subject is not None:
+            verb, payload = f"{verb}.{subject}", b""
+        else:
+            payload = encode(body)
+
+        def answered(data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
+            if data is None:
+                cb(None, error)
+            else:
+                cb(*_result(data, raw))
+
+        api = self._api
+        api.nats.request(f"{api.prefix}.{verb}", payload, answered, api.timeout, no_responders=True)
+
+    def direct_get_last(self, stream: str, subject: str, cb: Callback) -> None:
+        """The last message of a subject; see `direct_get`."""
+        check_publish(subject)
+        self.direct_get(stream, {"last_by_subj": subject}, cb)
+
+    def direct_get_batch(self, stream: str, opts: Mapping[str, Any], cb: Callback) -> None:
+        """Several messages with one request; ``cb([StoredMsg, …], err)``, in order.
+
+        opts: batch (at most so many) or max_bytes, from seq or start_time on, next_by_subj (only that
+        subject, may have wildcards). Or multi_last (subjects, wildcards too: the last message of each,
+        at most 1024), with up_to_seq or up_to_time for a consistent view, and batch. nats-server 2.11
+        or later, else `ApiLevelError`. A list that ends at batch has messages whose ``num_pending`` is
+        above 0: go on from the last one's seq + 1.
+        """
+        check_cb(cb)
+        if not isinstance(opts, Mapping):
+            raise TypeError(f"options must be a mapping, not {type(opts).__name__}")
+        check_fields("batch options", opts, _BATCH_FIELDS)
+        body = wire(opts)
+        if "multi_last" in body:
+            subjects = body["multi_last"]
+            body["multi_last"] = [subjects] if isinstance(subjects, str) else subjects
+        elif not body.get("batch") and not body.get("max_bytes"):
+            raise BadOptionsError("one of batch, max_bytes and multi_last is required")
+        elif not {"seq", "start_time", "next_by_subj"} & set(body):
+            body["seq"] = 1
+        subject = f"{self._api.prefix}.DIRECT.GET.{name_of('stream', stream)}"
+        self._api.require(
+            {"direct_get_batch": V2_11},
+            lambda level: _Batch(self._api, cb).start(subject, encode(body)),
+            cb,
+        )
+
+
+def get_opts(opts: object) -> dict[str, Any]:
+    """What says which message is wanted, checked."""
+    if not isinstance(opts, Mapping):
+        raise TypeError(f"options must be a mapping, not {type(opts).__name__}")
+    check_fields("get options", opts, _GET_FIELDS)
+    if not opts:
+        raise BadOptionsError("one of seq, last_by_subj and next_by_subj is required")
+    if "last_by_subj" in opts and len(opts) > 1:
+        raise BadOptionsError("last_by_subj goes with nothing else")
+    for name in ("last_by_subj", "next_by_subj"):
+        if name in opts:
+            check_publish(opts[name])
+    result: dict[str, Any] = wire(opts)
+    return result
+
+
+class _Batch(Exchange):
+    """The answers to one batch request. The timeout is between one answer and the next."""
+
+    def __init__(self, api: Api, cb: Callback) -> None:
+        super().__init__(api)
+        self._cb = cb
+        self._messages: list[StoredMsg] = []
+
+    def start(self, subject: str, payload: bytes) -> None:
+        self.open()
+        self.publish(subject, payload)
+        self.late.start(self.api.timeout or 5000)
+
+    def on_message(self, subject: str, data: bytes, reply: str | None, raw: bytes | None) -> None:
+        self.late.start(self.api.timeout or 5000)
+        headers = Headers.parse(raw)
+        if not data and headers.status is not None:
+            if headers.status == 204:  # end of the batch
+                self.end(None)
+            elif headers.status == 404 and not self._messages:
+                self.end(None)
+            else:
+                self.end(_status(headers))
+            return
+        message, error = _result(data, raw)
+        if message is None:
+            self.end(error)
+            return
+        self._messages.append(message)
+        if headers.get("Nats-Num-Pending") is None:  # an old server: it has given all that it will
+            self.end(ApiLevelError("batch get is not supported (code 412)", code=412))
+
+    def finish(self, error: NatsError | None) -> None:
+        self._cb(self._messages if error is None else None, error)
+
+
+def _result(data: bytes, raw: bytes | None) -> tuple[StoredMsg | None, NatsError | None]:
+    """A direct answer's message, or what its status says."""
+    headers = Headers.parse(raw)
+    if headers.status is not None and headers.get("Nats-Stream") is None:
+        return None, _status(headers)
+    try:
+        message = StoredMsg(
+            headers["Nats-Stream"],
+            headers["Nats-Subject"],
+            int(headers["Nats-Sequence"]),
+            headers.get("Nats-Time-Stamp", ""),
+            data,
+            raw,
+            int(headers.get("Nats-Num-Pending", "0")),
+        )
+    except (KeyError, ValueError) as exc:
+        return None, InvalidAnswerError(f"invalid answer to a direct get: {exc}")
+    return message, None
+
+
+def _status(headers: Headers) -> NatsError:
+    code = headers.status or 0
+    text = headers.description or f"status {code}"
+    if code == 404:
+        return APIError.of({"code": 404, "err_code": 10037, "description": "no message found"})
+    if code == 412:
+        return APIError.of({"code": 412, "err_code": 10185, "description": text})
+    return APIError.of({"code": code, "description": text})

@@ -1,0 +1,220 @@
+"""Stream and consumer configurations: the wire's JSON as dicts, checked against the field lists.
+
+The lists are those of nats-server 2.15. From 2.12 on a server refuses a field that it does not know;
+an older one ignores it, so fields say which server has them. No I/O.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import BadOptionsError
+from ._api import Feature, wire
+
+V2_9: Feature = ((2, 9), 0)
+V2_10: Feature = ((2, 10), 0)
+V2_11: Feature = ((2, 11), 1)
+V2_12: Feature = ((2, 12), 2)
+V2_14: Feature = ((2, 14), 4)
+
+# A field is followed by what is inside it: None (anything), a table (an object), [table] (a list of
+# objects), or the set of the words that it may be.
+Fields = dict[str, Any]
+
+_TRANSFORM: Fields = {"src": None, "dest": None}
+_SOURCE: Fields = {
+    "name": None,
+    "opt_start_seq": None,
+    "opt_start_time": None,
+    "filter_subject": None,
+    "subject_transforms": [_TRANSFORM],
+    "external": {"api": None, "deliver": None},
+    "consumer": {"name": None, "deliver_subject": None},
+}
+
+STREAM: Fields = {
+    "name": None,
+    "description": None,
+    "subjects": None,
+    "retention": {"limits", "interest", "workqueue"},
+    "max_consumers": None,
+    "max_msgs": None,
+    "max_bytes": None,
+    "max_age": None,
+    "max_msgs_per_subject": None,
+    "max_msg_size": None,
+    "discard": {"old", "new"},
+    "storage": {"file", "memory"},
+    "num_replicas": None,
+    "no_ack": None,
+    "duplicate_window": None,
+    "placement": {"cluster": None, "tags": None, "preferred": None},
+    "mirror": _SOURCE,
+    "sources": [_SOURCE],
+    "compression": {"none", "s2"},
+    "first_seq": None,
+    "subject_transform": _TRANSFORM,
+    "republish": {"src": None, "dest": None, "headers_only": None},
+    "allow_direct": None,
+    "mirror_direct": None,
+    "discard_new_per_subject": None,
+    "sealed": None,
+    "deny_delete": None,
+    "deny_purge": None,
+    "allow_rollup_hdrs": None,
+    "consumer_limits": {"inactive_threshold": None, "max_ack_pending": None},
+    "allow_msg_ttl": None,
+    "subject_delete_marker_ttl": None,
+    "allow_msg_counter": None,
+    "allow_atomic": None,
+    "allow_msg_schedules": None,
+    "allow_batched": None,
+    "persist_mode": {"", "default", "async"},
+    "metadata": None,
+}
+
+CONSUMER: Fields = {
+    "durable_name": None,
+    "name": None,
+    "description": None,
+    "deliver_policy": {
+        "all", "last", "new", "by_start_sequence", "by_start_time", "last_per_subject",
+    },
+    "opt_start_seq": None,
+    "opt_start_time": None,
+    "ack_policy": {"none", "all", "explicit", "flow_control"},
+    "ack_wait": None,
+    "max_deliver": None,
+    "backoff": None,
+    "filter_subject": None,
+    "filter_subjects": None,
+    "replay_policy": {"instant", "original"},
+    "rate_limit_bps": None,
+    "sample_freq": None,
+    "max_waiting": None,
+    "max_ack_pending": None,
+    "flow_control": None,
+    "headers_only": None,
+    "max_batch": None,
+    "max_expires": None,
+    "max_bytes": None,
+    "deliver_subject": None,
+    "deliver_group": None,
+    "idle_heartbeat": None,
+    "inactive_threshold": None,
+    "num_replicas": None,
+    "mem_storage": None,
+    "direct": None,
+    "sourcing": None,
+    "metadata": None,
+    "pause_until": None,
+    "priority_groups": None,
+    "priority_policy": {"", "none", "overflow", "pinned_client", "prioritized"},
+    "priority_timeout": None,
+}  # fmt: skip
+
+# What older servers lack. Only fields that are set count: a server's answer has many of them as false.
+_STREAM_NEEDS: dict[str, Feature] = {
+    "allow_direct": V2_9,
+    "mirror_direct": V2_9,
+    "discard_new_per_subject": V2_9,
+    "compression": V2_10,
+    "first_seq": V2_10,
+    "subject_transform": V2_10,
+    "consumer_limits": V2_10,
+    "metadata": V2_10,
+    "allow_msg_ttl": V2_11,
+    "subject_delete_marker_ttl": V2_11,
+    "allow_msg_counter": V2_12,
+    "allow_atomic": V2_12,
+    "allow_msg_schedules": V2_12,
+    "persist_mode": V2_12,
+    "allow_batched": V2_14,
+}
+_CONSUMER_NEEDS: dict[str, Feature] = {
+    "filter_subjects": V2_10,
+    "metadata": V2_10,
+    "pause_until": V2_11,
+    "priority_groups": V2_11,
+    "priority_policy": V2_11,
+    "priority_timeout": V2_11,
+}
+# Words of old fields that are younger than these.
+_WORD_NEEDS: dict[tuple[str, str], Feature] = {
+    ("ack_policy", "flow_control"): V2_14,
+    ("priority_policy", "prioritized"): V2_12,
+}
+# What every server takes for "not set", besides what is false.
+_UNSET = {"compression": "none", "persist_mode": "default", "priority_policy": "none"}
+
+
+def stream_config(config: object) -> tuple[dict[str, Any], dict[str, Feature]]:
+    """A stream's configuration as it is sent, and what the server must have for it.
+
+    Raises TypeError and `BadOptionsError`, which names the field.
+    """
+    checked = _checked("stream configuration", config, STREAM)
+    needs = _needs(checked, _STREAM_NEEDS)
+    sources = [checked.get("mirror"), *(checked.get("sources") or ())]
+    if any(source and source.get("consumer") for source in sources):
+        needs["sources.consumer"] = V2_14
+    if any(source and source.get("subject_transforms") for source in sources):
+        needs["sources.subject_transforms"] = V2_10
+    return checked, needs
+
+
+def consumer_config(config: object) -> tuple[dict[str, Any], dict[str, Feature]]:
+    """`stream_config` for a consumer's configuration."""
+    checked = _checked("consumer configuration", config, CONSUMER)
+    return checked, _needs(checked, _CONSUMER_NEEDS)
+
+
+def check_fields(what: str, given: Mapping[str, Any], known: Fields) -> None:
+    """Raise `BadOptionsError` for a field that is not in the table, or a word not in its set."""
+    for field, value in given.items():
+        if field not in known:
+            close = difflib.get_close_matches(str(field), known, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise BadOptionsError(f"unknown field {field!r} in {what}{hint}")
+        inside = known[field]
+        if value is None or inside is None:
+            continue
+        if isinstance(inside, set):
+            if value not in inside:
+                words = ", ".join(sorted(word for word in inside if word))
+                raise BadOptionsError(f"{field} in {what} must be one of {words}, not {value!r}")
+        elif isinstance(inside, list):
+            if not isinstance(value, (list, tuple)):
+                raise TypeError(f"{field} in {what} must be a list, not {type(value).__name__}")
+            for item in value:
+                _check_inside(f"{field} of {what}", item, inside[0])
+        else:
+            _check_inside(f"{field} of {what}", value, inside)
+
+
+def _check_inside(what: str, value: object, known: Fields) -> None:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{what} must be a mapping, not {type(value).__name__}")
+    check_fields(what, value, known)
+
+
+def _checked(what: str, config: object, known: Fields) -> dict[str, Any]:
+    _check_inside(what, config, known)
+    result: dict[str, Any] = wire(config)
+    return result
+
+
+def _needs(config: Mapping[str, Any], table: Mapping[str, Feature]) -> dict[str, Feature]:
+    needs = {}
+    for field, value in config.items():
+        if not value or value == _UNSET.get(field):
+            continue
+        if field == "metadata" and all(key.startswith("_nats.") for key in value):
+            continue  # the server's own
+        if field in table:
+            needs[field] = table[field]
+        if isinstance(value, str) and (feature := _WORD_NEEDS.get((field, value))):
+            needs[f"{field} {value}"] = feature
+    return needs

@@ -1,0 +1,280 @@
+"""The ordered consumer (ADR-17): a stream's messages, each exactly once and in order, come what may.
+
+It is a consumer in memory, without acknowledgements, that is made anew behind the last message
+whenever one is missing: a gap, a missed heartbeat, a lost connection, a deleted consumer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .._connection import Status
+from ..errors import BadOptionsError, ConnectionClosedError, NatsError
+from ..nuid import next_nuid
+from ._api import Api, Callback, Wait, name_of
+from .config import consumer_config
+from .errors import APIError, JetStreamError, StreamNotFoundError
+from .message import JsMsg
+from .pull import MsgCallback, Puller, PullOptions, consume_opts
+
+_SECOND = 1_000_000_000
+_FIELDS = (
+    "deliver_policy", "opt_start_seq", "opt_start_time", "filter_subject", "filter_subjects",
+    "headers_only", "replay_policy", "inactive_threshold", "metadata", "description",
+)  # fmt: skip
+_OWN = ("on_start", "max_reset_attempts", "name_prefix")
+_FIRST_BACK_OFF, _LAST_BACK_OFF = 250.0, 10_000.0
+
+
+def ordered_config(
+    given: Mapping[str, Any],
+) -> tuple[dict[str, Any], PullOptions, dict[str, Any]]:
+    """The consumer's configuration, the options of its requests, and what is the ordered one's own."""
+    config = {name: value for name, value in given.items() if name in _FIELDS}
+    own = {name: given[name] for name in _OWN if given.get(name) is not None}
+    rest = {name: value for name, value in given.items() if name not in (*_FIELDS, *_OWN)}
+    for name in ("group", "min_pending", "min_ack_pending", "priority"):
+        if name in rest:
+            raise BadOptionsError(f"an ordered consumer has no {name}")
+    rest.setdefault("heartbeat", rest.pop("idle_heartbeat", 5 * _SECOND))
+    options = consume_opts(rest)
+    if "filter_subject" in config and "filter_subjects" in config:
+        raise BadOptionsError("filter_subject and filter_subjects exclude each other")
+    filters = config.get("filter_subjects")
+    if isinstance(filters, (list, tuple)) and len(filters) == 1:
+        # What every server can do.
+        config["filter_subject"] = filters[0]
+    if not filters or "filter_subject" in config:
+        config.pop("filter_subjects", None)
+    if "on_start" in own and not callable(own["on_start"]):
+        raise TypeError(f"on_start must be callable, not {type(own['on_start']).__name__}")
+    name_of("consumer", own.get("name_prefix", "x"))
+    config.update(
+        ack_policy="none",
+        max_deliver=1,
+        mem_storage=True,
+        num_replicas=1,
+        inactive_threshold=config.get("inactive_threshold") or 300 * _SECOND,
+    )
+    config.setdefault("deliver_policy", "all")
+    config.setdefault("replay_policy", "instant")
+    return config, options, own
+
+
+class OrderedConsumer:
+    """A running ordered consumer; `Consumers.ordered_consumer` makes them."""
+
+    def __init__(
+        self,
+        api: Api,
+        stream: str,
+        config: dict[str, Any],
+        options: PullOptions,
+        own: Mapping[str, Any],
+        cb: MsgCallback,
+    ) -> None:
+        self.api = api
+        self.stream = stream
+        self.closed = False
+        self.last_seq = 0  # of the last message delivered, or the one before the first to come
+        self.resets = 0  # times that it had to be made anew
+        self._config, self._needs = consumer_config(config)
+        self._options = options
+        self._cb = cb
+        self._on_start: Callable[[Any], object] | None = own.get("on_start")
+        self._max_resets = int(own.get("max_reset_attempts", -1))
+        self._prefix = own.get("name_prefix") or next_nuid()
+        self._made = 0
+        self._positioned = False  # last_seq says where to go on
+        self._incarnation: _Incarnation | None = None
+        self._attempts = 0  # failed ones in a row
+        self._asking = False
+        self._again: Wait = api.wait(self._make, self._ended)
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"at {self.last_seq}"
+        return f"<{type(self).__name__} {self.stream} {state}>"
+
+    @property
+    def name(self) -> str:
+        """The present consumer's name on the server."""
+        return f"{self._prefix}_{self._made}"
+
+    def start(self) -> None:
+        """Make the first consumer. Raises what `Nats.request` raises."""
+        self.api.refuse_if_closed()
+        self.api.nats.add_status_listener(self._on_status)
+        self._again.start(0)
+
+    def stop(self) -> None:
+        """No callback any more; the server forgets the consumer."""
+        if not self.closed:
+            self._close()
+
+    def drain(self, cb: Callback | None = None) -> None:
+        """Deliver what is on its way, then stop and call ``cb(True, None)``."""
+
+        def done(error: NatsError | None) -> None:
+            self.stop()
+            if cb is not None:
+                cb(True, None)
+
+        incarnation = self._incarnation
+        if self.closed or incarnation is None:
+            self.stop()
+            if cb is not None:
+                self.api.nats.call_soon(cb, True, None)
+        else:
+            incarnation.close_after(done)
+
+    # Making the consumer.
+
+    def _make(self) -> None:
+        if self.closed or self._asking or not self.api.nats.is_connected():
+            return
+        self._made += 1
+        config = {**self._config, "name": self.name}
+        if self._positioned:
+            config.pop("opt_start_time", None)
+            config["deliver_policy"] = "by_start_sequence"
+            config["opt_start_seq"] = self.last_seq + 1
+        body = {"stream_name": self.stream, "config": config, "action": "create"}
+        self._asking = True
+        made = self._made
+        self.api.require(
+            self._needs,
+            lambda level: self.api.again(
+                f"CONSUMER.CREATE.{self.stream}.{self.name}",
+                body,
+                lambda info, error: self._answered(made, info, error),
+            ),
+            lambda info, error: self._answered(made, info, error),
+        )
+
+    def _answered(self, made: int, info: Any, error: NatsError | None) -> None:
+        self._asking = False
+        if self.closed:
+            if error is None:
+                self._forget(f"{self._prefix}_{made}")
+            return
+        if error is not None:
+            self._failed(error)
+            return
+        self._attempts = 0
+        if not self._positioned and self._config["deliver_policy"] != "last_per_subject":
+            # Where this one begins: should it be lost before its first message, the next begins there.
+            self.last_seq = info.get("delivered", {}).get("stream_seq", 0)
+            self._positioned = True
+        self._incarnation = _Incarnation(self, self.name, self._options)
+        try:
+            self._incarnation.start()
+        except NatsError:
+            self._incarnation = None
+            return  # the client has ended; _ended follows
+        on_start, self._on_start = self._on_start, None
+        if on_start is not None:
+            on_start(info)
+
+    def _failed(self, error: NatsError) -> None:
+        """The consumer could not be made: try again later, unless it never will."""
+        self._attempts += 1
+        final = isinstance(error, APIError) and error.code < 500 and self.resets == 0
+        # A server that has just started may not have read all of its streams yet.
+        final = final or (isinstance(error, StreamNotFoundError) and self._attempts >= 3)
+        if final or 0 <= self._max_resets < self._attempts:
+            self._close()
+            self._cb(None, error)
+            return
+        delay = min(_FIRST_BACK_OFF * 2 ** min(self._attempts - 1, 10), _LAST_BACK_OFF)
+        self._again.start(delay)
+        self._tell(error)
+
+    def reset(self, error: NatsError | None) -> None:
+        """Something is missing: go on behind the last message, with another consumer."""
+        incarnation, self._incarnation = self._incarnation, None
+        if self.closed or incarnation is None:
+            return
+        self.resets += 1
+        incarnation.close()
+        self._forget(incarnation.name)
+        # Not at once for ever, should each new one fail before its first message.
+        self._again.start(0 if incarnation.expected > 1 else _FIRST_BACK_OFF)
+        if error is not None:
+            self._tell(error)
+
+    def _forget(self, name: str) -> None:
+        """Delete a consumer; one that can't be told of ends by its inactive_threshold."""
+        self.api.again(f"CONSUMER.DELETE.{self.stream}.{name}", None, lambda result, error: None)
+
+    def _close(self) -> None:
+        self.closed = True
+        self._again.cancel()
+        self.api.nats.remove_status_listener(self._on_status)
+        incarnation, self._incarnation = self._incarnation, None
+        if incarnation is not None:
+            incarnation.close()
+            self._forget(incarnation.name)
+
+    def _on_status(self, status: Status) -> None:
+        if status is Status.CONNECTED:
+            if self._incarnation is not None:
+                self.reset(None)
+            self._again.start(0)
+        elif status is Status.CLOSED:
+            self._ended(ConnectionClosedError("disconnected"))
+
+    def _ended(self, error: NatsError) -> None:
+        if not self.closed:
+            self._close()
+            self._cb(None, error)
+
+    def _tell(self, error: NatsError) -> None:
+        if self._options.on_error is not None:
+            self.api.nats.call_soon(self._options.on_error, error)
+
+    def deliver(self, message: JsMsg) -> None:
+        """For the incarnation: the next message in order."""
+        self._positioned = True
+        self._cb(message, None)
+
+
+class _Incarnation(Puller):
+    """One consumer, as long as nothing is missing."""
+
+    def __init__(self, ordered: OrderedConsumer, name: str, options: PullOptions) -> None:
+        super().__init__(ordered.api, ordered.stream, name, options)
+        self.name = name
+        self.expected = 1
+        self._ordered = ordered
+
+    def deliver(
+        self, subject: str, payload: bytes, reply: str | None, headers: bytes | None
+    ) -> None:
+        """See `Puller`. Messages of one consumer are numbered without a gap."""
+        tokens = (reply or "").split(".")
+        offset = 5 if len(tokens) == 9 else 7
+        try:
+            stream_seq, consumer_seq = int(tokens[offset]), int(tokens[offset + 1])
+        except (IndexError, ValueError):
+            self._ordered.reset(JetStreamError(f"no metadata in reply subject {reply!r}"))
+            return
+        if consumer_seq != self.expected:
+            self._ordered.reset(JetStreamError("gap in the sequence of messages"))
+            return
+        self.expected += 1
+        ordered = self._ordered
+        ordered.last_seq = stream_seq
+        ordered.deliver(JsMsg(None, subject, payload, reply, headers))
+
+    def failed(self, error: NatsError) -> None:
+        """See `Puller`."""
+        self._ordered.reset(error)
+
+    def connection_lost(self) -> None:
+        """See `Puller`."""
+        self._ordered.reset(None)
+
+    def ended(self, error: NatsError) -> None:
+        """See `Puller`."""
+        self._ordered._ended(error)

@@ -1,0 +1,353 @@
+"""Publishing with acknowledgement: one message, or many through a window.
+
+Acknowledgements come to the inbox that all requests of the client share. What a message asks of the
+stream is in its headers (ADR-22, 43, 49, 51).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from ..client import Payload
+from ..errors import BadOptionsError, NatsError, NoRespondersError
+from ..headers import Headers, HeadersLike, encode_headers
+from ..options import milliseconds
+from ._api import Api, Callback, Milliseconds, Wait, check_cb, decode, rfc3339
+from .errors import InvalidAnswerError, TooManyStalledMsgsError
+
+Ack = dict[str, Any]
+
+# Keyword of `publish` → header.
+_HEADERS = {
+    "msg_id": "Nats-Msg-Id",
+    "expect_stream": "Nats-Expected-Stream",
+    "expect_last_seq": "Nats-Expected-Last-Sequence",
+    "expect_last_msg_id": "Nats-Expected-Last-Msg-Id",
+    "expect_last_subject_seq": "Nats-Expected-Last-Subject-Sequence",
+    "expect_last_subject_seq_subject": "Nats-Expected-Last-Subject-Sequence-Subject",
+    "ttl": "Nats-TTL",
+    "rollup": "Nats-Rollup",
+    "incr": "Nats-Incr",
+    "schedule": "Nats-Schedule",
+    "schedule_target": "Nats-Schedule-Target",
+    "schedule_source": "Nats-Schedule-Source",
+    "schedule_ttl": "Nats-Schedule-TTL",
+    "schedule_time_zone": "Nats-Schedule-Time-Zone",
+    "schedule_rollup": "Nats-Schedule-Rollup",
+}
+
+
+def message_headers(headers: HeadersLike | None, options: Mapping[str, Any]) -> bytes | None:
+    """The header block for a message's headers and options; None when there are none.
+
+    Raises TypeError for an unknown option, `BadOptionsError` for a bad value.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    if not given:
+        return encode_headers(headers) if headers is not None else None
+    if headers is None:
+        block = Headers()
+    elif isinstance(headers, Mapping):
+        block = Headers(headers)
+    else:
+        block = Headers.parse(encode_headers(headers))
+    for name, value in given.items():
+        header = _HEADERS.get(name)
+        if header is None:
+            raise TypeError(f"unknown option {name!r} of publish")
+        block.set(header, _value(name, value))
+    return block.encode()
+
+
+def _value(name: str, value: Any) -> str:
+    if name in ("ttl", "schedule_ttl"):
+        return _ttl(name, value)
+    if name == "schedule":
+        if isinstance(value, datetime):
+            return f"@at {rfc3339(value)}"
+        if isinstance(value, timedelta):
+            return f"@every {round(value.total_seconds() * 1000)}ms"
+    if name == "incr" and isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:+d}"
+    if name in ("expect_last_seq", "expect_last_subject_seq"):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+        if value < 0:
+            raise BadOptionsError(f"{name} must be 0 or more, not {value}")
+        return str(value)
+    if name == "rollup" and value not in ("sub", "all"):
+        raise BadOptionsError(f"rollup must be 'sub' or 'all', not {value!r}")
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be str, not {type(value).__name__}")
+    return value
+
+
+def _ttl(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value  # "never", or as the server reads it: "5" (seconds), "1h30m"
+    ms = milliseconds(value, name)
+    if ms < 1000:
+        raise BadOptionsError(f"{name} must be at least 1000 ms, not {ms:g}")
+    return f"{round(ms)}ms"
+
+
+class Publishing:
+    """The part of `JetStream` that publishes."""
+
+    _api: Api
+
+    def __init__(self, *, max_ack_pending: int, stall_wait: Milliseconds) -> None:
+        self._window = Window(self._api, max_ack_pending, milliseconds(stall_wait, "stall_wait"))
+
+    def publish(
+        self,
+        subject: str,
+        payload: Payload,
+        cb: Callback,
+        *,
+        headers: HeadersLike | None = None,
+        timeout: Milliseconds | None = None,
+        retry_attempts: int = 2,
+        retry_wait: Milliseconds = 250,
+        **options: Any,
+    ) -> None:
+        """Publish a message to a stream; ``cb(ack, err)`` when it is stored.
+
+        ack has stream, seq and duplicate, and what the server adds: domain, val (a counter's new value).
+
+        Args:
+            headers: `Headers`, a mapping, or a raw block.
+            timeout: for the acknowledgement, from each attempt on; default: that of `JetStream`.
+            retry_attempts, retry_wait: when nobody listens (a leader is being elected), how often more
+                and after how long (ADR-22). A message that timed out may have been stored: publish it
+                again with the same msg_id.
+            msg_id: the server drops another message with this id within the stream's duplicate_window.
+            expect_stream, expect_last_seq, expect_last_msg_id, expect_last_subject_seq,
+            expect_last_subject_seq_subject: refuse the message when it is not so
+                (`WrongLastSequenceError`, …).
+            ttl: ms (1000 or more), a timedelta, or the server's words such as "never".
+            rollup: "sub" or "all": delete what is before it.
+            incr: a counter's increment, an int or str.
+            schedule: a datetime, a timedelta (repeatedly), or the server's words (ADR-51);
+            schedule_target, schedule_source, schedule_ttl, schedule_time_zone, schedule_rollup.
+            cb: may be a keyword.
+
+        Raises what `Nats.request` raises, TypeError and `BadOptionsError`.
+        """
+        check_cb(cb)
+        if headers is not None or options:
+            block = message_headers(headers, options)
+        else:
+            block = None
+        api = self._api
+        limit = api.timeout if timeout is None else timeout
+        nats = api.nats
+        if retry_attempts:
+            message = _Message(self._api, subject, payload, block, limit, cb)
+            message.attempts = retry_attempts
+            message.wait = milliseconds(retry_wait, "retry_wait")
+            nats.request(
+                subject, payload, message.answered, limit, headers=block, no_responders=True
+            )
+        else:
+            nats.request(
+                subject,
+                payload,
+                lambda data, error, raw: cb(*_ack(data, error)),
+                limit,
+                headers=block,
+                no_responders=True,
+            )
+
+    js_publish = publish
+
+    def publish_async(
+        self,
+        subject: str,
+        payload: Payload,
+        cb: Callback,
+        *,
+        headers: HeadersLike | None = None,
+        timeout: Milliseconds | None = None,
+        **options: Any,
+    ) -> bool:
+        """`publish` through a window: at most max_ack_pending messages are unacknowledged at a time.
+
+        Those beyond it are kept, and go out in order as acknowledgements come in; when none has come for
+        stall_wait they fail with `TooManyStalledMsgsError`, unsent. Returns False when the window is
+        full: the time to stop until `publish_ready` or an acknowledgement says that there is room.
+        """
+        check_cb(cb)
+        block = message_headers(headers, options) if headers is not None or options else None
+        limit = self._api.timeout if timeout is None else timeout
+        return self._window.add(_Message(self._api, subject, payload, block, limit, cb))
+
+    def publish_async_pending(self) -> int:
+        """How many messages of `publish_async` have no acknowledgement yet, kept ones included."""
+        return self._window.pending + len(self._window.kept)
+
+    def publish_ready(self, cb: Callable[[], object]) -> None:
+        """``cb()`` once, as soon as `publish_async` has room to send at once."""
+        check_cb(cb)
+        self._window.when_ready(cb)
+
+    def publish_complete(self, cb: Callback) -> None:
+        """``cb(True, None)`` once, when no message of `publish_async` waits any more."""
+        check_cb(cb)
+        self._window.when_complete(cb)
+
+
+class _Message:
+    """A message on its way, until it is acknowledged or has failed."""
+
+    __slots__ = ("api", "attempts", "cb", "headers", "payload", "subject", "timeout", "wait")
+
+    def __init__(
+        self,
+        api: Api,
+        subject: str,
+        payload: Payload,
+        headers: bytes | None,
+        timeout: Milliseconds,
+        cb: Callback,
+    ) -> None:
+        self.api = api
+        self.subject = subject
+        # Kept for a while, perhaps: as it is now, whatever becomes of the caller's buffer.
+        plain = payload is None or isinstance(payload, (bytes, str))
+        self.payload = payload if plain else bytes(memoryview(payload))  # type: ignore[arg-type]
+        self.headers = headers
+        self.timeout = timeout
+        self.cb = cb
+        self.attempts = 2
+        self.wait = 250.0
+
+    def send(self) -> None:
+        """Raises what `Nats.request` raises."""
+        self.api.nats.request(
+            self.subject,
+            self.payload,
+            self.answered,
+            self.timeout,
+            headers=self.headers,
+            no_responders=True,
+        )
+
+    def answered(self, data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
+        if error is not None and self.attempts > 0 and isinstance(error, NoRespondersError):
+            self.attempts -= 1
+            self.api.later(self.wait, self._again, lambda err: self.cb(None, err))
+            return
+        self.cb(*_ack(data, error))
+
+    def _again(self) -> None:
+        try:
+            self.send()
+        except NatsError as exc:
+            self.cb(None, exc)
+
+
+def _ack(data: bytes | None, error: NatsError | None) -> tuple[Ack | None, NatsError | None]:
+    """A publish acknowledgement, or the error in it."""
+    if data is None:
+        return None, error
+    ack, error = decode(data)
+    if ack is None:
+        return None, error
+    if not ack.get("stream"):
+        return None, InvalidAnswerError("invalid answer: not a publish acknowledgement")
+    ack.setdefault("duplicate", False)
+    return ack, None
+
+
+class Window:
+    """Messages of `publish_async`: so many in flight, the others kept until there is room."""
+
+    def __init__(self, api: Api, limit: int, stall_wait: float) -> None:
+        if isinstance(limit, bool) or not isinstance(limit, int):
+            raise TypeError(f"max_ack_pending must be an int, not {type(limit).__name__}")
+        if limit < 1:
+            raise BadOptionsError(f"max_ack_pending must be 1 or more, not {limit}")
+        self._api = api
+        self._limit = limit
+        self._stall_wait = stall_wait
+        self.pending = 0
+        self.kept: deque[_Message] = deque()
+        self._ready: deque[Callable[[], object]] = deque()
+        self._complete: deque[Callback] = deque()
+        self._moved = False  # an acknowledgement has come since the stall timer began
+        self._stall: Wait = api.wait(self._check, self._fail_kept)
+
+    def add(self, message: _Message) -> bool:
+        """Send it, or keep it; False when the window is full now."""
+        message.cb = self._settle(message.cb)
+        if self.pending < self._limit and not self.kept:
+            message.send()
+            self.pending += 1
+        else:
+            self._api.refuse_if_closed()
+            if not self.kept and self._stall_wait:
+                self._moved = False
+                self._stall.start(self._stall_wait)
+            self.kept.append(message)
+        return self.pending < self._limit
+
+    def when_ready(self, cb: Callable[[], object]) -> None:
+        if self.pending < self._limit and not self.kept:
+            self._api.nats.call_soon(cb)
+        else:
+            self._ready.append(cb)
+
+    def when_complete(self, cb: Callback) -> None:
+        if self.pending or self.kept:
+            self._complete.append(cb)
+        else:
+            self._api.nats.call_soon(cb, True, None)
+
+    def _settle(self, cb: Callback) -> Callback:
+        def settled(ack: Ack | None, error: NatsError | None) -> None:
+            self.pending -= 1
+            if self.kept:
+                self._refill()
+            if self._ready or self._complete:
+                self._api.nats.call_soon(self._tell)
+            cb(ack, error)
+
+        return settled
+
+    def _refill(self) -> None:
+        """There is room: send what has been kept."""
+        kept = self.kept
+        while kept and self.pending < self._limit:
+            message = kept.popleft()
+            self.pending += 1
+            try:
+                message.send()
+            except NatsError as exc:
+                self._api.nats.call_soon(message.cb, None, exc)
+        self._moved = True
+        if not kept:
+            self._stall.cancel()
+
+    def _tell(self) -> None:
+        while self._ready and self.pending < self._limit and not self.kept:
+            self._api.nats.call_soon(self._ready.popleft())
+        if not self.pending and not self.kept:
+            while self._complete:
+                self._api.nats.call_soon(self._complete.popleft(), True, None)
+
+    def _check(self) -> None:
+        if self._moved:
+            self._moved = False
+            self._stall.start(self._stall_wait)
+        else:
+            self._fail_kept(TooManyStalledMsgsError())
+
+    def _fail_kept(self, error: NatsError) -> None:
+        kept, self.kept = self.kept, deque()
+        self.pending += len(kept)  # each callback takes itself out
+        for message in kept:
+            self._api.nats.call_soon(message.cb, None, error)
