@@ -122,12 +122,9 @@ class _Batch(Exchange):
         self.late.start(self.api.timeout or 5000)
         headers = Headers.parse(raw)
         if not data and headers.status is not None:
-            if headers.status == 204:  # end of the batch
-                self.end(None)
-            elif headers.status == 404 and not self._messages:
-                self.end(None)
-            else:
-                self.end(_status(headers))
+            # 204 is the end of the batch.
+            nothing = headers.status == 404 and not self._messages
+            self.end(None if nothing or headers.status == 204 else _status(headers))
             return
         message, error = _result(data, raw)
         if message is None:

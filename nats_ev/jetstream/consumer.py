@@ -106,7 +106,9 @@ class Consumers:
 
     # Messages.
 
-    def fetch(self, stream: str, consumer: str, opts: Opts = None, cb: Callback | None = None) -> None:
+    def fetch(
+        self, stream: str, consumer: str, opts: Opts = None, cb: Callback | None = None
+    ) -> None:
         """Get a number of messages from a pull consumer; ``cb([JsMsg, …], err)``.
 
         The list has what there was: up to batch messages, fewer or none when no more came in time or
@@ -120,18 +122,20 @@ class Consumers:
         and the `PullStatusError` for a status that is no ordinary end. Raises `BadOptionsError`, and
         `NotConnectedError` when no connection is coming.
         """
-        opts, cb = middle(opts, cb)
-        body = fetch_opts(opts or {})
-        Fetch(self._api, _next_subject(self._api, stream, consumer), body, cb).start()
+        given, done = middle(opts, cb)
+        body = fetch_opts(given or {})
+        Fetch(self._api, _next_subject(self._api, stream, consumer), body, done).start()
 
-    def next(self, stream: str, consumer: str, opts: Opts = None, cb: Callback | None = None) -> None:
+    def next(
+        self, stream: str, consumer: str, opts: Opts = None, cb: Callback | None = None
+    ) -> None:
         """Get one message; ``cb(JsMsg, None)``, or `RequestTimeoutError` when none came in time.
 
         opts as in `fetch`, but batch.
         """
-        opts, cb = middle(opts, cb)
-        body = fetch_opts({**(opts or {}), "batch": 1})
-        fetch = Fetch(self._api, _next_subject(self._api, stream, consumer), body, cb)
+        given, done = middle(opts, cb)
+        body = fetch_opts({**(given or {}), "batch": 1})
+        fetch = Fetch(self._api, _next_subject(self._api, stream, consumer), body, done)
         fetch.single = True
         fetch.start()
 
@@ -153,10 +157,10 @@ class Consumers:
         expires (30 s) of each request; heartbeat (half of expires, at most 30 s); for priority groups
         group, min_pending, min_ack_pending, priority; on_error: ``on_error(err)`` for what was got over.
         """
-        opts, cb = middle(opts, cb)
-        options = consume_opts(opts or {})
+        given, done = middle(opts, cb)
+        options = consume_opts(given or {})
         consume = Consume(
-            self._api, name_of("stream", stream), name_of("consumer", consumer), options, cb
+            self._api, name_of("stream", stream), name_of("consumer", consumer), options, done
         )
         consume.start()
         return consume
@@ -178,10 +182,10 @@ class Consumers:
         message, with the consumer's info: ``num_pending`` is how many messages there are initially;
         max_reset_attempts (-1: any number).
         """
-        config, cb = middle(config, cb)
-        fields, options, extra = ordered_config(config or {})
+        given, done = middle(config, cb)
+        fields, options, extra = ordered_config(given or {})
         ordered = OrderedConsumer(
-            self._api, name_of("stream", stream), fields, options, extra, cb
+            self._api, name_of("stream", stream), fields, options, extra, done
         )
         ordered.start()
         return ordered
@@ -228,6 +232,4 @@ class Consumers:
 
 
 def _next_subject(api: Api, stream: str, consumer: str) -> str:
-    return (
-        f"{api.prefix}.CONSUMER.MSG.NEXT.{name_of('stream', stream)}.{name_of('consumer', consumer)}"
-    )
+    return f"{api.prefix}.CONSUMER.MSG.NEXT.{name_of('stream', stream)}.{name_of('consumer', consumer)}"

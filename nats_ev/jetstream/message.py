@@ -239,5 +239,3 @@ class StoredMsg:
     def header(self, name: str, default: str | None = None) -> str | None:
         """The first value of a header."""
         return Headers.parse(self.headers).get(name, default)
-
-

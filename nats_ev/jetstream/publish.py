@@ -138,10 +138,7 @@ class Publishing:
         Raises what `Nats.request` raises, TypeError and `BadOptionsError`.
         """
         check_cb(cb)
-        if headers is not None or options:
-            block = message_headers(headers, options)
-        else:
-            block = None
+        block = message_headers(headers, options) if headers is not None or options else None
         api = self._api
         limit = api.timeout if timeout is None else timeout
         nats = api.nats

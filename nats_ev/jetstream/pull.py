@@ -57,9 +57,7 @@ _CONSUME_FIELDS = dict.fromkeys(
 def is_status(payload: bytes, reply: str | None, headers: bytes) -> bool:
     """Whether a delivery is a status. A stored message that looks like one has an ack reply."""
     return (
-        headers[8:9] == b" "
-        and not payload
-        and (reply is None or not reply.startswith("$JS.ACK."))
+        headers[8:9] == b" " and not payload and (reply is None or not reply.startswith("$JS.ACK."))
     )
 
 
@@ -309,9 +307,7 @@ class Puller:
         self._stop_asking()
         self.api.nats.drain_subscription(self._sid, lambda error: self._drained(cb, error))
 
-    def _drained(
-        self, cb: Callable[[NatsError | None], object], error: NatsError | None
-    ) -> None:
+    def _drained(self, cb: Callable[[NatsError | None], object], error: NatsError | None) -> None:
         if not self.closed:
             self._leave()
             cb(error)

@@ -77,16 +77,16 @@ class Streams(DirectGets):
         gets ``subjects``, the number of messages of each matching one; all pages are fetched unless
         an offset is given).
         """
-        opts, cb = middle(opts, cb)
+        given, done = middle(opts, cb)
         verb = f"STREAM.INFO.{name_of('stream', name)}"
-        if not opts:
-            self._api.request(verb, None, cb)
+        if not given:
+            self._api.request(verb, None, done)
             return
-        check_fields("stream info options", opts, _INFO_FIELDS)
-        if "subjects_filter" not in opts or "offset" in opts:
-            self._api.request(verb, opts, cb)
+        check_fields("stream info options", given, _INFO_FIELDS)
+        if "subjects_filter" not in given or "offset" in given:
+            self._api.request(verb, given, done)
             return
-        done, subjects = cb, {}
+        subjects: dict[str, int] = {}
 
         def page(info: dict[str, Any] | None, error: NatsError | None) -> None:
             if info is None:
@@ -96,12 +96,12 @@ class Streams(DirectGets):
             more = state.get("subjects") or {}
             subjects.update(more)
             if more and len(subjects) < info.get("total", 0):
-                self._api.again(verb, {**opts, "offset": len(subjects)}, page)
+                self._api.again(verb, {**given, "offset": len(subjects)}, page)
             else:
                 state["subjects"] = subjects
                 done(info, None)
 
-        self._api.request(verb, opts, page)
+        self._api.request(verb, given, page)
 
     def stream_list(self, opts: Opts = None, cb: Callback | None = None) -> None:
         """All streams: ``{"streams": [info, …], "total": n}``, all pages of it.
@@ -135,12 +135,12 @@ class Streams(DirectGets):
 
         opts: filter (a subject: only those), and either seq (all before it) or keep (all but so many).
         """
-        opts, cb = middle(opts, cb)
-        opts = opts or {}
-        check_fields("purge options", opts, _PURGE_FIELDS)
-        if opts.get("seq") and opts.get("keep"):
+        given, done = middle(opts, cb)
+        given = given or {}
+        check_fields("purge options", given, _PURGE_FIELDS)
+        if given.get("seq") and given.get("keep"):
             raise BadOptionsError("seq and keep exclude each other")
-        self._api.request(f"STREAM.PURGE.{name_of('stream', name)}", opts or None, cb)
+        self._api.request(f"STREAM.PURGE.{name_of('stream', name)}", given or None, done)
 
     # Messages.
 
