@@ -293,12 +293,14 @@ class Window:
         return self.pending < self._limit
 
     def when_ready(self, cb: Callable[[], object]) -> None:
+        """See `Publishing.publish_ready`."""
         if self.pending < self._limit and not self.kept:
             self._api.nats.call_soon(cb)
         else:
             self._ready.append(cb)
 
     def when_complete(self, cb: Callback) -> None:
+        """See `Publishing.publish_complete`."""
         if self.pending or self.kept:
             self._complete.append(cb)
         else:
