@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 60
 # Lines of nats-server that the suite runs on besides the newest; fetched when there is a network.
 SERVER_LINES := 2.10.26 2.12.8
 
-.PHONY: demo test build lint pytest bench fuzz sanitize soak chaos servers peers system clean
+.PHONY: demo test build lint pytest bench packaging fuzz sanitize soak chaos servers peers system clean
 
 demo: build
 	$(PY) examples/demo.py
@@ -50,6 +50,9 @@ peers .venv/.peers: tests/js/package.json .venv/.installed
 
 system:
 	@PYTHON='$(PYTHON)' sh tests/system_packages.sh
+
+packaging: build
+	$(PY) tests/packaging_steps.py
 
 bench: build
 	$(PY) bench/benchmark.py
