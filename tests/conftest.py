@@ -5,17 +5,22 @@ An exception that reaches `sys.excepthook` fails the test unless it asks for `ex
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import shutil
+import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from certs import Certificates
 from fakeserver import FakeServer
-from natsserver import CACHE, NatsServer, find_binary
+from natsserver import CACHE, NatsServer, find_binary, wait_for
 from peers import nats_js, nats_py
 from proxy import Proxy
 
@@ -111,6 +116,33 @@ def proxy() -> Iterator[Callable[..., Proxy]]:
 def certs(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """Makes certificates; its own authority is `certs.ca`."""
     return Certificates(tmp_path_factory.mktemp("certs"))
+
+
+@pytest.fixture
+def unix_socket(tmp_path: Path) -> Iterator[Callable[[int], str]]:
+    """unix_socket(server.port): the path of a Unix socket that socat connects to that port."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(port: int) -> str:
+        path = str(tmp_path / f"socket-{len(started)}")
+        command = ["socat", f"UNIX-LISTEN:{path},fork", f"TCP:127.0.0.1:{port}"]
+        started.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+
+        def accepts() -> bool:
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(path)
+                return True
+            return False
+
+        wait_for(accepts, what="socat")
+        return path
+
+    if shutil.which("socat") is None:
+        pytest.skip("socat is not installed")
+    yield start
+    for process in started:
+        process.terminate()
+        process.wait()
 
 
 @pytest.fixture

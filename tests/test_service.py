@@ -466,6 +466,9 @@ def test_official_client_finds_our_service_and_its_errors(connected, server, run
     service = Service(nats, "asked", "1.0.0")
     service.add_endpoint("echo", echo, "asked.echo")
     service.add_endpoint("fail", lambda r: r.respond_error(418, "teapot"), "asked.fail")
+    flushed: list[Any] = []
+    nats.flush(flushed.append)  # the peer's own connection must find the service
+    run(lambda: flushed)
     for subject, expected in (
         ("asked.echo", {"data": "hello", "error": None}),
         ("asked.fail", {"data": "", "error": {"code": "418", "description": "teapot"}}),
