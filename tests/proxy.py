@@ -45,6 +45,7 @@ class Proxy:
         self.delay = 0.0  # seconds before each write
         self.stalled: set[str] = set()
         self.cut_after: dict[str, int] = {}  # bytes per connection and direction, then the cut
+        self.cuts_left = -1  # how often that happens; -1: always
         self.cut_by_reset = False
         self.refuse = False  # new connections are closed at once
         self._links: list[Link] = []
@@ -137,12 +138,13 @@ class Proxy:
                 link.due = time.monotonic() + self.delay
             if not link.waiting or time.monotonic() < link.due:
                 return False
-            limit = self.cut_after.get(link.direction)
+            limit = self.cut_after.get(link.direction) if self.cuts_left else None
             room = self.chunk if limit is None else min(self.chunk, limit - link.passed)
             sent = link.target.send(link.waiting[:room]) if room > 0 else 0
             link.passed += sent
             del link.waiting[:sent]
             if limit is not None and link.passed >= limit:
+                self.cuts_left -= self.cuts_left > 0
                 self._close(link, self.cut_by_reset)
             return True
         except BlockingIOError:
