@@ -127,6 +127,7 @@ static const struct vector vectors[] = {
     {T("MSG a 1 2\r\nhixx"), T(""), NATS_PARSER_BAD_PAYLOAD_END, 0},
     {T("MSG a 1 2\r\nhi\rx"), T(""), NATS_PARSER_BAD_PAYLOAD_END, 0},
     {T("MSG a 1 2\r\nhi\n\r"), T(""), NATS_PARSER_BAD_PAYLOAD_END, 0},
+    {T("MSG a 1 2\r\nhix\n"), T(""), NATS_PARSER_BAD_PAYLOAD_END, 0},
     {T("MSG a 1 2\r\nhello\r\n"), T(""), NATS_PARSER_BAD_PAYLOAD_END, 0},
     {T("MSG a 1 4\r\nhi\r\nPING\r\n"), T(""), NATS_PARSER_BAD_PAYLOAD_END, 0},
     {T("HMSG a 1 1 2\r\nhi..\r\n"), T(""), NATS_PARSER_BAD_PAYLOAD_END, 0},

@@ -267,6 +267,28 @@ static void messages_fit_up_to_max_message_and_not_one_byte_above(void)
     }
 }
 
+/* A message that repeats subject and sid of the one before takes a short cut, with the same bounds. */
+static void repeated_messages_have_the_same_bounds(void)
+{
+    char *line;
+    size_t n;
+    struct run r;
+    run_open(&r, 10, 64);
+    FEED(&r, "MSG a 1 10\r\n0123456789\r\nMSG a 1 11\r\n0123456789a\r\n");
+    CHECK(r.p.error == NATS_PARSER_MESSAGE_TOO_LONG && r.p.error_offset == 24 && r.p.msgs == 1);
+    run_close(&r);
+    line = line_of("MSG a", " 1 0", NATS_MAX_CONTROL_LINE + NATS_LINE_EXTRA, "\r\n\r\n", &n);
+    run_open(&r, 0, 64);
+    line = realloc(line, 2 * n + 1);
+    CHECK(line != NULL);
+    memcpy(line + n, line, n - 4);
+    memcpy(line + 2 * n - 4, "0\r\n\r\n", 5); /* one digit more */
+    run_feed(&r, line, 2 * n + 1);
+    CHECK(r.p.error == NATS_PARSER_LINE_TOO_LONG && r.p.error_offset == n && r.p.msgs == 1);
+    run_close(&r);
+    free(line);
+}
+
 /* Lines without end, in pieces of all sizes: an error, and no memory beyond twice the bound. */
 static void an_endless_line_is_refused_and_takes_bounded_memory(void)
 {
@@ -586,6 +608,7 @@ int main(int argc, char **argv)
     RUN(lines_fit_up_to_their_bound_and_not_one_byte_above);
     RUN(the_longest_message_line_of_a_server_fits);
     RUN(messages_fit_up_to_max_message_and_not_one_byte_above);
+    RUN(repeated_messages_have_the_same_bounds);
     RUN(an_endless_line_is_refused_and_takes_bounded_memory);
     RUN(memory_follows_what_was_received_and_not_what_was_announced);
     RUN(a_huge_claim_far_inside_a_large_chunk_is_no_overflow);
