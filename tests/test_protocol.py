@@ -94,12 +94,17 @@ class Host:
         else:
             self.drop(sub)
 
+    def dispatch(self) -> None:
+        """All that there is."""
+        while self.session.dispatch():
+            pass
+
     def take(self, *chunks: bytes) -> list[tuple[Any, ...]]:
         """Receive and dispatch; returns what has been told since."""
         before = len(self.log)
         for chunk in chunks:
             self.session.receive(chunk)
-            self.session.dispatch()
+            self.dispatch()
         return self.log[before:]
 
 
@@ -460,7 +465,7 @@ def test_closing_between_two_pongs_ends_everything(host: Host) -> None:
 def test_a_nested_dispatch_goes_on_in_order(host: Host, stream: bytes, n: int, more: bytes) -> None:
     def nest() -> None:
         host.session.receive(more + message(2, b"last"))
-        host.session.dispatch()
+        host.dispatch()
         host.log.append(("nested", len(got)))
 
     sub, got = act_at(host, n, nest)
@@ -477,7 +482,7 @@ def test_a_nested_dispatch_in_every_callback(host: Host) -> None:
 
     def callback(subject: str, payload: bytes, *rest: Any) -> None:
         got.append(int(payload))
-        host.session.dispatch()
+        host.dispatch()
 
     sub = host.subscribe(1, callback)
     host.take(ALIKE + numbered(1, 3, 6) + b"PING\r\n" + UNALIKE)
@@ -505,7 +510,7 @@ def test_an_interrupt_at_every_message_loses_nothing(
     interrupts = 0
     while True:
         try:
-            host.session.dispatch()
+            host.dispatch()
             break
         except KeyboardInterrupt:
             interrupts += 1
@@ -529,7 +534,7 @@ def test_an_interrupt_in_a_nested_dispatch_leaves_the_rest_to_the_enclosing_one(
             with (
                 pytest.raises(KeyboardInterrupt) if inner > n else pytest.raises(StopAsyncIteration)
             ):
-                host.session.dispatch()
+                host.dispatch()
                 raise StopAsyncIteration
         elif len(got) == inner + 1:
             raise KeyboardInterrupt
@@ -538,7 +543,7 @@ def test_an_interrupt_in_a_nested_dispatch_leaves_the_rest_to_the_enclosing_one(
     host.session.receive(stream + b"PING\r\n")
     for _ in range(2):
         try:
-            host.session.dispatch()
+            host.dispatch()
             break
         except KeyboardInterrupt:
             assert inner < n
@@ -550,9 +555,9 @@ def test_what_an_interrupt_left_and_close_dropped_was_not_received(host: Host) -
     sub, got = act_at(host, 2, lambda: exec("raise KeyboardInterrupt"))
     host.session.receive(ALIKE)
     with pytest.raises(KeyboardInterrupt):
-        host.session.dispatch()
+        host.dispatch()
     host.session.close()
-    host.session.dispatch()
+    host.dispatch()
     assert got == [0, 1, 2]
     assert sub.received == 3
 
@@ -566,8 +571,8 @@ def test_an_interrupt_in_a_pong_loses_no_other(host: Host, count: int) -> None:
     host.session.receive(b"PONG\r\n" * count + b"PING\r\n")
     for _ in range(count):
         with pytest.raises(KeyboardInterrupt):
-            host.session.dispatch()
-    host.session.dispatch()
+            host.dispatch()
+    host.dispatch()
     assert host.log == [("pong",)] * count + [("ping", 1)]
 
 
@@ -575,7 +580,7 @@ def test_a_dispatch_nested_in_a_pong_tells_the_others_first(host: Host) -> None:
     host.subscribe(1)
 
     def nest() -> None:
-        host.session.dispatch()
+        host.dispatch()
         host.log.append(("back",))
 
     host.on_pong = nest
