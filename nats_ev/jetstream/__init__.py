@@ -1,19 +1,27 @@
 """JetStream: streams, consumers, and publishing with acknowledgement (ADR-37)."""
 
+from .advisory import Advisory, decode_advisory
+from .batch import AtomicBatch, FastBatch
 from .context import JetStream
 from .errors import *  # noqa: F403
 from .errors import __all__ as _errors
 from .message import JsMsg, Metadata, StoredMsg, parse_ack_reply
 from .ordered import OrderedConsumer
 from .pull import Consume
+from .push import PushSubscription
 
 __all__ = [
+    "Advisory",
+    "AtomicBatch",
     "Consume",
+    "FastBatch",
     "JetStream",
     "JsMsg",
     "Metadata",
     "OrderedConsumer",
+    "PushSubscription",
     "StoredMsg",
+    "decode_advisory",
     "parse_ack_reply",
 ]
 __all__ += _errors

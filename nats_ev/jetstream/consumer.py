@@ -12,6 +12,7 @@ from ._api import Api, Callback, Feature, check_cb, middle, name_of, rfc3339
 from .config import V2_11, V2_14, consumer_config
 from .ordered import OrderedConsumer, ordered_config
 from .pull import Consume, Fetch, MsgCallback, consume_opts, fetch_opts
+from .push import PushSubscription
 
 Opts = Mapping[str, Any] | Callback | None
 
@@ -189,6 +190,28 @@ class Consumers:
         )
         ordered.start()
         return ordered
+
+    def push_subscribe(
+        self,
+        stream: str,
+        consumer: str | Mapping[str, Any],
+        opts: Mapping[str, Any] | MsgCallback | None = None,
+        cb: MsgCallback | None = None,
+    ) -> PushSubscription:
+        """Receive what a push consumer sends, until `PushSubscription.stop`.
+
+        consumer: the name of one that exists, or a configuration: it is created, with an inbox as
+        deliver_subject unless there is one, and deleted at the end if it has no name. A deliver_group
+        shares the messages among its members. ``cb(msg, None)`` for each message, ``cb(None, err)`` once
+        when it can't go on. Flow control is answered.
+
+        opts: on_start: ``on_start(info)`` with the consumer's info; on_error: ``on_error(err)`` for what
+        does not end it (`NoHeartbeatError`, `SequenceMismatchError`).
+        """
+        given, done = middle(opts, cb)
+        subscription = PushSubscription(self._api, stream, consumer, given or {}, done)
+        subscription.start()
+        return subscription
 
     # Helpers.
 

@@ -8,12 +8,14 @@ from ..client import Nats
 from ..errors import BadOptionsError
 from ..subjects import check_subscribe
 from ._api import Api
+from .advisory import Advisories
+from .batch import Batches
 from .consumer import Consumers
 from .publish import Publishing
 from .stream import Streams
 
 
-class JetStream(Streams, Consumers, Publishing):
+class JetStream(Streams, Consumers, Batches, Advisories, Publishing):
     """JetStream on a client's connection.
 
     Every method takes a callback, ``cb(result, err)``, as its last positional argument or as ``cb``; it is

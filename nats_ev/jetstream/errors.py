@@ -20,7 +20,9 @@
     │   ├── ServerShutdownError · MaxBytesExceededError · MaxWaitingExceededError
     │   └── MaxRequestExceededError
     ├── NoHeartbeatError                    the server has fallen silent
+    ├── ConsumerIsPullError · SequenceMismatchError (push consumers)
     ├── MsgAlreadyAckedError · MsgNotAckableError
+    ├── BatchClosedError
     ├── InvalidAnswerError                  an answer that is none of JetStream's
     └── TooManyStalledMsgsError             the window of asynchronous publishing does not move
 
@@ -38,9 +40,11 @@ __all__ = [
     "APIError",
     "ApiLevelError",
     "BadPullRequestError",
+    "BatchClosedError",
     "BatchError",
     "ConsumerDeletedError",
     "ConsumerExistsError",
+    "ConsumerIsPullError",
     "ConsumerIsPushError",
     "ConsumerLeadershipChangedError",
     "ConsumerNameAlreadyInUseError",
@@ -62,6 +66,7 @@ __all__ = [
     "PinIdMismatchError",
     "PullStatusError",
     "ResourcesExceededError",
+    "SequenceMismatchError",
     "ServerShutdownError",
     "StreamNameAlreadyInUseError",
     "StreamNotFoundError",
@@ -247,6 +252,18 @@ class NoHeartbeatError(JetStreamError):
     text = "no heartbeat received"
 
 
+class ConsumerIsPullError(JetStreamError):
+    """The consumer delivers nothing by itself; it wants to be asked."""
+
+    text = "consumer is not push based"
+
+
+class SequenceMismatchError(JetStreamError):
+    """The server has sent more of a push consumer's messages than have arrived."""
+
+    text = "messages have not arrived"
+
+
 class MsgAlreadyAckedError(JetStreamError):
     """A message can be answered for good only once."""
 
@@ -263,6 +280,13 @@ class InvalidAnswerError(JetStreamError):
     """Whoever answered, it was not JetStream."""
 
     text = "invalid answer"
+
+
+class BatchClosedError(JetStreamError):
+    """The batch has ended: by its user, or by the server (`ack`, if it gave one, says how far it got)."""
+
+    text = "batch is closed"
+    ack: dict[str, Any] | None = None
 
 
 class TooManyStalledMsgsError(JetStreamError):

@@ -153,7 +153,7 @@ class Publishing:
             nats.request(
                 subject,
                 payload,
-                lambda data, error, raw: cb(*_ack(data, error)),
+                lambda data, error, raw: cb(*ack_of(data, error)),
                 limit,
                 headers=block,
                 no_responders=True,
@@ -213,9 +213,7 @@ class _Message:
     ) -> None:
         self.api = api
         self.subject = subject
-        # Kept for a while, perhaps: as it is now, whatever becomes of the caller's buffer.
-        plain = payload is None or isinstance(payload, (bytes, str))
-        self.payload = payload if plain else bytes(memoryview(payload))  # type: ignore[arg-type]
+        self.payload = frozen(payload)
         self.headers = headers
         self.timeout = timeout
         self.cb = cb
@@ -238,7 +236,7 @@ class _Message:
             self.attempts -= 1
             self.api.later(self.wait, self._again, lambda err: self.cb(None, err))
             return
-        self.cb(*_ack(data, error))
+        self.cb(*ack_of(data, error))
 
     def _again(self) -> None:
         try:
@@ -247,7 +245,14 @@ class _Message:
             self.cb(None, exc)
 
 
-def _ack(data: bytes | None, error: NatsError | None) -> tuple[Ack | None, NatsError | None]:
+def frozen(payload: Payload) -> bytes | str | None:
+    """The payload as it is now, whatever becomes of the caller's buffer."""
+    if payload is None or isinstance(payload, (bytes, str)):
+        return payload
+    return bytes(memoryview(payload))
+
+
+def ack_of(data: bytes | None, error: NatsError | None) -> tuple[Ack | None, NatsError | None]:
     """A publish acknowledgement, or the error in it."""
     if data is None:
         return None, error

@@ -1,0 +1,452 @@
+"""Publishing in batches (ADR-50): atomic ones, and fast ones with flow control.
+
+Headers make a message a member of an atomic batch; a reply subject makes it one of a fast batch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..client import Payload
+from ..errors import BadOptionsError, NatsError, RequestTimeoutError
+from ..headers import Headers, HeadersLike
+from ..nuid import next_nuid
+from ._api import Api, Callback, Wait, check_cb
+from .config import V2_12, V2_14, check_fields
+from .errors import APIError, BatchClosedError, InvalidAnswerError
+from .publish import ack_of, frozen, message_headers
+
+# The server's limit for an atomic batch.
+MAX_ATOMIC = 1000
+_FAST_FIELDS = {"flow": None, "max_outstanding_acks": None, "gap_ok": None, "on_error": None}
+_START, _ADD, _COMMIT, _COMMIT_EOB, _PING = range(5)
+
+Message = tuple[str, Payload, bytes | None]
+
+
+class Batches:
+    """The part of `JetStream` that publishes in batches."""
+
+    _api: Api
+
+    def atomic_batch(self) -> AtomicBatch:
+        """A batch that is stored as a whole or not at all."""
+        return AtomicBatch(self._api)
+
+    def fast_batch(self, opts: Mapping[str, Any] | None = None) -> FastBatch:
+        """A stream of messages with few acknowledgements; opts: see `FastBatch`."""
+        return FastBatch(self._api, opts or {})
+
+
+class AtomicBatch:
+    """Messages that a stream with ``allow_atomic`` stores all together, or none of them.
+
+    `add` as many as needed, at most 1000, then `commit` with the last, or `close` without one. All
+    failures are told to the callback of these two. A batch without traffic for 10 s is abandoned by the
+    server. nats-server 2.12 or later, `close` 2.14.
+    """
+
+    def __init__(self, api: Api) -> None:
+        self.id = next_nuid()
+        self.size = 0
+        self.closed = False
+        self._api = api
+        self._waiting: deque[Message] = deque()  # until the server has taken the first one
+        self._started = False
+        self._error: NatsError | None = None
+        self._last: tuple[Message, Callback] | None = None
+
+    def add(
+        self,
+        subject: str,
+        payload: Payload = b"",
+        *,
+        headers: HeadersLike | None = None,
+        **options: Any,
+    ) -> None:
+        """Add a message; options are those of `Publishing.publish`.
+
+        Raises `BatchClosedError` after commit, close or discard.
+        """
+        self._put(self._member(subject, payload, headers, options, None))
+
+    def commit(
+        self,
+        subject: str,
+        payload: Payload,
+        cb: Callback,
+        *,
+        headers: HeadersLike | None = None,
+        **options: Any,
+    ) -> None:
+        """Add the last message and store them all; ``cb(ack, err)``.
+
+        ack has stream, seq (of the last message), batch and count.
+        """
+        check_cb(cb)
+        message = self._member(subject, payload, headers, options, "1")
+        self._finish(message, cb)
+
+    def close(self, cb: Callback) -> None:
+        """Store what has been added; ``cb(ack, err)``. nats-server 2.14 or later."""
+        check_cb(cb)
+        if not self.size:
+            raise BatchClosedError("the batch is empty")
+        message = self._member(self._subject, b"", None, {}, "eob")
+        self.closed = True
+        self._api.require(
+            {"batch commit without a message": V2_14},
+            lambda level: self._finish(message, cb),
+            cb,
+        )
+
+    def discard(self) -> None:
+        """Store nothing. The server forgets the batch by itself."""
+        self.closed = True
+        self._waiting.clear()
+
+    def _member(
+        self,
+        subject: str,
+        payload: Payload,
+        headers: HeadersLike | None,
+        options: Mapping[str, Any],
+        commit: str | None,
+    ) -> Message:
+        if self.closed:
+            raise BatchClosedError
+        if self.size >= MAX_ATOMIC:
+            raise BadOptionsError(f"an atomic batch has at most {MAX_ATOMIC} messages")
+        block = Headers.parse(message_headers(headers, options))
+        block.set("Nats-Batch-Id", self.id)
+        block.set("Nats-Batch-Sequence", str(self.size + 1))
+        if commit is not None:
+            block.set("Nats-Batch-Commit", commit)
+        return subject, frozen(payload), block.encode()
+
+    def _put(self, message: Message) -> None:
+        if not self.size:
+            self._begin(message)
+        elif self._started and not self._error:
+            self._send(message)
+        elif not self._error:
+            self._waiting.append(message)
+        self.size += 1
+        self._subject = message[0]
+
+    def _begin(self, message: Message) -> None:
+        """The first message is a request: its answer says whether the stream takes batches."""
+        subject, payload, headers = message
+        self._api.require(
+            {"atomic batch": V2_12},
+            lambda level: self._api.nats.request(
+                subject,
+                payload,
+                self._begun,
+                self._api.timeout,
+                headers=headers,
+                no_responders=True,
+            ),
+            lambda result, error: self._begun(None, error, None),
+        )
+
+    def _begun(self, data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
+        if data:
+            _, error = ack_of(data, None)
+        self._started = True
+        if error is not None:
+            self._fail(error)
+            return
+        try:
+            while self._waiting and self._error is None:
+                self._send(self._waiting.popleft())
+        except NatsError as exc:
+            self._fail(exc)
+            return
+        if self._last is not None:
+            self._commit(*self._last)
+
+    def _fail(self, error: NatsError) -> None:
+        self._error = error
+        self._waiting.clear()
+        if self._last is not None:
+            (_, cb), self._last = self._last, None
+            cb(None, error)
+
+    def _send(self, message: Message) -> None:
+        subject, payload, headers = message
+        self._api.nats.hpublish(subject, headers or b"", payload)
+
+    def _finish(self, message: Message, cb: Callback) -> None:
+        if not self.size:  # a batch of one
+            self._started = True
+            self.size = 1
+            self.closed = True
+            self._api.require({"atomic batch": V2_12}, lambda level: self._request(message, cb), cb)
+            return
+        self.size += 1
+        self.closed = True
+        if self._error is not None:
+            self._api.nats.call_soon(cb, None, self._error)
+        elif self._started:
+            self._request(message, cb)
+        else:
+            self._last = (message, cb)
+
+    def _commit(self, message: Message, cb: Callback) -> None:
+        self._last = None
+        try:
+            self._request(message, cb)
+        except NatsError as exc:
+            cb(None, exc)
+
+    def _request(self, message: Message, cb: Callback) -> None:
+        subject, payload, headers = message
+        api = self._api
+
+        def answered(data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
+            ack, error = ack_of(data, error)
+            if ack is not None and ack.get("batch") != self.id:
+                ack, error = (
+                    None,
+                    InvalidAnswerError("invalid answer: not a batch's acknowledgement"),
+                )
+            cb(ack, error)
+
+        api.nats.request(
+            subject, payload, answered, api.timeout, headers=headers, no_responders=True
+        )
+
+
+class FastBatch:
+    """Any number of messages for a stream with ``allow_batched``, with an acknowledgement for many.
+
+    The server says how many; as long as it is slow, messages are kept and `add` returns False. They are
+    stored one by one: not atomically, but, unless gap_ok, without a gap and in order. End it with
+    `commit` or `close`. nats-server 2.14 or later.
+    """
+
+    def __init__(self, api: Api, opts: Mapping[str, Any]) -> None:
+        """opts: flow (100), max_outstanding_acks (2), gap_ok (False), on_error."""
+        check_fields("fast batch options", opts, _FAST_FIELDS)
+        self._flow = _whole(opts, "flow", 100, 65535)
+        self._acks = _whole(opts, "max_outstanding_acks", 2, 1000)
+        self._on_error: Callable[[NatsError], object] | None = opts.get("on_error")
+        if self._on_error is not None and not callable(self._on_error):
+            raise TypeError("on_error must be callable")
+        self._gap_ok = bool(opts.get("gap_ok"))
+        self._api = api
+        self._inbox = api.nats.new_inbox()
+        gap = "ok" if self._gap_ok else "fail"
+        self._prefix = f"{self._inbox}.{self._flow}.{gap}."
+        self._sid = 0
+        self._subject = ""
+        self.sent = 0  # batch sequence of the last message sent
+        self.acked = 0  # up to here the server has answered
+        self.size = 0
+        self.closed = False
+        self._begun = False  # the server has said how fast it wants to go on
+        self._over = False
+        self._kept: deque[tuple[int, str, Payload, bytes | None, int]] = deque()
+        self._callbacks: deque[tuple[int, Callback]] = deque()
+        self._failed: dict[
+            int, NatsError
+        ] = {}  # by batch sequence, told before its acknowledgement
+        self._final: Callback | None = None
+        self._silence = api.timeout or 5000.0
+        self._pings = 0
+        self._late: Wait = api.wait(self._silent, self._end_with)
+
+    def add(
+        self,
+        subject: str,
+        payload: Payload,
+        cb: Callback | None = None,
+        *,
+        headers: HeadersLike | None = None,
+        **options: Any,
+    ) -> bool:
+        """Add a message; ``cb({"batch_seq", "ack_seq"}, err)`` when the server has answered for it.
+
+        Options are those of `Publishing.publish`. Returns False when there is no room to send it now: it
+        is kept, and the time to stop for a while. Raises `BatchClosedError` after the end.
+        """
+        if cb is not None:
+            check_cb(cb)
+        self._put(subject, payload, headers, options, _ADD if self.size else _START, cb)
+        return not self._kept
+
+    def commit(
+        self,
+        subject: str,
+        payload: Payload,
+        cb: Callback,
+        *,
+        headers: HeadersLike | None = None,
+        **options: Any,
+    ) -> None:
+        """Add the last message and end the batch; ``cb(ack, err)``: stream, seq, batch, count."""
+        check_cb(cb)
+        self._put(subject, payload, headers, options, _COMMIT, None)
+        self.closed = True
+        self._final = cb
+
+    def close(self, cb: Callback) -> None:
+        """End the batch; ``cb(ack, err)`` as in `commit`."""
+        check_cb(cb)
+        if not self.size:
+            raise BatchClosedError("the batch is empty")
+        self._put(self._subject, b"", None, {}, _COMMIT_EOB, None)
+        self.closed = True
+        self._final = cb
+
+    def _put(
+        self,
+        subject: str,
+        payload: Payload,
+        headers: HeadersLike | None,
+        options: Mapping[str, Any],
+        operation: int,
+        cb: Callback | None,
+    ) -> None:
+        if self.closed:
+            raise BatchClosedError
+        block = message_headers(headers, options) if headers is not None or options else None
+        entry = (self.size + 1, subject, frozen(payload), block, operation)
+        if not self.size:
+            self._api.refuse_if_closed()
+            self._api.require({"fast batch": V2_14}, lambda level: self._open(entry), self._refused)
+        elif self._begun and not self._kept and self._has_room():
+            self._send(entry)
+        else:
+            self._kept.append(entry)
+        self.size += 1
+        self._subject = subject
+        if cb is not None:
+            self._callbacks.append((self.size, cb))
+
+    def _refused(self, result: Any, error: NatsError | None) -> None:
+        assert error is not None
+        self._end_with(error)
+
+    def _open(self, entry: tuple[int, str, Payload, bytes | None, int]) -> None:
+        self._sid = self._api.nats.subscribe(f"{self._inbox}.>", self._on_answer)
+        self._send(entry)
+        self._late.start(self._silence / 3)
+
+    def _has_room(self) -> bool:
+        return self.sent < self.acked + self._flow * self._acks
+
+    def _send(self, entry: tuple[int, str, Payload, bytes | None, int]) -> None:
+        number, subject, payload, headers, operation = entry
+        reply = f"{self._prefix}{number}.{operation}.$FI"
+        if headers is None:
+            self._api.nats.publish(subject, payload, reply)
+        else:
+            self._api.nats.hpublish(subject, headers, payload, reply)
+        self.sent = number
+
+    def _on_answer(self, subject: str, data: bytes, reply: str | None, raw: bytes | None) -> None:
+        if not data and Headers.parse(raw).status == 503:
+            self._end_with(APIError.of({"code": 503, "description": "no responders"}))
+            return
+        try:
+            answer = json.loads(data)
+            kind = answer.get("type")
+        except (ValueError, AttributeError) as exc:
+            self._tell(InvalidAnswerError(f"invalid answer: {exc}"))
+            return
+        self._pings = 0
+        if kind == "ack":
+            self._begun = True
+            self._flow = max(1, int(answer.get("msgs", self._flow)))
+            self._acknowledged(int(answer["seq"]))
+            self._drain_kept()
+        elif kind == "gap":
+            first, last = answer.get("last_seq"), answer.get("seq")
+            self._tell(BatchClosedError(f"gap in the batch: {first} to {last}", lost=(first, last)))
+        elif kind == "err":
+            error = APIError.of(answer.get("error") or {})
+            self._failed[int(answer.get("seq", 0))] = error
+            self._tell(error)
+        else:
+            self._finished(data)
+
+    def _acknowledged(self, number: int) -> None:
+        if number <= self.acked:
+            return
+        self.acked = number
+        while self._callbacks and self._callbacks[0][0] <= number:
+            seq, cb = self._callbacks.popleft()
+            error = self._failed.pop(seq, None)
+            result = None if error else {"batch_seq": seq, "ack_seq": number}
+            self._api.nats.call_soon(cb, result, error)
+
+    def _drain_kept(self) -> None:
+        try:
+            while self._kept and self._has_room():
+                self._send(self._kept.popleft())
+        except NatsError as exc:
+            self._end_with(exc)
+
+    def _finished(self, data: bytes) -> None:
+        """The final acknowledgement: expected, or the server has ended the batch."""
+        ack, error = ack_of(data, None)
+        if ack is None:
+            self._end_with(error or InvalidAnswerError("invalid answer"))
+            return
+        self._acknowledged(int(ack.get("count", self.sent)))
+        final = None
+        if not self._kept:  # else the server has ended it before it had all
+            final, self._final = self._final, None
+        self._end_with(BatchClosedError("the server has ended the batch", ack=ack), final is None)
+        if final is not None:
+            final(ack, None)
+
+    def _silent(self) -> None:
+        """Nothing has come for a third of the timeout: acknowledgements may have been lost."""
+        self._late.start(self._silence / 3)
+        if self.sent <= self.acked and not self._final:
+            return
+        self._pings += 1
+        if self._pings > 3:
+            self._end_with(RequestTimeoutError("request timeout"))
+            return
+        if self._api.nats.is_connected():
+            try:
+                self._api.nats.publish(self._subject, b"", f"{self._prefix}{self.sent}.{_PING}.$FI")
+            except NatsError as exc:
+                self._tell(exc)
+
+    def _end_with(self, error: NatsError, failed: bool = True) -> None:
+        """It is over; whatever waits for an answer gets the error."""
+        if self._over:
+            return
+        self._over = self.closed = True
+        self._late.cancel()
+        self._api.nats.unsubscribe(self._sid)
+        self._kept.clear()
+        callbacks, self._callbacks = self._callbacks, deque()
+        for _, cb in callbacks:
+            self._api.nats.call_soon(cb, None, error)
+        final, self._final = self._final, None
+        if final is not None:
+            self._api.nats.call_soon(final, None, error)
+        elif failed and not callbacks:
+            self._tell(error)
+
+    def _tell(self, error: NatsError) -> None:
+        if self._on_error is not None:
+            self._api.nats.call_soon(self._on_error, error)
+
+
+def _whole(opts: Mapping[str, Any], name: str, default: int, most: int) -> int:
+    value = opts.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if not 1 <= value <= most:
+        raise BadOptionsError(f"{name} must be between 1 and {most}, not {value}")
+    return value

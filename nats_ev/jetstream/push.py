@@ -1,0 +1,223 @@
+"""Push consumers: the server sends by itself to a subject, and is answered so that it can go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .._connection import Status
+from ..errors import BadOptionsError, ConnectionClosedError, NatsError
+from ..headers import Headers
+from ..nuid import next_nuid
+from ._api import Api, Callback, Feature, Wait, name_of
+from .config import check_fields, consumer_config
+from .errors import (
+    ConsumerIsPullError,
+    ConsumerNotFoundError,
+    NoHeartbeatError,
+    SequenceMismatchError,
+    StreamNotFoundError,
+)
+from .message import JsMsg, parse_ack_reply
+from .pull import MsgCallback, is_status
+
+_NS = 1_000_000
+_FIELDS = {"on_error": None, "on_start": None}
+
+
+class PushSubscription:
+    """A running `Consumers.push_subscribe`."""
+
+    def __init__(
+        self,
+        api: Api,
+        stream: str,
+        consumer: str | Mapping[str, Any],
+        opts: Mapping[str, Any],
+        cb: MsgCallback,
+    ) -> None:
+        check_fields("push options", opts, _FIELDS)
+        for name in _FIELDS:
+            if opts.get(name) is not None and not callable(opts[name]):
+                raise TypeError(f"{name} must be callable, not {type(opts[name]).__name__}")
+        self.api = api
+        self.stream = name_of("stream", stream)
+        self.closed = False
+        self._cb = cb
+        self._on_error: Callable[[NatsError], object] | None = opts.get("on_error")
+        self._on_start: Callable[[Any], object] | None = opts.get("on_start")
+        self._config: dict[str, Any] | None = None
+        self._ours = False  # to be deleted at the end
+        self._needs: dict[str, Feature] = {}
+        if isinstance(consumer, Mapping):
+            self._config, self._needs = consumer_config(consumer)
+            push_config(self._config)
+            named = self._config.get("durable_name") or self._config.get("name")
+            self._ours = not named
+            self.name = name_of("consumer", named or next_nuid())
+            self._config.setdefault("deliver_subject", api.nats.new_inbox())
+            if not self._config.get("durable_name"):
+                self._config["name"] = self.name
+        else:
+            self.name = name_of("consumer", consumer)
+        self._sid = 0
+        self._last: str | None = None  # reply of the last message
+        self._beats = 0.0  # ms; 0: the server sends none
+        self._seen = False
+        self._silent = 0
+        self._ticks: Wait = api.wait(self._tick, self._ended)
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "running"
+        return f"<{type(self).__name__} {self.stream} {self.name} {state}>"
+
+    def start(self) -> None:
+        """Create the consumer, or ask what it is like. Raises what `Nats.request` raises."""
+        self.api.refuse_if_closed()
+        if self._config is None:
+            verb = f"CONSUMER.INFO.{self.stream}.{self.name}"
+            self.api.request(verb, None, self._answered)
+            return
+        # Before the consumer, which begins to send at once.
+        self._subscribe(self._config)
+        body = {"stream_name": self.stream, "config": self._config, "action": "create"}
+        verb = f"CONSUMER.CREATE.{self.stream}.{self.name}"
+        try:
+            self.api.require(
+                self._needs,
+                lambda level: self.api.request(verb, body, self._answered, level=level),
+                self._answered,
+            )
+        except NatsError:
+            self._leave()
+            self.api.nats.unsubscribe(self._sid)
+            raise
+
+    def stop(self) -> None:
+        """No callback any more. A consumer without a name is deleted."""
+        if not self.closed:
+            self._leave()
+            self.api.nats.unsubscribe(self._sid)
+            self._forget()
+
+    def drain(self, cb: Callback | None = None) -> None:
+        """Deliver what is on its way, then ``cb(True, None)``, or err if the connection was lost before."""
+
+        def done(error: NatsError | None) -> None:
+            if not self.closed:
+                self._leave()
+                self._forget()
+            if cb is not None:
+                cb(True if error is None else None, error)
+
+        if self.closed:
+            self.api.nats.call_soon(done, None)
+        else:
+            self._ticks.cancel()
+            self.api.nats.drain_subscription(self._sid, done)
+
+    def _answered(self, info: Any, error: NatsError | None) -> None:
+        if self.closed:
+            self._forget()
+        elif error is not None:
+            self._fail(error)
+        elif not (config := info["config"]).get("deliver_subject"):
+            self._fail(ConsumerIsPullError())
+        else:
+            if not self._sid:
+                self._subscribe(config)
+            beats = config.get("idle_heartbeat", 0)
+            # A group's heartbeats go to one of its members.
+            if beats and not config.get("deliver_group"):
+                self._beats = beats / _NS
+                self._ticks.start(self._beats)
+            if self._on_start is not None:
+                self._on_start(info)
+
+    def _subscribe(self, config: Mapping[str, Any]) -> None:
+        nats = self.api.nats
+        group = config.get("deliver_group") or None
+        self._sid = nats.subscribe(config["deliver_subject"], self._on_message, group)
+        nats.add_status_listener(self._on_status)
+
+    def _on_message(
+        self, subject: str, payload: bytes, reply: str | None, headers: bytes | None
+    ) -> None:
+        self._seen = True
+        if headers is not None and is_status(payload, reply, headers):
+            self._on_status_message(reply, Headers.parse(headers))
+            return
+        self._last = reply
+        self._cb(JsMsg(self.api.nats, subject, payload, reply, headers), None)
+
+    def _on_status_message(self, reply: str | None, status: Headers) -> None:
+        if status.status != 100:
+            return
+        # What came before has been handled: the callbacks ran as it was read.
+        go_on = reply or status.get("Nats-Consumer-Stalled")
+        if go_on:
+            try:
+                self.api.nats.publish(go_on)
+            except NatsError as exc:  # no room: the next heartbeat says that the server waits
+                self._tell(exc)
+        expected = status.get("Nats-Last-Consumer")
+        meta = parse_ack_reply(self._last)
+        if expected is not None and meta is not None and expected.isdecimal():
+            missed = int(expected) - meta.consumer_sequence
+            if missed > 0 and self._beats:
+                self._last = None  # told once
+                self._tell(SequenceMismatchError(f"{missed} messages have not arrived"))
+
+    def _tick(self) -> None:
+        self._ticks.start(self._beats)
+        if self._seen or not self.api.nats.is_connected():
+            self._seen = False
+            self._silent = 0
+            return
+        self._silent += 1
+        if self._silent >= 2:
+            self._silent = 0
+            verb = f"CONSUMER.INFO.{self.stream}.{self.name}"
+            self.api.again(verb, None, self._still_there)
+            self._tell(NoHeartbeatError())
+
+    def _still_there(self, info: Any, error: NatsError | None) -> None:
+        if isinstance(error, (ConsumerNotFoundError, StreamNotFoundError)) and not self.closed:
+            self._ours = False
+            self._fail(error)
+
+    def _on_status(self, status: Status) -> None:
+        if status is Status.CLOSED:
+            self._ended(ConnectionClosedError("disconnected"))
+
+    def _ended(self, error: NatsError) -> None:
+        if not self.closed:
+            self._fail(error)
+
+    def _fail(self, error: NatsError) -> None:
+        self._leave()
+        self.api.nats.unsubscribe(self._sid)
+        self._cb(None, error)
+
+    def _leave(self) -> None:
+        self.closed = True
+        self._ticks.cancel()
+        self.api.nats.remove_status_listener(self._on_status)
+
+    def _forget(self) -> None:
+        if self._ours:
+            self._ours = False
+            verb = f"CONSUMER.DELETE.{self.stream}.{self.name}"
+            self.api.again(verb, None, lambda result, error: None)
+
+    def _tell(self, error: NatsError) -> None:
+        if self._on_error is not None:
+            self.api.nats.call_soon(self._on_error, error)
+
+
+def push_config(config: Mapping[str, Any]) -> None:
+    """Raise `BadOptionsError` for a configuration that no push consumer can have."""
+    if config.get("flow_control") and not config.get("idle_heartbeat"):
+        raise BadOptionsError("flow_control needs an idle_heartbeat")
+    if config.get("deliver_group") and (config.get("flow_control") or config.get("idle_heartbeat")):
+        raise BadOptionsError("a deliver_group goes with neither flow_control nor idle_heartbeat")
