@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from certs import Certificates
 from fakeserver import FakeServer
+from js_servers import any_js, js, line_server  # noqa: F401
 from natsserver import CACHE, NatsServer, find_binary, wait_for
 from peers import nats_js, nats_py
 from proxy import Proxy

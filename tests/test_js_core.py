@@ -6,17 +6,7 @@ from typing import Any
 
 import pytest
 
-from nats_ev import JetStream, MsgAlreadyAckedError, NoRespondersError
-
-
-@pytest.fixture
-def js(connected, server, call, request):
-    """A `JetStream`, and at the end no stream is left."""
-    context = JetStream(connected(server))
-    yield context
-    names, _ = call(context.stream_names)
-    for name in names or ():
-        call(context.stream_delete, name)
+from nats_ev import MsgAlreadyAckedError, NoRespondersError
 
 
 def test_port_of_the_models_jetstream_test(js, call):

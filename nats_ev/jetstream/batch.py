@@ -263,7 +263,7 @@ class FastBatch:
     def add(
         self,
         subject: str,
-        payload: Payload,
+        payload: Payload = b"",
         cb: Callback | None = None,
         *,
         headers: HeadersLike | None = None,

@@ -1,0 +1,59 @@
+"""JetStream on the newest server and on older lines, for the tests of JetStream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from natsserver import NatsServer, cached_binary
+
+from nats_ev import JetStream
+
+LINES = ["newest", "2.12", "2.10"]
+
+
+def start_line(line: str) -> NatsServer:
+    """A running server of a line; skips the test when that line has not been fetched."""
+    binary = None if line == "newest" else cached_binary(line)
+    if line != "newest" and binary is None:
+        pytest.skip(f"nats-server {line} has not been fetched: make servers")
+    return NatsServer(jetstream=True, binary=binary).start()
+
+
+@pytest.fixture(scope="session")
+def line_server() -> Iterator[Callable[[str], NatsServer]]:
+    """line_server("2.10"): one server of each line, for the whole session."""
+    servers: dict[str, NatsServer] = {}
+
+    def get(line: str) -> NatsServer:
+        if line not in servers:
+            servers[line] = start_line(line)
+        return servers[line]
+
+    yield get
+    for started in servers.values():
+        started.remove()
+
+
+def delete_streams(js: JetStream, call: Any) -> None:
+    """Leave the server as it was."""
+    names, _ = call(js.stream_names)
+    for name in names or ():
+        call(js.stream_delete, name)
+
+
+@pytest.fixture
+def js(connected: Any, line_server: Any, call: Any) -> Iterator[JetStream]:
+    """A `JetStream` on the newest server; at the end no stream is left."""
+    context = JetStream(connected(line_server("newest")))
+    yield context
+    delete_streams(context, call)
+
+
+@pytest.fixture(params=LINES)
+def any_js(request: pytest.FixtureRequest, connected: Any, line_server: Any, call: Any) -> Any:
+    """`js` on each line in turn."""
+    context = JetStream(connected(line_server(request.param)))
+    yield context
+    delete_streams(context, call)
