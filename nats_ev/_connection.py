@@ -223,10 +223,10 @@ class Connection:
         """What a framing call's bits ask for."""
         if code & FIRST and not self.batches:
             self.turn.need()
+        if code & SLOW and self._options.on_slow_consumer is not None:
+            self.turn.soon(self._slow_consumer, len(self.out))
         if code & HIGH and self._link is not None:
             self._link.write_early()
-        if code & SLOW and self._options.on_slow_consumer is not None:
-            self.turn.soon(self._slow_consumer)
 
     def ping(self, done: Completion | None = None) -> int:
         """PING behind all that is buffered; done is called with None at its PONG, or with the error."""
@@ -705,10 +705,10 @@ class Connection:
         theirs = self.info.max_payload if self.info is not None else 0
         return max(64 * 1024 * 1024, 2 * theirs)
 
-    def _slow_consumer(self) -> None:
+    def _slow_consumer(self, pending: int) -> None:
         callback = self._options.on_slow_consumer
         if callback is not None:
-            callback(len(self.out))
+            callback(pending)
 
 
 _LIMITS = frozenset(

@@ -15,7 +15,7 @@ from ._fork import make_dead_end
 from ._tls import Tls, TlsStream, handshake_error, read_error
 from ._transport import BROKEN_PIPE, Stream
 from ._turn import Turn
-from ._wire import ROWS_CAP, Outbound
+from ._wire import Outbound
 from .protocol import Session, State
 
 if TYPE_CHECKING:
@@ -25,9 +25,10 @@ EV_READ = 0x01
 EV_WRITE = 0x02
 # Seconds of callbacks in a row after which other watchers have their turn.
 _SLICE = 0.01
-# A portion of rows is doubled when it took less than this, and quartered when it took more than that.
-_QUICK, _SLOW = 0.001, 0.004
-_LEAST_PORTION = 64
+# What is delivered between two looks at the clock, in the parser's ints: a thousand plain messages, or
+# as many as a slower callback has lately needed this time for.
+_MOST_PORTION, _LEAST_PORTION = 2048, 64
+_PORTION_TIME = 0.002
 # The kernel is out of buffers and will not say when it has some again.
 _NO_BUFFERS = frozenset({errno.ENOBUFS, errno.ENOMEM})
 _NO_BUFFERS_RETRY = 0.01
@@ -198,12 +199,9 @@ class Link:
             limits.closed = 0
         try:
             start = last = clock()
-            while dispatch(self._portion):
+            while size := dispatch(self._portion):
                 now = clock()
-                if now - last < _QUICK:
-                    self._portion = min(ROWS_CAP, self._portion * 2)
-                elif now - last > _SLOW:
-                    self._portion = max(_LEAST_PORTION, self._portion // 4)
+                self._adapt(size, now - last)
                 last = now
                 if now - start > _SLICE:
                     self._give_way()
@@ -212,6 +210,13 @@ class Link:
             if refused:
                 self._owner.set_limits()
         self._undelivered = False
+
+    def _adapt(self, size: int, spent: float) -> None:
+        """Choose the next portion by what this one has taken."""
+        if spent > _PORTION_TIME:
+            self._portion = max(_LEAST_PORTION, int(size * _PORTION_TIME / spent))
+        elif self._portion < _MOST_PORTION and size * 2 > self._portion:
+            self._portion = min(_MOST_PORTION, self._portion * 2)
 
     def _give_way(self) -> None:
         """Go on in the loop's next iteration, and read nothing before that."""

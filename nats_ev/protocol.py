@@ -281,12 +281,26 @@ class Session:
             if self.state is State.GREETING:
                 self._greeting.append(data)
 
-    def dispatch(self, most: int = ROWS_CAP) -> bool:
-        """Deliver from where the last call stopped; parse a portion of at most so many ints.
+    def dispatch(self, most: int = ROWS_CAP) -> int:
+        """Deliver from where the last call stopped; a portion of at most so many ints of the parser's.
 
-        Returns whether there is more to be delivered. Callbacks may call it, too.
+        Returns how many there were: 0 when nothing is left to be delivered. Callbacks may call it, too.
         """
         try:
+            self._deliver()
+            size = self._parse(most)
+            if size:
+                self._deliver()
+            return size
+        except BaseException:
+            # Enclosing calls find their iterators empty and go on with these.
+            if self._run is not None:
+                self._run = iter(list(self._run))
+            self._walk(list(self._ints))
+            raise
+
+    def _deliver(self) -> None:
+        while True:
             if self._run is not None:
                 self._deliver_run()
             if self._pongs:
@@ -294,13 +308,8 @@ class Session:
             rows = self._rows
             self._deliver_rows(rows)
             # A nested call that was stopped by an exception has left its rest in new rows.
-            return self._rows is not rows or self._parse(most)
-        except BaseException:
-            # Enclosing calls find their iterators empty and go on with these.
-            if self._run is not None:
-                self._run = iter(list(self._run))
-            self._walk(list(self._ints))
-            raise
+            if self._rows is rows:
+                return
 
     def _deliver_rows(self, rows: Iterator[tuple[int, ...]]) -> None:
         get = self._subs.get
@@ -372,8 +381,8 @@ class Session:
             if self._run is run:  # else a callback has interrupted it, and the rest waits there
                 self._run = None
 
-    def _parse(self, most: int) -> bool:
-        """Fill the rows anew; False when all that was received has been dispatched."""
+    def _parse(self, most: int) -> int:
+        """Fill the rows anew, with so many ints; 0 when all that was received has been dispatched."""
         while self.state is not State.CLOSED:
             parser = self._parser
             if self._pos >= self._end:
@@ -381,9 +390,9 @@ class Session:
                 if error is not None:
                     self.close()
                     self._events.protocol_failed(error)
-                    return False
+                    return 0
                 if not self._chunks:
-                    return False
+                    return 0
                 self._chunk = chunk = self._chunks.popleft()
                 self._pos, self._end = 0, len(chunk)
             ints = parser.feed(self._chunk, self._pos, most)
@@ -397,10 +406,10 @@ class Session:
                     self._events.protocol_failed(
                         errors.ProtocolError("protocol error: the server's first line is not INFO")
                     )
-                    return False
+                    return 0
                 self._events.delivering()
-                return True
-        return False
+                return len(ints)
+        return 0
 
     def _walk(self, ints: list[int]) -> None:
         self._ints = it = iter(ints)
