@@ -1,0 +1,274 @@
+"""Draining: what is still delivered, what is refused when, and that everybody is told, once."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from nats_ev import (
+    ConnectionDrainingError,
+    DrainTimeoutError,
+    NotConnectedError,
+    Status,
+)
+
+
+def collect(messages: list[Any]) -> Any:
+    return lambda subject, payload, reply, headers: messages.append(payload)
+
+
+def test_what_is_in_flight_until_the_pong_is_delivered_and_nothing_after(fake, client, run):
+    def script(peer: Any) -> None:
+        peer.handshake()
+        peer.until("SUB a 1")
+        peer.expect("UNSUB 1")
+        peer.expect("PING")
+        peer.send("MSG a 1 1\r\n1\r\nMSG a 1 1\r\n2\r\nPONG\r\nMSG a 1 1\r\n3\r\n")
+        assert peer.at_eof()
+
+    nats, got, events = client(fake(script)), [], []
+    run(nats.is_connected)
+    nats.subscribe("a", collect(got))
+    nats.drain(events.append)
+    run(lambda: "disconnect" in nats.recorder.events)
+    assert got == [b"1", b"2"]
+    assert events == [None]
+
+
+def test_publish_is_allowed_until_the_ping_is_written_and_then_only_to_answer(fake, client, run):
+    refused: list[Any] = []
+
+    def script(peer: Any) -> None:
+        peer.handshake()
+        assert peer.until("PING") == ["SUB a 1", "PUB before 0", "UNSUB 1", "PING"]
+        peer.answer.wait(5)
+        peer.send("MSG a 1 r 1\r\n1\r\n")
+        assert peer.until("PUB r 1") == ["PUB r 1"]
+        peer.send("PONG\r\n")
+        peer.expect("PING")
+        peer.send("PONG\r\n")
+        assert peer.at_eof()
+
+    go = threading.Event()
+
+    def with_event(peer: Any) -> None:
+        peer.answer = go
+        script(peer)
+
+    nats, done = client(fake(with_event)), []
+    run(nats.is_connected)
+    nats.subscribe("a", lambda s, p, reply, h: nats.publish(reply, p))
+    nats.drain(done.append)
+    nats.publish("before")
+    assert nats.status() is Status.DRAINING_SUBS
+
+    def too_late() -> None:
+        try:
+            nats.publish("after")
+        except ConnectionDrainingError as exc:
+            refused.append(exc)
+        go.set()
+
+    nats.call_later(20, too_late)
+    run(lambda: done)
+    assert len(refused) == 1
+    assert done == [None]
+    stats = nats.stats()
+    assert stats["written"] == stats["accepted"] == 2
+
+
+def test_answers_until_the_pong_reach_their_requests_and_the_others_fail(fake, client, run):
+    def script(peer: Any) -> None:
+        peer.handshake()
+        reply = peer.until("PUB svc .* 1")[-1].split()[2]
+        peer.until("PING")
+        peer.send(f"MSG {reply} 1 2\r\nok\r\nPONG\r\n")
+        assert peer.at_eof()
+
+    nats = client(fake(script))
+    events = nats.recorder.events
+    run(nats.is_connected)
+    nats.request("svc", b"x", lambda *answer: events.append(answer[0]))
+    nats.request("silent", b"x", lambda *answer: events.append(str(answer[1])))
+    nats.drain(lambda error: events.append(("drained", error)))
+    run(lambda: "disconnect" in events)
+    assert events == ["connect", b"ok", ("drained", None), "disconnected", "disconnect"]
+
+
+def test_all_are_told_in_the_order_of_the_calls_when_the_connection_is_lost(fake, client, run):
+    def script(peer: Any) -> None:
+        peer.handshake()
+        peer.until("PING")
+        peer.until("PING")
+        peer.reset()
+
+    nats = client(fake(script), reconnect=True, reconnect_delay=1)
+    events = nats.recorder.events
+    run(nats.is_connected)
+    nats.request("x", b"", lambda r, error, h: events.append(f"request {error}"), 60_000)
+    nats.flush(lambda error: events.append(f"flush {error}"))
+    nats.drain(lambda error: events.append(f"drain {error}"))
+    nats.flush(lambda error: events.append(f"late flush {error}"))
+    nats.drain(lambda error: events.append(f"joined {error}"))
+    run(lambda: "disconnect" in events)
+    events = [e for e in events if not e.startswith("error")]
+    assert events == [
+        "connect", "request disconnected", "flush disconnected", "drain disconnected",
+        "late flush disconnected", "joined disconnected", "disconnect",
+    ]  # fmt: skip
+    assert nats.status() is Status.CLOSED  # a drained client does not come back
+    assert nats.subscription_count() == 0
+
+
+def test_a_drain_while_connecting_follows_the_queue(client, connected, server, run):
+    other, got = connected(server), []
+    other.subscribe("queued", collect(got))
+    done: list[Any] = []
+    other.flush(done.append)
+    run(lambda: done)
+    nats = client(server)
+    nats.publish("queued", b"1")
+    nats.drain(done.append)
+    nats.publish("queued", b"2")
+    run(lambda: "disconnect" in nats.recorder.events)
+    assert done == [None, None]
+    run(lambda: len(got) == 2)
+    assert nats.recorder.events == ["connect", "disconnect"]
+
+
+def test_a_drain_while_reconnecting_waits_for_the_connection(own_server, connected, run):
+    server = own_server()
+    nats, done = connected(server, reconnect=True, reconnect_delay=5), []
+    sid = nats.subscribe("a", print)
+    server.kill()
+    run(lambda: "disconnect" in nats.recorder.events)
+    nats.publish("last.words", b"x")
+    nats.drain(done.append)
+    with pytest.raises(ConnectionDrainingError):
+        nats.subscribe("b", print)
+    nats.unsubscribe(sid)
+    server.start()
+    run(lambda: nats.recorder.count("disconnect") == 2)
+    assert done == [None]
+    assert nats.stats()["written"] == 1
+    assert nats.recorder.count("connect") == 2
+
+
+def test_disconnect_ends_a_drain_that_has_not_begun(client, fake, run):
+    server = fake(lambda peer: peer.at_eof())
+    nats, done = client(server), []
+    nats.drain(done.append)
+    nats.drain(done.append)
+    nats.disconnect()
+    assert done == []
+    run(lambda: len(done) == 2)
+    assert [str(error) for error in done] == ["disconnected"] * 2
+    with pytest.raises(NotConnectedError):
+        nats.drain()
+
+
+def test_a_drain_that_takes_too_long_is_told_and_ends(fake, client, run):
+    def script(peer: Any) -> None:
+        peer.handshake()
+        peer.until("PING")
+        assert peer.at_eof()
+
+    nats = client(fake(script), drain_timeout=50)
+    events = nats.recorder.events
+    run(nats.is_connected)
+    nats.drain(lambda error: events.append(error))
+    run(lambda: "disconnect" in events)
+    assert isinstance(events[1], DrainTimeoutError)
+    assert isinstance(events[1], TimeoutError)
+    assert len(events) == 3
+    silent = client(fake(script), drain_timeout=50)
+    run(silent.is_connected)
+    silent.drain()
+    run(lambda: "disconnect" in silent.recorder.events)
+    assert isinstance(silent.recorder.errors[0], DrainTimeoutError)
+
+
+def test_a_drained_client_can_be_used_again_from_scratch(connected, server, run):
+    nats, got, done = connected(server), [], []
+    nats.subscribe("a", collect(got))
+    nats.request("nobody", b"", lambda *a: None, 10)
+    nats.drain(done.append)
+    run(lambda: "disconnect" in nats.recorder.events)
+    assert nats.subscription_count() == 0
+    nats.connect()
+    run(nats.is_connected)
+    nats.subscribe("b", collect(got))
+    nats.publish("a", b"a")
+    nats.publish("b", b"b")
+    run(lambda: got == [b"b"])
+    nats.request("b", b"", lambda *a: done.append(a), 20)
+    run(lambda: len(done) == 2)
+
+
+def test_draining_inside_a_message_callback_delivers_the_rest(connected, server, run):
+    nats, got = connected(server), []
+
+    def first(subject: str, payload: bytes, *rest: Any) -> None:
+        got.append(payload)
+        if payload == b"0":
+            nats.drain()
+
+    nats.subscribe("d", first)
+    for i in range(200):
+        nats.publish("d", b"%d" % i)
+    run(lambda: "disconnect" in nats.recorder.events)
+    assert got == [b"%d" % i for i in range(200)]
+
+
+def test_status_listeners_hear_of_a_drain(connected, server, run):
+    nats, heard = connected(server), []
+    nats.add_status_listener(heard.append)
+    nats.drain()
+    run(lambda: "disconnect" in nats.recorder.events)
+    assert heard == [Status.DRAINING_SUBS, Status.DRAINING_PUBS, Status.CLOSED]
+
+
+# One subscription.
+
+
+def test_one_subscription_ends_behind_what_was_in_flight(connected, server, run):
+    nats, got, other, events = connected(server), [], [], []
+    sid = nats.subscribe("s", collect(got))
+    nats.subscribe("s", collect(other))
+    for i in range(100):
+        nats.publish("s", b"%d" % i)
+    nats.drain_subscription(sid, lambda error: events.append((error, len(got))))
+    nats.drain_subscription(sid, lambda error: events.append((error, len(got))))
+    nats.publish("s", b"late")
+    run(lambda: len(events) == 2 and len(other) == 101)
+    assert events == [(None, 100), (None, 100)]
+    assert nats.subscription_count() == 1
+    nats.drain_subscription(sid, lambda error: events.append(error))
+    run(lambda: len(events) == 3)
+    assert events[2] is None
+
+
+def test_a_draining_subscription_does_not_come_back_with_a_reconnect(fake, client, run):
+    def first(peer: Any) -> None:
+        peer.handshake()
+        peer.until("UNSUB 1")
+        peer.expect("PING")
+        peer.close()
+
+    def second(peer: Any) -> None:
+        peer.send_info()
+        peer.until("CONNECT .*")
+        assert peer.until("PING") == ["SUB kept 2", "PING"]
+        peer.send("PONG\r\n")
+        peer.at_eof()
+
+    nats, events = client(fake(first, second), reconnect=True, reconnect_delay=1), []
+    run(nats.is_connected)
+    sid = nats.subscribe("drained", print)
+    nats.subscribe("kept", print)
+    nats.drain_subscription(sid, events.append)
+    run(lambda: nats.recorder.count("connect") == 2)
+    assert [str(e) for e in events] == ["disconnected"]
+    assert nats.subscription_count() == 1
