@@ -45,6 +45,7 @@ class Proxy:
         self.delay = 0.0  # seconds before each write
         self.stalled: set[str] = set()
         self.cut_after: dict[str, int] = {}  # bytes per connection and direction, then the cut
+        self.recording = True
         self.cuts_left = -1  # how often that happens; -1: always
         self.cut_by_reset = False
         self.refuse = False  # new connections are closed at once
@@ -133,7 +134,8 @@ class Proxy:
                 if not data:
                     self._close(link, False)
                     return True
-                self.recorded[link.direction] += data
+                if self.recording:
+                    self.recorded[link.direction] += data
                 link.waiting += data
                 link.due = time.monotonic() + self.delay
             if not link.waiting or time.monotonic() < link.due:
