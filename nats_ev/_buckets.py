@@ -1,0 +1,364 @@
+"""What key-value buckets and object stores share: names, errors, configuration, completions.
+
+::
+
+    NatsError
+    ├── InvalidBucketNameError(BadOptionsError)   raised at the call, as are the next two
+    ├── InvalidKeyError(BadOptionsError)
+    ├── InvalidObjectNameError(BadOptionsError)
+    └── JetStreamError
+        ├── StreamNotFoundError ─ BucketNotFoundError
+        ├── StreamNameAlreadyInUseError ─ BucketExistsError
+        ├── BadBucketError                        a stream of the name that is no bucket
+        ├── KeyNotFoundError ─ KeyDeletedError
+        ├── WrongLastSequenceError ─ KeyExistsError
+        ├── ObjectNotFoundError ─ ObjectDeletedError
+        ├── ObjectExistsError · ObjectLinkError · BadObjectMetaError
+        ├── DigestMismatchError · ObjectIncompleteError · ObjectChangedError
+        └── ObjectTransferError
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from ._connection import Status
+from .client import Nats, Payload
+from .errors import BadOptionsError, NatsError
+from .jetstream._api import wire
+from .jetstream.config import check_fields
+from .jetstream.errors import (
+    JetStreamError,
+    StreamNameAlreadyInUseError,
+    StreamNotFoundError,
+    WrongLastSequenceError,
+)
+from .subjects import encode
+
+if TYPE_CHECKING:
+    from .jetstream import JetStream
+
+__all__ = [
+    "BadBucketError",
+    "BadObjectMetaError",
+    "BucketExistsError",
+    "BucketNotFoundError",
+    "DigestMismatchError",
+    "InvalidBucketNameError",
+    "InvalidKeyError",
+    "InvalidObjectNameError",
+    "KeyDeletedError",
+    "KeyExistsError",
+    "KeyNotFoundError",
+    "ObjectChangedError",
+    "ObjectDeletedError",
+    "ObjectExistsError",
+    "ObjectIncompleteError",
+    "ObjectLinkError",
+    "ObjectNotFoundError",
+    "ObjectTransferError",
+]
+
+# (result, err)
+Callback = Callable[[Any, "NatsError | None"], object]
+Config = Mapping[str, Any]
+
+_BUCKET = re.compile(r"[A-Za-z0-9_-]+")
+_TWO_MINUTES = 120_000_000_000
+
+# What both kinds of bucket can be configured with, under nats.go's words and the stream's own.
+COMMON_FIELDS: dict[str, str] = {
+    "description": "description",
+    "ttl": "max_age",
+    "max_age": "max_age",
+    "max_bytes": "max_bytes",
+    "storage": "storage",
+    "replicas": "num_replicas",
+    "num_replicas": "num_replicas",
+    "placement": "placement",
+    "compression": "compression",
+    "metadata": "metadata",
+}
+
+
+class InvalidBucketNameError(BadOptionsError):
+    """Buckets are named by letters, digits, dashes and underscores."""
+
+
+class InvalidKeyError(BadOptionsError):
+    """Keys consist of letters, digits and ``-/_=.``, without an empty part between dots."""
+
+
+class InvalidObjectNameError(BadOptionsError):
+    """Objects have a name that is not empty."""
+
+
+class BucketNotFoundError(StreamNotFoundError):
+    """There is no such bucket."""
+
+
+class BucketExistsError(StreamNameAlreadyInUseError):
+    """There is such a bucket already, with another configuration."""
+
+
+class BadBucketError(JetStreamError):
+    """The stream has the name of a bucket and is none."""
+
+
+class KeyNotFoundError(JetStreamError):
+    """The bucket has no such key, or no such revision of it."""
+
+    text = "key not found"
+
+
+class KeyDeletedError(KeyNotFoundError):
+    """The revision deletes the key; `entry` is that revision."""
+
+    text = "key was deleted"
+
+
+class KeyExistsError(WrongLastSequenceError):
+    """The key to be created exists."""
+
+
+class ObjectNotFoundError(JetStreamError):
+    """The store has no such object."""
+
+    text = "object not found"
+
+
+class ObjectDeletedError(ObjectNotFoundError):
+    """The object has been deleted."""
+
+    text = "object was deleted"
+
+
+class ObjectExistsError(JetStreamError):
+    """The name belongs to another object."""
+
+    text = "an object already exists with that name"
+
+
+class ObjectLinkError(JetStreamError):
+    """A link that can't be made or followed."""
+
+
+class BadObjectMetaError(JetStreamError):
+    """What the store says about the object makes no sense."""
+
+    text = "object-store meta information invalid"
+
+
+class DigestMismatchError(JetStreamError):
+    """What came is not what was put."""
+
+    text = "digest mismatch"
+
+
+class ObjectIncompleteError(JetStreamError):
+    """Parts of the object are missing from the store."""
+
+    text = "object is incomplete"
+
+
+class ObjectChangedError(JetStreamError):
+    """The object was replaced or deleted while it was being read."""
+
+    text = "object has changed"
+
+
+class ObjectTransferError(JetStreamError):
+    """Content could not be read from where it comes from, or written to where it goes; see the cause."""
+
+
+def check_bucket(bucket: object) -> str:
+    """A bucket's name that is valid; raises `InvalidBucketNameError`."""
+    if not isinstance(bucket, str):
+        raise TypeError(f"a bucket's name must be str, not {type(bucket).__name__}")
+    if not _BUCKET.fullmatch(bucket):
+        raise InvalidBucketNameError(
+            f"invalid bucket name {bucket!r}: letters, digits, dashes and underscores"
+        )
+    return bucket
+
+
+def check_cb(cb: object) -> None:
+    """Raise TypeError for what can't be called."""
+    if not callable(cb):
+        raise TypeError(f"cb must be callable, not {type(cb).__name__}")
+
+
+def completion(js: JetStream, cb: Callback | None) -> Callback:
+    """The callback to use: without one, an error goes to the client's on_error."""
+    if cb is None:
+        nats = js.nats
+
+        def report(result: Any, error: NatsError | None) -> None:
+            if error is not None:
+                nats.report(error)
+
+        return report
+    check_cb(cb)
+    return cb
+
+
+def attempt(cb: Callback, go: Callable[[], object]) -> None:
+    """Call go for a later step of an operation: what it raises is no longer its caller's mistake."""
+    try:
+        go()
+    except NatsError as exc:
+        cb(None, exc)
+
+
+def later(
+    nats: Nats, delay_ms: float, due: Callable[[], object], ended: Callable[[], object]
+) -> None:
+    """Call due in delay_ms, or ended when the client ends before."""
+
+    def on_status(status: Status) -> None:
+        if status is Status.CLOSED:
+            nats.remove_status_listener(on_status)
+            wait.cancel()
+            ended()
+
+    def expired() -> None:
+        nats.remove_status_listener(on_status)
+        due()
+
+    if nats.status() in (Status.CLOSED, Status.DISCONNECTED):
+        nats.call_soon(ended)
+        return
+    nats.add_status_listener(on_status)
+    wait = nats.call_later(delay_ms, expired)
+
+
+def transfer_error(what: str, cause: Exception) -> ObjectTransferError:
+    """What a source or sink has raised."""
+    error = ObjectTransferError(f"{what} failed: {cause or type(cause).__name__}")
+    error.__cause__ = cause
+    return error
+
+
+def payload_bytes(payload: Payload) -> bytes:
+    """What is sent for a payload, as it is now."""
+    if payload is None:
+        return b""
+    if isinstance(payload, bytes):
+        return payload
+    if isinstance(payload, str):
+        return encode(payload)
+    try:
+        return bytes(memoryview(payload))
+    except TypeError:
+        raise TypeError(
+            f"a value must be bytes-like, str or None, not {type(payload).__name__}"
+        ) from None
+
+
+def bucket_error(error: NatsError | None) -> NatsError | None:
+    """The error in terms of buckets."""
+    if type(error) is StreamNotFoundError:
+        return recast(error, BucketNotFoundError, "bucket not found")
+    if type(error) is StreamNameAlreadyInUseError:
+        return recast(error, BucketExistsError, "bucket already exists with another configuration")
+    return error
+
+
+def recast(error: JetStreamError, kind: type[JetStreamError], text: str) -> JetStreamError:
+    """A more specific error with the data of the one that caused it."""
+    special = kind(text, code=error.code, err_code=error.err_code, description=text)
+    special.__cause__ = error
+    return special
+
+
+def stream_fields(what: str, config: Config, fields: Mapping[str, str]) -> dict[str, Any]:
+    """The stream's fields for a bucket's configuration; raises `BadOptionsError` for unknown ones."""
+    if not isinstance(config, Mapping):
+        raise TypeError(f"{what} must be a mapping, not {type(config).__name__}")
+    check_fields(what, config, dict.fromkeys(fields))
+    result: dict[str, Any] = {}
+    for field, value in config.items():
+        if value is None:
+            continue
+        if fields[field] in result:
+            raise BadOptionsError(f"{fields[field]} is given twice in {what}")
+        result[fields[field]] = value
+    if isinstance(result.get("compression"), bool):
+        result["compression"] = "s2" if result["compression"] else "none"
+    if not result.get("num_replicas", 1):
+        result["num_replicas"] = 1
+    for limit in ("max_bytes", "max_msg_size"):
+        if result.get(limit) == 0:
+            result[limit] = -1
+    wired: dict[str, Any] = wire(result)
+    return wired
+
+
+def duplicate_window(max_age: int) -> int:
+    """What goes with a bucket's max_age; both in ns. A server refuses a longer one than the age."""
+    return min(max_age, _TWO_MINUTES) if max_age > 0 else _TWO_MINUTES
+
+
+def age_ms(value: float | timedelta) -> float:
+    """Milliseconds that may be negative."""
+    return value.total_seconds() * 1000 if isinstance(value, timedelta) else float(value)
+
+
+def create_stream(js: JetStream, config: dict[str, Any], cb: Callback) -> None:
+    """Create a bucket's stream; one that only lacks what old clients did not set is brought up to date."""
+
+    def created(info: Any, error: NatsError | None) -> None:
+        if isinstance(error, StreamNameAlreadyInUseError):
+            attempt(cb, lambda: js.stream_info(config["name"], cb=existing))
+        else:
+            cb(info, bucket_error(error))
+
+    def existing(info: Any, error: NatsError | None) -> None:
+        if error is not None:
+            cb(None, bucket_error(error))
+            return
+        theirs = info["config"]
+        mended = ("discard", "allow_direct")
+        if all(theirs.get(k) == v for k, v in config.items() if k not in mended):
+            update_stream(js, config["name"], {k: config[k] for k in mended}, cb)
+        else:
+            exists = StreamNameAlreadyInUseError(
+                "stream name already in use (code 400)", code=400, err_code=10058
+            )
+            cb(None, bucket_error(exists))
+
+    js.stream_create(config, created)
+
+
+def update_stream(js: JetStream, name: str, fields: dict[str, Any], cb: Callback) -> None:
+    """Change some fields of a bucket's stream."""
+
+    def current(info: Any, error: NatsError | None) -> None:
+        if error is not None:
+            cb(None, bucket_error(error))
+            return
+        config = {**info["config"], **fields}
+        if "max_age" in fields:
+            config["duplicate_window"] = duplicate_window(fields["max_age"])
+        attempt(
+            cb, lambda: js.stream_update(config, lambda info, error: cb(info, bucket_error(error)))
+        )
+
+    js.stream_info(name, cb=current)
+
+
+def create_or_update_stream(
+    js: JetStream, config: dict[str, Any], fields: dict[str, Any], cb: Callback
+) -> None:
+    """`update_stream`, or `create_stream` when there is none."""
+
+    def updated(info: Any, error: NatsError | None) -> None:
+        if isinstance(error, BucketNotFoundError):
+            attempt(cb, lambda: create_stream(js, config, cb))
+        else:
+            cb(info, error)
+
+    update_stream(js, config["name"], fields, updated)

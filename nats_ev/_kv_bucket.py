@@ -1,0 +1,299 @@
+"""The bucket of a `KV` as a whole: its stream (ADR-8, 48, 57), its state, and the list of all buckets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ._buckets import (
+    COMMON_FIELDS,
+    BadBucketError,
+    Callback,
+    Config,
+    attempt,
+    bucket_error,
+    check_bucket,
+    check_cb,
+    completion,
+    create_or_update_stream,
+    create_stream,
+    duplicate_window,
+    stream_fields,
+    update_stream,
+)
+from .errors import BadOptionsError, NatsError
+from .jetstream import JetStream
+
+MAX_HISTORY = 64
+
+# An operation that waits until the stream is known: what to do, and whom to tell that it can't be.
+Waiting = tuple[Callable[[], object], Callback]
+
+_FIELDS = {
+    **COMMON_FIELDS,
+    "max_history": "max_msgs_per_subject",
+    "history": "max_msgs_per_subject",
+    "max_value_size": "max_msg_size",
+    "republish": "republish",
+    "mirror": "mirror",
+    "sources": "sources",
+    "limit_marker_ttl": "subject_delete_marker_ttl",
+    "allow_msg_ttl": "allow_msg_ttl",
+}
+
+
+class KvBucket:
+    """The part of `KV` that deals with the bucket, and that knows what its stream is like."""
+
+    def __init__(self, js: JetStream, bucket: str) -> None:
+        self._js = js
+        self.bucket = check_bucket(bucket)
+        self.stream = f"KV_{bucket}"
+        self._bound = False
+        self._waiting: list[Waiting] = []
+        self._read_prefix = self._write_prefix = f"$KV.{bucket}."
+        self._direct = True
+        self._has_ttl = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.bucket}>"
+
+    # The bucket.
+
+    def create_bucket(
+        self, config: Config | Callback | None = None, cb: Callback | None = None
+    ) -> None:
+        """Create the bucket; ``cb(stream's info, err)``. With the same configuration it succeeds again.
+
+        config: history or max_history (revisions kept per key, 1 to 64), ttl or max_age (ns or a
+        timedelta), max_bytes, max_value_size, storage ("file", "memory"), replicas, description,
+        placement, republish, compression (bool), metadata, limit_marker_ttl (ns or a timedelta, 1 s or
+        more: keys may have a ttl, and markers tell of keys that have ended by it; nats-server 2.11),
+        mirror or sources (as of a stream; bucket names get their ``KV_``, keys are mapped).
+        `BucketExistsError` when it exists with another configuration.
+        """
+        config, cb = _middle_config(config, cb)
+        done = completion(self._js, cb)
+        stream = self._stream_config(config)
+        self._then_bind(done, lambda cb: create_stream(self._js, stream, cb))
+
+    def update_bucket(self, config: Config, cb: Callback | None = None) -> None:
+        """Change the bucket's configuration; what config does not name stays as it is.
+
+        ``cb(stream's info, err)``; `BucketNotFoundError` when there is none.
+        """
+        done = completion(self._js, cb)
+        fields = self._stream_fields(config)
+        self._then_bind(done, lambda cb: update_stream(self._js, self.stream, fields, cb))
+
+    def create_or_update_bucket(
+        self, config: Config | Callback | None = None, cb: Callback | None = None
+    ) -> None:
+        """`update_bucket`, or `create_bucket` when there is none."""
+        config, cb = _middle_config(config, cb)
+        done = completion(self._js, cb)
+        fields, stream = self._stream_fields(config), self._stream_config(config)
+        self._then_bind(done, lambda cb: create_or_update_stream(self._js, stream, fields, cb))
+
+    def delete_bucket(self, cb: Callback | None = None) -> None:
+        """Delete the bucket and all that is in it; ``cb(True, err)``."""
+        done = completion(self._js, cb)
+        self._bound = False
+
+        def deleted(result: Any, error: NatsError | None) -> None:
+            done(True if error is None else None, bucket_error(error))
+
+        self._js.stream_delete(self.stream, deleted)
+
+    def status(self, cb: Callback) -> None:
+        """The bucket's state: ``cb(dict, err)``.
+
+        values (entries, history included), history, bytes, ttl and limit_marker_ttl (ns, 0: none),
+        storage, replicas, compressed, description, metadata, backing_store, and stream_info, as the
+        server tells it.
+        """
+        check_cb(cb)
+
+        def told(info: Any, error: NatsError | None) -> None:
+            cb(None if error is not None else _status(info), bucket_error(error))
+
+        self._js.stream_info(self.stream, cb=told)
+
+    @staticmethod
+    def bucket_names(js: JetStream, cb: Callback) -> None:
+        """The names of all key-value buckets."""
+        check_cb(cb)
+
+        def listed(names: Any, error: NatsError | None) -> None:
+            if error is None:
+                names = [name[3:] for name in names if name.startswith("KV_")]
+            cb(names, error)
+
+        js.stream_names({"subject": "$KV.*.>"}, listed)
+
+    @staticmethod
+    def buckets(js: JetStream, cb: Callback) -> None:
+        """The `status` of all key-value buckets, as a list."""
+        check_cb(cb)
+
+        def listed(answer: Any, error: NatsError | None) -> None:
+            if error is not None:
+                cb(None, error)
+                return
+            infos = answer["streams"]
+            cb([_status(i) for i in infos if i["config"]["name"].startswith("KV_")], None)
+
+        js.stream_list({"subject": "$KV.*.>"}, listed)
+
+    # What the stream is like.
+
+    def _when_bound(self, go: Callable[[], object], cb: Callback) -> None:
+        """Call go, now or as soon as the stream is known; what goes wrong until then goes to cb."""
+        if self._bound:
+            go()
+            return
+        self._waiting.append((go, cb))
+        if len(self._waiting) == 1:
+            try:
+                self._js.stream_info(self.stream, cb=self._bind)
+            except BaseException:
+                self._waiting.pop()
+                raise
+
+    def _then_bind(self, done: Callback, change: Callable[[Callback], object]) -> None:
+        """Change the stream; operations that are called meanwhile wait for that."""
+        self._bound = False
+        change_itself: Waiting = (lambda: None, lambda result, error: None)
+        self._waiting.insert(0, change_itself)
+
+        def changed(info: Any, error: NatsError | None) -> None:
+            if error is None:
+                self._bind(info, None)
+            elif self._waiting == [change_itself]:
+                self._waiting = []
+            elif self._waiting:  # there may be a bucket all the same
+                attempt(self._bind, lambda: self._js.stream_info(self.stream, cb=self._bind))
+            done(info, error)
+
+        try:
+            change(changed)
+        except BaseException:
+            self._waiting.remove(change_itself)
+            raise
+
+    def _bind(self, info: Any, error: NatsError | None) -> None:
+        waiting, self._waiting = self._waiting, []
+        error = bucket_error(error)
+        if error is None and info["config"].get("max_msgs_per_subject", 0) < 1:
+            error = BadBucketError(f"stream {self.stream} is not a key-value bucket")
+        if error is None:
+            self._take(info["config"])
+        for go, cb in waiting:
+            if error is not None:
+                self._js.nats.call(cb, None, error)
+                continue
+            attempt(cb, go)
+
+    def _take(self, config: Mapping[str, Any]) -> None:
+        self._bound = True
+        self._direct = bool(config.get("allow_direct"))
+        self._has_ttl = bool(config.get("allow_msg_ttl"))
+        self._read_prefix = prefix = f"$KV.{self.bucket}."
+        api = self._js.prefix
+        # ADR-19: with another prefix or a domain, the server or the account maps what begins with it.
+        self._write_prefix = prefix if api == "$JS.API" else f"{api}.{prefix}"
+        mirror = config.get("mirror")
+        if mirror:
+            # A mirror has the subjects of its origin, and only the origin can be written to.
+            self._read_prefix = prefix = f"$KV.{mirror['name'].removeprefix('KV_')}."
+            external = (mirror.get("external") or {}).get("api")
+            self._write_prefix = f"{external}.{prefix}" if external else prefix
+
+    def _stream_fields(self, config: Config) -> dict[str, Any]:
+        fields = stream_fields("bucket configuration", config, _FIELDS)
+        history = fields.get("max_msgs_per_subject")
+        if history == 0:
+            fields["max_msgs_per_subject"] = 1
+        elif history is not None and not (type(history) is int and 1 <= history <= MAX_HISTORY):
+            raise BadOptionsError(f"history must be 1 to {MAX_HISTORY}, not {history!r}")
+        marker_ttl = fields.get("subject_delete_marker_ttl")
+        if marker_ttl:
+            if marker_ttl < 1_000_000_000:
+                raise BadOptionsError("limit_marker_ttl must be 1 s or more (in ns)")
+            fields["allow_msg_ttl"] = True
+        if fields.get("mirror") and fields.get("sources"):
+            raise BadOptionsError("a bucket has a mirror or sources, not both")
+        if fields.get("mirror"):
+            mirror = fields["mirror"] = dict(fields["mirror"])
+            mirror["name"] = _stream_name(mirror.get("name"))
+            fields["mirror_direct"] = True
+        if fields.get("sources"):
+            fields["sources"] = [self._source(source) for source in fields["sources"]]
+        return fields
+
+    def _source(self, source: Mapping[str, Any]) -> Mapping[str, Any]:
+        """ADR-57: a source is a bucket, unless subject_transforms say what it is."""
+        if source.get("subject_transforms"):
+            return source
+        name = _stream_name(source.get("name"))
+        bucket = name.removeprefix("KV_")
+        result = {**source, "name": name}
+        if not source.get("external") or bucket != self.bucket:
+            transform = {"src": f"$KV.{bucket}.>", "dest": f"$KV.{self.bucket}.>"}
+            result["subject_transforms"] = [transform]
+        return result
+
+    def _stream_config(self, config: Config) -> dict[str, Any]:
+        fields = self._stream_fields(config)
+        stream = {
+            "name": self.stream,
+            "max_msgs_per_subject": 1,
+            "max_bytes": -1,
+            "max_age": 0,
+            "max_msg_size": -1,
+            "storage": "file",
+            "num_replicas": 1,
+            "max_msgs": -1,
+            "max_consumers": -1,
+            "discard": "new",
+            "allow_rollup_hdrs": True,
+            "deny_delete": True,
+            "allow_direct": True,
+            **fields,
+        }
+        stream["duplicate_window"] = duplicate_window(stream["max_age"])
+        if "mirror" not in fields:
+            stream["subjects"] = [f"$KV.{self.bucket}.>"]
+        return stream
+
+
+def _stream_name(name: object) -> str:
+    """A stream's name for a bucket's or a stream's."""
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a mirror or source must be str, not {type(name).__name__}")
+    return name if name.startswith("KV_") else f"KV_{name}"
+
+
+def _middle_config(config: Any, cb: Any) -> tuple[Config, Callback | None]:
+    if cb is None and callable(config):
+        config, cb = None, config
+    return ({} if config is None else config), cb
+
+
+def _status(info: Mapping[str, Any]) -> dict[str, Any]:
+    config, state = info["config"], info["state"]
+    return {
+        "bucket": config["name"].removeprefix("KV_"),
+        "values": state["messages"],
+        "history": config["max_msgs_per_subject"],
+        "bytes": state["bytes"],
+        "ttl": config.get("max_age", 0),
+        "limit_marker_ttl": config.get("subject_delete_marker_ttl", 0),
+        "storage": config.get("storage", "file"),
+        "replicas": config.get("num_replicas", 1),
+        "compressed": config.get("compression", "none") != "none",
+        "description": config.get("description", ""),
+        "metadata": config.get("metadata") or {},
+        "backing_store": "JetStream",
+        "stream_info": dict(info),
+    }

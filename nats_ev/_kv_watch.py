@@ -1,0 +1,116 @@
+"""Keys and entries of a bucket, and watching them (ADR-8, 48)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, NamedTuple
+
+from ._buckets import InvalidKeyError
+from ._watch import Watch
+from .headers import Headers
+
+if TYPE_CHECKING:
+    from .jetstream import JsMsg, StoredMsg
+
+# A key, and the same with wildcards. Between dots there must be something; `check_key` sees to that.
+_KEY = re.compile(r"[-/_=.a-zA-Z0-9]+")
+_FILTER = re.compile(r"[-/_=.a-zA-Z0-9*]*>?")
+_OPERATIONS = {"DEL": "DEL", "PURGE": "PURGE"}
+# ADR-48: why the server itself has ended a key.
+_MARKERS = {"MaxAge": "PURGE", "Purge": "PURGE", "Remove": "DEL"}
+
+PUT = "PUT"
+
+
+class KvEntry(NamedTuple):
+    """One revision of a key.
+
+    operation is "PUT", "DEL" or "PURGE"; only PUT has a value. created is in UTC. delta: how many
+    later entries there were, for the same watch or list, when it was read.
+    """
+
+    bucket: str
+    key: str
+    value: bytes
+    revision: int
+    created: datetime
+    delta: int = 0
+    operation: str = PUT
+
+    @property
+    def deleted(self) -> bool:
+        """Whether this revision ends the key."""
+        return self.operation != PUT
+
+
+def check_key(key: object) -> str:
+    """A key that is valid; raises `InvalidKeyError`."""
+    if not isinstance(key, str):
+        raise TypeError(f"a key must be str, not {type(key).__name__}")
+    if not _KEY.fullmatch(key) or "" in key.split("."):
+        raise InvalidKeyError(f"invalid key {key!r}")
+    return key
+
+
+def check_filters(keys: str | Iterable[str] | None) -> list[str]:
+    """Filters that are valid, as a list; None and "" are all keys. Raises `InvalidKeyError`."""
+    if keys is None or keys == "":
+        return [">"]
+    filters = [keys] if isinstance(keys, str) else list(keys)
+    for key in filters:
+        if not isinstance(key, str):
+            raise TypeError(f"a key must be str, not {type(key).__name__}")
+        if not _FILTER.fullmatch(key) or "" in key.split("."):
+            raise InvalidKeyError(f"invalid key {key!r}")
+    return list(dict.fromkeys(filters)) or [">"]
+
+
+def operation(raw: bytes | None) -> str:
+    """What a message with these headers does to its key."""
+    if raw is None:
+        return PUT
+    headers = Headers.parse(raw)
+    told = headers.get("KV-Operation")
+    if told is not None:
+        return _OPERATIONS.get(told, PUT)
+    return _MARKERS.get(headers.get("Nats-Marker-Reason", ""), PUT)
+
+
+def stored_entry(bucket: str, key: str, message: StoredMsg) -> KvEntry:
+    """The entry in a message that was read by itself."""
+    return KvEntry(
+        bucket,
+        key,
+        message.data,
+        message.seq,
+        parse_time(message.time),
+        0,
+        operation(message.headers),
+    )
+
+
+def parse_time(text: str) -> datetime:
+    """A server's time, RFC 3339 in UTC with up to nine decimals."""
+    seconds, _, fraction = text.rstrip("Z").partition(".")
+    moment = datetime.strptime(seconds, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
+    return moment + timedelta(microseconds=int((fraction + "000000")[:6]))
+
+
+class KvWatch(Watch):
+    """What `KV.watch` returns."""
+
+    def read(self, key: str, message: JsMsg) -> tuple[KvEntry, bool]:
+        """See `Watch`."""
+        meta = message.metadata
+        entry = KvEntry(
+            self.bucket,
+            key,
+            message.data,
+            meta.stream_sequence,
+            meta.timestamp,
+            meta.num_pending,
+            operation(message.headers),
+        )
+        return entry, entry.deleted

@@ -1,0 +1,471 @@
+"""Writing an object: its content in parts, so many unacknowledged at a time, then its info.
+
+Parts carry message ids, so what a lost connection or a new leader leaves unclear is sent again and
+stored once. The info is published on the condition that the name's former info is still the one that
+was seen: two writers then replace each other, and each removes the content that it replaces.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO, Union, cast
+
+from ._buckets import (
+    Callback,
+    ObjectIncompleteError,
+    ObjectTransferError,
+    attempt,
+    bucket_error,
+    later,
+    payload_bytes,
+    transfer_error,
+)
+from ._object_meta import Info, chunk_subject, digest_text, link_of
+from .errors import (
+    ConnectionLostError,
+    NatsError,
+    NoRespondersError,
+    OutboundBufferLimitError,
+    RequestTimeoutError,
+)
+from .jetstream.errors import WrongLastSequenceError
+
+if TYPE_CHECKING:
+    from .object_store import ObjectStore
+
+Data = Union[
+    bytes, bytearray, memoryview, str, None, "os.PathLike[Any]", BinaryIO, Iterable[bytes],
+    Callable[[], "bytes | None"],
+]  # fmt: skip
+Progress = Callable[[int, "int | None"], object]
+
+# Content that may be unacknowledged, in bytes: a put needs it of memory, about twice.
+_WINDOW = 4 * 1024 * 1024
+# After an error that may pass: wait so long, and give up when so long nothing has been acknowledged. That
+# must stay below the stream's duplicate window, 2 min, behind which a part might be stored twice.
+_RETRY_WAIT_MS = 250.0
+_RETRY_FOR = 30.0
+_PASSING = (ConnectionLostError, RequestTimeoutError, NoRespondersError, OutboundBufferLimitError)
+_INFO_ATTEMPTS = 20
+_REMOVAL_WAIT_MS = 1000.0
+_REMOVAL_ATTEMPTS = 600
+
+
+class Upload:
+    """A put that is under way."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        info: Info,
+        source: Source,
+        progress: Progress | None,
+        callback: Callback,
+    ) -> None:
+        self.done = False
+        self._store = store
+        self._js = store.js
+        self._info = info
+        self._source = source
+        self._progress = progress
+        self._callback = callback
+        self._subject = chunk_subject(store.bucket, info["nuid"])
+        self._hash = hashlib.sha256()
+        # Parts that have been read but not acknowledged, in order: (number, content).
+        self._unacked: deque[tuple[int, bytes]] = deque()
+        self._acks: dict[
+            int, int
+        ] = {}  # number → sequence, of those behind the first unacknowledged
+        self._window = max(2, _WINDOW // source.chunk_size)
+        self._in_flight = 0
+        self._confirmed = 0
+        self._last_seq = 0
+        self._all_read = False
+        self._error: NatsError | None = None
+        self._trouble: NatsError | None = None  # an error that may pass
+        self._had_trouble = False
+        self._moved_at = time.monotonic()
+        self._old: Info | None = None
+        self._committing = False  # the info may be stored already
+        self._info_attempts = 0
+
+    def __repr__(self) -> str:
+        state = "done" if self.done else f"{self._confirmed} B stored"
+        return f"<{type(self).__name__} {self._info['name']!r} {state}>"
+
+    def cancel(self) -> None:
+        """Stop it; what is stored of it is removed, and its callback gets `ObjectTransferError`.
+
+        Too late, and ignored, when all content is stored.
+        """
+        if not self.done and not self._committing:
+            self._fail(ObjectTransferError("put was cancelled"))
+
+    def start(self) -> None:
+        """Raises what a request raises."""
+        self._store.last_info(self._info["name"], self._began)
+
+    def _began(self, old: Info | None, error: NatsError | None) -> None:
+        self._old = old
+        if error is not None:
+            self._fail(error)
+        else:
+            self._moved_at = time.monotonic()
+            self._pump()
+
+    # The content.
+
+    def _pump(self) -> None:
+        """Send parts while the window has room."""
+        while self._healthy and not self._all_read and len(self._unacked) < self._window:
+            try:
+                chunk = self._source.next()
+            except Exception as exc:
+                self._fail(transfer_error("the object's source", exc))
+                return
+            if chunk:
+                self._hash.update(chunk)
+                self._info["size"] += len(chunk)
+                self._info["chunks"] += 1
+                self._unacked.append((self._info["chunks"], chunk))
+                self._send(*self._unacked[-1])
+            else:
+                self._all_read = True
+        if not self._in_flight:
+            self._settled()
+
+    @property
+    def _healthy(self) -> bool:
+        return self._error is None and self._trouble is None
+
+    def _send(self, number: int, chunk: bytes) -> None:
+        def stored(ack: Any, error: NatsError | None) -> None:
+            self._in_flight -= 1
+            if error is None:
+                self._acks[number] = ack["seq"]
+                self._advance()
+            else:
+                self._note(error)
+            if self._healthy:
+                self._pump()
+            elif not self._in_flight:
+                self._settled()
+
+        self._in_flight += 1
+        try:
+            # No retries down there: what is sent again must come before all that is behind it.
+            self._js.publish(
+                self._subject,
+                chunk,
+                stored,
+                retry_attempts=0,
+                msg_id=f"{self._info['nuid']}-{number}",
+            )
+        except NatsError as exc:
+            self._in_flight -= 1
+            self._note(exc)
+
+    def _note(self, error: NatsError) -> None:
+        if not isinstance(error, _PASSING):
+            self._error = self._error or bucket_error(error)
+        else:
+            self._trouble = error
+
+    def _advance(self) -> None:
+        """Take off what is acknowledged, up to the first part that is not."""
+        before = self._confirmed
+        while self._unacked and (seq := self._acks.pop(self._unacked[0][0], None)) is not None:
+            if seq <= self._last_seq:
+                self._error = ObjectTransferError("parts were stored out of order")
+                return
+            self._last_seq = seq
+            self._confirmed += len(self._unacked.popleft()[1])
+        if self._confirmed > before:
+            self._moved_at = time.monotonic()
+            if self._progress is not None:
+                self._js.nats.call(self._progress, self._confirmed, self._source.total)
+
+    def _settled(self) -> None:
+        """Nothing is in flight: go on with what comes next."""
+        if self.done:
+            return
+        if self._error is not None:
+            self._give_up()
+        elif self._trouble is not None:
+            self._retry(self._send_again)
+        elif self._unacked or not self._all_read:
+            self._pump()
+        elif self._had_trouble:
+            self._check_parts()
+        else:
+            self._publish_info()
+
+    def _retry(self, again: Callable[[], object]) -> None:
+        """After a while, and when there is a connection; unless it takes too long."""
+        trouble, self._trouble = self._trouble, None
+        assert trouble is not None
+        self._had_trouble = True
+
+        def due() -> None:
+            if self._error is not None:
+                self._give_up()
+            elif time.monotonic() - self._moved_at > _RETRY_FOR:
+                self._fail(trouble)
+            elif not self._js.nats.is_connected():
+                later(self._js.nats, _RETRY_WAIT_MS, due, ended)
+            else:
+                again()
+
+        def ended() -> None:
+            self._fail(trouble)
+
+        later(self._js.nats, _RETRY_WAIT_MS, due, ended)
+
+    def _send_again(self) -> None:
+        for number, chunk in list(self._unacked):
+            if number not in self._acks and self._healthy:
+                self._send(number, chunk)
+        if not self._in_flight:
+            self._settled()
+
+    def _check_parts(self) -> None:
+        """After trouble: is each part there once?"""
+
+        def counted(info: Any, error: NatsError | None) -> None:
+            if error is not None:
+                self._note(error)
+                if self._trouble is not None:
+                    self._retry(self._check_parts)
+                else:
+                    self._give_up()
+                return
+            count = (info["state"].get("subjects") or {}).get(self._subject, 0)
+            if count == self._info["chunks"]:
+                self._publish_info()
+            else:
+                self._fail(ObjectIncompleteError(f"{count} of {self._info['chunks']} parts stored"))
+
+        opts = {"subjects_filter": self._subject}
+        attempt(counted, lambda: self._js.stream_info(self._store.stream, opts, counted))
+
+    # The info.
+
+    def _publish_info(self) -> None:
+        self._committing = True
+        self._info["digest"] = digest_text(self._hash)
+        attempt(
+            self._info_stored,
+            lambda: self._store.publish_info(self._info, self._old, self._info_stored),
+        )
+
+    def _info_stored(self, info: Info | None, error: NatsError | None) -> None:
+        if info is not None:
+            self._remove_old(info)
+        elif isinstance(error, _PASSING):
+            self._trouble = error
+            self._retry(self._publish_info)
+        elif isinstance(error, WrongLastSequenceError) and self._info_attempts < _INFO_ATTEMPTS:
+            # Another writer was faster, or it is our own of which only the answer was lost.
+            self._info_attempts += 1
+            attempt(self._looked, lambda: self._store.last_info(self._info["name"], self._looked))
+        else:
+            assert error is not None
+            self._fail(error)
+
+    def _looked(self, current: Info | None, error: NatsError | None) -> None:
+        if error is not None:
+            self._info_stored(None, error)
+        elif current is not None and current["nuid"] == self._info["nuid"]:
+            self._remove_old(current)
+        else:
+            self._old = current
+            self._publish_info()
+
+    def _remove_old(self, info: Info) -> None:
+        old = self._old
+        if old is None or link_of(old) is not None or old["nuid"] == info["nuid"]:
+            self._end(info, None)
+        else:
+            remove_chunks(self._store, old["nuid"], lambda: self._end(info, None))
+
+    # The end.
+
+    def _fail(self, error: NatsError) -> None:
+        self._error = self._error or error
+        if not self._in_flight:
+            self._js.nats.call_soon(self._give_up)
+
+    def _give_up(self) -> None:
+        if self.done:
+            return
+        self.done = True
+        if self._committing:  # the object is there or not: that decides
+            attempt(self._verdict, lambda: self._store.last_info(self._info["name"], self._verdict))
+        elif self._info["chunks"]:
+            self._remove_own()
+        else:
+            self._end(None, self._error)
+
+    def _verdict(self, current: Info | None, error: NatsError | None) -> None:
+        if current is not None and current["nuid"] == self._info["nuid"]:
+            self._remove_old(current)
+        elif error is None:
+            self._remove_own()
+        else:
+            self._end(None, self._error)
+
+    def _remove_own(self) -> None:
+        remove_chunks(self._store, self._info["nuid"], lambda: self._end(None, self._error))
+
+    def _end(self, info: Info | None, error: NatsError | None) -> None:
+        self.done = True
+        self._source.close()
+        self._unacked.clear()
+        self._callback(info, error)
+
+
+def remove_chunks(store: ObjectStore, nuid: str, done: Callable[[], object]) -> None:
+    """Delete an object's content; calls done after the first attempt.
+
+    When that has failed, in a way that may pass, further ones follow as long as the client lives: nobody
+    else would ever delete it.
+    """
+    js, attempts = store.js, 0
+    opts = {"filter": chunk_subject(store.bucket, nuid)}
+
+    def purge() -> None:
+        attempt(purged, lambda: js.stream_purge(store.stream, opts, purged))
+
+    def purged(result: Any, error: NatsError | None) -> None:
+        nonlocal attempts
+        attempts += 1
+        if isinstance(error, _PASSING) and attempts < _REMOVAL_ATTEMPTS:
+            later(js.nats, _REMOVAL_WAIT_MS, purge, lambda: None)
+        if attempts == 1:
+            done()
+
+    purge()
+
+
+# Sources.
+
+
+class Source:
+    """Where content comes from: `next` gives the next part, all but the last of full size; b"" at the end."""
+
+    total: int | None = None  # bytes, where known
+
+    def __init__(self, chunk_size: int) -> None:
+        self.chunk_size = chunk_size
+
+    def next(self) -> bytes:
+        """May raise anything."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Nothing more is wanted."""
+
+
+class BytesSource(Source):
+    """Content in memory."""
+
+    def __init__(self, data: bytes, chunk_size: int) -> None:
+        super().__init__(chunk_size)
+        self._view = memoryview(data)
+        self._at = 0
+        self.total = len(data)
+
+    def next(self) -> bytes:
+        """See `Source`."""
+        start, self._at = self._at, self._at + self.chunk_size
+        return bytes(self._view[start : self._at])
+
+
+class FileSource(Source):
+    """A binary file, from where it stands to its end."""
+
+    def __init__(self, file: BinaryIO, chunk_size: int, *, owned: bool) -> None:
+        super().__init__(chunk_size)
+        self._file = file
+        self._owned = owned
+        try:
+            self.total = max(0, os.fstat(file.fileno()).st_size - file.tell())
+        except (OSError, AttributeError, ValueError):  # no file of the system
+            self.total = None
+
+    def next(self) -> bytes:
+        """See `Source`."""
+        pieces: list[bytes] = []
+        missing = self.chunk_size
+        while missing:
+            piece = self._file.read(missing)
+            if not piece:
+                break
+            if not isinstance(piece, bytes):
+                raise TypeError(f"read() gave {type(piece).__name__}, not bytes")
+            pieces.append(piece)
+            missing -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def close(self) -> None:
+        """See `Source`."""
+        if self._owned:
+            self._file.close()
+
+
+class IterableSource(Source):
+    """Pieces of any size, one after the other."""
+
+    def __init__(self, pieces: Iterator[bytes], chunk_size: int) -> None:
+        super().__init__(chunk_size)
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def next(self) -> bytes:
+        """See `Source`."""
+        chunk: list[memoryview] = []
+        missing = self.chunk_size
+        while missing:
+            if not self._rest:
+                piece = next(self._pieces, None)
+                if piece is None:
+                    break
+                self._rest = memoryview(piece).cast("B")
+            taken = self._rest[:missing]
+            self._rest = self._rest[missing:]
+            chunk.append(taken)
+            missing -= len(taken)
+        return b"".join(chunk)
+
+    def close(self) -> None:
+        """See `Source`."""
+        close = getattr(self._pieces, "close", None)
+        if close is not None:
+            close()
+
+
+def source_of(data: Data, chunk_size: int) -> Source:
+    """The source for what a user may pass as content.
+
+    Raises TypeError for anything else, and OSError for a file that can't be opened.
+    """
+    if data is None or isinstance(data, (bytes, bytearray, memoryview, str)):
+        return BytesSource(payload_bytes(data), chunk_size)
+    if isinstance(data, os.PathLike):
+        return FileSource(open(data, "rb"), chunk_size, owned=True)
+    if hasattr(data, "read"):
+        return FileSource(cast(BinaryIO, data), chunk_size, owned=False)
+    if isinstance(data, Iterable):
+        return IterableSource(iter(data), chunk_size)
+    if callable(data):
+        return IterableSource(_called(data), chunk_size)
+    raise TypeError(f"an object's content can't come from {type(data).__name__}")
+
+
+def _called(source: Callable[[], bytes | None]) -> Iterator[bytes]:
+    while piece := source():
+        yield piece

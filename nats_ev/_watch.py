@@ -1,0 +1,101 @@
+"""Watching the last messages of subjects, and what follows them, on an ordered consumer (ADR-8, 17)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ._buckets import bucket_error
+from .errors import NatsError
+
+if TYPE_CHECKING:
+    from .jetstream import JetStream, JsMsg, OrderedConsumer
+
+
+class Watch:
+    """A running watch: `stop` ends it. `stopped` tells whether it has ended."""
+
+    def __init__(
+        self,
+        js: JetStream,
+        bucket: str,
+        callback: Callable[[Any, NatsError | None], object],
+        *,
+        ignore_deletes: bool = False,
+    ) -> None:
+        self.stopped = False
+        self.bucket = bucket
+        self._js = js
+        self._callback = callback
+        self._ignore_deletes = ignore_deletes
+        self._prefix = 0  # length of what subjects have before the key
+        self._consumer: OrderedConsumer | None = None
+        self._initial = -1  # messages of the initial data still to come; -1: not known yet, or told
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.bucket}{' stopped' if self.stopped else ''}>"
+
+    def stop(self) -> None:
+        """No call of the callback follows. May be called in the callback, and more than once."""
+        self.stopped = True
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            consumer.stop()
+
+    # For the bucket.
+
+    def read(self, key: str, message: JsMsg) -> tuple[Any, bool]:
+        """What a message tells: what the callback gets, and whether that is a deletion."""
+        raise NotImplementedError
+
+    def start(self, stream: str, prefix: str, filters: list[str], options: dict[str, Any]) -> None:
+        """Begin; prefix is what subjects have before the key. Raises what a request raises."""
+        if self.stopped:
+            return
+        self._prefix = len(prefix)
+        subjects = [prefix + key for key in filters]
+        config: dict[str, Any] = {**options, "on_start": self._on_start}
+        if len(subjects) == 1:
+            config["filter_subject"] = subjects[0]
+        else:
+            config["filter_subjects"] = subjects
+        self._consumer = self._js.ordered_consumer(stream, config, self._on_message)
+
+    def fail(self, error: NatsError) -> None:
+        """It can't go on."""
+        if not self.stopped:
+            self.stop()
+            self._callback(None, bucket_error(error))
+
+    def _on_start(self, info: dict[str, Any]) -> None:
+        if self.stopped:
+            return
+        if info.get("config", {}).get("deliver_policy") == "new":
+            self._initial = 0
+        else:
+            self._initial = info.get("num_pending", 0)
+        if not self._initial:
+            self._tell_initial_done()
+
+    def _on_message(self, message: JsMsg | None, error: NatsError | None) -> None:
+        if self.stopped:
+            return
+        if message is None:
+            assert error is not None
+            self.fail(error)
+            return
+        # Counted although the callback may raise: it has had this one.
+        try:
+            item, deleted = self.read(message.subject[self._prefix :], message)
+            if not (deleted and self._ignore_deletes):
+                self._js.nats.call(self._callback, item, None)
+        finally:
+            # The last one of the initial data has nothing behind it (ADR-8).
+            if self._initial > 0 and not self.stopped:
+                self._initial = self._initial - 1 if message.metadata.num_pending else 0
+                if not self._initial:
+                    self._tell_initial_done()
+
+    def _tell_initial_done(self) -> None:
+        self._initial = -1
+        self._js.nats.call(self._callback, None, None)
