@@ -218,15 +218,23 @@ def later(
 ) -> None:
     """Call due in delay_ms, or ended when the client ends before."""
 
+    waiting = True
+
+    def done() -> bool:
+        """Whether this is the first one to end it: a listener may be told what it no longer listens to."""
+        nonlocal waiting
+        first, waiting = waiting, False
+        nats.remove_status_listener(on_status)
+        return first
+
     def on_status(status: Status) -> None:
-        if status is Status.CLOSED:
-            nats.remove_status_listener(on_status)
+        if status is Status.CLOSED and done():
             wait.cancel()
             ended()
 
     def expired() -> None:
-        nats.remove_status_listener(on_status)
-        due()
+        if done():
+            due()
 
     if nats.status() in (Status.CLOSED, Status.DISCONNECTED):
         nats.call_soon(ended)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ._buckets import bucket_error
+from ._buckets import attempt, bucket_error, later
 from .errors import NatsError
 
 if TYPE_CHECKING:
     from .jetstream import JetStream, JsMsg, OrderedConsumer
+
+
+# So long without one of the initial messages: ask whether they still exist.
+_ASK_AFTER_MS = 500.0
 
 
 class Watch:
@@ -31,6 +35,7 @@ class Watch:
         self._prefix = 0  # length of what subjects have before the key
         self._consumer: OrderedConsumer | None = None
         self._initial = -1  # messages of the initial data still to come; -1: not known yet, or told
+        self._last = ("", 0)  # consumer and consumer sequence of the last message
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.bucket}{' stopped' if self.stopped else ''}>"
@@ -76,6 +81,8 @@ class Watch:
             self._initial = info.get("num_pending", 0)
         if not self._initial:
             self._tell_initial_done()
+        else:
+            self._wait_for_initial()
 
     def _on_message(self, message: JsMsg | None, error: NatsError | None) -> None:
         if self.stopped:
@@ -84,6 +91,8 @@ class Watch:
             assert error is not None
             self.fail(error)
             return
+        meta = message.metadata
+        self._last = (meta.consumer, meta.consumer_sequence)
         # Counted although the callback may raise: it has had this one.
         try:
             item, deleted = self.read(message.subject[self._prefix :], message)
@@ -92,10 +101,42 @@ class Watch:
         finally:
             # The last one of the initial data has nothing behind it (ADR-8).
             if self._initial > 0 and not self.stopped:
-                self._initial = self._initial - 1 if message.metadata.num_pending else 0
+                self._initial = self._initial - 1 if meta.num_pending else 0
                 if not self._initial:
                     self._tell_initial_done()
 
     def _tell_initial_done(self) -> None:
         self._initial = -1
         self._js.nats.call(self._callback, None, None)
+
+    # Initial messages may expire, or be purged, before they come: then they never do, and nobody says so.
+
+    def _wait_for_initial(self) -> None:
+        before = self._last
+
+        def due() -> None:
+            consumer = self._consumer
+            if self.stopped or self._initial < 0 or consumer is None:
+                return
+            if self._last == before and self._js.nats.is_connected():
+                stream, name = consumer.stream, consumer.name
+                attempt(told, lambda: self._js.consumer_info(stream, name, told))
+            else:
+                self._wait_for_initial()
+
+        def told(info: Any, error: NatsError | None) -> None:
+            if self.stopped or self._initial < 0:
+                return
+            name, seq = self._last
+            seen = seq if error is None and info["name"] == name else 0
+            if error is None and not info["num_pending"] and _delivered(info) <= seen:
+                self._tell_initial_done()
+            else:
+                self._wait_for_initial()
+
+        later(self._js.nats, _ASK_AFTER_MS, due, lambda: None)
+
+
+def _delivered(info: dict[str, Any]) -> int:
+    sequence: int = info["delivered"]["consumer_seq"]
+    return sequence

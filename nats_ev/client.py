@@ -470,6 +470,10 @@ class Nats(Accessors):
         if cb in self._core.listeners:
             self._core.listeners.remove(cb)
 
+    def report(self, error: errors.NatsError) -> None:
+        """Give an error to on_error, as one of the client's own."""
+        self._core.report(error)
+
     def _refuse_if_connected(self) -> None:
         if self._connection.active and self._connection.status is not Status.RECONNECTING:
             raise errors.AlreadyConnectedError

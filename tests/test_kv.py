@@ -493,15 +493,15 @@ def test_watch_on_no_bucket_and_at_the_end_of_the_client_tells_so_once(make, js,
         kv.get("k", lambda *result: None)
 
 
-def test_raising_watch_callback_misses_nothing(make, run, excepthook):
+def test_raising_watch_callback_misses_nothing(make, call, run, excepthook):
     kv, seen = make({"history": 5}), Seen()
 
     def raising(entry: Any, error: Any) -> None:
         seen(entry, error)
         raise ValueError("watch callback")
 
-    kv.put("a", b"1")
-    kv.put("b", b"2")
+    call(kv.put, "a", b"1")
+    call(kv.put, "b", b"2")
     kv.watch(raising, include_history=True)
     run(lambda: seen.initial)
     kv.put("c", b"3")
@@ -524,6 +524,25 @@ def test_key_with_ttl_ends_and_tells_its_watchers(make, call, run, until):
     assert call(kv.history, "short")[0][-1].operation == "PURGE"
     # In the end the marker is gone as well.
     until(lambda entries, error: isinstance(error, KeyNotFoundError), kv.history, "short")
+
+
+def test_initial_data_ends_also_when_it_has_expired_on_the_way(connected, server, call):
+    class Slow(JetStream):
+        """Between the making of the consumer and its first message, all messages expire."""
+
+        def ordered_consumer(self, stream: str, config: Any = None, cb: Any = None) -> Any:
+            started = config["on_start"]
+
+            def on_start(info: Any) -> None:
+                time.sleep(1.5)
+                started(info)
+
+            return super().ordered_consumer(stream, {**config, "on_start": on_start}, cb)
+
+    kv = KV(Slow(connected(server)), f"slow{next(_numbers)}")
+    call(kv.create_bucket, {"ttl": timedelta(seconds=1)})
+    call(kv.put, "k", b"v")
+    assert call(kv.keys) == ([], None)
 
 
 def test_ttl_is_refused_where_it_would_be_ignored(make, call):
