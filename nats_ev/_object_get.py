@@ -39,7 +39,7 @@ Progress = Callable[[int, int], object]
 _WINDOW = 4 * 1024 * 1024
 _LEAST_PARTS = 4
 # So long without a part: look whether it is still there.
-_LOOK_AFTER_MS = 2000.0
+_LOOK_AFTER_MS = 1000.0
 
 
 class Download:
@@ -114,11 +114,16 @@ class Download:
             "deliver_policy": "by_start_sequence",
             "opt_start_seq": self._seq + 1,
             "max_messages": max(_LEAST_PARTS, _WINDOW // max(1, int(chunk_size))),
+            "on_start": self._on_start,
         }
         try:
             self._consumer = self._js.ordered_consumer(self._store.stream, config, self._on_part)
         except NatsError as exc:
             self._js.nats.call_soon(self.fail, exc)
+
+    def _on_start(self, consumer: dict[str, Any]) -> None:
+        if not self.done and consumer["num_pending"] < self.info["chunks"] - self._chunks:
+            self._look()
 
     def _on_part(self, message: JsMsg | None, error: NatsError | None) -> None:
         if self.done or self.paused:

@@ -49,6 +49,8 @@ _WINDOW = 4 * 1024 * 1024
 # must stay below the stream's duplicate window, 2 min, behind which a part might be stored twice.
 _RETRY_WAIT_MS = 250.0
 _RETRY_FOR = 30.0
+# When nobody has listened from the beginning, there is no such store: not as long.
+_FIRST_RETRY_FOR = 1.0
 _PASSING = (ConnectionLostError, RequestTimeoutError, NoRespondersError, OutboundBufferLimitError)
 _INFO_ATTEMPTS = 20
 _REMOVAL_WAIT_MS = 1000.0
@@ -209,11 +211,13 @@ class Upload:
         trouble, self._trouble = self._trouble, None
         assert trouble is not None
         self._had_trouble = True
+        never = isinstance(trouble, NoRespondersError) and not self._last_seq
+        limit = _FIRST_RETRY_FOR if never else _RETRY_FOR
 
         def due() -> None:
             if self._error is not None:
                 self._give_up()
-            elif time.monotonic() - self._moved_at > _RETRY_FOR:
+            elif time.monotonic() - self._moved_at > limit:
                 self._fail(trouble)
             elif not self._js.nats.is_connected():
                 later(self._js.nats, _RETRY_WAIT_MS, due, ended)
