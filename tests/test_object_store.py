@@ -742,8 +742,8 @@ def test_put_without_a_connection_ends_with_an_error(make, js, run):
 
 
 def test_stream_that_is_no_store(js, call):
-    call(js.stream_create, {"name": "OBJ_notone", "subjects": ["notone.object"]})
-    store = ObjectStore(js, "notone")
+    call(js.stream_create, {"name": "OBJ_nostore", "subjects": ["nostore.object"]})
+    store = ObjectStore(js, "nostore")
     assert call(store.get, "x") == (None, None)
     result, error = call(store.put, "x", b"data")
     assert result is None
