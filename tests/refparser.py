@@ -124,3 +124,51 @@ def _message(
         stream[body + header_size : body + size],
     )
     return event, body + size + 2
+
+
+# The other half: what a client sends, as a server reads it.
+
+_COMMANDS = re.compile(rb"(PUB|HPUB|SUB|UNSUB|PING|PONG|CONNECT)(?=[ \t]|$)", re.IGNORECASE)
+
+
+def parse_commands(stream: bytes) -> list[Event]:
+    """All commands of a stream that must end with a whole one; raises `Wrong` otherwise.
+
+    ("PUB", subject, reply, headers, payload), ("SUB", subject, queue, sid), ("UNSUB", sid, max_msgs),
+    ("CONNECT", json), ("PING",), ("PONG",).
+    """
+    commands: list[Event] = []
+    while stream:
+        line, found, stream = stream.partition(b"\r\n")
+        verb = _COMMANDS.match(line)
+        if not found or b"\n" in line or verb is None:
+            raise Wrong("UNKNOWN_VERB")
+        name = verb[1].upper().decode()
+        args = [arg for arg in re.split(rb"[ \t]+", line[verb.end() :]) if arg]
+        if name == "CONNECT":
+            commands.append((name, line[verb.end() + 1 :]))
+        elif name == "SUB" and len(args) in (2, 3):
+            commands.append((name, args[0], args[1] if len(args) == 3 else b"", int(args[-1])))
+        elif name == "UNSUB" and len(args) in (1, 2):
+            commands.append((name, int(args[0]), int(args[1]) if len(args) == 2 else 0))
+        elif name in ("PING", "PONG") and not args:
+            commands.append((name,))
+        elif name in ("PUB", "HPUB"):
+            message, stream = _published(args, stream, name == "HPUB")
+            commands.append(message)
+        else:
+            raise Wrong("BAD_ARGS")
+    return commands
+
+
+def _published(args: list[bytes], stream: bytes, has_headers: bool) -> tuple[Event, bytes]:
+    least = 3 if has_headers else 2
+    if len(args) not in (least, least + 1):
+        raise Wrong("BAD_ARGS")
+    size = int(args[-1])
+    header_size = int(args[-2]) if has_headers else 0
+    if header_size > size or stream[size : size + 2] != b"\r\n":
+        raise Wrong("BAD_PAYLOAD_END")
+    reply = args[1] if len(args) > least else b""
+    event = ("PUB", args[0], reply, stream[:header_size], stream[header_size:size])
+    return event, stream[size + 2 :]
