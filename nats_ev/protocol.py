@@ -24,7 +24,7 @@ from .subscription import Subscription
 
 # The handshake's SUB lines are framed in portions of about this size, so that a client with hundreds
 # of thousands of subscriptions neither stalls the loop nor holds them all in memory twice.
-_PORTION = 256 * 1024
+_PORTION = 64 * 1024
 _MAX_PAYLOAD_CEILING = 2**31
 
 
