@@ -100,6 +100,9 @@ class Download:
         if (info["size"] or info["chunks"] or digest) and not digest.startswith(DIGEST):
             self.fail(BadObjectMetaError(f"{info['name']} has no SHA-256 digest"))
             return
+        if info["chunks"] and not info["nuid"]:
+            self.fail(BadObjectMetaError(f"{info['name']} has parts, and does not say where"))
+            return
         if not info["chunks"]:
             self._complete()
         else:

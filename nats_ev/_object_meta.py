@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ Info = dict[str, Any]
 
 DIGEST = "SHA-256="
 CHUNK_SIZE = 128 * 1024
+
+_NUID = re.compile(r"[A-Za-z0-9_-]*")
 
 
 def check_name(name: object) -> str:
@@ -67,7 +70,9 @@ def parse(bucket: str, data: bytes, time: str, seq: int) -> Info:
     if (
         not isinstance(info, dict)
         or not isinstance(info.get("name"), str)
-        or not isinstance(info.get("nuid"), str)
+        # A link made by nats.js has none; one with wildcards would name the content of others.
+        or not isinstance(info.setdefault("nuid", ""), str)
+        or not _NUID.fullmatch(info["nuid"])
         or any(type(info.setdefault(number, 0)) is not int for number in numbers)
         or any(info[number] < 0 for number in numbers)
     ):

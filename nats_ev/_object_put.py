@@ -339,6 +339,9 @@ def remove_chunks(store: ObjectStore, nuid: str, done: Callable[[], object]) -> 
     else would ever delete it.
     """
     js, attempts = store.js, 0
+    if not nuid:
+        js.nats.call_soon(done)
+        return
     opts = {"filter": chunk_subject(store.bucket, nuid)}
 
     def purge() -> None:

@@ -503,6 +503,18 @@ def test_links_lead_to_objects_here_and_elsewhere(make, call):
     assert call(here.put, "store", b"an object now")[1] is None
 
 
+def test_info_that_names_the_content_of_others_is_refused(make, js, call, parts):
+    store = make()
+    call(store.put, "good", b"data")
+    for nuid in (">", "*", "a.b", 5):
+        info = {"name": "x", "nuid": nuid, "bucket": store.bucket, "size": 4, "chunks": 1}
+        call(js.publish, f"$O.{store.bucket}.M.eA==", json.dumps(info).encode(), rollup="sub")
+        for method, arguments in (("get", ("x",)), ("delete", ("x",)), ("put", ("x", b"new"))):
+            assert isinstance(call(getattr(store, method), *arguments)[1], BadObjectMetaError)
+    assert call(store.get, "good") == (b"data", None)
+    assert sum(parts(store).values()) == 1
+
+
 def test_links_in_a_circle_are_an_error(make, js, call):
     store = make()
     for name, target in (("a", "b"), ("b", "a")):
@@ -687,7 +699,7 @@ def test_cut_link_is_got_over_by_get(make, through, call, run):
 def test_lost_connection_is_reported_by_put_and_get_without_reconnect(
     make, through, call, run, tmp_path, parts
 ):
-    store, data = make({"storage": "memory"}), content(3_000_000)
+    store, data = make({"storage": "memory"}), content(20_000_000)
     call(store.put, "x", data)
     for operation in ("put", "get"):
         far, link = through(store)
