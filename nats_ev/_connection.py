@@ -215,6 +215,13 @@ class Connection:
             self.pool.hurry()
             self._plan_attempt()
 
+    def set_servers(self, urls: list[str]) -> None:
+        """Replace the pool. Raises `BadOptionsError`, and then nothing has changed."""
+        self.pool.set_servers(urls)
+        if self._attempt_due is not None:  # it would go to one of the old ones
+            self._abandon_attempt()
+            self._plan_attempt()
+
     def need_flush(self) -> None:
         """See to it that what is buffered leaves at the end of this turn."""
         self.turn.need()

@@ -121,4 +121,5 @@ class Core:
     def _release(self) -> None:
         if not self.connection.active:
             self.connection.deadlines.stop()
+            self.subscriptions.go_on()
             _live.discard(self._nats)

@@ -196,6 +196,12 @@ class Subscriptions:
             sub.paused = False
             self._core.connection.turn.soon(self._deliver_pending, sub)
 
+    def go_on(self) -> None:
+        """All deadlines have been stopped: what waits for one to be delivered must not stay behind."""
+        for sub in self.by_sid.values():
+            if sub.pending and not sub.paused:
+                self._core.connection.turn.soon(self._deliver_pending, sub)
+
     def resume_all(self) -> None:
         """For a drain: nothing is to be left behind."""
         for sid, sub in list(self.by_sid.items()):

@@ -117,12 +117,12 @@ class Nats(Accessors):
         self._connection.force_reconnect()
 
     def set_server_pool(self, servers: list[str]) -> None:
-        """Replace the servers, discovered ones included, from the next attempt on.
+        """Replace the servers, discovered ones included; a wait before the next attempt begins anew.
 
         A connection stays, also to a server that is not among them. servers are URLs as in the option
         of that name. Raises `BadOptionsError`, and then nothing has changed.
         """
-        self._connection.pool.set_servers(Options.checked_servers(servers))
+        self._connection.set_servers(Options.checked_servers(servers))
 
     # Publishing.
 
