@@ -24,6 +24,8 @@ LAYERS = [
     {"_dial", "_link", "_connection"},
     {"_requests", "_subscriptions", "_drain", "_core", "_accessors", "client"},
     {"jetstream"},
+    {"_buckets", "_watch"},
+    {"_kv_bucket", "_kv_watch", "_object_meta", "_object_get", "_object_put", "_object_watch"},
     {"kv", "object_store"},
 ]
 BESIDE = {
