@@ -103,9 +103,16 @@ void nats_wbuf_forget(nats_wbuf *w);
 
 int nats_wbuf_pub(nats_wbuf *w, int subject, const void *payload, size_t payload_len);
 
+int nats_wbuf_pub_to(nats_wbuf *w, const void *subject, size_t subject_len, const void *payload,
+                     size_t payload_len);
+
 int nats_wbuf_publish(nats_wbuf *w, const void *subject, size_t subject_len, const void *reply,
                       size_t reply_len, const void *headers, size_t headers_len,
                       const void *payload, size_t payload_len, uint64_t tag);
+
+int nats_wbuf_set_inbox(nats_wbuf *w, const void *inbox, size_t len);
+int nats_wbuf_request(nats_wbuf *w, int subject, const void *payload, size_t payload_len,
+                      uint64_t tag);
 
 int nats_wbuf_sub(nats_wbuf *w, const void *subject, size_t subject_len, const void *queue,
                   size_t queue_len, uint64_t sid);

@@ -74,6 +74,8 @@ struct nats_wbuf {
     struct prefix *prefixes;
     size_t prefixes_len;
     size_t prefixes_cap;
+    char *inbox; /* with room for a tag's digits behind it */
+    size_t inbox_len;
 };
 
 static void check_invariants(const nats_wbuf *w)
@@ -397,6 +399,7 @@ void nats_wbuf_free(nats_wbuf *w)
     free(w->tags);
     free(w->arena);
     free(w->prefixes);
+    free(w->inbox);
     free(w);
 }
 
@@ -492,6 +495,46 @@ int nats_wbuf_publish(nats_wbuf *w, const void *subject, size_t subject_len, con
         w->tags[w->tags_end++].offset = w->origin + w->end;
     }
     return accepted(w, m.frame, m.size);
+}
+
+int nats_wbuf_pub_to(nats_wbuf *w, const void *subject, size_t subject_len, const void *payload,
+                     size_t payload_len)
+{
+    return nats_wbuf_publish(w, subject, subject_len, NULL, 0, NULL, 0, payload, payload_len, 0);
+}
+
+int nats_wbuf_set_inbox(nats_wbuf *w, const void *inbox, size_t len)
+{
+    char *copy = NULL;
+    if (!is_clean(inbox, len))
+        return NATS_WBUF_BAD_REPLY;
+    if (len != 0) {
+        copy = NATS_REALLOC(NULL, plus(len, MAX_DIGITS));
+        if (copy == NULL)
+            return NATS_WBUF_NO_MEMORY;
+        memcpy(copy, inbox, len);
+    }
+    free(w->inbox);
+    w->inbox = copy;
+    w->inbox_len = len;
+    return 0;
+}
+
+int nats_wbuf_request(nats_wbuf *w, int subject, const void *payload, size_t payload_len,
+                      uint64_t tag)
+{
+    const struct prefix *prefix;
+    char *end;
+    if (w->limits.closed)
+        return NATS_WBUF_CLOSED;
+    if (subject < 0 || (size_t)subject >= w->prefixes_len)
+        return NATS_WBUF_BAD_SUBJECT;
+    if (w->inbox_len == 0)
+        return NATS_WBUF_BAD_REPLY;
+    prefix = &w->prefixes[subject]; /* "PUB subject " */
+    end = put_decimal(w->inbox + w->inbox_len, tag);
+    return nats_wbuf_publish(w, w->arena + prefix->offset + 4, prefix->len - 5, w->inbox,
+                             (size_t)(end - w->inbox), NULL, 0, payload, payload_len, tag);
 }
 
 int nats_wbuf_sub(nats_wbuf *w, const void *subject, size_t subject_len, const void *queue,

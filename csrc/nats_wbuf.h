@@ -70,6 +70,10 @@ void nats_wbuf_forget(nats_wbuf *w);
 /* The hot path: PUB without reply or headers to a remembered subject. */
 int nats_wbuf_pub(nats_wbuf *w, int subject, const void *payload, size_t payload_len);
 
+/* PUB without reply or headers to a subject that is not remembered: an answer's, say. */
+int nats_wbuf_pub_to(nats_wbuf *w, const void *subject, size_t subject_len, const void *payload,
+                     size_t payload_len);
+
 /*
  * PUB, or HPUB when headers_len > 0. reply_len 0 means none. A message with tag != 0 can be removed
  * again while no byte of it is sent, and is dropped by nats_wbuf_take_back; tags must increase.
@@ -77,6 +81,14 @@ int nats_wbuf_pub(nats_wbuf *w, int subject, const void *payload, size_t payload
 int nats_wbuf_publish(nats_wbuf *w, const void *subject, size_t subject_len, const void *reply,
                       size_t reply_len, const void *headers, size_t headers_len,
                       const void *payload, size_t payload_len, uint64_t tag);
+
+/*
+ * A request: nats_wbuf_publish to a remembered subject with the tag's decimal digits behind the inbox as
+ * reply. NATS_WBUF_BAD_REPLY when no inbox is set; len 0 unsets it.
+ */
+int nats_wbuf_set_inbox(nats_wbuf *w, const void *inbox, size_t len);
+int nats_wbuf_request(nats_wbuf *w, int subject, const void *payload, size_t payload_len,
+                      uint64_t tag);
 
 int nats_wbuf_sub(nats_wbuf *w, const void *subject, size_t subject_len, const void *queue,
                   size_t queue_len, uint64_t sid);

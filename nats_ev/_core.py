@@ -88,7 +88,7 @@ class Core:
 
     def waiting_requests(self) -> int:
         """How many requests wait for an answer."""
-        return len(self.requests.waiting)
+        return len(self.requests)
 
     def discarded(self, tags: list[int]) -> None:
         """These requests will not be sent."""

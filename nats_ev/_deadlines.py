@@ -70,6 +70,10 @@ class _Fifo:
             self.dead -= 1
 
 
+# For what never expires and yet has to look as if it was waiting.
+NEVER = _Fifo()
+
+
 class Deadlines:
     """All deadlines of one client, on one timer watcher.
 

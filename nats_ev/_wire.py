@@ -26,6 +26,10 @@ _NULL = ffi.NULL
 
 # The hot path of `Nats.publish` calls this without a wrapper: (wbuf, index, payload, len) -> code.
 pub = lib.nats_wbuf_pub
+# So does that of its first uses (wbuf, subject, len, payload, len), and that of requests
+# (wbuf, index, payload, len, tag).
+pub_to = lib.nats_wbuf_pub_to
+request = lib.nats_wbuf_request
 
 
 class Parser:
@@ -142,6 +146,10 @@ class Outbound:
             len(payload),
             tag,
         )
+
+    def set_inbox(self, prefix: bytes) -> None:
+        """What `request` puts before a tag."""
+        self._checked(lib.nats_wbuf_set_inbox(self.c, prefix, len(prefix)))
 
     def sub(self, subject: bytes, queue: bytes, sid: int) -> int:
         """SUB; returns the C code, errors included."""

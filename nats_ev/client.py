@@ -16,7 +16,7 @@ from ._connection import Status
 from ._core import Core
 from ._deadlines import Deadline
 from ._requests import RequestCallback, Sentinel
-from ._wire import pub
+from ._wire import pub, pub_to
 from .headers import HeadersLike, encode_headers
 from .nuid import next_nuid
 from .options import Options, milliseconds
@@ -192,27 +192,33 @@ class Nats(Accessors):
 
     def _publish(self, subject: str, payload: Payload, reply_to: str | None) -> int:
         """The way of a first use, of a reply subject, and of what is not bytes."""
-        data = _payload(payload)
+        data = payload if type(payload) is bytes else _payload(payload)
         if reply_to:
             return self._out.publish(
                 subjects.encode(subject), subjects.encode(reply_to), None, data
             )
         index = self._interned.get(subject)
         if index is None:
-            used_once = self._used_once
-            if subject not in used_once:
-                code = self._out.publish(subjects.encode(subject), b"", None, data)
-                if code >= 0:
-                    if len(used_once) >= _INTERNED_MAX:
-                        used_once.clear()
-                    used_once.add(subject)
-                return code
-            if len(self._interned) >= _INTERNED_MAX:
-                self._interned.clear()
-                self._out.forget()
-            index = self._interned[subject] = self._out.intern(subject)
-            used_once.discard(subject)
+            index = self._remember(subject)
+        if index is None:
+            raw = subjects.encode(subject)
+            return pub_to(self._wbuf, raw, len(raw), data, len(data))  # type: ignore[no-any-return]
         return self._out.pub_interned(index, data)
+
+    def _remember(self, subject: str) -> int | None:
+        """The index of a subject that is not interned yet; None at its first use."""
+        used_once = self._used_once
+        if subject not in used_once:
+            if len(used_once) >= _INTERNED_MAX:
+                used_once.clear()
+            used_once.add(subject)
+            return None
+        if len(self._interned) >= _INTERNED_MAX:
+            self._interned.clear()
+            self._out.forget()
+        index = self._interned[subject] = self._out.intern(subject)
+        used_once.discard(subject)
+        return index
 
     def _queued(self, code: int, subject: str, reply: str = "", what: str = "payload") -> None:
         """What a framing call's code asks for; raises what it refuses."""
@@ -332,17 +338,29 @@ class Nats(Accessors):
         as the client's option), ``disconnected`` when the connection is lost meanwhile. Raises what
         `publish` raises.
         """
-        self._core.refuse_if_draining()
+        if self._core.drain is not None:
+            self._core.refuse_if_draining()
         if not callable(cb):
             raise TypeError(f"cb must be callable, not {type(cb).__name__}")
-        code = self._requests.send(
-            subjects.encode(subject),
-            payload if type(payload) is bytes else _payload(payload),
-            cb,
-            (5.0 if timeout_ms == 5000 else milliseconds(timeout_ms, "timeout_ms") / 1000),
-            encode_headers(headers) if headers is not None else None,
-            no_responders,
-        )
+        requests = self._requests
+        try:
+            line = requests.lines[timeout_ms]
+        except (KeyError, TypeError):
+            line = requests.line(timeout_ms)
+        index = self._interned.get(subject)
+        if index is None:
+            index = self._remember(subject)
+        if index is not None and headers is None and type(payload) is bytes:
+            code = requests.send(index, payload, cb, line, no_responders)
+        else:
+            code = requests.send_any(
+                subjects.encode(subject),
+                _payload(payload),
+                cb,
+                line,
+                no_responders,
+                encode_headers(headers) if headers is not None else None,
+            )
         if code:
             self._queued(code, subject)
 

@@ -302,6 +302,41 @@ static void closed_refuses_messages_and_takes_control_frames(void)
     model_close(&m);
 }
 
+static void a_request_is_a_publish_with_its_tag_behind_the_inbox(void)
+{
+    static const char frames[] = "PUB svc in.x.7 2\r\nhi\r\nPUB svc in.x.18446744073709551615 0\r\n\r\n";
+    uint64_t tags[] = {7, UINT64_MAX};
+    nats_wbuf *w = nats_wbuf_new();
+    CHECK(w != NULL && nats_wbuf_intern(w, "svc", 3) == 0);
+    CHECK(nats_wbuf_request(w, 0, "hi", 2, 1) == NATS_WBUF_BAD_REPLY);
+    CHECK(nats_wbuf_set_inbox(w, "in x", 4) == NATS_WBUF_BAD_REPLY);
+    fail_allocation = 0;
+    CHECK(nats_wbuf_set_inbox(w, "in.x.", 5) == NATS_WBUF_NO_MEMORY);
+    fail_allocation = -1;
+    CHECK(nats_wbuf_set_inbox(w, "in.x.", 5) == 0);
+    CHECK(nats_wbuf_request(w, 1, "hi", 2, 1) == NATS_WBUF_BAD_SUBJECT);
+    CHECK(nats_wbuf_request(w, -1, "hi", 2, 1) == NATS_WBUF_BAD_SUBJECT);
+    CHECK(nats_wbuf_request(w, 0, "hi", 2, tags[0]) == NATS_WBUF_FIRST);
+    CHECK(nats_wbuf_request(w, 0, "", 0, tags[1]) == 0);
+    CHECK(nats_wbuf_len(w) == sizeof frames - 1);
+    CHECK(memcmp(nats_wbuf_data(w), frames, sizeof frames - 1) == 0);
+    CHECK(nats_wbuf_remove(w, tags, 2) == 2);
+    CHECK(nats_wbuf_set_inbox(w, NULL, 0) == 0);
+    CHECK(nats_wbuf_request(w, 0, "hi", 2, 8) == NATS_WBUF_BAD_REPLY);
+    nats_wbuf_get_limits(w)->closed = 1;
+    CHECK(nats_wbuf_request(w, 0, "hi", 2, 8) == NATS_WBUF_CLOSED);
+    nats_wbuf_free(w);
+}
+
+static void a_message_to_any_subject_is_a_plain_publish(void)
+{
+    nats_wbuf *w = nats_wbuf_new();
+    CHECK(w != NULL && nats_wbuf_pub_to(w, "a.b", 3, "hi", 2) == NATS_WBUF_FIRST);
+    CHECK(nats_wbuf_len(w) == 15 && memcmp(nats_wbuf_data(w), "PUB a.b 2\r\nhi\r\n", 15) == 0);
+    CHECK(nats_wbuf_pub_to(w, "a b", 3, "hi", 2) == NATS_WBUF_BAD_SUBJECT);
+    nats_wbuf_free(w);
+}
+
 /* No byte of such a payload is looked at. */
 static void sizes_that_overflow_are_refused(void)
 {
@@ -720,6 +755,8 @@ int main(int argc, char **argv)
     RUN(messages_fit_up_to_max_pending_and_control_frames_always);
     RUN(errors_are_reported_in_a_fixed_order);
     RUN(closed_refuses_messages_and_takes_control_frames);
+    RUN(a_request_is_a_publish_with_its_tag_behind_the_inbox);
+    RUN(a_message_to_any_subject_is_a_plain_publish);
     RUN(sizes_that_overflow_are_refused);
     RUN(the_bits_say_when_to_flush_and_when_to_slow_down);
     RUN(every_verb_reports_the_first_bytes);
