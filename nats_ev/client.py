@@ -137,14 +137,14 @@ class Nats(Accessors):
         Raises `BadSubjectError`, `MaxPayloadError`, `OutboundBufferLimitError` or `NotConnectedError`
         (no connection and none coming), and then nothing has been queued.
         """
-        index = self._interned.get(subject) if not reply_to else None
-        if index is not None:
+        index = self._interned.get(subject)
+        if index is None or reply_to:
+            code = self._publish(subject, payload, reply_to)
+        else:
             try:
                 code = pub(self._wbuf, index, payload, len(payload))  # type: ignore[arg-type]
             except TypeError:  # a payload that is not bytes
                 code = self._publish(subject, payload, reply_to)
-        else:
-            code = self._publish(subject, payload, reply_to)
         if code:
             self._queued(code, subject, reply_to or "")
 
