@@ -9,7 +9,8 @@ enum nats_row_kind {
     NATS_ROW_ERR,
     NATS_ROW_PING,
     NATS_ROW_PONG,
-    NATS_ROW_OK
+    NATS_ROW_OK,
+    NATS_ROW_ANSWER
 };
 
 enum nats_parser_error {
@@ -34,6 +35,8 @@ enum {
 
 typedef struct nats_parser {
     size_t max_message;
+    int32_t inbox_sid;
+    size_t inbox_len;
     size_t max_control_line;
 
     size_t pos;

@@ -290,9 +290,30 @@ static void remember_message(struct batch *b, struct frame *f, size_t line)
     }
 }
 
-static void add_frame(struct batch *b, struct frame *f, size_t line)
+/* The number that the subject is behind the inbox's prefix; 0 when it is none, or no int32. */
+static int32_t inbox_number(const nats_parser *p, const struct batch *b, const struct frame *f)
 {
-    if (f->message) {
+    const char *q = b->data + f->row[S0] + p->inbox_len, *end = b->data + f->row[S1];
+    int32_t number = 0;
+    if (end - q > 9 || end <= q || *q == '0') /* ten digits may be too large */
+        return 0;
+    for (; q < end; q++) {
+        if (*q < '0' || *q > '9')
+            return 0;
+        number = number * 10 + (*q - '0');
+    }
+    return number;
+}
+
+static void add_frame(const nats_parser *p, struct batch *b, struct frame *f, size_t line)
+{
+    int32_t number;
+    if (f->message && p->inbox_sid != 0 && f->row[SID] == p->inbox_sid && f->row[R1] == 0 &&
+        (number = inbox_number(p, b, f)) != 0) {
+        f->row[KIND] = NATS_ROW_ANSWER;
+        f->row[R0] = number;
+        b->prefix_len = 0; /* nothing is added to it */
+    } else if (f->message) {
         const int32_t *last = b->last;
         remember_message(b, f, line);
         if (last != NULL && b->prefix_len != 0 && last[S0] == f->row[S0] &&
@@ -458,7 +479,7 @@ static int parse_frame(nats_parser *p, struct batch *b)
         count(p, f.size);
     }
     place(&f, (int32_t)pos);
-    add_frame(b, &f, pos);
+    add_frame(p, b, &f, pos);
     if (!f.message)
         b->prefix_len = 0; /* the last row is no message that could become a run */
     p->pos = pos + f.end;

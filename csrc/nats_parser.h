@@ -19,6 +19,8 @@
  *         payload [p0,p1)
  *   RUN   p1 >= 2 consecutive messages of the same sid and subject, without reply or headers:
  *         sid, subject [s0,s1); behind the row follow p1 pairs (start, end) of payload offsets
+ *   ANSWER a message of the caller's inbox (see inbox_sid) without reply: as MSG, and r0 is the number
+ *         behind the inbox's prefix; never part of a run
  *   INFO  the JSON text [s0,s1)          ERR   the text behind -ERR [s0,s1), blanks trimmed
  *   PING, PONG, OK                       p1 consecutive ones (a flood costs one row)
  *
@@ -34,7 +36,8 @@ enum nats_row_kind {
     NATS_ROW_ERR,
     NATS_ROW_PING,
     NATS_ROW_PONG,
-    NATS_ROW_OK
+    NATS_ROW_OK,
+    NATS_ROW_ANSWER
 };
 
 /* Sticky errors. Everything up to the offending frame has been delivered, nothing after it is. */
@@ -62,6 +65,8 @@ enum {
 typedef struct nats_parser {
     /* Set by the caller, any time between two calls. */
     size_t max_message;      /* headers + payload; clamped to INT32_MAX - 8 MiB */
+    int32_t inbox_sid;       /* the subscription to "prefix.*", 0 for none: its messages whose last */
+    size_t inbox_len;        /* token is a number below 10^9 may come as ANSWER rows */
     size_t max_control_line; /* a line but INFO and -ERR may be NATS_LINE_EXTRA bytes longer, CRLF
                                 excluded; clamped to 1 MiB */
 

@@ -112,7 +112,7 @@ class Connection:
         self._reading_paused = False
         self._pongs: deque[tuple[int, Completion | None]] = deque()
         self._pings_out = 0
-        self._order = 0
+        self.last_order = 0
         self._attempt_due: Deadline | None = None
         self._attempt_limit: Deadline | None = None
         self._ping_due: Deadline | None = None
@@ -183,8 +183,8 @@ class Connection:
 
     def next_order(self) -> int:
         """A number for a completion: they fail in the order of the calls that they belong to."""
-        self._order += 1
-        return self._order
+        self.last_order += 1
+        return self.last_order
 
     def open(self) -> None:
         """Start connecting to the pool's servers; the first attempt is made by the loop."""

@@ -180,7 +180,8 @@ class Requests:
         """The hot path: to an interned subject. Returns the C code, errors included."""
         if not self._prefix:
             self._open_inbox()
-        order = self._connection.next_order()
+        connection = self._connection
+        connection.last_order = order = connection.last_order + 1
         code = request(self._wbuf, index, payload, len(payload), order)
         if code >= 0:
             self.waiting[order] = (callback, line, early_503)
@@ -306,11 +307,7 @@ class Requests:
         self._out.set_inbox(self._prefix)
         sub.prefix_len = len(self._prefix)
 
-    def _on_reply(self, token: bytes, payload: bytes, headers: bytes | None) -> None:
-        try:
-            order = int(token)
-        except ValueError:  # nobody has been given such an inbox
-            return
+    def _on_reply(self, order: int, payload: bytes, headers: bytes | None) -> None:
         if headers is not None and not payload and headers.startswith(_NO_RESPONDERS):
             self._no_responders(order, headers)
             return

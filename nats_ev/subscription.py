@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 MessageCallback = Callable[[str, bytes, str | None, bytes | None], object]
-# (last token of the subject, payload, headers)
-ReplyCallback = Callable[[bytes, bytes, bytes | None], object]
+# (the number that is the subject's last token, payload, headers)
+ReplyCallback = Callable[[int, bytes, bytes | None], object]
 Message = tuple[str, bytes, str | None, bytes | None]
 
 # What a paused subscription keeps unless told otherwise; nats.go's figures.
@@ -79,7 +79,7 @@ class Subscription:
         self.plain = True
         self.closed = False
         self.draining = False  # unsubscribed; what is in flight is still delivered
-        # Set for the inbox shared by all requests: it gets the token behind the common prefix.
+        # Set for the inbox shared by all requests: it gets the number behind the common prefix.
         self.on_reply: ReplyCallback | None = None
         self.prefix_len = 0
         # Messages that wait: None when none do and the next one goes straight to the callback.

@@ -457,6 +457,32 @@ static void consecutive_messages_of_one_subscription_and_subject_make_a_run(void
     check_row(rows + 18, NATS_ROW_RUN, 2, 30, 2);
 }
 
+static void answers_to_the_inbox_come_with_their_number(void)
+{
+    static const char text[] =
+        "MSG in.x.17 2 2\r\nhi\r\nMSG in.x.17 2 0\r\n\r\nHMSG in.x.999999999 2 1 1\r\nh\r\n"
+        "MSG in.x.1000000000 2 0\r\n\r\nMSG in.x.017 2 0\r\n\r\nMSG in.x.0 2 0\r\n\r\n"
+        "MSG in.x.1x 2 0\r\n\r\nMSG in.x.17 2 r 0\r\n\r\nMSG in.x.17 3 0\r\n\r\nMSG in.x. 2 0\r\n\r\n"
+        "MSG a 2 0\r\n\r\nMSG in.x.17 2 0\r\n\r\n";
+    static const int32_t numbers[] = {17, 17, 999999999, 0, 0, 0, 0, 0, 0, 0, 0, 17};
+    int32_t rows[256];
+    nats_parser p;
+    int i, n;
+    nats_parser_init(&p, 0);
+    p.inbox_sid = 2;
+    p.inbox_len = 5;
+    n = nats_parser_feed(&p, text, 0, sizeof text - 1, rows, 256);
+    CHECK(p.error == 0 && p.msgs == 12 && n == 12 * NATS_ROW_WIDTH);
+    for (i = 0; i < 12; i++) {
+        const int32_t *row = rows + i * NATS_ROW_WIDTH;
+        CHECK(row[KIND] == (numbers[i] != 0 ? NATS_ROW_ANSWER : NATS_ROW_MSG));
+        CHECK(numbers[i] == 0 || (row[R0] == numbers[i] && row[R1] == 0 && row[SID] == 2));
+    }
+    CHECK(memcmp(text + rows[P0], "hi\r\n", 4) == 0 && rows[P1] == rows[P0] + 2);
+    CHECK(rows[18 + P0] == rows[18 + H0] + 1);
+    nats_parser_destroy(&p);
+}
+
 static void replies_headers_and_other_commands_end_a_run(void)
 {
     nats_parser p;
@@ -616,6 +642,7 @@ int main(int argc, char **argv)
     RUN(a_message_in_pieces_is_copied_once);
     RUN(whole_frames_are_not_copied);
     RUN(consecutive_messages_of_one_subscription_and_subject_make_a_run);
+    RUN(answers_to_the_inbox_come_with_their_number);
     RUN(replies_headers_and_other_commands_end_a_run);
     RUN(a_flood_of_pings_costs_one_row);
     RUN(rows_go_on_in_the_next_call_when_the_array_is_full);
