@@ -308,6 +308,8 @@ class Requests:
         sub.prefix_len = len(self._prefix)
 
     def _on_reply(self, order: int, payload: bytes, headers: bytes | None) -> None:
+        if not order:
+            order = self._only()
         if headers is not None and not payload and headers.startswith(_NO_RESPONDERS):
             self._no_responders(order, headers)
             return
@@ -322,6 +324,10 @@ class Requests:
             callback(payload, None, headers)
         except BaseException as exc:
             self.failed(exc)
+
+    def _only(self) -> int:
+        """A server that maps subjects has rewritten the inbox: it can be for the only request there is."""
+        return next(iter(self.waiting or self.many)) if len(self) == 1 else 0
 
     def _no_responders(self, order: int, headers: bytes) -> None:
         if order in self.many:
