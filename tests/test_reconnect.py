@@ -476,7 +476,7 @@ def test_a_blackhole_is_stale_too_and_traffic_alone_is_no_pong(fake, client, run
 
 
 def test_answered_pings_keep_the_connection(connected, server, run):
-    nats, waited = connected(server, ping_interval=5, max_pings_outstanding=1), []
+    nats, waited = connected(server, ping_interval=20, max_pings_outstanding=10), []
     nats.call_later(300, waited.append, 1)
     run(lambda: waited)
     assert nats.is_connected()
