@@ -66,6 +66,10 @@ class Proxy:
         """How many pass now."""
         return len(self._links) // 2
 
+    def retarget(self, port: int) -> None:
+        """Let new connections go elsewhere."""
+        self._target = (self._target[0], port)
+
     def stall(self, *directions: str) -> None:
         """Forward nothing any more, and keep everything open."""
         self.stalled.update(directions or (UP, DOWN))
