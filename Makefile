@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 60
 # Lines of nats-server that the suite runs on besides the newest; fetched when there is a network.
 SERVER_LINES := 2.10.26 2.12.8
 
-.PHONY: demo test build lint pytest bench packaging fuzz sanitize soak chaos cuts mutants servers peers system clean
+.PHONY: tls-soak demo test build lint pytest bench packaging fuzz sanitize soak chaos cuts mutants servers peers system clean
 
 demo: build
 	$(PY) examples/demo.py
@@ -66,6 +66,10 @@ fuzz: build
 
 soak chaos cuts mutants: build
 	$(PY) tests/$@.py
+
+# 1 GB each way through TLS past a slow reader, byte-exact.
+tls-soak: build
+	$(PY) tests/tls_soak.py $(TLS_SOAK_MB)
 
 clean:
 	rm -rf .venv .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
