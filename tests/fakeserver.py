@@ -35,6 +35,7 @@ class Peer:
         self.sock = sock
         sock.settimeout(self.timeout)
         self.buffer = b""
+        self.closed = False
 
     def send(self, data: bytes | str) -> None:
         """Raw bytes."""
@@ -86,6 +87,8 @@ class Peer:
         """The server's side of the TLS handshake; from now on everything is encrypted."""
         assert not self.buffer, f"in clear: {self.buffer!r}"
         self.sock = context.wrap_socket(self.sock, server_side=True, suppress_ragged_eofs=False)
+        if self.closed:  # meanwhile, by the test that has ended
+            self.sock.close()
 
     def handshake(self, tls: ssl.SSLContext | None = None, **info: Any) -> dict[str, Any]:
         """INFO, perhaps TLS, CONNECT, PING, PONG; returns what CONNECT said."""
@@ -117,6 +120,7 @@ class Peer:
 
     def close(self) -> None:
         """Close with FIN."""
+        self.closed = True
         self.sock.close()
 
 
