@@ -205,6 +205,13 @@ class Connection:
             self._end(errors.ConnectionClosedError("disconnected"), was_up)
         self.out.drop_messages()
 
+    def abandon(self) -> None:
+        """The process ends: close the socket and call nobody any more."""
+        self._leave()
+        self._status = Status.CLOSED
+        self.set_limits()
+        self.deadlines.stop()
+
     def force_reconnect(self) -> None:
         """Drop the connection and make a new one at once; or stop waiting before the next attempt."""
         if self.connected:

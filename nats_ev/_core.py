@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,13 @@ from .subscription import Subscription
 
 # A client that is connected, or on the way there, lives on when its user has dropped it.
 _live: set[Any] = set()
+
+
+@atexit.register
+def _at_exit() -> None:
+    """Close what is open, without a word to anybody: the interpreter would warn of it."""
+    for nats in list(_live):
+        nats._core.connection.abandon()
 
 
 class Core:
