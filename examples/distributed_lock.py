@@ -1,0 +1,155 @@
+"""A lock that processes anywhere share: one of all that run this holds it, works, and lets go.
+
+The lock is a key that ends by itself: who holds it sets it anew in time, and who is killed loses it
+after LEASE. The holder stops by its own clock before the server's has run out, so there are never
+two. The key's revision grows with each holder: what the lock protects can refuse a smaller one.
+
+Arguments: seconds to hold it each time (default 1), and a file that stands for what is protected: it
+is locked while the lock is held, and "two holders" is what a second one would print. NATS_HOST and
+NATS_PORT say where the server is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import time
+from datetime import timedelta
+from typing import Any
+
+from nats_ev import KV, ApiLevelError, JetStream, KvEntry, Nats, NatsError, pyev
+
+LEASE = 1.5  # seconds
+MARGIN = 0.2  # it is given up so long before its end
+HOLD_MS = float(sys.argv[1]) * 1000 if len(sys.argv) > 1 else 1000.0
+GUARD = open(sys.argv[2], "ab") if len(sys.argv) > 2 else None  # noqa: SIM115
+
+nats = Nats(
+    host=os.environ.get("NATS_HOST", "127.0.0.1"),
+    port=int(os.environ.get("NATS_PORT", "4222")),
+    reconnect=True,
+    on_error=lambda err: print("nats:", err, file=sys.stderr),
+)
+kv = KV(JetStream(nats, timeout=1000), "locks")
+me = f"{os.uname().nodename}:{os.getpid()}"
+holding = 0  # the revision while it is held
+asking = False
+valid_until = 0.0
+timers: list[Any] = []
+
+
+def acquire() -> None:
+    global asking
+    if holding or asking:
+        return
+    asking = True
+    asked = time.monotonic()
+
+    def created(revision: int | None, err: NatsError | None) -> None:
+        global asking
+        asking = False
+        if err is None and revision is not None:
+            held(revision, asked)
+        else:  # somebody holds it: the watch tells when that ends, or else the time does
+            forget_timers()
+            later(LEASE * 250, acquire)
+
+    kv.create("lock", me, created)
+
+
+def held(revision: int, asked: float) -> None:
+    global holding
+    forget_timers()
+    if time.monotonic() > asked + LEASE - MARGIN:
+        return lost()  # the answer took too long
+    holding = revision
+    guard(True)
+    print(f"held {holding}", flush=True)
+    later(HOLD_MS, release)
+    extend(asked)
+
+
+def extend(asked: float) -> None:
+    """It is held for a lease from the moment of asking; ask again in time."""
+    global valid_until
+    valid_until = asked + LEASE - MARGIN
+    later(LEASE * 300, renew)
+    later((valid_until - time.monotonic()) * 1000, check)
+
+
+def renew() -> None:
+    asked = time.monotonic()
+
+    def renewed(revision: int | None, err: NatsError | None) -> None:
+        global holding
+        if holding and err is None and revision is not None:
+            holding = revision
+            extend(asked)
+
+    if holding:
+        kv.update("lock", me, holding, renewed)
+
+
+def check() -> None:
+    if holding and time.monotonic() >= valid_until:
+        lost()
+
+
+def release() -> None:
+    global holding
+    revision, holding = holding, 0
+    if revision:
+        guard(False)
+        print(f"released {revision}", flush=True)
+        forget_timers()
+        kv.delete("lock", lambda ok, err: later(100, acquire), revision=revision)
+
+
+def lost() -> None:
+    global holding
+    if holding:
+        guard(False)
+        print(f"lost {holding}", flush=True)
+    holding = 0
+    forget_timers()
+    later(LEASE * 250, acquire)
+
+
+def guard(lock: bool) -> None:
+    """Lock what is protected, or let go of it."""
+    if GUARD is not None:
+        try:
+            fcntl.flock(GUARD, fcntl.LOCK_EX | fcntl.LOCK_NB if lock else fcntl.LOCK_UN)
+        except OSError:
+            print("two holders", flush=True)
+            os._exit(1)
+
+
+def changed(entry: KvEntry | None, err: NatsError | None) -> None:
+    if entry is not None and entry.deleted and not holding:
+        acquire()
+
+
+def later(delay_ms: float, what: Any) -> None:
+    timers.append(nats.call_later(max(0.0, delay_ms), what))
+
+
+def forget_timers() -> None:
+    for timer in timers:
+        timer.cancel()
+    timers.clear()
+
+
+def created(info: Any, err: NatsError | None) -> None:
+    if isinstance(err, ApiLevelError):  # before 2.11 no marker tells that it has ended
+        return kv.create_bucket({"ttl": timedelta(seconds=LEASE)}, created)
+    if err is not None:
+        raise err
+    kv.watch("lock", changed)
+    acquire()
+
+
+lease = timedelta(seconds=LEASE)
+kv.create_bucket({"ttl": lease, "limit_marker_ttl": timedelta(seconds=1)}, created)
+pyev.default_loop().start()

@@ -1,0 +1,98 @@
+"""One of all that run this is the leader; when it ends, is killed or cut off, another one takes over.
+
+The leader's name is a key that ends by itself after LEASE unless the leader sets it anew. A leader
+that can't do so in time steps down by its own clock, before another one can be elected.
+
+Argument: a file that stands for what only the leader may touch; it is locked while this one leads.
+NATS_HOST and NATS_PORT say where the server is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import time
+from datetime import timedelta
+from typing import Any
+
+from nats_ev import KV, JetStream, KvEntry, Nats, NatsError, pyev
+
+LEASE = 1.5  # seconds
+MARGIN = 0.2
+GUARD = open(sys.argv[1], "ab") if len(sys.argv) > 1 else None  # noqa: SIM115
+
+loop = pyev.default_loop()
+nats = Nats(
+    host=os.environ.get("NATS_HOST", "127.0.0.1"),
+    port=int(os.environ.get("NATS_PORT", "4222")),
+    reconnect=True,
+    on_error=lambda err: print("nats:", err, file=sys.stderr),
+)
+kv = KV(JetStream(nats, timeout=1000), "election")
+me = f"{os.uname().nodename}:{os.getpid()}"
+term = 0  # the key's revision while this one leads
+valid_until = 0.0
+
+
+def campaign(watcher: Any = None, revents: int = 0) -> None:
+    """Become the leader if there is none, or remain it."""
+    asked = time.monotonic()
+
+    def answered(revision: int | None, err: NatsError | None) -> None:
+        global term, valid_until
+        if err is not None or revision is None:
+            return  # somebody else leads, or nobody answers: the clock decides
+        if time.monotonic() > asked + LEASE - MARGIN:
+            return
+        valid_until = asked + LEASE - MARGIN
+        if not term:
+            guard(True)
+            print(f"leader {revision}", flush=True)
+        term = revision
+
+    if term:
+        kv.update("leader", me, term, answered)
+    else:
+        kv.create("leader", me, answered)
+
+
+def check(watcher: Any, revents: int) -> None:
+    """Step down in time."""
+    global term
+    if term and time.monotonic() > valid_until:
+        guard(False)
+        print(f"stepped down {term}", flush=True)
+        term = 0
+
+
+def guard(lock: bool) -> None:
+    """Lock what only the leader may touch, or let go of it."""
+    if GUARD is not None:
+        try:
+            fcntl.flock(GUARD, fcntl.LOCK_EX | fcntl.LOCK_NB if lock else fcntl.LOCK_UN)
+        except OSError:
+            print("two leaders", flush=True)
+            os._exit(1)
+
+
+def changed(entry: KvEntry | None, err: NatsError | None) -> None:
+    if entry is not None and not term:
+        if entry.deleted:
+            campaign()
+        elif entry.value != me.encode():
+            print(f"follower of {entry.value.decode()}", flush=True)
+
+
+def ready(info: Any, err: NatsError | None) -> None:
+    if err is not None:
+        raise err
+    kv.watch("leader", changed)
+    campaign()
+    for timer in timers:
+        timer.start()
+
+
+timers = [loop.timer(LEASE / 4, LEASE / 4, campaign), loop.timer(0.05, 0.05, check)]
+kv.create_bucket({"ttl": timedelta(seconds=LEASE)}, ready)
+loop.start()
