@@ -17,6 +17,7 @@ from .headers import Headers
 from .jetstream import *  # noqa: F403
 from .jetstream import __all__ as _jetstream
 from .kv import KV
+from .kv_codecs import Base64Codec, ChainCodec, PathCodec
 from .object_store import ObjectStore
 from .service import Endpoint, Group, Service, ServiceError, ServiceRequest
 
@@ -24,6 +25,8 @@ __all__ = [
     "HAS_NKEY",
     "HAS_TLS",
     "KV",
+    "Base64Codec",
+    "ChainCodec",
     "Download",
     "Endpoint",
     "Group",
@@ -33,6 +36,7 @@ __all__ = [
     "Nats",
     "ObjectStore",
     "ObjectWatch",
+    "PathCodec",
     "Service",
     "ServiceError",
     "ServiceRequest",

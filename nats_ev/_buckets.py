@@ -12,6 +12,7 @@
         ├── BadBucketError                        a stream of the name that is no bucket
         ├── KeyNotFoundError ─ KeyDeletedError
         ├── WrongLastSequenceError ─ KeyExistsError
+        ├── CodecError
         ├── ObjectNotFoundError ─ ObjectDeletedError
         ├── ObjectExistsError · ObjectLinkError · BadObjectMetaError
         ├── DigestMismatchError · ObjectIncompleteError · ObjectChangedError
@@ -46,6 +47,7 @@ __all__ = [
     "BadObjectMetaError",
     "BucketExistsError",
     "BucketNotFoundError",
+    "CodecError",
     "DigestMismatchError",
     "InvalidBucketNameError",
     "InvalidKeyError",
@@ -122,6 +124,10 @@ class KeyDeletedError(KeyNotFoundError):
 
 class KeyExistsError(WrongLastSequenceError):
     """The key to be created exists."""
+
+
+class CodecError(JetStreamError):
+    """A codec could not read what is stored; see the cause."""
 
 
 class ObjectNotFoundError(JetStreamError):
@@ -241,6 +247,13 @@ def later(
         return
     nats.add_status_listener(on_status)
     wait = nats.call_later(delay_ms, expired)
+
+
+def codec_error(key: str, cause: Exception) -> CodecError:
+    """What a codec has raised."""
+    error = CodecError(f"codec failed for {key!r}: {cause or type(cause).__name__}")
+    error.__cause__ = cause
+    return error
 
 
 def transfer_error(what: str, cause: Exception) -> ObjectTransferError:

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, NamedTuple
 
-from ._buckets import InvalidKeyError
+from ._buckets import InvalidKeyError, codec_error
 from ._watch import Watch
 from .headers import Headers
 
 if TYPE_CHECKING:
     from .jetstream import JsMsg, StoredMsg
+    from .kv_codecs import KeyCodec, ValueCodec
 
 # A key, and the same with wildcards. Between dots there must be something; `check_key` sees to that.
 _KEY = re.compile(r"[-/_=.a-zA-Z0-9]+")
@@ -101,16 +102,21 @@ def parse_time(text: str) -> datetime:
 class KvWatch(Watch):
     """What `KV.watch` returns."""
 
+    key_codec: KeyCodec | None = None
+    value_codec: ValueCodec | None = None
+
     def read(self, key: str, message: JsMsg) -> tuple[KvEntry, bool]:
         """See `Watch`."""
         meta = message.metadata
+        value, change = message.data, operation(message.headers)
+        try:
+            if self.key_codec is not None:
+                key = self.key_codec.decode_key(key)
+            if self.value_codec is not None and change == PUT:
+                value = self.value_codec.decode_value(value)
+        except Exception as exc:
+            raise codec_error(key, exc) from exc
         entry = KvEntry(
-            self.bucket,
-            key,
-            message.data,
-            meta.stream_sequence,
-            meta.timestamp,
-            meta.num_pending,
-            operation(message.headers),
+            self.bucket, key, value, meta.stream_sequence, meta.timestamp, meta.num_pending, change
         )
         return entry, entry.deleted

@@ -50,7 +50,10 @@ class Watch:
     # For the bucket.
 
     def read(self, key: str, message: JsMsg) -> tuple[Any, bool]:
-        """What a message tells: what the callback gets, and whether that is a deletion."""
+        """What a message tells: what the callback gets, and whether that is a deletion.
+
+        May raise a NatsError: then the message is left out, and the error goes to on_error.
+        """
         raise NotImplementedError
 
     def start(self, stream: str, prefix: str, filters: list[str], options: dict[str, Any]) -> None:
@@ -98,6 +101,8 @@ class Watch:
             item, deleted = self.read(message.subject[self._prefix :], message)
             if not (deleted and self._ignore_deletes):
                 self._js.nats.call(self._callback, item, None)
+        except NatsError as exc:
+            self._js.nats.report(exc)
         finally:
             # The last one of the initial data has nothing behind it (ADR-8).
             if self._initial > 0 and not self.stopped:

@@ -14,6 +14,7 @@ from typing import Any
 from ._buckets import (
     BucketNotFoundError,
     Callback,
+    InvalidKeyError,
     KeyDeletedError,
     KeyExistsError,
     KeyNotFoundError,
@@ -21,6 +22,7 @@ from ._buckets import (
     attempt,
     bucket_error,
     check_cb,
+    codec_error,
     completion,
     payload_bytes,
     recast,
@@ -29,9 +31,10 @@ from ._kv_bucket import KvBucket
 from ._kv_watch import KvEntry, KvWatch, check_filters, check_key, stored_entry
 from .client import Payload
 from .errors import BadOptionsError, NatsError, NoRespondersError
-from .jetstream import StoredMsg
+from .jetstream import JetStream, StoredMsg
 from .jetstream.errors import MessageNotFoundError, MessageTtlError, WrongLastSequenceError
 from .jetstream.publish import message_headers
+from .kv_codecs import KeyCodec, ValueCodec
 
 Milliseconds = float | timedelta
 Keys = str | Iterable[str] | None
@@ -45,8 +48,25 @@ class KV(KvBucket):
 
     Callbacks are ``cb(result, err)``, the last argument or a keyword. Where one may be left out, errors
     go to the client's on_error. Operations on a bucket that does not exist get `BucketNotFoundError`.
+    Args:
+        timeout: for each answer, in ms or a timedelta, in place of that of js.
+        key_codec, value_codec: see `kv_codecs`; all that use the bucket must have the same.
+
     Raises `InvalidBucketNameError`.
     """
+
+    def __init__(
+        self,
+        js: JetStream,
+        bucket: str,
+        timeout: Milliseconds | None = None,
+        *,
+        key_codec: KeyCodec | None = None,
+        value_codec: ValueCodec | None = None,
+    ) -> None:
+        super().__init__(js if timeout is None else JetStream(js.nats, js.prefix, timeout), bucket)
+        self._key_codec = key_codec
+        self._value_codec = value_codec
 
     # Reading.
 
@@ -60,7 +80,7 @@ class KV(KvBucket):
             cb(entry.value if entry is not None and not entry.deleted else None, error)
 
         check_cb(cb)
-        self._last(check_key(key), found)
+        self._last(key, found)
 
     def entry(self, key: str, cb: Callback) -> None:
         """A key's latest `KvEntry`; ``cb(None, None)`` when it is missing or deleted."""
@@ -69,7 +89,7 @@ class KV(KvBucket):
             cb(entry if entry is not None and not entry.deleted else None, error)
 
         check_cb(cb)
-        self._last(check_key(key), found)
+        self._last(key, found)
 
     def get_revision(self, key: str, revision: int, cb: Callback) -> None:
         """A key's `KvEntry` of a revision, 1 or more.
@@ -78,21 +98,21 @@ class KV(KvBucket):
         when it deletes the key.
         """
         check_cb(cb)
-        check_key(key)
+        stored_key = self._stored_key(key)
         if not _check_revision(revision):
             raise BadOptionsError("a revision to read must be 1 or more")
 
         def found(message: StoredMsg | None, error: NatsError | None) -> None:
             if message is None:
                 cb(None, _missing_key(error, key))
-            elif message.subject != self._read_prefix + key:
+            elif message.subject != self._read_prefix + stored_key:
                 cb(None, KeyNotFoundError(f"key not found: {key} has no revision {revision}"))
             else:
-                entry = stored_entry(self.bucket, key, message)
-                if entry.deleted:
+                entry, error = self._entry(key, message)
+                if entry is not None and entry.deleted:
                     cb(None, KeyDeletedError(f"key was deleted: {key}", entry=entry))
                 else:
-                    cb(entry, None)
+                    cb(entry, error)
 
         self._when_bound(lambda: self._get({"seq": revision}, found), cb)
 
@@ -109,7 +129,8 @@ class KV(KvBucket):
             else:
                 cb(entries, error)
 
-        self._collect(check_key(key), listed, include_history=True)
+        self._stored_key(key)  # no wildcards
+        self._collect(key, listed, include_history=True)
 
     def keys(self, keys: Keys | Callback = None, cb: Callback | None = None) -> None:
         """The names of all keys that are not deleted, sorted.
@@ -167,7 +188,7 @@ class KV(KvBucket):
         """
         keys, done = _middle(keys, cb)
         check_cb(done)
-        filters = check_filters(keys)
+        filters = self._stored_filters(keys)
         if updates_only and (include_history or resume_from_revision is not None):
             raise BadOptionsError("updates_only excludes include_history and resume_from_revision")
         options: dict[str, Any] = {"deliver_policy": "last_per_subject"}
@@ -181,6 +202,8 @@ class KV(KvBucket):
         if meta_only:
             options["headers_only"] = True
         watch = KvWatch(self._js, self.bucket, done, ignore_deletes=ignore_deletes)
+        watch.key_codec = self._key_codec
+        watch.value_codec = None if meta_only else self._value_codec
         self._when_bound(
             lambda: watch.start(self.stream, self._read_prefix, filters, options),
             lambda result, error: watch.fail(error) if error is not None else None,
@@ -297,7 +320,7 @@ class KV(KvBucket):
             marker = markers.pop()
             # By sequence: whatever has been put behind the marker stays.
             seq = marker.revision + (age <= 0 or marker.created <= limit)
-            opts = {"filter": self._read_prefix + marker.key, "seq": seq}
+            opts = {"filter": self._read_prefix + self._stored_key(marker.key), "seq": seq}
             attempt(done, lambda: self._js.stream_purge(self.stream, opts, purged))
 
         def purged(result: Any, error: NatsError | None) -> None:
@@ -312,18 +335,52 @@ class KV(KvBucket):
 
     def _last(self, key: str, cb: Callback, *, leader: bool = False) -> None:
         """A key's latest entry, deleted or not; (None, None) when there is none."""
+        stored_key = self._stored_key(key)
 
         def found(message: StoredMsg | None, error: NatsError | None) -> None:
             if message is not None:
-                cb(stored_entry(self.bucket, key, message), None)
+                cb(*self._entry(key, message))
             elif isinstance(error, MessageNotFoundError):
                 cb(None, None)
             else:
                 cb(None, self._lost(error))
 
-        self._when_bound(
-            lambda: self._get({"last_by_subj": self._read_prefix + key}, found, leader=leader), cb
-        )
+        def go() -> None:
+            self._get({"last_by_subj": self._read_prefix + stored_key}, found, leader=leader)
+
+        self._when_bound(go, cb)
+
+    def _entry(self, key: str, message: StoredMsg) -> tuple[KvEntry | None, NatsError | None]:
+        entry = stored_entry(self.bucket, key, message)
+        if self._value_codec is None or entry.deleted:
+            return entry, None
+        try:
+            return entry._replace(value=self._value_codec.decode_value(entry.value)), None
+        except Exception as exc:
+            return None, codec_error(key, exc)
+
+    def _stored_key(self, key: str) -> str:
+        """The key in subjects; raises `InvalidKeyError`."""
+        if self._key_codec is None:
+            return check_key(key)
+        if not isinstance(key, str) or not key:
+            raise InvalidKeyError(f"invalid key {key!r}")
+        return check_key(self._key_codec.encode_key(key))
+
+    def _stored_filters(self, keys: Keys) -> list[str]:
+        if self._key_codec is None or not keys:
+            return check_filters(keys)
+        codec = self._key_codec
+        wanted = [keys] if isinstance(keys, str) else list(keys)
+        encoded = []
+        for key in wanted:
+            if "*" not in key and ">" not in key:
+                encoded.append(codec.encode_key(key))
+            elif hasattr(codec, "encode_filter"):
+                encoded.append(codec.encode_filter(key))
+            else:
+                raise InvalidKeyError(f"invalid key {key!r}: the codec can't keep wildcards")
+        return check_filters(encoded)
 
     def _get(self, opts: dict[str, Any], cb: Callback, *, leader: bool = False) -> None:
         if self._direct and not leader:
@@ -342,8 +399,10 @@ class KV(KvBucket):
         **options: Any,
     ) -> None:
         """Publish an entry; ``cb(revision, err)``. Bad arguments raise here, whenever it is published."""
-        check_key(key)
+        stored_key = self._stored_key(key)
         data = payload_bytes(value)
+        if self._value_codec is not None and (headers is None or "KV-Operation" not in headers):
+            data = self._value_codec.encode_value(data)
         block = message_headers(headers, {"ttl": ttl, **options})
 
         def stored(ack: Any, error: NatsError | None) -> None:
@@ -353,7 +412,7 @@ class KV(KvBucket):
             if ttl is not None and not self._has_ttl:
                 cb(None, _no_ttl(self.bucket))
             else:
-                self._js.publish(self._write_prefix + key, data, stored, headers=block)
+                self._js.publish(self._write_prefix + stored_key, data, stored, headers=block)
 
         if ttl is not None and not self._has_ttl:
             self._bound = False  # it may have been given to the bucket since

@@ -7,7 +7,7 @@ under ``$O.b.M.`` that tells which parts are its content. Only public methods of
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
 from ._buckets import (
@@ -64,12 +64,19 @@ class ObjectStore:
 
     Args:
         chunk_size: bytes per part, for objects that are put without one.
+        timeout: for each answer, in ms or a timedelta, in place of that of js.
 
     Raises `InvalidBucketNameError`.
     """
 
-    def __init__(self, js: JetStream, bucket: str, chunk_size: int = CHUNK_SIZE) -> None:
-        self.js = js
+    def __init__(
+        self,
+        js: JetStream,
+        bucket: str,
+        chunk_size: int = CHUNK_SIZE,
+        timeout: float | timedelta | None = None,
+    ) -> None:
+        self.js = js if timeout is None else JetStream(js.nats, js.prefix, timeout)
         self.bucket = check_bucket(bucket)
         self.stream = f"OBJ_{bucket}"
         self._chunk_size = _check_chunk_size(chunk_size)

@@ -75,7 +75,10 @@ class ServiceError(errors.NatsError):
 
 
 class ServiceRequest:
-    """A request to an endpoint. Answer it in the handler or later, once or more often."""
+    """A request to an endpoint. Answer it in the handler or later, once or more often.
+
+    `subject`, `data` (bytes), `headers` (the raw block, or None), `reply` (where answers go, or None).
+    """
 
     __slots__ = (
         "_endpoint",
@@ -95,7 +98,7 @@ class ServiceRequest:
         subject: str,
         data: bytes,
         reply: str | None,
-        raw: bytes | None,
+        headers: bytes | None,
     ) -> None:
         self._nats = nats
         self._endpoint = endpoint
@@ -104,10 +107,14 @@ class ServiceRequest:
         self.subject = subject
         self.data = data
         self.reply = reply
-        self.headers = Headers.parse(raw)
+        self.headers = headers
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.subject} {len(self.data)} B>"
+
+    def header(self, name: str, default: str | None = None) -> str | None:
+        """The first value of a header."""
+        return Headers.parse(self.headers).get(name, default)
 
     def respond(self, data: Payload = b"", headers: HeadersLike | None = None) -> None:
         """Answer. Nothing is sent when the request names no subject for answers.

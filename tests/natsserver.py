@@ -230,14 +230,16 @@ class NatsServer:
 
 
 @contextlib.contextmanager
-def cluster(size: int = 3, binary: str | None = None) -> Iterator[list[NatsServer]]:
-    """Servers that know each other, when all routes are up."""
+def cluster(
+    size: int = 3, binary: str | None = None, jetstream: bool = False
+) -> Iterator[list[NatsServer]]:
+    """Servers that know each other, when all routes are up, and with JetStream its leader is elected."""
     routes = [free_port() for _ in range(size)]
     urls = ",".join(f"nats://127.0.0.1:{port}" for port in routes)
     servers = [
         NatsServer(
             "--cluster_name", "test", "--cluster", f"nats://127.0.0.1:{port}", "--routes", urls,
-            binary=binary, name=f"n{i}",
+            binary=binary, name=f"n{i}", jetstream=jetstream,
         )
         for i, port in enumerate(routes)
     ]  # fmt: skip
@@ -245,6 +247,10 @@ def cluster(size: int = 3, binary: str | None = None) -> Iterator[list[NatsServe
         for server in servers:
             server.start()
         wait_for(lambda: all(len(s.monitor("routez")["routes"]) >= size - 1 for s in servers))
+        if jetstream:
+            wait_for(
+                lambda: any(s.monitor("jsz").get("meta_cluster", {}).get("leader") for s in servers)
+            )
         yield servers
     finally:
         for server in servers:

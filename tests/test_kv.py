@@ -14,8 +14,11 @@ from nats_ev import (
     ApiLevelError,
     BadBucketError,
     BadOptionsError,
+    Base64Codec,
     BucketExistsError,
     BucketNotFoundError,
+    ChainCodec,
+    CodecError,
     InvalidBucketNameError,
     InvalidKeyError,
     JetStream,
@@ -25,6 +28,8 @@ from nats_ev import (
     KvEntry,
     MessageTtlError,
     NotConnectedError,
+    PathCodec,
+    RequestTimeoutError,
     WrongLastSequenceError,
 )
 
@@ -712,6 +717,86 @@ def test_domain_is_used_for_everything(own_server, connected, call):
     assert call(kv.put, "k", b"v") == (1, None)
     assert call(kv.get, "k") == (b"v", None)
     assert call(kv.keys) == (["k"], None)
+
+
+def test_codecs_change_what_is_stored_and_nothing_else(make, js, call, run):
+    plain = make({"history": 5})
+    kv = KV(js, plain.bucket, key_codec=Base64Codec(), value_codec=Base64Codec())
+    key = "Acme Inc.contact/ü"
+    assert call(kv.put, key, b"info@acme") == (1, None)
+    assert call(kv.update, key, b"sales@acme", 1) == (2, None)
+    assert call(plain.get, "QWNtZSBJbmM.Y29udGFjdC_DvA") == (b"c2FsZXNAYWNtZQ", None)
+    assert call(kv.get, key) == (b"sales@acme", None)
+    assert call(kv.entry, key)[0].key == key
+    assert call(kv.get_revision, key, 1)[0].value == b"info@acme"
+    assert [(e.key, e.value) for e in call(kv.history, key)[0]] == [
+        (key, b"info@acme"), (key, b"sales@acme"),
+    ]  # fmt: skip
+    call(kv.put, "other.contact", b"")
+    assert call(kv.keys) == ([key, "other.contact"], None)
+    assert call(kv.keys, "Acme Inc.*") == ([key], None)
+    assert call(kv.keys, ["other.>"]) == (["other.contact"], None)
+    seen = Seen()
+    kv.watch("Acme Inc.>", seen)
+    run(lambda: seen.initial)
+    assert call(kv.delete, key) == (True, None)
+    assert call(kv.create, key, b"again") == (5, None)
+    run(lambda: len(seen.entries) == 3)
+    assert seen.short() == [
+        (key, b"sales@acme", "PUT"), (key, b"", "DEL"), (key, b"again", "PUT"),
+    ]  # fmt: skip
+    call(kv.purge, key)
+    assert call(kv.purge_deletes, 0) == (1, None)
+    assert call(plain.keys)[0] == ["b3RoZXI.Y29udGFjdA"]
+    call(plain.put, "b3RoZXI.Y29udGFjdA", b"!")
+    assert isinstance(call(kv.get, "other.contact")[1], CodecError)
+    call(plain.put, "not-base64.!".replace("!", "x"), b"")
+    assert call(kv.keys)[0] == ["other.contact"]  # what can't be read is left out and reported
+    assert isinstance(js.nats.recorder.errors[-1], CodecError)
+    with pytest.raises(InvalidKeyError):
+        kv.put("", b"x")
+    with pytest.raises(InvalidKeyError):
+        kv.get("a..b", print)
+
+    class NoFilter:
+        encode_key = decode_key = staticmethod(lambda key: key)
+
+    with pytest.raises(InvalidKeyError):
+        KV(js, plain.bucket, key_codec=NoFilter()).keys("a.*", print)
+
+
+@pytest.mark.parametrize(
+    ("codec", "key", "stored", "back"),
+    [
+        # The official vectors.
+        (Base64Codec(), "test.key.with.special.chars!@#$%^&*()",
+         "dGVzdA.a2V5.d2l0aA.c3BlY2lhbA.Y2hhcnMhQCMkJV4mKigp", None),
+        (PathCodec(), "/foo/bar", "_root_.foo.bar", None),
+        (PathCodec(), "foo/bar", "foo.bar", None),
+        (PathCodec(), "/foo", "_root_.foo", None),
+        (PathCodec(), "foo/bar/", "foo.bar", "foo/bar"),
+        (PathCodec(), "/", "_root_", None),
+        (PathCodec(), "/foo/bar/", "_root_.foo.bar", "/foo/bar"),
+        (ChainCodec(PathCodec(), Base64Codec()), "/a b/c", "X3Jvb3Rf.YSBi.Yw", None),
+    ],
+)  # fmt: skip
+def test_official_codecs(codec, key, stored, back):
+    assert codec.encode_key(key) == stored
+    assert codec.decode_key(stored) == (back or key)
+    assert ChainCodec(codec).encode_filter("a.*.>").endswith(".*.>")
+    values = ChainCodec(Base64Codec(), Base64Codec())
+    assert values.decode_value(values.encode_value(b"\0value")) == b"\0value"
+    with pytest.raises(ValueError):
+        ChainCodec()
+
+
+def test_timeout_of_its_own(connected, fake, call):
+    """A server without JetStream that says nothing: the bucket's own timeout counts."""
+    silent = fake(lambda link: link.handshake() or link.wait_closed())
+    kv = KV(JetStream(connected(silent)), "b", 200)
+    before = time.monotonic()
+    assert isinstance(call(kv.get, "k")[1], RequestTimeoutError)
+    assert time.monotonic() - before < 3
 
 
 def test_without_a_callback_errors_go_to_on_error(js, run):

@@ -69,7 +69,7 @@ def test_request_has_subject_data_headers_and_is_answered(connected, server, run
     nats, seen = connected(server), []
 
     def handler(request: Any) -> None:
-        seen.append((request.subject, request.data, request.headers.get("X-A")))
+        seen.append((request.subject, request.data, request.headers, request.header("X-A")))
         request.respond(b"yes", {"X-B": "2"})
 
     service = Service(nats, name="basic", version="1.0.0")
@@ -77,10 +77,10 @@ def test_request_has_subject_data_headers_and_is_answered(connected, server, run
     service.add_endpoint("wild", echo, subject="basic.*.wild")
     response, error, headers = ask(nats, "do", b"please", {"X-A": "1"})
     assert (response, error, headers["X-B"]) == (b"yes", None, "2")
-    assert seen == [("do", b"please", "1")]
+    assert seen == [("do", b"please", b"NATS/1.0\r\nX-A: 1\r\n\r\n", "1")]
     assert ask(nats, "basic.7.wild", ECHO)[0] == ECHO
     assert ask(nats, "do")[0] == b"yes"
-    assert seen[1] == ("do", b"", None)
+    assert seen[1] == ("do", b"", None, None)
 
 
 def test_groups_are_prefixes_and_nest(connected, server, run, ask):

@@ -1,0 +1,107 @@
+"""Buckets and stores of three replicas while their leaders are killed: nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from natsserver import cluster
+
+from nats_ev import KV, JetStream, KeyExistsError, ObjectStore, WrongLastSequenceError
+
+
+@pytest.fixture(scope="module")
+def servers():
+    with cluster(3, jetstream=True) as running:
+        yield running
+
+
+@pytest.fixture
+def js(client, servers, run):
+    nats = client(
+        servers=[server.url for server in servers],
+        reconnect=True,
+        reconnect_delay=20,
+        max_reconnect_attempts=0,
+        connect_timeout=1000,
+    )
+    run(nats.is_connected)
+    return JetStream(nats, timeout=2000)
+
+
+@pytest.fixture
+def kill_leader(servers, js, call):
+    """kill_leader(stream): the server that leads it is killed and comes back."""
+
+    def kill_leader(stream: str) -> None:
+        info, error = call(js.stream_info, stream)
+        assert error is None
+        (leader,) = [s for s in servers if s.name == info["cluster"]["leader"]]
+        leader.restart()
+
+    return kill_leader
+
+
+def test_conflicts_are_seen_on_replicated_buckets(js, call):
+    kv = KV(js, "conflicts")
+    assert call(kv.create_bucket, {"replicas": 3, "history": 5})[1] is None
+    assert call(kv.create, "k", b"1") == (1, None)
+    assert isinstance(call(kv.create, "k", b"x")[1], KeyExistsError)
+    assert isinstance(call(kv.update, "k", b"x", 7)[1], WrongLastSequenceError)
+    assert isinstance(call(kv.delete, "k", revision=7)[1], WrongLastSequenceError)
+    assert call(kv.delete, "k") == (True, None)
+    assert call(kv.create, "k", b"2") == (3, None)
+
+
+def test_writes_and_watch_go_on_when_the_leader_is_killed(js, call, run, kill_leader):
+    kv, entries = KV(js, "killed"), []
+    config = {"replicas": 3, "history": 64, "limit_marker_ttl": timedelta(seconds=5)}
+    assert call(kv.create_bucket, config)[1] is None
+    kv.watch(cb=lambda entry, error: entries.append(entry))
+    run(lambda: entries == [None])
+    acknowledged: dict[bytes, int] = {}
+    for n in range(40):
+        if n == 15:
+            kill_leader(kv.stream)
+        value = str(n).encode()
+        deadline = time.monotonic() + 30
+        while True:
+            revision, error = call(kv.put, f"k{n % 4}", value)
+            if error is None:
+                acknowledged[value] = revision
+                break
+            assert time.monotonic() < deadline, error
+
+    def seen() -> dict[bytes, int]:
+        return {e.value: e.revision for e in entries if e is not None}
+
+    run(lambda: acknowledged.keys() <= seen().keys(), 30)
+    assert {value: seen()[value] for value in acknowledged} == acknowledged
+    revisions = [e.revision for e in entries if e is not None]
+    assert revisions == sorted(set(revisions))
+    assert entries.count(None) == 1
+    assert call(kv.get, "k3") == (b"39", None)
+
+
+def test_object_is_put_and_got_while_leaders_are_killed(js, call, run, kill_leader):
+    store, data = ObjectStore(js, "killed", chunk_size=32 * 1024), bytes(range(256)) * 40_000
+    assert call(store.create_bucket, {"replicas": 3})[1] is None
+    for operation in ("put", "get"):
+        results: list[Any] = []
+        halfway: list[int] = []
+
+        def progress(done: int, total: Any, halfway: Any = halfway) -> None:
+            if done > len(data) // 2 and not halfway:
+                halfway.append(done)
+
+        arguments = ("x", data) if operation == "put" else ("x",)
+        getattr(store, operation)(
+            *arguments, lambda *r, to=results: to.append(r), progress=progress
+        )
+        run(lambda at=halfway: at, 30)
+        kill_leader(store.stream)
+        run(lambda to=results: to, 60)
+        assert results[0][1] is None, results[0][1]
+    assert results[0][0] == data
