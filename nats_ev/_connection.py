@@ -328,6 +328,7 @@ class Connection:
             keepalive=self._options.keepalive,
             priority=self._options.priority,
             timeout=self._options.connect_timeout / 1000,
+            shuffle=self._options.randomize_servers,
         )
         if server.path is not None:
             dialer.unix(server.path)
@@ -669,8 +670,8 @@ class Connection:
         self._start_pinging()
         if self._overdue():
             self._read_ahead()
-            if not self.connected:
-                return
+            if not self.connected or (self._link is not None and self._link.behind):
+                return  # what has arrived is still being delivered: the PONG may be in it
             if self._overdue():
                 self.lost(errors.StaleConnectionError("stale connection"))
                 return
@@ -687,7 +688,9 @@ class Connection:
         """After a callback that took long, the PONG may lie in the socket while the timer is first."""
         link = self._link
         for _ in range(_MOST_READS):
-            if link is None or link is not self._link or not self._overdue() or not link.read():
+            if link is None or link is not self._link or link.behind or not self._overdue():
+                return
+            if not link.read():
                 return
 
     # Limits.

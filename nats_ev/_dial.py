@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import socket
 import threading
 from collections import deque
@@ -50,6 +51,16 @@ def look_up(host: str, port: int) -> list[Address]:
         if (family, address) not in addresses:
             addresses.append((family, address))
     return [a for a in chain.from_iterable(zip_longest(*by_family.values())) if a is not None]
+
+
+def shuffled(addresses: list[Address]) -> list[Address]:
+    """In random order within each family; the families keep their places."""
+    by_family: dict[int, list[Address]] = {}
+    for address in addresses:
+        by_family.setdefault(address[0], []).append(address)
+    for same in by_family.values():
+        random.shuffle(same)
+    return [by_family[family].pop() for family, _ in addresses]
 
 
 class Resolver:
@@ -120,8 +131,12 @@ class Dialer:
         keepalive: int = 0,
         priority: int = 0,
         timeout: float = 0.0,
+        shuffle: bool = False,
     ) -> None:
-        """timeout in seconds only divides the time among addresses; the caller bounds the whole."""
+        """timeout in seconds only divides the time among addresses; the caller bounds the whole.
+
+        shuffle: so that many clients of one name do not all go to its first address (ADR-11).
+        """
         self._loop = loop
         self._resolver = resolver
         self._deadlines = deadlines
@@ -129,6 +144,7 @@ class Dialer:
         self._keepalive = keepalive
         self._priority = priority
         self._timeout = timeout
+        self._shuffle = shuffle
         self._addresses: deque[Address] = deque()
         self._share = 0.0
         self._sock: socket.socket | None = None
@@ -163,7 +179,7 @@ class Dialer:
         if isinstance(result, OSError):
             self._done(result)
         else:
-            self._try_all(result)
+            self._try_all(shuffled(result) if self._shuffle else result)
 
     def _try_all(self, addresses: list[Address]) -> None:
         self._addresses.extend(addresses)

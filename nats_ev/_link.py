@@ -218,6 +218,11 @@ class Link:
         elif self._portion < _MOST_PORTION and size * 2 > self._portion:
             self._portion = min(_MOST_PORTION, self._portion * 2)
 
+    @property
+    def behind(self) -> bool:
+        """Something that has been read is yet to be delivered."""
+        return self._continuing is not None
+
     def _give_way(self) -> None:
         """Go on in the loop's next iteration, and read nothing before that."""
         self._undelivered = False

@@ -15,7 +15,7 @@ import pytest
 
 from nats_ev import ConnectError, ConnectTimeoutError, Status
 from nats_ev._deadlines import Deadlines
-from nats_ev._dial import Dialer, Resolver, look_up, numeric_addresses
+from nats_ev._dial import Dialer, Resolver, look_up, numeric_addresses, shuffled
 
 
 @pytest.fixture
@@ -57,6 +57,15 @@ def test_addresses_of_a_name_alternate_between_families(monkeypatch):
         socket, "getaddrinfo", lambda *a, **k: [(f, 1, 6, "", a) for f, a in [*answers, answers[0]]]
     )
     assert [address for _, address in look_up("x", 1)] == ["6.0", "4.0", "6.1", "4.1", "6.2"]
+
+
+def test_addresses_are_shuffled_within_their_families_only():
+    six, four = socket.AF_INET6, socket.AF_INET
+    given = [(six, "6.0"), (four, "4.0"), (six, "6.1"), (four, "4.1"), (six, "6.2")]
+    seen = {tuple(shuffled(given)) for _ in range(200)}
+    assert all([f for f, _ in order] == [six, four, six, four, six] for order in seen)
+    assert all(sorted(order) == sorted(given) for order in seen)
+    assert len(seen) == 12
 
 
 def test_a_name_is_found_without_blocking_the_loop(dial, loop, run, listener):

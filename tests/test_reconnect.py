@@ -485,6 +485,22 @@ def test_answered_pings_keep_the_connection(connected, server, run):
     nats.max_pings_outstanding(0)
 
 
+def test_a_slow_reader_does_not_take_its_own_backlog_for_a_silent_server(connected, server, run):
+    nats, other, got = connected(server, ping_interval=20), connected(server), []
+
+    def slow(*message: Any) -> None:
+        got.append(message)
+        time.sleep(0.0005)
+
+    nats.subscribe("slow", slow)
+    flushed(nats, run)
+    for _ in range(2000):
+        other.publish("slow", b"x" * 500)
+    run(lambda: len(got) == 2000, timeout=30)
+    flushed(nats, run)
+    assert nats.recorder.events == ["connect"]
+
+
 # Time limits and lame ducks.
 
 
