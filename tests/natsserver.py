@@ -186,6 +186,8 @@ class NatsServer:
     def suspend(self) -> None:
         """Stop it from running while its sockets stay open."""
         self.signal(signal.SIGSTOP)
+        if hasattr(os, "waitid"):  # else one of its threads may still answer
+            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let it run again."""
