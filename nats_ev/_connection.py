@@ -7,10 +7,8 @@ watchers of the client. Decides when what happens to the wire, and tells the cli
 
 from __future__ import annotations
 
-import platform
 import socket
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Any, Protocol
 
@@ -18,20 +16,18 @@ from . import _fork, auth, errors
 from ._deadlines import Deadline, Deadlines
 from ._dial import Dialer, Resolver
 from ._link import Link
+from ._pings import Completion, Pings
 from ._servers import ServerPool
 from ._tls import Tls
 from ._transport import Stream
 from ._turn import Turn
-from ._version import __version__
 from ._wire import FIRST, HIGH, SLOW, Outbound
 from .options import Options
-from .protocol import ServerInfo, Session, State
+from .protocol import ServerInfo, Session, State, connect_fields
 from .subscription import Subscription
 
 # Unsent bytes above which a flood of PINGs is answered by one PONG per read instead of one each.
 _PONG_FLOOD = 64 * 1024
-# What a socket can hold back, in reads: so many may come before the PONG that has arrived.
-_MOST_READS = 128
 
 
 class Status(str, Enum):
@@ -44,9 +40,6 @@ class Status(str, Enum):
     DRAINING_SUBS = "DRAINING_SUBS"
     DRAINING_PUBS = "DRAINING_PUBS"
     CLOSED = "CLOSED"
-
-
-Completion = Callable[[errors.NatsError | None], object]
 
 
 class Client(Protocol):
@@ -106,16 +99,14 @@ class Connection:
         self._client = client
         self._resolver = Resolver(loop)
         self._dialer: Dialer | None = None
-        self._link: Link | None = None
+        self.link: Link | None = None
         self._tls = Tls(options)
         self._greeting: ServerInfo | None = None  # the INFO that came before TLS
         self._reading_paused = False
-        self._pongs: deque[tuple[int, Completion | None]] = deque()
-        self._pings_out = 0
+        self.pings = Pings(options, self.deadlines, self.turn, self)
         self.last_order = 0
         self._attempt_due: Deadline | None = None
         self._attempt_limit: Deadline | None = None
-        self._ping_due: Deadline | None = None
         self._forced = False  # a reconnect that the user asked for, whatever the options say
         self._was_connected = False  # since the last explicit connect
         self._up_since = 0.0
@@ -159,7 +150,7 @@ class Connection:
 
     @property
     def _session(self) -> Session | None:
-        return self._link.session if self._link is not None else None
+        return self.link.session if self.link is not None else None
 
     def refuse_if_forked(self) -> None:
         """Raise a clear error in the child of a fork."""
@@ -173,13 +164,12 @@ class Connection:
         self._forked = True
         self._status = Status.CLOSED
         self.set_limits()
-        link, self._link = self._link, None
+        link, self.link = self.link, None
         if link is not None:
             link.forked()
         dialer, self._dialer = self._dialer, None
         if dialer is not None:
             dialer.forked()
-        self._pongs.clear()
 
     def next_order(self) -> int:
         """A number for a completion: they fail in the order of the calls that they belong to."""
@@ -239,33 +229,33 @@ class Connection:
             self.turn.need()
         if code & SLOW and self._options.on_slow_consumer is not None:
             self.turn.soon(self._slow_consumer, len(self.out))
-        if code & HIGH and self._link is not None:
-            self._link.write_early()
+        if code & HIGH and self.link is not None:
+            self.link.write_early()
 
     def ping(self, done: Completion | None = None) -> int:
         """PING behind all that is buffered; done is called with None at its PONG, or with the error."""
         order = self.next_order()
         code = self.out.ping()
-        self._pongs.append((order, done))
+        self.pings.add(order, done)
         self.queued(code)
         return order
 
     def flush(self) -> None:
         """Write what is buffered, in one call to the kernel."""
-        if self._link is not None:
-            self._link.flush()
+        if self.link is not None:
+            self.link.flush()
 
     def pause_reading(self, pause: bool) -> None:
         """Stop reading from the socket, or go on; what has been read already is still delivered."""
-        self._reading_paused = pause
-        if self._link is not None and self.connected:
-            (self._link.pause if pause else self._link.resume)()
+        self._reading_paused = self.pings.held = pause
+        if self.link is not None and self.connected:
+            (self.link.pause if pause else self.link.resume)()
 
     def received(self) -> tuple[int, int]:
         """Messages received by all connections, and their header and payload bytes."""
         msgs, size = self._counted
-        if self._link is not None:
-            more_msgs, more_size = self._link.session.counts
+        if self.link is not None:
+            more_msgs, more_size = self.link.session.counts
             return msgs + more_msgs, size + more_size
         return msgs, size
 
@@ -276,13 +266,13 @@ class Connection:
 
     def interrupt(self, sub: Subscription) -> None:
         """The subscription has ceased to be plain."""
-        if self._link is not None:
-            self._link.session.interrupt(sub)
+        if self.link is not None:
+            self.link.session.interrupt(sub)
 
     def settle(self, sub: Subscription) -> None:
         """The subscription is plain again."""
-        if self._link is not None:
-            self._link.session.settle(sub)
+        if self.link is not None:
+            self.link.session.settle(sub)
 
     def finish(self) -> None:
         """The end of a drain: as close(), but what was wanted has been done."""
@@ -293,8 +283,7 @@ class Connection:
     def option_changed(self, name: str) -> None:
         """An option was set at run time: let it count from now on where it can."""
         if name == "ping_interval" and self.connected:
-            self.deadlines.end(self._ping_due)
-            self._start_pinging()
+            self.pings.start()
         elif name in _LIMITS:
             self.set_limits()
         elif name == "max_payload":
@@ -348,7 +337,7 @@ class Connection:
             error.__cause__ = result
             self._attempt_failed(error)
             return
-        self._link = Link(
+        self.link = Link(
             self._loop,
             Stream(result),
             Session(self._subs, self, self._max_message()),
@@ -397,7 +386,7 @@ class Connection:
         if self._dialer is not None:
             self._dialer.cancel()
             self._dialer = None
-        link, self._link = self._link, None
+        link, self.link = self.link, None
         self._greeting = None
         if link is not None:
             assert self.pool.current is not None
@@ -411,13 +400,13 @@ class Connection:
 
     def info_received(self, info: ServerInfo, first: bool) -> None:
         """See `protocol.Events`."""
-        assert self._link is not None
-        if not self._link.secure and (self.pool.secure or info.tls_required):
+        assert self.link is not None
+        if not self.link.secure and (self.pool.secure or info.tls_required):
             self._upgrade(info)
             return
         self.info = info
         self._set_max_payload()
-        self._link.session.set_max_message(self._max_message())
+        self.link.session.set_max_message(self._max_message())
         if info.connect_urls is not None and not self._options.ignore_discovered_servers:
             found = self.pool.update_discovered(info.connect_urls)
             callback = self._options.on_discovered_servers
@@ -454,10 +443,10 @@ class Connection:
             self._start_tls()
 
     def _start_tls(self) -> None:
-        assert self._link is not None
+        assert self.link is not None
         assert self.pool.current is not None
         try:
-            self._link.start_tls(self._tls, self.pool.current)
+            self.link.start_tls(self._tls, self.pool.current)
         except errors.TlsError as exc:
             self._attempt_failed(exc)
 
@@ -469,22 +458,10 @@ class Connection:
             self.info_received(greeting, first=True)
 
     def _send_connect(self, info: ServerInfo) -> None:
-        options, link, server = self._options, self._link, self.pool.current
+        options, link, server = self._options, self.link, self.pool.current
         assert server is not None
         assert link is not None
-        fields: dict[str, Any] = {
-            "verbose": options.verbose,
-            "pedantic": options.pedantic,
-            "echo": options.echo,
-            "tls_required": link.secure,
-            "lang": f"python-{platform.python_implementation().lower()}-ev",
-            "version": __version__,
-            "protocol": 1,
-            "headers": True,
-            "no_responders": info.headers,
-        }
-        if options.name:
-            fields["name"] = options.name
+        fields = connect_fields(options, info, link.secure)
         try:
             fields.update(auth.connect_fields(options, info.nonce, server))
         except Exception as exc:
@@ -493,7 +470,7 @@ class Connection:
             error.__cause__ = exc
             self._attempt_failed(error)
             return
-        if self._link is not link:
+        if self.link is not link:
             return  # a callback has disconnected
         link.session.connect(fields, self._client.live_subscriptions())
         self.turn.need()
@@ -513,14 +490,13 @@ class Connection:
         self._reconnects += again
         self._up_since = self.deadlines.clock()
         self.status = Status.CONNECTED
-        self._pings_out = 0
         self._lame_duck_told = False
         self.pool.succeeded()
         self._recheck(self.info)
         self.set_limits()
-        self._start_pinging()
-        if self._reading_paused and self._link is not None:
-            self._link.pause()
+        self.pings.start()
+        if self._reading_paused and self.link is not None:
+            self.link.pause()
         self.turn.need()  # what has waited goes out
         if self._options.on_connect is not None:
             self.turn.soon(self._options.on_connect)
@@ -559,17 +535,12 @@ class Connection:
 
     def pong_received(self) -> None:
         """See `protocol.Events`."""
-        self._pings_out = 0
-        if self._pongs:
-            _, done = self._pongs.popleft()
-            if done is not None:
-                self.turn.soon(done, None)
-                self.turn.run_soon()
+        self.pings.answered()
 
     def server_error(self, text: str) -> None:
         """See `protocol.Events`; `errors.Action` says what the server does after each error."""
         error = errors.server_error(text)
-        if self.pool.secure and self._link is not None and not self._link.secure:
+        if self.pool.secure and self.link is not None and not self.link.secure:
             # Anybody may have written it: it counts for nothing but this attempt.
             self._attempt_failed(errors.ConnectError(str(error)))
         elif error.action is errors.Action.KEEP:
@@ -587,12 +558,12 @@ class Connection:
 
     def delivering(self) -> None:
         """See `protocol.Events`."""
-        if self._link is not None:
-            self._link.delivering()
+        if self.link is not None:
+            self.link.delivering()
 
     def _go_on(self) -> None:
-        if self._link is not None:
-            self._link.go_on()
+        if self.link is not None:
+            self.link.go_on()
 
     def before_write(self) -> None:
         """See `_link.Owner`."""
@@ -634,8 +605,7 @@ class Connection:
     def _leave(self) -> None:
         """Close what is open."""
         self._abandon_attempt()
-        self.deadlines.end(self._ping_due)
-        self._ping_due = None
+        self.pings.stop()
 
     def _end(self, error: errors.NatsError, was_up: bool) -> None:
         """No connection and none coming. Messages wait for the next one; all else is dropped."""
@@ -649,8 +619,7 @@ class Connection:
 
     def _fail_completions(self, error: errors.NatsError) -> None:
         waiting: list[tuple[int, Completion]] = list(self._client.completions())
-        waiting.extend((order, done) for order, done in self._pongs if done is not None)
-        self._pongs.clear()
+        waiting.extend(self.pings.completions())
         waiting.sort(key=lambda item: item[0])
         for _, done in waiting:
             self.turn.soon(done, error)
@@ -658,40 +627,6 @@ class Connection:
     def _tell_disconnected(self) -> None:
         if self._options.on_disconnect is not None:
             self.turn.soon(self._options.on_disconnect)
-
-    # Keep-alive.
-
-    def _start_pinging(self) -> None:
-        interval = self._options.ping_interval
-        if interval > 0:
-            self._ping_due = self.deadlines.after(interval / 1000, self._keep_alive)
-
-    def _keep_alive(self) -> None:
-        self._start_pinging()
-        if self._overdue():
-            self._read_ahead()
-            if not self.connected or (self._link is not None and self._link.behind):
-                return  # what has arrived is still being delivered: the PONG may be in it
-            if self._overdue():
-                self.lost(errors.StaleConnectionError("stale connection"))
-                return
-        self._pings_out += 1
-        self.ping()
-
-    def _overdue(self) -> bool:
-        # While the user lets nothing be read there is nothing to be missed.
-        return 0 < self._options.max_pings_outstanding <= self._pings_out and not (
-            self._reading_paused
-        )
-
-    def _read_ahead(self) -> None:
-        """After a callback that took long, the PONG may lie in the socket while the timer is first."""
-        link = self._link
-        for _ in range(_MOST_READS):
-            if link is None or link is not self._link or link.behind or not self._overdue():
-                return
-            if not link.read():
-                return
 
     # Limits.
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import errors
-from ._connection import Completion, Connection, Status
+from ._connection import Connection, Status
 from ._drain import Drain
+from ._pings import Completion
 from ._requests import Requests
 from ._subscriptions import Subscriptions
 from ._wire import Outbound

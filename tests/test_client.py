@@ -239,7 +239,7 @@ def test_ping_does_not_satisfy_a_flush(fake, client, run):
     nats.ping()
     nats.flush(done.append)
     nats.subscribe("unused", lambda *m: None)
-    run(lambda: nats._connection._pongs.__len__() == 1)
+    run(lambda: nats._connection.pings.waiting.__len__() == 1)
     assert not done
     nats.publish("go")
     run(lambda: done)

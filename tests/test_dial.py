@@ -264,7 +264,7 @@ def test_failed_attempts_leave_no_descriptors(client, run):
 
 def test_keepalive_is_set_on_tcp_sockets_only(connected, server, tmp_path):
     nats = connected(server, keepalive=7)
-    sock = nats._connection._link._stream.sock
+    sock = nats._connection.link._stream.sock
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
     if hasattr(socket, "TCP_KEEPIDLE"):
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 7

@@ -131,7 +131,7 @@ def test_A3_only_its_own_pong_completes_a_flush(fake, client, run, ping):
         nats.rtt(lambda ms, error: None)
     else:
         nats.ping_interval(50)
-        run(lambda: nats.recorder.errors or nats._connection._pings_out)
+        run(lambda: nats.recorder.errors or nats._connection.pings.unanswered)
         nats.ping_interval(0)
     nats.flush(flushed.append)
     run(lambda: got)

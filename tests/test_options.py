@@ -191,7 +191,7 @@ def test_ping_interval_set_at_run_time_counts_from_now(fake, client, run):
     run(nats.is_connected)
     nats.ping_interval(timedelta(milliseconds=20))
     assert nats.ping_interval() == 20
-    run(lambda: nats._connection._pings_out == 1)
+    run(lambda: nats._connection.pings.unanswered == 1)
     nats.ping_interval(0)
 
 

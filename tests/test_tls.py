@@ -159,7 +159,7 @@ def test_own_context_is_used(certs, tls_server, connected, client, run):
     context = ssl.create_default_context(cafile=str(certs.ca.cert_file))
     nats = connected(tls_server, tls_context=context)
     echo(nats, run)
-    assert nats._connection._link._stream.context is context
+    assert nats._connection.link._stream.context is context
 
 
 @pytest.mark.parametrize(
@@ -665,11 +665,11 @@ def test_record_that_was_tampered_with_ends_the_connection(certs, good, fake, cl
 def test_session_is_resumed_on_reconnect(certs, tls_server, client, run):
     nats = client(tls_server, tls_ca_file=certs.ca.cert_file, reconnect=True, reconnect_delay=1)
     run(nats.is_connected)
-    assert not nats._connection._link._stream.resumed
+    assert not nats._connection.link._stream.resumed
     echo(nats, run)
     nats.force_reconnect()
     run(lambda: nats.recorder.count("reconnect"))
-    assert nats._connection._link._stream.resumed
+    assert nats._connection.link._stream.resumed
     echo(nats, run)
 
 

@@ -136,7 +136,7 @@ def test_all_that_one_turn_publishes_leaves_in_one_send(certs, good, fake, clien
 
     nats = client(fake(script), tls_ca_file=certs.ca.cert_file)
     run(nats.is_connected)
-    stream = nats._connection._link._stream
+    stream = nats._connection.link._stream
     stream._sock = counter = CountingSocket(stream._sock)
     for i in range(1000):
         nats.publish(f"subject.{i % 7}", b"x" * 100)
@@ -319,7 +319,7 @@ def test_child_of_a_fork_does_not_end_the_parents_tls_connection(
 ):
     server = own_server(config=server_config(good))
     nats: Nats = connected(server, tls_ca_file=certs.ca.cert_file)
-    link = nats._connection._link
+    link = nats._connection.link
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
