@@ -79,7 +79,7 @@ class ObjectStore:
         self.js = js if timeout is None else JetStream(js.nats, js.prefix, timeout)
         self.bucket = check_bucket(bucket)
         self.stream = f"OBJ_{bucket}"
-        self._chunk_size = _check_chunk_size(chunk_size)
+        self.chunk_size = _check_chunk_size(chunk_size)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.bucket}>"
@@ -117,7 +117,7 @@ class ObjectStore:
         done = completion(self.js, cb)
         check_name(name)
         fields = meta_fields(description, headers, metadata)
-        size = self._chunk_size if chunk_size is None else _check_chunk_size(chunk_size)
+        size = self.chunk_size if chunk_size is None else _check_chunk_size(chunk_size)
         info: Info = {
             "name": name,
             **fields,

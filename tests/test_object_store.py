@@ -308,6 +308,28 @@ def test_c12_missing_object_is_none_and_bad_names_are_refused(make, js, call):
         ObjectStore(js, "x", chunk_size=0)
 
 
+def test_c10_objects_are_stored_as_adr_20_says(make, js, call, parts):
+    """Digest and name in base64url, no part for no content, deletion told by the info."""
+    store = make()
+    call(store.put, "a?b", b"data")
+    subject = f"$O.{store.bucket}.M.YT9i"
+    info = json.loads(call(js.get_last_msg, store.stream, subject)[0].data)
+    assert info["digest"] == digest(b"data")
+    assert "deleted" not in info
+    assert "mtime" not in info
+    assert parts(store) == {f"$O.{store.bucket}.C.{info['nuid']}": 1}
+    call(store.put, "a?b", b"")
+    empty = json.loads(call(js.get_last_msg, store.stream, subject)[0].data)
+    assert (empty["size"], empty["chunks"], empty["digest"]) == (0, 0, digest(b""))
+    assert parts(store) == {}
+    call(store.delete, "a?b")
+    message, _ = call(js.get_last_msg, store.stream, subject)
+    deleted = json.loads(message.data)
+    assert (deleted["deleted"], deleted["size"], deleted["chunks"]) == (True, 0, 0)
+    assert "digest" not in deleted
+    assert message.header("Nats-Rollup") == "sub"
+
+
 def test_c11_put_keeps_a_bounded_window_and_get_asks_for_one(make, call, run, js):
     """Content is read as the server takes it, and no more of it is asked for than a few parts."""
     store, taken = make({"storage": "memory"}), []
