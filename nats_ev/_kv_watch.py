@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from ._buckets import InvalidKeyError, codec_error
@@ -12,7 +12,7 @@ from ._watch import Watch
 from .headers import Headers
 
 if TYPE_CHECKING:
-    from .jetstream import JsMsg, StoredMsg
+    from .jetstream import JsMsg, Metadata, StoredMsg
     from .kv_codecs import KeyCodec, ValueCodec
 
 # A key, and the same with wildcards. Between dots there must be something; `check_key` sees to that.
@@ -70,7 +70,7 @@ def check_filters(keys: str | Iterable[str] | None) -> list[str]:
 
 def operation(raw: bytes | None) -> str:
     """What a message with these headers does to its key."""
-    if raw is None:
+    if raw is None or (b"KV-Operation" not in raw and b"Nats-Marker-Reason" not in raw):
         return PUT
     headers = Headers.parse(raw)
     told = headers.get("KV-Operation")
@@ -95,8 +95,7 @@ def stored_entry(bucket: str, key: str, message: StoredMsg) -> KvEntry:
 def parse_time(text: str) -> datetime:
     """A server's time, RFC 3339 in UTC with up to nine decimals."""
     seconds, _, fraction = text.rstrip("Z").partition(".")
-    moment = datetime.strptime(seconds, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
-    return moment + timedelta(microseconds=int((fraction + "000000")[:6]))
+    return datetime.fromisoformat(f"{seconds}.{fraction[:6]:0<6}+00:00")
 
 
 class KvWatch(Watch):
@@ -105,9 +104,8 @@ class KvWatch(Watch):
     key_codec: KeyCodec | None = None
     value_codec: ValueCodec | None = None
 
-    def read(self, key: str, message: JsMsg) -> tuple[KvEntry, bool]:
+    def read(self, key: str, message: JsMsg, meta: Metadata) -> tuple[KvEntry, bool]:
         """See `Watch`."""
-        meta = message.metadata
         value, change = message.data, operation(message.headers)
         try:
             if self.key_codec is not None:

@@ -8,15 +8,14 @@ from ._object_meta import Info, parse
 from ._watch import Watch
 
 if TYPE_CHECKING:
-    from .jetstream import JsMsg
+    from .jetstream import JsMsg, Metadata
 
 
 class ObjectWatch(Watch):
     """What `ObjectStore.watch` returns."""
 
-    def read(self, key: str, message: JsMsg) -> tuple[Info, bool]:
+    def read(self, key: str, message: JsMsg, meta: Metadata) -> tuple[Info, bool]:
         """See `Watch`."""
-        meta = message.metadata
         time = meta.timestamp.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         info = parse(self.bucket, message.data, time, meta.stream_sequence)
         return info, info["deleted"]

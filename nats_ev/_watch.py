@@ -9,7 +9,7 @@ from ._buckets import attempt, bucket_error, later
 from .errors import NatsError
 
 if TYPE_CHECKING:
-    from .jetstream import JetStream, JsMsg, OrderedConsumer
+    from .jetstream import JetStream, JsMsg, Metadata, OrderedConsumer
 
 
 # So long without one of the initial messages: ask whether they still exist.
@@ -49,7 +49,7 @@ class Watch:
 
     # For the bucket.
 
-    def read(self, key: str, message: JsMsg) -> tuple[Any, bool]:
+    def read(self, key: str, message: JsMsg, meta: Metadata) -> tuple[Any, bool]:
         """What a message tells: what the callback gets, and whether that is a deletion.
 
         May raise a NatsError: then the message is left out, and the error goes to on_error.
@@ -98,7 +98,7 @@ class Watch:
         self._last = (meta.consumer, meta.consumer_sequence)
         # Counted although the callback may raise: it has had this one.
         try:
-            item, deleted = self.read(message.subject[self._prefix :], message)
+            item, deleted = self.read(message.subject[self._prefix :], message, meta)
             if not (deleted and self._ignore_deletes):
                 self._js.nats.call(self._callback, item, None)
         except NatsError as exc:

@@ -114,7 +114,11 @@ class KV(KvBucket):
                 else:
                     cb(entry, error)
 
-        self._when_bound(lambda: self._get({"seq": revision}, found), cb)
+        def go() -> None:
+            read = self._js.direct_get if self._direct else self._js.get_msg
+            read(self.stream, revision, found)
+
+        self._when_bound(go, cb)
 
     def history(self, key: str, cb: Callback) -> None:
         """All revisions that the bucket has of a key, oldest first, deletions included.
@@ -346,7 +350,11 @@ class KV(KvBucket):
                 cb(None, self._lost(error))
 
         def go() -> None:
-            self._get({"last_by_subj": self._read_prefix + stored_key}, found, leader=leader)
+            subject = self._read_prefix + stored_key
+            if self._direct and not leader:
+                self._js.direct_get_last(self.stream, subject, found)
+            else:
+                self._js.get_last_msg(self.stream, subject, found)
 
         self._when_bound(go, cb)
 
@@ -381,12 +389,6 @@ class KV(KvBucket):
             else:
                 raise InvalidKeyError(f"invalid key {key!r}: the codec can't keep wildcards")
         return check_filters(encoded)
-
-    def _get(self, opts: dict[str, Any], cb: Callback, *, leader: bool = False) -> None:
-        if self._direct and not leader:
-            self._js.direct_get(self.stream, opts, cb)
-        else:
-            self._js.get_msg(self.stream, opts, cb)
 
     def _write(
         self,

@@ -38,14 +38,21 @@ class DirectGets:
         `NoRespondersError` when the stream does not exist or has no ``allow_direct``.
         """
         check_cb(cb)
-        verb = f"DIRECT.GET.{name_of('stream', stream)}"
+        name = name_of("stream", stream)
         body = get_opts({"seq": opts} if isinstance(opts, int) else opts)
         subject = body.get("last_by_subj")
         if subject is not None:
-            verb, payload = f"{verb}.{subject}", b""
+            self._ask_directly(f"{name}.{subject}", b"", cb)
         else:
-            payload = encode(body)
+            self._ask_directly(name, encode(body), cb)
 
+    def direct_get_last(self, stream: str, subject: str, cb: Callback) -> None:
+        """The last message of a subject; see `direct_get`."""
+        check_cb(cb)
+        check_publish(subject)
+        self._ask_directly(f"{name_of('stream', stream)}.{subject}", b"", cb)
+
+    def _ask_directly(self, what: str, payload: bytes, cb: Callback) -> None:
         def answered(data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
             if data is None:
                 cb(None, error)
@@ -53,12 +60,8 @@ class DirectGets:
                 cb(*_result(data, raw))
 
         api = self._api
-        api.nats.request(f"{api.prefix}.{verb}", payload, answered, api.timeout, no_responders=True)
-
-    def direct_get_last(self, stream: str, subject: str, cb: Callback) -> None:
-        """The last message of a subject; see `direct_get`."""
-        check_publish(subject)
-        self.direct_get(stream, {"last_by_subj": subject}, cb)
+        subject = f"{api.prefix}.DIRECT.GET.{what}"
+        api.nats.request(subject, payload, answered, api.timeout, no_responders=True)
 
     def direct_get_batch(self, stream: str, opts: Mapping[str, Any], cb: Callback) -> None:
         """Several messages with one request; ``cb([StoredMsg, …], err)``, in order.
