@@ -127,4 +127,4 @@ def test_each_example_is_short_and_has_a_test() -> None:
     for path in EXAMPLES.glob("*.py"):
         assert path.name in tests, f"{path.name} is run by no test"
         if path.name != "demo.py":
-            assert len(path.read_text().splitlines()) <= 80, path.name
+            assert len(path.read_text().splitlines()) <= 160, path.name
