@@ -59,6 +59,8 @@ def ordered_config(
     )
     config.setdefault("deliver_policy", "all")
     config.setdefault("replay_policy", "instant")
+    if config["deliver_policy"] == "last_per_subject" and "filter_subjects" not in config:
+        config.setdefault("filter_subject", ">")  # the server wants one
     return config, options, own
 
 
