@@ -204,7 +204,9 @@ def test_drain_delivers_what_is_on_its_way(js, call, run, got):
     run(lambda: done)
     assert done == [((True, None), len(got))]
     info, _ = call(js.consumer_info, "S", "c")
-    assert info["delivered"]["stream_seq"] == len(got)
+    # What the server had on its way to us when we left has got lost; it comes again.
+    assert len(got) <= info["delivered"]["stream_seq"] < len(got) + 100
+    assert got.numbers == list(range(len(got)))
     assert consume.closed
     assert call(consume.drain) == (True, None)
 
@@ -258,6 +260,7 @@ def test_ordered_consumer_starts_where_it_is_told(any_js, call, run):
     for config, expected in (
         ({"deliver_policy": "by_start_sequence", "opt_start_seq": 16}, [15, 16, 17, 18, 19]),
         ({"deliver_policy": "last"}, [19]),
+        ({"max_bytes": 300}, list(range(20))),
         ({"deliver_policy": "last_per_subject"}, [18, 19]),
         ({"filter_subjects": ["s.1"], "deliver_policy": "last"}, [19]),
         (
@@ -323,7 +326,7 @@ def test_ordered_consumer_is_exact_through_cuts_deletions_and_gaps(
             elif kind == 1:
                 js.consumer_delete("S", ordered.name, lambda result, err: None)
             elif ordered._incarnation is not None:
-                ordered._incarnation.expected += 1
+                ordered._incarnation._received += 1
             js.nats.call_later(30, harm)
 
     ordered = js.ordered_consumer("S", {"max_messages": 100}, got)

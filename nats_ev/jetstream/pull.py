@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,7 @@ _SLACK_MS = 1000.0
 # Asked for when only max_bytes limits a request.
 _MANY = 1_000_000
 _FIRST_BACK_OFF, _LAST_BACK_OFF = 250.0, 5000.0
+_NEVER = 1 << 62
 
 _PRIORITY: dict[str, Feature] = {
     "group": V2_11,
@@ -59,6 +61,11 @@ def is_status(payload: bytes, reply: str | None, headers: bytes) -> bool:
     return (
         headers[8:9] == b" " and not payload and (reply is None or not reply.startswith("$JS.ACK."))
     )
+
+
+def size_of(subject: str, payload: bytes, reply: str | None, headers: bytes | None) -> int:
+    """What a message counts towards max_bytes: all parts of it, as the server counts."""
+    return len(subject) + len(payload) + len(reply or "") + len(headers or b"")
 
 
 def priority_needs(body: Mapping[str, Any]) -> dict[str, Feature]:
@@ -251,16 +258,25 @@ class Puller:
         self.options = options
         self.closed = False
         self._next = f"{api.prefix}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        fixed = {
+            "expires": options.expires,
+            "idle_heartbeat": options.heartbeat,
+            **options.priority,
+        }
+        self._request = encode(fixed)[:-1]  # what is the same in all of them
         self._inbox = ""
         self._sid = 0
         self._round = 0  # requests of an earlier one do not count any more
-        self._pending = 0
+        # Counted since the beginning: what has come, and what has been asked for by then. At the mark
+        # it is time to ask for more.
+        self._received = 0
+        self._asked = 0
+        self._mark = 0
         self._pending_bytes = 0
-        self._threshold = options.threshold_messages
-        self._max_bytes = options.max_bytes
+        self._looked_at = 0  # `_received` when it was: whether anything has come since
         self._pinned = bool(options.priority.get("group"))
         self._pin_id = ""
-        self._seen = False  # something has come since the last tick
+        self._seen = False  # a status has come since the last tick, or a round has begun
         self._silent = 0
         self._ticks: Wait = api.wait(self._tick, self._client_ended)
         self._pause: Wait = api.wait(self._resume, self._client_ended)
@@ -290,7 +306,8 @@ class Puller:
         nats = self.api.nats
         self.api.refuse_if_closed()
         self._inbox = nats.new_inbox()
-        self._sid = nats.subscribe(f"{self._inbox}.*", self._on_message)
+        arrived = self._on_sized_message if self.options.max_bytes else self._on_message
+        self._sid = nats.subscribe(f"{self._inbox}.*", arrived)
         nats.add_status_listener(self._on_status)
         self._ticks.start(self.options.heartbeat / _NS)
         if nats.is_connected():
@@ -317,8 +334,7 @@ class Puller:
         self._stop_asking()
 
     def _stop_asking(self) -> None:
-        self._threshold = -(1 << 62)
-        self._max_bytes = 0
+        self._mark = _NEVER
         self._ticks.cancel()
         self._pause.cancel()
         self.api.nats.remove_status_listener(self._on_status)
@@ -328,34 +344,40 @@ class Puller:
     def _begin_round(self) -> None:
         """What was asked for before does not count any more."""
         self._round += 1
-        self._pending = self._pending_bytes = 0
+        self._asked = self._received
+        self._pending_bytes = 0
         self._silent = 0
-        self._seen = True
         self._pin_id = ""
         self._ask()
 
     def _ask(self) -> None:
         """Ask for what is missing to the maximum."""
         options = self.options
-        batch = options.max_messages - max(0, self._pending)
-        body: dict[str, Any] = {
-            "expires": options.expires,
-            "idle_heartbeat": options.heartbeat,
-            "batch": batch,
-            **options.priority,
-        }
+        # More may have come than was asked for: what an earlier round has asked for.
+        self._asked = max(self._asked, self._received)
+        batch = options.max_messages - (self._asked - self._received)
+        body = b'%b,"batch":%d' % (self._request, batch)
         if options.max_bytes:
-            body["max_bytes"] = size = options.max_bytes - max(0, self._pending_bytes)
+            size = options.max_bytes - max(0, self._pending_bytes)
+            body += b',"max_bytes":%d' % size
         if self._pin_id:
-            body["id"] = self._pin_id
+            body += b',"id":%b' % json.dumps(self._pin_id).encode()
         try:
-            self.api.nats.publish(self._next, encode(body), f"{self._inbox}.{self._round}")
+            self.api.nats.publish(self._next, body + b"}", f"{self._inbox}.{self._round}")
         except NatsError as exc:
             self._trouble(exc)
             return
-        self._pending = max(0, self._pending) + batch
+        self._seen = True
+        self._looked_at = self._received
+        self._now_asked(batch)
         if options.max_bytes:
             self._pending_bytes = max(0, self._pending_bytes) + size
+
+    def _now_asked(self, more: int) -> None:
+        """So many more are to come, or fewer."""
+        self._asked += more
+        if self._mark != _NEVER:
+            self._mark = self._asked - self.options.threshold_messages
 
     def _refill(self) -> None:
         if not self._pause.waiting and self.api.nats.is_connected():
@@ -367,6 +389,9 @@ class Puller:
 
     def _trouble(self, error: NatsError) -> None:
         """Tell of it; then go on after a pause, which grows while nothing comes."""
+        if self._received != self._looked_at:
+            self._back_off = 0.0
+            self._looked_at = self._received
         if not self._pause.waiting:
             self._back_off = min(max(self._back_off * 2, _FIRST_BACK_OFF), _LAST_BACK_OFF)
             self._pause.start(self._back_off)
@@ -375,8 +400,10 @@ class Puller:
     def _tick(self) -> None:
         """A heartbeat's time has passed. Goes on whatever happens to requests."""
         self._ticks.start(self.options.heartbeat / _NS)
-        if self._seen or self._pause.waiting or not self.api.nats.is_connected():
+        come = self._seen or self._received != self._looked_at
+        if come or self._pause.waiting or not self.api.nats.is_connected():
             self._seen = False
+            self._looked_at = self._received
             self._silent = 0
             return
         self._silent += 1
@@ -404,23 +431,34 @@ class Puller:
     def _on_message(
         self, subject: str, payload: bytes, reply: str | None, headers: bytes | None
     ) -> None:
-        self._seen = True
-        if headers is not None:
-            if is_status(payload, reply, headers):
-                self._on_status_message(subject, Headers.parse(headers))
-                return
-            if self._pinned:
-                self._pin_id = Headers.parse(headers).get("Nats-Pin-Id", self._pin_id)
-        self._back_off = 0.0
-        self._pending = pending = self._pending - 1
-        if self._max_bytes:
-            size = len(subject) + len(payload) + len(reply or "") + len(headers or b"")
-            self._pending_bytes -= size
-            if self._pending_bytes <= self.options.threshold_bytes:
-                self._refill()
-        elif pending <= self._threshold:
+        if headers is not None and self._headers(subject, payload, reply, headers):
+            return
+        self._received = received = self._received + 1
+        if received >= self._mark:
             self._refill()
         self.deliver(subject, payload, reply, headers)
+
+    def _on_sized_message(
+        self, subject: str, payload: bytes, reply: str | None, headers: bytes | None
+    ) -> None:
+        """`_on_message` when max_bytes counts."""
+        if headers is not None and self._headers(subject, payload, reply, headers):
+            return
+        self._received += 1
+        self._pending_bytes -= size_of(subject, payload, reply, headers)
+        if self._below():
+            self._refill()
+        self.deliver(subject, payload, reply, headers)
+
+    def _headers(self, subject: str, payload: bytes, reply: str | None, headers: bytes) -> bool:
+        """True for a status, which has been dealt with then."""
+        if is_status(payload, reply, headers):
+            self._seen = True
+            self._on_status_message(subject, Headers.parse(headers))
+            return True
+        if self._pinned:
+            self._pin_id = Headers.parse(headers).get("Nats-Pin-Id", self._pin_id)
+        return False
 
     def _on_status_message(self, subject: str, status: Headers) -> None:
         code = status.status or 0
@@ -430,7 +468,7 @@ class Puller:
         if not current and code in (404, 408, 503):
             return  # the end of a request that does not count any more
         if current:
-            self._pending -= _number(status, "Nats-Pending-Messages")
+            self._now_asked(-_number(status, "Nats-Pending-Messages"))
             self._pending_bytes -= _number(status, "Nats-Pending-Bytes")
         if code in (404, 408) or (status.description or "").startswith("Batch Completed"):
             if self._below():
@@ -448,9 +486,9 @@ class Puller:
                 self._trouble(error)
 
     def _below(self) -> bool:
-        if self._max_bytes:
+        if self._mark != _NEVER and self.options.max_bytes:
             return self._pending_bytes <= self.options.threshold_bytes
-        return self._pending <= self._threshold
+        return self._received >= self._mark
 
 
 class Consume(Puller):
