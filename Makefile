@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 60
 # Lines of nats-server that the suite runs on besides the newest; fetched when there is a network.
 SERVER_LINES := 2.10.26 2.12.8
 
-.PHONY: tls-soak demo test build lint pytest bench packaging fuzz sanitize soak chaos cuts handovers bigobject mutants servers peers system clean
+.PHONY: tls-soak demo test build lint pytest bench bench-js soak-js packaging fuzz sanitize soak chaos cuts handovers bigobject mutants servers peers system clean
 
 demo: build
 	$(PY) examples/demo.py
@@ -57,6 +57,9 @@ packaging: build
 bench: build
 	$(PY) bench/benchmark.py
 
+bench-js: build
+	$(PY) bench/bench_js.py
+
 sanitize: build
 	$(PY) -m pytest -q tests/test_csrc.py
 	sh tests/csrc/memcheck.sh
@@ -70,6 +73,9 @@ soak chaos cuts handovers bigobject mutants: build
 # 1 GB each way through TLS past a slow reader, byte-exact.
 tls-soak: build
 	$(PY) tests/tls_soak.py $(TLS_SOAK_MB)
+
+soak-js: build
+	$(PY) tests/soak_js.py
 
 clean:
 	rm -rf .venv .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -470,8 +470,8 @@ def test_advisories_are_decoded_by_type(js, call, run):
     config = {"name": "m", "ack_policy": "explicit", "max_deliver": 1, "sample_freq": "100%"}
     call(js.consumer_create, "S", config)
     (one, two), _ = call(js.fetch, "S", "m", {"batch": 2})
-    one.ack()
     two.term("broken")
+    assert call(one.ack_sync) == (True, None)
     call(js.consumer_delete, "S", "m")
     run(lambda: {"stream_action", "consumer_action", "terminated"} <= {e.kind for e in events if e})
     run(lambda: metrics)
