@@ -204,8 +204,8 @@ def test_drain_delivers_what_is_on_its_way(js, call, run, got):
     run(lambda: done)
     assert done == [((True, None), len(got))]
     info, _ = call(js.consumer_info, "S", "c")
-    # What the server had on its way to us when we left has got lost; it comes again.
-    assert len(got) <= info["delivered"]["stream_seq"] < len(got) + 100
+    # What the server still had in its queues for us comes again after ack_wait.
+    assert len(got) <= info["delivered"]["stream_seq"]
     assert got.numbers == list(range(len(got)))
     assert consume.closed
     assert call(consume.drain) == (True, None)
