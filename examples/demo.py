@@ -5,6 +5,7 @@ Shows each step as it happens. Exits with 1 when one of them fails or takes long
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +16,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from natsserver import NatsServer
 
-from nats_ev import Headers, Nats, NatsError, NoRespondersError, Status, pyev
+from nats_ev import (
+    KV,
+    Headers,
+    JetStream,
+    Nats,
+    NatsError,
+    NoRespondersError,
+    ObjectStore,
+    Service,
+    Status,
+    pyev,
+)
 
 STEP_LIMIT = 10.0  # seconds
 Done = Callable[[str], None]
@@ -141,6 +153,101 @@ def flush_is_a_fence(nats: Nats, done: Done) -> None:
 
     nats.publish("tour.last", b"before the fence")
     nats.flush(flushed)
+
+
+@step
+def jetstream(nats: Nats, done: Done) -> None:
+    """JetStream: publish with acknowledgement, fetch, acknowledge"""
+    js = JetStream(nats)
+
+    def created(stream: Any, err: NatsError | None) -> None:
+        check(err is None, f"a stream, not {err!r}")
+        for number in range(10):
+            js.publish("orders.new", str(number), published)
+
+    def published(ack: Any, err: NatsError | None) -> None:
+        check(err is None, f"an acknowledgement, not {err!r}")
+        if ack["seq"] == 10:
+            js.consumer_create("ORDERS", {"durable_name": "tour", "ack_policy": "explicit"}, fetch)
+
+    def fetch(consumer: Any, err: NatsError | None) -> None:
+        check(err is None, f"a consumer, not {err!r}")
+        js.fetch("ORDERS", "tour", {"batch": 10}, fetched)
+
+    def fetched(messages: Any, err: NatsError | None) -> None:
+        check(err is None, f"messages, not {err!r}")
+        check([m.data for m in messages] == [b"%d" % n for n in range(10)], "all in order")
+        for message in messages[:-1]:
+            message.ack()
+        messages[-1].ack_sync(lambda result, err: done("10 stored, fetched and acknowledged"))
+
+    js.stream_create({"name": "ORDERS", "subjects": ["orders.*"]}, created)
+
+
+@step
+def key_value(nats: Nats, done: Done) -> None:
+    """key-value: put, update by revision, watch"""
+    kv = KV(JetStream(nats), "tour")
+    seen: list[tuple[str, bytes]] = []
+    watch: Any = None
+
+    def created(result: Any, err: NatsError | None) -> None:
+        nonlocal watch
+        check(err is None, f"a bucket, not {err!r}")
+        watch = kv.watch(">", changed)
+
+    def changed(entry: Any, err: NatsError | None) -> None:
+        check(err is None, f"a change, not {err!r}")
+        if entry is None:  # the end of what was there before
+            kv.put("colour", b"red", put)
+            return
+        seen.append((entry.key, entry.value))
+        if len(seen) == 2:
+            watch.stop()
+            done(" ".join(f"{key}={value.decode()}" for key, value in seen))
+
+    def put(revision: Any, err: NatsError | None) -> None:
+        check(err is None, f"a revision, not {err!r}")
+        kv.update("colour", b"blue", revision, lambda result, err: check(err is None, str(err)))
+
+    kv.create_bucket({"history": 5}, created)
+
+
+@step
+def objects(nats: Nats, done: Done) -> None:
+    """object store: a megabyte in and out, its digest checked"""
+    store = ObjectStore(JetStream(nats), "tour")
+    data = bytes(range(256)) * 4096
+
+    def created(result: Any, err: NatsError | None) -> None:
+        check(err is None, f"a bucket, not {err!r}")
+        store.put("big.bin", data, stored)
+
+    def stored(info: Any, err: NatsError | None) -> None:
+        check(err is None, f"an object, not {err!r}")
+        store.get(
+            "big.bin", lambda got, err: (check(got == data, "the object"), done(info["digest"]))
+        )
+
+    store.create_bucket({}, created)
+
+
+@step
+def service(nats: Nats, done: Done) -> None:
+    """a service that can be discovered"""
+    service = Service(nats, name="tour", version="1.0.0")
+    service.add_endpoint("double", lambda request: request.respond(request.data * 2))
+
+    def answered(response: bytes | None, err: NatsError | None, headers: bytes | None) -> None:
+        check(response == b"abab", f"the service's answer, not {err or response!r}")
+        nats.request("$SRV.INFO.tour", b"", discovered)
+
+    def discovered(response: bytes | None, err: NatsError | None, headers: bytes | None) -> None:
+        check(response is not None, str(err))
+        endpoint = json.loads(response or b"{}")["endpoints"][0]
+        done(f"endpoint {endpoint['name']!r} on subject {endpoint['subject']!r}")
+
+    nats.flush(lambda err: nats.request("double", b"ab", answered))
 
 
 @step

@@ -245,8 +245,8 @@ def test_errors_are_what_callers_expect_to_catch() -> None:
 
 
 def test_the_names_that_nats_ev_exports() -> None:
-    wanted = {"Nats", "pyev", "Headers", "Service", "NatsError"}
-    wanted |= {"HAS_TLS", "HAS_NKEY", "Status"}
+    wanted = {"Nats", "pyev", "Headers", "Service", "NatsError", "KV", "ObjectStore"}
+    wanted |= {"HAS_TLS", "HAS_NKEY", "Status", "JetStream", "JsMsg", "JetStreamError"}
     missing = {name for name in wanted if not hasattr(nats_ev, name)}
     assert not missing
     assert nats_ev.HAS_TLS
