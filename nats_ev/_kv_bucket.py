@@ -50,6 +50,7 @@ class KvBucket:
         self.bucket = check_bucket(bucket)
         self.stream = f"KV_{bucket}"
         self._bound = False
+        self._changes = 0  # of the stream, under way
         self._waiting: list[Waiting] = []
         self._read_prefix = self._write_prefix = f"$KV.{bucket}."
         self._direct = True
@@ -153,33 +154,35 @@ class KvBucket:
             go()
             return
         self._waiting.append((go, cb))
-        if len(self._waiting) == 1:
+        if len(self._waiting) == 1 and not self._changes:
             try:
-                self._js.stream_info(self.stream, cb=self._bind)
+                self._js.stream_info(self.stream, cb=self._asked)
             except BaseException:
                 self._waiting.pop()
                 raise
 
     def _then_bind(self, done: Callback, change: Callable[[Callback], object]) -> None:
         """Change the stream; operations that are called meanwhile wait for that."""
-        self._bound = False
-        change_itself: Waiting = (lambda: None, lambda result, error: None)
-        self._waiting.insert(0, change_itself)
 
         def changed(info: Any, error: NatsError | None) -> None:
-            if error is None:
+            self._changes -= 1
+            if not self._changes and error is None:
                 self._bind(info, None)
-            elif self._waiting == [change_itself]:
-                self._waiting = []
-            elif self._waiting:  # there may be a bucket all the same
-                attempt(self._bind, lambda: self._js.stream_info(self.stream, cb=self._bind))
+            elif not self._changes and self._waiting:  # there may be a bucket all the same
+                attempt(self._bind, lambda: self._js.stream_info(self.stream, cb=self._asked))
             done(info, error)
 
+        self._changes += 1
         try:
             change(changed)
         except BaseException:
-            self._waiting.remove(change_itself)
+            self._changes -= 1
             raise
+        self._bound = False
+
+    def _asked(self, info: Any, error: NatsError | None) -> None:
+        if not self._changes:  # else the end of the change knows better
+            self._bind(info, error)
 
     def _bind(self, info: Any, error: NatsError | None) -> None:
         waiting, self._waiting = self._waiting, []

@@ -614,6 +614,19 @@ def test_operations_called_at_once_follow_the_creation_of_the_bucket(js, run):
     )
 
 
+def test_operations_before_and_behind_a_creation_find_the_bucket(js, run):
+    kv, got = KV(js, f"late{next(_numbers)}"), []
+    note = lambda result, error: got.append((result, error))  # noqa: E731
+    kv.get("k", note)  # asks what the bucket is like: there is none yet
+    kv.create_bucket()
+    kv.put("k", b"v", note)
+    kv.update_bucket({"history": 3})
+    kv.put("k", b"w", note)
+    run(lambda: len(got) == 3)
+    assert [error for _, error in got] == [None] * 3
+    assert {result for result, _ in got} in ({None, 1, 2}, {b"v", 1, 2}, {b"w", 1, 2})
+
+
 def test_stream_that_is_no_bucket_is_refused(js, call):
     call(js.stream_create, {"name": "KV_notone", "subjects": ["notone.>"]})
     result, error = call(KV(js, "notone").get, "k")
