@@ -1,0 +1,51 @@
+"""Configuration that changes while the program runs: it follows the keys under "app." of a bucket.
+
+Set one with `config_watcher.py set app.NAME VALUE`. NATS_HOST and NATS_PORT say where the server is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from nats_ev import KV, JetStream, KvEntry, Nats, NatsError, pyev
+
+nats = Nats(
+    host=os.environ.get("NATS_HOST", "127.0.0.1"),
+    port=int(os.environ.get("NATS_PORT", "4222")),
+    reconnect=True,
+    on_error=lambda err: print("nats:", err, file=sys.stderr),
+)
+kv = KV(JetStream(nats), "config")
+config: dict[str, str] = {}
+complete = False
+
+
+def changed(entry: KvEntry | None, err: NatsError | None) -> None:
+    global complete
+    if err is not None:
+        sys.exit(f"configuration lost: {err}")
+    if entry is None:
+        complete = True
+        print(f"started with {config}", flush=True)
+        return
+    name = entry.key.removeprefix("app.")
+    if entry.deleted:
+        config.pop(name, None)
+    else:
+        config[name] = entry.value.decode()
+    if complete:
+        print(f"{name} is now {config.get(name, 'unset')}", flush=True)
+
+
+def done(revision: int | None, err: NatsError | None) -> None:
+    print(f"error: {err}" if err else f"revision {revision}")
+    nats.disconnect()
+
+
+kv.create_bucket()
+if sys.argv[1:2] == ["set"]:
+    kv.put(sys.argv[2], sys.argv[3], done)
+else:
+    kv.watch("app.>", changed)
+pyev.default_loop().start()

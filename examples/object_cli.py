@@ -1,0 +1,62 @@
+"""Files in an object store: `object_cli.py put FILE [NAME]`, `get NAME FILE`, `ls`, `stat NAME`, `rm NAME`.
+
+Files of any size: they are streamed. The store is called "files" and is made when it does not exist.
+NATS_HOST and NATS_PORT say where the server is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from nats_ev import JetStream, Nats, NatsError, ObjectStore, pyev
+
+nats = Nats(
+    host=os.environ.get("NATS_HOST", "127.0.0.1"),
+    port=int(os.environ.get("NATS_PORT", "4222")),
+    reconnect=True,
+    on_error=lambda err: print("nats:", err, file=sys.stderr),
+)
+store = ObjectStore(JetStream(nats), "files")
+
+
+def show(result: Any, err: NatsError | None) -> None:
+    if err is not None:
+        print(f"error: {err}")
+    elif isinstance(result, dict):
+        print(
+            f"{result['name']}: {result['size']} bytes in {result['chunks']} parts, {result['digest']}"
+        )
+    elif isinstance(result, list):
+        print(*result, sep="\n")
+    else:
+        print("done" if result else "not found")
+    nats.disconnect()
+
+
+def progress(done: int, total: int | None) -> None:
+    if total and sys.stderr.isatty():
+        print(f"\r{done * 100 // total} %", end="", file=sys.stderr)
+
+
+def run(info: Any, err: NatsError | None) -> None:
+    match sys.argv[1:]:
+        case ["put", file, *name]:
+            store.put(name[0] if name else Path(file).name, Path(file), show, progress=progress)
+        case ["get", name, file]:
+            store.get(name, Path(file), show, progress=progress)
+        case ["ls"]:
+            store.list(show)
+        case ["stat", name]:
+            store.info(name, show)
+        case ["rm", name]:
+            store.delete(name, show)
+        case _:
+            print(__doc__)
+            nats.disconnect()
+
+
+store.create_bucket({}, run)
+pyev.default_loop().start()
