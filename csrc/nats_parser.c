@@ -443,10 +443,19 @@ static int begin_tail(nats_parser *p, const struct batch *b, const struct frame 
 /* The frame lies at pos of the chunk, all of it: let its offsets count from the chunk. */
 static void place(struct frame *f, int32_t pos)
 {
-    int i, last = f->message ? P1 : S1;
-    for (i = S0; i <= last; i++) {
-        if (f->row[i] != 0) /* no offset that is used is 0: a verb precedes it */
-            f->row[i] += pos;
+    int32_t *row = f->row;
+    if (row[S1] != 0) { /* not a bare PING; no offset that is used is 0: a verb precedes it */
+        row[S0] += pos;
+        row[S1] += pos;
+    }
+    if (row[R1] != 0) {
+        row[R0] += pos;
+        row[R1] += pos;
+    }
+    if (f->message) {
+        row[H0] += pos;
+        row[P0] += pos;
+        row[P1] += pos;
     }
 }
 
