@@ -24,6 +24,8 @@ from typing import Any
 
 from nats_ev._libev import ffi, lib
 
+from . import _interrupts
+
 DELIVERED = 0
 STOP: int = lib.NATS_EV_STOP
 NOT_DELIVERED: int = lib.NATS_EV_NOT_DELIVERED
@@ -118,11 +120,17 @@ def nats_ev_on_event(key: int, revents: int, state: int) -> int:
             del watcher._held[key]
         key = 0
         watcher._callback(watcher, revents)
-        return 0
+        result = 0
     except BaseException as exc:
         if not state & CAN_STOP:
             return report(exc)
-        return failed(watcher._loop.debug, exc)
+        result = failed(watcher._loop.debug, exc)
+    if result != STOP and state & CAN_STOP and _interrupts.is_waiting():
+        return _note(KeyboardInterrupt())
+    return result
+
+
+_interrupts.event_code = nats_ev_on_event.__code__
 
 
 @ffi.def_extern(error=NOT_DELIVERED, onerror=_interrupted)  # type: ignore[untyped-decorator]

@@ -9,6 +9,7 @@ from typing import Any
 from nats_ev._libev import ffi, lib
 
 from ._glue import ABORTED, Error, finish, register, run_with_signals
+from ._interrupts import shielded
 from ._watchers import (
     Async,
     Check,
@@ -117,17 +118,18 @@ class Loop:
             )
         self._thread = me
         try:
-            if flags & lib.EVRUN_NOWAIT:  # does not block, so no signal has to wait
-                result = lib.nats_ev_loop_run(self._c, flags, -1)
-            else:
-                result = run_with_signals(
-                    lambda wake_fd: lib.nats_ev_loop_run(self._c, flags, wake_fd)
-                )
+            result = shielded(self._run, flags)
         finally:
             self._thread = outer
         if result == ABORTED:
             raise finish()
         return bool(result)
+
+    def _run(self, flags: int) -> int:
+        run = lib.nats_ev_loop_run
+        if flags & lib.EVRUN_NOWAIT:  # does not block, so no signal has to wait
+            return run(self._c, flags, -1)  # type: ignore[no-any-return]
+        return run_with_signals(lambda wake_fd: run(self._c, flags, wake_fd))
 
     def stop(self, how: int = lib.EVBREAK_ONE) -> None:
         """Make the innermost `start` return (EVBREAK_ALL: every one) after pending events."""

@@ -1,0 +1,174 @@
+"""Ctrl-C at any moment of a running client: KeyboardInterrupt, and nothing lost, doubled or torn.
+
+Interrupts are sent by a thread at random moments, as many as it takes; what the other end has sent and
+received must be exactly what it is without them.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import refparser
+
+from nats_ev import pyev
+
+MESSAGES = 30_000
+
+
+@pytest.fixture
+def handler() -> Iterator[None]:
+    """Python's own handler of SIGINT, which a test runner may have replaced."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+class Storm:
+    """A thread that interrupts the main thread every few milliseconds, so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.caught = 0
+        self._times = times
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._blow)
+        self._thread.start()
+
+    def _blow(self) -> None:
+        main = threading.main_thread().ident
+        assert main is not None
+        chance = random.Random(1)
+        for _ in range(self._times):
+            if self._stop.wait(chance.uniform(0.0005, 0.006)):
+                return
+            signal.pthread_kill(main, signal.SIGINT)
+
+    def through(self, run: Callable[..., None], condition: Callable[[], object]) -> None:
+        """Run the loop until the condition holds, again after each interrupt."""
+        deadline = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < deadline
+            try:
+                run(condition)
+            except KeyboardInterrupt:
+                self.caught += 1
+
+    def end(self) -> None:
+        while self._thread.is_alive():
+            try:
+                self._stop.set()
+                self._thread.join()
+                time.sleep(0)  # the last one arrives here, if not before
+            except KeyboardInterrupt:
+                self.caught += 1
+
+
+def flood(peer: Any, received: list[bytes]) -> None:
+    """Send all messages, of some subjects, in runs and alone; then take what the client sends."""
+    peer.handshake()
+    peer.until("PUB go 0")
+    frames = []
+    for n in range(MESSAGES):
+        payload = b"%d" % n
+        frames.append(b"MSG a.%d 1 %d\r\n%b\r\n" % (n // 3 % 5, len(payload), payload))
+    peer.send(b"".join(frames))
+    data = peer.buffer
+    while b"PUB end 0\r\n\r\n" not in data:
+        more = peer.sock.recv(65536)
+        if not more:
+            break
+        data += more
+    received.append(data)
+    peer.at_eof()
+
+
+@pytest.mark.parametrize("echoes", [False, True], ids=["receiving", "answering"])
+def test_a_storm_of_interrupts_loses_no_byte(
+    fake: Any, client: Any, run: Any, handler: None, echoes: bool
+) -> None:
+    received: list[bytes] = []
+    nats = client(fake(lambda peer: flood(peer, received)), ping_interval=0)
+    got: list[bytes] = []
+
+    def callback(subject: str, payload: bytes, reply: Any, headers: Any) -> None:
+        got.append(payload)
+        if echoes:
+            nats.publish("echo", payload)
+
+    nats.subscribe("a.*", callback)
+    run(nats.is_connected)
+    nats.publish("go")
+    run(lambda: got)
+    storm = Storm(60)
+    try:
+        storm.through(run, lambda: len(got) >= MESSAGES)
+    finally:
+        storm.end()
+    expected = [b"%d" % n for n in range(MESSAGES)]
+    assert got == expected
+    assert storm.caught >= 3
+    nats.publish("end")
+    run(lambda: received)
+    sent = [c for c in refparser.parse_commands(received[0]) if c[0] == "PUB"]
+    assert sent[-1][1] == b"end"
+    assert [payload for *_, payload in sent[:-1]] == (expected if echoes else [])
+    assert nats.recorder.errors == []
+
+
+def test_a_callback_that_calls_the_client_without_end_is_interrupted(
+    fake: Any, client: Any, run: Any, handler: None
+) -> None:
+    nats = client(fake(lambda peer: (peer.handshake(), peer.at_eof())))
+    run(nats.is_connected)
+    begun: list[float] = []
+
+    def callback() -> None:
+        begun.append(time.monotonic())
+        while time.monotonic() < begun[0] + 10:
+            nats.stats()
+            nats.is_connected()
+
+    nats.call_soon(callback)
+    timer = threading.Timer(
+        0.05, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)
+    )
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        run(lambda: False)
+    assert time.monotonic() < begun[0] + 9
+    timer.join()
+    assert nats.is_connected()
+
+
+def test_pythons_handler_is_back_when_the_loop_has_ended(loop: pyev.Loop, handler: None) -> None:
+    inside: list[Any] = []
+    loop.timer(0.0, 0.0, lambda w, r: inside.append(signal.getsignal(signal.SIGINT))).start()
+    loop.start()
+    assert inside != [signal.default_int_handler]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_handler_of_the_users_is_left_in_place(loop: pyev.Loop, handler: None) -> None:
+    seen: list[int] = []
+    signal.signal(signal.SIGINT, lambda signum, frame: seen.append(signum))
+
+    def interrupt(watcher: Any, revents: int) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    loop.timer(0.0, 0.0, interrupt).start()
+    loop.start()
+    assert seen == [signal.SIGINT]
+
+
+def test_a_handler_installed_while_the_loop_runs_stays(loop: pyev.Loop, handler: None) -> None:
+    def mine(signum: int, frame: Any) -> None:
+        pass
+
+    loop.timer(0.0, 0.0, lambda w, r: signal.signal(signal.SIGINT, mine)).start()
+    loop.start()
+    assert signal.getsignal(signal.SIGINT) is mine
