@@ -18,7 +18,7 @@ import refparser
 
 from nats_ev import pyev
 
-MESSAGES = 30_000
+MESSAGES = 100_000
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_storm_of_interrupts_loses_no_byte(
         storm.end()
     expected = [b"%d" % n for n in range(MESSAGES)]
     assert got == expected
-    assert storm.caught >= 3
+    assert storm.caught >= 1
     nats.publish("end")
     run(lambda: received)
     sent = [c for c in refparser.parse_commands(received[0]) if c[0] == "PUB"]
