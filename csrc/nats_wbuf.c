@@ -60,8 +60,8 @@ struct nats_wbuf {
     uint64_t origin; /* stream offset of buf[0] */
     size_t pinned;   /* unsent bytes that a layer below already has */
     size_t queued;   /* since the last nats_wbuf_turn or NATS_WBUF_HIGH */
-    size_t last;     /* where the last frame begins; meaningless when nothing is unsent */
-    size_t last_line_len; /* of the last frame that was sent, when nothing is unsent */
+    size_t last;     /* where the last frame begins; == end when that is not known */
+    size_t last_line_len; /* the beginning of the frame before base, or of the last one sent */
     char last_line[LAST_LINE];
     int slow_told;
     struct tag *tags; /* of tagged messages that may be unsent, ascending: [tags_begin..tags_end) */
@@ -161,9 +161,19 @@ static void start_over(nats_wbuf *w)
     }
 }
 
+/* The frame at this offset is wholly sent, and may soon be gone. It may be shorter than what is kept
+   of it: its CRLF tells. */
+static void remember_line(nats_wbuf *w, size_t at)
+{
+    size_t len = w->end - at;
+    w->last_line_len = len < LAST_LINE ? len : LAST_LINE;
+    memcpy(w->last_line, w->buf + at, w->last_line_len);
+}
+
 /* Let base catch up with pos, and count what it passes. */
 static void advance(nats_wbuf *w)
 {
+    size_t passed = SIZE_MAX;
     while (w->base < w->pos) {
         size_t len = frame_len(w, w->base);
         if (w->base + len > w->pos)
@@ -172,8 +182,11 @@ static void advance(nats_wbuf *w)
             w->counts.written++;
             w->counts.waiting--;
         }
+        passed = w->base;
         w->base += len;
     }
+    if (passed != SIZE_MAX)
+        remember_line(w, passed);
     while (w->tags_begin < w->tags_end &&
            w->tags[w->tags_begin].offset < w->origin + w->base)
         w->tags_begin++;
@@ -195,7 +208,7 @@ static int reserve(nats_wbuf *w, size_t n)
         w->origin += w->base;
         w->pos -= w->base;
         w->end -= w->base;
-        w->last = 0; /* unknown: set by the append that this makes room for */
+        w->last = w->end; /* the append that this makes room for sets it */
         w->base = 0;
     }
     buf = grow(w->buf, &w->cap, w->end, n, 1, FIRST_CAP);
@@ -625,11 +638,8 @@ void nats_wbuf_sent(nats_wbuf *w, size_t n)
     w->pos += n;
     w->pinned = w->pinned > n ? w->pinned - n : 0;
     if (w->pos == w->end) {
-        if (n != 0) { /* a little too much is no harm: nats_wbuf_last_line ends it at its CRLF */
-            size_t len = w->end - w->last;
-            w->last_line_len = len < LAST_LINE ? len : LAST_LINE;
-            memcpy(w->last_line, w->buf + w->last, w->last_line_len);
-        }
+        if (n != 0)
+            remember_line(w, w->last);
         w->counts.written += w->counts.waiting;
         w->counts.waiting = 0;
         start_over(w);
@@ -721,6 +731,7 @@ void nats_wbuf_take_back(nats_wbuf *w)
     r.tag_from = r.tag_to = w->tags_begin;
     w->pos = w->base;
     w->pinned = 0;
+    w->last_line_len = 0; /* the next connection has heard nothing yet */
     while (r.from < w->end) {
         size_t len = frame_len(w, r.from);
         if (is_message(w->buf + r.from) && !is_tagged(w, &r))
@@ -795,7 +806,7 @@ size_t nats_wbuf_last_line(const nats_wbuf *w, char *line, size_t cap)
 {
     const char *from = w->last_line, *end;
     size_t len = w->last_line_len;
-    if (w->pos > w->base) { /* partly sent frames, or frames that base has yet to pass */
+    if (w->pos > w->base) {
         size_t at = w->base;
         while (at + frame_len(w, at) < w->pos)
             at += frame_len(w, at);

@@ -133,7 +133,8 @@ size_t nats_wbuf_recheck(nats_wbuf *w, int headers, uint64_t *tags, size_t cap, 
 
 /*
  * The beginning, at most cap bytes and without CRLF, of the control line of which the kernel took
- * bytes last. Returns its length; 0 when nothing has been sent yet.
+ * bytes last. Returns its length; 0 when nothing has been sent, or when frames behind it were removed
+ * and it is not known any more.
  */
 size_t nats_wbuf_last_line(const nats_wbuf *w, char *line, size_t cap);
 

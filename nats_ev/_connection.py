@@ -579,6 +579,7 @@ class Connection:
         lived = self.deadlines.clock() - self._up_since
         again = (self._options.reconnect or self._forced) and not final and not self.closing
         self._leave()
+        self.status = Status.RECONNECTING if again else Status.CLOSED
         if error is not None:
             self._client.report(error)
         self.pool.lost(error, lived)
@@ -588,7 +589,6 @@ class Connection:
         if not again:
             self._end(errors.ConnectionLostError("disconnected"), was_up=True)
             return
-        self.status = Status.RECONNECTING
         self.out.take_back()
         self.set_limits()
         self._fail_completions(errors.ConnectionLostError("disconnected"))

@@ -539,6 +539,64 @@ static void a_message_taken_back_begins_at_its_first_byte(void)
     nats_wbuf_free(w);
 }
 
+static void a_smaller_server_gets_only_what_it_takes(void)
+{
+    struct text a = text_of("a", 1), none = text_of("", 0), h = text_of("NATS/1.0\r\n\r\n", 12);
+    struct text small = text_of("1234567890", 10), big = text_of("12345678901", 11);
+    struct model m;
+    model_open(&m);
+    model_publish(&m, a, none, none, big, 0);
+    model_publish(&m, a, none, none, small, 0);
+    model_publish(&m, a, none, h, none, 0);
+    model_publish(&m, a, a, none, big, 7);
+    model_ping(&m, 0);
+    m.limits->max_payload = 10;
+    CHECK(model_recheck(&m, 1, 8) == 3);
+    CHECK(model_recheck(&m, 1, 8) == 0);
+    m.limits->max_payload = 0;
+    model_publish(&m, a, none, h, none, 0);
+    CHECK(model_recheck(&m, 1, 8) == 0);
+    CHECK(model_recheck(&m, 0, 0) == 1);
+    model_publish(&m, a, none, none, big, 0);
+    model_sent(&m, nats_wbuf_len(m.w) - 1); /* has begun: it can't be helped any more */
+    m.limits->max_payload = 1;
+    CHECK(model_recheck(&m, 0, 8) == 0);
+    free(a.p);
+    free(none.p);
+    free(h.p);
+    free(small.p);
+    free(big.p);
+    model_close(&m);
+}
+
+static void the_line_sent_last_is_known_wherever_the_kernel_stopped(void)
+{
+    static const char *const lines[] = {"PUB a 3", "PING", "SUB b 1"};
+    static const size_t lens[] = {14, 6, 9};
+    size_t sent, i, end, total = 14 + 6 + 9;
+    char line[128];
+    for (sent = 0; sent <= total; sent++) {
+        nats_wbuf *w = nats_wbuf_new();
+        CHECK(w != NULL && nats_wbuf_last_line(w, line, sizeof line) == 0);
+        CHECK(nats_wbuf_publish(w, "a", 1, NULL, 0, NULL, 0, "abc", 3, 0) >= 0);
+        CHECK(nats_wbuf_ping(w) >= 0 && nats_wbuf_sub(w, "b", 1, NULL, 0, 1) >= 0);
+        nats_wbuf_sent(w, sent / 2);
+        if (sent & 1)
+            nats_wbuf_get_counts(w); /* the walk catches up */
+        nats_wbuf_sent(w, sent - sent / 2);
+        for (i = 0, end = lens[0]; end < sent; end += lens[++i])
+            ;
+        if (sent == 0) {
+            CHECK(nats_wbuf_last_line(w, line, sizeof line) == 0);
+        } else {
+            CHECK(nats_wbuf_last_line(w, line, sizeof line) == strlen(lines[i]));
+            CHECK(memcmp(line, lines[i], strlen(lines[i])) == 0);
+            CHECK(nats_wbuf_last_line(w, line, 2) == 2);
+        }
+        nats_wbuf_free(w);
+    }
+}
+
 static void interned_subjects_hold_until_they_are_forgotten(void)
 {
     struct model m;
@@ -763,6 +821,8 @@ int main(int argc, char **argv)
     RUN(removal_is_right_with_any_number_of_bytes_sent_and_pinned);
     RUN(a_pin_shrinks_with_what_is_sent_and_ends_with_the_connection);
     RUN(a_message_taken_back_begins_at_its_first_byte);
+    RUN(a_smaller_server_gets_only_what_it_takes);
+    RUN(the_line_sent_last_is_known_wherever_the_kernel_stopped);
     RUN(interned_subjects_hold_until_they_are_forgotten);
     RUN(running_out_of_memory_at_any_point_changes_nothing);
     RUN(memory_is_bounded_by_what_is_unsent);

@@ -76,6 +76,8 @@ struct model {
     int slow_told;
     nats_wbuf_counts counts;
     uint64_t last_tag;
+    char last_line[128]; /* of the frame of which the kernel took bytes last */
+    size_t last_line_len;
     struct text subjects[64]; /* interned */
     int subjects_len;
 };
@@ -436,6 +438,10 @@ static void model_sent(struct model *m, size_t n)
         size_t part = f->len - f->sent < n ? f->len - f->sent : n;
         f->sent += part;
         n -= part;
+        m->last_line_len = (size_t)((char *)memchr(f->bytes, '\r', f->len) - f->bytes);
+        if (m->last_line_len > sizeof m->last_line)
+            m->last_line_len = sizeof m->last_line;
+        memcpy(m->last_line, f->bytes, m->last_line_len);
         if (f->sent < f->len)
             continue;
         if (f->is_message) {
@@ -473,6 +479,7 @@ static void model_take_back(struct model *m)
             model_discard(m, i);
     }
     m->pinned = 0;
+    m->last_line_len = 0;
     m->queued = 0;
     CHECK(allocations == before);
     model_compare(m);
@@ -508,6 +515,45 @@ static size_t model_remove(struct model *m, const uint64_t *tags, size_t n)
     CHECK(allocations == before);
     model_compare(m);
     return removed;
+}
+
+/* Known or not, it is never another frame's; and cut where it was asked to be. */
+static void model_last_line(const struct model *m, size_t cap)
+{
+    char line[128];
+    size_t len = nats_wbuf_last_line(m->w, line, cap);
+    size_t want = m->last_line_len < cap ? m->last_line_len : cap;
+    CHECK(len == 0 || (len == want && memcmp(line, m->last_line, len) == 0));
+}
+
+static size_t model_recheck(struct model *m, int headers, size_t cap)
+{
+    long before = allocations;
+    uint64_t tags[8], want[8];
+    size_t i = 0, at = 0, count = 0, n_tags = 0, n_want = 0;
+    size_t discarded = nats_wbuf_recheck(m->w, headers, tags, cap, &n_tags);
+    while (i < m->len) {
+        struct frame *f = &m->frames[i];
+        size_t line = (size_t)((char *)memchr(f->bytes, '\n', f->len) - f->bytes) + 1;
+        int bad = f->is_message && (!model_fits(f->len - line - 2, m->limits->max_payload) ||
+                                    (f->bytes[0] == 'H' && !headers));
+        if (bad && f->sent == 0 && at >= m->pinned) {
+            if (f->tag != 0 && n_want < cap)
+                want[n_want++] = f->tag;
+            model_discard(m, i);
+            count++;
+        } else {
+            at += f->len - f->sent;
+            i++;
+        }
+    }
+    if (m->pinned > model_unsent(m))
+        m->pinned = model_unsent(m);
+    CHECK(discarded == count && n_tags == n_want);
+    CHECK(n_tags == 0 || memcmp(tags, want, n_tags * sizeof *tags) == 0);
+    CHECK(allocations == before);
+    model_compare(m);
+    return discarded;
 }
 
 static size_t model_drop_messages(struct model *m)
@@ -711,10 +757,18 @@ static void model_run(const void *data, size_t size)
         case 10: model_sent(&m, next_word(&s) % (unsent + 1)); break;
         case 11: model_sent(&m, next_byte(&s) % 8 ? 0 : unsent); break;
         case 12: model_pin(&m, next_word(&s) % (unsent + 1)); break;
-        case 13: model_turn(&m); break;
+        case 13:
+            model_turn(&m);
+            model_last_line(&m, next_byte(&s) % 129);
+            break;
         case 14: model_take_back(&m); break;
         case 15: case 16: script_remove(&m, &s); break;
-        case 17: model_drop_messages(&m); break;
+        case 17:
+            if (next_byte(&s) & 1)
+                model_drop_messages(&m);
+            else
+                model_recheck(&m, (int)(next_byte(&s) & 1), next_byte(&s) % 9);
+            break;
         case 18: script_limits(&m, &s); break;
         default:
             model_compare_counts(&m);
