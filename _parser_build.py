@@ -12,12 +12,17 @@ from cffi import FFI
 ROOT = Path(__file__).resolve().parent
 CSRC = ROOT / "csrc"
 
-# CFFI gives up the interpreter's lock around every call, some 30 ns. These calls never block.
+# CFFI gives up the interpreter's lock around every call, some 30 ns, and keeps errno, some 13 ns. These
+# calls never block and have no errno.
 PREAMBLE = """
 #undef Py_BEGIN_ALLOW_THREADS
 #undef Py_END_ALLOW_THREADS
 #define Py_BEGIN_ALLOW_THREADS {
 #define Py_END_ALLOW_THREADS }
+#undef _cffi_restore_errno
+#undef _cffi_save_errno
+#define _cffi_restore_errno() ((void)0)
+#define _cffi_save_errno() ((void)0)
 #include "nats_parser.h"
 #include "nats_wbuf.h"
 """

@@ -105,6 +105,8 @@ class Connection:
         self._reading_paused = False
         self.pings = Pings(options, self.deadlines, self.turn, self)
         self.last_order = 0
+        # The last message's reply subject and its bytes: most are published to at once and never again.
+        self.answering: list[Any] = [None, b""]
         self._attempt_due: Deadline | None = None
         self._attempt_limit: Deadline | None = None
         self._forced = False  # a reconnect that the user asked for, whatever the options say
@@ -340,7 +342,7 @@ class Connection:
         self.link = Link(
             self._loop,
             Stream(result),
-            Session(self._subs, self, self._max_message()),
+            Session(self._subs, self, self._max_message(), self.answering),
             self.out,
             self,
             self.turn,

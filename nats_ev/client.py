@@ -191,8 +191,12 @@ class Nats(Accessors):
                 connection.need_flush()
 
     def _publish(self, subject: str, payload: Payload, reply_to: str | None) -> int:
-        """The way of a first use, of a reply subject, and of what is not bytes."""
+        """The way of an answer, of a first use, of a reply subject, and of what is not bytes."""
         data = payload if type(payload) is bytes else _payload(payload)
+        answering = self._connection.answering
+        if subject is answering[0] and not reply_to:
+            raw = answering[1]
+            return pub_to(self._wbuf, raw, len(raw), data, len(data))  # type: ignore[no-any-return]
         if reply_to:
             return self._out.publish(
                 subjects.encode(subject), subjects.encode(reply_to), None, data

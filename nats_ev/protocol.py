@@ -181,13 +181,22 @@ class Session:
         "_run_sub",
         "_run_subject",
         "_subs",
+        "answering",
         "handshake",
         "state",
     )
 
-    def __init__(self, subs: Mapping[int, Subscription], events: Events, max_message: int) -> None:
+    def __init__(
+        self,
+        subs: Mapping[int, Subscription],
+        events: Events,
+        max_message: int,
+        answering: list[Any],
+    ) -> None:
+        """answering: keeps the reply subject of the last message, and its bytes."""
         self.state = State.GREETING
         self.handshake = Outbound()
+        self.answering = answering
         self._subs = subs
         self._events = events
         self._parser = Parser(max_message)
@@ -336,6 +345,7 @@ class Session:
         get = self._subs.get
         events = self._events
         data = self._data
+        answering = self.answering
         seen = -1  # offset of the subject decoded last: frames with the same one share it
         subject = ""
         for kind, sid, s0, s1, r0, r1, h0, p0, p1 in rows:
@@ -343,23 +353,25 @@ class Session:
                 sub = get(sid)
                 if sub is None:
                     continue
-                headers = data[h0:p0] if h0 < p0 else None
-                if sub.on_reply is not None:
-                    self._parser.set_inbox(sid, sub.prefix_len)
-                    sub.on_reply(_number(data[s0 + sub.prefix_len : s1]), data[p0:p1], headers)
-                    continue
                 if s0 != seen:
                     subject = data[s0:s1].decode("utf-8", "surrogateescape")
                     seen = s0
-                reply = data[r0:r1].decode("utf-8", "surrogateescape") if r0 < r1 else None
+                headers = data[h0:p0] if h0 < p0 else None
+                reply = None
+                if r0 < r1:
+                    answering[1] = raw = data[r0:r1]
+                    answering[0] = reply = raw.decode("utf-8", "surrogateescape")
                 if sub.plain:
                     sub.received += 1
                     try:
                         sub.callback(subject, data[p0:p1], reply, headers)
                     except BaseException as exc:
                         events.callback_failed(exc)
-                else:
+                elif sub.on_reply is None:
                     sub.arrived(subject, data[p0:p1], reply, headers)
+                else:
+                    self._parser.set_inbox(sid, sub.prefix_len)
+                    sub.on_reply(_number(data[s0 + sub.prefix_len : s1]), data[p0:p1], headers)
             elif kind == ANSWER:
                 sub = get(sid)
                 if sub is not None and sub.on_reply is not None:

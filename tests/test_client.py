@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -139,6 +140,32 @@ def test_request_is_answered(connected, server, run):
     nats.request("svc", "pong", lambda *answer: answers.append(answer), timeout_ms=1000)
     run(lambda: len(answers) == 2)
     assert answers == [(b"PING", None, None), (b"PONG", None, None)]
+
+
+def test_answers_go_to_their_own_reply_subject_at_once_or_later(connected, server, run):
+    service, nats, kept, got = connected(server), connected(server), [], []
+
+    def serve(subject: str, payload: bytes, reply: str, headers: Any) -> None:
+        kept.append(reply)
+        service.publish(reply, payload)
+        service.publish(reply, bytearray(payload))
+        if len(kept) > 1:
+            service.publish(kept[-2], b"late", reply)
+
+    service.subscribe("answer.me", serve)
+    nats.subscribe("back.*", lambda s, payload, reply, h: got.append((s, payload, reply)))
+    done: list[Any] = []
+    for client in (service, nats):
+        client.flush(done.append)
+    run(lambda: len(done) == 2)
+    for name in ("back.1", "back.ü", "back.\udcff", "back.1"):
+        nats.publish("answer.me", name.encode("utf-8", "surrogateescape"), name)
+    run(lambda: len(got) == 11)
+    assert sorted(got, key=repr) == sorted(
+        [(name, name.encode("utf-8", "surrogateescape"), None) for name in kept for _ in "12"]
+        + [(a, b"late", b) for a, b in pairwise(kept)],
+        key=repr,
+    )  # fmt: skip
 
 
 def test_request_with_headers_gets_headers_back(connected, server, run):

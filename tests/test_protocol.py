@@ -24,7 +24,7 @@ class Host:
         self.subs: dict[int, Subscription] = {}
         self.connects = True
         self.on_pong: Callable[[], None] = lambda: None
-        self.session = Session(self.subs, self, max_message)
+        self.session = Session(self.subs, self, max_message, [None, b""])
 
     # What a session tells (`protocol.Events`).
 
