@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from natsserver import cached_binary
 
 from nats_ev import (
     APIError,
@@ -783,3 +784,30 @@ def test_stream_that_is_no_store(js, call):
     assert result is None
     assert error is not None
     assert not isinstance(error, BadBucketError)
+
+
+@pytest.mark.parametrize("line", ["2.10", "2.12"])
+def test_older_servers(line, own_server, connected, call, tmp_path):
+    binary = cached_binary(line)
+    if binary is None:
+        pytest.skip(f"no nats-server {line}: make servers")
+    store = ObjectStore(JetStream(connected(own_server(jetstream=True, binary=binary))), "older")
+    data, out = content(300_000), tmp_path / "out"
+    assert call(store.create_bucket, {"compression": True, "metadata": {"a": "b"}})[1] is None
+    assert call(store.put, "x", data)[1] is None
+    assert call(store.put, "x", data, chunk_size=10_000)[0]["chunks"] == 30
+    assert call(store.add_link, "l", "x")[1] is None
+    assert call(store.get, "l", out)[1] is None
+    assert out.read_bytes() == data
+    assert call(store.update_meta, "x", {"name": "y"})[1] is None
+    assert call(store.delete, "y") == (True, None)
+    assert call(store.list) == (["l"], None)
+
+
+def test_domain_is_used(own_server, connected, call):
+    server = own_server(jetstream=True, config="jetstream { domain: hub }")
+    store = ObjectStore(JetStream(connected(server), domain="hub"), "indomain")
+    assert call(store.create_bucket)[1] is None
+    assert call(store.put, "x", content(300_000))[1] is None
+    assert call(store.get, "x") == (content(300_000), None)
+    assert call(store.list) == (["x"], None)

@@ -320,6 +320,28 @@ def test_service_ends_with_its_client(connected, server, run):
     assert ended == [service]
 
 
+def test_draining_the_client_answers_what_is_in_flight_and_ends_the_service(connected, server, run):
+    nats, requester = connected(server), connected(server)
+    ended: list[Any] = []
+    answered: list[Any] = []
+    service = Service(nats, "draining", "1.0.0", done_handler=ended.append)
+    service.add_endpoint("x", echo, "draining.x")
+    known: list[Any] = []
+    nats.flush(known.append)
+    run(lambda: known)
+    for n in range(100):
+        requester.request("draining.x", str(n), lambda *a: answered.append(a))
+    sent: list[Any] = []
+    requester.flush(sent.append)
+    run(lambda: sent)
+    nats.drain()
+    run(lambda: len(answered) == 100 and ended)
+    assert [a[0] for a in answered] == [str(n).encode() for n in range(100)]
+    assert ended == [service]
+    with pytest.raises(ConnectionClosedError):
+        service.add_endpoint("y", echo)
+
+
 def test_service_survives_a_reconnect(connected, own_server, run, ask):
     server = own_server()
     nats = connected(server, reconnect=True, reconnect_delay=10)
