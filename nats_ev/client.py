@@ -37,7 +37,8 @@ class Nats(Accessors):
     With ``host``, ``path`` or ``servers`` it starts connecting at once; else `connect` does. All
     callbacks run on the loop, none inside the call that took it. An exception that a callback
     raises goes to ``sys.excepthook``; KeyboardInterrupt and SystemExit come out of the loop's
-    ``start()``.
+    ``start()``. Everything happens in the thread that runs the loop: other threads reach it by an
+    `Async` watcher. In the child of a fork a client refuses work; make a new one there.
 
     Options are those of the manual and of `nats_ev.options.Options`, which documents each with unit
     and default. Raises TypeError for an unknown option or a wrong type, ValueError for a bad value.

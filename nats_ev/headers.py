@@ -12,7 +12,7 @@ _VERSION = b"NATS/1.0"
 _STATUS = re.compile(rb"NATS/1\.0[ \t]+(\d{3})(?:[ \t]+(.*?))?[ \t]*(?:\r\n|$)", re.DOTALL)
 # ADR-4: names are printable ASCII without the colon.
 _NAME = re.compile(r"[!-9;-~]+")
-_BREAKS = re.compile(r"[\r\n]")
+_BREAKS = re.compile(r"[\r\n\0]")
 
 HeadersLike = Union["Headers", Mapping[str, str | Iterable[str]], bytes]
 
@@ -77,7 +77,9 @@ class Headers(MutableMapping[str, str]):
             lines[0] += f" {self.status}".encode()
             if self.description:
                 if _BREAKS.search(self.description):
-                    raise BadHeadersError("invalid status description: it contains a line break")
+                    raise BadHeadersError(
+                        "invalid status description: it contains a line break or NUL"
+                    )
                 lines[0] += b" " + _bytes(self.description)
         for name, values in self._values.items():
             raw = _bytes(name)
@@ -164,7 +166,7 @@ def _check(name: str, value: str) -> None:
     if not _NAME.fullmatch(name):
         raise BadHeadersError(f"invalid header name {name!r}")
     if _BREAKS.search(value):
-        raise BadHeadersError(f"invalid value of header {name!r}: it contains a line break")
+        raise BadHeadersError(f"invalid value of header {name!r}: it contains a line break or NUL")
 
 
 def _text(raw: bytes) -> str:

@@ -1,0 +1,153 @@
+"""Headers (ADR-4) without a connection: parsing what comes, refusing what can't be sent, multi-values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nats_ev import BadHeadersError, Headers
+from nats_ev.headers import encode_headers
+from nats_ev.nuid import next_nuid
+from nats_ev.subjects import decode, encode, matches
+
+
+@pytest.mark.parametrize(
+    ("raw", "status", "description", "pairs"),
+    [
+        (b"NATS/1.0\r\n\r\n", None, None, []),
+        (b"NATS/1.0\r\nA: b\r\n\r\n", None, None, [("A", "b")]),
+        (b"NATS/1.0\r\nA:b\r\nA:  c \r\n\r\n", None, None, [("A", "b"), ("A", "c")]),
+        (b"NATS/1.0 503\r\n\r\n", 503, None, []),
+        (b"NATS/1.0 503 No Responders\r\n\r\n", 503, "No Responders", []),
+        (b"NATS/1.0  100   Idle Heartbeat  \r\nX: 1\r\n\r\n", 100, "Idle Heartbeat", [("X", "1")]),
+        (b"NATS/1.0 50\r\n\r\n", None, None, []),
+        (b"NATS/1.0 ABC\r\n\r\n", None, None, []),
+        (b"NATS/1.0\r\nno colon\r\nA: b\r\n: empty\r\n\r\n", None, None, [("A", "b")]),
+        (b"NATS/1.0\r\nA: b:c\r\nB:\r\n\r\n", None, None, [("A", "b:c"), ("B", "")]),
+        (b"NATS/1.0\r\nA: \xff\xc3\xa9\r\n\r\n", None, None, [("A", "\udcff\xe9")]),
+        (b"NATS/1.0\r\nA: b", None, None, [("A", "b")]),
+    ],
+)
+def test_what_comes_is_parsed_and_what_is_no_header_left_out(raw, status, description, pairs):
+    headers = Headers.parse(raw)
+    assert (headers.status, headers.description) == (status, description)
+    assert headers.pairs() == pairs
+
+
+def test_what_is_no_block_is_refused_and_none_is_empty():
+    for raw in (b"", b"HTTP/1.1 200 OK\r\n\r\n", b"\r\n\r\n", b"nats/1.0\r\n\r\n"):
+        with pytest.raises(BadHeadersError):
+            Headers.parse(raw)
+    assert Headers.parse(None) == Headers()
+
+
+def test_names_are_case_sensitive_and_keep_their_order_and_values_apart():
+    headers = Headers({"b": "1", "B": ["2", "3"]})
+    headers.add("a", "4")
+    headers.add("b", "5")
+    assert headers.pairs() == [("b", "1"), ("b", "5"), ("B", "2"), ("B", "3"), ("a", "4")]
+    assert headers["b"] == "1"
+    assert headers.get("c") is None
+    assert headers.get_all("B") == ["2", "3"]
+    assert headers.get_all("c") == []
+    assert list(headers) == ["b", "B", "a"]
+    headers["B"] = "6"
+    del headers["b"]
+    assert dict(headers) == {"a": "4", "B": "6"}
+    headers.set("a", [])
+    assert "a" not in headers
+    assert len(headers) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("", "v"), ("a b", "v"), ("a:b", "v"), ("a\r\nX", "v"), ("ä", "v"), ("a\x7f", "v"),
+        ("a\t", "v"), ("a", "v\r\nX: y"), ("a", "v\n"), ("a", "\r"), ("a", "nul\0"),
+    ],
+)  # fmt: skip
+def test_what_could_become_another_line_is_refused(name, value):
+    for make in (
+        lambda: Headers({name: value}),
+        lambda: Headers().add(name, value),
+        lambda: Headers().set(name, value),
+        lambda: Headers([(name, value)]),
+        lambda: encode_headers({name: [value]}),
+    ):
+        with pytest.raises(BadHeadersError):
+            make()
+
+
+@pytest.mark.parametrize(
+    "bad", [5, None, ["a"], {"a": 5}, {5: "a"}, {"a": [5]}, {"a": None}, object()]
+)
+def test_wrong_types_are_type_errors(bad: Any):
+    with pytest.raises(TypeError):
+        encode_headers(bad)
+
+
+def test_blocks_given_raw_are_looked_at_and_sent_as_they_are():
+    block = b"NATS/1.0\r\nx: 1\r\nx:2\r\n\r\n"
+    for form in (block, bytearray(block), memoryview(block), block.decode()):
+        assert encode_headers(form) == block
+    for bad in (b"", b"NATS/1.0\r\n", b"x: 1\r\n\r\n", b"NATS/1.0\r\nx: 1\r\n"):
+        with pytest.raises(BadHeadersError):
+            encode_headers(bad)
+
+
+def test_a_status_goes_out_and_comes_back():
+    headers = Headers({"A": "b"}, status=404, description="No Messages")
+    assert headers.encode() == b"NATS/1.0 404 No Messages\r\nA: b\r\n\r\n"
+    assert Headers.parse(headers.encode()) == headers
+    assert "404" in repr(headers)
+    with pytest.raises(BadHeadersError):
+        Headers(status=400, description="a\r\nB: c").encode()
+    with pytest.raises(BadHeadersError, match="surrogate"):
+        Headers({"A": "\ud800"}).encode()
+
+
+_names = st.text(
+    st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=":"), min_size=1
+)
+_values = st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs"]))
+
+
+@given(st.dictionaries(_names, st.lists(_values, min_size=1)))
+def test_whatever_is_taken_comes_back_but_for_blanks_around_values(values):
+    headers = Headers(values)
+    back = Headers.parse(encode_headers(headers))
+    assert back.pairs() == [
+        (name, value.strip(" \t")) for name, several in values.items() for value in several
+    ]
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_behind_the_version_break_the_parser(rest):
+    headers = Headers.parse(b"NATS/1.0" + rest)
+    assert all(name for name, _ in headers.pairs())
+
+
+@given(st.binary(max_size=50))
+def test_any_bytes_of_a_subject_survive_as_text(raw):
+    assert encode(decode(raw)) == raw
+
+
+@pytest.mark.parametrize(
+    ("pattern", "subject", "expected"),
+    [
+        ("a.b", "a.b", True), ("a.b", "a.c", False), ("a.*", "a.b", True), ("a.*", "a.b.c", False),
+        ("a.>", "a.b.c", True), ("a.>", "a", False), (">", "a", True), ("*", "a.b", False),
+        ("*.b", "a.b", True), ("a.*.c", "a.b.c", True), ("a", "a.b", False), ("a.b.c", "a.b", False),
+    ],
+)  # fmt: skip
+def test_patterns_match_as_the_server_does(pattern, subject, expected):
+    assert matches(pattern, subject) is expected
+
+
+def test_nuids_are_22_characters_and_differ():
+    made = {next_nuid() for _ in range(10_000)}
+    assert len(made) == 10_000
+    assert all(len(nuid) == 22 and nuid.isalnum() and nuid.isascii() for nuid in made)
