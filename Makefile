@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 60
 # Lines of nats-server that the suite runs on besides the newest; fetched when there is a network.
 SERVER_LINES := 2.10.26 2.12.8
 
-.PHONY: tls-soak demo test build lint pytest bench bench-js soak-js packaging fuzz sanitize soak chaos cuts handovers bigobject mutants servers peers system clean
+.PHONY: tls-soak demo test build lint pytest bench bench-js soak-js packaging fuzz sanitize soak chaos cuts monkey handovers bigobject mutants servers peers system clean
 
 demo: build
 	$(PY) examples/demo.py
@@ -67,7 +67,7 @@ sanitize: build
 fuzz: build
 	FUZZ_SECONDS=$(FUZZ_SECONDS) sh tests/fuzz/run.sh
 
-soak chaos cuts handovers bigobject mutants: build
+soak chaos cuts monkey handovers bigobject mutants: build
 	$(PY) tests/$@.py
 
 # 1 GB each way through TLS past a slow reader, byte-exact.

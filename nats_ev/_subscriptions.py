@@ -91,8 +91,9 @@ class Subscriptions:
 
     def forget_pending(self) -> None:
         """disconnect(): nothing that waits is delivered any more."""
-        for sub in self.by_sid.values():
+        for sub in list(self.by_sid.values()):
             sub.forget_pending()
+            self._caught_up(sub)
 
     def completions(self) -> Iterator[tuple[int, Done]]:
         """Callbacks of drains that will not come to their end."""
@@ -223,6 +224,10 @@ class Subscriptions:
                 return
             sub.deliver_next()
         again.cancel()
+        self._caught_up(sub)
+
+    def _caught_up(self, sub: Subscription) -> None:
+        """Nothing is pending any more: what comes goes straight to the callback again."""
         if sub.paused or sub.closed or sub.pending is None:
             return
         sub.pending = None

@@ -263,6 +263,56 @@ def test_a_pong_that_came_during_a_long_callback_counts(fake, client, run):
     assert nats.recorder.errors == []
 
 
+def test_a_disconnect_while_a_resumed_subscription_catches_up_leaves_it_working(
+    connected, server, run
+):
+    nats, got, done = connected(server), [], []
+
+    def callback(subject: str, payload: bytes, *rest: Any) -> None:
+        got.append(payload)
+        time.sleep(0.02)  # longer than a slice: the rest waits for the next iteration
+
+    sid = nats.subscribe("late", callback)
+    nats.pause(sid)
+    for n in range(5):
+        nats.publish("late", b"%d" % n)
+    nats.flush(done.append)
+    run(lambda: done)
+    nats.resume(sid)
+    run(lambda: got)
+    nats.disconnect()
+    run(lambda: nats.recorder.count("disconnect"))
+    before = len(got)
+    nats.connect(server.host, server.port)
+    run(nats.is_connected)
+    nats.publish("late", b"new")
+    run(lambda: len(got) > before)
+    assert got[before:] == [b"new"]
+
+
+def test_what_a_resumed_subscription_has_pending_survives_the_end_of_the_connection(
+    own_server, connected, run
+):
+    running = own_server()
+    nats, got, done = connected(running), [], []
+
+    def callback(subject: str, payload: bytes, *rest: Any) -> None:
+        got.append(payload)
+        time.sleep(0.02)
+
+    sid = nats.subscribe("late", callback)
+    nats.pause(sid)
+    for n in range(5):
+        nats.publish("late", b"%d" % n)
+    nats.flush(done.append)
+    run(lambda: done)
+    running.kill()
+    nats.resume(sid)
+    run(lambda: len(got) == 5)
+    assert nats.status() == "CLOSED"
+    assert got == [b"%d" % n for n in range(5)]
+
+
 def ended(script: Any, peer: Any) -> None:
     """A script that goes on until the test closes the connection."""
     with contextlib.suppress(EOFError, OSError):

@@ -267,7 +267,7 @@ def test_the_interpreter_ends_silently_with_a_live_client(server, how):
     assert done.stdout == ("" if how == "exit in a callback" else "end\n")
 
 
-@pytest.mark.parametrize("busy", [False])
+@pytest.mark.parametrize("busy", [False, True])
 def test_an_interrupt_comes_out_of_the_loop_at_once_and_the_client_goes_on(
     connected, server, run, loop, busy
 ):
