@@ -211,6 +211,13 @@ def completion(js: JetStream, cb: Callback | None) -> Callback:
     return cb
 
 
+def optional_config(config: Any, cb: Any) -> tuple[Config, Callback | None]:
+    """``(config, cb)`` of a call that may have left out either."""
+    if cb is None and callable(config):
+        config, cb = None, config
+    return ({} if config is None else config), cb
+
+
 def attempt(cb: Callback, go: Callable[[], object]) -> None:
     """Call go for a later step of an operation: what it raises is no longer its caller's mistake."""
     try:

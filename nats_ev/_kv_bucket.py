@@ -18,6 +18,7 @@ from ._buckets import (
     create_or_update_stream,
     create_stream,
     duplicate_window,
+    optional_config,
     stream_fields,
     update_stream,
 )
@@ -73,7 +74,7 @@ class KvBucket:
         mirror or sources (as of a stream; bucket names get their ``KV_``, keys are mapped).
         `BucketExistsError` when it exists with another configuration.
         """
-        config, cb = _middle_config(config, cb)
+        config, cb = optional_config(config, cb)
         done = completion(self._js, cb)
         stream = self._stream_config(config)
         self._then_bind(done, lambda cb: create_stream(self._js, stream, cb))
@@ -91,7 +92,7 @@ class KvBucket:
         self, config: Config | Callback | None = None, cb: Callback | None = None
     ) -> None:
         """`update_bucket`, or `create_bucket` when there is none."""
-        config, cb = _middle_config(config, cb)
+        config, cb = optional_config(config, cb)
         done = completion(self._js, cb)
         fields, stream = self._stream_fields(config), self._stream_config(config)
         self._then_bind(done, lambda cb: create_or_update_stream(self._js, stream, fields, cb))
@@ -275,12 +276,6 @@ def _stream_name(name: object) -> str:
     if not isinstance(name, str):
         raise TypeError(f"the name of a mirror or source must be str, not {type(name).__name__}")
     return name if name.startswith("KV_") else f"KV_{name}"
-
-
-def _middle_config(config: Any, cb: Any) -> tuple[Config, Callback | None]:
-    if cb is None and callable(config):
-        config, cb = None, config
-    return ({} if config is None else config), cb
 
 
 def _status(info: Mapping[str, Any]) -> dict[str, Any]:

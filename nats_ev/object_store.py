@@ -11,10 +11,8 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
 from ._buckets import (
-    COMMON_FIELDS,
     BadObjectMetaError,
     Callback,
-    Config,
     ObjectExistsError,
     ObjectLinkError,
     ObjectNotFoundError,
@@ -23,11 +21,8 @@ from ._buckets import (
     check_bucket,
     check_cb,
     completion,
-    create_or_update_stream,
-    create_stream,
-    stream_fields,
-    update_stream,
 )
+from ._object_bucket import ObjectBucket
 from ._object_get import Download, Into, sink_of
 from ._object_meta import (
     CHUNK_SIZE,
@@ -55,7 +50,7 @@ _MAX_LINKS = 8
 _MAX_ATTEMPTS = 20
 
 
-class ObjectStore:
+class ObjectStore(ObjectBucket):
     """The store of a name. Making one asks nothing of the server: see `create_bucket`.
 
     Callbacks are ``cb(result, err)``, the last argument or a keyword. Where one may be left out, errors
@@ -76,13 +71,8 @@ class ObjectStore:
         chunk_size: int = CHUNK_SIZE,
         timeout: float | timedelta | None = None,
     ) -> None:
-        self.js = js if timeout is None else JetStream(js.nats, js.prefix, timeout)
-        self.bucket = check_bucket(bucket)
-        self.stream = f"OBJ_{bucket}"
+        super().__init__(js if timeout is None else JetStream(js.nats, js.prefix, timeout), bucket)
         self.chunk_size = _check_chunk_size(chunk_size)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.bucket}>"
 
     # Content.
 
@@ -466,107 +456,6 @@ class ObjectStore:
 
         self.last_info(name, found)
 
-    # The store.
-
-    def create_bucket(
-        self, config: Config | Callback | None = None, cb: Callback | None = None
-    ) -> None:
-        """Create the store; ``cb(stream's info, err)``. With the same configuration it succeeds again.
-
-        config: description, ttl or max_age (ns or a timedelta), max_bytes, storage ("file", "memory"),
-        replicas, placement, compression (bool), metadata. `BucketExistsError` when it exists with
-        another configuration.
-        """
-        config, cb = _middle_config(config, cb)
-        done = completion(self.js, cb)
-        create_stream(self.js, self._stream_config(config), done)
-
-    def update_bucket(self, config: Config, cb: Callback | None = None) -> None:
-        """Change the store's configuration; what config does not name stays as it is."""
-        done = completion(self.js, cb)
-        fields = stream_fields("store configuration", config, COMMON_FIELDS)
-        update_stream(self.js, self.stream, fields, done)
-
-    def create_or_update_bucket(
-        self, config: Config | Callback | None = None, cb: Callback | None = None
-    ) -> None:
-        """`update_bucket`, or `create_bucket` when there is none."""
-        config, cb = _middle_config(config, cb)
-        done = completion(self.js, cb)
-        fields = stream_fields("store configuration", config, COMMON_FIELDS)
-        create_or_update_stream(self.js, self._stream_config(config), fields, done)
-
-    def delete_bucket(self, cb: Callback | None = None) -> None:
-        """Delete the store and all that is in it; ``cb(True, err)``."""
-        done = completion(self.js, cb)
-
-        def deleted(result: Any, error: NatsError | None) -> None:
-            done(True if error is None else None, bucket_error(error))
-
-        self.js.stream_delete(self.stream, deleted)
-
-    def seal(self, cb: Callback | None = None) -> None:
-        """Let nothing be changed any more, for ever; ``cb(True, err)``."""
-        done = completion(self.js, cb)
-
-        def sealed(info: Any, error: NatsError | None) -> None:
-            done(True if error is None else None, error)
-
-        update_stream(self.js, self.stream, {"sealed": True}, sealed)
-
-    def status(self, cb: Callback) -> None:
-        """The store's state: ``cb(dict, err)``.
-
-        bytes, sealed, ttl (ns, 0: none), storage, replicas, compressed, description, metadata,
-        backing_store, and stream_info, as the server tells it.
-        """
-        check_cb(cb)
-
-        def told(info: Any, error: NatsError | None) -> None:
-            cb(_status(info) if error is None else None, bucket_error(error))
-
-        self.js.stream_info(self.stream, cb=told)
-
-    @staticmethod
-    def bucket_names(js: JetStream, cb: Callback) -> None:
-        """The names of all object stores."""
-        check_cb(cb)
-
-        def listed(found: Any, error: NatsError | None) -> None:
-            if error is None:
-                found = [name[4:] for name in found if name.startswith("OBJ_")]
-            cb(found, error)
-
-        js.stream_names({"subject": "$O.*.C.>"}, listed)
-
-    @staticmethod
-    def buckets(js: JetStream, cb: Callback) -> None:
-        """The `status` of all object stores, as a list."""
-        check_cb(cb)
-
-        def listed(answer: Any, error: NatsError | None) -> None:
-            if error is not None:
-                cb(None, error)
-                return
-            infos = answer["streams"]
-            cb([_status(i) for i in infos if i["config"]["name"].startswith("OBJ_")], None)
-
-        js.stream_list({"subject": "$O.*.C.>"}, listed)
-
-    def _stream_config(self, config: Config) -> dict[str, Any]:
-        return {
-            "name": self.stream,
-            "subjects": [f"$O.{self.bucket}.C.>", f"$O.{self.bucket}.M.>"],
-            "max_age": 0,
-            "max_bytes": -1,
-            "storage": "file",
-            "num_replicas": 1,
-            "discard": "new",
-            "allow_rollup_hdrs": True,
-            "allow_direct": True,
-            **stream_fields("store configuration", config, COMMON_FIELDS),
-        }
-
 
 def _check_chunk_size(size: object) -> int:
     if type(size) is not int:
@@ -574,26 +463,3 @@ def _check_chunk_size(size: object) -> int:
     if size < 1:
         raise BadOptionsError(f"chunk_size must be 1 or more, not {size}")
     return size
-
-
-def _middle_config(config: Any, cb: Any) -> tuple[Config, Callback | None]:
-    if cb is None and callable(config):
-        config, cb = None, config
-    return ({} if config is None else config), cb
-
-
-def _status(info: Mapping[str, Any]) -> dict[str, Any]:
-    config, state = info["config"], info["state"]
-    return {
-        "bucket": config["name"].removeprefix("OBJ_"),
-        "bytes": state["bytes"],
-        "sealed": bool(config.get("sealed")),
-        "ttl": config.get("max_age", 0),
-        "storage": config.get("storage", "file"),
-        "replicas": config.get("num_replicas", 1),
-        "compressed": config.get("compression", "none") != "none",
-        "description": config.get("description", ""),
-        "metadata": config.get("metadata") or {},
-        "backing_store": "JetStream",
-        "stream_info": dict(info),
-    }

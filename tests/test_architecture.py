@@ -25,7 +25,15 @@ LAYERS = [
     {"_requests", "_subscriptions", "_drain", "_core", "_accessors", "client"},
     {"jetstream"},
     {"_buckets", "_watch", "kv_codecs"},
-    {"_kv_bucket", "_kv_watch", "_object_meta", "_object_get", "_object_put", "_object_watch"},
+    {
+        "_kv_bucket",
+        "_kv_watch",
+        "_object_bucket",
+        "_object_meta",
+        "_object_get",
+        "_object_put",
+        "_object_watch",
+    },
     {"kv", "object_store"},
 ]
 BESIDE = {
