@@ -96,7 +96,7 @@ sub check_requests {
     $in_check = 1;
     my $sid = $nats->subscribe($subject, sub { $nats->publish($_[2], $_[1]) });
     for my $payload (@payloads) {
-        $nats->request($subject, $payload, sub { push @got, $_[0] // "failed: $_[1]" }, 10_000);
+        $nats->request($subject, $payload, sub { push @got, $_[0] // "failed: $_[1]" }, 2_000);
     }
     EV::run(EV::RUN_ONCE) while @got < @payloads;
     return differences(\@got, \@payloads);
