@@ -1,0 +1,129 @@
+"""Time-outs of requests: exact, in order, cheap in masses, and safe whatever a callback does."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from nats_ev import RequestTimeoutError, pyev
+
+
+@pytest.fixture
+def silent(connected: Any, server: Any) -> Any:
+    """A client with a subscription that never answers, on the subject "silent"."""
+    nats = connected(server)
+    nats.subscribe("silent", lambda *message: None)
+    return nats
+
+
+def test_time_outs_of_any_length_expire_in_order_and_not_early(silent, run):
+    expired: list[tuple[float, float]] = []
+    start = time.monotonic()
+    for ms in (60, 20, 40, 0.5, 20.0, timedelta(milliseconds=30)):
+
+        def timed_out(response: Any, error: Any, headers: Any, ms: Any = ms) -> None:
+            assert isinstance(error, RequestTimeoutError)
+            wanted = ms / timedelta(milliseconds=1) if isinstance(ms, timedelta) else ms
+            expired.append((wanted, (time.monotonic() - start) * 1000))
+
+        silent.request("silent", b"", timed_out, ms)
+    never: list[Any] = []
+    silent.request("silent", b"", lambda *answer: never.append(answer), 0)
+    run(lambda: len(expired) == 6)
+    assert not never
+    assert [wanted for wanted, _ in expired] == [0.5, 20, 20.0, 30, 40, 60]
+    assert all(took >= wanted for wanted, took in expired)
+
+
+def test_more_different_time_outs_than_are_remembered(silent, run):
+    expired: list[int] = []
+    for ms in range(1, 601):
+        silent.request("silent", b"", lambda *a, ms=ms: expired.append(ms), 20 + ms / 100)
+    run(lambda: len(expired) == 600)
+    assert expired == sorted(expired)
+    for ms in range(1, 601):  # again, with time-outs that were forgotten meanwhile
+        silent.request("silent", b"", lambda *a, ms=ms: expired.append(ms), 20 + ms / 100)
+    run(lambda: len(expired) == 1200)
+
+
+def test_fifty_thousand_expire_together_without_delay(silent, run):
+    expired: list[int] = []
+    for i in range(50_000):
+        silent.request("silent", b"", lambda *a, i=i: expired.append(i), 1000)
+    run(lambda: len(expired) == 50_000, timeout=30)
+    assert expired == list(range(50_000))
+
+
+def test_the_answered_do_not_delay_those_behind_them(connected, server, run):
+    nats, answers, late = connected(server), [], []
+    nats.subscribe("echo", lambda s, payload, reply, h: nats.publish(reply, payload))
+    nats.subscribe("silent", lambda *message: None)
+    for i in range(1000):
+        nats.request("echo", b"%d" % i, lambda *answer: answers.append(answer), 200)
+    nats.request("silent", b"", lambda *answer: late.append(answer), 200)
+    run(lambda: len(answers) == 1000)
+    assert all(error is None for _, error, _ in answers)
+    run(lambda: late)
+    assert isinstance(late[0][1], RequestTimeoutError)
+    assert len(answers) == 1000
+
+
+def test_the_rest_expires_in_a_loop_that_a_callback_nests(silent, loop, run):
+    expired: list[int] = []
+
+    def nest(*answer: Any) -> None:
+        expired.append(0)
+        while len(expired) < 3:
+            loop.start(pyev.EVRUN_ONCE)
+
+    silent.request("silent", b"", nest, 20)
+    silent.request("silent", b"", lambda *answer: expired.append(1), 20)
+    silent.request("silent", b"", lambda *answer: expired.append(2), 20)
+    run(lambda: len(expired) == 3)
+    assert expired == [0, 1, 2]
+
+
+def test_the_rest_expires_after_a_callback_that_stops_the_loop(silent, run):
+    expired: list[int] = []
+
+    def interrupt(*answer: Any) -> None:
+        raise KeyboardInterrupt
+
+    silent.request("silent", b"", interrupt, 20)
+    silent.request("silent", b"", lambda *answer: expired.append(1), 20)
+    with pytest.raises(KeyboardInterrupt):
+        run(lambda: expired)
+    assert not expired
+    run(lambda: expired == [1])
+
+
+def test_a_callback_may_end_the_client_while_others_are_due(silent, run):
+    ends: list[str] = []
+    silent.request("silent", b"", lambda *answer: silent.disconnect(), 20)
+    silent.request("silent", b"", lambda response, error, headers: ends.append(str(error)), 20)
+    run(lambda: ends)
+    assert ends == ["disconnected"]
+
+
+def test_a_client_that_connects_again_has_its_time_outs(silent, server, run):
+    ends: list[str] = []
+    silent.request("silent", b"", lambda r, error, h: ends.append(str(error)), 5000)
+    silent.disconnect()
+    run(lambda: ends == ["disconnected"])
+    silent.connect(server.host, server.port)
+    run(silent.is_connected)
+    silent.request("silent", b"", lambda r, error, h: ends.append(str(error)), 5000.0)
+    silent.request("silent", b"", lambda r, error, h: ends.append(str(error)), 30)
+    run(lambda: len(ends) == 2)
+    assert ends[1] == "request timeout"
+    assert len(silent._requests.waiting) == 1
+
+
+@pytest.mark.parametrize("bad", ["5", None, [5], b"5"])
+def test_what_is_no_time_is_a_type_error_and_sends_nothing(silent, bad):
+    with pytest.raises(TypeError, match="timeout_ms must be milliseconds"):
+        silent.request("silent", b"", lambda *answer: None, bad)
+    assert silent.stats()["accepted"] == 0
