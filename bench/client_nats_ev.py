@@ -6,6 +6,7 @@ python client_nats_ev.py ROW HOST PORT MESSAGES PAYLOAD WINDOW CHECKED
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -22,7 +23,13 @@ class Client:
 
     def __init__(self, host: str, port: int) -> None:
         self.loop = pyev.default_loop()
-        self.nats = Nats(host=host, port=port, on_error=fail, on_connect=self.loop.stop)
+        self.nats = Nats(
+            host=host,
+            port=port,
+            on_error=fail,
+            on_connect=self.loop.stop,
+            tls_ca_file=os.environ.get("BENCH_TLS_CA"),
+        )
         self.loop.start()
 
     def pub(self, count: int, payload: bytes, window: int) -> None:

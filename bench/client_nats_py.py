@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import ssl
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -112,7 +114,10 @@ def differences(got: list[Any], expected: list[Any]) -> int:
 async def main(
     row: str, host: str, port: str, count: str, size: str, window: str, checked: str
 ) -> None:
-    connection = await nats.connect(f"nats://{host}:{port}")
+    options: dict[str, Any] = {}
+    if ca := os.environ.get("BENCH_TLS_CA"):
+        options["tls"] = ssl.create_default_context(cafile=ca)
+    connection = await nats.connect(f"nats://{host}:{port}", **options)
     client = Client(connection)
     run: Callable[[int, bytes, int], Awaitable[None]] = getattr(client, row)
     messages, payload = int(count), b"x" * int(size)
