@@ -37,9 +37,15 @@ def main(argv: list[str] | None = None) -> int:
         under_tls = ["env", f"BENCH_TLS_CA={certs.ca.cert_file}"]
         with NatsServer(config=config) as encrypted, NatsServer() as clear:
             pairs = [
-                (Client("ev TLS", "", [*under_tls, sys.executable, "client_nats_ev.py"]), encrypted),
+                (
+                    Client("ev TLS", "", [*under_tls, sys.executable, "client_nats_ev.py"]),
+                    encrypted,
+                ),
                 (Client("ev clear", "", [sys.executable, "client_nats_ev.py"]), clear),
-                (Client("py TLS", "", [*under_tls, sys.executable, "client_nats_py.py"]), encrypted),
+                (
+                    Client("py TLS", "", [*under_tls, sys.executable, "client_nats_py.py"]),
+                    encrypted,
+                ),
             ]
             print(f"nats-server {'.'.join(map(str, clear.version))}; {ssl.OPENSSL_VERSION};")
             print(f"Python {platform.python_version()}; {args.runs} runs: median (least … most)")

@@ -74,6 +74,11 @@ def _wipe(secret: bytearray) -> None:
     secret[:] = bytes(len(secret))
 
 
+def is_unicode(text: str) -> bool:
+    """Whether text has no lone surrogates. (An encoder's error would carry the text along.)"""
+    return not any("\ud800" <= c <= "\udfff" for c in text)
+
+
 def check_creds(path: str | os.PathLike[str]) -> None:
     """Whether a .creds file could be used now. Raises as `read_creds` does; warns if others can read it."""
     credentials = read_creds(path)
@@ -249,10 +254,8 @@ def _text(value: object, name: str, what: str = "str") -> str:
     """What a callback has returned. Never shown: it is a secret."""
     if not isinstance(value, str):
         raise BadOptionsError(f"{name} must return {what}")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise BadOptionsError(f"{name} must return text without lone surrogates") from None
+    if not is_unicode(value):
+        raise BadOptionsError(f"{name} must return text without lone surrogates")
     return value
 
 

@@ -32,10 +32,11 @@ class Options:
     """All options with their defaults; each group in the order of the manual."""
 
     # Where to. host or path or servers given: connecting starts at once.
-    host: str | None = None
+    # A URL may hold a password.
+    host: str | None = _secret()
     port: int = 4222
     path: str | None = None  # Unix-domain socket
-    servers: Sequence[str] | None = None  # URLs, see nats_ev._servers.parse_server
+    servers: Sequence[str] | None = _secret()  # URLs, see nats_ev._servers.parse_server
     randomize_servers: bool = True
     ignore_discovered_servers: bool = False
 
@@ -188,10 +189,8 @@ def milliseconds(value: Any, name: str) -> float:
 def _text(value: Any, name: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{name} must be str, not {type(value).__name__}")
-    try:
-        (value or "").encode()
-    except UnicodeEncodeError:  # whose text would show the value
-        raise BadOptionsError(f"{name} must not have lone surrogates") from None
+    if value and not auth.is_unicode(value):
+        raise BadOptionsError(f"{name} must not have lone surrogates")
     return value
 
 
