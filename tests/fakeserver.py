@@ -26,6 +26,13 @@ INFO: dict[str, Any] = {
 }
 
 
+class _TlsSocket(ssl.SSLSocket):
+    """One that Python's ssl forgets to close, when the client has gone before it looks, closes itself."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class Peer:
     """The server's side of one connection. Reads block for at most `timeout` seconds."""
 
@@ -89,6 +96,7 @@ class Peer:
     def start_tls(self, context: ssl.SSLContext) -> None:
         """The server's side of the TLS handshake; from now on everything is encrypted."""
         assert not self.buffer, f"in clear: {self.buffer!r}"
+        context.sslsocket_class = _TlsSocket
         self.sock = context.wrap_socket(self.sock, server_side=True, suppress_ragged_eofs=False)
         if self.closed:  # meanwhile, by the test that has ended
             self.sock.close()
