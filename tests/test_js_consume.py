@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import weakref
 from datetime import timedelta
 from typing import Any
 
@@ -138,14 +140,14 @@ def test_missing_consumer_and_push_consumer_end_consume(js, call, run, got):
     assert isinstance(got.errors[0], ConsumerNotFoundError)
     assert isinstance(warnings[0], NoRespondersError)
     call(js.consumer_create, "S", {"name": "p", "deliver_subject": "d", "ack_policy": "none"})
-    consume = js.consume("S", "p", got)
-    run(lambda: len(got.errors) == 2 or not consume.closed, 3)
-    consume.stop()
+    js.consume("S", "p", got)
+    run(lambda: len(got.errors) == 2)
+    assert isinstance(got.errors[1], ConsumerIsPushError)
     call(js.consumer_create, "S", {"name": "l", "ack_policy": "explicit", "max_batch": 5})
     got.errors.clear()
     js.consume("S", "l", got)
     run(lambda: got.errors)
-    assert isinstance(got.errors[0], (MaxRequestExceededError, ConsumerIsPushError))
+    assert isinstance(got.errors[0], MaxRequestExceededError)
 
 
 def test_consumer_that_comes_later_is_found(js, call, run, got):
@@ -456,6 +458,38 @@ def test_push_that_can_not_be_or_falls_silent_is_told(js, call, run):
     run(lambda: got.errors)
     assert isinstance(got.errors[0], ConsumerNotFoundError)
     assert isinstance(warnings[0], NoHeartbeatError)
+
+
+# What is left.
+
+
+def test_nothing_is_left_behind_when_all_has_ended(connected, line_server, call, run, eventually):
+    nats = connected(line_server("newest"))
+    js = JetStream(nats)
+    fill(js, call, 50)
+    call(js.account_info)
+    before = nats.subscription_count()
+    running: list[Any] = [
+        js.consume("S", "c", Got(ack=True)),
+        js.ordered_consumer("S", Got()),
+        js.push_subscribe("S", {"ack_policy": "none", "idle_heartbeat": 200 * MS}, Got()),
+    ]
+    call(js.fetch, "S", "c", {"expires": 20 * MS})
+    call(js.direct_get_batch, "S", {"batch": 5})
+    run(lambda: all(len(each._cb if hasattr(each, "_cb") else each.callback) for each in running))
+    for each in running:
+        each.stop()
+    call(js.publish, "nobody", b"", retry_attempts=1, retry_wait=1)
+    eventually(lambda: call(js.consumer_names, "S") == (["c"], None))
+    assert nats.subscription_count() == before
+    assert js._api._waits == {}
+    assert nats._core.listeners == []
+    call(js.stream_delete, "S")
+    gone = [weakref.ref(each) for each in running]
+    running.clear()
+    del each
+    gc.collect()
+    assert [ref() for ref in gone] == [None] * 3
 
 
 # What servers tell.

@@ -179,8 +179,8 @@ class Consumers:
 
         config: deliver_policy, opt_start_seq, opt_start_time, filter_subject, filter_subjects,
         headers_only, replay_policy, inactive_threshold (5 min), metadata, name_prefix; the options of
-        `consume` but those of priority groups; on_start: ``on_start(info)`` once, before the first
-        message, with the consumer's info: ``num_pending`` is how many messages there are initially;
+        `consume` but those of priority groups (max_messages: 1000); on_start: ``on_start(info)`` once,
+        before the first message, with the consumer's info: ``num_pending`` is how many there are initially;
         max_reset_attempts (-1: any number).
         """
         given, done = middle(config, cb)

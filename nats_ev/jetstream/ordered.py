@@ -39,6 +39,8 @@ def ordered_config(
         if name in rest:
             raise BadOptionsError(f"an ordered consumer has no {name}")
     rest.setdefault("heartbeat", rest.pop("idle_heartbeat", 5 * _SECOND))
+    if not rest.get("max_bytes"):
+        rest.setdefault("max_messages", 1000)
     options = consume_opts(rest)
     if "filter_subject" in config and "filter_subjects" in config:
         raise BadOptionsError("filter_subject and filter_subjects exclude each other")
@@ -258,7 +260,7 @@ class _Incarnation(Puller):
         self._ordered = ordered
         self._callback = ordered.callback
         # Where in a reply its consumer sequence was the last time, with the dots around it.
-        self._start = self._end = 0
+        self._where = slice(0, 0)
 
     def _on_message(
         self, subject: str, payload: bytes, reply: str | None, headers: bytes | None
@@ -271,7 +273,7 @@ class _Incarnation(Puller):
         if headers is not None and self._headers(subject, payload, reply, headers):
             return
         self._received = received = self._received + 1
-        if reply is None or reply[self._start : self._end] != f".{received}.":
+        if reply is None or reply[self._where] != f".{received}.":
             error = self._look_again(reply, received)
             if error is not None:
                 self._ordered.reset(error)
@@ -298,8 +300,8 @@ class _Incarnation(Puller):
             return JetStreamError("gap in the sequence of messages")
         tokens = reply.split(".")
         before = 6 if len(tokens) == 9 else 8
-        self._start = len(".".join(tokens[:before]))
-        self._end = self._start + len(tokens[before]) + 2
+        start = len(".".join(tokens[:before]))
+        self._where = slice(start, start + len(tokens[before]) + 2)
         return None
 
     def _on_sized_message(

@@ -18,6 +18,7 @@ from ..headers import Headers
 from ._api import Api, Callback, Exchange, Feature, Wait, encode, wire
 from .config import V2_11, V2_12, check_fields
 from .errors import (
+    ConsumerIsPushError,
     ConsumerNotFoundError,
     MaxBytesExceededError,
     NoHeartbeatError,
@@ -566,8 +567,12 @@ class Consume(Puller):
             f"CONSUMER.INFO.{self._stream}.{self._consumer}", None, self._consumer_answered
         )
 
-    def _consumer_answered(self, info: object, error: NatsError | None) -> None:
+    def _consumer_answered(self, info: Any, error: NatsError | None) -> None:
         self._asking = False
+        if info and info["config"].get("deliver_subject") and not self.closed:
+            self.close()
+            self._cb(None, ConsumerIsPushError("consumer is push based", code=409))
+            return
         if not isinstance(error, (ConsumerNotFoundError, StreamNotFoundError)):
             self._missing = 0
             return
