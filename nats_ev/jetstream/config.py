@@ -146,6 +146,17 @@ _WORD_NEEDS: dict[tuple[str, str], Feature] = {
     ("ack_policy", "flow_control"): V2_14,
     ("priority_policy", "prioritized"): V2_12,
 }
+# What the published schemas require, as the server has it when it is left out.
+_STREAM_DEFAULTS: dict[str, Any] = {
+    "retention": "limits",
+    "max_consumers": -1,
+    "max_msgs": -1,
+    "max_bytes": -1,
+    "max_age": 0,
+    "storage": "file",
+    "num_replicas": 1,
+}
+_CONSUMER_DEFAULTS = {"deliver_policy": "all", "ack_policy": "none", "replay_policy": "instant"}
 # What every server takes for "not set", besides what is false.
 _UNSET = {"compression": "none", "persist_mode": "default", "priority_policy": "none"}
 
@@ -162,13 +173,13 @@ def stream_config(config: object) -> tuple[dict[str, Any], dict[str, Feature]]:
         needs["sources.consumer"] = V2_14
     if any(source and source.get("subject_transforms") for source in sources):
         needs["sources.subject_transforms"] = V2_10
-    return checked, needs
+    return {**_STREAM_DEFAULTS, **checked}, needs
 
 
 def consumer_config(config: object) -> tuple[dict[str, Any], dict[str, Feature]]:
     """`stream_config` for a consumer's configuration."""
     checked = _checked("consumer configuration", config, CONSUMER)
-    return checked, _needs(checked, _CONSUMER_NEEDS)
+    return {**_CONSUMER_DEFAULTS, **checked}, _needs(checked, _CONSUMER_NEEDS)
 
 
 def check_fields(what: str, given: Mapping[str, Any], known: Fields) -> None:
