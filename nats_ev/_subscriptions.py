@@ -31,8 +31,8 @@ class Subscriptions:
         self._core = core
         self.by_sid: dict[int, Subscription] = {}
         self._last_sid = 0
-        # Drained ones that have only their pending messages left: (order of the call, callback).
-        self._emptying: dict[int, tuple[int, Done | None]] = {}
+        # Drained ones that have only their pending messages left: (order of the call, callback) each.
+        self._emptying: dict[int, list[tuple[int, Done | None]]] = {}
 
     # Making and ending.
 
@@ -80,9 +80,9 @@ class Subscriptions:
         self.by_sid.pop(sub.sid, None)
         if sub.on_reply is not None:
             self._core.requests.inbox_closed()
-        _, done = self._emptying.pop(sub.sid, (0, None))
-        if done is not None:
-            self._core.connection.turn.soon(done, None)
+        for _, done in self._emptying.pop(sub.sid, ()):
+            if done is not None:
+                self._core.connection.turn.soon(done, None)
 
     def drop_all(self) -> None:
         """The end of a drain."""
@@ -98,10 +98,9 @@ class Subscriptions:
     def completions(self) -> Iterator[tuple[int, Done]]:
         """Callbacks of drains that will not come to their end."""
         emptying, self._emptying = self._emptying, {}
-        for sid, (order, done) in emptying.items():
+        for sid, waiting in emptying.items():
             self.drop(self.by_sid[sid])
-            if done is not None:
-                yield order, done
+            yield from ((order, done) for order, done in waiting if done is not None)
 
     def live(self) -> Iterator[Subscription]:
         """What a new connection must restore."""
@@ -148,19 +147,16 @@ class Subscriptions:
         """Unsubscribe, deliver what is in flight and pending, then ``cb(err)``."""
         core = self._core
         sub = self.by_sid.get(sid)
-        if sub is None or sub.draining or not core.connection.connected:
-            # Nothing can be in flight; a second drain has nothing more to wait for than the fence.
+        if sub is None or not core.connection.connected:  # nothing can be in flight
             if sub is not None and not sub.draining:
                 self.end(sid, None)
             if cb is not None:
-                if sub is not None and core.connection.connected:
-                    core.connection.ping(cb)
-                else:
-                    core.connection.turn.soon(cb, None)
+                core.connection.turn.soon(cb, None)
             return
-        self._not_plain(sub)
-        sub.draining = True
-        self._unsub(sid)
+        if not sub.draining:
+            self._not_plain(sub)
+            sub.draining = True
+            self._unsub(sid)
         order = core.connection.next_order()
         core.connection.ping(lambda error: self._fenced(sub, error, order, cb))
         if sub.paused:
@@ -170,7 +166,7 @@ class Subscriptions:
         self, sub: Subscription, error: errors.NatsError | None, order: int, cb: Done | None
     ) -> None:
         if sub.pending and not sub.closed and error is None:
-            self._emptying[sub.sid] = (order, cb)
+            self._emptying.setdefault(sub.sid, []).append((order, cb))
             return
         self.drop(sub)
         if cb is not None:

@@ -100,7 +100,8 @@ class Subscription:
         self, subject: str, payload: bytes, reply: str | None, headers: bytes | None
     ) -> None:
         """A message for a subscription that is not plain (any more)."""
-        if self.closed:
+        # The server learns of a new max_msgs later than we: what it sends above that is not wanted.
+        if self.closed or 0 < self.max_msgs <= self.received:
             return
         self.received += 1
         if self.pending is not None:

@@ -86,7 +86,7 @@ class Monkey:
         self.sent = 0
         self.raised: list[BaseException] = []
         self.log: list[str] = []
-        self.draining = False
+        self.over = False  # the run: nothing connects any more
         self.helper = Client(loop=self.loop, host=server.host, port=server.port)
         self.helper.subscribe("monkey.echo", self._echo)
         self.helper.subscribe("monkey.sink", self._sink)
@@ -322,7 +322,7 @@ class Monkey:
         gc.collect()
 
     def _connect(self) -> None:
-        if self.nats.status() in ("DISCONNECTED", "CLOSED"):
+        if self.nats.status() in ("DISCONNECTED", "CLOSED") and not self.over:
             self.silent = False
             self.nats.connect(self.proxy.host, self.proxy.port)
 
@@ -354,12 +354,15 @@ class Monkey:
         self.proxy.refuse = False
         self.until(self._connected)
         self._settle()
+        self.over = True
         self.nats.disconnect()
         self.until(lambda: self.events.count("connect") == self.events.count("disconnect"))
         self.loop.start(pyev.EVRUN_NOWAIT)
         assert not self.owed, self.owed
         self.helper.disconnect()
-        self.loop.start()
+        deadline = time.monotonic() + WITHIN
+        while self.loop.start(pyev.EVRUN_NOWAIT):
+            assert time.monotonic() < deadline, "something keeps the loop running"
         if self.raised:
             raise self.raised[0]
 
@@ -375,8 +378,11 @@ class Monkey:
             self.nats.resume(sub.sid)
         self.nats.resume_reading()
         done: list[Any] = []
-        self.nats.flush(done.append)
-        self.until(lambda: done or self.raised)
+        while done[-1:] != [None]:  # a cut may have been under way
+            self.until(self._connected)
+            done.clear()
+            self.nats.flush(done.append)
+            self.until(lambda: done or self.raised)
         counts = {sub: sub.count for sub in self.subs if self._endless(sub)}
         for subject in SUBJECTS:
             for _ in range(50):

@@ -313,6 +313,39 @@ def test_what_a_resumed_subscription_has_pending_survives_the_end_of_the_connect
     assert got == [b"%d" % n for n in range(5)]
 
 
+def test_a_paused_subscription_keeps_no_more_than_max_msgs(fake, client, run):
+    nats, got, end = client(fake(one_segment(numbers(20), msg(2, b"end")))), [], []
+    nats.subscribe("x", lambda s, p, *rest: got.append(int(p)))
+    nats.subscribe("y", lambda *m: end.append(m))
+    run(nats.is_connected)
+    nats.pause(1)
+    nats.unsubscribe(1, 7)
+    nats.publish("go")
+    run(lambda: end)
+    nats.resume(1)
+    run(lambda: nats.subscription_count() == 1)
+    assert got == list(range(7))
+
+
+def test_draining_a_subscription_twice_tells_both_behind_the_last_message(connected, server, run):
+    nats, events, done = connected(server), [], []
+
+    def callback(subject: str, payload: bytes, *rest: Any) -> None:
+        events.append(payload)
+        time.sleep(0.02)  # the backlog takes several iterations
+
+    sid = nats.subscribe("twice", callback)
+    nats.pause(sid)
+    for n in range(5):
+        nats.publish("twice", b"%d" % n)
+    nats.flush(done.append)
+    run(lambda: done)
+    nats.drain_subscription(sid, lambda error: events.append(("first", error)))
+    nats.drain_subscription(sid, lambda error: events.append(("second", error)))
+    run(lambda: len(events) == 7)
+    assert events == [*[b"%d" % n for n in range(5)], ("first", None), ("second", None)]
+
+
 def ended(script: Any, peer: Any) -> None:
     """A script that goes on until the test closes the connection."""
     with contextlib.suppress(EOFError, OSError):
