@@ -138,11 +138,14 @@ def parse_commands(stream: bytes) -> list[Event]:
     ("CONNECT", json), ("PING",), ("PONG",).
     """
     commands: list[Event] = []
-    while stream:
-        line, found, stream = stream.partition(b"\r\n")
+    at = 0
+    while at < len(stream):
+        end = stream.find(b"\r\n", at)
+        line = stream[at : max(at, end)]
         verb = _COMMANDS.match(line)
-        if not found or b"\n" in line or verb is None:
+        if end < 0 or b"\n" in line or verb is None:
             raise Wrong("UNKNOWN_VERB")
+        at = end + 2
         name = verb[1].upper().decode()
         args = [arg for arg in re.split(rb"[ \t]+", line[verb.end() :]) if arg]
         if name == "CONNECT":
@@ -154,21 +157,20 @@ def parse_commands(stream: bytes) -> list[Event]:
         elif name in ("PING", "PONG") and not args:
             commands.append((name,))
         elif name in ("PUB", "HPUB"):
-            message, stream = _published(args, stream, name == "HPUB")
+            message, at = _published(args, stream, at, name == "HPUB")
             commands.append(message)
         else:
             raise Wrong("BAD_ARGS")
     return commands
 
 
-def _published(args: list[bytes], stream: bytes, has_headers: bool) -> tuple[Event, bytes]:
+def _published(args: list[bytes], stream: bytes, at: int, has_headers: bool) -> tuple[Event, int]:
     least = 3 if has_headers else 2
     if len(args) not in (least, least + 1):
         raise Wrong("BAD_ARGS")
-    size = int(args[-1])
-    header_size = int(args[-2]) if has_headers else 0
-    if header_size > size or stream[size : size + 2] != b"\r\n":
+    body = at + (int(args[-2]) if has_headers else 0)
+    end = at + int(args[-1])
+    if body > end or stream[end : end + 2] != b"\r\n":
         raise Wrong("BAD_PAYLOAD_END")
     reply = args[1] if len(args) > least else b""
-    event = ("PUB", args[0], reply, stream[:header_size], stream[header_size:size])
-    return event, stream[size + 2 :]
+    return ("PUB", args[0], reply, stream[at:body], stream[body:end]), end + 2

@@ -77,13 +77,10 @@ def flood(peer: Any, received: list[bytes]) -> None:
         payload = b"%d" % n
         frames.append(b"MSG a.%d 1 %d\r\n%b\r\n" % (n // 3 % 5, len(payload), payload))
     peer.send(b"".join(frames))
-    data = peer.buffer
-    while b"PUB end 0\r\n\r\n" not in data:
-        more = peer.sock.recv(65536)
-        if not more:
-            break
+    data = bytearray(peer.buffer)
+    while not data.endswith(b"PUB end 0\r\n\r\n") and (more := peer.sock.recv(65536)):
         data += more
-    received.append(data)
+    received.append(bytes(data))
     peer.at_eof()
 
 
