@@ -30,42 +30,48 @@ def handler() -> Iterator[None]:
 
 
 class Storm:
-    """A thread that interrupts the main thread every few milliseconds, so many times."""
+    """A thread that interrupts the main thread, each time soon after a message callback has asked."""
 
-    def __init__(self, times: int) -> None:
+    def __init__(self) -> None:
         self.caught = 0
-        self._times = times
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._blow)
+        self._ended = False
+        self._asked = threading.Semaphore(0)
+        self._in_flight = False
+        self._thread = threading.Thread(target=self._blow, daemon=True)
         self._thread.start()
 
     def _blow(self) -> None:
         main = threading.main_thread().ident
         assert main is not None
         chance = random.Random(1)
-        for _ in range(self._times):
-            if self._stop.wait(chance.uniform(0.0005, 0.006)):
+        while True:
+            self._asked.acquire()
+            if self._ended:
                 return
+            time.sleep(chance.uniform(0.0, 0.002))
             signal.pthread_kill(main, signal.SIGINT)
 
-    def through(self, run: Callable[..., None], condition: Callable[[], object]) -> None:
-        """Run the loop until the condition holds, again after each interrupt."""
-        deadline = time.monotonic() + 20
-        while not condition():
-            assert time.monotonic() < deadline
-            try:
-                run(condition)
-            except KeyboardInterrupt:
-                self.caught += 1
+    def ask(self) -> None:
+        """For one more. There is never more than one on its way: it can't strike twice."""
+        if not self._in_flight:
+            self._in_flight = True
+            self._asked.release()
 
-    def end(self) -> None:
-        while self._thread.is_alive():
+    def through(self, run: Callable[..., None], condition: Callable[[], object]) -> None:
+        """Run the loop until the condition holds and no interrupt is on its way."""
+        while True:
             try:
-                self._stop.set()
-                self._thread.join()
-                time.sleep(0)  # the last one arrives here, if not before
+                while not condition():
+                    run(condition)
+                while self._in_flight:
+                    time.sleep(0.001)
+                break
             except KeyboardInterrupt:
                 self.caught += 1
+                self._in_flight = False
+        self._ended = True
+        self._asked.release()
+        self._thread.join()
 
 
 def flood(peer: Any, received: list[bytes]) -> None:
@@ -91,21 +97,18 @@ def test_a_storm_of_interrupts_loses_no_byte(
     received: list[bytes] = []
     nats = client(fake(lambda peer: flood(peer, received)), ping_interval=0)
     got: list[bytes] = []
+    storm = Storm()
 
     def callback(subject: str, payload: bytes, reply: Any, headers: Any) -> None:
         got.append(payload)
         if echoes:
             nats.publish("echo", payload)
+        storm.ask()
 
     nats.subscribe("a.*", callback)
     run(nats.is_connected)
     nats.publish("go")
-    run(lambda: got)
-    storm = Storm(60)
-    try:
-        storm.through(run, lambda: len(got) >= MESSAGES)
-    finally:
-        storm.end()
+    storm.through(run, lambda: len(got) >= MESSAGES)
     expected = [b"%d" % n for n in range(MESSAGES)]
     assert got == expected
     assert storm.caught >= 1
