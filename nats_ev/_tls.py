@@ -285,7 +285,8 @@ class Tls:
             raise errors.TlsError(
                 "SSL setup failed: no name to verify the server by, set tls_hostname"
             )
-        saved = server.tls_session
+        # Once: a ticket is not used twice, and one that a server dislikes is not in the way.
+        saved, server.tls_session = server.tls_session, None
         session = saved[2] if saved is not None and saved[:2] == (context, name) else None
         try:
             return TlsStream(stream.sock, context, name, session)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import base64
+import gc
 import os
 import re
 import subprocess
 import sys
+import weakref
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from jwts import ROLES, Key, Setup, creds_text, encode, write_creds
 
-from nats_ev import AuthorizationError, BadOptionsError, ConnectError, Nats
+from nats_ev import AuthorizationError, BadOptionsError, ConnectError, Nats, pyev
 
 # A pair from the NATS documentation, so that both encodings are checked by somebody else's numbers.
 SEED = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY"
@@ -68,6 +70,35 @@ def test_B4_bad_seed_is_refused_at_the_call_and_not_shown(client, what):
     ):
         with pytest.raises(ValueError, match=r"^invalid NKey seed$"):
             call()
+
+
+def test_B14_seeds_come_from_the_systems_source_and_from_nothing_else(monkeypatch):
+    monkeypatch.setattr("secrets.token_bytes", lambda size: bytes(range(size)))
+    assert Nats.nkey_generate_user_seed() == Nats.nkey_generate_user_seed()
+
+    def fail(size: int) -> bytes:
+        raise OSError("no entropy")
+
+    monkeypatch.setattr("secrets.token_bytes", fail)
+    with pytest.raises(OSError, match="no entropy"):
+        Nats.nkey_generate_user_seed()
+
+
+def test_B14_no_descriptor_is_inherited_and_the_loop_lives_as_long_as_its_client(server, run):
+    loop = pyev.Loop()
+    alive = weakref.ref(loop)
+    seen: list[str] = []
+    nats = Nats(loop=loop, host=server.host, port=server.port, on_connect=loop.stop)
+    nats.on_disconnect(lambda: seen.append("disconnect"))
+    loop.start()
+    del loop
+    gc.collect()
+    assert not os.get_inheritable(nats._connection.link._stream.fileno())
+    again = alive()
+    assert again is not None
+    nats.disconnect()
+    again.start()
+    assert seen == ["disconnect"]
 
 
 def test_nkey_that_is_no_text_is_a_type_error():
@@ -494,7 +525,7 @@ nats.disconnect()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_seed_of_a_creds_file_is_not_left_in_memory(decentral, tmp_path):
+def test_B14_seed_of_a_creds_file_is_not_left_in_memory(decentral, tmp_path):
     setup, server = decentral
     key = Key("user")
     path = write_creds(tmp_path / "u.creds", setup.user(key), key.seed)

@@ -15,7 +15,7 @@ import pytest
 from certs import server_config
 from cryptography.hazmat.primitives import serialization
 from fakeserver import INFO
-from natsserver import wait_for
+from natsserver import NatsServer, free_port, wait_for
 
 from nats_ev import (
     HAS_TLS,
@@ -43,8 +43,6 @@ def good(certs):
 
 @pytest.fixture(scope="session")
 def tls_server(good):
-    from natsserver import NatsServer
-
     with NatsServer(config=server_config(good)) as running:
         yield running
 
@@ -87,8 +85,7 @@ def test_tls_url_asks_for_tls(certs, tls_server, client, run):
     assert nats.connected_url() == f"tls://localhost:{tls_server.port}"
 
 
-def test_tls_method_counts_for_the_next_connection(certs, tls_server, client, run):
-    """B13, too: a change counts although a context has been made before."""
+def test_B13_tls_method_counts_for_the_next_connection(certs, tls_server, client, run):
     nats = client()
     nats.tls(True, str(certs.other_ca.cert_file))
     nats.connect(tls_server.host, tls_server.port)
@@ -462,7 +459,7 @@ def test_old_versions_of_tls_are_refused(certs, good, fake, client, run):
     assert isinstance(nats.recorder.errors[0], TlsError)
 
 
-def test_tls_behind_a_unix_socket_needs_a_name(certs, tls_server, client, run, unix_socket):
+def test_B13_tls_behind_a_unix_socket_needs_a_name(certs, tls_server, client, run, unix_socket):
     path = unix_socket(tls_server.port)
     nats = client(path=path, tls_ca_file=certs.ca.cert_file)
     run(lambda: nats.recorder.errors)
@@ -535,6 +532,42 @@ def test_name_in_info_is_not_what_is_verified(certs, fake, client, run):
     assert "verify failed" in str(nats.recorder.errors[0])
 
 
+def test_discovered_server_of_a_cluster_is_verified_by_the_name_that_the_user_gave(
+    certs, client, run
+):
+    """Its certificate has no IP address, and an IP address is all that servers tell of each other."""
+    config = server_config(certs.issue("named", "localhost"))
+    routes = [free_port(), free_port()]
+    urls = ",".join(f"nats://127.0.0.1:{port}" for port in routes)
+    servers = [
+        NatsServer(
+            "--cluster_name", "c", "--cluster", f"nats://127.0.0.1:{port}", "--routes", urls,
+            config=config, name=f"n{port}",
+        )
+        for port in routes
+    ]  # fmt: skip
+    try:
+        for server in servers:
+            server.start()
+        wait_for(lambda: all(s.monitor("routez")["routes"] for s in servers))
+        first, second = servers
+        nats = client(
+            host="localhost", port=first.port, tls_ca_file=certs.ca.cert_file, reconnect=True,
+            reconnect_delay=10,
+        )  # fmt: skip
+        other = f"127.0.0.1:{second.port}"
+        run(lambda: any(other in url for url in nats._connection.pool.discovered_urls))
+        echo(nats, run)
+        first.kill()
+        run(lambda: nats.recorder.count("reconnect"))
+        assert other in nats.connected_url()
+        assert nats._connection.link.secure
+        echo(nats, run)
+    finally:
+        for server in servers:
+            server.remove()
+
+
 # The handshake that does not end well.
 
 
@@ -594,7 +627,7 @@ def test_many_failed_handshakes_leak_no_descriptor(certs, tls_server, client, ru
 # The end.
 
 
-def test_disconnect_says_good_bye(certs, good, fake, client, run):
+def test_B13_disconnect_says_good_bye(certs, good, fake, client, run):
     context, ends = good.server_context(), []
 
     def script(peer: Any) -> None:
