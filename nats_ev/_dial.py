@@ -63,6 +63,17 @@ def shuffled(addresses: list[Address]) -> list[Address]:
     return [by_family[family].pop() for family, _ in addresses]
 
 
+def talks_to_itself(sock: socket.socket) -> bool:
+    """Whether the kernel, looking for a port of ours, took the very one that nobody listens on.
+
+    It happens while a local server is down, and would keep that server from getting its port back.
+    """
+    try:
+        return sock.family != socket.AF_UNIX and sock.getsockname() == sock.getpeername()
+    except OSError:  # broken again already; whoever reads learns of it
+        return False
+
+
 class Resolver:
     """Looks names up, each in one worker thread at a time however often it is asked for."""
 
@@ -235,9 +246,15 @@ class Dialer:
             self._try_next()
 
     def _connected(self) -> None:
-        sock, self._sock = self._sock, None
-        self._forget_socket()
+        sock = self._sock
         assert sock is not None
+        if talks_to_itself(sock):
+            self._error = OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+            self._forget_socket()
+            self._try_next()
+            return
+        self._sock = None
+        self._forget_socket()
         self._done(sock)
 
     def _forget_socket(self) -> None:

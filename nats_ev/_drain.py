@@ -36,6 +36,7 @@ class Drain:
         """The connection may be up or still to come."""
         core, connection = self._core, self._core.connection
         connection.closing = True
+        connection.pause_reading(False)  # or the confirmation would not be read
         core.subscriptions.resume_all()
         self._sids = iter(
             [sub.sid for sub in core.subscriptions.by_sid.values() if not sub.on_reply]

@@ -278,7 +278,7 @@ class Monkey:
 
     def do_pause_reading(self) -> None:
         self.nats.pause_reading()
-        self.nats.call_later(3, self.nats.resume_reading)
+        self.helper.call_later(3, self.nats.resume_reading)
 
     def do_force_reconnect(self) -> None:
         self.nats.force_reconnect()

@@ -272,3 +272,11 @@ def test_a_draining_subscription_does_not_come_back_with_a_reconnect(fake, clien
     run(lambda: nats.recorder.count("connect") == 2)
     assert [str(e) for e in events] == ["disconnected"]
     assert nats.subscription_count() == 1
+
+
+def test_drain_ends_a_pause_of_reading(connected, server, run):
+    nats, drained = connected(server), []
+    nats.pause_reading()
+    nats.drain(drained.append)
+    run(lambda: drained)
+    assert drained == [None]

@@ -156,3 +156,22 @@ def test_delays_between_rounds_double_with_jitter_up_to_their_maximum(client, ru
     waits = [b - a for a, b in pairwise(at[:-1])]
     for wait, delay in zip(waits, [0.02, 0.04, 0.08, 0.16, 0.16, 0.16, 0.16], strict=True):
         assert delay * 0.5 <= wait < delay + GRACE
+
+
+def test_a_connection_to_itself_is_taken_for_what_it_is(client, run, monkeypatch):
+    from nats_ev import _dial
+
+    port, real, bound = free_port(), _dial.open_socket, []
+
+    def open_socket(family: int, keepalive: int) -> Any:
+        sock = real(family, keepalive)
+        if not bound:  # what the kernel does by chance, among some 28,000 ports
+            sock.bind(("127.0.0.1", port))
+            bound.append(sock)
+        return sock
+
+    monkeypatch.setattr(_dial, "open_socket", open_socket)
+    nats = client(None, host="127.0.0.1", port=port, reconnect=True, reconnect_delay=1)
+    run(lambda: len(nats.recorder.errors) > 4)
+    assert {str(error) for error in nats.recorder.errors} == {"Connection refused"}
+    assert nats.server_info() is None
