@@ -109,23 +109,14 @@ def test_hundreds_of_thousands_of_subscriptions_come_back_without_stalling_the_l
     nats, got = client(**FAST), []
     for i in range(count):
         nats.subscribe(f"many.{i}", collect(got))
-    last, longest = time.monotonic(), 0.0
-
-    def tick(watcher: Any, revents: int) -> None:
-        nonlocal last, longest
-        now = time.monotonic()
-        longest = max(longest, now - last)
-        last = now
-
-    timer = loop.timer(0.001, 0.001, tick)
-    timer.start()
     nats.connect(server.host, server.port)
+    before = loop.iteration
     run(nats.is_connected, timeout=30)
-    timer.stop()
+    # 2.3 MB of SUB lines in portions of 64 KiB: other watchers had their turn in between.
+    assert loop.iteration - before > 20
     assert int(server.monitor("varz")["subscriptions"]) >= count
     nats.publish(f"many.{count - 1}", b"x")
     run(lambda: got == [b"x"])
-    assert longest < 0.5, f"the loop stood still for {longest:.3f} s"
 
 
 def test_resubscribing_may_take_longer_than_the_connect_timeout(fake, client, run):
