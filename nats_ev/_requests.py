@@ -299,6 +299,8 @@ class Requests:
         self._prefix = b""
 
     def _open_inbox(self) -> None:
+        if self._out.limits.closed:
+            return  # the call is refused, and a refused call subscribes to nothing
         prefix = f"{self._core.options.inbox_prefix}.{next_nuid()}."
         sub = self._core.subscriptions.add(f"{prefix}*", _never, None)
         sub.plain = False

@@ -19,7 +19,7 @@ from ._requests import RequestCallback, Sentinel
 from ._wire import pub, pub_to
 from .headers import HeadersLike, encode_headers
 from .nuid import next_nuid
-from .options import Options, milliseconds
+from .options import Options, callable_or_none, milliseconds
 from .subscription import PENDING_BYTES_LIMIT, PENDING_MSGS_LIMIT, MessageCallback
 
 Payload = bytes | bytearray | memoryview | str | None
@@ -274,7 +274,7 @@ class Nats(Accessors):
         ``cb(err)`` follows the last message; err is ``disconnected`` when the connection was lost
         before. An unknown sid has nothing to wait for. It does not come back with a reconnect.
         """
-        self._core.subscriptions.drain(sid, cb)
+        self._core.subscriptions.drain(sid, callable_or_none(cb, "cb"))
 
     def subscription_count(self) -> int:
         """How many subscriptions there are, with the one that all requests share."""
@@ -433,11 +433,13 @@ class Nats(Accessors):
         first (``disconnected``). While connecting it follows the queue. Raises `NotConnectedError`.
         """
         self._refuse_if_closed()
-        self._connection.ping(cb)
+        self._connection.ping(callable_or_none(cb, "cb"))
 
     def rtt(self, cb: Callable[[float | None, errors.NatsError | None], object]) -> None:
         """Measure a PING's round trip; ``cb(ms, err)``. Raises `NotConnectedError`."""
         self._refuse_if_closed()
+        if not callable(cb):
+            raise TypeError(f"cb must be callable, not {type(cb).__name__}")
         start = self._connection.deadlines.clock()
 
         def done(error: errors.NatsError | None) -> None:
@@ -456,7 +458,7 @@ class Nats(Accessors):
         connecting it follows the queue. A second call joins the first. Raises `NotConnectedError`.
         """
         self._refuse_if_closed()
-        self._core.start_drain(cb)
+        self._core.start_drain(callable_or_none(cb, "cb"))
 
     # For programs and layers on top that must act in time with the client.
 

@@ -10,8 +10,9 @@ from .errors import BadHeadersError
 
 _VERSION = b"NATS/1.0"
 _STATUS = re.compile(rb"NATS/1\.0[ \t]+(\d{3})(?:[ \t]+(.*?))?[ \t]*(?:\r\n|$)", re.DOTALL)
-# ADR-4: names are printable ASCII without the colon.
-_NAME = re.compile(r"[!-9;-~]+")
+# ADR-4: printable ASCII without the colon. What is beyond ASCII passes, so that all that came in
+# can be sent on.
+_NAME = re.compile("[!-9;-~\x80-\U0010ffff]+")
 _BREAKS = re.compile(r"[\r\n\0]")
 
 HeadersLike = Union["Headers", Mapping[str, str | Iterable[str]], bytes]

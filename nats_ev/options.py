@@ -266,7 +266,8 @@ def _seconds(value: Any, name: str) -> int:
     return _integer(0, 32767)(value, name)  # the kernel's bound
 
 
-def _callback(value: Any, name: str) -> Hook:
+def callable_or_none(value: Any, name: str) -> Hook:
+    """A callback that may be left out. Raises TypeError."""
     if value is not None and not callable(value):
         raise TypeError(f"{name} must be callable or None, not {type(value).__name__}")
     return value  # type: ignore[no-any-return]
@@ -340,7 +341,7 @@ def _checks() -> dict[str, Callable[[Any, str], Any]]:
         "str | None": _text,
         "bool": _flag,
         "float": milliseconds,
-        "Hook": _callback,
+        "Hook": callable_or_none,
         "str | os.PathLike[str] | None": _path,
     }
     return {f.name: _EXPLICIT.get(f.name) or by_default[str(f.type)] for f in fields(Options)}
