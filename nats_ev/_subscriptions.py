@@ -61,6 +61,8 @@ class Subscriptions:
 
     def end(self, sid: int, max_msgs: int | None) -> None:
         """unsubscribe(): now, or when max_msgs messages in all have come."""
+        if max_msgs is not None and (isinstance(max_msgs, bool) or not isinstance(max_msgs, int)):
+            raise TypeError(f"max_msgs must be an int, not {type(max_msgs).__name__}")
         sub = self.by_sid.get(sid)
         if sub is None:
             return

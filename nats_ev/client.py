@@ -19,7 +19,7 @@ from ._requests import RequestCallback, Sentinel
 from ._wire import pub, pub_to
 from .headers import HeadersLike, encode_headers
 from .nuid import next_nuid
-from .options import Options, callable_or_none, milliseconds
+from .options import Options, callable_or_none, count, milliseconds
 from .subscription import PENDING_BYTES_LIMIT, PENDING_MSGS_LIMIT, MessageCallback
 
 Payload = bytes | bytearray | memoryview | str | None
@@ -252,9 +252,10 @@ class Nats(Accessors):
     def subscribe_max(
         self, subject: str, cb: MessageCallback, max_msgs: int, queue_group: str | None = None
     ) -> int:
-        """`subscribe`, and end after max_msgs messages."""
+        """`subscribe`, and end after max_msgs messages; 0: without end."""
+        limit = count(max_msgs, "max_msgs")
         sid = self.subscribe(subject, cb, queue_group)
-        if max_msgs > 0:
+        if limit:
             self.unsubscribe(sid, max_msgs)
         return sid
 
@@ -395,8 +396,7 @@ class Nats(Accessors):
         self._core.refuse_if_draining()
         if not callable(cb):
             raise TypeError(f"cb must be callable, not {type(cb).__name__}")
-        if isinstance(max_msgs, bool) or not isinstance(max_msgs, int) or max_msgs < 0:
-            raise errors.BadOptionsError(f"max_msgs must be an int of 0 or more, not {max_msgs!r}")
+        count(max_msgs, "max_msgs")
         if sentinel is True:
             sentinel = _is_empty
         elif sentinel and not callable(sentinel):

@@ -260,10 +260,24 @@ def _integer(least: int, most: int | None = None) -> Callable[[Any, str], int]:
     return check
 
 
+count = _integer(0)  # (value, name): the value, or TypeError, or `BadOptionsError` below 0
+
+
 def _seconds(value: Any, name: str) -> int:
     if isinstance(value, timedelta):
         value = math.ceil(value.total_seconds())
     return _integer(0, 32767)(value, name)  # the kernel's bound
+
+
+def _loop(value: Any, name: str) -> Any:
+    """Any binding's: what counts is what a client uses of it."""
+    for method in ("io", "timer", "prepare", "async", "update"):
+        if value is not None and not callable(getattr(value, method, None)):
+            raise TypeError(
+                f"{name} must be a loop of pyev or an adapter to one, not {type(value).__name__}: "
+                f"it has no {method}()"
+            )
+    return value
 
 
 def callable_or_none(value: Any, name: str) -> Hook:
@@ -299,10 +313,6 @@ def _inbox_prefix(value: Any, name: str) -> str:
     return value
 
 
-def _anything(value: Any, name: str) -> Any:
-    return value
-
-
 # What can't both be meant.
 _EXCLUSIVE = {
     "tls_context": ("tls_ca_file", "tls_skip_verify", "tls_cert_file", "tls_key_file"),
@@ -315,7 +325,7 @@ _EXPLICIT: dict[str, Callable[[Any, str], Any]] = {
     "path": _host,
     "port": _integer(1, 65535),
     "servers": _urls,
-    "loop": _anything,
+    "loop": _loop,
     "tls_context": _tls_context,
     "nkey_seed": _nkey_seed,
     "nkey": _nkey,
@@ -323,7 +333,7 @@ _EXPLICIT: dict[str, Callable[[Any, str], Any]] = {
     "keepalive": _seconds,
     "tls": _optional_flag,
     "priority": _integer(-2, 2),
-    "max_pings_outstanding": _integer(0),
+    "max_pings_outstanding": count,
     "max_reconnect_attempts": _integer(0),
     "retry_on_failed_connect": _optional_flag,
     "reconnect_buffer_size": _integer(-1),
