@@ -90,9 +90,10 @@ class Core:
         self.report(error)
 
     def live_subscriptions(self) -> Iterator[Subscription]:
-        """What a new connection must restore."""
-        if self.drain is not None:
-            return iter([s for s in self.subscriptions.by_sid.values() if s.on_reply is not None])
+        """What a new connection must restore.
+
+        For a drain, too: it follows the queue, whose messages some of them may be waiting for.
+        """
         return self.subscriptions.live()
 
     def waiting_requests(self) -> int:

@@ -280,3 +280,12 @@ def test_drain_ends_a_pause_of_reading(connected, server, run):
     nats.drain(drained.append)
     run(lambda: drained)
     assert drained == [None]
+
+
+def test_a_drain_while_connecting_delivers_what_the_queue_brings(client, server, run):
+    nats, got, done = client(server), [], []
+    nats.subscribe("queued.own", collect(got))
+    nats.publish("queued.own", b"1")
+    nats.drain(done.append)
+    run(lambda: done)
+    assert (got, done, nats.subscription_count()) == ([b"1"], [None], 0)

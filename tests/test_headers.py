@@ -65,7 +65,7 @@ def test_names_are_case_sensitive_and_keep_their_order_and_values_apart():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("", "v"), ("a b", "v"), ("a:b", "v"), ("a\r\nX", "v"), ("ä", "v"), ("a\x7f", "v"),
+        ("", "v"), ("a b", "v"), ("a:b", "v"), ("a\r\nX", "v"), ("a\x7f", "v"),
         ("a\t", "v"), ("a", "v\r\nX: y"), ("a", "v\n"), ("a", "\r"), ("a", "nul\0"),
     ],
 )  # fmt: skip
