@@ -260,7 +260,12 @@ def _integer(least: int, most: int | None = None) -> Callable[[Any, str], int]:
     return check
 
 
-count = _integer(0)  # (value, name): the value, or TypeError, or `BadOptionsError` below 0
+_count = _integer(0)
+
+
+def count(value: Any, name: str) -> int:
+    """An int of 0 or more. Raises TypeError and `BadOptionsError`."""
+    return _count(value, name)
 
 
 def _seconds(value: Any, name: str) -> int:
