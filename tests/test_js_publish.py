@@ -176,6 +176,24 @@ def test_payload_that_is_kept_is_the_one_of_the_call(js, call):
             method("p.a", 5, print)
 
 
+def test_message_that_can_not_be_sent_is_refused_at_the_call_also_when_it_would_be_kept(js, call):
+    stream(js, call, allow_batched=True, allow_atomic=True)
+    window = JetStream(js.nats, max_ack_pending=1)
+    fast, atomic = js.fast_batch(), js.atomic_batch()
+    window.publish_async("p.a", b"", lambda ack, err: None)
+    fast.add("p.a")
+    atomic.add("p.a")
+    huge = b"x" * (js.nats.max_payload() + 1)
+    for bad in (("p a", b""), ("p.a", huge)):
+        for send in (lambda *m: window.publish_async(*m, print), fast.add, atomic.add):
+            with pytest.raises(ValueError):
+                send(*bad)
+    assert window.publish_async_pending() == 1
+    assert call(window.publish_complete) == (True, None)
+    assert call(fast.close)[0]["count"] == 1
+    assert call(atomic.close)[0]["count"] == 1
+
+
 def test_lost_connection_fails_what_is_in_flight_and_the_rest_goes_out_later(
     connected, line_server, proxy, call, run
 ):

@@ -17,14 +17,14 @@ from ..nuid import next_nuid
 from ._api import Api, Callback, Wait, check_cb
 from .config import V2_12, V2_14, check_fields
 from .errors import APIError, BatchClosedError, InvalidAnswerError
-from .publish import ack_of, frozen, message_headers
+from .publish import ack_of, check_message, frozen, message_headers
 
 # The server's limit for an atomic batch.
 MAX_ATOMIC = 1000
 _FAST_FIELDS = {"flow": None, "max_outstanding_acks": None, "gap_ok": None, "on_error": None}
 _START, _ADD, _COMMIT, _COMMIT_EOB, _PING = range(5)
 
-Message = tuple[str, Payload, bytes | None]
+Message = tuple[str, bytes | str | None, bytes | None]
 
 
 class Batches:
@@ -125,7 +125,9 @@ class AtomicBatch:
         block.set("Nats-Batch-Sequence", str(self.size + 1))
         if commit is not None:
             block.set("Nats-Batch-Commit", commit)
-        return subject, frozen(payload), block.encode()
+        message = (subject, frozen(payload), block.encode())
+        check_message(self._api.nats, *message)
+        return message
 
     def _put(self, message: Message) -> None:
         if not self.size:
@@ -250,7 +252,7 @@ class FastBatch:
         self.closed = False
         self._begun = False  # the server has said how fast it wants to go on
         self._over = False
-        self._kept: deque[tuple[int, str, Payload, bytes | None, int]] = deque()
+        self._kept: deque[tuple[int, str, bytes | str | None, bytes | None, int]] = deque()
         self._callbacks: deque[tuple[int, Callback]] = deque()
         self._failed: dict[
             int, NatsError
@@ -322,6 +324,7 @@ class FastBatch:
         elif self._begun and not self._kept and self._has_room():
             self._send(entry)
         else:
+            check_message(self._api.nats, subject, entry[2], block)
             self._kept.append(entry)
         self.size += 1
         self._subject = subject
@@ -332,7 +335,7 @@ class FastBatch:
         assert error is not None
         self._end_with(error)
 
-    def _open(self, entry: tuple[int, str, Payload, bytes | None, int]) -> None:
+    def _open(self, entry: tuple[int, str, bytes | str | None, bytes | None, int]) -> None:
         self._sid = self._api.nats.subscribe(f"{self._inbox}.>", self._on_answer)
         self._send(entry)
         self._late.start(self._silence / 3)
@@ -340,7 +343,7 @@ class FastBatch:
     def _has_room(self) -> bool:
         return self.sent < self.acked + self._flow * self._acks
 
-    def _send(self, entry: tuple[int, str, Payload, bytes | None, int]) -> None:
+    def _send(self, entry: tuple[int, str, bytes | str | None, bytes | None, int]) -> None:
         number, subject, payload, headers, operation = entry
         reply = f"{self._prefix}{number}.{operation}.$FI"
         if headers is None:

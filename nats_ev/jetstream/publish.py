@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..client import Payload
-from ..errors import BadOptionsError, NatsError, NoRespondersError
+from ..client import Nats, Payload
+from ..errors import BadOptionsError, MaxPayloadError, NatsError, NoRespondersError
 from ..headers import Headers, HeadersLike, encode_headers
 from ..options import milliseconds
+from ..subjects import check_publish
 from ._api import Api, Callback, Milliseconds, Wait, check_cb, decode, rfc3339
 from .errors import InvalidAnswerError, TooManyStalledMsgsError
 
@@ -213,7 +214,7 @@ class _Message:
     ) -> None:
         self.api = api
         self.subject = subject
-        self.payload = frozen(payload)
+        self.payload: bytes | str | None = frozen(payload)
         self.headers = headers
         self.timeout = timeout
         self.cb = cb
@@ -250,6 +251,19 @@ def frozen(payload: Payload) -> bytes | str | None:
     if payload is None or isinstance(payload, (bytes, str)):
         return payload
     return bytes(memoryview(payload))
+
+
+def check_message(
+    nats: Nats, subject: str, payload: bytes | str | None, headers: bytes | None
+) -> None:
+    """Raise for a message that is kept what publishing it would raise: later its caller has gone."""
+    check_publish(subject)
+    limit = nats.max_payload()
+    size = len(
+        payload.encode("utf-8", "surrogateescape") if isinstance(payload, str) else payload or b""
+    )
+    if limit and size + len(headers or b"") > limit:
+        raise MaxPayloadError(f"message exceeds max_payload ({limit})", limit=limit)
 
 
 def ack_of(data: bytes | None, error: NatsError | None) -> tuple[Ack | None, NatsError | None]:
@@ -291,6 +305,7 @@ class Window:
             self.pending += 1
         else:
             self._api.refuse_if_closed()
+            check_message(self._api.nats, message.subject, message.payload, message.headers)
             if not self.kept and self._stall_wait:
                 self._moved = False
                 self._stall.start(self._stall_wait)
