@@ -21,7 +21,7 @@ from natsserver import NatsServer
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 PROCESSES = 3
-TAKEN_WITHIN = 20.0
+TAKEN_WITHIN = 60.0  # on a busy machine, too
 
 
 class Contest:

@@ -11,7 +11,7 @@ PROGRAM = Path(__file__).resolve().parent / "bigobject.py"
 
 def test_object_streams_in_little_memory_and_over_a_cut_link():
     done = subprocess.run(
-        [sys.executable, str(PROGRAM), "128"], capture_output=True, text=True, timeout=100
+        [sys.executable, str(PROGRAM), "96"], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "resumed" in done.stdout
