@@ -28,6 +28,8 @@ from .subscription import Subscription
 
 # Unsent bytes above which a flood of PINGs is answered by one PONG per read instead of one each.
 _PONG_FLOOD = 64 * 1024
+# So many portions of subscriptions (some 40,000 of them) may take the server one connect_timeout more.
+_PORTIONS_PER_LIMIT = 16
 
 
 class Status(str, Enum):
@@ -109,6 +111,7 @@ class Connection:
         self.answering: list[Any] = [None, b""]
         self._attempt_due: Deadline | None = None
         self._attempt_limit: Deadline | None = None
+        self._portions = 0  # of the handshake: there are several when there are many subscriptions
         self._forced = False  # a reconnect that the user asked for, whatever the options say
         self._was_connected = False  # since the last explicit connect
         self._up_since = 0.0
@@ -308,6 +311,7 @@ class Connection:
 
     def _attempt(self) -> None:
         self._attempt_due = None
+        self._portions = 0
         server = self.pool.current
         assert server is not None
         self._limit_attempt()
@@ -328,7 +332,8 @@ class Connection:
 
     def _limit_attempt(self) -> None:
         self.deadlines.end(self._attempt_limit)
-        timeout = self._options.connect_timeout / 1000
+        # Portions are out long before the server has worked them off: it gets time for those, too.
+        timeout = self._options.connect_timeout / 1000 * (1 + self._portions // _PORTIONS_PER_LIMIT)
         if timeout:
             self._attempt_limit = self.deadlines.after(timeout, self._attempt_too_slow)
 
@@ -479,6 +484,7 @@ class Connection:
 
     def progress(self) -> None:
         """See `_link.Owner`: many subscriptions take their time, which is not the server's fault."""
+        self._portions += 1
         self._limit_attempt()
 
     def ready(self) -> None:
