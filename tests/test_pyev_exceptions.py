@@ -342,6 +342,28 @@ def test_a_signal_raised_in_a_callback_interrupts(loop: pyev.Loop, handler: None
         loop.start()
 
 
+def test_a_watcher_of_ctrl_c_gets_it_in_this_start_and_the_next(
+    loop: pyev.Loop, handler: None
+) -> None:
+    got: list[int] = []
+    watcher = loop.signal(signal.SIGINT, lambda w, r: (got.append(w.signum), loop.stop()))
+    strike = loop.timer(0.0, 0.0, lambda w, r: os.kill(os.getpid(), signal.SIGINT))
+    watcher.start()  # before the loop runs
+    strike.start()
+    loop.start()
+    assert got == [signal.SIGINT]
+    watcher.stop()
+    loop.timer(0.0, 0.0, lambda w, r: (watcher.start(), loop.stop())).start()
+    loop.start()  # while it runs
+    strike.start()
+    loop.start()
+    assert got == [signal.SIGINT] * 2
+    watcher.stop()
+    strike.start()
+    with pytest.raises(KeyboardInterrupt):
+        loop.start()
+
+
 def test_a_python_signal_handler_runs_promptly_and_its_exception_comes_out(
     loop: pyev.Loop,
 ) -> None:

@@ -10,7 +10,7 @@ bytes just sent. So while a loop runs in the main thread, its handler looks at w
   messages for 10 ms at most before that).
 
 Another Ctrl-C half a second later is raised at once, wherever it strikes. A handler of the user's own is
-left in place.
+left in place, and so is a watcher of the signal: it gets it instead.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from dis import opmap
 from threading import get_ident, main_thread
 from types import CodeType, FrameType
 from typing import NoReturn
+
+from nats_ev._libev import lib
 
 _BINDING = __name__.rpartition(".")[0]
 _PACKAGE = _BINDING.partition(".")[0]
@@ -117,6 +119,13 @@ def is_waiting() -> bool:
     return True
 
 
+def _set_handler(handler: Callable[[int, FrameType | None], object]) -> None:
+    """Change Python's handler only: a watcher of SIGINT has the process's, and keeps it."""
+    lib.nats_ev_keep_action(signal.SIGINT)
+    signal.signal(signal.SIGINT, handler)
+    lib.nats_ev_restore_action(signal.SIGINT)
+
+
 def shielded(run: Callable[[int], int], flags: int) -> int:
     """Call ``run(flags)``, with interrupts put off as described above."""
     if get_ident() != main_thread().ident:
@@ -124,14 +133,14 @@ def shielded(run: Callable[[int], int], flags: int) -> int:
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return run(flags)
     try:
-        signal.signal(signal.SIGINT, _on_interrupt)
+        _set_handler(_on_interrupt)
     except ValueError:  # a thread that only calls itself the main one: a subinterpreter
         return run(flags)
     try:
         result = run(flags)
     finally:
         if signal.getsignal(signal.SIGINT) is _on_interrupt:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            _set_handler(signal.default_int_handler)
     if is_waiting():
         raise KeyboardInterrupt
     return result

@@ -94,6 +94,8 @@ int nats_ev_invoke(nats_ev_watcher *self, int revents);
 void nats_ev_set_io(nats_ev_watcher *self, int fd, int events);
 void nats_ev_set_times(nats_ev_watcher *self, double first, double interval);
 void nats_ev_set_signal(nats_ev_watcher *self, int signum);
+void nats_ev_keep_action(int signum);
+void nats_ev_restore_action(int signum);
 void nats_ev_set_child(nats_ev_watcher *self, int pid, int trace);
 void nats_ev_set_embed(nats_ev_watcher *self, nats_ev_loop *other);
 int nats_ev_embed_sweep(nats_ev_watcher *self);

@@ -555,6 +555,20 @@ static void signal_stop(nats_ev_watcher *self)
         sigaction(signum, &signals[signum].replaced, NULL);
 }
 
+/* For a change of Python's handler, which would take the signal from its watchers: remember what the
+ * process does with it, and bring that back. */
+static struct sigaction kept;
+
+static void nats_ev_keep_action(int signum)
+{
+    sigaction(signum, NULL, &kept);
+}
+
+static void nats_ev_restore_action(int signum)
+{
+    sigaction(signum, &kept, NULL);
+}
+
 /* Returns 0, also for a watcher that is active already, or why it cannot be started. */
 static int nats_ev_start(nats_ev_watcher *self)
 {
