@@ -104,6 +104,16 @@ def test_B13_tls_method_counts_for_the_next_connection(certs, tls_server, client
     assert all(isinstance(error, TlsError) for error in nats.recorder.errors)
 
 
+def test_tls_switched_off_is_off_whatever_else_is_set(certs, server, client, run):
+    nats = client()
+    nats.tls(False, str(certs.ca.cert_file))
+    nats.connect(server.host, server.port)
+    run(nats.is_connected)
+    assert not nats._connection.link.secure
+    again = client(server, tls=False, tls_ca_file=certs.ca.cert_file)
+    run(again.is_connected)
+
+
 def test_tls_first(certs, good, own_server, connected, run):
     server = own_server(config=server_config(good, first=True), silent=True)
     nats = connected(server, tls_handshake_first=True, tls_ca_file=certs.ca.cert_file)
