@@ -20,7 +20,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 JS = HERE.parent / ".cache" / "js"
-ANSWER_WITHIN = 30.0
+ANSWER_WITHIN = 60.0
 
 
 class PeerError(Exception):
@@ -140,6 +140,7 @@ def fetch_js() -> None:
     JS.mkdir(parents=True, exist_ok=True)
     (JS / "package.json").write_bytes(wanted)
     command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
+    command += ["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=20000"]
     try:
         subprocess.run(command, cwd=JS, check=True, timeout=120, capture_output=True, text=True)
     except subprocess.CalledProcessError as exc:

@@ -9,7 +9,6 @@ import itertools
 import json
 import os
 import random
-import time
 from datetime import timedelta
 from typing import Any
 
@@ -765,13 +764,11 @@ def test_server_that_restarts_is_got_over(own_server, connected, call, run):
 
 def test_put_without_a_connection_ends_with_an_error(make, js, run):
     store, results = make(), []
-    before = time.monotonic()
     store.put("x", content(100_000), lambda *result: results.append(result))
     store.get("x", lambda *result: results.append(result))
     js.nats.disconnect()
     run(lambda: len(results) == 2)
     assert all(result is None and error is not None for result, error in results)
-    assert time.monotonic() - before < 5
     with pytest.raises(ConnectionError):
         store.put("x", b"data")
 
