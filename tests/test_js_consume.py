@@ -18,6 +18,7 @@ from nats_ev import (
     ConsumerNotFoundError,
     JetStream,
     JsMsg,
+    MaxBytesExceededError,
     MaxRequestExceededError,
     MsgNotAckableError,
     NoHeartbeatError,
@@ -89,6 +90,19 @@ def test_consume_gives_every_message_once_in_order(any_js, call, run, got, opts)
     consume.stop()
     consume.stop()
     assert got.errors == []
+
+
+def test_message_that_fits_in_no_request_is_told_and_what_fits_is_not(js, call, run, got):
+    fill(js, call, 40)
+    errors: list[Any] = []
+    # Each request ends with a message that does not fit in its rest, which is no error.
+    consume = js.consume("S", "c", {"max_bytes": 200, "on_error": errors.append}, got)
+    run(lambda: len(got) == 40)
+    assert errors == []
+    call(js.publish, "s.0", b"x" * 300)
+    run(lambda: len(errors) == 2)
+    assert {type(e) for e in errors} == {MaxBytesExceededError}
+    consume.stop()
 
 
 def test_consume_goes_on_after_a_request_has_expired(js, call, run, got):

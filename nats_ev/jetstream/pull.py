@@ -274,6 +274,7 @@ class Puller:
         self._asked = 0
         self._mark = 0
         self._pending_bytes = 0
+        self._asked_for_all = False  # the last request had max_bytes in full
         self._looked_at = 0  # `_received` when it was: whether anything has come since
         self._pinned = bool(options.priority.get("group"))
         self._pin_id = ""
@@ -360,6 +361,7 @@ class Puller:
         body = b'%b,"batch":%d' % (self._request, batch)
         if options.max_bytes:
             size = options.max_bytes - max(0, self._pending_bytes)
+            self._asked_for_all = size == options.max_bytes
             body += b',"max_bytes":%d' % size
         if self._pin_id:
             body += b',"id":%b' % json.dumps(self._pin_id).encode()
@@ -478,13 +480,20 @@ class Puller:
             self._trouble(NoRespondersError("no responders"))
         else:
             error = status_error(code, status.description)
-            if isinstance(error, PinIdMismatchError):
+            if isinstance(error, MaxBytesExceededError) and not self._too_large():
+                if self._below():
+                    self._refill()
+            elif isinstance(error, PinIdMismatchError):
                 self._pin_id = ""
                 if self._below():
                     self._refill()
                 self.failed(error)
             else:
                 self._trouble(error)
+
+    def _too_large(self) -> bool:
+        """Whether the next message would fit in no request, not just not in the rest of this one."""
+        return self._asked_for_all and self._received == self._looked_at
 
     def _below(self) -> bool:
         if self._mark != _NEVER and self.options.max_bytes:
