@@ -64,3 +64,13 @@ def test_messages_that_come_back_wrong_make_it_fail(monkeypatch, capsys):
         monkeypatch.setattr(module, "run_once", lambda *a, result=result: dict(result))
         assert module.main(["--clients", "nats_ev", "--runs", "1"]) == 1
         assert said in capsys.readouterr().out
+
+
+def test_the_benchmark_of_tls_runs_and_verifies_too():
+    done = subprocess.run(
+        [sys.executable, str(BENCH / "bench_tls.py"), "--messages", "300", "--runs", "1"],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("ev TLS") == done.stdout.count("py TLS") == 5
+    assert "came back wrong" not in done.stdout
