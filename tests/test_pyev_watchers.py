@@ -595,7 +595,10 @@ def test_embed_with_a_callback_leaves_the_sweep_to_it(loop: pyev.Loop) -> None:
         watcher.sweep()
         loop.stop()
 
-    embed = loop.embed(other, sweep)
+    embed = loop.embed(other)
+    assert embed.callback is None
+    embed.callback = sweep
+    assert embed.callback is sweep
     embed.start()
     loop.start(pyev.EVRUN_NOWAIT)  # libev itself runs a loop whose watchers have changed
     os.write(writer, b"x")

@@ -650,6 +650,15 @@ class Embed(Watcher):
         return _sweep if callback is None else require_callable("callback", callback)
 
     @property
+    def callback(self) -> Any:
+        """Called as ``callback(watcher, revents)``; None: the embedded loop is swept."""
+        return None if self._callback is _sweep else self._callback
+
+    @callback.setter
+    def callback(self, callback: Callable[..., object] | None) -> None:
+        self._callback = self._checked_callback(callback)
+
+    @property
     def other(self) -> Loop:
         """The embedded loop."""
         return self._other
