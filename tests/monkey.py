@@ -12,10 +12,13 @@ import contextlib
 import gc
 import random
 import sys
+import tempfile
 import time
 import weakref
+from pathlib import Path
 from typing import Any
 
+from certs import Certificates, server_config
 from natsserver import NatsServer
 from proxy import Proxy
 
@@ -69,7 +72,7 @@ def filling(number: int) -> bytes:
 class Monkey:
     """One run with one seed."""
 
-    def __init__(self, seed: int, server: NatsServer, proxy: Proxy) -> None:
+    def __init__(self, seed: int, server: NatsServer, proxy: Proxy, options: Any) -> None:
         self.random = random.Random(seed)
         self.loop = pyev.Loop()
         self.proxy = proxy
@@ -87,7 +90,7 @@ class Monkey:
         self.raised: list[BaseException] = []
         self.log: list[str] = []
         self.over = False  # the run: nothing connects any more
-        self.helper = Client(loop=self.loop, host=server.host, port=server.port)
+        self.helper = Client(loop=self.loop, host=server.host, port=server.port, **options)
         self.helper.subscribe("monkey.echo", self._echo)
         self.helper.subscribe("monkey.sink", self._sink)
         self.nats = Client(
@@ -96,7 +99,7 @@ class Monkey:
             ping_interval=50, max_pings_outstanding=4, on_error=self._error,
             on_connect=lambda: self._event("connect"), on_disconnect=lambda: self._event("disconnect"),
             on_reconnect=lambda: self.maybe(0.3), on_slow_consumer=lambda size: self.maybe(0.3),
-            slow_consumer_bytes=5000,
+            slow_consumer_bytes=5000, **options,
         )  # fmt: skip
         self.feeder = self.loop.timer(0.001, 0.001, self._feed)
         self.chooser = self.loop.timer(0.002, 0.002, lambda watcher, revents: self.act())
@@ -417,11 +420,11 @@ CHOICES = {
 NAMES, WEIGHTS = list(CHOICES), list(CHOICES.values())
 
 
-def monkey(seed: int, server: NatsServer) -> Monkey:
-    """Play one seed; raises AssertionError with what had been done."""
+def monkey(seed: int, server: NatsServer, **options: Any) -> Monkey:
+    """Play one seed, with options of the clients; raises AssertionError with what had been done."""
     with Proxy(server.port) as proxy:
         proxy.recording = False
-        run = Monkey(seed, server, proxy)
+        run = Monkey(seed, server, proxy, options)
 
         def hook(kind: type[BaseException], exc: BaseException, traceback: Any) -> None:
             if not isinstance(exc, Boom):
@@ -450,11 +453,21 @@ def main() -> None:
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     first = int(sys.argv[2]) if len(sys.argv) > 2 else 1
     start = time.monotonic()
-    with NatsServer() as server:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        NatsServer() as plain,
+        NatsServer(
+            config=server_config((certs := Certificates(Path(folder))).issue("s", "127.0.0.1"))
+        ) as secure,
+    ):
+        tls = {"tls": True, "tls_ca_file": str(certs.ca.cert_file)}
         for seed in range(first, first + seeds):
-            collected(monkey(seed, server))
+            if seed % 2:
+                collected(monkey(seed, plain))
+            else:
+                collected(monkey(seed, secure, **tls))
     print(
-        f"monkey: {seeds} seeds of {ACTIONS} actions, nothing broken a promise "
+        f"monkey: {seeds} seeds of {ACTIONS} actions, every second one over TLS: no promise broken "
         f"({time.monotonic() - start:.0f} s)"
     )
 

@@ -6,6 +6,8 @@ import chaos
 import monkey
 import pytest
 import soak
+from certs import Certificates, server_config
+from natsserver import NatsServer
 
 
 def test_nothing_grows_with_messages_and_reconnects():
@@ -20,3 +22,10 @@ def test_a_rolling_restart_loses_nothing_but_what_was_under_way():
 @pytest.mark.parametrize("seed", [3, 105, 183, 404])
 def test_random_actions_in_random_callbacks_break_no_promise(server, seed):
     monkey.collected(monkey.monkey(seed, server))
+
+
+def test_random_actions_over_tls_break_no_promise(tmp_path):
+    certs = Certificates(tmp_path)
+    with NatsServer(config=server_config(certs.issue("server", "127.0.0.1"))) as server:
+        options = {"tls": True, "tls_ca_file": str(certs.ca.cert_file)}
+        monkey.collected(monkey.monkey(7, server, **options))
