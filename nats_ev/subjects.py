@@ -47,6 +47,10 @@ def check_subscribe(subject: str) -> None:
         raise BadSubjectError(
             f"invalid subject {subject!r}: > is not the last token", subject=subject
         )
+    if any(len(token) > 1 and ("*" in token or ">" in token) for token in tokens):
+        raise BadSubjectError(
+            f"invalid subject {subject!r}: a wildcard is a token of its own", subject=subject
+        )
 
 
 def matches(pattern: str, subject: str) -> bool:

@@ -375,7 +375,7 @@ def test_subjects_that_would_break_the_line_are_refused(connected, server, subje
     assert nats.stats()["accepted"] == 0
 
 
-@pytest.mark.parametrize("subject", ["a..b", ".a", "a.", "a.>.b", ">.a"])
+@pytest.mark.parametrize("subject", ["a..b", ".a", "a.", "a.>.b", ">.a", "a*", "a.b>", "*a.b"])
 def test_subscribe_refuses_empty_tokens_and_misplaced_wildcards(client, subject):
     with pytest.raises(BadSubjectError):
         client().subscribe(subject, print)
