@@ -99,6 +99,8 @@ class APIError(JetStreamError):
 
     def __init_subclass__(cls, err_codes: tuple[int, ...] = ()) -> None:
         cls.by_err_code.update(dict.fromkeys(err_codes, cls))
+        if err_codes:  # what an exception of the class has that was not made from an answer
+            cls.err_code = err_codes[0]
 
     @staticmethod
     def of(error: Mapping[str, Any]) -> APIError:
