@@ -79,6 +79,10 @@ class Accessors:
         """``cb(urls)``: servers of the cluster that were not known before."""
         return self._option("on_discovered_servers", cb)
 
+    def on_slow_consumer(self, cb: Callable[[int], object] | None = _READ) -> Any:
+        """``cb(pending_bytes)``: see `slow_consumer`, which sets it with the threshold."""
+        return self._option("on_slow_consumer", cb)
+
     def slow_consumer(
         self, bytes_threshold: int, cb: Callable[[int], object] | None = None
     ) -> None:

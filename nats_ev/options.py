@@ -141,7 +141,7 @@ class Options:
     @staticmethod
     def checked_path(path: Any) -> str:
         """The argument of connect_unix()."""
-        found = _host(path, "path")
+        found = _socket_path(path, "path")
         if found is None:
             raise TypeError("path must be str, not None")
         return found
@@ -223,9 +223,21 @@ def _tls_context(value: Any, name: str) -> Any:
 
 
 def _host(value: Any, name: str) -> str | None:
-    if _text(value, name) == "":
+    host = _text(value, name)
+    if host == "":
         raise BadOptionsError(f"{name} must not be empty")
-    return value  # type: ignore[no-any-return]
+    if host is not None and any(c <= " " or c == "\x7f" for c in host):
+        raise BadOptionsError(f"{name} has a blank or control character: {host!r}")
+    return host
+
+
+def _socket_path(value: Any, name: str) -> str | None:
+    path = _text(value, name)
+    if path == "":
+        raise BadOptionsError(f"{name} must not be empty")
+    if path is not None and "\0" in path[1:]:  # the kernel would stop there; first, it is abstract
+        raise BadOptionsError(f"{name} has a NUL in it: {path!r}")
+    return path
 
 
 def _path(value: Any, name: str) -> str | None:
@@ -327,7 +339,7 @@ _EXCLUSIVE = {
 
 _EXPLICIT: dict[str, Callable[[Any, str], Any]] = {
     "host": _host,
-    "path": _host,
+    "path": _socket_path,
     "port": _integer(1, 65535),
     "servers": _urls,
     "loop": _loop,

@@ -157,7 +157,7 @@ def test_a_timedelta_is_a_duration_anywhere(name: str) -> None:
     assert getattr(nats, name)() == 1500
 
 
-@pytest.mark.parametrize("name", [h for h in HOOKS if h != "on_slow_consumer"])
+@pytest.mark.parametrize("name", HOOKS)
 def test_callbacks_can_be_read_replaced_and_cleared(name: str) -> None:
     def one(*args: object) -> None: ...
     def two(*args: object) -> None: ...
@@ -202,6 +202,9 @@ def test_unknown_options_are_type_errors_that_help() -> None:
         {"servers": []},
         {"servers": ["http://a"]},
         {"port": 0, "host": "a"},
+        {"host": "a\r\nb"},
+        {"host": "a b"},
+        {"path": "/a\0b"},
         {"priority": 3},
         {"reconnect_delay": -1},
         {"reconnect_delay": float("nan")},
@@ -242,6 +245,12 @@ def test_errors_are_what_callers_expect_to_catch() -> None:
     assert str(nats_ev.StaleConnectionError()) == "stale connection"
     assert str(nats_ev.ConnectTimeoutError()) == "connect timeout"
     assert str(nats_ev.AlreadyConnectedError()) == "already connected"
+
+
+def test_a_jetstream_error_class_knows_its_code() -> None:
+    assert nats_ev.StreamNotFoundError.err_code == 10059
+    assert nats_ev.StreamNotFoundError().err_code == 10059
+    assert nats_ev.APIError.err_code == 0
 
 
 def test_the_names_that_nats_ev_exports() -> None:
