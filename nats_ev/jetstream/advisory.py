@@ -35,6 +35,7 @@ KINDS = {
     "restore_create": "a restore was begun: client",
     "restore_complete": "a restore has ended: start, end, bytes, client",
     "domain_leader_elected": "leader, replicas",
+    "meta_rescue": "a quorum was lowered by hand: server, prev_quorum, new_quorum",
     "server_out_of_space": "server, server_id, cluster",
     "server_removed": "server, server_id, cluster",
     "api_limit_reached": "requests were dropped: dropped",
