@@ -2,7 +2,8 @@
 client's own lists.
 
 Facts of the published JSON schemas (`io.nats.jetstream.*`), written down anew, except where every
-server differs from them: consumer_seq is a number, and a pull request's batch may be above 256.
+server differs from them: a pull request's batch may be above 256; in events consumer_seq is a number,
+replicas are a list, a pinned client's has no server, and a backup's neither blocks nor block_size.
 
 A field is ``name:type``, or ``name!:type`` when it must be there. Types: str, int, uint, bool, time
 (RFC 3339), any, words ``a|b``, a list ``[type]``, a map ``{type}``, another table ``@name``.
