@@ -10,7 +10,9 @@ enum nats_row_kind {
     NATS_ROW_PING,
     NATS_ROW_PONG,
     NATS_ROW_OK,
-    NATS_ROW_ANSWER
+    NATS_ROW_ANSWER,
+    NATS_ROW_REPLY_RUN,
+    NATS_ROW_ANSWER_RUN
 };
 
 enum nats_parser_error {

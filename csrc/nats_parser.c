@@ -15,7 +15,7 @@ enum { ST_CLEAN, ST_LINE, ST_PAYLOAD }; /* what the tail holds: nothing, part of
 
 enum {
     MAX_ARGS = 5,
-    SPARE_ROW = NATS_ROW_WIDTH + 4, /* a row that becomes a run needs four ints more */
+    SPARE_ROW = NATS_ROW_WIDTH,     /* a row that becomes a run needs no more: two items of four ints */
     SMALL_TAIL = 256 * 1024,        /* a tail that served a larger frame is given back */
     DEFAULT_MAX_MESSAGE = 64 * 1024 * 1024
 };
@@ -40,8 +40,8 @@ struct batch {
     int cap;
     int n;
     int32_t *last;      /* the last row, NULL when there is none */
-    size_t prefix;      /* "MSG subject sid " of the last plain message: offset and length */
-    size_t prefix_len;
+    size_t prefix;      /* "MSG subject sid " of the last message, offset and length; length 0 when */
+    size_t prefix_len;  /* it had headers or was none */
     int32_t subject[2]; /* the last message's subject; [1] is 0 when there was none */
 };
 
@@ -218,28 +218,54 @@ static int parse_line(const nats_parser *p, const char *line, size_t lf, struct 
     return NATS_PARSER_UNKNOWN_VERB;
 }
 
-/*
- * A message at pos that repeats the last one's subject and sid, without reply, and is all there needs
- * nothing but its size: its payload goes to payload[0..1). Returns 0 when it must be parsed in full.
- */
-static int parse_repeated(const nats_parser *p, const struct batch *b, size_t pos, size_t *payload)
+/* The kind of the run that a row is or may become; 0 for none. */
+static int run_kind(const int32_t *row)
 {
-    const char *q = b->data + pos, *end = b->data + b->len;
+    switch (row[KIND]) {
+    case NATS_ROW_MSG:
+        if (row[P0] != row[H0])
+            return 0;
+        return row[R1] == 0 ? NATS_ROW_RUN : NATS_ROW_REPLY_RUN;
+    case NATS_ROW_ANSWER:
+        return row[P0] != row[H0] ? 0 : NATS_ROW_ANSWER_RUN;
+    case NATS_ROW_RUN: case NATS_ROW_REPLY_RUN: case NATS_ROW_ANSWER_RUN:
+        return row[KIND];
+    default:
+        return 0;
+    }
+}
+
+/*
+ * A message at pos that repeats the last one's subject and sid, has a reply if and only if that one
+ * has, and is all there needs nothing but its size: fills R0, R1, P0 and P1 of row. Returns 0 when it
+ * must be parsed in full.
+ */
+static int parse_repeated(const nats_parser *p, const struct batch *b, size_t pos, int32_t *row)
+{
+    const char *line = b->data + pos, *end = b->data + b->len, *q = line + b->prefix_len;
     size_t size = 0, digits = 0;
 
     if (b->prefix_len == 0 || b->len - pos < b->prefix_len + 3 ||
-        memcmp(q, b->data + b->prefix, b->prefix_len) != 0)
+        memcmp(line, b->data + b->prefix, b->prefix_len) != 0)
         return 0;
-    q += b->prefix_len;
+    if (run_kind(b->last) == NATS_ROW_REPLY_RUN) {
+        row[R0] = (int32_t)(q - b->data);
+        while (q < end && !nats_is_blank(*q) && *q != '\n')
+            q++;
+        row[R1] = (int32_t)(q - b->data);
+        if (row[R0] == row[R1] || q == end || *q++ == '\n')
+            return 0;
+    }
     for (; q < end && (unsigned)(*q - '0') <= 9; q++, digits++)
         size = size * 10 + (size_t)(*q - '0');
     if (digits == 0 || digits > 9 || end - q < 4 || q[0] != '\r' || q[1] != '\n')
         return 0;
-    if (size > p->max_message || b->prefix_len + digits > p->max_control_line)
+    if (size > p->max_message || (size_t)(q - line) > p->max_control_line ||
+        size > (size_t)(end - q) - 4)
         return 0;
-    payload[0] = (size_t)(q + 2 - b->data);
-    payload[1] = payload[0] + size;
-    return size <= b->len - payload[0] - 2;
+    row[P0] = (int32_t)(q + 2 - b->data);
+    row[P1] = row[P0] + (int32_t)size;
+    return 1;
 }
 
 static void add_row(struct batch *b, const int32_t *row)
@@ -249,43 +275,61 @@ static void add_row(struct batch *b, const int32_t *row)
     b->n += NATS_ROW_WIDTH;
 }
 
-/* Add a message that repeats subject and sid of the last row, which is a plain MSG or a RUN. */
-static void add_to_run(struct batch *b, size_t begin, size_t end)
+/* What a run of this kind keeps of a message. */
+static void add_item(struct batch *b, int kind, const int32_t *row)
 {
-    int32_t *row = b->last;
-    if (row[KIND] == NATS_ROW_MSG) {
-        b->rows[b->n++] = row[P0];
-        b->rows[b->n++] = row[P1];
-        row[KIND] = NATS_ROW_RUN;
-        row[H0] = row[P0] = 0;
-        row[P1] = 1;
+    int32_t *item = b->rows + b->n;
+    if (kind != NATS_ROW_RUN)
+        *item++ = row[R0];
+    if (kind == NATS_ROW_REPLY_RUN)
+        *item++ = row[R1];
+    *item++ = row[P0];
+    *item++ = row[P1];
+    b->n = (int)(item - b->rows);
+}
+
+/* Add a message to the last row, which is, or now becomes, a run. */
+static void add_to_run(struct batch *b, const int32_t *row)
+{
+    int32_t *run = b->last;
+    int kind = run_kind(run);
+    if (run[KIND] != kind) {
+        add_item(b, kind, run);
+        run[KIND] = kind;
+        run[R0] = run[R1] = run[H0] = run[P0] = 0;
+        run[P1] = 1;
     }
-    b->rows[b->n++] = (int32_t)begin;
-    b->rows[b->n++] = (int32_t)end;
-    row[P1]++;
+    add_item(b, kind, row);
+    run[P1]++;
 }
 
 /* Remember what the next message may repeat: line is where this one's frame begins. */
 static void remember_message(struct batch *b, struct frame *f, size_t line)
 {
     const char *data = b->data;
-    size_t len = (size_t)(f->row[S1] - f->row[S0]);
+    int32_t *row = f->row;
+    size_t len = (size_t)(row[S1] - row[S0]);
     if (len == (size_t)(b->subject[1] - b->subject[0]) &&
-        memcmp(data + b->subject[0], data + f->row[S0], len) == 0) {
-        f->row[S0] = b->subject[0];
-        f->row[S1] = b->subject[1];
+        memcmp(data + b->subject[0], data + row[S0], len) == 0) {
+        row[S0] = b->subject[0];
+        row[S1] = b->subject[1];
     } else {
-        b->subject[0] = f->row[S0];
-        b->subject[1] = f->row[S1];
+        b->subject[0] = row[S0];
+        b->subject[1] = row[S1];
     }
+    b->prefix = line;
     b->prefix_len = 0;
-    if (f->row[R1] == 0 && f->row[P0] == f->row[H0]) {
-        const char *q = data + f->row[H0] - 2; /* at the line's CR */
+    if (row[P0] != row[H0])
+        return;
+    if (row[R1] != 0) {
+        if (lower(data[line]) == 'm') /* HMSG has one more size behind the reply */
+            b->prefix_len = (size_t)row[R0] - line;
+    } else {
+        const char *q = data + row[H0] - 2; /* at the line's CR */
         while (nats_is_blank(q[-1]))
             q--;
         while (!nats_is_blank(q[-1]))
             q--;
-        b->prefix = line;
         b->prefix_len = (size_t)(q - (data + line));
     }
 }
@@ -307,27 +351,28 @@ static int32_t inbox_number(const nats_parser *p, const struct batch *b, const s
 
 static void add_frame(const nats_parser *p, struct batch *b, struct frame *f, size_t line)
 {
-    int32_t number;
-    if (f->message && p->inbox_sid != 0 && f->row[SID] == p->inbox_sid && f->row[R1] == 0 &&
+    int32_t number, *row = f->row;
+    const int32_t *last = b->last;
+
+    if (f->message && p->inbox_sid != 0 && row[SID] == p->inbox_sid && row[R1] == 0 &&
         (number = inbox_number(p, b, f)) != 0) {
-        f->row[KIND] = NATS_ROW_ANSWER;
-        f->row[R0] = number;
-        b->prefix_len = 0; /* nothing is added to it */
+        row[KIND] = NATS_ROW_ANSWER;
+        row[R0] = number;
+        b->prefix_len = 0;
     } else if (f->message) {
-        const int32_t *last = b->last;
         remember_message(b, f, line);
-        if (last != NULL && b->prefix_len != 0 && last[S0] == f->row[S0] &&
-            last[SID] == f->row[SID] &&
-            (last[KIND] == NATS_ROW_RUN ||
-             (last[KIND] == NATS_ROW_MSG && last[R1] == 0 && last[P0] == last[H0]))) {
-            add_to_run(b, (size_t)f->row[P0], (size_t)f->row[P1]);
+    } else {
+        b->prefix_len = 0;
+        if (last != NULL && last[KIND] == row[KIND] && row[P1] == 1) {
+            b->last[P1]++;
             return;
         }
-    } else if (b->last != NULL && b->last[KIND] == f->row[KIND] && f->row[P1] == 1) {
-        b->last[P1]++;
-        return;
     }
-    add_row(b, f->row);
+    if (f->message && last != NULL && run_kind(row) != 0 && run_kind(row) == run_kind(last) &&
+        row[SID] == last[SID] && (row[KIND] == NATS_ROW_ANSWER || row[S0] == last[S0]))
+        add_to_run(b, row);
+    else
+        add_row(b, row);
 }
 
 /* Append to the tail; total is the frame's size when it is known, else 0. */
@@ -464,15 +509,16 @@ static int parse_frame(nats_parser *p, struct batch *b)
 {
     struct frame f;
     const char *data = b->data, *lf;
-    size_t pos = p->pos, left = b->len - pos, payload[2];
+    size_t pos = p->pos, left = b->len - pos;
+    int32_t row[NATS_ROW_WIDTH];
     int error;
 
-    if (parse_repeated(p, b, pos, payload)) {
-        p->pos = payload[1] + 2;
+    if (parse_repeated(p, b, pos, row)) {
+        p->pos = (size_t)row[P1] + 2;
         if (!ends_with_crlf(data + p->pos))
             return NATS_PARSER_BAD_PAYLOAD_END;
-        add_to_run(b, payload[0], payload[1]);
-        count(p, payload[1] - payload[0]);
+        add_to_run(b, row);
+        count(p, (size_t)(row[P1] - row[P0]));
         return 0;
     }
     lf = memchr(data + pos, '\n', left);
@@ -489,8 +535,6 @@ static int parse_frame(nats_parser *p, struct batch *b)
     }
     place(&f, (int32_t)pos);
     add_frame(p, b, &f, pos);
-    if (!f.message)
-        b->prefix_len = 0; /* the last row is no message that could become a run */
     p->pos = pos + f.end;
     return 0;
 }

@@ -17,12 +17,16 @@
  *
  *   MSG   subject [s0,s1)  reply [r0,r1), none when empty  headers [h0,p0), none when empty
  *         payload [p0,p1)
- *   RUN   p1 >= 2 consecutive messages of the same sid and subject, without reply or headers:
- *         sid, subject [s0,s1); behind the row follow p1 pairs (start, end) of payload offsets
  *   ANSWER a message of the caller's inbox (see inbox_sid) without reply: as MSG, and r0 is the number
- *         behind the inbox's prefix; never part of a run
+ *         behind the inbox's prefix
  *   INFO  the JSON text [s0,s1)          ERR   the text behind -ERR [s0,s1), blanks trimmed
  *   PING, PONG, OK                       p1 consecutive ones (a flood costs one row)
+ *
+ * Runs are p1 >= 2 consecutive messages without headers; behind the row follow p1 items.
+ *
+ *   RUN        same sid and subject [s0,s1), no reply:  (p0, p1)
+ *   REPLY_RUN  same sid and subject [s0,s1), a reply:   (r0, r1, p0, p1)
+ *   ANSWER_RUN answers, subject [s0,s1) of the first:   (number, p0, p1)
  *
  * sid is 0 (no subscription has it) when the server's is above 2^31-1; above 2^64-1 is an error.
  * A message whose subject equals that of the message before it in the same chunk repeats that
@@ -37,7 +41,9 @@ enum nats_row_kind {
     NATS_ROW_PING,
     NATS_ROW_PONG,
     NATS_ROW_OK,
-    NATS_ROW_ANSWER
+    NATS_ROW_ANSWER,
+    NATS_ROW_REPLY_RUN,
+    NATS_ROW_ANSWER_RUN
 };
 
 /* Sticky errors. Everything up to the offending frame has been delivered, nothing after it is. */

@@ -85,7 +85,7 @@ class Core:
             sub = self.subscriptions.refused(error)
             if sub is not None:
                 error.sid = sub.sid
-                if sub.on_reply is not None:
+                if sub.inbox is not None:
                     self.requests.inbox_refused(error)
         self.report(error)
 

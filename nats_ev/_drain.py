@@ -39,7 +39,7 @@ class Drain:
         connection.pause_reading(False)  # or the confirmation would not be read
         core.subscriptions.resume_all()
         self._sids = iter(
-            [sub.sid for sub in core.subscriptions.by_sid.values() if not sub.on_reply]
+            [sub.sid for sub in core.subscriptions.by_sid.values() if sub.inbox is None]
         )
         seconds = core.options.drain_timeout / 1000
         if seconds:

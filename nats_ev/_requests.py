@@ -6,7 +6,7 @@ Knows the table of what waits for an answer; the connection and the deadlines ar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
@@ -304,12 +304,15 @@ class Requests:
         prefix = f"{self._core.options.inbox_prefix}.{next_nuid()}."
         sub = self._core.subscriptions.add(f"{prefix}*", _never, None)
         sub.plain = False
-        sub.on_reply = self._on_reply
+        sub.inbox = self
         self._prefix = prefix.encode("utf-8", "surrogateescape")
         self._out.set_inbox(self._prefix)
         sub.prefix_len = len(self._prefix)
 
-    def _on_reply(self, order: int, payload: bytes, headers: bytes | None) -> None:
+    # As `subscription.Inbox`.
+
+    def answer(self, order: int, payload: bytes, headers: bytes | None) -> None:
+        """A message has come to the shared inbox."""
         if not order:
             order = self._only()
         if headers is not None and not payload and headers.startswith(_NO_RESPONDERS):
@@ -326,6 +329,21 @@ class Requests:
             callback(payload, None, headers)
         except BaseException as exc:
             self.failed(exc)
+
+    def answers(self, run: Iterable[tuple[int, int, int]], data: bytes) -> None:
+        """`answer` for each of several without headers."""
+        for order, start, end in run:
+            # Looked up each time: a callback may have made all others fail.
+            waiting = self.waiting.pop(order, None)
+            if waiting is None:
+                self.answer(order, data[start:end], None)
+                continue
+            callback, line, _ = waiting
+            del line.times[order]
+            try:
+                callback(data[start:end], None, None)
+            except BaseException as exc:
+                self.failed(exc)
 
     def _only(self) -> int:
         """A server that maps subjects has rewritten the inbox: it can be for the only request there is."""

@@ -80,7 +80,7 @@ class Subscriptions:
         sub.closed = True
         sub.forget_pending()
         self.by_sid.pop(sub.sid, None)
-        if sub.on_reply is not None:
+        if sub.inbox is not None:
             self._core.requests.inbox_closed()
         for _, done in self._emptying.pop(sub.sid, ()):
             if done is not None:
@@ -179,7 +179,7 @@ class Subscriptions:
     def pause(self, sid: int) -> None:
         """Keep the messages of a subscription instead of delivering them."""
         sub = self.by_sid.get(sid)
-        if sub is not None and sub.on_reply is None:
+        if sub is not None and sub.inbox is None:
             self._hold(sub)
             sub.paused = True
 

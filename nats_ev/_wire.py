@@ -13,7 +13,9 @@ from . import errors, subjects
 from ._parser import ffi, lib
 
 ROW_WIDTH: int = lib.NATS_ROW_WIDTH
-MSG, RUN, INFO, ERR, PING, PONG, OK, ANSWER = range(8)
+MSG, RUN, INFO, ERR, PING, PONG, OK, ANSWER, REPLY_RUN, ANSWER_RUN = range(10)
+# Ints of an item, by kind of the run.
+ITEM_WIDTH = {RUN: 2, REPLY_RUN: 4, ANSWER_RUN: 3}
 
 FIRST: int = lib.NATS_WBUF_FIRST
 HIGH: int = lib.NATS_WBUF_HIGH
@@ -33,7 +35,7 @@ request = lib.nats_wbuf_request
 
 
 class Parser:
-    """Bytes of one connection → flat lists of ints, `ROW_WIDTH` per row (plus the pairs of runs)."""
+    """Bytes of one connection → flat lists of ints, `ROW_WIDTH` per row (plus the items of runs)."""
 
     __slots__ = ("_c", "_ints", "_rows")
 
@@ -53,7 +55,7 @@ class Parser:
         return self._ints[:n].tolist() if n else []
 
     def set_inbox(self, sid: int, prefix_len: int) -> None:
-        """Let the numbered answers of this subscription come as `ANSWER` rows."""
+        """Let the numbered answers of this subscription come as `ANSWER` rows and runs."""
         self._c.inbox_sid, self._c.inbox_len = sid, prefix_len
 
     @property

@@ -55,6 +55,7 @@ class Nats(Accessors):
         self._requests = core.requests
         self._out = core.out
         self._wbuf = core.out.c
+        self._answering = core.connection.answering
         # Subject → index of its interned prefix, and subjects used once, which were framed directly:
         # a flood of ever new ones (acknowledgements) never displaces those that are used again.
         self._interned: dict[str, int] = {}
@@ -140,7 +141,11 @@ class Nats(Accessors):
         """
         index = self._interned.get(subject)
         if index is None or reply_to:
-            code = self._publish(subject, payload, reply_to)
+            if subject is self._answering[0] and type(payload) is bytes and not reply_to:
+                raw = self._answering[1]
+                code = pub_to(self._wbuf, raw, len(raw), payload, len(payload))
+            else:
+                code = self._publish(subject, payload, reply_to)
         else:
             try:
                 code = pub(self._wbuf, index, payload, len(payload))  # type: ignore[arg-type]
@@ -192,12 +197,8 @@ class Nats(Accessors):
                 connection.need_flush()
 
     def _publish(self, subject: str, payload: Payload, reply_to: str | None) -> int:
-        """The way of an answer, of a first use, of a reply subject, and of what is not bytes."""
-        data = payload if type(payload) is bytes else _payload(payload)
-        answering = self._connection.answering
-        if subject is answering[0] and not reply_to:
-            raw = answering[1]
-            return pub_to(self._wbuf, raw, len(raw), data, len(data))  # type: ignore[no-any-return]
+        """The way of a first use, of a reply subject, and of what is not bytes."""
+        data = _payload(payload)
         if reply_to:
             return self._out.publish(
                 subjects.encode(subject), subjects.encode(reply_to), None, data

@@ -21,9 +21,23 @@ from typing import Any, Protocol
 
 from . import errors
 from ._version import __version__
-from ._wire import ANSWER, ERR, INFO, MSG, PING, PONG, ROW_WIDTH, ROWS_CAP, RUN, Outbound, Parser
+from ._wire import (
+    ANSWER,
+    ANSWER_RUN,
+    ERR,
+    INFO,
+    ITEM_WIDTH,
+    MSG,
+    PING,
+    PONG,
+    ROW_WIDTH,
+    ROWS_CAP,
+    RUN,
+    Outbound,
+    Parser,
+)
 from .options import Options
-from .subscription import Subscription
+from .subscription import Inbox, Subscription
 
 # The handshake's SUB lines are framed in portions of about this size, so that a client with hundreds
 # of thousands of subscriptions neither stalls the loop nor holds them all in memory twice.
@@ -169,7 +183,6 @@ class Session:
         "_events",
         "_greeting",
         "_ints",
-        "_pairs",
         "_parser",
         "_ping_framed",
         "_pongs",
@@ -178,6 +191,7 @@ class Session:
         "_rows",
         "_run",
         "_run_counted",
+        "_run_kind",
         "_run_sub",
         "_run_subject",
         "_subs",
@@ -210,7 +224,8 @@ class Session:
         # The iterators are shared by enclosing and nested calls of dispatch: whatever one of them
         # takes, no other will, and a call that ends early leaves the rest to the next.
         self._walk([])
-        self._run: Iterator[tuple[int, int]] | None = None
+        self._run: Iterator[tuple[int, ...]] | None = None
+        self._run_kind = RUN
         self._run_sub: Subscription | None = None
         self._run_subject = b""
         self._run_counted = False  # all of it is in the subscription's `received` already
@@ -367,57 +382,89 @@ class Session:
                         sub.callback(subject, data[p0:p1], reply, headers)
                     except BaseException as exc:
                         events.callback_failed(exc)
-                elif sub.on_reply is None:
+                elif sub.inbox is None:
                     sub.arrived(subject, data[p0:p1], reply, headers)
                 else:
                     self._parser.set_inbox(sid, sub.prefix_len)
-                    sub.on_reply(_number(data[s0 + sub.prefix_len : s1]), data[p0:p1], headers)
+                    number = _number(data[s0 + sub.prefix_len : s1])
+                    sub.inbox.answer(number, data[p0:p1], headers)
+            elif kind in ITEM_WIDTH:
+                self._start_run(kind, sid, data[s0:s1], p1)
+                self._deliver_run()
             elif kind == ANSWER:
                 sub = get(sid)
-                if sub is not None and sub.on_reply is not None:
-                    sub.on_reply(r0, data[p0:p1], data[h0:p0] if h0 < p0 else None)
-            elif kind == RUN:
-                self._start_run(sid, data[s0:s1], p1)
-                self._deliver_run()
+                if sub is not None and sub.inbox is not None:
+                    sub.inbox.answer(r0, data[p0:p1], data[h0:p0] if h0 < p0 else None)
             else:
                 self._control(kind, data[s0:s1], p1)
 
-    def _start_run(self, sid: int, subject: bytes, count: int) -> None:
-        pairs = islice(self._pairs, count)
+    def _start_run(self, kind: int, sid: int, subject: bytes, count: int) -> None:
+        run = islice(zip(*[self._ints] * ITEM_WIDTH[kind], strict=False), count)
         sub = self._subs.get(sid)
         if sub is None:
-            deque(pairs, maxlen=0)
+            deque(run, maxlen=0)
             return
+        self._run_kind = kind
         self._run_sub = sub
         self._run_subject = subject
-        self._run = pairs
+        self._run = run
         self._run_counted = sub.plain
         if sub.plain:
             sub.received += count
 
     def _deliver_run(self) -> None:
-        events = self._events
         while (run := self._run) is not None:
             sub = self._run_sub
             assert sub is not None
-            raw = self._run_subject
-            subject = raw.decode("utf-8", "surrogateescape")
-            data = self._data
-            if sub.on_reply is not None:
-                for start, end in run:  # several answers to one request
-                    sub.on_reply(_number(raw[sub.prefix_len :]), data[start:end], None)
-            elif sub.plain:
-                callback = sub.callback
-                for start, end in run:
-                    try:
-                        callback(subject, data[start:end], None, None)
-                    except BaseException as exc:
-                        events.callback_failed(exc)
+            if sub.inbox is not None:
+                self._deliver_answers(run, sub, sub.inbox)
+            elif self._run_kind == RUN:
+                self._deliver_pairs(run, sub)
             else:
-                for start, end in run:
-                    sub.arrived(subject, data[start:end], None, None)
+                self._deliver_replies(run, sub)
             if self._run is run:  # else a callback has interrupted it, and the rest waits there
                 self._run = None
+
+    def _deliver_pairs(self, run: Iterator[Any], sub: Subscription) -> None:
+        events = self._events
+        subject = self._run_subject.decode("utf-8", "surrogateescape")
+        data = self._data
+        if not sub.plain:
+            for start, end in run:
+                sub.arrived(subject, data[start:end], None, None)
+            return
+        callback = sub.callback
+        for start, end in run:
+            try:
+                callback(subject, data[start:end], None, None)
+            except BaseException as exc:
+                events.callback_failed(exc)
+
+    def _deliver_replies(self, run: Iterator[Any], sub: Subscription) -> None:
+        events = self._events
+        subject = self._run_subject.decode("utf-8", "surrogateescape")
+        data = self._data
+        answering = self.answering
+        callback = sub.callback if sub.plain else None
+        for r0, r1, start, end in run:
+            answering[1] = raw = data[r0:r1]
+            answering[0] = reply = raw.decode("utf-8", "surrogateescape")
+            if callback is None:
+                sub.arrived(subject, data[start:end], reply, None)
+                continue
+            try:
+                callback(subject, data[start:end], reply, None)
+            except BaseException as exc:
+                events.callback_failed(exc)
+
+    def _deliver_answers(self, run: Iterator[Any], sub: Subscription, inbox: Inbox) -> None:
+        data = self._data
+        if self._run_kind == ANSWER_RUN:
+            inbox.answers(run, data)
+            return
+        number = _number(self._run_subject[sub.prefix_len :])  # several answers to one request
+        for *_, start, end in run:
+            inbox.answer(number, data[start:end], None)
 
     def _parse(self, most: int) -> int:
         """Fill the rows anew, with so many ints; 0 when all that was received has been dispatched."""
@@ -452,7 +499,6 @@ class Session:
     def _walk(self, ints: list[int]) -> None:
         self._ints = it = iter(ints)
         self._rows = zip(*[it] * ROW_WIDTH, strict=False)
-        self._pairs = zip(it, it, strict=False)
 
     def _control(self, kind: int, text: bytes, count: int) -> None:
         events = self._events

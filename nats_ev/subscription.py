@@ -6,12 +6,10 @@ No socket, no loop: the owner is told what concerns the table of subscriptions o
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 MessageCallback = Callable[[str, bytes, str | None, bytes | None], object]
-# (the number that is the subject's last token, payload, headers)
-ReplyCallback = Callable[[int, bytes, bytes | None], object]
 Message = tuple[str, bytes, str | None, bytes | None]
 
 # What a paused subscription keeps unless told otherwise; nats.go's figures.
@@ -32,6 +30,16 @@ class Owner(Protocol):
         """It has begun to drop messages: too many are pending."""
 
 
+class Inbox(Protocol):
+    """Takes the answers to requests, by the number that is the last token of their subject."""
+
+    def answer(self, number: int, payload: bytes, headers: bytes | None) -> None:
+        """One; 0 is no number."""
+
+    def answers(self, run: Iterable[tuple[int, int, int]], data: bytes) -> None:
+        """Several without headers: number, and where in data the payload begins and ends."""
+
+
 class Subscription:
     """An entry of the client's table, under its sid."""
 
@@ -43,9 +51,9 @@ class Subscription:
         "closed",
         "draining",
         "dropped",
+        "inbox",
         "max_msgs",
         "msgs_limit",
-        "on_reply",
         "paused",
         "pending",
         "pending_bytes",
@@ -79,8 +87,7 @@ class Subscription:
         self.plain = True
         self.closed = False
         self.draining = False  # unsubscribed; what is in flight is still delivered
-        # Set for the inbox shared by all requests: it gets the number behind the common prefix.
-        self.on_reply: ReplyCallback | None = None
+        self.inbox: Inbox | None = None  # set for the one that all requests share
         self.prefix_len = 0
         # Messages that wait: None when none do and the next one goes straight to the callback.
         self.pending: deque[Message] | None = None

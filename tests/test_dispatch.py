@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -200,7 +201,9 @@ def test_second_answer_to_a_request_is_dropped(connected, server, run):
     assert nats.stats()["msgs_in"] == 50 * 12
 
 
-def test_answers_in_one_segment_go_each_to_its_request(fake, client, run):
+def answer_all(times: int) -> Any:
+    """A script that answers all requests before "go" at once, each so many times."""
+
     def script(peer: Any) -> None:
         peer.handshake()
         lines = peer.until("PUB go 0")
@@ -210,16 +213,57 @@ def test_answers_in_one_segment_go_each_to_its_request(fake, client, run):
             b"MSG %s %s 2\r\n%02d\r\n" % (inbox.encode(), sid.encode(), n)
             for n, inbox in enumerate(inboxes)
         ]
-        peer.send(b"".join(frame * 3 for frame in frames))
+        peer.send(b"".join(frame * times for frame in frames))
         peer.at_eof()
 
-    nats, answers = client(fake(script)), {}
+    return script
+
+
+def test_answers_in_one_segment_go_each_to_its_request(fake, client, run):
+    nats, answers = client(fake(answer_all(3))), {}
     run(nats.is_connected)
     for n in range(30):
         nats.request("svc", b"", lambda *a, n=n: answers.setdefault(n, []).append(a))
     nats.publish("go")
     run(lambda: len(answers) == 30)
     assert answers == {n: [(b"%02d" % n, None, None)] for n in range(30)}
+
+
+@pytest.mark.parametrize("act", ["nest", "raise", "interrupt", "disconnect"])
+@pytest.mark.parametrize("at", [0, 1, 7, 14])
+def test_whatever_the_callback_of_one_answer_does_the_others_come_once(
+    fake, client, run, loop, excepthook, act, at
+):
+    nats, answers = client(fake(answer_all(1))), []
+    run(nats.is_connected)
+
+    def answered(n: int, response: bytes | None, error: Exception | None, headers: Any) -> None:
+        answers.append((n, response, str(error) if error else None))
+        if n != at:
+            return
+        if act == "nest":
+            run(lambda: len(answers) == 15)
+        elif act == "raise":
+            raise ValueError("expected")
+        elif act == "interrupt":
+            raise KeyboardInterrupt
+        else:
+            nats.disconnect()
+
+    for n in range(15):
+        nats.request("svc", b"", partial(answered, n))
+    nats.publish("go")
+    if act == "interrupt":
+        with pytest.raises(KeyboardInterrupt):
+            run(lambda: False)
+        assert len(answers) == at + 1
+    run(lambda: len(answers) == 15)
+    failed = act == "disconnect"
+    assert answers == [
+        (n, None, "disconnected") if failed and n > at else (n, b"%02d" % n, None)
+        for n in range(15)
+    ]
+    assert [str(error) for error in excepthook] == ["expected"] * (act == "raise")
 
 
 def test_requests_work_again_after_drain_and_connect(connected, server, run):

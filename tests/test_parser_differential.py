@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
-from itertools import cycle
+from itertools import cycle, islice
 
 import refparser
 from hypothesis import HealthCheck, Phase, example, given, settings
@@ -27,12 +28,15 @@ SETTINGS = settings(
 )
 
 # Few names and small numbers, so that repetitions and boundaries come about by themselves.
-NAMES = st.sampled_from([b"a", b"b", b"foo", b"foo.bar", b"f\0o", b"\xff\xc3", b"1", b"_INBOX.x.1"])
+NAMES = st.sampled_from([b"a", b"b", b"foo", b"foo.bar", b"f\0o", b"\xff\xc3", b"1", b"_INBOX.x.1", b"_INBOX.x.23"])
 BLANKS = st.sampled_from([b" ", b" ", b" ", b"\t", b"  ", b" \t"])
 SIDS = st.sampled_from(
     b"1 1 1 2 2 11 0 007 2147483647 2147483648 4294967297 18446744073709551615".split()
     + b"18446744073709551616 x -1".split()
 )
+INBOX, INBOX_SID = b"_INBOX.x.", 2
+NUMBERED = re.compile(rb"[1-9][0-9]{0,8}")
+NUMBERS = [b"1", b"23", b"999999999", b"1000000000", b"07", b"0", b"x"]
 BODY = [b"", b"x", b"hello", b"\r\n", b"x" * 100, b"x" * 101]
 BODIES = st.one_of(
     st.binary(max_size=12),
@@ -70,11 +74,19 @@ def messages(draw: st.DrawFn) -> bytes:
 def repeated(draw: st.DrawFn) -> bytes:
     """The same subscription and subject some times over."""
     head = b"MSG " + draw(NAMES) + b" " + draw(st.sampled_from([b"1", b"2"])) + b" "
-    bodies = draw(st.lists(st.sampled_from(BODY), min_size=2, max_size=5))
-    return b"".join(head + b"%d\r\n%b\r\n" % (len(body), body) for body in bodies)
+    replies = st.just(b"") if draw(st.booleans()) else st.sampled_from([b"r ", b"1 ", b"r.\r2 "])
+    some = draw(st.lists(st.tuples(replies, st.sampled_from(BODY)), min_size=2, max_size=5))
+    return b"".join(head + b"%b%d\r\n%b\r\n" % (reply, len(body), body) for reply, body in some)
 
 
-FRAMES = st.one_of(messages(), messages(), repeated(), BLOCKS, JUNK)
+@st.composite
+def answers(draw: st.DrawFn) -> bytes:
+    """To the inbox."""
+    numbers = draw(st.lists(st.sampled_from(NUMBERS), min_size=1, max_size=5))
+    return b"".join(b"MSG %b%b %d 1\r\nx\r\n" % (INBOX, number, INBOX_SID) for number in numbers)
+
+
+FRAMES = st.one_of(messages(), messages(), repeated(), answers(), BLOCKS, JUNK)
 # (where, bytes there that go, bytes that come)
 EDITS = st.lists(
     st.tuples(
@@ -94,6 +106,15 @@ def edited(stream: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
     return stream
 
 
+def numbered(event: refparser.Event) -> refparser.Event:
+    """An answer to the inbox may come with its number for a subject, and here always does."""
+    subject = event[2] if event[:2] == ("MSG", INBOX_SID) and not event[3] else None
+    if not isinstance(subject, bytes):
+        return event
+    number = subject[len(INBOX) :]
+    return (*event[:2], int(number), *event[3:]) if NUMBERED.fullmatch(number) else event
+
+
 def events_of(parser: _wire.Parser, chunk: bytes) -> Iterator[refparser.Event]:
     """The frames of one chunk, as `refparser` names them."""
     pos = 0
@@ -104,9 +125,16 @@ def events_of(parser: _wire.Parser, chunk: bytes) -> Iterator[refparser.Event]:
         pos = parser.pos
         data = chunk if parser.frame is None else parser.frame
         for kind, sid, s0, s1, r0, r1, h0, p0, p1 in zip(*[ints] * _wire.ROW_WIDTH, strict=False):
-            if kind == _wire.RUN:
-                for _, (begin, end) in zip(range(p1), zip(ints, ints, strict=False), strict=False):
-                    yield "MSG", sid, data[s0:s1], b"", b"", data[begin:end]
+            if kind in _wire.ITEM_WIDTH:
+                items = zip(*[ints] * _wire.ITEM_WIDTH[kind], strict=False)
+                for *reply, begin, end in islice(items, p1):
+                    if kind == _wire.ANSWER_RUN:
+                        yield "MSG", sid, reply[0], b"", b"", data[begin:end]
+                    else:
+                        there = slice(*(reply or [0, 0]))
+                        yield "MSG", sid, data[s0:s1], data[there], b"", data[begin:end]
+            elif kind == _wire.ANSWER:
+                yield "MSG", sid, r0, b"", data[h0:p0], data[p0:p1]
             elif kind == _wire.MSG:
                 yield "MSG", sid, data[s0:s1], data[r0:r1], data[h0:p0], data[p0:p1]
             elif kind in names:
@@ -117,17 +145,19 @@ def events_of(parser: _wire.Parser, chunk: bytes) -> Iterator[refparser.Event]:
 
 def check(stream: bytes, pieces: list[int], max_message: int, max_line: int) -> None:
     expected = refparser.parse(stream, max_message, max_line)
+    expected_events = [numbered(event) for event in expected.events]
     for sizes in ([len(stream) or 1], [1], pieces):
         parser = _wire.Parser(max_message)
         parser._c.max_control_line = max_line
+        parser.set_inbox(INBOX_SID, len(INBOX))
         events: list[refparser.Event] = []
         at = 0
         for size in cycle(sizes):
             if at >= len(stream):
                 break
-            events.extend(events_of(parser, stream[at : at + size]))
+            events.extend(map(numbered, events_of(parser, stream[at : at + size])))
             at += size
-        assert events == expected.events
+        assert events == expected_events
         error = parser.error
         if expected.offset is None:
             assert error is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -403,7 +403,12 @@ def test_an_exception_costs_no_other_message(host: Host) -> None:
 # Callbacks that change what is being delivered. In a run all messages have one row.
 
 ALIKE = numbered(1, 6)
+REPLIES = b"".join(b"MSG x 1 reply.%d 1\r\n%d\r\n" % (n, n) for n in range(6))
 UNALIKE = b"".join(message(1, b"%d" % n, b"xy"[n % 2 :][:1]) for n in range(6))
+
+STREAMS = pytest.mark.parametrize(
+    "stream", [ALIKE, REPLIES, UNALIKE], ids=["run", "replies", "rows"]
+)
 
 
 def act_at(host: Host, n: int, action: Callable[[], object]) -> tuple[Subscription, list[int]]:
@@ -418,7 +423,7 @@ def act_at(host: Host, n: int, action: Callable[[], object]) -> tuple[Subscripti
     return host.subscribe(1, callback), got
 
 
-@pytest.mark.parametrize("stream", [ALIKE, UNALIKE], ids=["run", "rows"])
+@STREAMS
 @pytest.mark.parametrize("n", range(6))
 def test_unsubscribing_ends_delivery_at_once(host: Host, stream: bytes, n: int) -> None:
     sub, got = act_at(host, n, lambda: host.unsubscribe(sub))
@@ -428,7 +433,7 @@ def test_unsubscribing_ends_delivery_at_once(host: Host, stream: bytes, n: int) 
     assert sub.received == n + 1
 
 
-@pytest.mark.parametrize("stream", [ALIKE, UNALIKE], ids=["run", "rows"])
+@STREAMS
 @pytest.mark.parametrize("n", range(6))
 @pytest.mark.parametrize("most", range(1, 8))
 def test_a_limit_set_in_a_callback_is_exact(host: Host, stream: bytes, n: int, most: int) -> None:
@@ -440,7 +445,7 @@ def test_a_limit_set_in_a_callback_is_exact(host: Host, stream: bytes, n: int, m
     assert sub.closed
 
 
-@pytest.mark.parametrize("stream", [ALIKE, UNALIKE], ids=["run", "rows"])
+@STREAMS
 @pytest.mark.parametrize("n", range(6))
 def test_closing_ends_everything_and_counts_what_was_delivered(
     host: Host, stream: bytes, n: int
@@ -459,7 +464,7 @@ def test_closing_between_two_pongs_ends_everything(host: Host) -> None:
     assert host.session.state is State.CLOSED
 
 
-@pytest.mark.parametrize("stream", [ALIKE, UNALIKE], ids=["run", "rows"])
+@STREAMS
 @pytest.mark.parametrize("n", range(6))
 @pytest.mark.parametrize("more", [b"", numbered(1, 3, start=6)], ids=["alone", "more"])
 def test_a_nested_dispatch_goes_on_in_order(host: Host, stream: bytes, n: int, more: bytes) -> None:
@@ -490,7 +495,11 @@ def test_a_nested_dispatch_in_every_callback(host: Host) -> None:
     assert sub.received == 15
 
 
-@pytest.mark.parametrize("stream", [ALIKE, UNALIKE, ALIKE + UNALIKE], ids=["run", "rows", "both"])
+@pytest.mark.parametrize(
+    "stream",
+    [ALIKE, REPLIES, UNALIKE, ALIKE + REPLIES + UNALIKE],
+    ids=["run", "replies", "rows", "all"],
+)
 @pytest.mark.parametrize("split", [1, 9, 1000])
 @pytest.mark.parametrize("handed_over", ["plain", "limited"])
 def test_an_interrupt_at_every_message_loses_nothing(
@@ -520,7 +529,7 @@ def test_an_interrupt_at_every_message_loses_nothing(
     assert sub.received == interrupts == len(expected)
 
 
-@pytest.mark.parametrize("stream", [ALIKE, UNALIKE], ids=["run", "rows"])
+@STREAMS
 @pytest.mark.parametrize("n", range(6))
 @pytest.mark.parametrize("inner", range(6))
 def test_an_interrupt_in_a_nested_dispatch_leaves_the_rest_to_the_enclosing_one(
@@ -592,27 +601,43 @@ def test_a_dispatch_nested_in_a_pong_tells_the_others_first(host: Host) -> None:
     assert kinds(log) == ["pong", "pong", "pong", 1, "back", "back", "back"]
 
 
+class Answers:
+    """An inbox that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[int, bytes, bytes | None]] = []
+
+    def answer(self, number: int, payload: bytes, headers: bytes | None) -> None:
+        self.got.append((number, payload, headers))
+
+    def answers(self, run: Iterable[tuple[int, int, int]], data: bytes) -> None:
+        for number, start, end in run:
+            self.answer(number, data[start:end], None)
+
+
 def test_an_inbox_gets_the_number_behind_its_prefix(host: Host) -> None:
     sub = host.subscribe(1)
-    answers: list[tuple[int, bytes, bytes | None]] = []
     sub.plain = False
     sub.prefix_len = len("_INBOX.x.")
-    sub.on_reply = lambda *answer: answers.append(answer)
+    sub.inbox = inbox = Answers()
     for _ in range(2):  # by the second time the parser knows the inbox
-        answers.clear()
+        inbox.got.clear()
         host.take(
             b"MSG _INBOX.x.17 1 1\r\na\r\nMSG _INBOX.x.17 1 1\r\nb\r\nMSG _INBOX.x.18 1 0\r\n\r\n"
             b"HMSG _INBOX.x.19 1 12 13\r\nNATS/1.0\r\n\r\nc\r\n"
             b"MSG _INBOX.x.1234567890123 1 1\r\nd\r\nMSG _INBOX.x.1 1 reply 1\r\ne\r\n"
-            b"MSG _INBOX.x.1_0 1 1\r\nf\r\nMSG _INBOX.x.-1 1 1\r\ng\r\n"
+            b"MSG _INBOX.x.1 1 reply 1\r\nf\r\nMSG _INBOX.x.1 1 r 1\r\ng\r\n"
+            b"MSG _INBOX.x.1_0 1 1\r\nh\r\nMSG _INBOX.x.-1 1 1\r\ni\r\n"
         )
-        assert answers == [
+        assert inbox.got == [
             (17, b"a", None),
             (17, b"b", None),
             (18, b"", None),
             (19, b"c", b"NATS/1.0\r\n\r\n"),
             (1234567890123, b"d", None),
             (1, b"e", None),
-            (0, b"f", None),
-            (0, b"g", None),
+            (1, b"f", None),
+            (1, b"g", None),
+            (0, b"h", None),
+            (0, b"i", None),
         ]

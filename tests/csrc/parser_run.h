@@ -8,7 +8,8 @@
  * allocations fail and to count what it scans and copies.
  *
  * The text has a line per frame: "MSG sid subject reply headers payload\n", each but the sid as
- * length:bytes, then "INFO 2:{}\n", "ERR 1:x\n", "PING\n", "PONG\n", "OK\n".
+ * length:bytes, then "INFO 2:{}\n", "ERR 1:x\n", "PING\n", "PONG\n", "OK\n". The subject of a numbered
+ * answer to the inbox, which is subscription INBOX_SID to "in.*", is " #number".
  */
 #ifndef PARSER_RUN_H
 #define PARSER_RUN_H
@@ -53,6 +54,8 @@ static void *counting_memcpy(void *to, const void *from, size_t n)
 #undef memchr
 #undef memcpy
 
+enum { INBOX_SID = 77, INBOX_LEN = 3 };
+
 #define CHECK(condition) check((condition) != 0, #condition, __FILE__, __LINE__)
 
 static void check(int condition, const char *text, const char *file, int line)
@@ -83,6 +86,8 @@ static void run_open(struct run *r, size_t max_message, int cap)
 {
     memset(r, 0, sizeof *r);
     nats_parser_init(&r->p, max_message);
+    r->p.inbox_sid = INBOX_SID;
+    r->p.inbox_len = INBOX_LEN;
     r->cap = cap;
     r->rows = malloc((size_t)cap * sizeof *r->rows);
     CHECK(r->rows != NULL);
@@ -137,20 +142,41 @@ static void check_span(int32_t begin, int32_t end, size_t len)
     CHECK(begin >= 0 && begin <= end && (size_t)end <= len);
 }
 
-static void take_message(struct run *r, const char *base, size_t len, const int32_t *row,
-                         int32_t h0, int32_t p0, int32_t p1)
+/* The number that a message of the inbox answers, 0 when it is no such message. */
+static size_t answered(const char *base, const int32_t *row)
 {
-    check_span(h0, p0, len);
-    check_span(p0, p1, len);
-    CHECK((size_t)p1 + 2 <= len && memcmp(base + p1, "\r\n", 2) == 0);
+    const char *subject = base + row[S0];
+    size_t len = (size_t)(row[S1] - row[S0]), i, number = 0;
+    if (row[SID] != INBOX_SID || row[R0] != row[R1] || len <= INBOX_LEN || len > INBOX_LEN + 9 ||
+        subject[INBOX_LEN] == '0')
+        return 0;
+    for (i = INBOX_LEN; i < len; i++) {
+        if (subject[i] < '0' || subject[i] > '9')
+            return 0;
+        number = number * 10 + (size_t)(subject[i] - '0');
+    }
+    return number;
+}
+
+/* A message whose fields are those of row; number is that of an answer, else 0. */
+static void take_message(struct run *r, const char *base, size_t len, const int32_t *row,
+                         size_t number)
+{
+    check_span(row[R0], row[R1], len);
+    check_span(row[H0], row[P0], len);
+    check_span(row[P0], row[P1], len);
+    CHECK((size_t)row[P1] + 2 <= len && memcmp(base + row[P1], "\r\n", 2) == 0);
     put_number(r, "MSG ", (size_t)row[SID], "");
-    put_field(r, base, row[S0], row[S1]);
+    if (number != 0)
+        put_number(r, " #", number, "");
+    else
+        put_field(r, base, row[S0], row[S1]);
     put_field(r, base, row[R0], row[R1]);
-    put_field(r, base, h0, p0);
-    put_field(r, base, p0, p1);
+    put_field(r, base, row[H0], row[P0]);
+    put_field(r, base, row[P0], row[P1]);
     put_word(r, "\n");
     r->msgs++;
-    r->bytes += (uint64_t)(p1 - h0);
+    r->bytes += (uint64_t)(row[P1] - row[H0]);
 }
 
 /* The same subject as before has the same offset, another one another. */
@@ -166,29 +192,69 @@ static void check_subject(struct run *r, const char *base, const int32_t *row)
     r->last_len = len;
 }
 
-/* One row, and the pairs of a run; returns how many ints. */
+/* An answer's row, or one made of a run's item: its number is where a reply would begin. */
+static void take_answer(struct run *r, const char *base, size_t len, const int32_t *row)
+{
+    int32_t copy[NATS_ROW_WIDTH];
+    memcpy(copy, row, sizeof copy);
+    CHECK(row[SID] == INBOX_SID && row[R0] > 0 && row[R0] < 1000000000 && row[R1] == 0);
+    copy[R0] = 0;
+    take_message(r, base, len, copy, (size_t)row[R0]);
+}
+
+/* A run and its items; returns how many ints. */
+static int take_run(struct run *r, const char *base, size_t len, const int32_t *row, int left)
+{
+    int width = row[KIND] == NATS_ROW_RUN ? 2 : row[KIND] == NATS_ROW_REPLY_RUN ? 4 : 3;
+    const int32_t *item = row + NATS_ROW_WIDTH, *end = item + width * row[P1];
+    int32_t one[NATS_ROW_WIDTH];
+
+    CHECK(row[S0] < row[S1] && row[R0] == 0 && row[R1] == 0 && row[H0] == 0 && row[P0] == 0);
+    CHECK(row[P1] >= 2 && left >= end - row);
+    memcpy(one, row, sizeof one);
+    for (; item < end; item += width) {
+        one[H0] = one[P0] = item[width - 2];
+        one[P1] = item[width - 1];
+        if (row[KIND] == NATS_ROW_ANSWER_RUN) {
+            one[R0] = item[0];
+            take_answer(r, base, len, one);
+            continue;
+        }
+        if (row[KIND] == NATS_ROW_REPLY_RUN) {
+            CHECK(item[0] < item[1]);
+            one[R0] = item[0];
+            one[R1] = item[1];
+        }
+        take_message(r, base, len, one, 0);
+    }
+    return (int)(end - row);
+}
+
+/* One row, and the items of a run; returns how many ints. */
 static int take_row(struct run *r, const char *base, size_t len, const int32_t *row, int left)
 {
     static const char *const bare[] = {"PING\n", "PONG\n", "OK\n"};
     int32_t i;
     CHECK(left >= NATS_ROW_WIDTH && row[SID] >= 0);
     check_span(row[S0], row[S1], len);
-    check_span(row[R0], row[R1], len);
     switch (row[KIND]) {
     case NATS_ROW_MSG:
         CHECK(row[S0] < row[S1]);
         check_subject(r, base, row);
-        take_message(r, base, len, row, row[H0], row[P0], row[P1]);
+        /* only a frame that straddled chunks is not looked at for its number */
+        CHECK(answered(base, row) == 0 || r->p.frame != NULL);
+        take_message(r, base, len, row, answered(base, row));
+        return NATS_ROW_WIDTH;
+    case NATS_ROW_ANSWER:
+        CHECK(row[S0] < row[S1] && row[R1] == 0);
+        take_answer(r, base, len, row);
         return NATS_ROW_WIDTH;
     case NATS_ROW_RUN:
-        CHECK(row[S0] < row[S1] && row[R0] == 0 && row[R1] == 0 && row[H0] == 0 && row[P0] == 0);
-        CHECK(row[P1] >= 2 && left >= NATS_ROW_WIDTH + 2 * row[P1]);
+    case NATS_ROW_REPLY_RUN:
         check_subject(r, base, row);
-        for (i = 0; i < row[P1]; i++) {
-            const int32_t *pair = row + NATS_ROW_WIDTH + 2 * i;
-            take_message(r, base, len, row, pair[0], pair[0], pair[1]);
-        }
-        return NATS_ROW_WIDTH + 2 * row[P1];
+        return take_run(r, base, len, row, left);
+    case NATS_ROW_ANSWER_RUN:
+        return take_run(r, base, len, row, left);
     case NATS_ROW_INFO:
     case NATS_ROW_ERR:
         put_word(r, row[KIND] == NATS_ROW_INFO ? "INFO" : "ERR");

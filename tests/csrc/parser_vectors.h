@@ -48,6 +48,23 @@ static const struct vector vectors[] = {
     {T("MSG a 1 0\r\n\r\n"), T("MSG 1 1:a 0: 0: 0:\n"), 0, 0},
     {T("MSG foo.bar 12 5\r\nhello\r\n"), T("MSG 12 7:foo.bar 0: 0: 5:hello\n"), 0, 0},
     {T("MSG a 1 r.1 2\r\nhi\r\n"), T("MSG 1 1:a 3:r.1 0: 2:hi\n"), 0, 0},
+    {T("MSG a 1 r.1 2\r\nhi\r\nMSG a 1 r.2 0\r\n\r\nMSG a 1 3 1\r\nx\r\nMSG a 1 1\r\ny\r\n"
+       "MSG a 1  r\r4 1\r\nz\r\nMSG a 1 5  1\r\nz\r\nMSG a 1 6 1 \r\nz\r\nMSG a 2 7 0\r\n\r\n"),
+     T("MSG 1 1:a 3:r.1 0: 2:hi\nMSG 1 1:a 3:r.2 0: 0:\nMSG 1 1:a 1:3 0: 1:x\nMSG 1 1:a 0: 0: 1:y\n"
+       "MSG 1 1:a 3:r\r4 0: 1:z\nMSG 1 1:a 1:5 0: 1:z\nMSG 1 1:a 1:6 0: 1:z\nMSG 2 1:a 1:7 0: 0:\n"),
+     0, 0},
+    /* answers to the inbox */
+    {T("MSG in.17 77 1\r\na\r\nMSG in.18 77 0\r\n\r\nMSG in.999999999 77 2\r\nbc\r\n"
+       "HMSG in.19 77 12 13\r\n" HDR "d\r\nMSG in.20 77 0\r\n\r\nMSG in.21 77 0\r\n\r\n"),
+     T("MSG 77 #17 0: 0: 1:a\nMSG 77 #18 0: 0: 0:\nMSG 77 #999999999 0: 0: 2:bc\n"
+       "MSG 77 #19 0: 12:" HDR " 1:d\nMSG 77 #20 0: 0: 0:\nMSG 77 #21 0: 0: 0:\n"),
+     0, 0},
+    {T("MSG in.1 77 0\r\n\r\nMSG in.1 77 r 0\r\n\r\nMSG in.01 77 0\r\n\r\nMSG in.1 7 0\r\n\r\n"
+       "MSG in. 77 0\r\n\r\nMSG in.1000000000 77 0\r\n\r\nMSG i 77 0\r\n\r\nMSG in.1 77 0\r\n\r\n"),
+     T("MSG 77 #1 0: 0: 0:\nMSG 77 4:in.1 1:r 0: 0:\nMSG 77 5:in.01 0: 0: 0:\nMSG 7 4:in.1 0: 0: 0:\n"
+       "MSG 77 3:in. 0: 0: 0:\nMSG 77 13:in.1000000000 0: 0: 0:\nMSG 77 1:i 0: 0: 0:\n"
+       "MSG 77 #1 0: 0: 0:\n"),
+     0, 0},
     {T("MSG a 1 14\r\n\r\n\0\xffMSG b 2 0\r\r\n"),
      T("MSG 1 1:a 0: 0: 14:\r\n\0\xffMSG b 2 0\r\n"), 0, 0},
     {T("HMSG a 1 12 12\r\n" HDR "\r\n"), T("MSG 1 1:a 0: 12:" HDR " 0:\n"), 0, 0},

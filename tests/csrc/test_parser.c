@@ -457,10 +457,37 @@ static void consecutive_messages_of_one_subscription_and_subject_make_a_run(void
     check_row(rows + 18, NATS_ROW_RUN, 2, 30, 2);
 }
 
+static void consecutive_messages_with_a_reply_make_a_run(void)
+{
+    nats_parser p;
+    int32_t rows[64];
+    int n = feed_rows(&p, "MSG a 1 r 1\r\nx\r\nMSG a 1 st 2\r\nxy\r\nHMSG a 1 u 0 0\r\n\r\n", rows);
+    CHECK(n == NATS_ROW_WIDTH + 12);
+    check_row(rows, NATS_ROW_REPLY_RUN, 1, 4, 3);
+    CHECK(rows[9] == 8 && rows[10] == 9 && rows[11] == 13 && rows[12] == 14);
+    CHECK(rows[13] == 24 && rows[14] == 26 && rows[15] == 30 && rows[16] == 32);
+    CHECK(rows[17] == 43 && rows[18] == 44 && rows[19] == 50 && rows[20] == 50);
+}
+
+static void consecutive_answers_make_a_run(void)
+{
+    static const char text[] = "MSG in.7 2 1\r\nx\r\nMSG in.8 2 0\r\n\r\n";
+    nats_parser p;
+    int32_t rows[64];
+    nats_parser_init(&p, 0);
+    p.inbox_sid = 2;
+    p.inbox_len = 3;
+    CHECK(nats_parser_feed(&p, text, 0, sizeof text - 1, rows, 64) == NATS_ROW_WIDTH + 6);
+    check_row(rows, NATS_ROW_ANSWER_RUN, 2, 4, 2);
+    CHECK(rows[9] == 7 && rows[10] == 14 && rows[11] == 15);
+    CHECK(rows[12] == 8 && rows[13] == 31 && rows[14] == 31);
+    nats_parser_destroy(&p);
+}
+
 static void answers_to_the_inbox_come_with_their_number(void)
 {
     static const char text[] =
-        "MSG in.x.17 2 2\r\nhi\r\nMSG in.x.17 2 0\r\n\r\nHMSG in.x.999999999 2 1 1\r\nh\r\n"
+        "MSG in.x.17 2 2\r\nhi\r\nHMSG in.x.17 2 1 1\r\nh\r\nHMSG in.x.999999999 2 1 1\r\nh\r\n"
         "MSG in.x.1000000000 2 0\r\n\r\nMSG in.x.017 2 0\r\n\r\nMSG in.x.0 2 0\r\n\r\n"
         "MSG in.x.1x 2 0\r\n\r\nMSG in.x.17 2 r 0\r\n\r\nMSG in.x.17 3 0\r\n\r\nMSG in.x. 2 0\r\n\r\n"
         "MSG a 2 0\r\n\r\nMSG in.x.17 2 0\r\n\r\n";
@@ -483,7 +510,7 @@ static void answers_to_the_inbox_come_with_their_number(void)
     nats_parser_destroy(&p);
 }
 
-static void replies_headers_and_other_commands_end_a_run(void)
+static void headers_other_commands_and_the_lack_of_a_reply_end_a_run(void)
 {
     nats_parser p;
     int32_t rows[64];
@@ -523,12 +550,14 @@ static void a_flood_of_pings_costs_one_row(void)
 /* Rows of all kinds fill arrays of every size; nothing is lost where one is full. */
 static void rows_go_on_in_the_next_call_when_the_array_is_full(void)
 {
-    char stream[3000];
+    static const char *const repeated[] = {"MSG a 1 1\r\nx\r\n", "MSG a 1 r 1\r\nx\r\n",
+                                           "MSG in.1 77 1\r\nx\r\n"};
+    char stream[6000];
     size_t n = 0, i;
     struct run whole, r;
     int cap;
     for (i = 0; n + sizeof every_op < sizeof stream; i++) {
-        const char *part = i % 9 == 8 ? every_op : "MSG a 1 1\r\nx\r\n";
+        const char *part = i % 30 == 29 ? every_op : repeated[i / 30 % 3];
         memcpy(stream + n, part, strlen(part));
         n += strlen(part);
     }
@@ -642,8 +671,10 @@ int main(int argc, char **argv)
     RUN(a_message_in_pieces_is_copied_once);
     RUN(whole_frames_are_not_copied);
     RUN(consecutive_messages_of_one_subscription_and_subject_make_a_run);
+    RUN(consecutive_messages_with_a_reply_make_a_run);
+    RUN(consecutive_answers_make_a_run);
     RUN(answers_to_the_inbox_come_with_their_number);
-    RUN(replies_headers_and_other_commands_end_a_run);
+    RUN(headers_other_commands_and_the_lack_of_a_reply_end_a_run);
     RUN(a_flood_of_pings_costs_one_row);
     RUN(rows_go_on_in_the_next_call_when_the_array_is_full);
     RUN(a_call_without_input_changes_nothing);
