@@ -28,7 +28,9 @@ SETTINGS = settings(
 )
 
 # Few names and small numbers, so that repetitions and boundaries come about by themselves.
-NAMES = st.sampled_from([b"a", b"b", b"foo", b"foo.bar", b"f\0o", b"\xff\xc3", b"1", b"_INBOX.x.1", b"_INBOX.x.23"])
+NAMES = st.sampled_from(
+    [b"a", b"b", b"foo", b"foo.bar", b"f\0o", b"\xff\xc3", b"1", b"_INBOX.x.1", b"_INBOX.x.23"]
+)
 BLANKS = st.sampled_from([b" ", b" ", b" ", b"\t", b"  ", b" \t"])
 SIDS = st.sampled_from(
     b"1 1 1 2 2 11 0 007 2147483647 2147483648 4294967297 18446744073709551615".split()
