@@ -64,6 +64,45 @@ def test_expectations_that_fail_refuse_the_message(any_js, call):
     assert call(any_js.publish, "p.new", b"x", expect_last_subject_seq=0)[1] is None
 
 
+def test_options_may_have_the_words_of_nats_go(any_js, call):
+    stream(any_js, call)
+    for last, word in enumerate(("expect_last_sequence", "expect_last_sequence_per_subject")):
+        _, err = call(any_js.publish, "p.a", b"x", **{word: 7})
+        assert isinstance(err, WrongLastSequenceError)
+        assert call(any_js.publish, "p.a", b"x", **{word: last})[1] is None
+    with pytest.raises(TypeError, match="expect_last_seq and expect_last_sequence are the same"):
+        any_js.publish("p.a", b"", print, expect_last_seq=1, expect_last_sequence=2)
+    with pytest.raises(TypeError, match="unknown option 'expect_last' of publish"):
+        any_js.publish("p.a", b"", print, expect_last=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [
+        ({"ttl": 5000}, (2, 11)),
+        ({"msg_ttl": "1m"}, (2, 11)),
+        ({"expect_last_subject_seq": 0, "expect_last_subject_seq_subject": "p.b"}, (2, 11)),
+        ({"incr": 1}, (2, 12)),
+        ({"schedule": timedelta(minutes=1), "schedule_target": "p.b"}, (2, 12)),
+    ],
+)
+def test_option_that_the_server_would_ignore_is_refused_and_nothing_stored(
+    connected, client, line_server, call, options, needed
+):
+    server = line_server("2.10")
+    js = JetStream(connected(server), max_ack_pending=1)
+    stream(js, call)
+    early = JetStream(client(server, reconnect=True))
+    for method in (early.publish, js.publish, js.publish_async):
+        ack, err = call(method, "p.a", b"x", **options)
+        assert ack is None
+        assert isinstance(err, ApiLevelError)
+        assert "nats-server {}.{} or later is required".format(*needed) in str(err)
+    assert js.publish_async_pending() == 0
+    assert call(js.stream_info, "P")[0]["state"]["last_seq"] == 0
+    call(js.stream_delete, "P")
+
+
 def test_headers_of_any_kind_go_with_options(js, call):
     stream(js, call)
     for headers in ({"A": "1"}, Headers({"A": "1"}), b"NATS/1.0\r\nA: 1\r\n\r\n"):
@@ -81,6 +120,7 @@ def test_headers_of_any_kind_go_with_options(js, call):
         ({"expect_last_seq": -1}, "0 or more"),
         ({"rollup": "some"}, "'sub' or 'all'"),
         ({"retry_wait": -1}, "retry_wait"),
+        ({"retry_attempts": -1}, "retry_attempts must be 0 or more, not -1"),
     ],
 )
 def test_bad_option_is_refused_at_the_call(js, options, text):
@@ -98,8 +138,11 @@ def test_publish_is_tried_again_when_nobody_listens(js, call):
         js.stream_create({"name": "LATE", "subjects": ["late"]}, lambda *a: started.append(a))
 
     js.nats.call_later(50, create)
-    ack, err = call(js.publish, "late", b"x", retry_attempts=20, retry_wait=40)
-    assert (err, ack["seq"]) == (None, 1)
+    acks: list[Any] = []
+    options = {"retry_attempts": 20, "retry_wait": 40}
+    js.publish_async("late", b"x", lambda *answer: acks.append(answer), **options)
+    ack, err = call(js.publish, "late", b"x", **options)
+    assert (err, {ack["seq"], acks[0][0]["seq"]}) == (None, {1, 2})
     assert isinstance(
         call(js.publish, "no.one", b"", retry_attempts=1, retry_wait=1)[1], NoRespondersError
     )

@@ -16,29 +16,14 @@ from ..errors import BadOptionsError, MaxPayloadError, NatsError, NoRespondersEr
 from ..headers import Headers, HeadersLike, encode_headers
 from ..options import milliseconds
 from ..subjects import check_publish
-from ._api import Api, Callback, Milliseconds, Wait, check_cb, decode, rfc3339
+from ._api import Api, Callback, Feature, Milliseconds, Wait, check_cb, decode, rfc3339
+from .config import V2_11, V2_12
 from .errors import InvalidAnswerError, TooManyStalledMsgsError
 
 Ack = dict[str, Any]
 
-# Keyword of `publish` → header.
-_HEADERS = {
-    "msg_id": "Nats-Msg-Id",
-    "expect_stream": "Nats-Expected-Stream",
-    "expect_last_seq": "Nats-Expected-Last-Sequence",
-    "expect_last_msg_id": "Nats-Expected-Last-Msg-Id",
-    "expect_last_subject_seq": "Nats-Expected-Last-Subject-Sequence",
-    "expect_last_subject_seq_subject": "Nats-Expected-Last-Subject-Sequence-Subject",
-    "ttl": "Nats-TTL",
-    "rollup": "Nats-Rollup",
-    "incr": "Nats-Incr",
-    "schedule": "Nats-Schedule",
-    "schedule_target": "Nats-Schedule-Target",
-    "schedule_source": "Nats-Schedule-Source",
-    "schedule_ttl": "Nats-Schedule-TTL",
-    "schedule_time_zone": "Nats-Schedule-Time-Zone",
-    "schedule_rollup": "Nats-Schedule-Rollup",
-}
+_RETRY = (2, 250.0)  # attempts, and ms before each (ADR-22)
+_NOTHING: dict[str, Feature] = {}
 
 
 def message_headers(headers: HeadersLike | None, options: Mapping[str, Any]) -> bytes | None:
@@ -55,35 +40,39 @@ def message_headers(headers: HeadersLike | None, options: Mapping[str, Any]) -> 
         block = Headers(headers)
     else:
         block = Headers.parse(encode_headers(headers))
+    names: dict[str, str] = {}
     for name, value in given.items():
-        header = _HEADERS.get(name)
-        if header is None:
+        if name not in _OPTIONS:
             raise TypeError(f"unknown option {name!r} of publish")
-        block.set(header, _value(name, value))
+        header, convert = _OPTIONS[name]
+        other = names.setdefault(header, name)
+        if other != name:
+            raise TypeError(f"{other} and {name} are the same option of publish")
+        block.set(header, convert(name, value))
     return block.encode()
 
 
-def _value(name: str, value: Any) -> str:
-    if name in ("ttl", "schedule_ttl"):
-        return _ttl(name, value)
-    if name == "schedule":
-        if isinstance(value, datetime):
-            return f"@at {rfc3339(value)}"
-        if isinstance(value, timedelta):
-            return f"@every {round(value.total_seconds() * 1000)}ms"
-    if name == "incr" and isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:+d}"
-    if name in ("expect_last_seq", "expect_last_subject_seq"):
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-        if value < 0:
-            raise BadOptionsError(f"{name} must be 0 or more, not {value}")
-        return str(value)
-    if name == "rollup" and value not in ("sub", "all"):
-        raise BadOptionsError(f"rollup must be 'sub' or 'all', not {value!r}")
+def option_needs(options: Mapping[str, Any]) -> dict[str, Feature]:
+    """What the server must have for a message's options: an older one stores it as if without them."""
+    return {
+        name: _NEEDS[_OPTIONS[name][0]]
+        for name, value in options.items()
+        if value is not None and _OPTIONS[name][0] in _NEEDS
+    }
+
+
+def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be str, not {type(value).__name__}")
     return value
+
+
+def _sequence(name: str, value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if value < 0:
+        raise BadOptionsError(f"{name} must be 0 or more, not {value}")
+    return str(value)
 
 
 def _ttl(name: str, value: Any) -> str:
@@ -93,6 +82,62 @@ def _ttl(name: str, value: Any) -> str:
     if ms < 1000:
         raise BadOptionsError(f"{name} must be at least 1000 ms, not {ms:g}")
     return f"{round(ms)}ms"
+
+
+def _rollup(name: str, value: Any) -> str:
+    if value not in ("sub", "all"):
+        raise BadOptionsError(f"{name} must be 'sub' or 'all', not {value!r}")
+    return str(value)
+
+
+def _increment(name: str, value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:+d}"
+    return _text(name, value)
+
+
+def _schedule(name: str, value: Any) -> str:
+    if isinstance(value, datetime):
+        return f"@at {rfc3339(value)}"
+    if isinstance(value, timedelta):
+        return f"@every {round(value.total_seconds() * 1000)}ms"
+    return _text(name, value)
+
+
+# Keyword of `publish` → header, and what makes its value.
+_OPTIONS: dict[str, tuple[str, Callable[[str, Any], str]]] = {
+    "msg_id": ("Nats-Msg-Id", _text),
+    "expect_stream": ("Nats-Expected-Stream", _text),
+    "expect_last_seq": ("Nats-Expected-Last-Sequence", _sequence),
+    "expect_last_msg_id": ("Nats-Expected-Last-Msg-Id", _text),
+    "expect_last_subject_seq": ("Nats-Expected-Last-Subject-Sequence", _sequence),
+    "expect_last_subject_seq_subject": ("Nats-Expected-Last-Subject-Sequence-Subject", _text),
+    "ttl": ("Nats-TTL", _ttl),
+    "rollup": ("Nats-Rollup", _rollup),
+    "incr": ("Nats-Incr", _increment),
+    "schedule": ("Nats-Schedule", _schedule),
+    "schedule_target": ("Nats-Schedule-Target", _text),
+    "schedule_source": ("Nats-Schedule-Source", _text),
+    "schedule_ttl": ("Nats-Schedule-TTL", _ttl),
+    "schedule_time_zone": ("Nats-Schedule-Time-Zone", _text),
+    "schedule_rollup": ("Nats-Schedule-Rollup", _text),
+}
+# nats.go's words for some of them.
+for _name, _word in (
+    ("expect_last_seq", "expect_last_sequence"),
+    ("expect_last_subject_seq", "expect_last_sequence_per_subject"),
+    ("ttl", "msg_ttl"),
+    ("schedule", "schedule_at"),
+    ("schedule", "schedule_every"),
+    ("schedule", "schedule_cron"),
+):
+    _OPTIONS[_word] = _OPTIONS[_name]
+_NEEDS: dict[str, Feature] = {
+    "Nats-Expected-Last-Subject-Sequence-Subject": V2_11,
+    "Nats-TTL": V2_11,
+    "Nats-Incr": V2_12,
+    "Nats-Schedule": V2_12,
+}
 
 
 class Publishing:
@@ -128,7 +173,8 @@ class Publishing:
             msg_id: the server drops another message with this id within the stream's duplicate_window.
             expect_stream, expect_last_seq, expect_last_msg_id, expect_last_subject_seq,
             expect_last_subject_seq_subject: refuse the message when it is not so
-                (`WrongLastSequenceError`, …).
+                (`WrongLastSequenceError`, …). Also by nats.go's words: expect_last_sequence,
+                expect_last_sequence_per_subject, msg_ttl, schedule_at, schedule_every, schedule_cron.
             ttl: ms (1000 or more), a timedelta, or the server's words such as "never".
             rollup: "sub" or "all": delete what is before it.
             incr: a counter's increment, an int or str.
@@ -136,29 +182,11 @@ class Publishing:
             schedule_target, schedule_source, schedule_ttl, schedule_time_zone, schedule_rollup.
             cb: may be a keyword.
 
-        Raises what `Nats.request` raises, TypeError and `BadOptionsError`.
+        A server that is too old for an option would store the message as if without it: `ApiLevelError`,
+        and it is not sent. Raises what `Nats.request` raises, TypeError and `BadOptionsError`.
         """
-        check_cb(cb)
-        block = message_headers(headers, options) if headers is not None or options else None
-        api = self._api
-        limit = api.timeout if timeout is None else timeout
-        nats = api.nats
-        if retry_attempts:
-            message = _Message(self._api, subject, payload, block, limit, cb)
-            message.attempts = retry_attempts
-            message.wait = milliseconds(retry_wait, "retry_wait")
-            nats.request(
-                subject, payload, message.answered, limit, headers=block, no_responders=True
-            )
-        else:
-            nats.request(
-                subject,
-                payload,
-                lambda data, error, raw: cb(*ack_of(data, error)),
-                limit,
-                headers=block,
-                no_responders=True,
-            )
+        retry = (retry_attempts, retry_wait)
+        self._message(subject, payload, cb, headers, timeout, retry, options).send()
 
     js_publish = publish
 
@@ -170,6 +198,8 @@ class Publishing:
         *,
         headers: HeadersLike | None = None,
         timeout: Milliseconds | None = None,
+        retry_attempts: int = 2,
+        retry_wait: Milliseconds = 250,
         **options: Any,
     ) -> bool:
         """`publish` through a window: at most max_ack_pending messages are unacknowledged at a time.
@@ -178,10 +208,31 @@ class Publishing:
         stall_wait they fail with `TooManyStalledMsgsError`, unsent. Returns False when the window is
         full: the time to stop until `publish_ready` or an acknowledgement says that there is room.
         """
+        retry = (retry_attempts, retry_wait)
+        return self._window.add(
+            self._message(subject, payload, cb, headers, timeout, retry, options)
+        )
+
+    def _message(
+        self,
+        subject: str,
+        payload: Payload,
+        cb: Callback,
+        headers: HeadersLike | None,
+        timeout: Milliseconds | None,
+        retry: tuple[int, Milliseconds],
+        options: Mapping[str, Any],
+    ) -> _Message:
         check_cb(cb)
         block = message_headers(headers, options) if headers is not None or options else None
         limit = self._api.timeout if timeout is None else timeout
-        return self._window.add(_Message(self._api, subject, payload, block, limit, cb))
+        message = _Message(self._api, subject, payload, block, limit, cb)
+        if retry != _RETRY:
+            message.attempts = _attempts(retry[0])
+            message.wait = milliseconds(retry[1], "retry_wait")
+        if options:
+            message.needs = option_needs(options)
+        return message
 
     def publish_async_pending(self) -> int:
         """How many messages of `publish_async` have no acknowledgement yet, kept ones included."""
@@ -201,7 +252,9 @@ class Publishing:
 class _Message:
     """A message on its way, until it is acknowledged or has failed."""
 
-    __slots__ = ("api", "attempts", "cb", "headers", "payload", "subject", "timeout", "wait")
+    __slots__ = (
+        "api", "attempts", "cb", "headers", "needs", "payload", "subject", "timeout", "wait",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -218,11 +271,19 @@ class _Message:
         self.headers = headers
         self.timeout = timeout
         self.cb = cb
-        self.attempts = 2
-        self.wait = 250.0
+        self.attempts, self.wait = _RETRY
+        self.needs: Mapping[str, Feature] = _NOTHING
 
     def send(self) -> None:
-        """Raises what `Nats.request` raises."""
+        """Raises what `Nats.request` raises; `ApiLevelError` goes to cb."""
+        if self.needs:
+            self.api.refuse_if_closed()
+            check_message(self.api.nats, self.subject, self.payload, self.headers)
+            self.api.require(self.needs, lambda level: self._request(), self.cb)
+        else:
+            self._request()
+
+    def _request(self) -> None:
         self.api.nats.request(
             self.subject,
             self.payload,
@@ -241,9 +302,17 @@ class _Message:
 
     def _again(self) -> None:
         try:
-            self.send()
+            self._request()
         except NatsError as exc:
             self.cb(None, exc)
+
+
+def _attempts(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"retry_attempts must be an int, not {type(value).__name__}")
+    if value < 0:
+        raise BadOptionsError(f"retry_attempts must be 0 or more, not {value}")
+    return value
 
 
 def frozen(payload: Payload) -> bytes | str | None:
