@@ -39,13 +39,18 @@ def changed(entry: KvEntry | None, err: NatsError | None) -> None:
 
 
 def done(revision: int | None, err: NatsError | None) -> None:
-    print(f"error: {err}" if err else f"revision {revision}")
+    if err is not None:
+        sys.exit(f"error: {err}")
+    print(f"revision {revision}")
     nats.disconnect()
 
 
 kv.create_bucket()
-if sys.argv[1:2] == ["set"]:
-    kv.put(sys.argv[2], sys.argv[3], done)
-else:
-    kv.watch("app.>", changed)
+match sys.argv[1:]:
+    case []:
+        kv.watch("app.>", changed)
+    case ["set", name, value]:
+        kv.put(name, value, done)
+    case _:
+        sys.exit(__doc__)
 pyev.default_loop().start()

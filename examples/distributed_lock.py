@@ -145,11 +145,16 @@ def created(info: Any, err: NatsError | None) -> None:
     if isinstance(err, ApiLevelError):  # before 2.11 no marker tells that it has ended
         return kv.create_bucket({"ttl": timedelta(seconds=LEASE)}, created)
     if err is not None:
-        raise err
+        print("no bucket yet:", err, file=sys.stderr)
+        return later(1000, start)
     kv.watch("lock", changed)
     acquire()
 
 
-lease = timedelta(seconds=LEASE)
-kv.create_bucket({"ttl": lease, "limit_marker_ttl": timedelta(seconds=1)}, created)
+def start() -> None:
+    lease = timedelta(seconds=LEASE)
+    kv.create_bucket({"ttl": lease, "limit_marker_ttl": timedelta(seconds=1)}, created)
+
+
+start()
 pyev.default_loop().start()

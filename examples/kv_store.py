@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from typing import Any
 
 from nats_ev import KV, JetStream, Nats, NatsError, pyev
@@ -22,8 +23,8 @@ kv = KV(JetStream(nats), "example")
 
 def show(result: Any, err: NatsError | None) -> None:
     if err is not None:
-        print(f"error: {err}")
-    elif isinstance(result, list):
+        sys.exit(f"error: {err}")
+    if isinstance(result, list):
         for item in result:
             print(
                 item
@@ -36,21 +37,23 @@ def show(result: Any, err: NatsError | None) -> None:
 
 
 def run(info: Any, err: NatsError | None) -> None:
-    match sys.argv[1:]:
-        case ["get", key]:
-            kv.get(key, show)
-        case ["put", key, value]:
-            kv.put(key, value, show)
-        case ["delete", key]:
-            kv.delete(key, show)
-        case ["keys"]:
-            kv.keys(show)
-        case ["history", key]:
-            kv.history(key, show)
-        case _:
-            print(__doc__)
-            nats.disconnect()
+    if err is not None:
+        sys.exit(f"error: {err}")
+    task()
 
 
+match sys.argv[1:]:
+    case ["get", key]:
+        task = partial(kv.get, key, show)
+    case ["put", key, value]:
+        task = partial(kv.put, key, value, show)
+    case ["delete", key]:
+        task = partial(kv.delete, key, show)
+    case ["keys"]:
+        task = partial(kv.keys, show)
+    case ["history", key]:
+        task = partial(kv.history, key, show)
+    case _:
+        sys.exit(__doc__)
 kv.create_bucket({"history": 10}, run)
 pyev.default_loop().start()

@@ -86,13 +86,19 @@ def changed(entry: KvEntry | None, err: NatsError | None) -> None:
 
 def ready(info: Any, err: NatsError | None) -> None:
     if err is not None:
-        raise err
+        print("no bucket yet:", err, file=sys.stderr)
+        nats.call_later(1000, start)
+        return
     kv.watch("leader", changed)
     campaign()
     for timer in timers:
         timer.start()
 
 
+def start() -> None:
+    kv.create_bucket({"ttl": timedelta(seconds=LEASE)}, ready)
+
+
 timers = [loop.timer(LEASE / 4, LEASE / 4, campaign), loop.timer(0.05, 0.05, check)]
-kv.create_bucket({"ttl": timedelta(seconds=LEASE)}, ready)
+start()
 loop.start()

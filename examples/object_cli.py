@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,15 @@ from nats_ev import JetStream, Nats, NatsError, ObjectStore, pyev
 nats = Nats(
     host=os.environ.get("NATS_HOST", "127.0.0.1"),
     port=int(os.environ.get("NATS_PORT", "4222")),
-    reconnect=True,
-    on_error=lambda err: print("nats:", err, file=sys.stderr),
+    on_error=lambda err: sys.exit(f"nats: {err}"),
 )
 store = ObjectStore(JetStream(nats), "files")
 
 
 def show(result: Any, err: NatsError | None) -> None:
     if err is not None:
-        print(f"error: {err}")
-    elif isinstance(result, dict):
+        sys.exit(f"error: {err}")
+    if isinstance(result, dict):
         print(
             f"{result['name']}: {result['size']} bytes in {result['chunks']} parts, {result['digest']}"
         )
@@ -42,21 +42,24 @@ def progress(done: int, total: int | None) -> None:
 
 
 def run(info: Any, err: NatsError | None) -> None:
-    match sys.argv[1:]:
-        case ["put", file, *name]:
-            store.put(name[0] if name else Path(file).name, Path(file), show, progress=progress)
-        case ["get", name, file]:
-            store.get(name, Path(file), show, progress=progress)
-        case ["ls"]:
-            store.list(show)
-        case ["stat", name]:
-            store.info(name, show)
-        case ["rm", name]:
-            store.delete(name, show)
-        case _:
-            print(__doc__)
-            nats.disconnect()
+    if err is not None:
+        sys.exit(f"error: {err}")
+    task()
 
 
+match sys.argv[1:]:
+    case ["put", file, *name] if len(name) < 2:
+        target = name[0] if name else Path(file).name
+        task = partial(store.put, target, Path(file), show, progress=progress)
+    case ["get", name, file]:
+        task = partial(store.get, name, Path(file), show, progress=progress)
+    case ["ls"]:
+        task = partial(store.list, show)
+    case ["stat", name]:
+        task = partial(store.info, name, show)
+    case ["rm", name]:
+        task = partial(store.delete, name, show)
+    case _:
+        sys.exit(__doc__)
 store.create_bucket({}, run)
 pyev.default_loop().start()

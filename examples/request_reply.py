@@ -16,7 +16,7 @@ nats = Nats(
     host=os.environ.get("NATS_HOST", "127.0.0.1"),
     port=int(os.environ.get("NATS_PORT", "4222")),
     no_responders=True,
-    on_error=lambda err: print("nats:", err, file=sys.stderr),
+    on_error=lambda err: sys.exit(f"nats: {err}"),
 )
 
 
@@ -44,6 +44,8 @@ def ask(*questions: tuple[str, str]) -> None:
     nats.request(subject, text, answered, 2000)
 
 
+if mode not in ("service", "client", "both"):
+    sys.exit(__doc__)
 if mode in ("service", "both"):
     nats.subscribe("service.upper", upper, "upper")
     nats.subscribe("service.time", clock, "time")

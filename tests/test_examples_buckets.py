@@ -37,7 +37,6 @@ def test_kv_store(program: Any) -> None:
     assert kv("history", "name").splitlines() == [
         f"{first} PUT b'alice'", f"{first + 1} PUT b'bob'", f"{first + 2} DEL b''",
     ]  # fmt: skip
-    assert kv().startswith("A bucket from the command line")
 
 
 def test_config_watcher(program: Any) -> None:
@@ -60,6 +59,36 @@ def test_object_cli(program: Any, tmp_path: Any) -> None:
     assert target.read_bytes() == source.read_bytes()
     assert objects("rm", "source") == "done"
     assert objects("stat", "source") == "not found"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("kv_store.py",), ("kv_store.py", "get"), ("object_cli.py", "rm", "a", "b"),
+        ("config_watcher.py", "set", "app.x"), ("request_reply.py", "--help"),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_get_the_usage_and_a_failure(program: Any, args: tuple[str, ...]) -> None:
+    one = program(*args)
+    output, _ = one.process.communicate(timeout=30)
+    assert one.process.returncode == 1
+    assert "NATS_HOST and NATS_PORT say where the server is." in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    "args", [("kv_store.py", "keys"), ("object_cli.py", "ls"), ("request_reply.py",)]
+)
+def test_without_a_server_a_program_that_has_one_task_fails_and_says_why(
+    args: tuple[str, ...], proxy: Any, server: Any
+) -> None:
+    refusing = proxy(server.port)
+    refusing.refuse = True
+    one = Program(refusing, *args)
+    output, _ = one.process.communicate(timeout=30)
+    assert one.process.returncode == 1
+    assert output.startswith("nats: ")
+    assert "Traceback" not in output
 
 
 def test_service(program: Any) -> None:
