@@ -21,6 +21,7 @@ import pytest
 from certs import Certificates
 from fakeserver import FakeServer
 from js_servers import any_js, js, line_server  # noqa: F401
+from lines import any_binary  # noqa: F401
 from natsserver import CACHE, NatsServer, find_binary, wait_for
 from peers import nats_js, nats_py
 from proxy import Proxy

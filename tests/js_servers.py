@@ -6,19 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from natsserver import NatsServer, cached_binary
+from lines import LINES, line_binary
+from natsserver import NatsServer
 
 from nats_ev import JetStream
-
-LINES = ["newest", "2.12", "2.10"]
-
-
-def start_line(line: str) -> NatsServer:
-    """A running server of a line; skips the test when that line has not been fetched."""
-    binary = None if line == "newest" else cached_binary(line)
-    if line != "newest" and binary is None:
-        pytest.skip(f"nats-server {line} has not been fetched: make servers")
-    return NatsServer(jetstream=True, binary=binary).start()
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +19,7 @@ def line_server() -> Iterator[Callable[[str], NatsServer]]:
 
     def get(line: str) -> NatsServer:
         if line not in servers:
-            servers[line] = start_line(line)
+            servers[line] = NatsServer(jetstream=True, binary=line_binary(line)).start()
         return servers[line]
 
     yield get

@@ -1,7 +1,8 @@
 """Who gets a connection: every kind of server, with every kind of certificate, at every occasion.
 
 plain/TLS/TLS first/mTLS x good and bad certificates x first connect, reconnect, discovered server, on
-real servers behind a recording proxy. Only the good ones connect, and no secret goes in clear.
+real servers of each line behind a recording proxy. Only the good ones connect, and no secret goes in
+clear.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def make_pair(certs: Certificates, kind: str) -> Pair:
 
 
 @pytest.fixture(scope="module")
-def server_of(certs: Certificates) -> Iterator[Callable[[str, str], NatsServer]]:
+def server_of(
+    certs: Certificates, any_binary: str | None
+) -> Iterator[Callable[[str, str], NatsServer]]:
     """The server of a mode with a kind of certificate; each is started once."""
     servers: dict[tuple[str, str], NatsServer] = {}
     users = f'authorization {{ user: "{USER}", password: "{PASSWORD}" }}\n'
@@ -68,7 +71,8 @@ def server_of(certs: Certificates) -> Iterator[Callable[[str, str], NatsServer]]
                     first=mode == "tls-first",
                     more=users,
                 )
-            servers[mode, kind] = NatsServer(config=config, silent=mode == "tls-first").start()
+            server = NatsServer(config=config, silent=mode == "tls-first", binary=any_binary)
+            servers[mode, kind] = server.start()
         return servers[mode, kind]
 
     yield get
