@@ -9,6 +9,7 @@ import ipaddress
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -16,7 +17,7 @@ from .errors import BadOptionsError, NatsError
 from .options import Options
 
 DEFAULT_PORT = 4222
-# What a server may make us remember.
+# What a server may make us look at, and remember.
 MAX_DISCOVERED = 1000
 # Seconds that a connection must have lived for the waits to begin anew after it: a server that takes
 # us and drops us at once is not asked at full speed.
@@ -293,13 +294,12 @@ class ServerPool:
         """Follow an INFO's connect_urls; returns the URLs that are new.
 
         Discovered servers that are not listed any more go, configured ones and the one in use stay.
-        What makes no sense is skipped.
+        What makes no sense is skipped, and whatever comes behind so many addresses.
         """
         listed: dict[tuple[str, int, str | None], Server] = {}
         current = self.current
-        for address in addresses:
-            if len(listed) >= MAX_DISCOVERED:
-                break
+        # What makes no sense counts, too: a million of them would hold up the loop for seconds.
+        for address in islice(addresses, MAX_DISCOVERED):
             try:
                 server = parse_server(address)
             except BadOptionsError:

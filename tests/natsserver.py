@@ -198,6 +198,11 @@ class NatsServer:
         self.kill()
         self.start()
 
+    def configure(self, config: str) -> None:
+        """Change the configuration for the next start."""
+        self._config = config
+        self._write_config(config)
+
     def reload(self, config: str) -> None:
         """Change the configuration while it runs."""
         self._write_config(config)

@@ -203,6 +203,50 @@ def test_a_reload_that_denies_a_subscription_ends_it(own_server, connected, run)
     assert nats.subscription_count() == 1
 
 
+@pytest.mark.parametrize("size", [1025, 900_000])
+def test_a_reload_that_lowers_max_payload_costs_one_connection_and_is_known_after_it(
+    own_server, any_binary, connected, run, size
+):
+    """The server does not tell of it before the first message that is too big, and then closes."""
+    server = own_server(config="max_payload: 1MB", binary=any_binary)
+    nats, got, answers = connected(server, reconnect=True, reconnect_delay=10), [], []
+    nats.subscribe("a", collect(got))
+    server.reload("max_payload: 1KB")
+    nats.publish("a", b"before")
+    run(lambda: got)
+    assert (nats.max_payload(), nats.recorder.errors) == (1024 * 1024, [])
+    nats.request("nobody", b"", lambda *answer: answers.append(answer), 60_000)
+    nats.publish("a", b"x" * size)
+    run(lambda: nats.recorder.count("reconnect"))
+    assert [str(error) for error in nats.recorder.errors] == ["Maximum Payload Violation"]
+    assert nats.recorder.events[-3:] == ["disconnect", "connect", "reconnect"]
+    assert [str(error) for _, error, _ in answers] == ["disconnected"]
+    assert nats.max_payload() == 1024
+    with pytest.raises(MaxPayloadError, match=r"max_payload \(1024\)"):
+        nats.publish("a", b"x" * size)
+    nats.publish("a", b"x" * 1024)
+    run(lambda: got == [b"before", b"x" * 1024])
+
+
+@pytest.mark.parametrize("size", [1025, 900_000])
+def test_messages_kept_while_a_restart_lowers_max_payload_are_discarded_and_reported(
+    own_server, connected, run, size
+):
+    server = own_server(config="max_payload: 1MB")
+    nats, got = connected(server, reconnect=True, reconnect_delay=10), []
+    nats.subscribe("a", collect(got))
+    server.kill()
+    run(lambda: nats.recorder.count("disconnect"))
+    nats.publish("a", b"x" * size)
+    nats.publish("a", b"fits")
+    server.configure("max_payload: 1KB")
+    server.start()
+    run(lambda: got == [b"fits"])
+    (error,) = [e for e in nats.recorder.errors if isinstance(e, MaxPayloadError)]
+    assert (error.discarded, error.limit) == (1, 1024)
+    assert nats.recorder.count("connect") == 2
+
+
 def test_requests_fail_clearly_when_the_inbox_is_denied(own_server, connected, run):
     server = own_server(
         config="""authorization { users: [{user: "u", password: "p",

@@ -226,6 +226,13 @@ def test_garbage_among_the_discovered_is_skipped_and_their_number_bounded():
     assert len(p) <= MAX_DISCOVERED + 2
 
 
+def test_a_flood_of_senseless_addresses_is_not_looked_through_to_the_end():
+    p = pool("a")
+    addresses = iter(["", ":::", "a b"] * MAX_DISCOVERED + ["h:1"])
+    assert p.update_discovered(addresses) == []
+    assert len(list(addresses)) == 2 * MAX_DISCOVERED + 1
+
+
 def test_discovered_servers_inherit_credentials_and_the_name_for_tls():
     p = pool("tls://u:p@name:1")
     p.next()
