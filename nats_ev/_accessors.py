@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from ._connection import Connection
+from ._discreet import discreet
 from .errors import NatsError
 from .options import Options
 
@@ -139,6 +140,7 @@ class Accessors:
             self._option("max_payload", limit)
         return cast(int, self._out.limits.max_payload)
 
+    @discreet
     def creds_file(self, path: str) -> None:
         """Take JWT and NKey seed from a credentials file, which each new connection reads anew.
 
@@ -149,6 +151,7 @@ class Accessors:
         self._options.set("jwt", None)
         self._options.set("nkey_seed", None)
 
+    @discreet
     def nkey_seed(self, seed: str) -> None:
         """The NKey seed ("SU…") that signs the server's nonce, for the next connection.
 
@@ -156,6 +159,7 @@ class Accessors:
         """
         self._options.set("nkey_seed", seed)
 
+    @discreet
     def jwt(self, token: str) -> None:
         """The user JWT, for the next connection. Wins over that of a credentials file."""
         self._options.set("jwt", token)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from . import _fork, auth, errors
 from ._deadlines import Deadline, Deadlines
 from ._dial import Dialer, Resolver
+from ._discreet import hide_frames
 from ._link import Link
 from ._pings import Completion, Pings
 from ._servers import ServerPool
@@ -471,7 +472,10 @@ class Connection:
         fields = connect_fields(options, info, link.secure)
         try:
             fields.update(auth.connect_fields(options, info.nonce, server))
-        except Exception as exc:
+        except BaseException as exc:
+            hide_frames(exc)
+            if not isinstance(exc, Exception):
+                raise exc
             # Not an AuthorizationError: the server has refused nothing, and next time may do.
             error = errors.ConnectError(f"no credentials: {exc}")
             error.__cause__ = exc

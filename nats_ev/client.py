@@ -15,6 +15,7 @@ from ._accessors import Accessors, Counts
 from ._connection import Status
 from ._core import Core
 from ._deadlines import Deadline
+from ._discreet import discreet
 from ._requests import RequestCallback, Sentinel
 from ._wire import pub, pub_to
 from .headers import HeadersLike, encode_headers
@@ -44,6 +45,7 @@ class Nats(Accessors):
     and default. Raises TypeError for an unknown option or a wrong type, ValueError for a bad value.
     """
 
+    @discreet
     def __init__(self, **options: Any) -> None:
         self._options = Options.from_kwargs(options)
         if self._options.loop is None:
@@ -65,12 +67,15 @@ class Nats(Accessors):
             core.open()
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_connection"):  # a bad option, and somebody looks at the wreck
+            return f"<{type(self).__name__}>"
         server = self._connection.pool.current
         where = f" {server.url}" if server is not None else ""
         return f"<{type(self).__name__}{where} {self.status().value}>"
 
     # Connecting.
 
+    @discreet
     def connect(self, host: str | None = None, port: int = 4222) -> None:
         """Start connecting to a server, or without arguments to those of the options.
 
@@ -118,6 +123,7 @@ class Nats(Accessors):
         self._refuse_if_closed()
         self._connection.force_reconnect()
 
+    @discreet
     def set_server_pool(self, servers: list[str]) -> None:
         """Replace the servers, discovered ones included; a wait before the next attempt begins anew.
 
@@ -510,7 +516,7 @@ class Nats(Accessors):
             raise errors.NotConnectedError
 
     nkey_generate_user_seed = staticmethod(auth.nkey_generate_user_seed)
-    nkey_public_from_seed = staticmethod(auth.nkey_public_from_seed)
+    nkey_public_from_seed = staticmethod(discreet(auth.nkey_public_from_seed))
 
 
 def _is_empty(payload: bytes, headers: bytes | None) -> bool:

@@ -130,6 +130,93 @@ def test_bad_credentials_are_refused_without_being_shown(name):
     assert_hidden(str(wrong_type.value), secrets=["s3cret-sentinel"])
 
 
+def frames_of(error: BaseException) -> str:
+    """What an error reporter shows of our frames: their local variables, too."""
+    shown = traceback.TracebackException.from_exception(error, capture_locals=True)
+    lines: list[str] = []
+    mine = False
+    for line in "".join(shown.format()).splitlines():
+        if line.lstrip().startswith("File "):
+            mine = __file__ in line
+        if not mine:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+BAD_SEED = KEY.seed[:-1] + "1"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: Nats(port="x", **SECRETS),
+        lambda: Nats(password="p4ssw0rd-sentinel\udcff"),
+        lambda: Nats(token=b"t0ken-sentinel"),
+        lambda: Nats(pasword="p4ssw0rd-sentinel"),
+        lambda: Nats(nkey_seed=BAD_SEED),
+        lambda: Nats().nkey_seed(BAD_SEED),
+        lambda: Nats().jwt(b"j3wt.sentinel.x"),
+        lambda: Nats.nkey_public_from_seed(BAD_SEED),
+        lambda: Nats(servers=["nats://u:urlp4ss-sentinel@h:99999"]),
+        lambda: Nats(host="nats://u:urlp4ss-sentinel@[::1"),
+        lambda: Nats().connect("nats://u:urlp4ss-sentinel@h:99999"),
+        lambda: Nats().set_server_pool(["nats://u:urlp4ss-sentinel@h:99999"]),
+    ],
+)
+def test_frames_of_refused_arguments_hold_no_secret(call):
+    with pytest.raises((ValueError, TypeError)) as caught:
+        call()
+    shown = frames_of(caught.value)
+    assert type(caught.value).__name__ in shown
+    for secret in (*ALL, KEY.seed[:-1]):
+        assert secret not in shown
+
+
+def test_frames_of_refused_creds_files_hold_no_secret(client, tmp_path):
+    bad_seed = write_creds(tmp_path / "bad", SECRETS["jwt"], BAD_SEED)
+    no_end = write_creds(tmp_path / "cut", SECRETS["jwt"], KEY.seed)
+    no_end.write_bytes(no_end.read_bytes().replace(b"---END USER", b""))
+    for path in (bad_seed, no_end):
+        for call in (
+            lambda path=path: Nats(creds_file=path),
+            lambda path=path: client().creds_file(path),
+        ):
+            with pytest.raises(BadOptionsError) as caught:
+                call()
+            assert_hidden(frames_of(caught.value), secrets=(SECRETS["jwt"], KEY.seed[:-1]))
+
+
+def test_frames_of_credentials_that_fail_at_connect_show_those_of_the_callback_alone(
+    client, fake, run
+):
+    def sign(nonce: bytes) -> bytes:
+        raise RuntimeError("the card is not in")
+
+    server = fake(lambda peer: (peer.send_info(nonce="n0nce"), peer.at_eof()))
+    nats = client(
+        server, user_cb=lambda: ("u", SECRETS["password"]), token_cb=lambda: SECRETS["token"],
+        jwt=SECRETS["jwt"], signature_cb=sign,
+    )  # fmt: skip
+    run(lambda: nats.recorder.errors)
+    (error,) = nats.recorder.errors
+    assert str(error) == "no credentials: the card is not in"
+    cause = traceback.extract_tb(error.__cause__.__traceback__)
+    assert [frame.name for frame in cause] == ["sign"]
+    assert_hidden(frames_of(error))
+
+
+def test_failed_client_can_be_looked_at():
+    class Kept(Nats):
+        def __init__(self, **options: Any) -> None:
+            kept.append(self)
+            super().__init__(**options)
+
+    kept: list[Nats] = []
+    with pytest.raises(TypeError):
+        Kept(port="x")
+    assert repr(kept[0]) == "<Kept>"
+
+
 def test_client_cannot_be_pickled_or_copied(client):
     nats = client(**SECRETS)
     for attempt in (lambda: pickle.dumps(nats), lambda: copy.deepcopy(nats)):
