@@ -53,6 +53,9 @@ static const struct vector vectors[] = {
      T("MSG 1 1:a 3:r.1 0: 2:hi\nMSG 1 1:a 3:r.2 0: 0:\nMSG 1 1:a 1:3 0: 1:x\nMSG 1 1:a 0: 0: 1:y\n"
        "MSG 1 1:a 3:r\r4 0: 1:z\nMSG 1 1:a 1:5 0: 1:z\nMSG 1 1:a 1:6 0: 1:z\nMSG 2 1:a 1:7 0: 0:\n"),
      0, 0},
+    {T("MSG a 1 r 0\r\n\r\nMSG a 1 8\r\nx 1\r\ny\r\n\r\nMSG a 1 r 0\r\n\r\nMSG a 1  1\r\nz\r\n"),
+     T("MSG 1 1:a 1:r 0: 0:\nMSG 1 1:a 0: 0: 8:x 1\r\ny\r\n\nMSG 1 1:a 1:r 0: 0:\n"
+       "MSG 1 1:a 0: 0: 1:z\n"), 0, 0},
     /* answers to the inbox */
     {T("MSG in.17 77 1\r\na\r\nMSG in.18 77 0\r\n\r\nMSG in.999999999 77 2\r\nbc\r\n"
        "HMSG in.19 77 12 13\r\n" HDR "d\r\nMSG in.20 77 0\r\n\r\nMSG in.21 77 0\r\n\r\n"),
