@@ -33,9 +33,9 @@ ffibuilder.cdef((CSRC / "cdef.h").read_text())
 ffibuilder.set_source(
     "nats_ev._parser",
     PREAMBLE,
-    sources=["csrc/nats_parser.c", "csrc/nats_wbuf.c"],
+    sources=[f"csrc/{name}.c" for name in ("nats_parser", "nats_wbuf", "nats_unsent")],
     include_dirs=["csrc"],
-    depends=[f"csrc/{name}.h" for name in ("nats_parser", "nats_wbuf", "nats_scan", "cdef")],
+    depends=[f"csrc/{path.name}" for path in CSRC.glob("*.h")],
     extra_compile_args=["-O3", "-std=c11", *WARNINGS]
     + (["-Werror"] if os.environ.get("NATS_EV_WERROR") == "1" else []),
 )

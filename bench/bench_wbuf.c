@@ -2,7 +2,8 @@
  * Nanoseconds per message of the write buffer alone: framing, and emptying it at the 1 MiB mark as the
  * client does; no sockets. Median, least and most of 9 runs each.
  *
- *   cc -O3 -DNDEBUG -std=c11 -Icsrc bench/bench_wbuf.c csrc/nats_wbuf.c -o bench_wbuf && ./bench_wbuf
+ *   cc -O3 -DNDEBUG -std=c11 -Icsrc bench/bench_wbuf.c csrc/nats_wbuf.c csrc/nats_unsent.c -o bench_wbuf
+ *   ./bench_wbuf
  */
 #define _POSIX_C_SOURCE 199309L
 

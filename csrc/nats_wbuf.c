@@ -1,4 +1,4 @@
-#include "nats_wbuf.h"
+#include "nats_wbuf_private.h"
 
 #include <assert.h>
 #include <limits.h>
@@ -15,70 +15,10 @@ enum {
     FIRST_CAP = 16 * 1024,
     KEEP_CAP = 2 * 1024 * 1024, /* an emptied buffer keeps it: flushes at 1 MiB need as much */
     KEEP_TAGS = 16 * 1024,
-    LAST_LINE = 128,
     DEFAULT_CONTROL_LINE = 4096
 };
 
-struct tag {
-    uint64_t tag;
-    uint64_t offset; /* of its frame in the stream of all bytes ever queued */
-};
-
-struct prefix {
-    size_t offset; /* in the arena */
-    size_t len;
-};
-
-/* What one PUB or HPUB consists of, and the sizes that follow from it: SIZE_MAX is "too large". */
-struct message {
-    const void *subject;
-    size_t subject_len;
-    const void *reply;
-    size_t reply_len;
-    const void *headers;
-    size_t headers_len;
-    const void *payload;
-    size_t payload_len;
-    size_t line;  /* the control line without CRLF */
-    size_t size;  /* headers and payload */
-    size_t frame; /* all bytes */
-};
-
-/*
- * buf[base..end) are whole frames; buf[pos..end) is unsent. base is the frame that pos is inside
- * of, or an earlier one: it follows lazily. The frames describe themselves, so nothing else is kept
- * of them, except where the tagged ones are.
- */
-struct nats_wbuf {
-    nats_wbuf_limits limits;
-    nats_wbuf_counts counts;
-    char *buf;
-    size_t cap;
-    size_t base;
-    size_t pos;
-    size_t end;
-    uint64_t origin; /* stream offset of buf[0] */
-    size_t pinned;   /* unsent bytes that a layer below already has */
-    size_t queued;   /* since the last nats_wbuf_turn or NATS_WBUF_HIGH */
-    size_t last;     /* where the last frame begins; == end when that is not known */
-    size_t last_line_len; /* the beginning of the frame before base, or of the last one sent */
-    char last_line[LAST_LINE];
-    int slow_told;
-    struct tag *tags; /* of tagged messages that may be unsent, ascending: [tags_begin..tags_end) */
-    size_t tags_begin;
-    size_t tags_end;
-    size_t tags_cap;
-    char *arena; /* interned prefixes, "PUB subject " */
-    size_t arena_len;
-    size_t arena_cap;
-    struct prefix *prefixes;
-    size_t prefixes_len;
-    size_t prefixes_cap;
-    char *inbox; /* with room for a tag's digits behind it */
-    size_t inbox_len;
-};
-
-static void check_invariants(const nats_wbuf *w)
+void nats_wbuf_check(const nats_wbuf *w)
 {
     assert(w->base <= w->pos && w->pos <= w->end && w->end <= w->cap);
     assert(w->pinned <= w->end - w->pos);
@@ -88,12 +28,6 @@ static void check_invariants(const nats_wbuf *w)
     (void)w;
 }
 
-/* The sum, or SIZE_MAX: no limit and no allocation admits that. */
-static size_t plus(size_t a, size_t b)
-{
-    return a > SIZE_MAX - b ? SIZE_MAX : a + b;
-}
-
 /*
  * Room for `more` elements of `size` bytes behind the first `used` ones of *cap. Returns the
  * memory, moved or not, or NULL with everything as it was.
@@ -101,7 +35,7 @@ static size_t plus(size_t a, size_t b)
 static void *grow(void *memory, size_t *cap, size_t used, size_t more, size_t size, size_t least)
 {
     size_t most = SIZE_MAX / 2 / size; /* so that doubling cannot overflow */
-    size_t want = plus(used, more);
+    size_t want = nats_plus(used, more);
     size_t new_cap = 2 * *cap;
     void *grown;
     if (want <= *cap)
@@ -118,31 +52,7 @@ static void *grow(void *memory, size_t *cap, size_t used, size_t more, size_t si
     return grown;
 }
 
-/* Frames. */
-
-/* Whether a message begins at p. PING and PONG are the only other frames that begin with P. */
-static int is_message(const char *p)
-{
-    return p[0] == 'H' || (p[0] == 'P' && p[1] == 'U');
-}
-
-static size_t frame_len(const nats_wbuf *w, size_t at)
-{
-    const char *p = w->buf + at;
-    const char *lf = memchr(p, '\n', w->end - at); /* no argument contains one */
-    size_t line, size = 0, unit = 1;
-    assert(lf != NULL && lf[-1] == '\r');
-    line = (size_t)(lf - p) + 1;
-    if (!is_message(p))
-        return line;
-    for (lf -= 2; *lf != ' '; lf--, unit *= 10) /* the size is the line's last argument */
-        size += unit * (size_t)(*lf - '0');
-    assert(size <= w->end - at - line - 2);
-    return line + size + 2;
-}
-
-/* Nothing is unsent: start at the front again, and return memory beyond a modest size. */
-static void start_over(nats_wbuf *w)
+void nats_wbuf_start_over(nats_wbuf *w)
 {
     assert(w->pos == w->end && w->counts.waiting == 0);
     w->origin += w->end;
@@ -166,19 +76,18 @@ static void start_over(nats_wbuf *w)
 static void remember_line(nats_wbuf *w, size_t at)
 {
     size_t len = w->end - at;
-    w->last_line_len = len < LAST_LINE ? len : LAST_LINE;
+    w->last_line_len = len < NATS_LAST_LINE ? len : NATS_LAST_LINE;
     memcpy(w->last_line, w->buf + at, w->last_line_len);
 }
 
-/* Let base catch up with pos, and count what it passes. */
-static void advance(nats_wbuf *w)
+void nats_wbuf_advance(nats_wbuf *w)
 {
     size_t passed = SIZE_MAX;
     while (w->base < w->pos) {
-        size_t len = frame_len(w, w->base);
+        size_t len = nats_wbuf_frame_len(w, w->base);
         if (w->base + len > w->pos)
             break;
-        if (is_message(w->buf + w->base)) {
+        if (nats_is_message(w->buf + w->base)) {
             w->counts.written++;
             w->counts.waiting--;
         }
@@ -190,7 +99,7 @@ static void advance(nats_wbuf *w)
     while (w->tags_begin < w->tags_end &&
            w->tags[w->tags_begin].offset < w->origin + w->base)
         w->tags_begin++;
-    check_invariants(w);
+    nats_wbuf_check(w);
 }
 
 /*
@@ -202,7 +111,7 @@ static int reserve(nats_wbuf *w, size_t n)
     char *buf;
     if (n <= w->cap - w->end)
         return 0;
-    advance(w);
+    nats_wbuf_advance(w);
     if (w->base != 0 && w->base >= w->end - w->base) {
         memmove(w->buf, w->buf + w->base, w->end - w->base);
         w->origin += w->base;
@@ -221,10 +130,10 @@ static int reserve(nats_wbuf *w, size_t n)
 /* Make room for one more tag. */
 static int reserve_tag(nats_wbuf *w)
 {
-    struct tag *tags;
+    struct nats_tag *tags;
     if (w->tags_end < w->tags_cap)
         return 0;
-    advance(w); /* lets go of the tags of what is sent */
+    nats_wbuf_advance(w); /* lets go of the tags of what is sent */
     if (w->tags_begin != 0 && w->tags_begin >= w->tags_end - w->tags_begin) {
         memmove(w->tags, w->tags + w->tags_begin,
                 (w->tags_end - w->tags_begin) * sizeof *w->tags);
@@ -275,54 +184,6 @@ static int accepted(nats_wbuf *w, size_t frame, size_t size)
     return appended(w, frame);
 }
 
-/* Arguments. */
-
-static int is_clean(const void *text, size_t len)
-{
-    const unsigned char *p = text;
-    unsigned bad = 0;
-    size_t i;
-    for (i = 0; i < len; i++) /* no early exit: the compiler makes vector code of it */
-        bad |= (unsigned)(p[i] <= 0x20) | (unsigned)(p[i] == 0x7f);
-    return bad == 0;
-}
-
-static int is_subject(const void *text, size_t len)
-{
-    return len != 0 && is_clean(text, len);
-}
-
-static int is_header_block(const char *p, size_t len)
-{
-    return len >= 12 && memcmp(p, "NATS/1.0", 8) == 0 && (p[8] == '\r' || p[8] == ' ') &&
-           memcmp(p + len - 4, "\r\n\r\n", 4) == 0;
-}
-
-static char *put(char *p, const void *data, size_t n)
-{
-    if (n != 0)
-        memcpy(p, data, n);
-    return p + n;
-}
-
-static size_t count_digits(uint64_t value)
-{
-    size_t n = 1;
-    for (; value >= 10; value /= 10)
-        n++;
-    return n;
-}
-
-static char *put_decimal(char *p, uint64_t value)
-{
-    size_t n = count_digits(value), i = n;
-    while (i-- > 0) {
-        p[i] = (char)('0' + value % 10);
-        value /= 10;
-    }
-    return p + n;
-}
-
 static int check_line(const nats_wbuf *w, size_t line)
 {
     size_t most = w->limits.max_control_line;
@@ -337,49 +198,29 @@ static int check_sizes(const nats_wbuf *w, size_t line, size_t size, size_t fram
         return NATS_WBUF_LINE_TOO_LONG;
     if (limits->max_payload != 0 && size > limits->max_payload)
         return NATS_WBUF_PAYLOAD_TOO_LONG;
-    if (limits->max_pending != 0 && plus(w->end - w->pos, frame) > limits->max_pending)
+    if (limits->max_pending != 0 && nats_plus(w->end - w->pos, frame) > limits->max_pending)
         return NATS_WBUF_FULL;
     return 0;
 }
 
-static int check_message(const nats_wbuf *w, struct message *m)
+static int check_message(const nats_wbuf *w, struct nats_message *m)
 {
     if (w->limits.closed)
         return NATS_WBUF_CLOSED;
-    if (!is_subject(m->subject, m->subject_len))
+    if (!nats_is_subject(m->subject, m->subject_len))
         return NATS_WBUF_BAD_SUBJECT;
-    if (!is_clean(m->reply, m->reply_len))
+    if (!nats_is_clean(m->reply, m->reply_len))
         return NATS_WBUF_BAD_REPLY;
-    if (m->headers_len != 0 && !is_header_block(m->headers, m->headers_len))
+    if (m->headers_len != 0 && !nats_is_header_block(m->headers, m->headers_len))
         return NATS_WBUF_BAD_HEADERS;
-    m->size = plus(m->headers_len, m->payload_len);
-    m->line = plus(plus(m->subject_len, m->reply_len), 5 + count_digits(m->size));
+    m->size = nats_plus(m->headers_len, m->payload_len);
+    m->line = nats_plus(nats_plus(m->subject_len, m->reply_len), 5 + nats_count_digits(m->size));
     if (m->reply_len != 0)
-        m->line = plus(m->line, 1);
+        m->line = nats_plus(m->line, 1);
     if (m->headers_len != 0)
-        m->line = plus(m->line, 2 + count_digits(m->headers_len));
-    m->frame = plus(plus(m->line, m->size), 4);
+        m->line = nats_plus(m->line, 2 + nats_count_digits(m->headers_len));
+    m->frame = nats_plus(nats_plus(m->line, m->size), 4);
     return check_sizes(w, m->line, m->size, m->frame);
-}
-
-static void put_message(char *p, const struct message *m)
-{
-    p = m->headers_len != 0 ? put(p, "HPUB ", 5) : put(p, "PUB ", 4);
-    p = put(p, m->subject, m->subject_len);
-    *p++ = ' ';
-    if (m->reply_len != 0) {
-        p = put(p, m->reply, m->reply_len);
-        *p++ = ' ';
-    }
-    if (m->headers_len != 0) {
-        p = put_decimal(p, m->headers_len);
-        *p++ = ' ';
-    }
-    p = put_decimal(p, m->size);
-    p = put(p, "\r\n", 2);
-    p = put(p, m->headers, m->headers_len);
-    p = put(p, m->payload, m->payload_len);
-    put(p, "\r\n", 2);
 }
 
 /* A frame of one line that is already whole. */
@@ -388,7 +229,7 @@ static int put_line(nats_wbuf *w, const char *line, size_t n)
     int error = reserve(w, n);
     if (error != 0)
         return error;
-    put(w->buf + w->end, line, n);
+    nats_put(w->buf + w->end, line, n);
     return appended(w, n);
 }
 
@@ -423,18 +264,18 @@ nats_wbuf_limits *nats_wbuf_get_limits(nats_wbuf *w)
 
 nats_wbuf_counts *nats_wbuf_get_counts(nats_wbuf *w)
 {
-    advance(w);
+    nats_wbuf_advance(w);
     return &w->counts;
 }
 
 int nats_wbuf_intern(nats_wbuf *w, const void *subject, size_t subject_len)
 {
-    size_t len = plus(subject_len, 5);
-    struct prefix *prefixes;
+    size_t len = nats_plus(subject_len, 5);
+    struct nats_prefix *prefixes;
     char *arena, *p;
-    if (!is_subject(subject, subject_len))
+    if (!nats_is_subject(subject, subject_len))
         return NATS_WBUF_BAD_SUBJECT;
-    if (check_line(w, plus(len, 1)) != 0) /* not even an empty message fits */
+    if (check_line(w, nats_plus(len, 1)) != 0) /* not even an empty message fits */
         return NATS_WBUF_LINE_TOO_LONG;
     if (w->prefixes_len == INT_MAX)
         return NATS_WBUF_NO_MEMORY;
@@ -448,8 +289,8 @@ int nats_wbuf_intern(nats_wbuf *w, const void *subject, size_t subject_len)
     w->arena = arena;
     prefixes[w->prefixes_len].offset = w->arena_len;
     prefixes[w->prefixes_len].len = len;
-    p = put(arena + w->arena_len, "PUB ", 4);
-    p = put(p, subject, subject_len);
+    p = nats_put(arena + w->arena_len, "PUB ", 4);
+    p = nats_put(p, subject, subject_len);
     *p = ' ';
     w->arena_len += len;
     return (int)w->prefixes_len++;
@@ -463,7 +304,7 @@ void nats_wbuf_forget(nats_wbuf *w)
 
 int nats_wbuf_pub(nats_wbuf *w, int subject, const void *payload, size_t payload_len)
 {
-    const struct prefix *prefix;
+    const struct nats_prefix *prefix;
     size_t line, frame;
     int error;
     char *p;
@@ -473,18 +314,18 @@ int nats_wbuf_pub(nats_wbuf *w, int subject, const void *payload, size_t payload
     if (subject < 0 || (size_t)subject >= w->prefixes_len)
         return NATS_WBUF_BAD_SUBJECT;
     prefix = &w->prefixes[subject];
-    line = prefix->len + count_digits(payload_len);
-    frame = plus(payload_len, line + 4);
+    line = prefix->len + nats_count_digits(payload_len);
+    frame = nats_plus(payload_len, line + 4);
     error = check_sizes(w, line, payload_len, frame);
     if (error == 0)
         error = reserve(w, frame);
     if (error != 0)
         return error;
-    p = put(w->buf + w->end, w->arena + prefix->offset, prefix->len);
-    p = put_decimal(p, payload_len);
-    p = put(p, "\r\n", 2);
-    p = put(p, payload, payload_len);
-    put(p, "\r\n", 2);
+    p = nats_put(w->buf + w->end, w->arena + prefix->offset, prefix->len);
+    p = nats_put_decimal(p, payload_len);
+    p = nats_put(p, "\r\n", 2);
+    p = nats_put(p, payload, payload_len);
+    nats_put(p, "\r\n", 2);
     return accepted(w, frame, payload_len);
 }
 
@@ -492,7 +333,7 @@ int nats_wbuf_publish(nats_wbuf *w, const void *subject, size_t subject_len, con
                       size_t reply_len, const void *headers, size_t headers_len,
                       const void *payload, size_t payload_len, uint64_t tag)
 {
-    struct message m = {subject, subject_len, reply, reply_len, headers, headers_len,
+    struct nats_message m = {subject, subject_len, reply, reply_len, headers, headers_len,
                         payload, payload_len, 0, 0, 0};
     int error = check_message(w, &m);
     if (error == 0 && tag != 0)
@@ -501,7 +342,7 @@ int nats_wbuf_publish(nats_wbuf *w, const void *subject, size_t subject_len, con
         error = reserve(w, m.frame);
     if (error != 0)
         return error;
-    put_message(w->buf + w->end, &m);
+    nats_put_message(w->buf + w->end, &m);
     if (tag != 0) {
         assert(w->tags_begin == w->tags_end || w->tags[w->tags_end - 1].tag < tag);
         w->tags[w->tags_end].tag = tag;
@@ -519,10 +360,10 @@ int nats_wbuf_pub_to(nats_wbuf *w, const void *subject, size_t subject_len, cons
 int nats_wbuf_set_inbox(nats_wbuf *w, const void *inbox, size_t len)
 {
     char *copy = NULL;
-    if (!is_clean(inbox, len))
+    if (!nats_is_clean(inbox, len))
         return NATS_WBUF_BAD_REPLY;
     if (len != 0) {
-        copy = NATS_REALLOC(NULL, plus(len, MAX_DIGITS));
+        copy = NATS_REALLOC(NULL, nats_plus(len, MAX_DIGITS));
         if (copy == NULL)
             return NATS_WBUF_NO_MEMORY;
         memcpy(copy, inbox, len);
@@ -536,7 +377,7 @@ int nats_wbuf_set_inbox(nats_wbuf *w, const void *inbox, size_t len)
 int nats_wbuf_request(nats_wbuf *w, int subject, const void *payload, size_t payload_len,
                       uint64_t tag)
 {
-    const struct prefix *prefix;
+    const struct nats_prefix *prefix;
     char *end;
     if (w->limits.closed)
         return NATS_WBUF_CLOSED;
@@ -545,7 +386,7 @@ int nats_wbuf_request(nats_wbuf *w, int subject, const void *payload, size_t pay
     if (w->inbox_len == 0)
         return NATS_WBUF_BAD_REPLY;
     prefix = &w->prefixes[subject]; /* "PUB subject " */
-    end = put_decimal(w->inbox + w->inbox_len, tag);
+    end = nats_put_decimal(w->inbox + w->inbox_len, tag);
     return nats_wbuf_publish(w, w->arena + prefix->offset + 4, prefix->len - 5, w->inbox,
                              (size_t)(end - w->inbox), NULL, 0, payload, payload_len, tag);
 }
@@ -553,45 +394,45 @@ int nats_wbuf_request(nats_wbuf *w, int subject, const void *payload, size_t pay
 int nats_wbuf_sub(nats_wbuf *w, const void *subject, size_t subject_len, const void *queue,
                   size_t queue_len, uint64_t sid)
 {
-    size_t line = plus(plus(subject_len, queue_len),
-                       5 + count_digits(sid) + (size_t)(queue_len != 0));
+    size_t line = nats_plus(nats_plus(subject_len, queue_len),
+                       5 + nats_count_digits(sid) + (size_t)(queue_len != 0));
     int error;
     char *p;
-    if (!is_subject(subject, subject_len))
+    if (!nats_is_subject(subject, subject_len))
         return NATS_WBUF_BAD_SUBJECT;
-    if (!is_clean(queue, queue_len))
+    if (!nats_is_clean(queue, queue_len))
         return NATS_WBUF_BAD_QUEUE;
     error = check_line(w, line);
     if (error == 0)
-        error = reserve(w, plus(line, 2));
+        error = reserve(w, nats_plus(line, 2));
     if (error != 0)
         return error;
-    p = put(w->buf + w->end, "SUB ", 4);
-    p = put(p, subject, subject_len);
+    p = nats_put(w->buf + w->end, "SUB ", 4);
+    p = nats_put(p, subject, subject_len);
     *p++ = ' ';
     if (queue_len != 0) {
-        p = put(p, queue, queue_len);
+        p = nats_put(p, queue, queue_len);
         *p++ = ' ';
     }
-    p = put_decimal(p, sid);
-    put(p, "\r\n", 2);
+    p = nats_put_decimal(p, sid);
+    nats_put(p, "\r\n", 2);
     return appended(w, line + 2);
 }
 
 int nats_wbuf_unsub(nats_wbuf *w, uint64_t sid, uint64_t max_msgs)
 {
     char line[sizeof "UNSUB  \r\n" + 2 * MAX_DIGITS];
-    char *p = put(line, "UNSUB ", 6);
+    char *p = nats_put(line, "UNSUB ", 6);
     int error;
-    p = put_decimal(p, sid);
+    p = nats_put_decimal(p, sid);
     if (max_msgs != 0) {
         *p++ = ' ';
-        p = put_decimal(p, max_msgs);
+        p = nats_put_decimal(p, max_msgs);
     }
     error = check_line(w, (size_t)(p - line));
     if (error != 0)
         return error;
-    p = put(p, "\r\n", 2);
+    p = nats_put(p, "\r\n", 2);
     return put_line(w, line, (size_t)(p - line));
 }
 
@@ -607,18 +448,18 @@ int nats_wbuf_pong(nats_wbuf *w)
 
 int nats_wbuf_connect(nats_wbuf *w, const void *json, size_t json_len)
 {
-    size_t frame = plus(json_len, 10), i;
+    size_t frame = nats_plus(json_len, 10), i;
     int error = reserve(w, frame);
     char *p;
     if (error != 0)
         return error;
-    p = put(w->buf + w->end, "CONNECT ", 8);
-    put(p, json, json_len);
+    p = nats_put(w->buf + w->end, "CONNECT ", 8);
+    nats_put(p, json, json_len);
     for (i = 0; i < json_len; i++, p++) {
         if (*p == '\r' || *p == '\n')
             *p = ' ';
     }
-    put(p, "\r\n", 2);
+    nats_put(p, "\r\n", 2);
     return appended(w, frame);
 }
 
@@ -642,9 +483,9 @@ void nats_wbuf_sent(nats_wbuf *w, size_t n)
             remember_line(w, w->last);
         w->counts.written += w->counts.waiting;
         w->counts.waiting = 0;
-        start_over(w);
+        nats_wbuf_start_over(w);
     }
-    check_invariants(w);
+    nats_wbuf_check(w);
 }
 
 void nats_wbuf_pin(nats_wbuf *w, size_t n)
@@ -658,158 +499,14 @@ void nats_wbuf_turn(nats_wbuf *w)
     w->queued = 0;
 }
 
-/*
- * What rewriting the buffer in place needs: what is kept is read at `from` and moved down to `to`;
- * the tags of kept frames move down, too.
- */
-struct rewrite {
-    size_t from;
-    size_t to;
-    size_t tag_from;
-    size_t tag_to;
-};
-
-/* Is the frame at r->from tagged? Then its entry is tags[r->tag_from]. */
-static int is_tagged(const nats_wbuf *w, const struct rewrite *r)
-{
-    return r->tag_from < w->tags_end && w->tags[r->tag_from].offset == w->origin + r->from;
-}
-
-/* Keep all frames from r->from up to the one at `until`. */
-static void keep(nats_wbuf *w, struct rewrite *r, size_t until)
-{
-    size_t gap = r->from - r->to, n = until - r->from;
-    while (r->tag_from < w->tags_end && w->tags[r->tag_from].offset < w->origin + until) {
-        w->tags[r->tag_to].tag = w->tags[r->tag_from].tag;
-        w->tags[r->tag_to++].offset = w->tags[r->tag_from++].offset - gap;
-    }
-    if (gap != 0)
-        memmove(w->buf + r->to, w->buf + r->from, n);
-    r->from = until;
-    r->to += n;
-}
-
-static void drop_frame(nats_wbuf *w, struct rewrite *r, size_t len)
-{
-    if (is_tagged(w, r))
-        r->tag_from++;
-    if (is_message(w->buf + r->from)) {
-        w->counts.waiting--;
-        w->counts.discarded++;
-    }
-    r->from += len;
-}
-
-static void finish_rewrite(nats_wbuf *w, const struct rewrite *r)
-{
-    assert(r->from == w->end && r->tag_from == w->tags_end);
-    w->end = r->to;
-    w->last = w->end; /* where it begins is not known any more */
-    w->tags_end = r->tag_to;
-    if (w->pos == w->end)
-        start_over(w);
-    check_invariants(w);
-}
-
-/* Positioned at the first frame of which no byte is sent or pinned. */
-static struct rewrite skip_begun(nats_wbuf *w)
-{
-    struct rewrite r;
-    advance(w);
-    r.from = r.to = w->base;
-    r.tag_from = r.tag_to = w->tags_begin;
-    while (r.from < w->end && r.from < w->pos + w->pinned)
-        keep(w, &r, r.from + frame_len(w, r.from));
-    return r;
-}
-
-void nats_wbuf_take_back(nats_wbuf *w)
-{
-    struct rewrite r;
-    advance(w);
-    r.from = r.to = w->base;
-    r.tag_from = r.tag_to = w->tags_begin;
-    w->pos = w->base;
-    w->pinned = 0;
-    w->last_line_len = 0; /* the next connection has heard nothing yet */
-    while (r.from < w->end) {
-        size_t len = frame_len(w, r.from);
-        if (is_message(w->buf + r.from) && !is_tagged(w, &r))
-            keep(w, &r, r.from + len);
-        else
-            drop_frame(w, &r, len);
-    }
-    w->queued = 0;
-    finish_rewrite(w, &r);
-}
-
-size_t nats_wbuf_remove(nats_wbuf *w, const uint64_t *tags, size_t n)
-{
-    uint64_t before = w->counts.discarded;
-    struct rewrite r = skip_begun(w);
-    size_t at, i = 0;
-    for (at = r.tag_from; at < w->tags_end; at++) {
-        while (i < n && tags[i] < w->tags[at].tag)
-            i++;
-        if (i == n)
-            break;
-        if (tags[i] == w->tags[at].tag) {
-            keep(w, &r, (size_t)(w->tags[at].offset - w->origin));
-            drop_frame(w, &r, frame_len(w, r.from));
-        }
-    }
-    keep(w, &r, w->end);
-    finish_rewrite(w, &r);
-    return (size_t)(w->counts.discarded - before);
-}
-
-size_t nats_wbuf_drop_messages(nats_wbuf *w)
-{
-    uint64_t before = w->counts.discarded;
-    struct rewrite r = skip_begun(w);
-    while (r.from < w->end) {
-        size_t len = frame_len(w, r.from);
-        if (is_message(w->buf + r.from))
-            drop_frame(w, &r, len);
-        else
-            keep(w, &r, r.from + len);
-    }
-    finish_rewrite(w, &r);
-    return (size_t)(w->counts.discarded - before);
-}
-
-size_t nats_wbuf_recheck(nats_wbuf *w, int headers, uint64_t *tags, size_t cap, size_t *n_tags)
-{
-    uint64_t before = w->counts.discarded;
-    size_t most = w->limits.max_payload;
-    struct rewrite r = skip_begun(w);
-    *n_tags = 0;
-    while (r.from < w->end) {
-        const char *p = w->buf + r.from, *lf = memchr(p, '\n', w->end - r.from);
-        size_t len = frame_len(w, r.from);
-        size_t body = len - (size_t)(lf - p) - 1; /* with CRLF, when it is a message */
-        int too_much = is_message(p) &&
-                       ((most != 0 && body - 2 > most) || (p[0] == 'H' && !headers));
-        if (!too_much) {
-            keep(w, &r, r.from + len);
-            continue;
-        }
-        if (is_tagged(w, &r) && *n_tags < cap)
-            tags[(*n_tags)++] = w->tags[r.tag_from].tag;
-        drop_frame(w, &r, len);
-    }
-    finish_rewrite(w, &r);
-    return (size_t)(w->counts.discarded - before);
-}
-
 size_t nats_wbuf_last_line(const nats_wbuf *w, char *line, size_t cap)
 {
     const char *from = w->last_line, *end;
     size_t len = w->last_line_len;
     if (w->pos > w->base) {
         size_t at = w->base;
-        while (at + frame_len(w, at) < w->pos)
-            at += frame_len(w, at);
+        while (at + nats_wbuf_frame_len(w, at) < w->pos)
+            at += nats_wbuf_frame_len(w, at);
         from = w->buf + at;
         len = w->end - at;
     }

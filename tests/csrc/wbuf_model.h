@@ -4,7 +4,7 @@
  * Every operation is done on a real buffer and on the list; any difference aborts with its line. The
  * list knows no positions, walks nothing lazily and copies every frame, so the two share no idea that
  * could be wrong in both. Used by test_wbuf.c and by fuzz_wbuf.c; includes nats_wbuf.c itself in order
- * to make its allocations fail.
+ * to make its allocations fail, and nats_unsent.c.
  */
 #ifndef WBUF_MODEL_H
 #define WBUF_MODEL_H
@@ -29,6 +29,7 @@ static void *failing_realloc(void *memory, size_t n)
 
 #define NATS_REALLOC failing_realloc
 #include "nats_wbuf.c"
+#include "nats_unsent.c"
 
 #define CHECK(condition) check((condition) != 0, #condition, __FILE__, __LINE__)
 

@@ -23,7 +23,7 @@ fi
 for target in "$@"; do
     mkdir -p "$work/$target/corpus"
     sources=tests/fuzz/fuzz_$target.c
-    [ "$target" != roundtrip ] || sources="$sources csrc/nats_wbuf.c"
+    [ "$target" != roundtrip ] || sources="$sources csrc/nats_wbuf.c csrc/nats_unsent.c"
     # shellcheck disable=SC2086
     "$clang" -g -O1 -std=c11 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
         -Icsrc -Itests/csrc $sources -o "$work/fuzz_$target"

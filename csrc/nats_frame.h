@@ -1,0 +1,121 @@
+/*
+ * nats_frame: a client's frames as bytes, to be checked, written and read back. Header only, pure
+ * functions; what is queued where is the matter of nats_wbuf.
+ */
+#ifndef NATS_FRAME_H
+#define NATS_FRAME_H
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+/* The sum, or SIZE_MAX: no limit and no allocation admits that. */
+static inline size_t nats_plus(size_t a, size_t b)
+{
+    return a > SIZE_MAX - b ? SIZE_MAX : a + b;
+}
+
+static inline int nats_is_clean(const void *text, size_t len)
+{
+    const unsigned char *p = text;
+    unsigned bad = 0;
+    size_t i;
+    for (i = 0; i < len; i++) /* no early exit: the compiler makes vector code of it */
+        bad |= (unsigned)(p[i] <= 0x20) | (unsigned)(p[i] == 0x7f);
+    return bad == 0;
+}
+
+static inline int nats_is_subject(const void *text, size_t len)
+{
+    return len != 0 && nats_is_clean(text, len);
+}
+
+static inline int nats_is_header_block(const char *p, size_t len)
+{
+    return len >= 12 && memcmp(p, "NATS/1.0", 8) == 0 && (p[8] == '\r' || p[8] == ' ') &&
+           memcmp(p + len - 4, "\r\n\r\n", 4) == 0;
+}
+
+static inline char *nats_put(char *p, const void *data, size_t n)
+{
+    if (n != 0)
+        memcpy(p, data, n);
+    return p + n;
+}
+
+static inline size_t nats_count_digits(uint64_t value)
+{
+    size_t n = 1;
+    for (; value >= 10; value /= 10)
+        n++;
+    return n;
+}
+
+static inline char *nats_put_decimal(char *p, uint64_t value)
+{
+    size_t n = nats_count_digits(value), i = n;
+    while (i-- > 0) {
+        p[i] = (char)('0' + value % 10);
+        value /= 10;
+    }
+    return p + n;
+}
+
+/* What one PUB or HPUB consists of, and the sizes that follow from it: SIZE_MAX is "too large". */
+struct nats_message {
+    const void *subject;
+    size_t subject_len;
+    const void *reply;
+    size_t reply_len;
+    const void *headers;
+    size_t headers_len;
+    const void *payload;
+    size_t payload_len;
+    size_t line;  /* the control line without CRLF */
+    size_t size;  /* headers and payload */
+    size_t frame; /* all bytes */
+};
+
+static inline void nats_put_message(char *p, const struct nats_message *m)
+{
+    p = m->headers_len != 0 ? nats_put(p, "HPUB ", 5) : nats_put(p, "PUB ", 4);
+    p = nats_put(p, m->subject, m->subject_len);
+    *p++ = ' ';
+    if (m->reply_len != 0) {
+        p = nats_put(p, m->reply, m->reply_len);
+        *p++ = ' ';
+    }
+    if (m->headers_len != 0) {
+        p = nats_put_decimal(p, m->headers_len);
+        *p++ = ' ';
+    }
+    p = nats_put_decimal(p, m->size);
+    p = nats_put(p, "\r\n", 2);
+    p = nats_put(p, m->headers, m->headers_len);
+    p = nats_put(p, m->payload, m->payload_len);
+    nats_put(p, "\r\n", 2);
+}
+
+/* Whether a message begins at p. PING and PONG are the only other frames that begin with P. */
+static inline int nats_is_message(const char *p)
+{
+    return p[0] == 'H' || (p[0] == 'P' && p[1] == 'U');
+}
+
+/* The length of the frame at p, which lies within the next `most` bytes. */
+static inline size_t nats_frame_len(const char *p, size_t most)
+{
+    const char *lf = memchr(p, '\n', most); /* no argument contains one */
+    size_t line, size = 0, unit = 1;
+    assert(lf != NULL && lf[-1] == '\r');
+    line = (size_t)(lf - p) + 1;
+    if (!nats_is_message(p))
+        return line;
+    for (lf -= 2; *lf != ' '; lf--, unit *= 10) /* the size is the line's last argument */
+        size += unit * (size_t)(*lf - '0');
+    assert(size <= most - line - 2);
+    return line + size + 2;
+}
+
+#endif
