@@ -92,6 +92,19 @@ def test_consume_gives_every_message_once_in_order(any_js, call, run, got, opts)
     assert got.errors == []
 
 
+@pytest.mark.parametrize("opts", [{}, {"max_messages": 4}, {"max_bytes": 300}])
+def test_consume_stops_after_so_many_and_takes_no_more(any_js, call, run, got, opts):
+    fill(any_js, call, 30)
+    consume = any_js.consume("S", "c", {"stop_after": 10, **opts}, got)
+    run(lambda: consume.closed)
+    assert call(lambda cb: any_js.nats.flush(lambda err: cb(None, err))) == (None, None)
+    assert got.numbers == list(range(10))
+    assert got.errors == []
+    assert call(any_js.consumer_info, "S", "c")[0]["delivered"]["consumer_seq"] == 10
+    with pytest.raises(BadOptionsError, match="stop_after must be 1 or more"):
+        any_js.consume("S", "c", {"stop_after": 0}, got)
+
+
 def test_message_that_fits_in_no_request_is_told_and_what_fits_is_not(js, call, run, got):
     fill(js, call, 40)
     errors: list[Any] = []
@@ -293,6 +306,26 @@ def test_ordered_consumer_starts_where_it_is_told(any_js, call, run):
         with pytest.raises(MsgNotAckableError):
             got.messages[0].ack()
         ordered.stop()
+
+
+def test_ordered_consumer_stops_after_so_many_also_when_it_is_made_anew(js, call, run, eventually):
+    fill(js, call, 30)
+    seen: list[int] = []
+
+    def on_message(msg: Any, err: Any) -> None:
+        assert err is None, err
+        seen.append(msg.seq)
+        if msg.seq == 5:
+            js.consumer_delete("S", ordered.name, lambda result, err: None)
+
+    opts = {"stop_after": 12, "max_messages": 2, "heartbeat": 100 * MS}
+    ordered = js.ordered_consumer("S", opts, on_message)
+    run(lambda: ordered.closed)
+    assert seen == list(range(1, 13))
+    assert ordered.last_seq == 12
+    assert ordered.resets >= 1
+    eventually(lambda: call(js.consumer_names, "S") == (["c"], None))
+    assert seen == list(range(1, 13))
 
 
 def test_ordered_consumer_with_headers_only_and_two_filters(js, call, run):

@@ -186,7 +186,8 @@ def test_errors_have_code_err_code_description_and_a_class(any_js, call):
         ({"name": "A", "rollup_hdrs": True}, "unknown field 'rollup_hdrs'.*mean 'allow_rollup_hdrs'"),
         ({"name": "A", "storage": "disk"}, "storage .* must be one of file, memory, not 'disk'"),
         ({"name": "A", "mirror": {"nam": "B"}}, "unknown field 'nam' in mirror of stream"),
-        ({"name": "A", "sources": [{"name": "B", "domain": "x"}]}, "unknown field 'domain'"),
+        ({"name": "A", "sources": [{"name": "B", "domian": "x"}]}, "unknown field 'domian'.*'domain'"),
+        ({"name": "A", "mirror": {"domain": "x", "external": {"api": "y"}}}, "exclude each other"),
         ({"name": "A", "max_age": float("nan")}, "not JSON"),
     ],
 )  # fmt: skip
@@ -321,6 +322,8 @@ def test_other_prefix_and_domain(tmp_path, own_server, connected, call):
     call(js.stream_create, {"name": "S", "subjects": ["s"], "storage": "memory"})
     ack, err = call(js.publish, "s", b"x")
     assert (err, ack["domain"]) == (None, "hub")
+    info, err = call(js.stream_create, {"name": "M", "mirror": {"name": "S", "domain": "hub"}})
+    assert (err, info["config"]["mirror"]["external"]["api"]) == (None, "$JS.hub.API")
 
 
 def test_without_jetstream_and_without_a_connection(own_server, connected, client, call):

@@ -31,6 +31,7 @@ _SOURCE: Fields = {
     "filter_subject": None,
     "subject_transforms": [_TRANSFORM],
     "external": {"api": None, "deliver": None},
+    "domain": None,  # not the wire's: becomes external
     "consumer": {"name": None, "deliver_subject": None},
 }
 
@@ -169,6 +170,11 @@ def stream_config(config: object) -> tuple[dict[str, Any], dict[str, Feature]]:
     checked = _checked("stream configuration", config, STREAM)
     needs = _needs(checked, _STREAM_NEEDS)
     sources = [checked.get("mirror"), *(checked.get("sources") or ())]
+    for source in sources:
+        if source and (domain := source.pop("domain", None)):
+            if source.get("external"):
+                raise BadOptionsError("domain and external of a source exclude each other")
+            source["external"] = {"api": f"$JS.{domain}.API"}
     if any(source and source.get("consumer") for source in sources):
         needs["sources.consumer"] = V2_14
     if any(source and source.get("subject_transforms") for source in sources):

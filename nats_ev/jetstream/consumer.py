@@ -156,7 +156,8 @@ class Consumers:
         opts, with durations in ns or as timedelta: max_messages (500) asked for at a time, or max_bytes;
         threshold_messages, threshold_bytes (half of it): ask for more when so much is still to come;
         expires (30 s) of each request; heartbeat (half of expires, at most 30 s); for priority groups
-        group, min_pending, min_ack_pending, priority; on_error: ``on_error(err)`` for what was got over.
+        group, min_pending, min_ack_pending, priority; stop_after: so many messages, then it stops, and no
+        more are asked for; on_error: ``on_error(err)`` for what was got over.
         """
         given, done = middle(opts, cb)
         options = consume_opts(given or {})

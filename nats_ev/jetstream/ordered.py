@@ -7,6 +7,7 @@ whenever one is missing: a gap, a missed heartbeat, a lost connection, a deleted
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from .._connection import Status
@@ -89,7 +90,8 @@ class OrderedConsumer:
         self.resets = 0  # times that it had to be made anew
         self._config, self._needs = consumer_config(config)
         self._options = options
-        self.callback = cb
+        self._to_come = options.stop_after
+        self.callback = self._limited(cb) if options.stop_after else cb
         self._on_start: Callable[[Any], object] | None = own.get("on_start")
         self._max_resets = int(own.get("max_reset_attempts", -1))
         self._prefix = own.get("name_prefix") or next_nuid()
@@ -143,6 +145,18 @@ class OrderedConsumer:
         else:
             incarnation.close_after(done)
 
+    def _limited(self, cb: MsgCallback) -> MsgCallback:
+        """cb that stops it with the last of stop_after messages."""
+
+        def deliver(msg: JsMsg | None, error: NatsError | None) -> None:
+            if msg is not None:
+                self._to_come -= 1
+                if not self._to_come:
+                    self.stop()
+            cb(msg, error)
+
+        return deliver
+
     # Making the consumer.
 
     def _make(self) -> None:
@@ -180,7 +194,8 @@ class OrderedConsumer:
         if self._started_at is None and self._config["deliver_policy"] != "last_per_subject":
             # Where this one begins: should it be lost before its first message, the next begins there.
             self._started_at = info.get("delivered", {}).get("stream_seq", 0)
-        self._incarnation = _Incarnation(self, self.name, self._options)
+        options = replace(self._options, stop_after=self._to_come)
+        self._incarnation = _Incarnation(self, self.name, options)
         try:
             self._incarnation.start()
         except NatsError:

@@ -52,7 +52,7 @@ _FETCH_FIELDS = dict.fromkeys(
 _CONSUME_FIELDS = dict.fromkeys(
     [
         "max_messages", "max_bytes", "threshold_messages", "threshold_bytes", "expires", "heartbeat",
-        "idle_heartbeat", "on_error", *_PRIORITY,
+        "idle_heartbeat", "stop_after", "on_error", *_PRIORITY,
     ]
 )  # fmt: skip
 
@@ -214,6 +214,7 @@ class PullOptions:
     expires: int
     heartbeat: int
     on_error: Callable[[NatsError], object] | None
+    stop_after: int = 0  # 0: never
     priority: dict[str, Any] = field(default_factory=dict)
 
 
@@ -242,6 +243,7 @@ def consume_opts(given: Mapping[str, Any]) -> PullOptions:
         expires,
         heartbeat,
         on_error,
+        _count(opts, "stop_after"),
         _priority_fields(opts),
     )
 
@@ -358,6 +360,10 @@ class Puller:
         # More may have come than was asked for: what an earlier round has asked for.
         self._asked = max(self._asked, self._received)
         batch = options.max_messages - (self._asked - self._received)
+        if options.stop_after:
+            batch = min(batch, options.stop_after - self._asked)
+            if batch <= 0:
+                return
         body = b'%b,"batch":%d' % (self._request, batch)
         if options.max_bytes:
             size = options.max_bytes - max(0, self._pending_bytes)
@@ -510,7 +516,7 @@ class Consume(Puller):
         super().__init__(api, stream, consumer, options)
         self._stream = stream
         self._consumer = consumer
-        self._cb = cb
+        self._cb = self._limited(cb) if options.stop_after else cb
         self._nats = api.nats
         self._missing = 0  # times in a row that the server did not know the consumer
         self._asking = False
@@ -527,6 +533,16 @@ class Consume(Puller):
     def _start(self) -> None:
         if not self.closed:
             super().start()
+
+    def _limited(self, cb: MsgCallback) -> MsgCallback:
+        """cb that stops it with the last of stop_after messages."""
+
+        def deliver(msg: JsMsg | None, error: NatsError | None) -> None:
+            if self._received >= self.options.stop_after:
+                self.close()
+            cb(msg, error)
+
+        return deliver
 
     def stop(self) -> None:
         """No callback any more, also not for messages that are on their way: they come again later."""
