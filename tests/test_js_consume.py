@@ -309,14 +309,18 @@ def test_ordered_consumer_starts_where_it_is_told(any_js, call, run):
 
 
 def test_ordered_consumer_stops_after_so_many_also_when_it_is_made_anew(js, call, run, eventually):
-    fill(js, call, 30)
+    fill(js, call, 5)
     seen: list[int] = []
+
+    def go_on(result: Any, err: Any) -> None:
+        for i in range(20):
+            js.publish_async("s.x", str(i), lambda ack, err: None)
 
     def on_message(msg: Any, err: Any) -> None:
         assert err is None, err
         seen.append(msg.seq)
         if msg.seq == 5:
-            js.consumer_delete("S", ordered.name, lambda result, err: None)
+            js.consumer_delete("S", ordered.name, go_on)
 
     opts = {"stop_after": 12, "max_messages": 2, "heartbeat": 100 * MS}
     ordered = js.ordered_consumer("S", opts, on_message)
