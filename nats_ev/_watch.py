@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ._buckets import attempt, bucket_error, later
-from .errors import NatsError
+from .errors import NatsError, RequestTimeoutError
 
 if TYPE_CHECKING:
+    from ._deadlines import Deadline
     from .jetstream import JetStream, JsMsg, Metadata, OrderedConsumer
 
 
@@ -75,6 +76,11 @@ class Watch:
             self.stop()
             self._callback(None, bucket_error(error))
 
+    @property
+    def progress(self) -> tuple[bool, int, tuple[str, int]]:
+        """Another value whenever something of the initial data has come."""
+        return self._consumer is not None, self._initial, self._last
+
     def _on_start(self, info: dict[str, Any]) -> None:
         if self.stopped:
             return
@@ -140,6 +146,51 @@ class Watch:
                 self._wait_for_initial()
 
         later(self._js.nats, _ASK_AFTER_MS, due, lambda: None)
+
+
+def collect(
+    js: JetStream,
+    begin: Callable[[Callable[[Any, NatsError | None], object]], Watch],
+    cb: Callable[[list[Any] | None, NatsError | None], object],
+) -> None:
+    """``cb(items, err)`` once: the initial data of the watch that ``begin(callback)`` starts.
+
+    A watch outlasts any silence; who waits for a list does not: ``request timeout`` when nothing more
+    of it comes for the timeout of js.
+    """
+    items: list[Any] = []
+    silence: Deadline | None = None
+
+    def next_one(item: Any, error: NatsError | None) -> None:
+        if item is None:
+            end(error)
+        else:
+            items.append(item)
+
+    def end(error: NatsError | None) -> None:
+        watch.stop()
+        if silence is not None:
+            silence.cancel()
+        cb(items if error is None else None, error)
+
+    def listen() -> None:
+        nonlocal silence
+        before = watch.progress
+
+        def due() -> None:
+            if watch.stopped:
+                return
+            if watch.progress == before:
+                end(RequestTimeoutError("request timeout"))
+            else:
+                listen()
+
+        # No shorter than it takes to find out that what is still to come has expired.
+        silence = js.nats.call_later(js.timeout + 2 * _ASK_AFTER_MS, due)
+
+    watch = begin(next_one)
+    if js.timeout:
+        listen()
 
 
 def _delivered(info: dict[str, Any]) -> int:

@@ -29,6 +29,7 @@ from ._buckets import (
 )
 from ._kv_bucket import KvBucket
 from ._kv_watch import KvEntry, KvWatch, check_filters, check_key, stored_entry
+from ._watch import collect
 from .client import Payload
 from .errors import BadOptionsError, NatsError, NoRespondersError
 from .jetstream import JetStream, StoredMsg
@@ -438,16 +439,7 @@ class KV(KvBucket):
 
     def _collect(self, keys: Keys, cb: Callback, **options: Any) -> None:
         """The initial entries of a watch, as a list."""
-        entries: list[KvEntry] = []
-
-        def next_one(entry: KvEntry | None, error: NatsError | None) -> None:
-            if entry is not None:
-                entries.append(entry)
-                return
-            watch.stop()
-            cb(entries if error is None else None, error)
-
-        watch = self.watch(keys, next_one, **options)
+        collect(self._js, lambda next_one: self.watch(keys, next_one, **options), cb)
 
     def _lost(self, error: NatsError | None) -> NatsError | None:
         """Nobody listens: the stream may be gone or made anew. It is asked for next time."""

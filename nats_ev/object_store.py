@@ -37,6 +37,7 @@ from ._object_meta import (
 )
 from ._object_put import Data, Upload, remove_chunks, source_of
 from ._object_watch import ObjectWatch
+from ._watch import collect
 from .errors import BadOptionsError, NatsError
 from .headers import HeadersLike
 from .jetstream import JetStream, StoredMsg
@@ -216,20 +217,18 @@ class ObjectStore(ObjectBucket):
     def list_infos(self, cb: Callback, *, show_deleted: bool = False) -> None:
         """The infos of all objects, in the order in which they were put."""
         check_cb(cb)
-        infos: dict[str, Info] = {}
 
-        def next_one(info: Info | None, error: NatsError | None) -> None:
-            if info is not None:
-                infos.pop(info["name"], None)
-                infos[info["name"]] = info
-                return
-            watch.stop()
+        def collected(found: Any, error: NatsError | None) -> None:
             if error is not None:
                 cb(None, error)
-            else:
-                cb([i for i in infos.values() if show_deleted or not i["deleted"]], None)
+                return
+            infos: dict[str, Info] = {}
+            for info in found:  # an object that was put meanwhile comes again
+                infos.pop(info["name"], None)
+                infos[info["name"]] = info
+            cb([i for i in infos.values() if show_deleted or not i["deleted"]], None)
 
-        watch = self.watch(next_one)
+        collect(self.js, self.watch, collected)
 
     def watch(
         self,

@@ -306,3 +306,50 @@ def test_a_request_that_has_failed_early_is_told_only_when_asked_for(connected, 
         (None, "no responders"),
         (None, "request timeout"),
     ]
+
+
+WAITING = {  # what a client that waits for its connection answers within the time-out, as any request
+    "stream_info": lambda js, cb: js.stream_info("S", cb),
+    "stream_create": lambda js, cb: js.stream_create({"name": "S", "subjects": ["s"]}, cb),
+    "publish": lambda js, cb: js.publish("s", b"", cb),
+    "fetch": lambda js, cb: js.fetch("S", "C", {"no_wait": True, "expires": 10**8}, cb),
+    "kv.create_bucket": lambda js, cb: KV(js, "b").create_bucket(cb),
+    "kv.put": lambda js, cb: KV(js, "b").put("k", b"", cb),
+    "kv.keys": lambda js, cb: KV(js, "b").keys(cb),
+    "object create_bucket": lambda js, cb: ObjectStore(js, "b").create_bucket(cb),
+    "object put": lambda js, cb: ObjectStore(js, "b").put("x", b"1", cb),
+    "object get": lambda js, cb: ObjectStore(js, "b").get("x", cb),
+    "object list": lambda js, cb: ObjectStore(js, "b").list(cb),
+}
+
+
+def test_each_answer_that_no_server_gives_is_a_request_timeout(proxy, server, client, run):
+    refusing = proxy(server.port)
+    refusing.refuse = True
+    js = JetStream(client(refusing, reconnect=True, reconnect_delay=60_000), timeout=100)
+    answers: dict[str, list[Any]] = {name: [] for name in WAITING}
+    for name, ask in WAITING.items():
+        ask(js, lambda *answer, to=name: answers[to].append(answer))
+    run(lambda: all(answers.values()))
+    for name, told in answers.items():
+        ((result, error),) = told
+        assert result is None, name
+        assert isinstance(error, nats_ev.RequestTimeoutError), (name, error)
+
+
+def test_a_list_ends_with_the_timeout_when_the_server_falls_silent(own_server, client, run):
+    running = own_server(jetstream=True)
+    js = JetStream(client(running), timeout=100)
+    kv, objects = KV(js, "b"), ObjectStore(js, "b")
+    answers: list[Any] = []
+    kv.create_bucket(lambda *answer: answers.append(answer))
+    objects.create_bucket(lambda *answer: answers.append(answer))
+    kv.put("k", b"", lambda *answer: answers.append(answer))
+    run(lambda: len(answers) == 3)
+    running.suspend()
+    answers.clear()
+    kv.keys(lambda *answer: answers.append(answer))
+    kv.history("k", lambda *answer: answers.append(answer))
+    objects.list(lambda *answer: answers.append(answer))
+    run(lambda: len(answers) == 3)
+    assert [str(error) for _, error in answers] == ["request timeout"] * 3

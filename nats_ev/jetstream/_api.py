@@ -355,7 +355,7 @@ class Api:
                 end(None)
 
         def late() -> None:
-            end(NotConnectedError("not connected"))
+            end(RequestTimeoutError("request timeout"))
 
         wait = self.wait(late, end)
         wait.start(self.timeout or 3_600_000)
