@@ -206,6 +206,30 @@ def test_nak_with_a_delay_comes_again_later_and_term_never(filled, call):
     assert call(filled.fetch, "S", "c", {"no_wait": True}) == ([], None)
 
 
+@pytest.mark.parametrize(
+    ("version", "body"),
+    [
+        ("2.9.25", b"+TERM"),
+        ("2.10.3", b"+TERM"),
+        ("2.10.4", b"+TERM why"),
+        ("2.15.0-RC.1", b"+TERM why"),
+        ("0.0.0", b"+TERM why"),
+    ],
+)
+def test_reason_goes_only_to_a_server_that_understands_it(fake, connected, run, version, body):
+    """An older one would take the answer for none, and deliver the message again."""
+    answers: list[bytes] = []
+
+    def script(peer: Any) -> None:
+        peer.handshake(version=version)
+        size = peer.expect(r"PUB \$JS\.ACK\.S\.c\.1\.1\.1\.0\.0 (\d+)")[1]
+        answers.append(peer.payload(int(size)))
+
+    JsMsg(connected(fake(script)), "s", b"", "$JS.ACK.S.c.1.1.1.0.0", None).term("why")
+    run(lambda: answers)
+    assert answers == [body]
+
+
 def test_in_progress_puts_off_the_redelivery(filled, call, run):
     config = {"name": "w", "ack_policy": "explicit", "ack_wait": 400 * MS}
     call(filled.consumer_create, "S", config)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from .._connection import Status
@@ -101,6 +102,21 @@ def decode(payload: bytes) -> tuple[dict[str, Any] | None, NatsError | None]:
     if error:
         return None, APIError.of(error if isinstance(error, dict) else {"description": error})
     return answer, None
+
+
+@lru_cache(maxsize=16)
+def version_of(info: str | None) -> tuple[tuple[int, ...], int | None]:
+    """The (version, API level or None) in a server's INFO.
+
+    One that does not tell its version, or calls itself 0.0 as when built from source, counts as new.
+    """
+    fields = json.loads(info or "{}")
+    numbers = str(fields.get("version", "")).partition("-")[0].split(".")
+    try:
+        version = tuple(int(number) for number in numbers)
+    except ValueError:
+        version = (0,)
+    return version if version >= (0, 1) else (999,), fields.get("api_lvl")
 
 
 class Wait:
@@ -271,23 +287,16 @@ class Api:
 
     # What the server can do.
 
-    def version(self) -> tuple[tuple[int, int], int | None]:
-        """The connected server's ((major, minor), API level or None when it does not say)."""
-        info = json.loads(self.nats.server_info() or "{}")
-        numbers = str(info.get("version", "0.0")).split(".")
-        try:
-            version = (int(numbers[0]), int(numbers[1]))
-        except (ValueError, IndexError):
-            version = (0, 0)
-        return version, info.get("api_lvl")
+    def version(self) -> tuple[tuple[int, ...], int | None]:
+        """The connected server's (version, API level or None when it does not say)."""
+        return version_of(self.nats.server_info())
 
     def supports(self, feature: Feature) -> bool:
         """Whether the server that we are connected to knows the feature."""
         version, level = self.version()
         if level is not None and feature[1]:
             return level >= feature[1]
-        # A server built from source may call itself 0.0: it is asked, then.
-        return version >= feature[0] or version == (0, 0)
+        return version >= feature[0]
 
     def require(
         self, needs: Mapping[str, Feature], go: Callable[[int], object], cb: Callback

@@ -29,7 +29,8 @@ class Consumers:
 
         config: durable_name or name, or neither: then the consumer is ephemeral and gets a name. ``cb(info,
         err)``: `ConsumerExistsError` when it exists with another configuration, `ApiLevelError` when
-        the server lacks a field, and then nothing was created.
+        the server lacks a field, and then nothing was created. For nats-server 2.9 this is the same as
+        `consumer_create_or_update`, and so is `consumer_update`.
         """
         self._consumer_store(stream, config, "create", cb)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import NatsError
 from ..headers import Headers
 from ..options import milliseconds
+from ._api import version_of
 from .errors import MsgAlreadyAckedError, MsgNotAckableError
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 Milliseconds = float | timedelta
 
+_REASONS = (2, 10, 4)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -177,7 +179,9 @@ class JsMsg:
         if reason:
             if not isinstance(reason, str):
                 raise TypeError(f"reason must be str, not {type(reason).__name__}")
-            body += b" " + reason.encode()
+            # An older server does not understand the answer at all when there is more to it.
+            if version_of(self._answerable().server_info())[0] >= _REASONS:
+                body += b" " + reason.encode()
         self._terminal(body)
 
     def in_progress(self) -> None:
