@@ -25,6 +25,8 @@ from nats_ev._libev import lib
 
 from ._glue import Error
 from ._loop import Loop, default_loop
+from ._timers import Periodic, Scheduler, Timer
+from ._watcher import Watcher, require_int, require_seconds
 from ._watchers import (
     Async,
     Check,
@@ -33,15 +35,9 @@ from ._watchers import (
     Fork,
     Idle,
     Io,
-    Periodic,
     Prepare,
-    Scheduler,
     Signal,
-    Timer,
-    Watcher,
     embeddable_backends,
-    require_int,
-    require_seconds,
 )
 
 EV_UNDEF: int = lib.EV_UNDEF

@@ -10,24 +10,9 @@ from nats_ev._libev import ffi, lib
 
 from ._glue import ABORTED, Error, finish, register, run_with_signals
 from ._interrupts import shielded
-from ._watchers import (
-    Async,
-    Check,
-    Child,
-    Embed,
-    Fork,
-    Idle,
-    Io,
-    Periodic,
-    Prepare,
-    Scheduler,
-    Signal,
-    Timer,
-    Watcher,
-    require_callable,
-    require_int,
-    require_seconds,
-)
+from ._timers import Periodic, Scheduler, Timer
+from ._watcher import Watcher, require_callable, require_int, require_seconds
+from ._watchers import Async, Check, Child, Embed, Fork, Idle, Io, Prepare, Signal
 
 Callback = Callable[..., object]
 

@@ -1,186 +1,23 @@
-"""The watchers of `nats_ev.pyev`: one class for each kind of event.
+"""The watchers of `nats_ev.pyev` for descriptors, signals, processes, and the phases of a loop.
 
-Every watcher is made as ``Kind(<what to watch>, loop, callback, data=None, priority=0)``, calls
-``callback(watcher, revents)``, and is kept alive by its loop from `start` (or `feed`) until it
-is neither active nor pending. ``set()`` reconfigures an inactive watcher.
+Those that wait for a time are in `_timers`.
 """
 
 from __future__ import annotations
 
 import signal as _signal
 from collections.abc import Callable
-from math import isfinite, isnan
 from typing import TYPE_CHECKING, Any
 
 from nats_ev._libev import ffi, lib
 
-from ._glue import ABORTED, Error, finish, register
+from ._glue import ABORTED, Error, finish
+from ._watcher import Watcher, require_callable, require_int
 
 if TYPE_CHECKING:
     from ._loop import Loop
 
 _IO_EVENTS: int = lib.EV_READ | lib.EV_WRITE
-
-# What programs call per message or per time-out, without the look-up in lib.
-_active = lib.ev_is_active
-_pending = lib.ev_is_pending
-_start = lib.nats_ev_start
-_stop = lib.nats_ev_stop
-_feed = lib.nats_ev_feed
-_set_times = lib.nats_ev_set_times
-
-
-def require_int(name: str, value: object) -> int:
-    """Return ``value`` if it is an int that fits C's, else raise TypeError or ValueError."""
-    if not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    if not -0x80000000 <= value <= 0xFFFFFFFF:
-        raise ValueError(f"{name} is out of range: {value}")
-    return value
-
-
-def require_seconds(name: str, value: object, minimum: float | None = 0.0) -> float:
-    """Return ``value`` as a float that is a number and not below ``minimum``."""
-    if not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if isnan(value):
-        raise ValueError(f"{name} is not a number")
-    if minimum is not None and value < minimum:
-        raise ValueError(f"{name} must not be less than {minimum:g}, got {value:g}")
-    return float(value)
-
-
-def embeddable_backends() -> int:
-    """Return the EVBACKEND_* bits of loops that an `Embed` watcher can take."""
-    # libev counts io_uring among them and then aborts: such a loop has no descriptor to watch.
-    bits: int = lib.ev_embeddable_backends() & ~lib.EVBACKEND_IOURING
-    return bits
-
-
-def require_callable(name: str, value: Any) -> Any:
-    """Return ``value`` if it can be called, else raise TypeError."""
-    if not callable(value):
-        raise TypeError(f"{name} must be callable, not {type(value).__name__}")
-    return value
-
-
-class Watcher:
-    """What all watchers have in common. Not for direct use.
-
-    ``data`` is any object of the user's. `callback` may be replaced at any time.
-    Methods must be called on the thread that runs the loop; only `Async.send` is an exception.
-    """
-
-    __slots__ = ("__weakref__", "_callback", "_held", "_key", "_loop", "_w", "data")
-
-    _type: int
-
-    def __init__(
-        self, loop: Loop, callback: Callable[..., object], data: object, priority: int
-    ) -> None:
-        c_loop = getattr(loop, "_c", None)
-        if c_loop is None:
-            raise TypeError(f"loop must be a Loop, not {type(loop).__name__}")
-        self._loop = loop
-        self._held = loop._held
-        self._callback = self._checked_callback(callback)
-        self.data = data
-        self._key = register(self)
-        memory = lib.nats_ev_watcher_new(c_loop, self._type, self._key)
-        if not memory:
-            raise MemoryError("no memory for a watcher")
-        self._w = ffi.gc(memory, lib.nats_ev_watcher_free)
-        if priority:
-            self.priority = priority
-
-    def _checked_callback(self, callback: Any) -> Any:
-        return require_callable("callback", callback)
-
-    def start(self) -> None:
-        """Begin to watch; nothing happens if it already does."""
-        self._held[self._key] = self
-        failure = _start(self._w)
-        if failure:
-            self._release()
-            raise Error(self._why_not(failure))
-
-    def _why_not(self, failure: int) -> str:
-        return f"the watcher cannot be started: error {failure}"
-
-    def stop(self) -> None:
-        """Stop watching and forget a pending event; harmless on a stopped watcher."""
-        _stop(self._w)
-        self._held.pop(self._key, None)
-
-    def feed(self, revents: int) -> None:
-        """Make the loop deliver ``revents`` as if they had happened, active or not."""
-        self._held[self._key] = self
-        _feed(self._w, revents)
-
-    def invoke(self, revents: int) -> None:
-        """Call the callback now. Exceptions mean the same as in a callback of the loop."""
-        # C consults "held" for an inactive watcher, as for one whose event was pending.
-        self._held[self._key] = self
-        result = lib.nats_ev_invoke(self._w, revents)
-        if _pending(self._w):
-            self._held[self._key] = self
-        if result == ABORTED:
-            raise finish()
-
-    def clear(self) -> int:
-        """Forget a pending event and return its bits, 0 if there was none."""
-        revents: int = lib.ev_clear_pending(self._loop._ev, self._w)
-        self._release()
-        return revents
-
-    def _release(self) -> None:
-        if not _active(self._w) and not _pending(self._w):
-            self._held.pop(self._key, None)
-
-    def _require_inactive(self) -> None:
-        if _active(self._w):
-            raise Error(f"cannot reconfigure a {type(self).__name__} watcher while it is active")
-
-    @property
-    def active(self) -> bool:
-        """True from `start` until `stop`, or until a one-shot timer expires."""
-        return bool(_active(self._w))
-
-    @property
-    def pending(self) -> bool:
-        """True while an event waits for the callback."""
-        return bool(_pending(self._w))
-
-    @property
-    def loop(self) -> Loop:
-        """The loop that this watcher was made for."""
-        return self._loop
-
-    @property
-    def callback(self) -> Any:
-        """Called as ``callback(watcher, revents)``."""
-        return self._callback
-
-    @callback.setter
-    def callback(self, callback: Callable[..., object]) -> None:
-        self._callback = self._checked_callback(callback)
-
-    @property
-    def priority(self) -> int:
-        """EV_MINPRI to EV_MAXPRI; higher ones are called first. Settable while inactive and
-        not pending."""
-        value: int = lib.ev_priority(self._w)
-        return value
-
-    @priority.setter
-    def priority(self, priority: int) -> None:
-        if not lib.EV_MINPRI <= require_int("priority", priority) <= lib.EV_MAXPRI:
-            raise ValueError(
-                f"priority must be from {lib.EV_MINPRI} to {lib.EV_MAXPRI}, got {priority}"
-            )
-        if _active(self._w) or _pending(self._w):
-            raise Error("cannot change the priority of a watcher that is active or pending")
-        lib.ev_set_priority(self._w, priority)
 
 
 class Io(Watcher):
@@ -229,217 +66,6 @@ class Io(Watcher):
     def events(self) -> int:
         """EV_READ, EV_WRITE or both."""
         return self._events
-
-
-class Timer(Watcher):
-    """Calls back ``after`` seconds, then every ``repeat`` seconds unless that is 0.
-
-    Counts from the loop's `Loop.now`, on the monotonic clock.
-    """
-
-    __slots__ = ()
-    _type = lib.NATS_EV_TYPE_TIMER
-
-    def __init__(
-        self,
-        after: float,
-        repeat: float,
-        loop: Loop,
-        callback: Callable[..., object],
-        data: object = None,
-        priority: int = 0,
-    ) -> None:
-        super().__init__(loop, callback, data, priority)
-        self.set(after, repeat)
-
-    def set(self, after: float, repeat: float) -> None:
-        """Set both times, in seconds. An ``after`` of 0 or less is due at once."""
-        after = require_seconds("after", after, None)
-        repeat = require_seconds("repeat", repeat)
-        self._require_inactive()
-        _set_times(self._w, after, repeat)
-
-    def reset(self) -> None:
-        """Start again with `repeat` as the time-out; a timer without one is stopped."""
-        self._held[self._key] = self
-        lib.nats_ev_again(self._w)
-        self._release()
-
-    @property
-    def remaining(self) -> float:
-        """Seconds until the timer is due; when inactive, its configured ``after``."""
-        seconds: float = lib.ev_timer_remaining(self._loop._ev, ffi.cast("ev_timer *", self._w))
-        return seconds
-
-    @property
-    def repeat(self) -> float:
-        """Seconds between two calls, 0 for one call only. Used at the next expiry or `reset`."""
-        seconds: float = ffi.cast("ev_timer *", self._w).repeat
-        return seconds
-
-    @repeat.setter
-    def repeat(self, repeat: float) -> None:
-        ffi.cast("ev_timer *", self._w).repeat = require_seconds("repeat", repeat)
-
-
-class _WallClock(Watcher):
-    __slots__ = ()
-
-    def reset(self) -> None:
-        """Stop and start again, with the time computed anew."""
-        self._held[self._key] = self
-        lib.nats_ev_again(self._w)
-
-    @property
-    def at(self) -> float:
-        """Unix time of the next call; meaningful while active."""
-        time: float = lib.ev_periodic_at(ffi.cast("ev_periodic *", self._w))
-        return time
-
-
-class Periodic(_WallClock):
-    """Calls back at points of the wall clock, and follows when that is set.
-
-    ``interval`` 0: once, at the Unix time ``offset``. Otherwise whenever the time is
-    ``offset + n * interval`` for some whole n.
-    """
-
-    __slots__ = ()
-    _type = lib.NATS_EV_TYPE_PERIODIC
-
-    def __init__(
-        self,
-        offset: float,
-        interval: float,
-        loop: Loop,
-        callback: Callable[..., object],
-        data: object = None,
-        priority: int = 0,
-    ) -> None:
-        super().__init__(loop, callback, data, priority)
-        self.set(offset, interval)
-
-    def set(self, offset: float, interval: float) -> None:
-        """Set both times, in seconds."""
-        offset = _require_finite("offset", offset, None)
-        interval = _require_finite("interval", interval)
-        self._require_inactive()
-        _set_times(self._w, offset, interval)
-
-    @property
-    def offset(self) -> float:
-        """Seconds; counts when the watcher is next started, reset or due."""
-        seconds: float = ffi.cast("ev_periodic *", self._w).offset
-        return seconds
-
-    @offset.setter
-    def offset(self, offset: float) -> None:
-        ffi.cast("ev_periodic *", self._w).offset = _require_finite("offset", offset, None)
-
-    @property
-    def interval(self) -> float:
-        """Seconds; counts when the watcher is next started, reset or due."""
-        seconds: float = ffi.cast("ev_periodic *", self._w).interval
-        return seconds
-
-    @interval.setter
-    def interval(self, interval: float) -> None:
-        ffi.cast("ev_periodic *", self._w).interval = _require_finite("interval", interval)
-
-
-def _require_finite(name: str, value: object, minimum: float | None = 0.0) -> float:
-    seconds = require_seconds(name, value, minimum)
-    if not isfinite(seconds):
-        raise ValueError(f"{name} must be finite")
-    return seconds
-
-
-class Scheduler(_WallClock):
-    """Calls back at the Unix times that ``scheduler(watcher, now)`` names, one after another.
-
-    The scheduler returns a float not before ``now``, and must not touch the loop. If it raises
-    or returns something else, the watcher is stopped and its error treated like one of the
-    callback; out of `start` and `reset` it is raised directly.
-    """
-
-    __slots__ = ("_error", "_scheduler", "_user_callback")
-    _type = lib.NATS_EV_TYPE_SCHEDULER
-
-    def __init__(
-        self,
-        scheduler: Callable[[Any, float], float],
-        loop: Loop,
-        callback: Callable[..., object],
-        data: object = None,
-        priority: int = 0,
-    ) -> None:
-        super().__init__(loop, callback, data, priority)
-        self._error: BaseException | None = None
-        self._scheduler = require_callable("scheduler", scheduler)
-        _set_times(self._w, 0.0, 0.0)
-
-    def set(self, scheduler: Callable[[Any, float], float]) -> None:
-        """Replace the scheduler of an inactive watcher."""
-        require_callable("scheduler", scheduler)
-        self._require_inactive()
-        self._scheduler = scheduler
-
-    def _checked_callback(self, callback: Any) -> Any:
-        self._user_callback = require_callable("callback", callback)
-        return _on_schedule
-
-    def _next(self, now: float) -> float:
-        try:
-            at = require_seconds("the scheduled time", self._scheduler(self, now))
-            if at < now:
-                raise ValueError(f"the scheduled time {at:.6f} is before now, {now:.6f}")
-            return at
-        except BaseException as exc:
-            self._error = exc
-            return float("nan")
-
-    def _raise_error(self) -> None:
-        if self._error is not None:
-            self.stop()
-            error, self._error = self._error, None
-            raise error
-
-    def start(self) -> None:
-        """Ask the scheduler for a time and begin to watch."""
-        super().start()
-        self._raise_error()
-
-    def reset(self) -> None:
-        """Ask the scheduler anew."""
-        super().reset()
-        self._raise_error()
-
-    @property
-    def callback(self) -> Any:
-        """Called as ``callback(watcher, revents)``."""
-        return self._user_callback
-
-    @callback.setter
-    def callback(self, callback: Callable[..., object]) -> None:
-        self._user_callback = require_callable("callback", callback)
-
-    @property
-    def scheduler(self) -> Any:
-        """Called as ``scheduler(watcher, now)``; may be replaced at any time."""
-        return self._scheduler
-
-    @scheduler.setter
-    def scheduler(self, scheduler: Callable[[Any, float], float]) -> None:
-        self._scheduler = require_callable("scheduler", scheduler)
-
-
-def _on_schedule(watcher: Scheduler, revents: int) -> None:
-    """Deliver what was due, then the scheduler's own error."""
-    try:
-        if watcher._error is None or revents & lib.EV_PERIODIC:
-            watcher._user_callback(watcher, revents & ~lib.EV_ERROR)
-    finally:
-        watcher._raise_error()
 
 
 class Signal(Watcher):
@@ -611,6 +237,13 @@ class Async(Watcher):
     def sent(self) -> bool:
         """True from `send` until the loop has noticed it."""
         return bool(lib.nats_ev_async_sent(self._w))
+
+
+def embeddable_backends() -> int:
+    """Return the EVBACKEND_* bits of loops that an `Embed` watcher can take."""
+    # libev counts io_uring among them and then aborts: such a loop has no descriptor to watch.
+    bits: int = lib.ev_embeddable_backends() & ~lib.EVBACKEND_IOURING
+    return bits
 
 
 class Embed(Watcher):
