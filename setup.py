@@ -3,6 +3,7 @@
 import os
 import shlex
 import shutil
+import subprocess
 import sysconfig
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from setuptools.command.build_ext import build_ext
 
 
 class BuildExt(build_ext):
-    """Says what to install when the compiler or Python's headers are missing.
+    """Says what to install when the compiler, Python's headers or libev's are missing.
 
-    When it is libev's header, nats_ev/pyev/_libev_glue.h says so.
+    nats_ev/pyev/_libev_glue.h says the latter, too, but a compiler goes on behind that with hundreds of
+    errors; here it is the last line.
     """
 
     def run(self) -> None:
@@ -29,7 +31,21 @@ class BuildExt(build_ext):
                 f"Python's header {header} is missing. Install python3-dev (Debian, Ubuntu, Alpine) or "
                 "python3-devel (Fedora)"
             )
+        if not self.finds_libev(command):
+            raise SystemExit(
+                "libev's header ev.h is missing. Install libev-dev (Debian, Ubuntu, Alpine) or libev-devel "
+                "(Fedora), on macOS run: brew install libev. Elsewhere, LIBEV_PREFIX says where libev is"
+            )
         super().run()
+
+    def finds_libev(self, command: str) -> bool:
+        """Whether the compiler knows the header, as it will be called."""
+        flags = [os.environ.get(name, "") for name in ("CPPFLAGS", "CFLAGS")]
+        folders = [folder for extension in self.extensions for folder in extension.include_dirs]
+        probe = [*shlex.split(" ".join([command, *flags])), *(f"-I{folder}" for folder in folders)]
+        probe += ["-E", "-x", "c", "-"]
+        include = b"#include <ev.h>\n"
+        return subprocess.run(probe, input=include, capture_output=True).returncode == 0
 
 
 setup(

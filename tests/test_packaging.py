@@ -118,18 +118,13 @@ def test_the_version_is_in_one_place(tree, metadata):
     assert elsewhere == []
 
 
+PIP_WHEEL = [
+    sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", "unused", ".",
+]  # fmt: skip
+
+
 def test_a_missing_compiler_is_named_with_what_to_install(tree):
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        "unused",
-    ]
-    said = steps.failure(*pip, ".", cwd=tree, CC="nonexistent-cc")
+    said = steps.failure(*PIP_WHEEL, cwd=tree, CC="nonexistent-cc")
     assert "needs a C compiler, and there is no 'nonexistent-cc'" in said
     assert "gcc libc6-dev (Debian, Ubuntu)" in said
 
@@ -137,9 +132,11 @@ def test_a_missing_compiler_is_named_with_what_to_install(tree):
 def test_a_missing_libev_is_named_with_what_to_install(work, tree):
     if not Path("/usr/include/ev.h").exists():
         pytest.skip("libev's header is not where this test can hide it")
-    said = steps.failure(
-        sys.executable, "_libev_build.py", cwd=tree, CC=f"'{steps.compiler_without_libev(work)}'"
-    )
+    without = f"'{steps.compiler_without_libev(work)}'"
+    said = steps.failure(*PIP_WHEEL, cwd=tree, CC=without)
+    assert "libev's header ev.h is missing. Install libev-dev (Debian, Ubuntu, Alpine)" in said
+    assert "undeclared" not in said  # it is not buried in what a compiler finds wrong without it
+    said = steps.failure(sys.executable, "_libev_build.py", cwd=tree, CC=without)
     assert "libev's header ev.h is missing. Install libev-dev (Debian, Ubuntu)" in said
 
 
