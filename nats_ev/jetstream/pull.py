@@ -86,7 +86,16 @@ def _count(opts: Mapping[str, Any], name: str, default: int = 0, least: int = 1)
 
 
 def _priority_fields(opts: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: opts[name] for name in ("id", *_PRIORITY) if opts.get(name)}
+    fields: dict[str, Any] = {}
+    for name in ("group", "id"):
+        if not isinstance(opts.get(name, ""), str):
+            raise TypeError(f"{name} must be str, not {type(opts[name]).__name__}")
+        fields[name] = opts.get(name)
+    for name in ("min_pending", "min_ack_pending", "priority"):
+        fields[name] = _count(opts, name, least=0)
+    if fields["priority"] > 9:
+        raise BadOptionsError(f"priority must be 0 to 9, not {fields['priority']}")
+    return {name: value for name, value in fields.items() if value}
 
 
 def _beats(opts: Mapping[str, Any]) -> int:
