@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
@@ -21,6 +22,9 @@ from .errors import BadOptionsError, BadSubjectError
 from .subjects import check_subscribe
 
 Hook = Callable[..., object] | None
+
+# The parser counts a frame's bytes in 31 bits, and its line may have some megabytes.
+MAX_MESSAGE_SIZE = 2**31 - 1 - 8 * 1024 * 1024
 
 
 def _secret(default: Any = None) -> Any:
@@ -93,7 +97,7 @@ class Options:
     max_pending_bytes: int = 256 * 1024 * 1024  # unsent while connected; 0: unlimited
     max_payload: int = 0  # own cap besides the server's; 0: none
     max_control_line: int = 4096  # of what is sent, CRLF excluded; the server's default
-    max_message_size: int = 0  # inbound; 0: max(64 MiB, 2 x the server's max_payload)
+    max_message_size: int = 0  # inbound, < 2 GiB; 0: max(64 MiB, 2 x the server's max_payload)
     slow_consumer_bytes: int = 0  # 0: off
 
     # Callbacks.
@@ -353,12 +357,12 @@ _EXPLICIT: dict[str, Callable[[Any, str], Any]] = {
     "max_pings_outstanding": count,
     "max_reconnect_attempts": _integer(0),
     "retry_on_failed_connect": _optional_flag,
-    "reconnect_buffer_size": _integer(-1),
-    "max_pending_bytes": _integer(0),
-    "max_payload": _integer(0),
-    "max_control_line": _integer(64),
-    "max_message_size": _integer(0),
-    "slow_consumer_bytes": _integer(0),
+    "reconnect_buffer_size": _integer(-1, sys.maxsize),
+    "max_pending_bytes": _integer(0, sys.maxsize),
+    "max_payload": _integer(0, sys.maxsize),
+    "max_control_line": _integer(64, sys.maxsize),
+    "max_message_size": _integer(0, MAX_MESSAGE_SIZE),
+    "slow_consumer_bytes": _integer(0, sys.maxsize),
     "inbox_prefix": _inbox_prefix,
 }
 

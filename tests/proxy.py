@@ -43,6 +43,7 @@ class Proxy:
         self.recorded: dict[str, bytearray] = {UP: bytearray(), DOWN: bytearray()}
         self.chunk = 65536  # bytes per write
         self.delay = 0.0  # seconds before each write
+        self.slow = {UP, DOWN}  # what these two are for
         self.stalled: set[str] = set()
         self.cut_after: dict[str, int] = {}  # bytes per connection and direction, then the cut
         self.recording = True
@@ -132,6 +133,8 @@ class Proxy:
     def _forward(self, link: Link) -> bool:
         if link.direction in self.stalled:
             return False
+        slow = link.direction in self.slow
+        chunk, delay = (self.chunk, self.delay) if slow else (65536, 0.0)
         try:
             if not link.waiting and not link.ended:
                 data = link.source.recv(65536)
@@ -141,13 +144,14 @@ class Proxy:
                 if self.recording:
                     self.recorded[link.direction] += data
                 link.waiting += data
-                link.due = time.monotonic() + self.delay
+                link.due = time.monotonic() + delay
             if not link.waiting or time.monotonic() < link.due:
                 return False
             limit = self.cut_after.get(link.direction) if self.cuts_left else None
-            room = self.chunk if limit is None else min(self.chunk, limit - link.passed)
+            room = chunk if limit is None else min(chunk, limit - link.passed)
             sent = link.target.send(link.waiting[:room]) if room > 0 else 0
             link.passed += sent
+            link.due = time.monotonic() + delay
             del link.waiting[:sent]
             if limit is not None and link.passed >= limit:
                 self.cuts_left -= self.cuts_left > 0

@@ -33,6 +33,7 @@ from nats_ev import (
     ServerError,
     StaleConnectionError,
 )
+from nats_ev.options import MAX_MESSAGE_SIZE
 
 GOOD = b"MSG s.good 1 4\r\ngood\r\n"
 Message = tuple[str, bytes, "str | None", "bytes | None"]
@@ -259,8 +260,8 @@ GREETINGS = [
     Case("silence", lambda peer: None, kind=ConnectTimeoutError, options={"connect_timeout": 100}),
     Case(
         "one byte now and then",
-        lambda peer: [(time.sleep(0.03), peer.send(b"I")) for _ in range(20)] and None,
-        kind=NatsError,
+        lambda peer: [(time.sleep(0.03), peer.send(info()[i : i + 1])) for i in range(20)] and None,
+        kind=ConnectTimeoutError,
         options={"connect_timeout": 100},
     ),
 ]  # fmt: skip
@@ -286,6 +287,12 @@ HANDSHAKES = [
     Case("+OK and silence", b"+OK\r\n", kind=ConnectTimeoutError, options={"connect_timeout": 100}),
     Case("PING and silence", b"PING\r\n" * 100, kind=ConnectTimeoutError, options={"connect_timeout": 100}),
     Case("INFO and silence", info() * 2, kind=ConnectTimeoutError, options={"connect_timeout": 100}),
+    Case(
+        "one byte now and then",
+        lambda peer: [(time.sleep(0.03), peer.send(bytes([b]))) for b in b"+OK\r\n" * 4] and None,
+        kind=ConnectTimeoutError,
+        options={"connect_timeout": 100},
+    ),
     Case("rubbish", b"BLA\r\n", kind=ProtocolError),
     Case("half a PONG", half_then(shut, b"PON"), kind=ConnectError),
     Case("message of a negative size", msg(-1), kind=ProtocolError),
@@ -673,13 +680,14 @@ def rss() -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
 @pytest.mark.parametrize(
-    "claim",
+    ("claim", "most"),
     [
-        b"MSG s.a 1 67108864\r\nx", b"HMSG s.a 1 60000000 67108864\r\nNATS/1.0\r\n",
-        b"INFO {", b"-ERR '", b"MSG s." + b"x" * 3000,
+        (b"MSG s.a 1 67108864\r\nx", 0), (b"HMSG s.a 1 60000000 67108864\r\nNATS/1.0\r\n", 0),
+        (b"INFO {", 0), (b"-ERR '", 0), (b"MSG s." + b"x" * 3000, 0),
+        (f"MSG s.a 1 {MAX_MESSAGE_SIZE}\r\nx".encode(), MAX_MESSAGE_SIZE),  # 2 GiB
     ],
 )  # fmt: skip
-def test_memory_follows_what_has_come_and_not_what_was_announced(scene, claim):
+def test_memory_follows_what_has_come_and_not_what_was_announced(scene, claim, most):
     reached: list[bool] = []
 
     def script(peer: Peer) -> None:
@@ -689,7 +697,7 @@ def test_memory_follows_what_has_come_and_not_what_was_announced(scene, claim):
         with contextlib.suppress(OSError):
             peer.at_eof()
 
-    with scene.play(script):
+    with scene.play(script, max_message_size=most):
         scene.run(lambda: scene.has("s.good"))
         before = rss()
         scene.run(lambda: reached)

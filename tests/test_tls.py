@@ -610,6 +610,29 @@ def test_handshake_that_stalls_ends_at_connect_timeout(certs, fake, client, run)
     assert isinstance(nats.recorder.errors[0], ConnectTimeoutError)
 
 
+@pytest.mark.parametrize("mode", ["plain", "tls", "tls first"])
+def test_one_byte_now_and_then_does_not_outlast_connect_timeout(
+    certs, good, own_server, proxy, client, run, mode
+):
+    """Whatever the server's bytes are part of: INFO, the TLS handshake, the end of it."""
+    first = mode == "tls first"
+    config = "" if mode == "plain" else server_config(good, first=first, timeout=30)
+    between = proxy(own_server(config=config, silent=first).port)
+    between.slow, between.chunk, between.delay = {"down"}, 1, 0.02
+    options = {} if mode == "plain" else {"tls_ca_file": certs.ca.cert_file}
+    nats = client(
+        between, tls_handshake_first=first, connect_timeout=200, reconnect=True, reconnect_delay=1,
+        **options,
+    )  # fmt: skip
+    run(lambda: len(nats.recorder.errors) == 3)
+    assert {type(error) for error in nats.recorder.errors} == {ConnectTimeoutError}
+    assert len(between.recorded["down"]) > 50  # it did answer
+    nats.connect_timeout(5000)
+    between.delay = 0.0
+    run(nats.is_connected)
+    echo(nats, run, b"x" * 100)
+
+
 @pytest.mark.parametrize("answer", [b"", b"rubbish\r\n", b"\x16\x03\x03\x00\x04\x02\x00\x00\x00"])
 def test_handshake_with_rubbish_or_an_end_is_a_tls_error(certs, fake, client, run, answer):
     def script(peer: Any) -> None:
