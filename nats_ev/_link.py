@@ -6,14 +6,13 @@ buffer. What the bytes mean is the session's matter, what a loss means the conne
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import errors
 from ._deadlines import Deadline, Deadlines
 from ._fork import make_dead_end
 from ._tls import Tls, TlsStream, handshake_error, read_error
-from ._transport import BROKEN_PIPE, Stream
+from ._transport import BROKEN_PIPE, NO_BUFFERS, Stream
 from ._turn import Turn
 from ._wire import Outbound
 from .protocol import Session, State
@@ -29,8 +28,7 @@ _SLICE = 0.01
 # as many as a slower callback has lately needed this time for.
 _MOST_PORTION, _LEAST_PORTION = 2048, 64
 _PORTION_TIME = 0.002
-# The kernel is out of buffers and will not say when it has some again.
-_NO_BUFFERS = frozenset({errno.ENOBUFS, errno.ENOMEM})
+# When the kernel is out of buffers.
 _NO_BUFFERS_RETRY = 0.01
 # An end of file so soon after bytes of ours, without a word in between, is most likely about them.
 _RIGHT_AFTER = 1.0
@@ -324,7 +322,7 @@ class Link:
         return self._out
 
     def _write_failed(self, exc: OSError) -> None:
-        if exc.errno in _NO_BUFFERS:
+        if exc.errno in NO_BUFFERS:
             self._writer.stop()
             self._writing = True  # until then nobody tries
             self._retrying = self._deadlines.after(_NO_BUFFERS_RETRY, self._retry)

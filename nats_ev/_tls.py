@@ -15,7 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from . import errors
-from ._transport import NO_SIGNAL, READ_SIZE, Stream
+from ._transport import NO_BUFFERS, NO_SIGNAL, READ_SIZE, Stream
 
 try:
     import ssl
@@ -226,9 +226,13 @@ class TlsStream:
             self.held += plain
 
     def _push_own(self) -> None:
-        """Offer to the kernel what TLS itself has to say."""
+        """Offer to the kernel what TLS itself has to say; what it has no room for is `unsent`."""
         self._note_own()
-        self._push()
+        try:
+            self._push()
+        except OSError as exc:
+            if exc.errno not in NO_BUFFERS:
+                raise
 
     def _note_own(self) -> None:
         """What waits in the engine carries nothing of the caller's."""

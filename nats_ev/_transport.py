@@ -15,6 +15,8 @@ READ_SIZE = 64 * 1024
 NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 # Means that the peer has gone while the other direction may still hold its last words.
 BROKEN_PIPE = frozenset({errno.EPIPE, errno.ECONNRESET})
+# The kernel is out of buffers and will not say when it has some again.
+NO_BUFFERS = frozenset({errno.ENOBUFS, errno.ENOMEM})
 
 
 class Stream:
