@@ -228,6 +228,54 @@ def test_a_reload_that_lowers_max_payload_costs_one_connection_and_is_known_afte
     run(lambda: got == [b"before", b"x" * 1024])
 
 
+def test_a_reload_that_removes_the_user_is_a_plain_end_and_then_a_refusal(
+    own_server, any_binary, connected, run
+):
+    def config(user: str) -> str:
+        return f'authorization {{ users: [{{user: "{user}", password: "p"}}] }}'
+
+    server = own_server(config=config("u"), binary=any_binary)
+    nats = connected(server, user="u", password="p", reconnect=True, reconnect_delay=10)
+    server.reload(config("other"))
+    run(lambda: nats.status() is Status.CLOSED)
+    assert nats.recorder.events == [
+        "connect", "disconnect", *["error: Authorization Violation"] * 2,
+        "error: no servers available for connection",
+    ]  # fmt: skip
+    nats.connect()  # the user is back meanwhile: an explicit connect asks anew
+    server.reload(config("u"))
+    run(lambda: nats.recorder.count("connect") == 2)
+
+
+def test_a_server_that_drops_us_as_a_slow_consumer_breaks_no_protocol(
+    own_server, any_binary, connected, run
+):
+    """It closes in the middle of a frame, and says nothing."""
+    server = own_server(
+        config='max_payload: 64KB\nmax_pending: 128KB\nwrite_deadline: "100ms"', binary=any_binary
+    )
+    nats, other = connected(server, reconnect=True, reconnect_delay=10), connected(server)
+    got: list[bytes] = []
+    nats.subscribe("flood", collect(got))
+    flushed: list[Any] = []
+    nats.flush(flushed.append)
+    run(lambda: flushed)
+    nats.pause_reading()
+    payload = bytes(range(256)) * 128
+    for _ in range(1000):  # more than all buffers on the way hold
+        other.publish("flood", payload)
+    other.flush(flushed.append)
+    run(lambda: len(flushed) == 2 and server.monitor()["slow_consumers"])
+    nats.resume_reading()
+    run(lambda: nats.recorder.count("reconnect"))
+    assert not any(isinstance(error, ProtocolError) for error in nats.recorder.errors)
+    assert nats.recorder.count("disconnect") == 1
+    assert 0 < len(got) < 1000
+    assert set(got) == {payload}
+    other.publish("flood", b"after")
+    run(lambda: got[-1] == b"after")
+
+
 @pytest.mark.parametrize("size", [1025, 900_000])
 def test_messages_kept_while_a_restart_lowers_max_payload_are_discarded_and_reported(
     own_server, connected, run, size
