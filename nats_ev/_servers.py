@@ -305,7 +305,8 @@ class ServerPool:
             except BadOptionsError:
                 continue
             server.discovered = True
-            if server.key not in self._refused:
+            # A path would be one on this machine, of which no server has any business to tell.
+            if server.path is None and server.key not in self._refused:
                 listed[server.key] = server
         known = {server.key for server in self._servers}
         gone = [

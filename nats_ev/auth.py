@@ -80,7 +80,7 @@ def is_unicode(text: str) -> bool:
 
 
 def check_creds(path: str | os.PathLike[str]) -> None:
-    """Whether a .creds file could be used now. Raises as `read_creds` does; warns if others can read it."""
+    """Whether a .creds file could be used now. Raises and warns as `read_creds` does."""
     credentials = read_creds(path)
     try:
         check_seed(credentials.seed)
@@ -88,14 +88,10 @@ def check_creds(path: str | os.PathLike[str]) -> None:
         raise BadOptionsError(f"{os.fspath(path)}: invalid NKey seed") from None
     finally:
         credentials.wipe()
-    key, mode = os.path.abspath(path), stat.S_IMODE(os.stat(path).st_mode)
-    if mode & 0o077 and key not in _warned:
-        _warned.add(key)
-        warnings.warn(f"{os.fspath(path)}: others may read it (mode {mode:04o})", stacklevel=4)
 
 
 def read_creds(path: str | os.PathLike[str]) -> Credentials:
-    """Read a .creds file.
+    """Read a .creds file; warns, once per path, if others can read it, too.
 
     Raises `BadOptionsError` when a block is missing, or when it is no regular file of a sensible size;
     when it can't be opened the error is an OSError, too.
@@ -132,6 +128,7 @@ def _read(path: str | os.PathLike[str]) -> bytearray:
             raise BadOptionsError(f"{os.fspath(path)}: not a regular file")
         if found.st_size > _MAX_CREDS:
             raise BadOptionsError(f"{os.fspath(path)}: too large for a creds file")
+        _warn_of_others(path, stat.S_IMODE(found.st_mode))
         text = bytearray(found.st_size)
         with memoryview(text) as view:
             size = 0
@@ -140,6 +137,13 @@ def _read(path: str | os.PathLike[str]) -> bytearray:
         return text
     finally:
         os.close(fd)
+
+
+def _warn_of_others(path: str | os.PathLike[str], mode: int) -> None:
+    key = os.path.abspath(path)
+    if mode & 0o077 and key not in _warned:
+        _warned.add(key)
+        warnings.warn(f"{os.fspath(path)}: others may read it (mode {mode:04o})", stacklevel=2)
 
 
 def _encode_key(raw: bytes) -> str:

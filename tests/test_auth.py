@@ -411,6 +411,23 @@ def test_creds_file_that_others_can_read_warns_once(client, tmp_path):
     client(creds_file=path)
 
 
+def test_creds_file_that_is_replaced_by_one_that_others_can_read_warns_at_the_next_connect(
+    decentral, client, run, tmp_path
+):
+    setup, server = decentral
+    key = Key("user")
+    path = write_creds(tmp_path / "u.creds", setup.user(key), key.seed)
+    nats = client(server, creds_file=path, reconnect=True, reconnect_delay=10)
+    run(nats.is_connected)
+    path.chmod(0o640)
+    nats.force_reconnect()
+    with pytest.warns(UserWarning, match=r"u\.creds: others may read it \(mode 0640\)"):
+        run(lambda: nats.recorder.count("reconnect"))
+    nats.force_reconnect()
+    run(lambda: nats.recorder.count("reconnect") == 2)
+    assert nats.recorder.errors == []
+
+
 def test_creds_file_excludes_other_keys(client, tmp_path):
     key = Key("user")
     path = write_creds(tmp_path / "u.creds", "e.y.J", key.seed)

@@ -222,6 +222,7 @@ def test_garbage_among_the_discovered_is_skipped_and_their_number_bounded():
     assert p.update_discovered(["", "::::", "h:99999999999", "x y", "\x00", "ok:1"]) == [
         "nats://ok:1"
     ]
+    assert p.update_discovered(["unix:///run/other.sock"]) == []
     p.update_discovered([f"h{i}:1" for i in range(10 * MAX_DISCOVERED)])
     assert len(p) <= MAX_DISCOVERED + 2
 
