@@ -1,4 +1,4 @@
-"""What key-value buckets and object stores share: names, errors, configuration, completions.
+"""What key-value buckets and object stores share: names, errors, completions.
 
 ::
 
@@ -21,6 +21,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -29,8 +30,6 @@ from typing import TYPE_CHECKING, Any
 from ._connection import Status
 from .client import Nats, Payload
 from .errors import BadOptionsError, NatsError
-from .jetstream._api import wire
-from .jetstream.config import check_fields
 from .jetstream.errors import (
     JetStreamError,
     StreamNameAlreadyInUseError,
@@ -69,21 +68,6 @@ Callback = Callable[[Any, "NatsError | None"], object]
 Config = Mapping[str, Any]
 
 _BUCKET = re.compile(r"[A-Za-z0-9_-]+")
-_TWO_MINUTES = 120_000_000_000
-
-# What both kinds of bucket can be configured with, under nats.go's words and the stream's own.
-COMMON_FIELDS: dict[str, str] = {
-    "description": "description",
-    "ttl": "max_age",
-    "max_age": "max_age",
-    "max_bytes": "max_bytes",
-    "storage": "storage",
-    "replicas": "num_replicas",
-    "num_replicas": "num_replicas",
-    "placement": "placement",
-    "compression": "compression",
-    "metadata": "metadata",
-}
 
 
 class InvalidBucketNameError(BadOptionsError):
@@ -211,13 +195,6 @@ def completion(js: JetStream, cb: Callback | None) -> Callback:
     return cb
 
 
-def optional_config(config: Any, cb: Any) -> tuple[Config, Callback | None]:
-    """``(config, cb)`` of a call that may have left out either."""
-    if cb is None and callable(config):
-        config, cb = None, config
-    return ({} if config is None else config), cb
-
-
 def attempt(cb: Callback, go: Callable[[], object]) -> None:
     """Call go for a later step of an operation: what it raises is no longer its caller's mistake."""
     try:
@@ -302,91 +279,12 @@ def recast(error: JetStreamError, kind: type[JetStreamError], text: str) -> JetS
     return special
 
 
-def stream_fields(what: str, config: Config, fields: Mapping[str, str]) -> dict[str, Any]:
-    """The stream's fields for a bucket's configuration; raises `BadOptionsError` for unknown ones."""
-    if not isinstance(config, Mapping):
-        raise TypeError(f"{what} must be a mapping, not {type(config).__name__}")
-    check_fields(what, config, dict.fromkeys(fields))
-    result: dict[str, Any] = {}
-    for field, value in config.items():
-        if value is None:
-            continue
-        if fields[field] in result:
-            raise BadOptionsError(f"{fields[field]} is given twice in {what}")
-        result[fields[field]] = value
-    if isinstance(result.get("compression"), bool):
-        result["compression"] = "s2" if result["compression"] else "none"
-    if not result.get("num_replicas", 1):
-        result["num_replicas"] = 1
-    for limit in ("max_bytes", "max_msg_size"):
-        if result.get(limit) == 0:
-            result[limit] = -1
-    wired: dict[str, Any] = wire(result)
-    return wired
-
-
-def duplicate_window(max_age: int) -> int:
-    """What goes with a bucket's max_age; both in ns. A server refuses a longer one than the age."""
-    return min(max_age, _TWO_MINUTES) if max_age > 0 else _TWO_MINUTES
-
-
-def age_ms(value: float | timedelta) -> float:
-    """Milliseconds that may be negative."""
-    return value.total_seconds() * 1000 if isinstance(value, timedelta) else float(value)
-
-
-def create_stream(js: JetStream, config: dict[str, Any], cb: Callback) -> None:
-    """Create a bucket's stream; one that only lacks what old clients did not set is brought up to date."""
-
-    def created(info: Any, error: NatsError | None) -> None:
-        if isinstance(error, StreamNameAlreadyInUseError):
-            attempt(cb, lambda: js.stream_info(config["name"], cb=existing))
-        else:
-            cb(info, bucket_error(error))
-
-    def existing(info: Any, error: NatsError | None) -> None:
-        if error is not None:
-            cb(None, bucket_error(error))
-            return
-        theirs = info["config"]
-        mended = ("discard", "allow_direct")
-        if all(theirs.get(k) == v for k, v in config.items() if k not in mended):
-            update_stream(js, config["name"], {k: config[k] for k in mended}, cb)
-        else:
-            exists = StreamNameAlreadyInUseError(
-                "stream name already in use (code 400)", code=400, err_code=10058
-            )
-            cb(None, bucket_error(exists))
-
-    js.stream_create(config, created)
-
-
-def update_stream(js: JetStream, name: str, fields: dict[str, Any], cb: Callback) -> None:
-    """Change some fields of a bucket's stream."""
-
-    def current(info: Any, error: NatsError | None) -> None:
-        if error is not None:
-            cb(None, bucket_error(error))
-            return
-        config = {**info["config"], **fields}
-        if "max_age" in fields:
-            config["duplicate_window"] = duplicate_window(fields["max_age"])
-        attempt(
-            cb, lambda: js.stream_update(config, lambda info, error: cb(info, bucket_error(error)))
-        )
-
-    js.stream_info(name, cb=current)
-
-
-def create_or_update_stream(
-    js: JetStream, config: dict[str, Any], fields: dict[str, Any], cb: Callback
-) -> None:
-    """`update_stream`, or `create_stream` when there is none."""
-
-    def updated(info: Any, error: NatsError | None) -> None:
-        if isinstance(error, BucketNotFoundError):
-            attempt(cb, lambda: create_stream(js, config, cb))
-        else:
-            cb(info, error)
-
-    update_stream(js, config["name"], fields, updated)
+def age_ms(value: object) -> float:
+    """Milliseconds that may be negative; raises TypeError and `BadOptionsError`."""
+    if isinstance(value, timedelta):
+        return value.total_seconds() * 1000
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"an age must be a number or a timedelta, not {type(value).__name__}")
+    if not math.isfinite(value):
+        raise BadOptionsError(f"an age must be finite, not {value}")
+    return float(value)

@@ -1,66 +1,46 @@
-"""The bucket of a `KV` as a whole: its stream (ADR-8, 48, 57), its state, and the list of all buckets."""
+"""The bucket of a `KV` as a whole: its stream (ADR-8, 48, 57), and what it is like."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ._buckets import (
-    COMMON_FIELDS,
-    BadBucketError,
-    Callback,
-    Config,
-    attempt,
-    bucket_error,
-    check_bucket,
-    check_cb,
-    completion,
-    create_or_update_stream,
-    create_stream,
-    duplicate_window,
-    optional_config,
-    stream_fields,
-    update_stream,
-)
+from ._bucket_stream import COMMON_FIELDS, Bucket, Config, duplicate_window
+from ._buckets import BadBucketError, Callback, attempt, bucket_error
 from .errors import BadOptionsError, NatsError
 from .jetstream import JetStream
+from .jetstream.config import external_source
 
 MAX_HISTORY = 64
 
 # An operation that waits until the stream is known: what to do, and whom to tell that it can't be.
 Waiting = tuple[Callable[[], object], Callback]
 
-_FIELDS = {
-    **COMMON_FIELDS,
-    "max_history": "max_msgs_per_subject",
-    "history": "max_msgs_per_subject",
-    "max_value_size": "max_msg_size",
-    "republish": "republish",
-    "mirror": "mirror",
-    "sources": "sources",
-    "limit_marker_ttl": "subject_delete_marker_ttl",
-    "allow_msg_ttl": "allow_msg_ttl",
-}
 
-
-class KvBucket:
+class KvBucket(Bucket):
     """The part of `KV` that deals with the bucket, and that knows what its stream is like."""
 
+    _STREAM_PREFIX = "KV_"
+    _FIELDS = {  # noqa: RUF012  annotated in the base
+        **COMMON_FIELDS,
+        "history": "max_msgs_per_subject",
+        "max_history": "max_msgs_per_subject",
+        "max_value_size": "max_msg_size",
+        "republish": "republish",
+        "mirror": "mirror",
+        "sources": "sources",
+        "limit_marker_ttl": "subject_delete_marker_ttl",
+        "allow_msg_ttl": "allow_msg_ttl",
+    }
+
     def __init__(self, js: JetStream, bucket: str) -> None:
-        self._js = js
-        self.bucket = check_bucket(bucket)
-        self.stream = f"KV_{bucket}"
+        super().__init__(js, bucket)
         self._bound = False
         self._changes = 0  # of the stream, under way
         self._waiting: list[Waiting] = []
         self._read_prefix = self._write_prefix = f"$KV.{bucket}."
         self._direct = True
         self._has_ttl = False
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.bucket}>"
-
-    # The bucket.
 
     def create_bucket(
         self, config: Config | Callback | None = None, cb: Callback | None = None
@@ -74,78 +54,31 @@ class KvBucket:
         mirror or sources (as of a stream; bucket names get their ``KV_``, keys are mapped).
         `BucketExistsError` when it exists with another configuration.
         """
-        config, cb = optional_config(config, cb)
-        done = completion(self._js, cb)
-        stream = self._stream_config(config)
-        self._then_bind(done, lambda cb: create_stream(self._js, stream, cb))
-
-    def update_bucket(self, config: Config, cb: Callback | None = None) -> None:
-        """Change the bucket's configuration; what config does not name stays as it is.
-
-        ``cb(stream's info, err)``; `BucketNotFoundError` when there is none.
-        """
-        done = completion(self._js, cb)
-        fields = self._stream_fields(config)
-        self._then_bind(done, lambda cb: update_stream(self._js, self.stream, fields, cb))
-
-    def create_or_update_bucket(
-        self, config: Config | Callback | None = None, cb: Callback | None = None
-    ) -> None:
-        """`update_bucket`, or `create_bucket` when there is none."""
-        config, cb = optional_config(config, cb)
-        done = completion(self._js, cb)
-        fields, stream = self._stream_fields(config), self._stream_config(config)
-        self._then_bind(done, lambda cb: create_or_update_stream(self._js, stream, fields, cb))
+        super().create_bucket(config, cb)
 
     def delete_bucket(self, cb: Callback | None = None) -> None:
         """Delete the bucket and all that is in it; ``cb(True, err)``."""
-        done = completion(self._js, cb)
         self._bound = False
-
-        def deleted(result: Any, error: NatsError | None) -> None:
-            done(True if error is None else None, bucket_error(error))
-
-        self._js.stream_delete(self.stream, deleted)
+        super().delete_bucket(cb)
 
     def status(self, cb: Callback) -> None:
         """The bucket's state: ``cb(dict, err)``.
 
         values (entries, history included), history, bytes, ttl and limit_marker_ttl (ns, 0: none),
-        storage, replicas, compressed, description, metadata, backing_store, and stream_info, as the
-        server tells it.
+        storage, replicas, compressed, description, metadata, backing_store; config, as
+        `create_bucket` takes it; stream_info, as the server tells it.
         """
-        check_cb(cb)
+        super().status(cb)
 
-        def told(info: Any, error: NatsError | None) -> None:
-            cb(None if error is not None else _status(info), bucket_error(error))
-
-        self._js.stream_info(self.stream, cb=told)
-
-    @staticmethod
-    def bucket_names(js: JetStream, cb: Callback) -> None:
-        """The names of all key-value buckets."""
-        check_cb(cb)
-
-        def listed(names: Any, error: NatsError | None) -> None:
-            if error is None:
-                names = [name[3:] for name in names if name.startswith("KV_")]
-            cb(names, error)
-
-        js.stream_names({"subject": "$KV.*.>"}, listed)
-
-    @staticmethod
-    def buckets(js: JetStream, cb: Callback) -> None:
-        """The `status` of all key-value buckets, as a list."""
-        check_cb(cb)
-
-        def listed(answer: Any, error: NatsError | None) -> None:
-            if error is not None:
-                cb(None, error)
-                return
-            infos = answer["streams"]
-            cb([_status(i) for i in infos if i["config"]["name"].startswith("KV_")], None)
-
-        js.stream_list({"subject": "$KV.*.>"}, listed)
+    @classmethod
+    def _state(cls, info: Mapping[str, Any]) -> dict[str, Any]:
+        config = info["config"]
+        return {
+            **super()._state(info),
+            "values": info["state"]["messages"],
+            "history": config["max_msgs_per_subject"],
+            "limit_marker_ttl": config.get("subject_delete_marker_ttl", 0),
+        }
 
     # What the stream is like.
 
@@ -157,12 +90,12 @@ class KvBucket:
         self._waiting.append((go, cb))
         if len(self._waiting) == 1 and not self._changes:
             try:
-                self._js.stream_info(self.stream, cb=self._asked)
+                self.js.stream_info(self.stream, cb=self._asked)
             except BaseException:
                 self._waiting.pop()
                 raise
 
-    def _then_bind(self, done: Callback, change: Callable[[Callback], object]) -> None:
+    def _change_stream(self, done: Callback, change: Callable[[Callback], object]) -> None:
         """Change the stream; operations that are called meanwhile wait for that."""
 
         def changed(info: Any, error: NatsError | None) -> None:
@@ -170,7 +103,7 @@ class KvBucket:
             if not self._changes and error is None:
                 self._bind(info, None)
             elif not self._changes and self._waiting:  # there may be a bucket all the same
-                attempt(self._bind, lambda: self._js.stream_info(self.stream, cb=self._asked))
+                attempt(self._bind, lambda: self.js.stream_info(self.stream, cb=self._asked))
             done(info, error)
 
         self._changes += 1
@@ -194,7 +127,7 @@ class KvBucket:
             self._take(info["config"])
         for go, cb in waiting:
             if error is not None:
-                self._js.nats.call(cb, None, error)
+                self.js.nats.call(cb, None, error)
                 continue
             attempt(cb, go)
 
@@ -203,7 +136,7 @@ class KvBucket:
         self._direct = bool(config.get("allow_direct"))
         self._has_ttl = bool(config.get("allow_msg_ttl"))
         self._read_prefix = prefix = f"$KV.{self.bucket}."
-        api = self._js.prefix
+        api = self.js.prefix
         # ADR-19: with another prefix or a domain, the server or the account maps what begins with it.
         self._write_prefix = prefix if api == "$JS.API" else f"{api}.{prefix}"
         mirror = config.get("mirror")
@@ -214,11 +147,11 @@ class KvBucket:
             self._write_prefix = f"{external}.{prefix}" if external else prefix
 
     def _stream_fields(self, config: Config) -> dict[str, Any]:
-        fields = stream_fields("bucket configuration", config, _FIELDS)
+        fields = super()._stream_fields(config)
         history = fields.get("max_msgs_per_subject")
         if history == 0:
             fields["max_msgs_per_subject"] = 1
-        elif history is not None and not (type(history) is int and 1 <= history <= MAX_HISTORY):
+        elif history is not None and not 1 <= history <= MAX_HISTORY:
             raise BadOptionsError(f"history must be 1 to {MAX_HISTORY}, not {history!r}")
         marker_ttl = fields.get("subject_delete_marker_ttl")
         if marker_ttl:
@@ -228,11 +161,11 @@ class KvBucket:
         if fields.get("mirror") and fields.get("sources"):
             raise BadOptionsError("a bucket has a mirror or sources, not both")
         if fields.get("mirror"):
-            mirror = fields["mirror"] = dict(fields["mirror"])
+            mirror = fields["mirror"] = external_source(fields["mirror"])
             mirror["name"] = _stream_name(mirror.get("name"))
             fields["mirror_direct"] = True
         if fields.get("sources"):
-            fields["sources"] = [self._source(source) for source in fields["sources"]]
+            fields["sources"] = [self._source(external_source(s)) for s in fields["sources"]]
         return fields
 
     def _source(self, source: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -276,22 +209,3 @@ def _stream_name(name: object) -> str:
     if not isinstance(name, str):
         raise TypeError(f"the name of a mirror or source must be str, not {type(name).__name__}")
     return name if name.startswith("KV_") else f"KV_{name}"
-
-
-def _status(info: Mapping[str, Any]) -> dict[str, Any]:
-    config, state = info["config"], info["state"]
-    return {
-        "bucket": config["name"].removeprefix("KV_"),
-        "values": state["messages"],
-        "history": config["max_msgs_per_subject"],
-        "bytes": state["bytes"],
-        "ttl": config.get("max_age", 0),
-        "limit_marker_ttl": config.get("subject_delete_marker_ttl", 0),
-        "storage": config.get("storage", "file"),
-        "replicas": config.get("num_replicas", 1),
-        "compressed": config.get("compression", "none") != "none",
-        "description": config.get("description", ""),
-        "metadata": config.get("metadata") or {},
-        "backing_store": "JetStream",
-        "stream_info": dict(info),
-    }

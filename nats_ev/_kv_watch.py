@@ -59,6 +59,8 @@ def check_filters(keys: str | Iterable[str] | None) -> list[str]:
     """Filters that are valid, as a list; None and "" are all keys. Raises `InvalidKeyError`."""
     if keys is None or keys == "":
         return [">"]
+    if not isinstance(keys, Iterable):
+        raise TypeError(f"keys must be a str or several, not {type(keys).__name__}")
     filters = [keys] if isinstance(keys, str) else list(keys)
     for key in filters:
         if not isinstance(key, str):

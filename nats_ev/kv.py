@@ -116,7 +116,7 @@ class KV(KvBucket):
                     cb(entry, error)
 
         def go() -> None:
-            read = self._js.direct_get if self._direct else self._js.get_msg
+            read = self.js.direct_get if self._direct else self.js.get_msg
             read(self.stream, revision, found)
 
         self._when_bound(go, cb)
@@ -189,24 +189,25 @@ class KV(KvBucket):
             ignore_deletes: only entries with a value.
             meta_only: entries without their values.
             updates_only: no entries of before; the ``cb(None, None)`` comes at once.
-            resume_from_revision: first all entries from this revision on.
+            resume_from_revision: first all entries from this revision on; 0 is none.
         """
         keys, done = _middle(keys, cb)
         check_cb(done)
         filters = self._stored_filters(keys)
-        if updates_only and (include_history or resume_from_revision is not None):
+        start = None if resume_from_revision is None else _check_revision(resume_from_revision)
+        if updates_only and (include_history or start):
             raise BadOptionsError("updates_only excludes include_history and resume_from_revision")
         options: dict[str, Any] = {"deliver_policy": "last_per_subject"}
         if include_history:
             options["deliver_policy"] = "all"
         if updates_only:
             options["deliver_policy"] = "new"
-        if resume_from_revision is not None:
+        if start:
             options["deliver_policy"] = "by_start_sequence"
-            options["opt_start_seq"] = _check_revision(resume_from_revision)
+            options["opt_start_seq"] = start
         if meta_only:
             options["headers_only"] = True
-        watch = KvWatch(self._js, self.bucket, done, ignore_deletes=ignore_deletes)
+        watch = KvWatch(self.js, self.bucket, done, ignore_deletes=ignore_deletes)
         watch.key_codec = self._key_codec
         watch.value_codec = None if meta_only else self._value_codec
         self._when_bound(
@@ -219,7 +220,7 @@ class KV(KvBucket):
 
     def put(self, key: str, value: Payload, cb: Callback | None = None) -> None:
         """Set a key; ``cb(revision, err)``."""
-        self._write(key, value, completion(self._js, cb))
+        self._write(key, value, completion(self.js, cb))
 
     def create(
         self,
@@ -234,7 +235,7 @@ class KV(KvBucket):
         ttl: milliseconds, 1000 or more, after which it ends by itself; the bucket needs
         limit_marker_ttl.
         """
-        done = completion(self._js, cb)
+        done = completion(self.js, cb)
         value = payload_bytes(value)
 
         def write(revision: int, cb: Callback) -> None:
@@ -268,7 +269,7 @@ class KV(KvBucket):
         `WrongLastSequenceError` when it is another one; 0: the key must not have any.
         """
         revision = _check_revision(revision)
-        self._write(key, value, completion(self._js, cb), expect_last_subject_seq=revision)
+        self._write(key, value, completion(self.js, cb), expect_last_subject_seq=revision)
 
     def delete(self, key: str, cb: Callback | None = None, *, revision: int | None = None) -> None:
         """Delete a key and keep its history; ``cb(True, err)`` when the server has stored that.
@@ -304,8 +305,8 @@ class KV(KvBucket):
         """
         if cb is None and callable(older_than):
             older_than, cb = None, older_than
-        done = completion(self._js, cb)
-        age = _DELETE_MARKERS_OLDER_THAN if older_than is None else age_ms(older_than)  # type: ignore[arg-type]
+        done = completion(self.js, cb)
+        age = _DELETE_MARKERS_OLDER_THAN if older_than is None else age_ms(older_than)
         limit = datetime.now(timezone.utc) - timedelta(milliseconds=age)
         markers: list[KvEntry] = []
         counted: list[int] = []
@@ -326,7 +327,7 @@ class KV(KvBucket):
             # By sequence: whatever has been put behind the marker stays.
             seq = marker.revision + (age <= 0 or marker.created <= limit)
             opts = {"filter": self._read_prefix + self._stored_key(marker.key), "seq": seq}
-            attempt(done, lambda: self._js.stream_purge(self.stream, opts, purged))
+            attempt(done, lambda: self.js.stream_purge(self.stream, opts, purged))
 
         def purged(result: Any, error: NatsError | None) -> None:
             if error is not None:
@@ -353,9 +354,9 @@ class KV(KvBucket):
         def go() -> None:
             subject = self._read_prefix + stored_key
             if self._direct and not leader:
-                self._js.direct_get_last(self.stream, subject, found)
+                self.js.direct_get_last(self.stream, subject, found)
             else:
-                self._js.get_last_msg(self.stream, subject, found)
+                self.js.get_last_msg(self.stream, subject, found)
 
         self._when_bound(go, cb)
 
@@ -415,7 +416,7 @@ class KV(KvBucket):
             if ttl is not None and not self._has_ttl:
                 cb(None, _no_ttl(self.bucket))
             else:
-                self._js.publish(self._write_prefix + stored_key, data, stored, headers=block)
+                self.js.publish(self._write_prefix + stored_key, data, stored, headers=block)
 
         if ttl is not None and not self._has_ttl:
             self._bound = False  # it may have been given to the bucket since
@@ -429,7 +430,7 @@ class KV(KvBucket):
         revision: int | None,
         ttl: Milliseconds | None = None,
     ) -> None:
-        done = completion(self._js, cb)
+        done = completion(self.js, cb)
 
         def stored(revision: int | None, error: NatsError | None) -> None:
             done(True if error is None else None, error)

@@ -43,6 +43,7 @@ from .headers import HeadersLike
 from .jetstream import JetStream, StoredMsg
 from .jetstream.errors import MessageNotFoundError, WrongLastSequenceError
 from .nuid import next_nuid
+from .options import callable_or_none
 
 WatchCallback = Callable[["Info | None", "NatsError | None"], object]
 
@@ -106,6 +107,7 @@ class ObjectStore(ObjectBucket):
         Returns the `Upload`, which can be cancelled. Raises OSError when a path can't be opened.
         """
         done = completion(self.js, cb)
+        callable_or_none(progress, "progress")
         check_name(name)
         fields = meta_fields(description, headers, metadata)
         size = self.chunk_size if chunk_size is None else _check_chunk_size(chunk_size)
@@ -153,6 +155,7 @@ class ObjectStore(ObjectBucket):
         if cb is None:
             into, cb = None, cast(Callback, into)
         check_cb(cb)
+        callable_or_none(progress, "progress")
         check_name(name)
         sink = sink_of(cast(Into, into))
         download = Download(self, name, sink, progress, cb)

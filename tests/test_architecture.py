@@ -24,7 +24,7 @@ LAYERS = [
     {"_dial", "_link", "_pings", "_connection"},
     {"_requests", "_subscriptions", "_drain", "_core", "_accessors", "client"},
     {"jetstream"},
-    {"_buckets", "_watch", "kv_codecs"},
+    {"_buckets", "_bucket_stream", "_watch", "kv_codecs"},
     {
         "_kv_bucket",
         "_kv_watch",

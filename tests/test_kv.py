@@ -273,13 +273,21 @@ def test_c6_bucket_is_made_as_adr_8_says(make, js, call):
     info = status.pop("stream_info")
     metadata = status.pop("metadata")
     assert metadata["team"] == "a"
+    told = status.pop("config")
+    assert told.items() >= {
+        "description": "all of it", "history": 7, "ttl": 3600 * 10**9, "max_bytes": 1 << 20,
+        "max_value_size": 1000, "storage": "memory", "replicas": 1, "compression": "s2",
+        "limit_marker_ttl": 5 * 10**9,
+    }.items()  # fmt: skip
+    assert told["republish"] == {"src": ">", "dest": "c6.republished.>"}
     assert status == {
         "bucket": kv.bucket, "values": 0, "history": 7, "bytes": 0, "ttl": 3600 * 10**9,
         "limit_marker_ttl": 5 * 10**9, "storage": "memory", "replicas": 1, "compressed": True,
         "description": "all of it", "backing_store": "JetStream",
     }  # fmt: skip
     assert info["config"] == stream
-    assert call(kv.create_bucket, config)[1] is None  # the same again
+    for same in (config, told):
+        assert call(kv.create_bucket, same)[1] is None
     assert isinstance(call(kv.create_bucket, {"history": 8})[1], BucketExistsError)
 
 
@@ -297,15 +305,30 @@ def test_c6_short_lived_bucket_gets_a_short_duplicate_window(make, js, call, max
     [
         {"history": 65}, {"history": -1}, {"history": "5"}, {"histroy": 5}, {"rollup_hdrs": True},
         {"history": 2, "max_history": 3}, {"limit_marker_ttl": timedelta(milliseconds=500)},
-        {"mirror": {"name": "x"}, "sources": [{"name": "y"}]},
+        {"mirror": {"name": "x"}, "sources": [{"name": "y"}]}, {"ttl": "5s"}, {"replicas": True},
+        {"limit_marker_ttl": 2.5e9}, {"storage": "tape"}, {"compression": "zip"},
+        {"mirror": {"name": "x", "sources": []}}, {"placement": {"clusters": "a"}},
+        {"mirror": {"name": "x", "domain": "d", "external": {"api": "$JS.e.API"}}},
     ],
 )  # fmt: skip
 def test_c6_bad_configuration_is_refused_at_the_call(js, config):
     kv = KV(js, "refused")
-    with pytest.raises(BadOptionsError):
-        kv.create_bucket(config)
-    with pytest.raises(BadOptionsError):
-        kv.update_bucket(config)
+    for method in (kv.create_bucket, kv.update_bucket, kv.create_or_update_bucket):
+        with pytest.raises(BadOptionsError) as caught:
+            method(config)
+        assert next(iter(config)) in str(caught.value) or "mirror" in config
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"mirror": "x"}, {"mirror": {"name": 5}}, {"sources": {"name": "x"}}, {"sources": ["x"]},
+        {"metadata": "x"}, {"republish": [1]}, "history=5",
+    ],
+)  # fmt: skip
+def test_configuration_of_the_wrong_types_is_refused_at_the_call(js, config):
+    with pytest.raises(TypeError, match=r"mirror|sources|metadata|republish|configuration"):
+        KV(js, "refused").create_bucket(config)
 
 
 def test_entry_tells_value_revision_time_and_operation(make, call):
@@ -414,6 +437,9 @@ def test_purge_deletes_removes_markers_and_nothing_newer(make, js, call):
     assert isinstance(call(kv.history, "purged")[1], KeyNotFoundError)
     assert [e.value for e in call(kv.history, "kept")[0]] == [b"1", b"2"]
     assert call(kv.purge_deletes, HOUR) == (0, None)
+    for bad, error in (("1h", TypeError), (True, TypeError), (float("nan"), BadOptionsError)):
+        with pytest.raises(error, match="age"):
+            kv.purge_deletes(bad, print)
 
 
 def test_watch_tells_the_end_of_no_initial_data(make, run):
@@ -443,7 +469,7 @@ def test_watch_options(make, call, run):
     kv.watch(seen["no deletes"], ignore_deletes=True)
     kv.watch(seen["meta"], meta_only=True)
     kv.watch(seen["resumed"], resume_from_revision=3)
-    kv.watch(seen["updates"], updates_only=True)
+    kv.watch(seen["updates"], updates_only=True, resume_from_revision=0)
     run(lambda: all(s.initial for s in seen.values()))
     assert seen["deletes"].short() == [("a", b"3", "PUT"), ("c", b"4", "PUT"), ("b", b"", "DEL")]
     assert seen["no deletes"].short() == [("a", b"3", "PUT"), ("c", b"4", "PUT")]
@@ -456,6 +482,9 @@ def test_watch_options(make, call, run):
         kv.watch(seen["meta"], updates_only=True, include_history=True)
     with pytest.raises(InvalidKeyError):
         kv.watch("a..b", seen["meta"])
+    for keys in (5, b"a", [b"a"]):
+        with pytest.raises(TypeError, match="key"):
+            kv.watch(keys, seen["meta"])
     with pytest.raises(TypeError):
         kv.watch("a")
 
@@ -559,7 +588,7 @@ def test_ttl_is_refused_where_it_would_be_ignored(make, call):
     assert call(kv.get, "k") == (None, None)
     with pytest.raises(BadOptionsError):
         kv.create("k", b"v", ttl=10)
-    other = KV(kv._js, kv.bucket)  # somebody else turns it on
+    other = KV(kv.js, kv.bucket)  # somebody else turns it on
     assert call(other.update_bucket, {"limit_marker_ttl": timedelta(seconds=2)})[1] is None
     assert call(kv.create, "k", b"v", ttl=5000) == (1, None)
 
@@ -660,6 +689,9 @@ def test_mirror_is_read_here_and_written_at_its_origin(make, js, call, run, unti
     origin = make({"history": 3})
     call(origin.put, "k", b"1")
     mirror = make({"mirror": {"name": origin.bucket}})
+    assert mirror.bucket in call(KV.bucket_names, js)[0]
+    (status,) = (s for s in call(KV.buckets, js)[0] if s["bucket"] == mirror.bucket)
+    assert status["config"]["mirror"] == {"name": origin.stream}
     until(lambda value, error: value == b"1", mirror.get, "k")
     assert call(mirror.put, "k", b"2") == (2, None)
     until(lambda value, error: value == b"2", mirror.get, "k")

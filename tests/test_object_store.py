@@ -602,6 +602,9 @@ def test_store_is_made_as_adr_20_says_and_managed(make, js, call):
     status, _ = call(store.status)
     del status["stream_info"]
     assert status.pop("metadata")["team"] == "a"
+    told = status.pop("config")
+    assert (told["ttl"], told["compression"], told["replicas"]) == (3600 * 10**9, "s2", 1)
+    assert call(store.create_bucket, told)[1] is None
     assert status == {
         "bucket": store.bucket, "bytes": 0, "sealed": False, "ttl": 3600 * 10**9,
         "storage": "memory", "replicas": 1, "compressed": True, "description": "all of it",

@@ -31,7 +31,7 @@ _SOURCE: Fields = {
     "filter_subject": None,
     "subject_transforms": [_TRANSFORM],
     "external": {"api": None, "deliver": None},
-    "domain": None,  # not the wire's: becomes external
+    "domain": None,  # not the wire's: see `external_source`
     "consumer": {"name": None, "deliver_subject": None},
 }
 
@@ -168,13 +168,12 @@ def stream_config(config: object) -> tuple[dict[str, Any], dict[str, Feature]]:
     Raises TypeError and `BadOptionsError`, which names the field.
     """
     checked = _checked("stream configuration", config, STREAM)
+    if checked.get("mirror"):
+        checked["mirror"] = external_source(checked["mirror"])
+    if checked.get("sources"):
+        checked["sources"] = [external_source(source) for source in checked["sources"]]
     needs = _needs(checked, _STREAM_NEEDS)
     sources = [checked.get("mirror"), *(checked.get("sources") or ())]
-    for source in sources:
-        if source and (domain := source.pop("domain", None)):
-            if source.get("external"):
-                raise BadOptionsError("domain and external of a source exclude each other")
-            source["external"] = {"api": f"$JS.{domain}.API"}
     if any(source and source.get("consumer") for source in sources):
         needs["sources.consumer"] = V2_14
     if any(source and source.get("subject_transforms") for source in sources):
@@ -186,6 +185,17 @@ def consumer_config(config: object) -> tuple[dict[str, Any], dict[str, Feature]]
     """`stream_config` for a consumer's configuration."""
     checked = _checked("consumer configuration", config, CONSUMER)
     return {**_CONSUMER_DEFAULTS, **checked}, _needs(checked, _CONSUMER_NEEDS)
+
+
+def external_source(source: Mapping[str, Any]) -> dict[str, Any]:
+    """A mirror or source whose domain, if it has one, is written as the server wants it."""
+    result = dict(source)
+    domain = result.pop("domain", None)
+    if domain:
+        if result.get("external"):
+            raise BadOptionsError("domain and external of a source exclude each other")
+        result["external"] = {"api": f"$JS.{domain}.API"}
+    return result
 
 
 def check_fields(what: str, given: Mapping[str, Any], known: Fields) -> None:
