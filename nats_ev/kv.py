@@ -105,7 +105,7 @@ class KV(KvBucket):
 
         def found(message: StoredMsg | None, error: NatsError | None) -> None:
             if message is None:
-                cb(None, _missing_key(error, key))
+                self._fail(_missing_key(error, key), cb)
             elif message.subject != self._read_prefix + stored_key:
                 cb(None, KeyNotFoundError(f"key not found: {key} has no revision {revision}"))
             else:
@@ -349,7 +349,7 @@ class KV(KvBucket):
             elif isinstance(error, MessageNotFoundError):
                 cb(None, None)
             else:
-                cb(None, self._lost(error))
+                self._fail(error, cb)
 
         def go() -> None:
             subject = self._read_prefix + stored_key
@@ -410,7 +410,10 @@ class KV(KvBucket):
         block = message_headers(headers, {"ttl": ttl, **options})
 
         def stored(ack: Any, error: NatsError | None) -> None:
-            cb(ack["seq"] if error is None else None, self._lost(error))
+            if error is None:
+                cb(ack["seq"], None)
+            else:
+                self._fail(error, cb)
 
         def go() -> None:
             if ttl is not None and not self._has_ttl:
@@ -442,11 +445,15 @@ class KV(KvBucket):
         """The initial entries of a watch, as a list."""
         collect(self._js, lambda next_one: self.watch(keys, next_one, **options), cb)
 
-    def _lost(self, error: NatsError | None) -> NatsError | None:
-        """Nobody listens: the stream may be gone or made anew. It is asked for next time."""
+    def _fail(self, error: NatsError | None, cb: Callback) -> None:
+        """Tell the error of a read or write; when nobody listens, whether there is no such bucket."""
+        error = bucket_error(error)
         if isinstance(error, (NoRespondersError, BucketNotFoundError)):
-            self._bound = False
-        return bucket_error(error)
+            self._bound = False  # it may be gone, or made anew
+        if isinstance(error, NoRespondersError):
+            attempt(cb, lambda: self._when_bound(lambda: cb(None, error), cb))
+        else:
+            cb(None, error)
 
 
 def _exists(key: str) -> KeyExistsError:
@@ -457,7 +464,7 @@ def _exists(key: str) -> KeyExistsError:
 def _missing_key(error: NatsError | None, key: str) -> NatsError | None:
     if isinstance(error, MessageNotFoundError):
         return recast(error, KeyNotFoundError, f"key not found: {key}")
-    return bucket_error(error)
+    return error
 
 
 def _no_ttl(bucket: str) -> MessageTtlError:

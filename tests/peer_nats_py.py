@@ -9,7 +9,7 @@ from typing import Any
 
 import nats
 import nats.micro
-from nats.js.api import KeyValueConfig, ObjectMeta, ObjectMetaOptions
+from nats.js.api import KeyValueConfig, ObjectMeta, ObjectMetaOptions, RePublish
 from nats.js.errors import (
     KeyDeletedError,
     KeyNotFoundError,
@@ -41,6 +41,8 @@ class Peer:
 
     async def kv_create_bucket(self, bucket: str, **options: Any) -> None:
         ttl, marker = options.pop("ttl_ms", None), options.pop("marker_ttl_ms", None)
+        if "republish" in options:
+            options["republish"] = RePublish(**options["republish"])
         await self.js.create_key_value(
             KeyValueConfig(
                 bucket=bucket,
@@ -73,11 +75,17 @@ class Peer:
     async def kv_purge(self, bucket: str, key: str, ttl_s: float | None = None) -> None:
         await (await self.js.key_value(bucket)).purge(key, msg_ttl=ttl_s)
 
+    async def kv_delete_bucket(self, bucket: str) -> None:
+        await self.js.delete_key_value(bucket)
+
     async def kv_keys(self, bucket: str) -> list[str]:
         try:
             return sorted(await (await self.js.key_value(bucket)).keys())
         except NoKeysError:
             return []
+
+    async def kv_purge_deletes(self, bucket: str) -> None:
+        await (await self.js.key_value(bucket)).purge_deletes(olderthan=-1)
 
     async def kv_history(self, bucket: str, key: str) -> list[Any]:
         return [entry(e) for e in await (await self.js.key_value(bucket)).history(key)]
@@ -93,10 +101,15 @@ class Peer:
         }
 
     async def kv_watch(
-        self, bucket: str, count: int, key: str = ">", started: str | None = None
+        self,
+        bucket: str,
+        count: int,
+        key: str = ">",
+        started: str | None = None,
+        **options: bool,
     ) -> list[Any]:
         kv = await self.js.key_value(bucket)
-        watch = await kv.watch(key)
+        watch = await kv.watch(key, **options)
         if started:
             await kv.put(started, b"watching")
         found: list[Any] = []
@@ -130,6 +143,7 @@ class Peer:
         try:
             with open(path, "wb") as file:
                 result = await store.get(name, writeinto=file)
+                file.write(result.data or b"")  # what a link leads to does not go into file
         except MISSING:
             return None
         return info(result.info)
@@ -149,6 +163,17 @@ class Peer:
         except MISSING:
             return []
         return sorted(o.name for o in found)
+
+    async def obj_watch(self, bucket: str, count: int, started: str) -> list[Any]:
+        watch = await (await self.js.object_store(bucket)).watch()
+        await (await self.js.key_value(started)).put("started", b"")
+        found: list[Any] = []
+        while len(found) < count:
+            update = await watch.updates(timeout=10)
+            if update is not None:
+                found.append(info(update))
+        await watch.stop()
+        return found
 
     async def obj_update(self, bucket: str, name: str, meta: dict[str, Any]) -> None:
         store = await self.js.object_store(bucket)
@@ -215,12 +240,18 @@ def entry(found: Any) -> Any:
         "revision": found.revision,
         "operation": found.operation or "PUT",
         "delta": found.delta,
+        "created": found.created.isoformat() if found.created else None,
     }
 
 
 def info(found: Any) -> Any:
     fields = ("name", "bucket", "nuid", "size", "chunks", "digest", "description", "headers")
-    return {field: getattr(found, field) for field in fields} | {"deleted": bool(found.deleted)}
+    link = found.options and found.options.link
+    return {
+        **{field: getattr(found, field) for field in fields},
+        "deleted": bool(found.deleted),
+        "options": {"link": {"bucket": link.bucket, "name": link.name}} if link else {},
+    }
 
 
 async def main() -> None:

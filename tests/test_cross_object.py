@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from peers import nats_js
 
-from nats_ev import JetStream, ObjectStore
+from nats_ev import KV, JetStream, ObjectStore
 
 _numbers = itertools.count(1)
 CHUNK = 128 * 1024
@@ -182,7 +182,6 @@ def test_meta_update_and_rename(store, call, theirs, file, peer):
     assert theirs("info", name="again")["description"] == "d"
 
 
-@only_nats_js
 def test_links(store, call, theirs, file, tmp_path, js, peer):
     path, got = file(100), tmp_path / "got"
     other = ObjectStore(js, f"linked{next(_numbers)}")
@@ -191,18 +190,55 @@ def test_links(store, call, theirs, file, tmp_path, js, peer):
     call(store.put, "near", path)
     assert call(store.add_link, "ours", "near")[1] is None
     assert call(store.add_link, "ours far", "far", bucket=other.bucket)[1] is None
+    assert call(store.add_bucket_link, "our store", other)[1] is None
     for name in ("ours", "ours far"):
         got.unlink(missing_ok=True)
         theirs("get", name=name, path=str(got))
         assert digest(got) == digest(path)
+        link = call(store.info, name)[0]["options"]["link"]
+        assert theirs("info", name=name)["options"]["link"] == link
+    assert theirs("info", name="our store")["options"]["link"]["bucket"] == other.bucket
+    if peer.name == "nats-py":  # it reads links, and can't make any
+        return
     theirs("link", name="theirs", target="near")
     theirs("link", name="theirs far", target="far", target_bucket=other.bucket)
     for name in ("theirs", "theirs far"):
         assert call(store.get, name) == (path.read_bytes(), None)
     theirs("link_store", name="store", target_bucket=other.bucket)
     assert call(store.info, "store")[0]["options"]["link"] == {"bucket": other.bucket}
-    assert call(store.add_bucket_link, "our store", other)[1] is None
-    assert theirs("info", name="our store")["options"]["link"] == {"bucket": other.bucket}
+
+
+def test_watch_both_ways(store, js, call, theirs, file, peer, run):
+    """Each sees what both do: puts, an overwrite, deletions."""
+    path, told = file(10), KV(js, f"told{next(_numbers)}")
+    assert call(told.create_bucket)[1] is None
+    call(store.put, "before", path)
+    seen: list[Any] = []
+    store.watch(lambda info, error: seen.append(info))
+    watching = peer.start("obj.watch", bucket=store.bucket, count=6, started=told.bucket)
+    started: list[Any] = []
+    told.watch("started", lambda entry, error: started.append(entry))
+    run(lambda: any(started) and None in seen)
+    call(store.put, "ours", path)
+    theirs("put", name="theirs", path=str(path))
+    call(store.put, "theirs", path)
+    theirs("delete", name="ours")
+    call(store.delete, "theirs")
+    run(watching.done)
+    run(lambda: len(seen) == 7)
+    expected = [
+        ("before", False), ("ours", False), ("theirs", False), ("theirs", False), ("ours", True),
+        ("theirs", True),
+    ]  # fmt: skip
+    ours = [info for info in seen if info is not None]
+    assert [(i["name"], i["deleted"]) for i in ours] == expected
+    others = watching.result()
+    assert [(i["name"], i["deleted"]) for i in others] == expected
+    for one, other in zip(ours, others, strict=True):
+        assert (one["nuid"], one["size"], one["chunks"]) == (
+            other["nuid"], other["size"], other["chunks"],
+        )  # fmt: skip
+    assert seen.index(None) == 1
 
 
 @only_nats_js

@@ -3,7 +3,7 @@ import { createReadStream, createWriteStream } from "node:fs";
 import { createInterface } from "node:readline";
 import { Readable, Writable } from "node:stream";
 import { connect, headers } from "@nats-io/transport-node";
-import { Kvm } from "@nats-io/kv";
+import { Kvm, KvWatchInclude } from "@nats-io/kv";
 import { Objm } from "@nats-io/obj";
 import { ServiceError, Svcm } from "@nats-io/services";
 
@@ -21,12 +21,14 @@ const entry = (e) => e && {
   key: e.key, value: text(e.value), revision: e.revision, operation: e.operation,
   created: e.created.toISOString(), delta: e.delta,
 };
-const pick = (o) => o && Object.fromEntries(Object.entries({
+// Without what is undefined: it would stand for a default of its own.
+const given = (o) => Object.fromEntries(Object.entries(o).filter(([, v]) => v !== undefined));
+const pick = (o) => o && given({
   name: o.name, description: o.description, bucket: o.bucket, nuid: o.nuid, size: o.size,
   chunks: o.chunks, digest: o.digest, deleted: o.deleted ?? false, mtime: o.mtime,
   metadata: o.metadata, options: o.options,
   headers: o.headers && Object.fromEntries([...o.headers].map(([k, v]) => [k, v])),
-}).filter(([, v]) => v !== undefined));
+});
 
 async function all(iterator) {
   const found = [];
@@ -38,18 +40,24 @@ const ops = {
   ready: () => process.version,
 
   "kv.create_bucket": async ({ bucket, ...options }) => {
-    await kvm.create(bucket, {
+    await kvm.create(bucket, given({
       history: options.history, ttl: options.ttl_ms, markerTTL: options.marker_ttl_ms,
       description: options.description, maxValueSize: options.max_value_size,
-    });
+      max_bytes: options.max_bytes, storage: options.storage, republish: options.republish,
+      compression: options.compression, metadata: options.metadata,
+      mirror: options.mirror, sources: options.sources,
+    }));
   },
+  "kv.list": async () => (await all(kvm.list())).map((s) => s.bucket),
+  "kv.delete_bucket": async (a) => void await (await bucket(a)).destroy(),
   "kv.put": async (a) => (await bucket(a)).put(a.key, a.value),
   "kv.create": async (a) => (await bucket(a)).create(a.key, a.value, a.ttl_s && `${a.ttl_s}s`),
   "kv.update": async (a) => (await bucket(a)).update(a.key, a.value, a.revision),
   "kv.get": async (a) => entry(await (await bucket(a)).get(a.key, a.revision && { revision: a.revision })),
   "kv.delete": async (a) => void await (await bucket(a)).delete(a.key, a.revision && { previousSeq: a.revision }),
   "kv.purge": async (a) => void await (await bucket(a)).purge(a.key, a.ttl_s && { ttl: `${a.ttl_s}s` }),
-  "kv.keys": async (a) => (await all(await (await bucket(a)).keys())).sort(),
+  "kv.keys": async (a) => (await all(await (await bucket(a)).keys(a.keys))).sort(),
+  "kv.purge_deletes": async (a) => void await (await bucket(a)).purgeDeletes(-1000),
   "kv.history": async (a) => (await all(await (await bucket(a)).history({ key: a.key }))).map(entry),
   "kv.status": async (a) => {
     const s = await (await bucket(a)).status();
@@ -58,7 +66,10 @@ const ops = {
   // Entries of a watch until there are `count`; `started` names a key that is put when it watches.
   "kv.watch": async (a) => {
     const kv = await bucket(a);
-    const watch = await kv.watch({ key: a.key ?? ">" });
+    const watch = await kv.watch({
+      key: a.key ?? ">", include: a.include_history ? KvWatchInclude.AllHistory : undefined,
+      ignoreDeletes: a.ignore_deletes, headers_only: a.meta_only,
+    });
     if (a.started) await kv.put(a.started, "watching");
     const found = [];
     for await (const e of watch) {
@@ -90,6 +101,16 @@ const ops = {
   "obj.delete": async (a) => void await (await store(a)).delete(a.name),
   "obj.list": async (a) => (await (await store(a)).list()).map((o) => o.name).sort(),
   "obj.update": async (a) => void await (await store(a)).update(a.name, a.meta),
+  "obj.watch": async (a) => {
+    const watch = await (await store(a)).watch({ includeHistory: true });
+    if (a.started) await (await bucket({ bucket: a.started })).put("started", "");
+    const found = [];
+    for await (const o of watch) {
+      found.push(pick(o));
+      if (found.length === a.count) break;
+    }
+    return found;
+  },
   "obj.link": async (a) => {
     const s = await store(a);
     return pick(await s.link(a.name, await (await objm.open(a.target_bucket ?? a.bucket)).info(a.target)));
