@@ -443,7 +443,7 @@ class KV(KvBucket):
 
     def _collect(self, keys: Keys, cb: Callback, **options: Any) -> None:
         """The initial entries of a watch, as a list."""
-        collect(self._js, lambda next_one: self.watch(keys, next_one, **options), cb)
+        collect(self.js, lambda next_one: self.watch(keys, next_one, **options), cb)
 
     def _fail(self, error: NatsError | None, cb: Callback) -> None:
         """Tell the error of a read or write; when nobody listens, whether there is no such bucket."""
