@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from .jetstream import JsMsg, Metadata, StoredMsg
     from .kv_codecs import KeyCodec, ValueCodec
 
-# A key, and the same with wildcards. Between dots there must be something; `check_key` sees to that.
-_KEY = re.compile(r"[-/_=.a-zA-Z0-9]+")
-_FILTER = re.compile(r"[-/_=.a-zA-Z0-9*]*>?")
+# A key, and the same with wildcards, each a token of its own.
+_TOKEN = r"[-/_=a-zA-Z0-9]+"
+_KEY = re.compile(rf"{_TOKEN}(?:\.{_TOKEN})*")
+_FILTER = re.compile(rf"(?:{_TOKEN}|\*)(?:\.(?:{_TOKEN}|\*))*(?:\.>)?|>")
 _OPERATIONS = {"DEL": "DEL", "PURGE": "PURGE"}
 # ADR-48: why the server itself has ended a key.
 _MARKERS = {"MaxAge": "PURGE", "Purge": "PURGE", "Remove": "DEL"}
@@ -50,7 +51,7 @@ def check_key(key: object) -> str:
     """A key that is valid; raises `InvalidKeyError`."""
     if not isinstance(key, str):
         raise TypeError(f"a key must be str, not {type(key).__name__}")
-    if not _KEY.fullmatch(key) or "" in key.split("."):
+    if not _KEY.fullmatch(key):
         raise InvalidKeyError(f"invalid key {key!r}")
     return key
 
@@ -65,7 +66,7 @@ def check_filters(keys: str | Iterable[str] | None) -> list[str]:
     for key in filters:
         if not isinstance(key, str):
             raise TypeError(f"a key must be str, not {type(key).__name__}")
-        if not _FILTER.fullmatch(key) or "" in key.split("."):
+        if not _FILTER.fullmatch(key):
             raise InvalidKeyError(f"invalid key {key!r}")
     return list(dict.fromkeys(filters)) or [">"]
 
