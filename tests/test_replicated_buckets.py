@@ -32,6 +32,18 @@ def js(client, servers, run):
 
 
 @pytest.fixture
+def create(call):
+    """create(bucket, config): as soon as the cluster has a leader for that; it may just be electing one."""
+
+    def create(bucket: KV | ObjectStore, config: dict[str, Any]) -> None:
+        deadline = time.monotonic() + 30
+        while (error := call(bucket.create_bucket, config)[1]) is not None:
+            assert time.monotonic() < deadline, error
+
+    return create
+
+
+@pytest.fixture
 def kill_leader(servers, js, call):
     """kill_leader(stream): the server that leads it is killed and comes back."""
 
@@ -44,9 +56,9 @@ def kill_leader(servers, js, call):
     return kill_leader
 
 
-def test_conflicts_are_seen_on_replicated_buckets(js, call):
+def test_conflicts_are_seen_on_replicated_buckets(js, call, create):
     kv = KV(js, "conflicts")
-    assert call(kv.create_bucket, {"replicas": 3, "history": 5})[1] is None
+    create(kv, {"replicas": 3, "history": 5})
     assert call(kv.create, "k", b"1") == (1, None)
     assert isinstance(call(kv.create, "k", b"x")[1], KeyExistsError)
     assert isinstance(call(kv.update, "k", b"x", 7)[1], WrongLastSequenceError)
@@ -55,10 +67,10 @@ def test_conflicts_are_seen_on_replicated_buckets(js, call):
     assert call(kv.create, "k", b"2") == (3, None)
 
 
-def test_writes_and_watch_go_on_when_the_leader_is_killed(js, call, run, kill_leader):
+def test_writes_and_watch_go_on_when_the_leader_is_killed(js, call, run, create, kill_leader):
     kv, entries = KV(js, "killed"), []
     config = {"replicas": 3, "history": 64, "limit_marker_ttl": timedelta(seconds=5)}
-    assert call(kv.create_bucket, config)[1] is None
+    create(kv, config)
     kv.watch(cb=lambda entry, error: entries.append(entry))
     run(lambda: entries == [None])
     acknowledged: dict[bytes, int] = {}
@@ -85,9 +97,9 @@ def test_writes_and_watch_go_on_when_the_leader_is_killed(js, call, run, kill_le
     assert call(kv.get, "k3") == (b"39", None)
 
 
-def test_object_is_put_and_got_while_leaders_are_killed(js, call, run, kill_leader):
+def test_object_is_put_and_got_while_leaders_are_killed(js, call, run, create, kill_leader):
     store, data = ObjectStore(js, "killed", chunk_size=32 * 1024), bytes(range(256)) * 40_000
-    assert call(store.create_bucket, {"replicas": 3})[1] is None
+    create(store, {"replicas": 3})
     for operation in ("put", "get"):
         results: list[Any] = []
         halfway: list[int] = []
