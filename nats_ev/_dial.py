@@ -212,7 +212,10 @@ class Dialer:
 
     def _connect(self, family: int, address: Any) -> None:
         sock = self._sock = open_socket(family, self._keepalive)
-        code = sock.connect_ex(address)
+        try:
+            code = sock.connect_ex(address)
+        except OSError as exc:  # before the kernel was asked: a path is longer than it can be
+            raise OSError("invalid unix socket path") from exc
         if code == 0:
             self._connected()
         elif code == errno.EAGAIN and family == socket.AF_UNIX:

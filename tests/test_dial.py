@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from nats_ev import ConnectError, ConnectTimeoutError, Status
+from nats_ev import BadOptionsError, ConnectError, ConnectTimeoutError, Status
 from nats_ev._deadlines import Deadlines
 from nats_ev._dial import Dialer, Resolver, look_up, numeric_addresses, shuffled
 
@@ -219,11 +219,19 @@ def test_disconnect_and_connect_timeout_end_a_lookup(client, run, monkeypatch):
 
 
 def test_unix_sockets_that_are_not_there_or_not_possible(client, run, tmp_path):
-    for path in (str(tmp_path / "none"), str(tmp_path), "x" * 200, "nul\0byte"):
+    texts = {
+        str(tmp_path / "none"): "No such file or directory",
+        str(tmp_path): "Connection refused",
+        "x" * 200: "invalid unix socket path",
+    }
+    for path, text in texts.items():
         nats = client(path=path)
         run(lambda n=nats: n.status() is Status.CLOSED)
         (error,) = nats.recorder.errors
         assert isinstance(error, ConnectError), path
+        assert str(error) == text
+    with pytest.raises(BadOptionsError):
+        client(path="nul\0byte")
 
 
 def test_running_out_of_descriptors_is_waited_for_without_spinning(server, client, run):
