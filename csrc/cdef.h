@@ -32,7 +32,8 @@ enum nats_parser_error {
 enum {
     NATS_MAX_CONTROL_LINE = 4096,
     NATS_MAX_ERR_LINE = ...,
-    NATS_MAX_INFO_LINE = ...
+    NATS_MAX_INFO_LINE = ...,
+    NATS_SNIPPET = ...
 };
 
 typedef struct nats_parser {
@@ -46,6 +47,8 @@ typedef struct nats_parser {
     size_t frame_len;
     int error;
     uint64_t error_offset;
+    char snippet[...];
+    size_t snippet_len;
 
     uint64_t msgs;
     uint64_t bytes;

@@ -45,13 +45,20 @@ struct batch {
     int32_t subject[2]; /* the last message's subject; [1] is 0 when there was none */
 };
 
-static int fail(nats_parser *p, int error, uint64_t offset)
+/* The frame at offset is wrong; the tail has its first kept bytes, n more are at rest. */
+static void fail(nats_parser *p, int error, uint64_t offset, size_t kept, const char *rest,
+                 size_t n)
 {
+    size_t head = kept < NATS_SNIPPET ? kept : NATS_SNIPPET;
+    size_t room = NATS_SNIPPET - head;
+    if (head != 0)
+        memcpy(p->snippet, p->tail, head);
+    memcpy(p->snippet + head, rest, n < room ? n : room);
+    p->snippet_len = head + (n < room ? n : room);
     p->error = error;
     p->error_offset = offset;
     p->tail_len = 0;
     p->state = ST_CLEAN;
-    return error;
 }
 
 /* The bound of a control line, which its first byte decides; 0 for a byte that begins none. */
@@ -578,11 +585,12 @@ int nats_parser_feed(nats_parser *p, const void *data, size_t pos, size_t len, i
     }
     p->stream_offset -= p->tail_len; /* of the frame that is being parsed */
     if (p->state != ST_CLEAN) {
-        uint64_t start = p->stream_offset + p->tail_len;
+        size_t kept = p->tail_len;
+        uint64_t start = p->stream_offset + kept;
         if (pos < len)
             status = continue_frame(p, b.data, len, rows, &b.n);
         if (status != 0) {
-            fail(p, status, p->stream_offset);
+            fail(p, status, p->stream_offset, kept, b.data + pos, len - pos);
             p->pos = len;
         } else {
             p->stream_offset = start + (p->pos - pos);
@@ -593,7 +601,7 @@ int nats_parser_feed(nats_parser *p, const void *data, size_t pos, size_t len, i
         size_t begin = p->pos;
         status = parse_frame(p, &b);
         if (status < 0) {
-            fail(p, status, p->stream_offset + (begin - pos));
+            fail(p, status, p->stream_offset + (begin - pos), 0, b.data + begin, len - begin);
             p->pos = len;
         }
     }

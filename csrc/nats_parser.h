@@ -65,7 +65,8 @@ enum {
     NATS_MAX_CONTROL_LINE = 4096,   /* of a publisher's arguments: the server's own default */
     NATS_LINE_EXTRA = 26,           /* verb, blank, sid and blank: what delivery puts before them */
     NATS_MAX_ERR_LINE = 64 * 1024,
-    NATS_MAX_INFO_LINE = 1024 * 1024
+    NATS_MAX_INFO_LINE = 1024 * 1024,
+    NATS_SNIPPET = 64               /* bytes of an offending frame that are remembered */
 };
 
 typedef struct nats_parser {
@@ -82,6 +83,9 @@ typedef struct nats_parser {
     size_t frame_len;        /* bytes at frame, valid until the next call */
     int error;               /* enum nats_parser_error, sticky */
     uint64_t error_offset;   /* offset of the offending frame's first byte in the whole stream */
+
+    char snippet[NATS_SNIPPET]; /* its first bytes, as far as they have come */
+    size_t snippet_len;
 
     /* Counters the caller may zero: messages and their header + payload bytes. */
     uint64_t msgs;

@@ -80,7 +80,11 @@ class Parser:
             return None
         text = ffi.string(lib.nats_parser_strerror(code)).decode()
         offset = self._c.error_offset
-        return errors.ProtocolError(f"protocol error: {text} (at byte {offset})", offset=offset)
+        return errors.ProtocolError(
+            f"protocol error: {text} (at byte {offset})",
+            offset=offset,
+            snippet=ffi.buffer(self._c.snippet, self._c.snippet_len)[:],
+        )
 
     @property
     def msgs(self) -> int:

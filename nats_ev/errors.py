@@ -198,10 +198,14 @@ class UnexpectedEOFError(ConnectionLostError):
 
 
 class ProtocolError(NatsError):
-    """The server sent what no server sends; `offset` is that of the bad frame in the stream."""
+    """The server sent what no server sends.
+
+    `offset` is that of the bad frame in the stream, `snippet` the bytes that it begins with.
+    """
 
     text = "protocol error"
     offset: int | None = None
+    snippet: bytes = b""
 
 
 class Action(Enum):

@@ -77,6 +77,7 @@ def test_errors_say_what_and_where(frame: bytes, text: str) -> None:
     assert isinstance(error, errors.ProtocolError)
     assert str(error) == f"protocol error: {text} (at byte 12)"
     assert error.offset == 12
+    assert error.snippet == frame[:64]
     assert parser.feed(b"PING\r\n", 0) == []
     assert parser.pos == 6
     assert str(parser.error) == str(error)

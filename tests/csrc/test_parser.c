@@ -30,10 +30,18 @@ static void feed_in_pieces(struct run *r, const char *data, size_t len, size_t p
     }
 }
 
+/* What is remembered of the offending frame is how it begins, as far as that had come. */
+static int snippet_is_of(const struct run *r, const char *frame)
+{
+    size_t n = r->p.snippet_len;
+    return n > 0 && n <= NATS_SNIPPET && memcmp(r->p.snippet, frame, n) == 0;
+}
+
 static void check_vector(const struct run *r, const struct vector *v, uint64_t shift)
 {
     CHECK(r->p.error == v->error);
     CHECK(v->error == 0 || r->p.error_offset == v->offset + shift);
+    CHECK(v->error == 0 || shift != 0 || snippet_is_of(r, v->in.p + v->offset));
     CHECK(r->text_len >= v->out.n);
     CHECK(v->out.n == 0 || memcmp(r->text + r->text_len - v->out.n, v->out.p, v->out.n) == 0);
     CHECK(shift != 0 || r->text_len == v->out.n);
@@ -50,12 +58,14 @@ static void every_vector_gives_its_rows_however_it_is_cut(void)
         run_open(&r, 0, 64);
         feed_in_pieces(&r, v->in.p, v->in.n, 1);
         check_same(&whole, &r);
+        CHECK(v->error == 0 || snippet_is_of(&r, v->in.p + v->offset));
         run_close(&r);
         for (cut = 0; cut <= v->in.n; cut++) {
             run_open(&r, 0, 64);
             run_feed(&r, v->in.p, cut);
             run_feed(&r, v->in.p + cut, v->in.n - cut);
             check_same(&whole, &r);
+            CHECK(v->error == 0 || snippet_is_of(&r, v->in.p + v->offset));
             run_close(&r);
         }
         run_close(&whole);
