@@ -240,6 +240,27 @@ def test_drain_delivers_what_is_on_its_way(js, call, run, got):
     assert call(consume.drain) == (True, None)
 
 
+@pytest.mark.parametrize("stop", [False, True])
+def test_every_drain_is_answered_also_when_it_is_stopped_meanwhile(js, call, run, stop):
+    fill(js, call, 500)
+    running = (
+        js.consume("S", "c", {"max_messages": 100}, lambda msg, err: None),
+        js.ordered_consumer("S", lambda msg, err: None),
+        js.push_subscribe("S", {"ack_policy": "none"}, lambda msg, err: None),
+    )
+    run(lambda: running[1].last_seq > 10)
+    done: list[Any] = []
+    for each in running:
+        each.drain(lambda *answer: done.append(answer))
+        each.drain()
+        each.drain(lambda *answer: done.append(answer))
+        if stop:
+            each.stop()
+    run(lambda: len(done) == 6)
+    assert done == [(True, None)] * 6
+    assert [each.closed for each in running] == [True] * 3
+
+
 def test_disconnect_ends_consume_and_the_others(connected, line_server, call, run):
     js = JetStream(connected(line_server("newest")))
     fill(js, call, 1)
