@@ -2,12 +2,13 @@
 
 from .advisory import Advisory, decode_advisory
 from .batch import AtomicBatch, FastBatch
+from .consume import Consume
 from .context import JetStream
 from .errors import *  # noqa: F403
 from .errors import __all__ as _errors
 from .message import JsMsg, Metadata, StoredMsg, parse_ack_reply
 from .ordered import OrderedConsumer
-from .pull import Consume
+from .ordered_fetch import OrderedFetcher
 from .push import PushSubscription
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "JsMsg",
     "Metadata",
     "OrderedConsumer",
+    "OrderedFetcher",
     "PushSubscription",
     "StoredMsg",
     "decode_advisory",

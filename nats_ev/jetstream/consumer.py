@@ -10,8 +10,10 @@ from ..errors import BadOptionsError, NatsError
 from ..nuid import next_nuid
 from ._api import Api, Callback, Feature, check_cb, middle, name_of, rfc3339
 from .config import V2_11, V2_14, consumer_config
+from .consume import Consume
 from .ordered import OrderedConsumer, ordered_config
-from .pull import Consume, Fetch, MsgCallback, consume_opts, fetch_opts
+from .ordered_fetch import OrderedFetcher
+from .pull import Fetch, MsgCallback, consume_opts, fetch_opts
 from .push import PushSubscription
 
 Opts = Mapping[str, Any] | Callback | None
@@ -192,6 +194,15 @@ class Consumers:
         )
         ordered.start()
         return ordered
+
+    def ordered_fetcher(
+        self, stream: str, config: Mapping[str, Any] | None = None
+    ) -> OrderedFetcher:
+        """All messages of a stream in its order, a batch at a time: see `OrderedFetcher.fetch`.
+
+        config as in `ordered_consumer`, without the options of `consume`. Nothing is asked for yet.
+        """
+        return OrderedFetcher(self._api, name_of("stream", stream), config or {})
 
     def push_subscribe(
         self,

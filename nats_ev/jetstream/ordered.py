@@ -20,7 +20,7 @@ from .message import JsMsg, parse_ack_reply
 from .pull import MsgCallback, Puller, PullOptions, consume_opts, is_status, size_of
 
 _SECOND = 1_000_000_000
-_FIELDS = (
+CONFIG_FIELDS = (
     "deliver_policy", "opt_start_seq", "opt_start_time", "filter_subject", "filter_subjects",
     "headers_only", "replay_policy", "inactive_threshold", "metadata", "description",
 )  # fmt: skip
@@ -33,9 +33,9 @@ def ordered_config(
     given: Mapping[str, Any],
 ) -> tuple[dict[str, Any], PullOptions, dict[str, Any]]:
     """The consumer's configuration, the options of its requests, and what is the ordered one's own."""
-    config = {name: value for name, value in given.items() if name in _FIELDS}
+    config = {name: value for name, value in given.items() if name in CONFIG_FIELDS}
     own = {name: given[name] for name in _OWN if given.get(name) is not None}
-    rest = {name: value for name, value in given.items() if name not in (*_FIELDS, *_OWN)}
+    rest = {name: value for name, value in given.items() if name not in (*CONFIG_FIELDS, *_OWN)}
     for name in ("group", "min_pending", "min_ack_pending", "priority"):
         if name in rest:
             raise BadOptionsError(f"an ordered consumer has no {name}")
@@ -108,10 +108,15 @@ class OrderedConsumer:
     @property
     def last_seq(self) -> int:
         """Stream sequence of the last message delivered, or the one before the first to come."""
+        return self.position or 0
+
+    @property
+    def position(self) -> int | None:
+        """`last_seq`; None as long as the server has not said where it begins."""
         incarnation = self._incarnation
         reply = (incarnation and incarnation.last_reply) or self._last_reply
         meta = parse_ack_reply(reply)
-        return meta.stream_sequence if meta is not None else self._started_at or 0
+        return meta.stream_sequence if meta is not None else self._started_at
 
     @property
     def name(self) -> str:
@@ -164,10 +169,10 @@ class OrderedConsumer:
             return
         self._made += 1
         config = {**self._config, "name": self.name}
-        if self._last_reply is not None or self._started_at is not None:
+        if (position := self.position) is not None:
             config.pop("opt_start_time", None)
             config["deliver_policy"] = "by_start_sequence"
-            config["opt_start_seq"] = self.last_seq + 1
+            config["opt_start_seq"] = position + 1
         body = {"stream_name": self.stream, "config": config, "action": "create"}
         self._asking = True
         made = self._made
