@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import weakref
 from typing import Any
 
@@ -15,7 +16,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from jwts import ROLES, Key, Setup, creds_text, encode, write_creds
 
-from nats_ev import AuthorizationError, BadOptionsError, ConnectError, Nats, pyev
+from nats_ev import (
+    AuthExpiredError,
+    AuthorizationError,
+    BadOptionsError,
+    ConnectError,
+    Nats,
+    pyev,
+)
 
 # A pair from the NATS documentation, so that both encodings are checked by somebody else's numbers.
 SEED = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY"
@@ -478,6 +486,26 @@ def test_user_jwt_that_expires_is_replaced_from_the_file(any_decentral, client, 
     run(lambda: nats.recorder.count("reconnect"))
     assert [str(e) for e in nats.recorder.errors] == ["User Authentication Expired"]
     assert nats.recorder.events[-3:] == ["disconnect", "connect", "reconnect"]
+
+
+def test_account_that_expires_ends_the_connection_and_is_asked_for_again(own_server, client, run):
+    setup = Setup()
+    server = own_server(config=setup.config(exp=int(time.time()) + 2))
+    key = Key("user")
+    nats = client(
+        server,
+        jwt=setup.user(key),
+        nkey_seed=key.seed,
+        reconnect=True,
+        reconnect_delay=100,
+        ignore_auth_error_abort=True,
+    )
+    run(nats.is_connected)
+    run(lambda: nats.recorder.count("disconnect"))
+    assert str(nats.recorder.errors[0]) == "Account Authentication Expired"
+    assert isinstance(nats.recorder.errors[0], AuthExpiredError)
+    server.reload(setup.config())
+    run(lambda: nats.recorder.count("reconnect"))
 
 
 def test_revoked_user_comes_back_with_a_new_jwt(any_decentral, client, run, tmp_path):

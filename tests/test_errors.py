@@ -341,6 +341,49 @@ def test_too_many_subscriptions_is_reported_and_ends_none(own_server, connected,
     run(lambda: got == [b"1"])
 
 
+def test_a_full_server_is_left_for_another(own_server, any_binary, connected, client, server, run):
+    full = own_server(config="max_connections: 1", binary=any_binary)
+    connected(full)
+    nats = client(servers=[full.url, server.url], randomize_servers=False)
+    run(nats.is_connected)
+    (error,) = nats.recorder.errors
+    assert isinstance(error, MaxConnectionsExceededError)
+    assert str(error) == "maximum connections exceeded"
+    assert nats.connected_url() == server.url
+
+
+def test_a_line_too_long_for_the_server_costs_one_connection(
+    own_server, any_binary, connected, run
+):
+    small = own_server(config="max_control_line: 512", binary=any_binary)
+    nats = connected(small, reconnect=True, reconnect_delay=10)
+    got: list[bytes] = []
+    nats.subscribe("short", collect(got))
+    nats.publish("long." + "x" * 600)
+    run(lambda: nats.recorder.count("reconnect"))
+    # It may have closed the socket before we could read why.
+    assert len(nats.recorder.errors) <= 1
+    nats.publish("short", b"1")
+    run(lambda: got)
+    assert nats.recorder.count("disconnect") == 1
+
+
+def test_what_a_pedantic_or_a_strict_server_dislikes_keeps_the_connection(
+    own_server, any_binary, connected, run
+):
+    strict = own_server(binary=any_binary)
+    nats = connected(strict, pedantic=True)
+    nats.publish("a..b")
+    run(lambda: nats.recorder.errors)
+    assert isinstance(nats.recorder.errors[0], InvalidSubjectError)
+    nats.publish("fine", b"", "_R_.reserved")
+    run(lambda: len(nats.recorder.errors) == 2)
+    error = nats.recorder.errors[1]
+    assert isinstance(error, PermissionsViolationError)
+    assert (error.kind, error.subject) == ("publish", "_R_.reserved")
+    assert nats.is_connected()
+
+
 def test_a_server_that_refuses_us_twice_is_asked_no_more(own_server, client, run):
     server = own_server(config='authorization { token: "right" }')
     nats = client(server, token="wrong", reconnect=True, reconnect_delay=1)
