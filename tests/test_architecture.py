@@ -102,6 +102,18 @@ def test_every_module_has_a_layer() -> None:
     assert not homeless, f"say in LAYERS where they belong: {homeless}"
 
 
+def test_the_clients_time_is_monotonic() -> None:
+    """Whoever sets the system's clock changes no deadline: the wall clock is for what the wire dates."""
+    datings = {"jetstream/consumer.py", "kv.py", "object_store.py", "service.py"}
+    wall = re.compile(r"\btime\.time|\bdatetime\.(?:now|today|utcnow)|\bloop\.now\b|\.periodic\(")
+    readers = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in MODULES
+        if path.parent.name != "pyev" and wall.search(path.read_text())
+    }
+    assert readers <= datings
+
+
 @pytest.mark.parametrize("name", sorted(PURE))
 def test_pure_modules_know_no_socket_loop_clock_or_thread(name: str) -> None:
     imported = {i.partition(".")[0] for i in imports_of(PACKAGE / f"{name}.py")}
