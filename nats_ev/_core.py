@@ -34,6 +34,7 @@ class Core:
         self.options = options
         self.out = Outbound()
         self.listeners: list[Callable[[Status], object]] = []
+        self.error_listeners: list[Callable[[errors.NatsError], object]] = []
         self.drain: Drain | None = None
         self.subscriptions = Subscriptions(self)
         self.connection = Connection(
@@ -74,6 +75,8 @@ class Core:
 
     def report(self, error: errors.NatsError) -> None:
         """An error for on_error; without one it comes out of the loop callback."""
+        for listener in self.error_listeners:
+            self.connection.turn.soon(listener, error)
         if self.options.on_error is not None:
             self.connection.turn.soon(self.options.on_error, error)
         else:

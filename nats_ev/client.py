@@ -502,6 +502,15 @@ class Nats(Accessors):
         if cb in self._core.listeners:
             self._core.listeners.remove(cb)
 
+    def add_error_listener(self, cb: Callable[[errors.NatsError], object]) -> None:
+        """Call ``cb(err)`` on the loop for each error, before on_error, which it does not replace."""
+        self._core.error_listeners.append(cb)
+
+    def remove_error_listener(self, cb: Callable[[errors.NatsError], object]) -> None:
+        """Undo `add_error_listener`; harmless when it is not there."""
+        if cb in self._core.error_listeners:
+            self._core.error_listeners.remove(cb)
+
     def report(self, error: errors.NatsError) -> None:
         """Give an error to on_error, as one of the client's own."""
         self._core.report(error)

@@ -20,6 +20,7 @@ from ._connection import Status
 from .client import Nats, Payload
 from .headers import Headers, HeadersLike
 from .nuid import next_nuid
+from .options import callable_or_none
 
 ERROR_HEADER = "Nats-Service-Error"
 ERROR_CODE_HEADER = "Nats-Service-Error-Code"
@@ -37,7 +38,7 @@ _SEMVER = re.compile(
     rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-{_PRE}(?:\.{_PRE})*)?(?:\+{_BUILD}(?:\.{_BUILD})*)?",
     re.ASCII,
 )
-_BREAKS = re.compile(r"[\r\n]+")
+_BREAKS = re.compile(r"[\r\n\0]+")
 
 # Not given: an endpoint takes its group's queue group, a group its service's.
 _INHERIT = cast(Any, object())
@@ -131,6 +132,10 @@ class ServiceRequest:
             self._endpoint.processing_time += now - self._returned_at
             self._returned_at = now
 
+    def respond_json(self, data: object, headers: HeadersLike | None = None) -> None:
+        """`respond` with data as JSON; raises TypeError or ValueError for what JSON can't hold."""
+        self.respond(json.dumps(data, separators=(",", ":"), allow_nan=False), headers)
+
     def respond_error(
         self,
         code: str | int,
@@ -139,6 +144,8 @@ class ServiceRequest:
         headers: HeadersLike | None = None,
     ) -> None:
         """Answer with an error: a number and a sentence for people. Counted in the statistics."""
+        if not isinstance(code, (str, int)) or not isinstance(description, str):
+            raise TypeError("an error has a code, str or int, and a description, str")
         text = str(code)
         if not text or not description:
             raise errors.BadOptionsError("an error has a code and a description")
@@ -216,21 +223,28 @@ class Endpoint:
         try:
             self._handler(request)
         except ServiceError as error:
-            request.respond_error(error.code or "500", error.description or "service error")
+            self._handler_failed(request, error, error.code, error.description or error.text)
         except Exception as error:
-            self._handler_failed(request, error)
+            self._handler_failed(request, error, "500", str(error))
             raise  # its programmer learns of it as of any callback's exception
         finally:
             request._returned_at = now = time.perf_counter_ns()
             self.processing_time += now - request._started_at
 
-    def _handler_failed(self, request: ServiceRequest, error: Exception) -> None:
-        description = _BREAKS.sub(" ", str(error)).strip() or type(error).__name__
+    def _handler_failed(
+        self, request: ServiceRequest, error: Exception, code: str, description: str
+    ) -> None:
+        """Answer with the error, whatever its text is like, and count it."""
+        name = type(error).__name__
+        code = _one_line(code) or "500"
+        description = _one_line(description) or name
         before = self.num_errors
-        with contextlib.suppress(errors.NatsError):  # no connection to answer on
-            request.respond_error("500", description)
+        for text in (description, name):
+            with contextlib.suppress(errors.NatsError):  # no connection, or no text for a header
+                request.respond_error(code, text)
+                break
         if self.num_errors == before:
-            self.count_error(f"500:{description}")
+            self.count_error(f"{code}:{description}")
 
 
 class Group:
@@ -314,6 +328,8 @@ class Service(Group):
         stats_handler: ``stats_handler(endpoint)`` returns what STATS shows as an endpoint's data,
             anything that json can encode.
         done_handler: ``done_handler(service)`` once when it has stopped, whatever stopped it.
+        error_handler: ``error_handler(service, err)`` when the server refuses one of its subscriptions;
+            the service then stops. The client's on_error gets it, too.
         prefix: of the subjects for discovery.
 
     Raises `BadOptionsError` for what is not as described here.
@@ -331,6 +347,7 @@ class Service(Group):
         queue_group_disabled: bool = False,
         stats_handler: Callable[[Endpoint], object] | None = None,
         done_handler: Callable[[Service], object] | None = None,
+        error_handler: Callable[[Service, errors.NatsError], object] | None = None,
         prefix: str = API_PREFIX,
     ) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -353,8 +370,9 @@ class Service(Group):
         self.stopped = False
         self.endpoints: list[Endpoint] = []
         self._nats = nats
-        self._stats_handler = stats_handler
-        self._done_handler = done_handler
+        self._stats_handler = callable_or_none(stats_handler, "stats_handler")
+        self._done_handler = callable_or_none(done_handler, "done_handler")
+        self._error_handler = callable_or_none(error_handler, "error_handler")
         self._started = datetime.now(timezone.utc)
         self._stop_callbacks: list[Callable[[Any, errors.NatsError | None], object]] = []
         self._discovery: list[int] = []
@@ -364,6 +382,7 @@ class Service(Group):
                 subject = f"{prefix}.{verb}{level}"
                 self._discovery.append(nats.subscribe(subject, self._answers_with(answers[verb])))
         nats.add_status_listener(self._on_status)
+        nats.add_error_listener(self._on_error)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.version} {self.id}>"
@@ -408,6 +427,7 @@ class Service(Group):
         ``cb(True, None)`` behind the last of them, or ``cb(None, err)`` when the connection was lost
         before. The client stays as it is.
         """
+        callable_or_none(cb, "cb")
         if self.stopped:
             if cb is not None:
                 self._nats.call_soon(cb, True, None)
@@ -417,10 +437,13 @@ class Service(Group):
         if not self.stopping:
             self.stopping = True
             # In one go: the fence of the last one comes behind what is in flight for all of them.
-            *others, last = self._sids()
-            for sid in others:
+            live = [sid for sid in self._sids() if self._nats.subscription_info(sid) is not None]
+            for sid in live[:-1]:
                 self._nats.drain_subscription(sid)
-            self._nats.drain_subscription(last, self._end)
+            if live:
+                self._nats.drain_subscription(live[-1], self._end)
+            else:
+                self._nats.call_soon(self._end, None)
 
     def _add(
         self,
@@ -473,16 +496,32 @@ class Service(Group):
                 self._nats.unsubscribe(sid)
             self._end(None)
 
+    def _on_error(self, error: errors.NatsError) -> None:
+        """A subscription that is refused would never answer: better to stop, so that it is noticed."""
+        if not isinstance(error, errors.PermissionsViolationError) or error.sid not in self._sids():
+            return
+        for endpoint in self.endpoints:
+            if endpoint.sid == error.sid:
+                endpoint.count_error(str(error))
+        if not self.stopping and self._error_handler is not None:
+            self._nats.call(self._error_handler, self, error)
+        self.stop()
+
     def _end(self, error: errors.NatsError | None) -> None:
         if self.stopped:
             return
         self.stopped = True
         self._nats.remove_status_listener(self._on_status)
+        self._nats.remove_error_listener(self._on_error)
         callbacks, self._stop_callbacks = self._stop_callbacks, []
         for callback in callbacks:
             self._nats.call_soon(callback, True if error is None else None, error)
         if self._done_handler is not None:
             self._nats.call_soon(self._done_handler, self)
+
+
+def _one_line(text: str) -> str:
+    return _BREAKS.sub(" ", text).strip()
 
 
 def _queue_group(given: str | None, disabled: bool, inherited: str) -> str:
@@ -501,6 +540,8 @@ def _join(prefix: str, subject: str) -> str:
 
 
 def _metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise TypeError(f"metadata must be a mapping, not {type(metadata).__name__}")
     copy = dict(metadata or {})
     for name, value in copy.items():
         if not isinstance(name, str) or not isinstance(value, str):

@@ -15,6 +15,7 @@ from nats_ev import (
     ConnectionClosedError,
     Headers,
     NoRespondersError,
+    PermissionsViolationError,
     Service,
     ServiceError,
 )
@@ -187,6 +188,84 @@ def test_raising_handler_becomes_a_500_and_a_counted_error(connected, server, as
     assert counted == [
         (1, "500:line one line two"), (1, "404:not here"), (1, "500:'late'"),
     ]  # fmt: skip
+
+
+def test_raising_handler_is_answered_whatever_its_text(connected, server, ask, excepthook):
+    nats = connected(server)
+    service = Service(nats, name="texts", version="1.0.0")
+    raised: list[Exception] = []
+
+    def handler(request: Any) -> None:
+        raise raised[-1]
+
+    service.add_endpoint("t", handler, "texts.t")
+    for error, code, description in (
+        (ValueError("a\0b"), "500", "a b"),
+        (ValueError(), "500", "ValueError"),
+        (ValueError("\ud800"), "500", "ValueError"),
+        (ValueError("x" * 2_000_000), "500", "ValueError"),
+        (ServiceError(400, "bad\r\nrequest"), "400", "bad request"),
+        (ServiceError("4\n", "\ud800"), "4", "ServiceError"),
+        (ServiceError("", ""), "500", "service error"),
+    ):
+        raised.append(error)
+        told = ServiceError.from_headers(ask(nats, "texts.t")[2])
+        assert (told.code, told.description) == (code, description)
+        (stats,) = service.stats()["endpoints"]
+        assert (stats["num_errors"], stats["last_error"]) == (len(raised), f"{code}:{description}")
+    assert len(excepthook) == 4
+
+
+def test_respond_json_and_arguments_of_answers(connected, server, ask):
+    nats = connected(server)
+    service = Service(nats, name="json", version="1.0.0")
+    refused: list[str] = []
+
+    def handler(request: Any) -> None:
+        for bad in (object(), float("nan")):
+            with pytest.raises((TypeError, ValueError)):
+                request.respond_json(bad)
+        for code, description in ((None, "x"), (400, None), (400, ""), ("", "x")):
+            with pytest.raises((TypeError, BadOptionsError)) as caught:
+                request.respond_error(code, description)
+            refused.append(str(caught.value))
+        request.respond_json({"n": [1, None, "ü"]}, {"X": "y"})
+
+    service.add_endpoint("j", handler, "json.j")
+    response, error, headers = ask(nats, "json.j")
+    assert json.loads(response) == {"n": [1, None, "ü"]}
+    assert (error, headers["X"], len(refused)) == (None, "y", 4)
+    assert service.stats()["endpoints"][0]["num_errors"] == 0
+
+
+@pytest.mark.parametrize("denied", ["denied.e", "$SRV.INFO.*"])
+def test_refused_subscription_stops_the_service(own_server, connected, run, denied):
+    server = own_server(
+        config="authorization { users: [{user: u, password: p, permissions: "
+        f'{{ subscribe: {{ deny: ["{denied}"] }} }} }}] }}'
+    )
+    nats, told, ended = connected(server, user="u", password="p"), [], []
+    service = Service(
+        nats,
+        "refused",
+        "1.0.0",
+        error_handler=lambda *error: told.append(error),
+        done_handler=ended.append,
+    )
+    service.add_endpoint("good", echo, "good.e")
+    service.add_endpoint("bad", echo, "denied.e")
+    run(lambda: ended)
+    ((which, error),) = told
+    assert which is service
+    assert isinstance(error, PermissionsViolationError)
+    assert nats.recorder.errors == [error]
+    assert service.stopped
+    assert nats.subscription_count() == 0
+    bad = service.stats()["endpoints"][1]
+    assert (bad["num_errors"] == 1) == (denied == "denied.e")
+    nats.subscribe("denied.e" if denied == "denied.e" else "$SRV.INFO.x", print)
+    run(lambda: len(nats.recorder.errors) == 2)
+    assert len(told) == 1  # somebody else's
 
 
 def test_request_may_be_answered_after_the_handler(connected, server, run, ask):
@@ -367,6 +446,11 @@ def test_service_survives_a_reconnect(connected, own_server, run, ask):
         ({"metadata": {"a": 1}}, TypeError),
         ({"queue_group": "a b"}, BadSubjectError),
         ({"description": 3}, TypeError),
+        ({"metadata": ["a"]}, TypeError),
+        ({"stats_handler": 1}, TypeError),
+        ({"done_handler": "x"}, TypeError),
+        ({"error_handler": b""}, TypeError),
+        ({"prefix": "a b"}, BadSubjectError),
     ],
 )
 def test_bad_service_is_refused_and_leaves_nothing(connected, server, arguments, error):
