@@ -203,8 +203,12 @@ class Peer:
         async def fail(request: Any) -> None:
             await request.respond_error("418", "teapot")
 
+        async def crash(request: Any) -> None:
+            raise nats.micro.request.ServiceError("418", "teapot")
+
         await group.add_endpoint(name="echo", handler=echo, metadata={"kind": "echo"})
         await service.add_endpoint(name="fail", subject="fail.now", handler=fail)
+        await service.add_endpoint(name="crash", handler=crash)
         await self.nc.flush()
         self.services[name] = service
         return str(service.id)

@@ -122,7 +122,7 @@ const ops = {
     return { bucket: s.bucket, size: s.size, sealed: s.sealed, description: s.description };
   },
 
-  // A service with an endpoint "echo" in group "peer" and one "fail"; the same as peer_nats_py.py's.
+  // A service with an endpoint "echo" in group "peer" , one "fail" and one "crash"; the same as peer_nats_py.py's.
   "svc.start": async (a) => {
     const service = await svcm.add({
       name: a.name, version: a.version, description: a.description, metadata: a.metadata,
@@ -132,6 +132,7 @@ const ops = {
       metadata: { kind: "echo" }, handler: (_err, msg) => msg.respond(msg.data),
     });
     service.addEndpoint("fail", { subject: "fail.now", handler: (_err, msg) => msg.respondError(418, "teapot") });
+    service.addEndpoint("crash", { handler: () => { throw new ServiceError(418, "teapot"); } });
     services.set(a.name, service);
     await nc.flush();
     return service.info().id;
