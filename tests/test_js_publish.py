@@ -182,6 +182,7 @@ def test_window_keeps_what_is_beyond_it_and_all_are_acknowledged_in_order(js, ca
     ]
     assert room == [True] * 9 + [False] * 991
     assert window.publish_async_pending() == 1000
+    assert js.nats.subscription_count() == 1  # one inbox for all of them
     ready: list[Any] = []
     window.publish_ready(lambda: ready.append(len(seqs)))
     assert call(window.publish_complete) == (True, None)
@@ -303,6 +304,25 @@ def test_scheduled_message_is_published_later(js, call, eventually):
     assert (
         call(js.publish, "p.plan", b"", schedule="nonsense", schedule_target="p.t")[1] is not None
     )
+
+
+def test_schedules_repeat_and_have_nats_gos_words_too(js, call, eventually):
+    stream(js, call, allow_msg_schedules=True, allow_msg_ttl=True)
+    soon = datetime.now(timezone.utc) + timedelta(milliseconds=300)
+    plans = (
+        {"schedule_at": soon},
+        {"schedule_every": timedelta(seconds=1), "schedule_ttl": "never"},
+        {"schedule_cron": "* * * * * *", "schedule_time_zone": "Europe/Vienna"},
+    )
+    for i, plan in enumerate(plans):
+        assert call(js.publish, f"p.plan{i}", b"x", schedule_target=f"p.t{i}", **plan)[1] is None
+
+    def counts() -> dict[str, int]:
+        info, _ = call(js.stream_info, "P", {"subjects_filter": "p.*"})
+        return info["state"]["subjects"]
+
+    eventually(lambda: counts().get("p.t1", 0) > 1 and counts().get("p.t2", 0) > 1)
+    assert counts()["p.t0"] == 1
 
 
 def test_atomic_batch_is_stored_as_a_whole(js, call):
