@@ -9,7 +9,8 @@ import pytest
 from nats_ev import MsgAlreadyAckedError, NoRespondersError
 
 
-def test_port_of_the_models_jetstream_test(js, call):
+def test_xt_11_jetstream(any_js, call):
+    js = any_js
     info, err = call(js.stream_create, {"name": "T11", "subjects": ["t11.>"], "storage": "memory"})
     assert err is None
     assert info["config"]["name"] == "T11"
@@ -28,7 +29,25 @@ def test_port_of_the_models_jetstream_test(js, call):
     assert (err, info["state"]["messages"]) == (None, 3)
 
 
-def test_port_of_the_models_ack_flow_test(js, call, run):
+def test_xt_18_js_ack_flow(any_js, call):
+    js, publish = any_js, any_js.nats.publish
+    call(js.stream_create, {"name": "T18", "subjects": ["t18"], "storage": "memory"})
+    for text in ("one", "two"):
+        call(js.js_publish, "t18", text)
+    config = {"durable_name": "acker", "ack_policy": "explicit", "ack_wait": 1_000_000_000}
+    call(js.consumer_create, "T18", config)
+    (one, two), err = call(js.fetch, "T18", "acker", {"batch": 2, "expires": 1_000_000_000})
+    assert err is None
+    publish(one.reply, "+ACK")
+    publish(two.reply, "-NAK")
+    (again,), err = call(js.fetch, "T18", "acker", {"batch": 1, "expires": 2_000_000_000})
+    assert (err, again.data, again.metadata.num_delivered) == (None, b"two", 2)
+    publish(again.reply, "+ACK")
+    opts = {"batch": 1, "expires": 500_000_000, "no_wait": True}
+    assert call(js.fetch, "T18", "acker", opts) == ([], None)
+
+
+def test_messages_answer_for_themselves(js, call):
     call(js.stream_create, {"name": "T18", "subjects": ["t18"], "storage": "memory"})
     for text in ("one", "two"):
         call(js.js_publish, "t18", text)
@@ -94,7 +113,8 @@ def test_consume_gives_every_message_and_stops(js, call, run, eventually):
     eventually(lambda: call(js.consumer_info, "CON", "c")[0]["num_ack_pending"] == 0)
 
 
-def test_fetch_from_a_missing_consumer_is_an_error(js, call):
+def test_C7_fetch_from_a_missing_consumer_is_an_error(any_js, call):
+    js = any_js
     call(js.stream_create, {"name": "MISS", "subjects": ["miss"], "storage": "memory"})
     messages, err = call(js.fetch, "MISS", "nobody", {"batch": 1})
     assert messages is None

@@ -1,4 +1,7 @@
-"""`fetch`, `next` and acknowledgements: every status has its meaning, and none is a message."""
+"""`fetch`, `next` and acknowledgements: every status has its meaning, and none is a message.
+
+C7 is a row of the audit of the client that this one mirrors: its fetch told an error as a message or not at all.
+"""
 
 from __future__ import annotations
 
@@ -117,7 +120,7 @@ def test_requests_beyond_the_consumers_limits(filled, call, run):
     assert answers == [([], None)]
 
 
-def test_push_consumer_can_not_be_asked(filled, call):
+def test_C7_push_consumer_can_not_be_asked(filled, call):
     call(filled.consumer_create, "S", {"name": "p", "deliver_subject": "d"})
     messages, err = call(filled.fetch, "S", "p", {"expires": 50 * MS})
     assert messages is None
@@ -136,7 +139,7 @@ def test_push_consumer_can_not_be_asked(filled, call):
         ("503", NoRespondersError),
     ],
 )
-def test_status_that_a_test_server_never_sends_is_an_error(js, call, status, kind):
+def test_C7_status_that_a_test_server_never_sends_is_an_error(js, call, status, kind):
     fake = JetStream(js.nats, prefix="FAKE")
     block = f"NATS/1.0 {status}\r\n\r\n".encode()
     js.nats.subscribe("FAKE.>", lambda s, p, reply, h: js.nats.hpublish(reply, block))
@@ -161,7 +164,7 @@ def test_heartbeats_keep_a_fetch_waiting(filled, call):
     assert texts(call(filled.fetch, "S", "c", opts)[0]) == ["late"]
 
 
-def test_lost_connection_ends_a_fetch(connected, line_server, proxy, call, run):
+def test_C7_lost_connection_ends_a_fetch(connected, line_server, proxy, call, run):
     link = proxy(line_server("newest").port)
     js = JetStream(connected(link, reconnect=True, reconnect_delay=10))
     call(js.stream_create, {"name": "S", "subjects": ["s"], "storage": "memory"})

@@ -1,4 +1,7 @@
-"""Streams and consumers are managed on every line of servers; configurations are checked beforehand."""
+"""Streams and consumers are managed on every line of servers; configurations are checked beforehand.
+
+C8 is a row of the audit of the client that this one mirrors: it listed the first page, and dropped err_code.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,7 @@ def test_every_field_is_sent_as_the_wires_json(any_js, call):
         assert info["config"][name] == value, name
 
 
-def test_streams_and_consumers_are_listed_beyond_one_page(js, call, run):
+def test_C8_streams_and_consumers_are_listed_beyond_one_page(js, call, run):
     js = JetStream(js.nats, timeout=30_000)
     done: list[Any] = []
     for i in range(300):  # 256 a page, 1024 names
@@ -147,7 +150,7 @@ def test_message_is_got_by_sequence_last_and_next_deleted_and_erased(any_js, cal
         any_js.get_msg("S", {}, print)
 
 
-def test_errors_have_code_err_code_description_and_a_class(any_js, call):
+def test_C8_errors_have_code_err_code_description_and_a_class(any_js, call):
     missing = (
         (any_js.stream_info, "NO"), (any_js.stream_delete, "NO"), (any_js.stream_purge, "NO"),
         (any_js.stream_update, {"name": "NO", "subjects": ["no"]}), (any_js.consumer_list, "NO"),
