@@ -1,6 +1,6 @@
 """`fetch`, `next` and acknowledgements: every status has its meaning, and none is a message.
 
-C7 is a row of the audit of the client that this one mirrors: its fetch told an error as a message or not at all.
+C7 is a row of the audit of the client that this one mirrors: its fetch told errors as messages, or not.
 """
 
 from __future__ import annotations
