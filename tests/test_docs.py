@@ -203,3 +203,20 @@ def test_links_lead_somewhere(name: str) -> None:
         if part:
             headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
             assert part in map(anchor, headings), f"{target}#{part}"
+
+
+def test_the_contributors_map_is_complete_and_names_nothing_that_is_gone() -> None:
+    text = (ROOT / "docs/contributing.md").read_text()
+    named = set(re.findall(r"`([\w./-]+)", text))
+    package = ROOT / "nats_ev"
+    sources = [*package.glob("*.py"), *package.glob("jetstream/*.py"), *ROOT.glob("csrc/*.[ch]")]
+    wanted = {path.name for path in sources} - {"__init__.py", "_libev.c", "_parser.c"}
+    assert not wanted - named, "say in docs/contributing.md where these belong"
+    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert targets is not None
+    assert not set(targets[1].split()) - named, "say in docs/contributing.md when to run these"
+    folders = [ROOT, package, package / "jetstream", ROOT / "csrc", ROOT / "tests"]
+    folders += [ROOT / "tests" / "csrc"]
+    for name in named:
+        if re.search(r"\.(py|c|h)$", name):
+            assert any((folder / name).exists() for folder in folders), name
