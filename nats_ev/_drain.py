@@ -38,9 +38,7 @@ class Drain:
         connection.closing = True
         connection.pause_reading(False)  # or the confirmation would not be read
         core.subscriptions.resume_all()
-        self._sids = iter(
-            [sub.sid for sub in core.subscriptions.by_sid.values() if sub.inbox is None]
-        )
+        self._sids = iter(list(core.subscriptions.by_sid))
         seconds = core.options.drain_timeout / 1000
         if seconds:
             self._limit = connection.deadlines.after(seconds, self._too_slow)
@@ -55,12 +53,15 @@ class Drain:
         """Frame UNSUBs, and behind the last one the fence. Only called while connected."""
         if self._sids is None:
             return
-        out, connection = self._core.out, self._core.connection
-        count = 0
-        for sid in islice(self._sids, _PORTION):
-            out.unsub(sid)
-            count += 1
-        if count == _PORTION:
+        core, connection = self._core, self._core.connection
+        subs = core.subscriptions
+        sids = list(islice(self._sids, _PORTION))
+        for sid in sids:
+            if sid in subs.by_sid and subs.by_sid[sid].inbox is None:
+                core.out.unsub(sid)
+        if len(sids) == _PORTION:
+            # A fence of their own: taking all of them out of the table at the end would stall, too.
+            connection.ping(lambda error: subs.drop_idle(sids))
             connection.deadlines.after(0.0, connection.flush)
             return
         self._sids = None

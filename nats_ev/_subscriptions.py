@@ -5,7 +5,7 @@ What the wire needs of a change is framed here; when it is sent is the connectio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from . import errors, subjects
@@ -31,6 +31,8 @@ class Subscriptions:
         self._core = core
         self.by_sid: dict[int, Subscription] = {}
         self._last_sid = 0
+        # Those that keep messages, or have just been paused: few, however many there are in all.
+        self._holding: dict[int, Subscription] = {}
         # Drained ones that have only their pending messages left: (order of the call, callback) each.
         self._emptying: dict[int, list[tuple[int, Done | None]]] = {}
 
@@ -80,11 +82,19 @@ class Subscriptions:
         sub.closed = True
         sub.forget_pending()
         self.by_sid.pop(sub.sid, None)
+        self._holding.pop(sub.sid, None)
         if sub.inbox is not None:
             self._core.requests.inbox_closed()
         for _, done in self._emptying.pop(sub.sid, ()):
             if done is not None:
                 self._core.connection.turn.soon(done, None)
+
+    def drop_idle(self, sids: Iterable[int]) -> None:
+        """Drop those of a drain that the server has confirmed, but for what is yet to be delivered."""
+        for sid in sids:
+            sub = self.by_sid.get(sid)
+            if sub is not None and sub.pending is None and sub.inbox is None:
+                self.drop(sub)
 
     def drop_all(self) -> None:
         """The end of a drain."""
@@ -93,7 +103,7 @@ class Subscriptions:
 
     def forget_pending(self) -> None:
         """disconnect(): nothing that waits is delivered any more."""
-        for sub in list(self.by_sid.values()):
+        for sub in list(self._holding.values()):
             sub.forget_pending()
             self._caught_up(sub)
 
@@ -187,6 +197,7 @@ class Subscriptions:
         self._not_plain(sub)
         if sub.pending is None:
             sub.start_pending()
+            self._holding[sub.sid] = sub
 
     def resume(self, sid: int) -> None:
         """Deliver what is pending, then what comes."""
@@ -197,20 +208,19 @@ class Subscriptions:
 
     def go_on(self) -> None:
         """All deadlines have been stopped: what waits for one to be delivered must not stay behind."""
-        for sub in self.by_sid.values():
+        for sub in self._holding.values():
             if sub.pending and not sub.paused:
                 self._core.connection.turn.soon(self._deliver_pending, sub)
 
     def resume_all(self) -> None:
         """For a drain: nothing is to be left behind."""
-        for sid, sub in list(self.by_sid.items()):
-            if sub.paused:
-                self.resume(sid)
+        for sid in list(self._holding):
+            self.resume(sid)
 
     @property
     def pending(self) -> bool:
         """Whether there are messages of a subscription that is not paused, yet to be delivered."""
-        return any(sub.pending for sub in self.by_sid.values() if not sub.paused)
+        return any(sub.pending for sub in self._holding.values() if not sub.paused)
 
     def _deliver_pending(self, sub: Subscription) -> None:
         """For a while; the rest in the loop's next iterations, also when a callback raises."""
@@ -229,6 +239,7 @@ class Subscriptions:
         if sub.paused or sub.closed or sub.pending is None:
             return
         sub.pending = None
+        self._holding.pop(sub.sid, None)
         if sub.sid in self._emptying or (sub.finished and not sub.draining):
             self.drop(sub)
         elif not sub.draining and not sub.max_msgs:

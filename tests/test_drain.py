@@ -79,6 +79,40 @@ def test_publish_is_allowed_until_the_ping_is_written_and_then_only_to_answer(fa
     assert stats["written"] == stats["accepted"] == 2
 
 
+def test_many_subscriptions_end_in_portions_of_which_none_stalls_the_loop(fake, client, run):
+    total, portion, fences, go = 10_000, 4096, [], threading.Semaphore(0)
+
+    def script(peer: Any) -> None:
+        peer.handshake()
+        peer.until(f"SUB s.{total} {total}")
+        peer.send("MSG s.2 2 4\r\nkept\r\n")
+        fences.extend(peer.until("PING") for _ in range(3))
+        for _ in fences:
+            assert go.acquire(timeout=10)
+            peer.send(f"MSG s.{total} {total} 1\r\nx\r\nPONG\r\n")
+        assert peer.at_eof()
+
+    nats, got, done = client(fake(script)), [], []
+    run(nats.is_connected)
+    for n in range(1, total + 1):
+        nats.subscribe(f"s.{n}", collect(got))
+    nats.pause(2)
+    run(lambda: nats.subscription_info(2)["pending_msgs"])
+    nats.drain(done.append)
+    run(lambda: len(fences) == 3)
+    unsubs = [line for lines in fences for line in lines if line != "PING"]
+    assert unsubs == [f"UNSUB {n}" for n in range(1, total + 1)]
+    for left in (total - portion, total - 2 * portion):
+        go.release()
+        run(lambda left=left: nats.subscription_count() == left)
+        assert done == []
+    go.release()
+    run(lambda: done)
+    assert done == [None]
+    assert nats.subscription_count() == 0
+    assert got == [b"kept", b"x", b"x", b"x"]
+
+
 def test_answers_until_the_pong_reach_their_requests_and_the_others_fail(fake, client, run):
     def script(peer: Any) -> None:
         peer.handshake()
