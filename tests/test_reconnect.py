@@ -466,14 +466,34 @@ def test_a_blackhole_is_stale_too_and_traffic_alone_is_no_pong(fake, client, run
     assert got
 
 
-def test_answered_pings_keep_the_connection(connected, server, run):
-    nats, waited = connected(server, ping_interval=20, max_pings_outstanding=10), []
-    nats.call_later(300, waited.append, 1)
-    run(lambda: waited)
+def test_answered_pings_keep_the_connection(proxy, server, connected, run):
+    between, most = proxy(server.port), 10
+    nats = connected(between, ping_interval=10, max_pings_outstanding=most)
+    # More than the connection would survive if their PONGs did not count.
+    run(lambda: between.recorded["up"].count(b"PING\r\n") > 3 * most)
+    assert nats.recorder.events == ["connect"]
     assert nats.is_connected()
-    assert nats.recorder.errors == []
+
+
+def test_pings_without_bound_or_interval_never_end_a_connection(fake, client, run):
+    def silent(peer: Any) -> None:
+        peer.handshake()
+        for _ in range(20):
+            peer.expect("PING")
+        peer.send("MSG a 1 0\r\n\r\n")
+        more = peer.until("PUB over 0").count("PING")
+        peer.send("PONG\r\n" * (20 + more))
+        assert peer.line() == "PING"  # the flush's: the keep-alive is off
+        peer.send("PONG\r\n")
+        peer.at_eof()
+
+    nats, got = client(fake(silent), ping_interval=2, max_pings_outstanding=0), []
+    nats.subscribe("a", collect(got))
+    run(lambda: got)
     nats.ping_interval(0)
-    nats.max_pings_outstanding(0)
+    nats.publish("over")
+    flushed(nats, run)
+    assert nats.recorder.events == ["connect"]
 
 
 def test_a_slow_reader_does_not_take_its_own_backlog_for_a_silent_server(connected, server, run):
