@@ -18,7 +18,7 @@ import refparser
 
 from nats_ev import pyev
 
-MESSAGES = 30_000
+ROUNDS, MESSAGES = 3, 10_000
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ class Storm:
     """A thread that interrupts the main thread, each time soon after a message callback has asked."""
 
     def __init__(self) -> None:
-        self.caught = 0
+        self.asked = self.caught = 0
         self._ended = False
         self._asked = threading.Semaphore(0)
         self._in_flight = False
@@ -55,6 +55,7 @@ class Storm:
         """For one more. There is never more than one on its way: it can't strike twice."""
         if not self._in_flight:
             self._in_flight = True
+            self.asked += 1
             self._asked.release()
 
     def through(self, run: Callable[..., None], condition: Callable[[], object]) -> None:
@@ -69,23 +70,32 @@ class Storm:
             except KeyboardInterrupt:
                 self.caught += 1
                 self._in_flight = False
+
+    def end(self) -> None:
+        """No more of it."""
         self._ended = True
         self._asked.release()
         self._thread.join()
 
 
 def flood(peer: Any, received: list[bytes]) -> None:
-    """Send all messages, of some subjects, in runs and alone; then take what the client sends."""
+    """In each round all messages, of some subjects, in runs and alone; keeps what the client sends."""
     peer.handshake()
-    peer.until("PUB go 0")
-    frames = []
-    for n in range(MESSAGES):
+    data = bytearray(peer.buffer)
+
+    def receive(end: bytes) -> None:
+        while not data.endswith(b"PUB %b 0\r\n\r\n" % end) and (more := peer.sock.recv(65536)):
+            data.extend(more)
+
+    for n in range(ROUNDS * MESSAGES):
+        if n % MESSAGES == 0:
+            receive(b"go")
+            frames = []
         payload = b"%d" % n
         frames.append(b"MSG a.%d 1 %d\r\n%b\r\n" % (n // 3 % 5, len(payload), payload))
-    peer.send(b"".join(frames))
-    data = bytearray(peer.buffer)
-    while not data.endswith(b"PUB end 0\r\n\r\n") and (more := peer.sock.recv(65536)):
-        data += more
+        if n % MESSAGES == MESSAGES - 1:
+            peer.send(b"".join(frames))
+    receive(b"end")
     received.append(bytes(data))
     peer.at_eof()
 
@@ -103,21 +113,26 @@ def test_a_storm_of_interrupts_loses_no_byte(
         got.append(payload)
         if echoes:
             nats.publish("echo", payload)
-        if len(got) % 1000 == 0:
+        if len(got) % 1000 == 1:
             storm.ask()
 
     nats.subscribe("a.*", callback)
     run(nats.is_connected)
-    nats.publish("go")
-    storm.through(run, lambda: len(got) >= MESSAGES)
-    expected = [b"%d" % n for n in range(MESSAGES)]
+    for done in range(MESSAGES, ROUNDS * MESSAGES + 1, MESSAGES):
+        nats.publish("go")
+        storm.through(run, lambda done=done: len(got) >= done)
+    storm.end()
+    expected = [b"%d" % n for n in range(ROUNDS * MESSAGES)]
     assert got == expected
-    assert storm.caught >= 1
+    # One in each round at least, and each is raised once.
+    assert storm.caught == storm.asked >= ROUNDS
     nats.publish("end")
     run(lambda: received)
     sent = [c for c in refparser.parse_commands(received[0]) if c[0] == "PUB"]
     assert sent[-1][1] == b"end"
-    assert [payload for *_, payload in sent[:-1]] == (expected if echoes else [])
+    echoed = [payload for _, subject, *_, payload in sent if subject == b"echo"]
+    assert echoed == (expected if echoes else [])
+    assert len(sent) == len(echoed) + ROUNDS + 1
     assert nats.recorder.errors == []
 
 
