@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Iterator
 from enum import Enum
+from threading import get_ident
 from typing import Any, Protocol
 
 from . import _fork, auth, errors
@@ -158,11 +159,21 @@ class Connection:
     def _session(self) -> Session | None:
         return self.link.session if self.link is not None else None
 
-    def refuse_if_forked(self) -> None:
-        """Raise a clear error in the child of a fork."""
+    def refuse_strangers(self) -> None:
+        """Raise a clear error in the child of a fork, and in a thread while another one runs the loop."""
         if self._forked:
             raise errors.NotConnectedError(
                 "not connected: this client is the parent process's; make a new one after a fork"
+            )
+        self.refuse_other_threads()
+
+    def refuse_other_threads(self) -> None:
+        """Raise a clear error in a thread while another one runs the loop, which it would not wake."""
+        # Only our own binding can tell.
+        if getattr(self._loop, "thread", None) not in (None, get_ident()):
+            raise RuntimeError(
+                "the client was called in another thread than the one that runs its loop: "
+                "let an Async watcher of the loop make the call"
             )
 
     def forked(self) -> None:
@@ -184,7 +195,7 @@ class Connection:
 
     def open(self) -> None:
         """Start connecting to the pool's servers; the first attempt is made by the loop."""
-        self.refuse_if_forked()
+        self.refuse_strangers()
         self._abandon_attempt()
         self.closing = self.refusing = self._forced = False
         self._was_connected = False
@@ -233,6 +244,7 @@ class Connection:
         """What a framing call's bits ask for."""
         if code & FIRST and not self.batches:
             self.turn.need()
+            self.refuse_other_threads()  # once per turn it costs nothing
         if code & SLOW and self._options.on_slow_consumer is not None:
             self.turn.soon(self._slow_consumer, len(self.out))
         if code & HIGH and self.link is not None:

@@ -39,7 +39,8 @@ class Nats(Accessors):
     callbacks run on the loop, none inside the call that took it. An exception that a callback
     raises goes to ``sys.excepthook``; KeyboardInterrupt and SystemExit come out of the loop's
     ``start()``. Everything happens in the thread that runs the loop: other threads reach it by an
-    `Async` watcher. In the child of a fork a client refuses work; make a new one there.
+    `Async` watcher. Most calls of theirs while the loop runs are a RuntimeError (not each publish is
+    looked at). In the child of a fork a client refuses work; make a new one there.
 
     Options are those of the manual and of `nats_ev.options.Options`, which documents each with unit
     and default. Raises TypeError for an unknown option or a wrong type, ValueError for a bad value.
@@ -103,6 +104,7 @@ class Nats(Accessors):
         `on_disconnect` follows if there was a connection, all on the next loop turn. Does nothing
         when there is nothing to close. `drain` is the way to end without losing anything.
         """
+        self._connection.refuse_other_threads()
         self._connection.close()
         self._core.subscriptions.forget_pending()
 
@@ -236,7 +238,7 @@ class Nats(Accessors):
         """What a framing call's code asks for; raises what it refuses."""
         if code < 0:
             if self._out.limits.closed:
-                self._connection.refuse_if_forked()
+                self._connection.refuse_strangers()
                 self._core.refuse_if_draining()
             self._out.fail(code, subject=subject, reply=reply, what=what)
         self._connection.queued(code)
@@ -250,7 +252,7 @@ class Nats(Accessors):
         may be None. With queue_group, each message goes to one member of the group. Survives
         reconnects. May be called without a connection. Raises `BadSubjectError`.
         """
-        self._connection.refuse_if_forked()
+        self._connection.refuse_strangers()
         self._core.refuse_if_draining()
         return self._core.subscriptions.add(subject, cb, queue_group).sid
 
@@ -272,6 +274,7 @@ class Nats(Accessors):
         When as many have come already it ends at once (the server's rule). An unknown sid is
         ignored. After an immediate end no message is delivered, also of those already received.
         """
+        self._connection.refuse_other_threads()
         self._core.subscriptions.end(sid, max_msgs)
 
     unsub = unsubscribe
@@ -520,7 +523,7 @@ class Nats(Accessors):
             raise errors.AlreadyConnectedError
 
     def _refuse_if_closed(self) -> None:
-        self._connection.refuse_if_forked()
+        self._connection.refuse_strangers()
         if not self._connection.active:
             raise errors.NotConnectedError
 

@@ -62,7 +62,8 @@ class Loop:
         # The watchers that must live on without a reference of the user's, by key.
         self._held: dict[int, Watcher] = {}
         self._key = register(self)
-        self._thread: int | None = None
+        # The thread that runs it, by `threading.get_ident`; None: nobody does.
+        self.thread: int | None = None
         self.data = data
         self.debug = debug
         self._io_interval = require_seconds("io_interval", io_interval)
@@ -94,18 +95,18 @@ class Loop:
                 Events that were pending then are delivered by the next `start`.
         """
         flags = require_int("flags", flags)
-        me, outer = get_ident(), self._thread
+        me, outer = get_ident(), self.thread
         if outer is not None and outer != me:
             raise Error("the loop is already running in another thread")
         if self._default and lib.nats_ev_loop_is_claimed(self._c):
             raise Error(
                 "libev's default loop belongs to another binding in this process: start it there"
             )
-        self._thread = me
+        self.thread = me
         try:
             result = shielded(self._run, flags)
         finally:
-            self._thread = outer
+            self.thread = outer
         if result == ABORTED:
             raise finish()
         return bool(result)
