@@ -63,6 +63,7 @@ bench-js: build
 sanitize: build
 	$(PY) -m pytest -q tests/test_csrc.py
 	sh tests/csrc/memcheck.sh
+	sh tests/csrc/sanitized_suite.sh $(SANITIZE_ARGS)
 
 fuzz: build
 	FUZZ_SECONDS=$(FUZZ_SECONDS) sh tests/fuzz/run.sh

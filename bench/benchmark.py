@@ -57,16 +57,21 @@ class Row:
         return max(2, min(WINDOW_MESSAGES, WINDOW_BYTES // max(1, self.payload)))
 
     @property
+    def checked(self) -> int:
+        """How many numbered messages are compared afterwards: all of them are on their way at once."""
+        return max(2, min(CHECKED, WINDOW_BYTES // max(1, self.payload)))
+
+    @property
     def arguments(self) -> list[str]:
         """For a client's command line, without the server."""
-        return [str(n) for n in (self.messages, self.payload, self.window, CHECKED)]
+        return [str(n) for n in (self.messages, self.payload, self.window, self.checked)]
 
     def expected(self, size: int) -> tuple[int, int, int, int]:
         """(messages in, bytes in, messages out, bytes out) that the server must have seen."""
         timed = self.messages + max(1, self.messages // 10)
         both = 2 if self.kind == "request" else 1
-        sent = (timed + CHECKED) * both
-        received = CHECKED if self.kind == "pub" else sent
+        sent = (timed + self.checked) * both
+        received = self.checked if self.kind == "pub" else sent
         return sent, sent * size, received, received * size
 
 
@@ -152,7 +157,7 @@ def report(rows: list[Row], clients: list[Client]) -> None:
             megabytes = statistics.median(rates) * row.payload / 1e6
             print(
                 f"  {client.name:9}{spread(rates, 1000, 0):>24} k msgs/s{megabytes:8.1f} MB/s"
-                f"   CPU {spread(cpu, 1, 0):>18} ns/msg{ratio(ours, results)}{faults(results)}"
+                f"   CPU {spread(cpu, 1, 0):>18} ns/msg{ratio(ours, results)}{faults(row, results)}"
             )
 
 
@@ -167,11 +172,11 @@ def ratio(ours: list[dict[str, int]], theirs: list[dict[str, int]]) -> str:
     return f"   nats_ev: {clock:.2f}x, CPU {cpu:.2f}x"
 
 
-def faults(results: list[dict[str, int]]) -> str:
+def faults(row: Row, results: list[dict[str, int]]) -> str:
     """What the checks have found."""
     wrong = sum(r["wrong"] for r in results)
     lost = sum(r.get("lost", 0) for r in results)
-    found = f"   {wrong} of {CHECKED * len(results)} messages came back wrong" if wrong else ""
+    found = f"   {wrong} of {row.checked * len(results)} messages came back wrong" if wrong else ""
     if lost:
         found += f"   the server's counts differ in {lost} of {len(results)} runs"
     return found

@@ -1,0 +1,35 @@
+#!/bin/sh
+# The Python tests with both compiled modules under ASan and UBSan, built in a copy of the tree; all
+# of them, or what the arguments name. Leaks are for memcheck.sh: the interpreter has its own.
+set -eu
+cd "$(dirname "$0")/../.."
+python=$PWD/.venv/bin/python
+copy=.cache/sanitized
+rm -rf "$copy"
+mkdir -p "$copy/.cache"
+for name in nats_ev tests bench examples docs csrc _parser_build.py _libev_build.py pyproject.toml README.md; do
+    cp -R "$name" "$copy/"
+done
+rm -f "$copy"/nats_ev/*.so
+if [ -d .cache/nats-server ]; then
+    ln -s "$PWD/.cache/nats-server" "$copy/.cache/nats-server"
+fi
+cd "$copy"
+CFLAGS="-g -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -w"
+export CFLAGS
+"$python" _parser_build.py >build.log 2>&1 || { cat build.log >&2; exit 1; }
+"$python" _libev_build.py >build.log 2>&1 || { cat build.log >&2; exit 1; }
+unset CFLAGS
+[ $# -gt 0 ] || set -- tests
+preload=
+for library in libasan.so libubsan.so; do
+    preload="$preload $(${CC:-cc} -print-file-name=$library)"
+done
+# One test looks through all memory for a secret, of which ASan reserves 16 TiB; others copy the whole
+# tree, or measure memory and time.
+LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 PYTHONPATH=$PWD PYTHONDONTWRITEBYTECODE=1 \
+    "$python" -c 'import sys, nats_ev, pytest
+assert "/.cache/sanitized/" in nats_ev.__file__, nats_ev.__file__
+sys.exit(pytest.main(sys.argv[1:]))' -q -p no:cacheprovider \
+    --deselect tests/test_auth.py::test_B14_seed_of_a_creds_file_is_not_left_in_memory \
+    --ignore tests/test_packaging.py --ignore tests/test_csrc.py "$@"
