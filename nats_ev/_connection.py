@@ -486,12 +486,13 @@ class Connection:
             fields.update(auth.connect_fields(options, info.nonce, server))
         except BaseException as exc:
             hide_frames(exc)
+            # Not an AuthorizationError: the server has refused nothing, and next time may do.
+            error = errors.ConnectError(f"no credentials: {str(exc) or type(exc).__name__}")
+            error.__cause__ = exc
+            if self.link is link:  # else it has disconnected before
+                self._attempt_failed(error)
             if not isinstance(exc, Exception):
                 raise exc
-            # Not an AuthorizationError: the server has refused nothing, and next time may do.
-            error = errors.ConnectError(f"no credentials: {exc}")
-            error.__cause__ = exc
-            self._attempt_failed(error)
             return
         if self.link is not link:
             return  # a callback has disconnected

@@ -290,13 +290,34 @@ def test_callback_that_fails_fails_the_attempt_and_the_next_may_do(
         assert "s3cret" not in str(error)
 
 
-def test_callback_may_disconnect(fake, client, run):
-    def leave() -> tuple[str, str]:
-        nats.disconnect()
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_callback_that_stops_the_loop_fails_the_attempt_and_the_next_may_do(
+    own_server, client, run, loop, kind
+):
+    server = own_server(config="authorization { user: u, password: p }")
+    asked: list[bool] = []
+
+    def user() -> tuple[str, str]:
+        asked.append(True)
+        if len(asked) == 1:
+            raise kind
         return "u", "p"
 
+    nats = client(server, user_cb=user, reconnect=True, reconnect_delay=10, connect_timeout=0)
+    with pytest.raises(kind):
+        loop.start()
+    run(nats.is_connected)
+    assert [str(error) for error in nats.recorder.errors] == [f"no credentials: {kind.__name__}"]
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_callback_may_disconnect(fake, client, run, raises):
+    def leave() -> tuple[str, str]:
+        nats.disconnect()
+        return failing() if raises else ("u", "p")
+
     server = fake(lambda peer: (peer.send_info(), peer.at_eof()))
-    nats = client(server, user_cb=leave)
+    nats = client(server, user_cb=leave, reconnect=True, reconnect_delay=1)
     run(lambda: server.connections and not nats._connection.active)
     assert nats.recorder.errors == []
 
