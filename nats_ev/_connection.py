@@ -421,7 +421,8 @@ class Connection:
     def info_received(self, info: ServerInfo, first: bool) -> None:
         """See `protocol.Events`."""
         assert self.link is not None
-        if not self.link.secure and (self.pool.secure or info.tls_required):
+        # A later INFO may ask for it, too: the server's configuration, or ours, is another one now.
+        if first and not self.link.secure and (self.pool.secure or info.tls_required):
             self._upgrade(info)
             return
         self.info = info

@@ -299,6 +299,82 @@ def test_tls_available_is_enough_when_wanted_and_not_used_when_not(certs, good, 
     run(unwanted.is_connected)
 
 
+@pytest.mark.parametrize("stage", ["after CONNECT", "connected"])
+@pytest.mark.parametrize("who", ["the server", "the client"])
+def test_tls_that_is_asked_for_later_counts_for_the_next_connection(
+    certs, good, fake, client, run, stage, who
+):
+    def plain(peer: Any) -> None:
+        peer.send_info()
+        peer.until("PING")
+        later = {"tls_required": who == "the server"}
+        if stage == "connected":
+            peer.send("PONG\r\n")
+            peer.until("PUB go 0")
+            peer.send_info(**later)
+        else:
+            peer.send_info(**later)
+            peer.send("PONG\r\n")
+        peer.send("MSG s 1 5\r\nclear\r\n")
+        peer.until("PUB end 0")  # still in clear
+        peer.close()
+
+    def secure(peer: Any) -> None:
+        peer.handshake(tls=good.server_context())
+        peer.send("MSG s 1 6\r\nsecure\r\n")
+        peer.at_eof()
+
+    def ask() -> str:
+        nats.tls(who == "the client", str(certs.ca.cert_file))
+        return "token"
+
+    got: list[bytes] = []
+    options = {"token_cb": ask} if stage == "after CONNECT" else {}
+    nats = client(fake(plain, secure), reconnect=True, reconnect_delay=1, **options)
+    nats.subscribe("s", lambda s, payload, r, h: got.append(payload))
+    run(nats.is_connected)
+    if stage == "connected":
+        ask()
+        nats.publish("go")
+    run(lambda: got == [b"clear"])
+    nats.publish("end")
+    run(lambda: got == [b"clear", b"secure"])
+    assert nats._connection.link.secure
+    assert nats.recorder.count("disconnect") == 1
+
+
+def test_reload_that_turns_tls_on_leaves_live_connections_alone(
+    certs, good, any_binary, client, run
+):
+    """It tells of it with the next change of the cluster."""
+    with contextlib.ExitStack() as stack:
+        routes = [free_port(), free_port()]
+        urls = ",".join(f"nats://127.0.0.1:{port}" for port in routes)
+        first, second = (
+            NatsServer(
+                "--cluster_name", "c", "--cluster", f"nats://127.0.0.1:{port}", "--routes", urls,
+                config="max_payload: 1MB", name=f"n{port}", binary=any_binary,
+            )
+            for port in routes
+        )  # fmt: skip
+        for server in (first, second):
+            stack.callback(server.remove)
+        first.start()
+        nats = client(first, reconnect=True, reconnect_delay=10)
+        run(nats.is_connected)
+        first.reload(server_config(good))
+        second.start()
+        run(nats.discovered_servers)
+        echo(nats, run)
+        assert nats.recorder.events == ["connect"]
+        nats.tls(True, str(certs.ca.cert_file))
+        nats.set_server_pool([f"nats://127.0.0.1:{first.port}"])
+        nats.force_reconnect()
+        run(lambda: nats.recorder.count("reconnect"))
+        assert nats._connection.link.secure
+        assert nats.recorder.errors == []
+
+
 # What is not to be believed before TLS.
 
 FORGED = (
