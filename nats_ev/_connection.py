@@ -566,7 +566,8 @@ class Connection:
     def server_error(self, text: str) -> None:
         """See `protocol.Events`; `errors.Action` says what the server does after each error."""
         error = errors.server_error(text)
-        if self.pool.secure and self.link is not None and not self.link.secure:
+        in_clear = self.link is not None and not self.link.secure
+        if in_clear and self.pool.secure and not self.connected:
             # Anybody may have written it: it counts for nothing but this attempt.
             self._attempt_failed(errors.ConnectError(str(error)))
         elif error.action is errors.Action.KEEP:

@@ -6,6 +6,7 @@ import pickle
 from typing import Any
 
 import pytest
+from natsserver import wait_for
 
 from nats_ev import (
     AuthExpiredError,
@@ -343,6 +344,7 @@ def test_too_many_subscriptions_is_reported_and_ends_none(own_server, connected,
 
 def test_a_full_server_is_left_for_another(own_server, any_binary, connected, client, server, run):
     full = own_server(config="max_connections: 1", binary=any_binary)
+    wait_for(lambda: full.monitor()["connections"] == 0)  # whoever asked whether it is up
     connected(full)
     nats = client(servers=[full.url, server.url], randomize_servers=False)
     run(nats.is_connected)

@@ -23,6 +23,7 @@ from nats_ev import (
     ConnectError,
     ConnectTimeoutError,
     Nats,
+    PermissionsViolationError,
     ProtocolError,
     SecureConnectionRequiredError,
     TlsError,
@@ -312,6 +313,7 @@ def test_tls_that_is_asked_for_later_counts_for_the_next_connection(
             peer.send("PONG\r\n")
             peer.until("PUB go 0")
             peer.send_info(**later)
+            peer.send("-ERR 'Permissions Violation for Publish to \"x\"'\r\n")
         else:
             peer.send_info(**later)
             peer.send("PONG\r\n")
@@ -341,6 +343,9 @@ def test_tls_that_is_asked_for_later_counts_for_the_next_connection(
     run(lambda: got == [b"clear", b"secure"])
     assert nats._connection.link.secure
     assert nats.recorder.count("disconnect") == 1
+    kinds = [type(error) for error in nats.recorder.errors]
+    assert (PermissionsViolationError in kinds) is (stage == "connected")
+    assert TlsError not in kinds
 
 
 def test_reload_that_turns_tls_on_leaves_live_connections_alone(
