@@ -121,10 +121,12 @@ class KV(KvBucket):
 
         self._when_bound(go, cb)
 
-    def history(self, key: str, cb: Callback) -> None:
+    def history(
+        self, key: str, cb: Callback, *, ignore_deletes: bool = False, meta_only: bool = False
+    ) -> None:
         """All revisions that the bucket has of a key, oldest first, deletions included.
 
-        `KeyNotFoundError` when it has none.
+        `KeyNotFoundError` when it has none. ignore_deletes, meta_only: as in `watch`.
         """
         check_cb(cb)
 
@@ -135,7 +137,8 @@ class KV(KvBucket):
                 cb(entries, error)
 
         self._stored_key(key)  # no wildcards
-        self._collect(key, listed, include_history=True)
+        only = {"ignore_deletes": ignore_deletes, "meta_only": meta_only}
+        self._collect(key, listed, include_history=True, **only)
 
     def keys(self, keys: Keys | Callback = None, cb: Callback | None = None) -> None:
         """The names of all keys that are not deleted, sorted.

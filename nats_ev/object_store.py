@@ -93,8 +93,9 @@ class ObjectStore(ObjectBucket):
         """Store an object, in place of the one that has the name; ``cb(info, err)`` when it is complete.
 
         Until then readers get the former one, whose parts are removed then. After an error nothing is
-        left of the new one. A lost connection is got over when it comes back within 30 s. Memory needed
-        does not depend on the object's size, unless data is in memory.
+        left of the new one, unless the client has ended: then nobody could remove it. A lost connection
+        is got over when it comes back within 30 s. Memory needed does not depend on the object's size,
+        unless data is in memory.
 
         Args:
             data: bytes-like or str (UTF-8), a path (`os.PathLike`), a binary file, an iterable of

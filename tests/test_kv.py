@@ -367,7 +367,7 @@ def test_revisions_can_be_read_while_they_are_kept(make, call):
         kv.get_revision("k", "1", lambda *result: None)
 
 
-def test_history_has_all_operations_in_order(make, call):
+def test_history_has_all_operations_in_order(make, call, run):
     kv = make({"history": 10})
     call(kv.put, "k", b"1")
     call(kv.put, "noise", b"n")
@@ -378,6 +378,10 @@ def test_history_has_all_operations_in_order(make, call):
     assert [(e.value, e.operation, e.revision, e.delta) for e in entries] == [
         (b"1", "PUT", 1, 2), (b"", "DEL", 3, 1), (b"2", "PUT", 4, 0),
     ]  # fmt: skip
+    got: list[Any] = []
+    kv.history("k", lambda *r: got.append(r), ignore_deletes=True, meta_only=True)
+    run(lambda: got)
+    assert [(e.value, e.revision) for e in got[0][0]] == [(b"", 1), (b"", 4)]
     call(kv.purge, "k")
     assert [e.operation for e in call(kv.history, "k")[0]] == ["PURGE"]
     assert isinstance(call(kv.history, "missing")[1], KeyNotFoundError)

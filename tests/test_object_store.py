@@ -178,6 +178,14 @@ def test_content_goes_into_anything(make, call, tmp_path):
         store.get("x", tmp_path / "no" / "folder", lambda *result: None)
 
 
+@pytest.mark.parametrize("option", ["put", "get"])
+def test_progress_must_be_callable(js, option):
+    method = getattr(ObjectStore(js, "any"), option)
+    arguments = ("x", b"") if option == "put" else ("x", print)
+    with pytest.raises(TypeError, match="progress"):
+        method(*arguments, progress=1)
+
+
 def test_progress_is_told(make, call):
     store, data, up, down = make(chunk_size=1000), content(10_500), [], []
     call(store.put, "x", data, progress=lambda done, total: up.append((done, total)))
@@ -535,6 +543,27 @@ def test_info_that_names_the_content_of_others_is_refused(make, js, call, parts)
             assert isinstance(call(getattr(store, method), *arguments)[1], BadObjectMetaError)
     assert call(store.get, "good") == (b"data", None)
     assert sum(parts(store).values()) == 1
+
+
+def test_mirror_of_a_store_is_read_like_any_other(make, js, call, run):
+    """Made as nats.go's users do: a stream that maps what the store has."""
+    store = make()
+    call(store.put, "x", b"abc" * 100_000)
+    name = f"{store.bucket}mirror"
+    transform = {"src": f"$O.{store.bucket}.>", "dest": f"$O.{name}.>"}
+    mirror = {"name": store.stream, "subject_transforms": [transform]}
+    config = {"name": f"OBJ_{name}", "mirror": mirror, "allow_rollup_hdrs": True}
+    assert call(js.stream_create, config)[1] is None
+    copy, seen = ObjectStore(js, name), []
+    copy.watch(lambda info, error: seen.append(info))
+    run(lambda: any(seen))
+    assert call(copy.get, "x") == (b"abc" * 100_000, None)
+    assert call(copy.list) == (["x"], None)
+    assert call(copy.info, "x")[0]["bucket"] == name
+    assert name in call(ObjectStore.bucket_names, js)[0]
+    call(store.delete, "x")
+    run(lambda: seen[-1] is not None and seen[-1]["deleted"])
+    assert call(copy.get, "x") == (None, None)
 
 
 def test_links_in_a_circle_are_an_error(make, js, call):
