@@ -25,7 +25,7 @@ from ._buckets import (
     transfer_error,
 )
 from ._object_meta import CHUNK_SIZE, DIGEST, Info, chunk_subject, digest_matches
-from .errors import NatsError
+from .errors import ConnectionLostError, NatsError, RequestTimeoutError
 from .jetstream.errors import MessageNotFoundError
 
 if TYPE_CHECKING:
@@ -220,9 +220,11 @@ class Download:
 
     def _explain(self, current: Info | None, error: NatsError | None) -> None:
         """The rest is not there; why?"""
-        if self.done:
-            return
-        if error is None and (current is None or current["nuid"] != self.info["nuid"]):
+        if self.done or isinstance(error, (ConnectionLostError, RequestTimeoutError)):
+            return  # the next look will tell
+        if error is not None:
+            self.fail(error)
+        elif current is None or current["nuid"] != self.info["nuid"]:
             self.fail(ObjectChangedError("object has changed while it was read"))
         else:
             count = f"{self._chunks} of {self.info['chunks']}"

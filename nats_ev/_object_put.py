@@ -113,7 +113,10 @@ class Upload:
 
     def _began(self, old: Info | None, error: NatsError | None) -> None:
         self._old = old
-        if error is not None:
+        if isinstance(error, ConnectionLostError):
+            self._trouble = error
+            self._retry(lambda: attempt(self._began, self.start))
+        elif error is not None:
             self._fail(error)
         else:
             self._moved_at = time.monotonic()

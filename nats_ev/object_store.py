@@ -21,6 +21,7 @@ from ._buckets import (
     check_bucket,
     check_cb,
     completion,
+    later,
 )
 from ._object_bucket import ObjectBucket
 from ._object_get import Download, Into, sink_of
@@ -38,7 +39,7 @@ from ._object_meta import (
 from ._object_put import Data, Upload, remove_chunks, source_of
 from ._object_watch import ObjectWatch
 from ._watch import collect
-from .errors import BadOptionsError, NatsError
+from .errors import BadOptionsError, ConnectionLostError, NatsError
 from .headers import HeadersLike
 from .jetstream import JetStream, StoredMsg
 from .jetstream.errors import MessageNotFoundError, WrongLastSequenceError
@@ -50,6 +51,8 @@ WatchCallback = Callable[["Info | None", "NatsError | None"], object]
 # How many links are followed, one leading to the next, and how often a change is tried against others.
 _MAX_LINKS = 8
 _MAX_ATTEMPTS = 20
+# After a lost connection, before an object is looked for again.
+_RETRY_WAIT_MS = 50.0
 
 
 class ObjectStore(ObjectBucket):
@@ -173,7 +176,14 @@ class ObjectStore(ObjectBucket):
         def found(info: Info | None, error: NatsError | None) -> None:
             if download.done:
                 return
-            if error is not None:
+            if isinstance(error, ConnectionLostError):
+                later(
+                    self.js.nats,
+                    _RETRY_WAIT_MS,
+                    lambda: attempt(found, look),
+                    lambda: download.fail(error),
+                )
+            elif error is not None:
                 download.fail(error)
             elif info is None or info["deleted"]:
                 download.missing()
@@ -196,7 +206,10 @@ class ObjectStore(ObjectBucket):
                 except NatsError as exc:
                     download.fail(exc)
 
-        self.last_info(name, found)
+        def look() -> None:
+            self.last_info(name, found)
+
+        look()
 
     # What there is.
 

@@ -731,6 +731,41 @@ def test_cut_link_is_got_over_by_put(make, through, call, run, parts):
     assert call(store.get, "x") == (data, None)
 
 
+@pytest.mark.parametrize("operation", ["put", "get"])
+def test_link_cut_before_the_first_answer_is_got_over(make, through, call, run, operation):
+    store, results = make({"storage": "memory"}), []
+    call(store.put, "x", b"before")
+    far, link = through(store, reconnect=True)
+    link.stall()
+    note = lambda *result: results.append(result)  # noqa: E731
+    arguments = ("x", b"after", note) if operation == "put" else ("x", note)
+    getattr(far, operation)(*arguments)
+
+    def lose() -> None:
+        link.cut()
+        link.resume()
+
+    far.js.nats.call_later(50, lose)
+    run(lambda: results)
+    assert results[0][1] is None
+    assert link.connections == 2
+    assert call(store.get, "x") == (b"after" if operation == "put" else b"before", None)
+
+
+@pytest.mark.parametrize("operation", ["put", "get"])
+def test_connection_lost_for_good_before_the_first_answer_is_told(make, through, run, operation):
+    far, link = through(make(), reconnect=False)
+    results: list[Any] = []
+    link.stall()
+    note = lambda *result: results.append(result)  # noqa: E731
+    arguments = ("x", b"after", note) if operation == "put" else ("x", note)
+    getattr(far, operation)(*arguments)
+    far.js.nats.call_later(50, link.cut)
+    run(lambda: results)
+    assert str(results[0][1]) == "disconnected"
+    assert len(results) == 1
+
+
 def test_cut_link_is_got_over_by_get(make, through, call, run):
     store, data, results = make({"storage": "memory"}), content(20_000_000), []
     call(store.put, "x", data)
