@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import random
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -783,6 +784,31 @@ def test_cut_link_is_got_over_by_get(make, through, call, run):
     run(lambda: results, 20)
     assert results == [(data, None)]
     assert link.connections >= 4
+
+
+def test_cuts_at_any_moment_make_no_wrong_object_and_leave_no_parts(
+    make, through, call, run, parts
+):
+    store, rnd = make(), random.Random(5)
+    far, link = through(store, reconnect=True, max_reconnect_delay=100)
+    for number in range(20):
+        name, data = f"o{number % 3}", content(rnd.choice([0, 1, 5000, 100_000, 1_000_000]))
+        for operation in ("put", "get"):
+            results: list[Any] = []
+            note = lambda *result, to=results: to.append(result)  # noqa: E731
+            getattr(far, operation)(*((name, data, note) if operation == "put" else (name, note)))
+            for _ in range(rnd.randint(0, 3)):
+                far.js.nats.call_later(rnd.uniform(0, 60), link.cut, rnd.random() < 0.5)
+            run(lambda to=results: to, 30)
+            assert results[0][1] is None
+            assert len(results) == 1
+        assert results[0][0] == data
+    infos, _ = call(store.list_infos)
+    wanted = {f"$O.{store.bucket}.C.{i['nuid']}": i["chunks"] for i in infos if i["chunks"]}
+    deadline = time.monotonic() + 10  # a removal that a cut has hit is tried again
+    while parts(store) != wanted:
+        assert time.monotonic() < deadline, (parts(store), wanted)
+    assert link.connections > 5
 
 
 def test_lost_connection_is_reported_by_put_and_get_without_reconnect(
