@@ -135,16 +135,15 @@ class KvBucket(Bucket):
         self._bound = True
         self._direct = bool(config.get("allow_direct"))
         self._has_ttl = bool(config.get("allow_msg_ttl"))
-        self._read_prefix = prefix = f"$KV.{self.bucket}."
-        api = self.js.prefix
-        # ADR-19: with another prefix or a domain, the server or the account maps what begins with it.
-        self._write_prefix = prefix if api == "$JS.API" else f"{api}.{prefix}"
         mirror = config.get("mirror")
-        if mirror:
-            # A mirror has the subjects of its origin, and only the origin can be written to.
-            self._read_prefix = prefix = f"$KV.{mirror['name'].removeprefix('KV_')}."
-            external = (mirror.get("external") or {}).get("api")
-            self._write_prefix = f"{external}.{prefix}" if external else prefix
+        # A mirror has the subjects of its origin, and only the origin can be written to.
+        bucket = mirror["name"].removeprefix("KV_") if mirror else self.bucket
+        self._read_prefix = f"$KV.{bucket}."
+        # ADR-19: with another prefix or a domain, the server or the account maps what begins with it.
+        external = mirror and (mirror.get("external") or {}).get("api")
+        api = external or self.js.prefix
+        in_api = "" if api == "$JS.API" else f"{api}."
+        self._write_prefix = in_api + self._read_prefix
 
     def _stream_fields(self, config: Config) -> dict[str, Any]:
         fields = super()._stream_fields(config)

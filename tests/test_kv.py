@@ -762,6 +762,10 @@ accounts {
     run(lambda: seen.initial)
     call(hub.put, "k", b"from hub")
     run(lambda: len(seen.entries) == 2)
+    mirror = KV(app.js, "copy")
+    assert call(mirror.create_bucket, {"mirror": {"name": "shared"}})[1] is None
+    assert call(mirror.put, "k", b"through") == (3, None)
+    assert call(hub.get, "k") == (b"through", None)
 
 
 def test_domain_is_used_for_everything(own_server, connected, call):
