@@ -25,7 +25,6 @@ CONFIG_FIELDS = (
     "headers_only", "replay_policy", "inactive_threshold", "metadata", "description",
 )  # fmt: skip
 _OWN = ("on_start", "max_reset_attempts", "name_prefix")
-_new = object.__new__
 _FIRST_BACK_OFF, _LAST_BACK_OFF = 250.0, 10_000.0
 
 
@@ -270,6 +269,15 @@ class OrderedConsumer:
             self.api.nats.call_soon(self._options.on_error, error)
 
 
+class _Message(JsMsg):
+    """``JsMsg(None, …)``, made in half the time: filled in where it is made."""
+
+    __slots__ = ()
+    _nats = None
+    _acked = False
+    __init__ = object.__init__
+
+
 class _Incarnation(Puller):
     """One consumer, as long as nothing is missing."""
 
@@ -301,10 +309,7 @@ class _Incarnation(Puller):
         self.last_reply = reply
         if received >= self._mark:
             self._refill()
-        # JsMsg(None, subject, payload, reply, headers), without the call.
-        msg = _new(JsMsg)
-        msg._nats = None
-        msg._acked = False
+        msg = _Message()
         msg.subject = subject
         msg.data = payload
         msg.reply = reply
