@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ._connection import Connection
 from ._discreet import discreet
 from .errors import NatsError
-from .options import Options
+from .options import Omitted, Options
 
 if TYPE_CHECKING:
     from ._requests import Requests
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Milliseconds = float | timedelta
 Hook = Callable[[], object] | None
 
-_READ = cast(Any, object())
+_READ = cast(Any, Omitted())
 
 
 @dataclass(slots=True)
@@ -57,7 +57,11 @@ class Accessors:
     # Callbacks: None clears.
 
     def on_error(self, cb: Callable[[NatsError], object] | None = _READ) -> Any:
-        """``cb(err)``: anything that went wrong on the network. Unset: raised out of the loop."""
+        """``cb(err)``: anything that went wrong on the network, a `NatsError`.
+
+        Unset: raised out of a loop callback, when all is settled. `nats_ev.pyev` gives that to
+        `sys.excepthook`, or, with the loop's ``debug``, lets it come out of ``start()``.
+        """
         return self._option("on_error", cb)
 
     def on_connect(self, cb: Hook = _READ) -> Any:
@@ -119,7 +123,11 @@ class Accessors:
         delay_ms: Milliseconds | None = None,
         max_attempts: int | None = None,
     ) -> None:
-        """Configure reconnection; what is omitted stays as it is."""
+        """Configure reconnection; what is omitted stays as it is.
+
+        delay_ms: before another round over the servers, in ms; it doubles each time. max_attempts:
+        failures in a row before giving up; 0: unlimited.
+        """
         self._option("reconnect", enable)
         if delay_ms is not None:
             self._option("reconnect_delay", delay_ms)
@@ -179,22 +187,22 @@ class Accessors:
     # State.
 
     def server_info(self) -> str | None:
-        """The latest INFO's JSON text."""
+        """The latest INFO's JSON text; None before the first."""
         info = self._connection.info
         return info.raw if info is not None else None
 
     def client_id(self) -> int | None:
-        """The number that the server gave to this connection."""
+        """The number that the server gave to this connection; None without one."""
         info = self._connection.info
         return info.client_id if info is not None and self._connection.connected else None
 
     def client_ip(self) -> str | None:
-        """This client's address as the server sees it."""
+        """This client's address as the server sees it; None without a connection."""
         info = self._connection.info
         return info.client_ip if info is not None and self._connection.connected else None
 
     def connected_url(self) -> str | None:
-        """The URL, without credentials, of the server that the client is connected to."""
+        """The URL, without credentials, of the server that the client is connected to, or None."""
         server = self._connection.pool.current
         return server.url if server is not None and self._connection.connected else None
 

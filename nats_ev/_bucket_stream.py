@@ -114,7 +114,7 @@ class Bucket:
 
     @classmethod
     def bucket_names(cls, js: JetStream, cb: Callback) -> None:
-        """The names of all buckets of this kind."""
+        """The names of all buckets of this kind; ``cb([name, …], err)``."""
         check_cb(cb)
 
         def listed(names: Any, error: NatsError | None) -> None:
@@ -127,7 +127,7 @@ class Bucket:
 
     @classmethod
     def buckets(cls, js: JetStream, cb: Callback) -> None:
-        """The `status` of all buckets of this kind, as a list."""
+        """The `status` of all buckets of this kind; ``cb([status, …], err)``."""
         check_cb(cb)
 
         def listed(answer: Any, error: NatsError | None) -> None:

@@ -42,8 +42,33 @@ class Nats(Accessors):
     `Async` watcher. Most calls of theirs while the loop runs are a RuntimeError (not each publish is
     looked at). In the child of a fork a client refuses work; make a new one there.
 
-    Options are those of the manual and of `nats_ev.options.Options`, which documents each with unit
-    and default. Raises TypeError for an unknown option or a wrong type, ValueError for a bad value.
+    Options, all by keyword; in parentheses the default. Times are ms or a timedelta, sizes bytes.
+
+    * Where to: host, port (4222), path (of a Unix socket), servers (URLs: ``nats://``, ``tls://``,
+      ``unix://``, or host:port), randomize_servers (True), ignore_discovered_servers (False).
+    * The connection: loop (that of `nats_ev.pyev.default_loop`), name, connect_timeout (2000; 0: none),
+      keepalive (seconds of idleness before TCP probes; 0: off), priority (of its watchers, -2 to 2; 0).
+    * Who we are: user, password, token, creds_file, jwt, nkey_seed, or nkey, the public key, with a
+      signature_cb. Asked at every connect: ``user_cb()`` for (user, password), ``token_cb()``, ``jwt_cb()``,
+      ``signature_cb(nonce)`` for bytes.
+    * TLS, asked for by any of these: tls (True), tls_ca_file, tls_cert_file, tls_key_file, tls_hostname,
+      tls_skip_verify (False), tls_handshake_first (False), tls_context (an `ssl.SSLContext` in place of the
+      files). Without any the server decides, with ``tls=False`` too.
+    * The protocol: echo (True: receive what this client publishes itself), no_responders (False; True:
+      requests fail at once when nobody listens), inbox_prefix ("_INBOX"), verbose and pedantic (False),
+      ping_interval (120,000; 0: none), max_pings_outstanding (2; 0: any number).
+    * Reconnecting: reconnect (False), reconnect_delay (2000), max_reconnect_delay (30,000),
+      max_reconnect_attempts (60 failures in a row; 0: unlimited), retry_on_failed_connect (as reconnect),
+      ignore_auth_error_abort (False; True: ask a server again that has refused us twice).
+    * Limits: reconnect_buffer_size (of what waits for a connection; 8 MiB; 0: nothing, -1: unlimited),
+      max_pending_bytes (unsent while connected; 256 MiB; 0: unlimited), max_payload (an own one besides the
+      server's; 0: none), max_message_size (inbound; 0: 64 MiB, or twice the server's max_payload),
+      max_control_line (4096), slow_consumer_bytes (0: off), drain_timeout (30,000 ms; 0: any time).
+    * Callbacks: ``on_connect()``, ``on_disconnect()``, ``on_reconnect()``, ``on_error(err)``,
+      ``on_lame_duck()``, ``on_slow_consumer(pending_bytes)``, ``on_discovered_servers(urls)``; each is also a
+      method, which explains it.
+
+    Raises TypeError for an unknown option or a wrong type, `BadOptionsError` (a ValueError) for a bad value.
     """
 
     @discreet
@@ -113,7 +138,11 @@ class Nats(Accessors):
         return self._connection.connected
 
     def status(self) -> Status:
-        """What the client is doing."""
+        """What the client is doing.
+
+        DISCONNECTED (never connected), CONNECTING, CONNECTED, RECONNECTING (also while it waits),
+        DRAINING_SUBS, DRAINING_PUBS, or CLOSED (ended; `connect` begins anew).
+        """
         return self._core.status
 
     def force_reconnect(self) -> None:
@@ -141,7 +170,8 @@ class Nats(Accessors):
 
         Args:
             subject: no empty string, no blank, no control character.
-            payload: any bytes-like object, copied before the call returns, or str, sent as UTF-8.
+            payload: any bytes-like object, copied before the call returns, or str, sent as UTF-8; None is
+                empty.
             reply_to: a subject for answers; None and "" mean none.
 
         Raises `BadSubjectError`, `MaxPayloadError`, `OutboundBufferLimitError` or `NotConnectedError`
@@ -250,7 +280,8 @@ class Nats(Accessors):
 
         ``cb(subject, payload, reply, headers)``: payload is bytes, reply and headers (the raw block)
         may be None. With queue_group, each message goes to one member of the group. Survives
-        reconnects. May be called without a connection. Raises `BadSubjectError`.
+        reconnects. May be called without a connection. Raises `BadSubjectError`, and after `drain`
+        `ConnectionDrainingError`.
         """
         self._connection.refuse_strangers()
         self._core.refuse_if_draining()
@@ -305,7 +336,7 @@ class Nats(Accessors):
         """Keep a subscription's messages instead of delivering them, until `resume`.
 
         Beyond its limits (see `set_pending_limits`) new ones are dropped; `on_error` gets one
-        `SlowConsumerError` each time that begins.
+        `SlowConsumerError` each time that begins. An unknown sid is ignored, here and by `resume`.
         """
         self._core.subscriptions.pause(sid)
 
@@ -318,7 +349,7 @@ class Nats(Accessors):
     ) -> None:
         """How many messages, and bytes of headers and payload, a paused subscription keeps.
 
-        Negative: any number. For what arrives from now on.
+        500,000 messages and 64 MiB unless set. Negative: any number. For what arrives from now on.
         """
         self._core.subscriptions.set_limits(sid, msgs, size)
 
@@ -351,8 +382,9 @@ class Nats(Accessors):
 
         response is the answer's payload, or None with err: `RequestTimeoutError` after timeout_ms
         (0: never), `NoRespondersError` at once when nobody listens and no_responders is set (None:
-        as the client's option), ``disconnected`` when the connection is lost meanwhile. Raises what
-        `publish` raises.
+        as the client's option), ``disconnected`` (`ConnectionLostError`, `ConnectionClosedError`) when the
+        connection is lost or closed meanwhile. Raises what `publish` raises, and after `drain`
+        `ConnectionDrainingError`.
         """
         if self._core.drain is not None:
             self._core.refuse_if_draining()
@@ -446,7 +478,7 @@ class Nats(Accessors):
         self._connection.ping(callable_or_none(cb, "cb"))
 
     def rtt(self, cb: Callable[[float | None, errors.NatsError | None], object]) -> None:
-        """Measure a PING's round trip; ``cb(ms, err)``. Raises `NotConnectedError`."""
+        """Measure a PING's round trip; ``cb(ms, err)``, one of them None. Raises `NotConnectedError`."""
         self._refuse_if_closed()
         if not callable(cb):
             raise TypeError(f"cb must be callable, not {type(cb).__name__}")

@@ -46,7 +46,7 @@ class Headers(MutableMapping[str, str]):
         else:
             items = values
         for name, value in items:
-            for one in [value] if isinstance(value, str) else value:
+            for one in _several(value):
                 self.add(name, one)
 
     @classmethod
@@ -94,7 +94,7 @@ class Headers(MutableMapping[str, str]):
 
     def set(self, name: str, value: str | Iterable[str]) -> None:
         """Replace all values of a name."""
-        values = [value] if isinstance(value, str) else list(value)
+        values = _several(value)
         for one in values:
             _check(name, one)
         self._values.pop(name, None)
@@ -159,6 +159,15 @@ def encode_headers(headers: HeadersLike) -> bytes:
     raise TypeError(
         f"headers must be Headers, a mapping or a raw block, not {type(headers).__name__}"
     )
+
+
+def _several(value: str | Iterable[str]) -> list[str]:
+    """One value, or several, as a list."""
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, Iterable):
+        raise TypeError(f"a header's value must be str or several, not {type(value).__name__}")
+    return list(value)
 
 
 def _check(name: str, value: str) -> None:

@@ -48,7 +48,11 @@ class KV(KvBucket):
     """The bucket of a name. Making one asks nothing of the server: see `create_bucket`.
 
     Callbacks are ``cb(result, err)``, the last argument or a keyword. Where one may be left out, errors
-    go to the client's on_error. Operations on a bucket that does not exist get `BucketNotFoundError`.
+    go to the client's on_error. Operations on a bucket that does not exist get `BucketNotFoundError`; all
+    may get the errors of `JetStream`. A key is of letters, digits and ``-/_=.``, else `InvalidKeyError` is
+    raised; a value is what `Nats.publish` takes, and comes back as bytes. Revisions are ints, counted over
+    the whole bucket.
+
     Args:
         timeout: for each answer, in ms or a timedelta, in place of that of js.
         key_codec, value_codec: see `kv_codecs`; all that use the bucket must have the same.
@@ -222,7 +226,7 @@ class KV(KvBucket):
     # Writing.
 
     def put(self, key: str, value: Payload, cb: Callback | None = None) -> None:
-        """Set a key; ``cb(revision, err)``."""
+        """Set a key; ``cb(revision, err)``, the new revision of the key."""
         self._write(key, value, completion(self.js, cb))
 
     def create(

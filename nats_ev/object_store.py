@@ -223,7 +223,7 @@ class ObjectStore(ObjectBucket):
         self.last_info(check_name(name), found)
 
     def list(self, cb: Callback, *, show_deleted: bool = False) -> None:
-        """The names of all objects, sorted; without deleted ones, unless show_deleted."""
+        """The names of all objects, sorted; ``cb([name, …], err)``. Deleted ones only with show_deleted."""
         check_cb(cb)
 
         def listed(infos: Any, error: NatsError | None) -> None:
@@ -232,7 +232,7 @@ class ObjectStore(ObjectBucket):
         self.list_infos(listed, show_deleted=show_deleted)
 
     def list_infos(self, cb: Callback, *, show_deleted: bool = False) -> None:
-        """The infos of all objects, in the order in which they were put."""
+        """The infos of all objects, in the order in which they were put; ``cb([info, …], err)``."""
         check_cb(cb)
 
         def collected(found: Any, error: NatsError | None) -> None:

@@ -23,6 +23,14 @@ from .subjects import check_subscribe
 
 Hook = Callable[..., object] | None
 
+
+class Omitted:
+    """The default of an argument of which None, too, means something."""
+
+    def __repr__(self) -> str:
+        return "<omitted>"
+
+
 # The parser counts a frame's bytes in 31 bits, and its line may have some megabytes.
 MAX_MESSAGE_SIZE = 2**31 - 1 - 8 * 1024 * 1024
 

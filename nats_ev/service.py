@@ -20,7 +20,7 @@ from ._connection import Status
 from .client import Nats, Payload
 from .headers import Headers, HeadersLike
 from .nuid import next_nuid
-from .options import callable_or_none
+from .options import Omitted, callable_or_none
 
 ERROR_HEADER = "Nats-Service-Error"
 ERROR_CODE_HEADER = "Nats-Service-Error-Code"
@@ -41,7 +41,7 @@ _SEMVER = re.compile(
 _BREAKS = re.compile(r"[\r\n\0]+")
 
 # Not given: an endpoint takes its group's queue group, a group its service's.
-_INHERIT = cast(Any, object())
+_INHERIT = cast(Any, Omitted())
 
 
 class ServiceError(errors.NatsError):

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from certs import Certificates
 from natsserver import NatsServer, find_binary, free_port
 
 from nats_ev import Nats
+from nats_ev.options import Options
 
 ROOT = Path(__file__).resolve().parent.parent
 GUIDES = ["docs/guide.md", "docs/porting.md"]
@@ -220,3 +222,9 @@ def test_the_contributors_map_is_complete_and_names_nothing_that_is_gone() -> No
     for name in named:
         if re.search(r"\.(py|c|h)$", name):
             assert any((folder / name).exists() for folder in folders), name
+
+
+def test_help_of_the_client_names_every_option() -> None:
+    text = Nats.__doc__ or ""
+    missing = [field.name for field in fields(Options) if not re.search(rf"\b{field.name}\b", text)]
+    assert not missing

@@ -89,6 +89,13 @@ def test_wrong_types_are_type_errors(bad: Any):
         encode_headers(bad)
 
 
+def test_a_value_that_is_no_text_is_named_in_the_error():
+    with pytest.raises(TypeError, match="value must be str or several, not int"):
+        Headers({"a": 5})  # type: ignore[dict-item]
+    with pytest.raises(TypeError, match="value must be str or several, not NoneType"):
+        Headers().set("a", None)  # type: ignore[arg-type]
+
+
 def test_blocks_given_raw_are_looked_at_and_sent_as_they_are():
     block = b"NATS/1.0\r\nx: 1\r\nx:2\r\n\r\n"
     for form in (block, bytearray(block), memoryview(block), block.decode()):

@@ -29,9 +29,12 @@ class Consumers:
     def consumer_create(self, stream: str, config: Mapping[str, Any], cb: Callback) -> None:
         """Create a consumer; creating it again with the same configuration succeeds.
 
-        config: durable_name or name, or neither: then the consumer is ephemeral and gets a name. ``cb(info,
-        err)``: `ConsumerExistsError` when it exists with another configuration, `ApiLevelError` when
-        the server lacks a field, and then nothing was created. For nats-server 2.9 this is the same as
+        config: durable_name or name, or neither: then the consumer is ephemeral and gets a name; ack_policy
+        ("explicit", "all", "none"), ack_wait, max_deliver, max_ack_pending, deliver_policy, opt_start_seq,
+        filter_subject or filter_subjects, inactive_threshold and all other fields that the server has.
+
+        ``cb(info, err)``: `ConsumerExistsError` when it exists with another configuration, `ApiLevelError`
+        when the server lacks a field, and then nothing was created. For nats-server 2.9 this is the same as
         `consumer_create_or_update`, and so is `consumer_update`.
         """
         self._consumer_store(stream, config, "create", cb)
@@ -47,11 +50,11 @@ class Consumers:
         self._consumer_store(stream, config, "", cb)
 
     def consumer_delete(self, stream: str, consumer: str, cb: Callback) -> None:
-        """Delete a consumer."""
+        """Delete a consumer; ``cb({"success": True}, err)``."""
         self._consumer("DELETE", stream, consumer, None, cb)
 
     def consumer_info(self, stream: str, consumer: str, cb: Callback) -> None:
-        """A consumer's configuration and state."""
+        """A consumer's configuration and state; ``cb({"name", "config", "num_pending", …}, err)``."""
         self._consumer("INFO", stream, consumer, None, cb)
 
     def consumer_list(self, stream: str, cb: Callback) -> None:

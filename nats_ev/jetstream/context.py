@@ -22,7 +22,14 @@ class JetStream(Streams, Consumers, Batches, Advisories, Publishing):
     called once, on the loop, never inside the call. Options before it may be left out. What is wrong with
     an argument is raised; so is `NotConnectedError` when no connection is coming.
 
+    Configurations and results are dicts of the server's JSON unless a method says otherwise: durations in
+    ns (a timedelta will do in what is sent), times as RFC 3339. err is None, or an `APIError` with the
+    server's code, err_code and description (`StreamNotFoundError`, …), `RequestTimeoutError`,
+    ``disconnected``, or `NoRespondersError`: nobody serves the prefix, as when JetStream is off. The server
+    may answer calls in another order: what needs the result of one belongs into its callback.
+
     Args:
+        nats: the client; any number of `JetStream` objects may share one.
         prefix: where the API listens.
         timeout: for each answer, in ms or a timedelta; 0: for ever.
         domain: the JetStream domain; the same as the prefix ``$JS.<domain>.API``.

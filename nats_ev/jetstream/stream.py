@@ -40,6 +40,10 @@ class Streams(DirectGets):
     def stream_create(self, config: Mapping[str, Any], cb: Callback) -> None:
         """Create a stream; creating it again with the same configuration succeeds.
 
+        config: name and subjects, and if wanted storage ("file", "memory"), retention ("limits",
+        "interest", "workqueue"), max_msgs, max_bytes, max_age, max_msgs_per_subject, discard,
+        duplicate_window, num_replicas and all other fields that the server has.
+
         ``cb(info, err)``: `StreamNameAlreadyInUseError` when it exists with another configuration,
         `ApiLevelError` when the server lacks a field, and then nothing was created. Raises
         `BadOptionsError` for what is no stream configuration.
@@ -66,12 +70,12 @@ class Streams(DirectGets):
         self._store("UPDATE", config, updated)
 
     def stream_delete(self, name: str, cb: Callback) -> None:
-        """Delete a stream and all that is in it."""
+        """Delete a stream and all that is in it; ``cb({"success": True}, err)``."""
         check_cb(cb)
         self._api.request(f"STREAM.DELETE.{name_of('stream', name)}", None, cb)
 
     def stream_info(self, name: str, opts: Opts = None, cb: Callback | None = None) -> None:
-        """A stream's configuration and state.
+        """A stream's configuration and state; ``cb({"config", "state", "created", …}, err)``.
 
         opts: deleted_details (true: which sequences are deleted), subjects_filter (a subject: state
         gets ``subjects``, the number of messages of each matching one; all pages are fetched unless
