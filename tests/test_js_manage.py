@@ -306,6 +306,25 @@ def test_consumer_pause_resume_unpin_and_reset(js, call):
     assert [m.data for m in call(js.fetch, "S", "c")[0]] == [b"1"]
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("create_or_update_stream", "stream_create_or_update"),
+        ("create_or_update_consumer", "consumer_create_or_update"),
+        ("pause_consumer", "consumer_pause"),
+        ("resume_consumer", "consumer_resume"),
+        ("unpin_consumer", "consumer_unpin"),
+        ("reset_consumer", "consumer_reset"),
+        ("get_last_msg_for_subject", "get_last_msg"),
+        ("delete_msg", "stream_msg_delete"),
+        ("secure_delete_msg", "stream_msg_erase"),
+        ("publish_async_complete", "publish_complete"),
+    ],
+)
+def test_methods_have_nats_gos_names_too(theirs, ours):
+    assert getattr(JetStream, theirs) is getattr(JetStream, ours)
+
+
 def test_account_info_tells_usage_and_limits(any_js, call):
     info, err = call(any_js.account_info)
     assert err is None

@@ -111,6 +111,13 @@ class Consumers:
         assert cb is not None
         self._consumer("RESET", stream, consumer, body, cb, {"consumer reset": V2_14})
 
+    # nats.go's words.
+    create_or_update_consumer = consumer_create_or_update
+    pause_consumer = consumer_pause
+    resume_consumer = consumer_resume
+    unpin_consumer = consumer_unpin
+    reset_consumer = consumer_reset
+
     # Messages.
 
     def fetch(

@@ -248,6 +248,8 @@ class Publishing:
         check_cb(cb)
         self._window.when_complete(cb)
 
+    publish_async_complete = publish_complete  # nats.go's word
+
 
 class _Message:
     """A message on its way, until it is acknowledged or has failed."""

@@ -190,6 +190,9 @@ class Streams(DirectGets):
         """Delete a message and overwrite it with random data (slow)."""
         self._delete(stream, {"seq": seq}, cb)
 
+    # nats.go's words.
+    create_or_update_stream = stream_create_or_update
+    get_last_msg_for_subject = get_last_msg
     delete_msg = stream_msg_delete
     secure_delete_msg = stream_msg_erase
 
