@@ -357,8 +357,8 @@ class Nats(Accessors):
         """Read nothing from the socket until `resume_reading`, so that the server has to wait.
 
         What has been read already is still delivered. Meanwhile the end of the connection is not
-        noticed, and a server that has waited for too long closes it (10 s of a full socket, or some
-        unanswered PINGs, unless configured otherwise). Survives a reconnect.
+        noticed, and a server that has waited for too long, or has too much that waits, closes it (10 s of a
+        full socket, 64 MiB, or some unanswered PINGs, unless configured otherwise). Survives a reconnect.
         """
         self._connection.pause_reading(True)
 
