@@ -178,6 +178,7 @@ def test_the_readmes_program_runs(folder: Path, plain_server: NatsServer) -> Non
 
 
 def test_the_programs_have_the_style_of_the_code(tmp_path: Path) -> None:
+    pytest.importorskip("ruff")
     for number, program in enumerate(PROGRAMS):
         (tmp_path / f"program_{number}.py").write_text(program.code)
     for command in (["check"], ["format", "--check"]):
