@@ -157,7 +157,11 @@ class ServiceRequest:
 
 
 class Endpoint:
-    """One subject of a service: its handler and its counters."""
+    """One subject of a service: its handler and its counters.
+
+    `name`, `subject`, `queue_group` ("": none), `metadata`; num_requests, num_errors, last_error
+    ("<code>:<description>") and processing_time (ns, in all), as `stats` tells them.
+    """
 
     def __init__(
         self,
@@ -318,6 +322,9 @@ class Group:
 
 class Service(Group):
     """A service on a client; it answers from now until `stop` or the end of the client.
+
+    `id` is this instance's; `endpoints` is the list of its `Endpoint` objects; `stopping` is true from
+    `stop` on, `stopped` when that is done.
 
     Args:
         name: its kind; letters, digits, dashes and underscores.

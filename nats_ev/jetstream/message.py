@@ -22,15 +22,20 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class Metadata(NamedTuple):
-    """What the reply subject of a consumer's message says about it."""
+    """What the reply subject of a consumer's message says about it.
+
+    num_delivered is 1 at the first delivery; timestamp_ns, in ns since 1970, is when it was stored;
+    num_pending counts what the consumer had behind it when it was delivered; domain and account_hash
+    are "" when the server does not tell them.
+    """
 
     stream: str
     consumer: str
-    num_delivered: int  # 1 at the first delivery
+    num_delivered: int
     stream_sequence: int
     consumer_sequence: int
-    timestamp_ns: int  # when it was stored, in ns since 1970
-    num_pending: int  # messages for this consumer behind it, at the time of delivery
+    timestamp_ns: int
+    num_pending: int
     domain: str = ""
     account_hash: str = ""
 
