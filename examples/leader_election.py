@@ -3,12 +3,12 @@
 The leader's name is a key that ends by itself after LEASE unless the leader sets it anew. A leader
 that can't do so in time steps down by its own clock, before another one can be elected.
 
-Argument: a file that stands for what only the leader may touch; it is locked while this one leads.
 NATS_HOST and NATS_PORT say where the server is.
 """
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import os
 import sys
@@ -20,7 +20,12 @@ from nats_ev import KV, JetStream, KvEntry, Nats, NatsError, pyev
 
 LEASE = 1.5  # seconds
 MARGIN = 0.2
-GUARD = open(sys.argv[1], "ab") if len(sys.argv) > 1 else None  # noqa: SIM115
+arguments = argparse.ArgumentParser(description=__doc__)
+arguments.add_argument(
+    "file", nargs="?", help="only the leader may touch it: locked while this leads"
+)
+guarded = arguments.parse_args().file
+GUARD = open(guarded, "ab") if guarded is not None else None  # noqa: SIM115
 
 loop = pyev.default_loop()
 nats = Nats(

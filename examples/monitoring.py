@@ -1,14 +1,18 @@
 """What a client can tell about itself: counters, back-pressure, lame duck, reconnects.
 
-NATS_HOST and NATS_PORT say where the server is. Arguments: for how many seconds (default: no end).
+NATS_HOST and NATS_PORT say where the server is.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 
 from nats_ev import Nats, pyev
+
+arguments = argparse.ArgumentParser(description=__doc__)
+arguments.add_argument("seconds", type=float, nargs="?", help="for how long (default: no end)")
+seconds = arguments.parse_args().seconds
 
 loop = pyev.default_loop()
 nats = Nats(
@@ -44,8 +48,8 @@ def leave(watcher: pyev.Timer, revents: int) -> None:
 
 
 timers = [loop.timer(0.1, 0.1, load), loop.timer(0.5, 1.0, report)]
-if len(sys.argv) > 1:
-    timers.append(loop.timer(float(sys.argv[1]), 0.0, leave))
+if seconds is not None:
+    timers.append(loop.timer(seconds, 0.0, leave))
 for timer in timers:
     timer.start()
 loop.start()

@@ -1,10 +1,11 @@
 """Subscribe with a wildcard, publish on a timer, drain on Ctrl-C.
 
-NATS_HOST and NATS_PORT say where the server is. Arguments: how many messages to send (default: no end).
+NATS_HOST and NATS_PORT say where the server is.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
@@ -12,14 +13,17 @@ from itertools import count, islice
 
 from nats_ev import Nats, pyev
 
+arguments = argparse.ArgumentParser(description=__doc__)
+arguments.add_argument("messages", type=int, nargs="?", help="how many to send (default: no end)")
+
 loop = pyev.default_loop()
+numbers = islice(count(1), arguments.parse_args().messages)
 nats = Nats(
     host=os.environ.get("NATS_HOST", "127.0.0.1"),
     port=int(os.environ.get("NATS_PORT", "4222")),
     reconnect=True,
     on_error=lambda err: print("nats:", err, file=sys.stderr),
 )
-numbers = islice(count(1), int(sys.argv[1]) if len(sys.argv) > 1 else None)
 
 
 def on_message(subject: str, payload: bytes, reply: str | None, headers: bytes | None) -> None:
