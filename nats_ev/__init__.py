@@ -1,7 +1,14 @@
-"""NATS client for Python programs on a libev loop: callbacks, one thread, C where it is hot."""
+"""NATS client for Python programs on a libev loop: callbacks, one thread, C where it is hot.
 
+`Nats` is the client: ``help(nats_ev.Nats)`` has its options and methods. On one of these work `JetStream`
+(streams and consumers), on that `KV` (key-value buckets) and `ObjectStore` (content of any size), and
+`Service` (request handlers that can be discovered). `Headers` reads and makes message headers, `pyev` is
+the loop, `gevent_loop` an adapter to gevent's, and all errors are below `NatsError`, see `errors`.
+docs/guide.md goes through all of it with programs that run.
+"""
+
+from . import _buckets, errors, jetstream
 from ._buckets import *  # noqa: F403
-from ._buckets import __all__ as _buckets
 from ._connection import Status
 from ._kv_watch import KvEntry, KvWatch
 from ._object_get import Download
@@ -12,10 +19,9 @@ from ._version import __version__
 from .auth import HAS_NKEY
 from .client import Nats
 from .errors import *  # noqa: F403
-from .errors import __all__ as _errors
 from .headers import Headers
 from .jetstream import *  # noqa: F403
-from .jetstream import __all__ as _jetstream
+from .jetstream.errors import *  # noqa: F403  mypy does not see them in the line above
 from .kv import KV
 from .kv_codecs import Base64Codec, ChainCodec, PathCodec
 from .object_store import ObjectStore
@@ -44,6 +50,7 @@ __all__ = [
     "Upload",
     "__version__",
 ]
-__all__ += _buckets
-__all__ += _errors
-__all__ += _jetstream
+# Modules' names, because type checkers know no other variables here.
+__all__ += _buckets.__all__
+__all__ += errors.__all__
+__all__ += jetstream.__all__

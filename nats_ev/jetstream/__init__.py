@@ -1,11 +1,11 @@
 """JetStream: streams, consumers, and publishing with acknowledgement (ADR-37)."""
 
+from . import errors
 from .advisory import Advisory, decode_advisory
 from .batch import AtomicBatch, FastBatch
 from .consume import Consume
 from .context import JetStream
 from .errors import *  # noqa: F403
-from .errors import __all__ as _errors
 from .message import JsMsg, Metadata, StoredMsg, parse_ack_reply
 from .ordered import OrderedConsumer
 from .ordered_fetch import OrderedFetcher
@@ -26,4 +26,4 @@ __all__ = [
     "decode_advisory",
     "parse_ack_reply",
 ]
-__all__ += _errors
+__all__ += errors.__all__
