@@ -92,8 +92,8 @@ class Accessors:
         self, bytes_threshold: int, cb: Callable[[int], object] | None = None
     ) -> None:
         """``cb(pending_bytes)`` once each time the unsent bytes rise above the threshold; 0: off."""
-        self._option("slow_consumer_bytes", bytes_threshold)
-        self._option("on_slow_consumer", cb)
+        self._options.set_all({"slow_consumer_bytes": bytes_threshold, "on_slow_consumer": cb})
+        self._connection.option_changed("slow_consumer_bytes")
 
     # Settings.
 
@@ -128,11 +128,9 @@ class Accessors:
         delay_ms: before another round over the servers, in ms; it doubles each time. max_attempts:
         failures in a row before giving up; 0: unlimited.
         """
-        self._option("reconnect", enable)
-        if delay_ms is not None:
-            self._option("reconnect_delay", delay_ms)
-        if max_attempts is not None:
-            self._option("max_reconnect_attempts", max_attempts)
+        given = {"reconnect_delay": delay_ms, "max_reconnect_attempts": max_attempts}
+        given = {name: value for name, value in given.items() if value is not None}
+        self._options.set_all({"reconnect": enable, **given})
 
     def reconnect_enabled(self) -> bool:
         """Whether a lost connection is made anew."""
@@ -155,9 +153,7 @@ class Accessors:
         They replace those of `jwt` and `nkey_seed`. Raises `BadOptionsError` when a block is missing, or
         when the file can't be read (then it is an OSError, too). Warns once if others can read it.
         """
-        self._options.set("creds_file", path)
-        self._options.set("jwt", None)
-        self._options.set("nkey_seed", None)
+        self._options.set_all({"creds_file": path, "jwt": None, "nkey_seed": None})
 
     @discreet
     def nkey_seed(self, seed: str) -> None:
@@ -178,10 +174,14 @@ class Accessors:
         ca_file: whom to trust, instead of the system's authorities. skip_verify: do not look at the
         server's certificate at all. A ``tls_context`` given before counts no more.
         """
-        self._options.set("tls", enable)
-        self._options.set("tls_ca_file", ca_file)
-        self._options.set("tls_skip_verify", skip_verify)
-        self._options.set("tls_context", None)
+        self._options.set_all(
+            {
+                "tls": enable,
+                "tls_ca_file": ca_file,
+                "tls_skip_verify": skip_verify,
+                "tls_context": None,
+            }
+        )
         self._connection.option_changed("tls")
 
     # State.

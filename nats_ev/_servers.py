@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from .auth import is_unicode
 from .errors import BadOptionsError, NatsError
 from .options import Options
 
@@ -65,6 +66,8 @@ def parse_server(url: str) -> Server:
     text = url.strip(" ")
     if any(c < " " or c == "\x7f" for c in text):  # urlsplit would drop some of them
         raise BadOptionsError("invalid server URL: it contains a control character")
+    if not is_unicode(text):
+        raise BadOptionsError("invalid server URL: it contains a lone surrogate")
     if text.startswith("unix://"):
         path = text[len("unix://") :]
         if not path:

@@ -145,6 +145,12 @@ class Options:
             )
         setattr(self, name, check(value, name))
 
+    def set_all(self, values: Mapping[str, Any]) -> None:
+        """Set several, which exist, or on an error none of them."""
+        checked = {name: _CHECKS[name](value, name) for name, value in values.items()}
+        for name, value in checked.items():
+            setattr(self, name, value)
+
     @staticmethod
     def checked_address(host: Any, port: Any) -> tuple[str, int]:
         """The arguments of connect()."""

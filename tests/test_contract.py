@@ -223,6 +223,24 @@ def test_options_that_make_no_sense_are_value_errors(options: dict[str, Any]) ->
         Nats(loop=pyev.Loop(), **options)
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda nats: nats.tls(True, 5),
+        lambda nats: nats.tls(True, "ca.pem", "yes"),
+        lambda nats: nats.reconnect(True, "soon"),
+        lambda nats: nats.reconnect(True, 5, -1),
+        lambda nats: nats.slow_consumer(5, "no callback"),
+    ],
+)
+def test_setting_several_options_at_once_sets_all_or_none(call: Any) -> None:
+    nats = Nats(loop=pyev.Loop())
+    before = repr(nats._options)
+    with pytest.raises((TypeError, ValueError)):
+        call(nats)
+    assert repr(nats._options) == before
+
+
 def test_sids_count_from_one_and_are_never_used_again() -> None:
     nats = Nats(loop=pyev.Loop())
     assert nats.subscribe("a", print) == 1

@@ -63,7 +63,8 @@ def test_credentials_in_a_url_are_percent_decoded_and_never_shown():
 @pytest.mark.parametrize(
     "url",
     ["", "nats://", "http://a", "a:0", "a:99999", "a:b", "nats://a/path", "nats://a?x=1", "unix://",
-     "nats://se%63ret:x@a:b", "nats://[::1", "a b", "a\r\nb", "nats://a\x00b"],
+     "nats://se%63ret:x@a:b", "nats://[::1", "a b", "a\r\nb", "nats://a\x00b",
+     "nats://u:ret\udcff@a", "a\ud800"],
 )  # fmt: skip
 def test_bad_urls_are_refused_without_their_secrets(url):
     with pytest.raises(BadOptionsError) as caught:
