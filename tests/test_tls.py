@@ -135,6 +135,18 @@ def test_tls_first(certs, good, own_server, any_binary, connected, run):
     echo(nats, run)
 
 
+def test_server_that_waits_a_while_for_tls_takes_both_orders(
+    certs, good, own_server, any_binary, client, run
+):
+    config = server_config(good, first=True).replace("_first: true", '_first: "150ms"')
+    server = own_server(config=config, silent=True, binary=any_binary)
+    for first in (True, False):
+        nats = client(server, tls_handshake_first=first, tls_ca_file=certs.ca.cert_file)
+        run(nats.is_connected)
+        echo(nats, run)
+        assert nats.recorder.errors == []
+
+
 def test_tls_first_with_a_server_that_greets_in_clear_is_refused(
     certs, any_tls_server, client, run
 ):
