@@ -65,6 +65,18 @@ def server() -> Iterator[Any]:
         yield running
 
 
+@pytest.fixture
+def since(server: Any) -> Callable[..., bool]:
+    """since(2, 11): whether the shared server is that new; `needs_ttl` skips where it has no TTLs."""
+    return lambda *version: getattr(server, "version", (999,)) >= version
+
+
+@pytest.fixture
+def needs_ttl(since: Callable[..., bool]) -> None:
+    if not since(2, 11):
+        pytest.skip("TTLs of messages: nats-server 2.11")
+
+
 @pytest.fixture(scope="session", params=[nats_py, nats_js], ids=["nats-py", "nats.js"])
 def peer(request: pytest.FixtureRequest, server: Any) -> Iterator[Any]:
     """An official client on the shared server, told what to do: peer("kv.get", bucket=…, key=…)."""

@@ -26,17 +26,18 @@ def js(connected, server):
 
 
 @pytest.fixture
-def kv(js, call, peer):
-    """A bucket with history that one of the two has made, and allows TTLs.
+def kv(js, call, peer, since):
+    """A bucket with history that one of the two has made, and allows TTLs where the server does.
 
     That buckets made by either are the same is a test of its own.
     """
     name = f"cross{next(_numbers)}"
     kv = KV(js, name)
+    ttl = 1000 if since(2, 11) else 0
     if peer.name == "nats-py":
-        assert call(kv.create_bucket, {"history": 5, "limit_marker_ttl": 10**9})[1] is None
+        assert call(kv.create_bucket, {"history": 5, "limit_marker_ttl": ttl * 10**6})[1] is None
     else:
-        peer("kv.create_bucket", bucket=name, history=5, marker_ttl_ms=1000)
+        peer("kv.create_bucket", bucket=name, history=5, marker_ttl_ms=ttl)
     return kv
 
 
@@ -181,6 +182,7 @@ def test_revision(kv, call, theirs):
     assert theirs("get", key="k", revision=1)["value"] == "1"
 
 
+@pytest.mark.usefixtures("needs_ttl")
 def test_key_with_a_ttl_made_here_ends_there(kv, call, theirs, run):
     assert call(kv.create, "k", b"short", ttl=1000)[1] is None
     assert theirs("get", key="k")["value"] == "short"
@@ -190,6 +192,7 @@ def test_key_with_a_ttl_made_here_ends_there(kv, call, theirs, run):
     assert gone(theirs("get", key="k"))
 
 
+@pytest.mark.usefixtures("needs_ttl")
 def test_key_with_a_ttl_made_there_ends_here(kv, call, theirs, run):
     theirs("create", key="k", value="short", ttl_s=1)
     entries: list[Any] = []
@@ -202,6 +205,7 @@ def test_key_with_a_ttl_made_there_ends_here(kv, call, theirs, run):
     assert call(kv.history, "p")[0][0].operation == "PURGE"
 
 
+@pytest.mark.usefixtures("needs_ttl")
 def test_purge_with_a_ttl_leaves_nothing_in_the_end(kv, js, call, theirs, run):
     call(kv.put, "ours", b"1")
     call(kv.put, "theirs", b"1")
@@ -214,6 +218,7 @@ def test_purge_with_a_ttl_leaves_nothing_in_the_end(kv, js, call, theirs, run):
         assert time.monotonic() < deadline
 
 
+@pytest.mark.usefixtures("needs_ttl")
 @pytest.mark.parametrize("maker", ["here", "there"])
 def test_bucket_with_a_ttl(js, call, peer, run, maker):
     """Whatever either puts ends by the bucket's TTL, and is told to watchers by a marker."""
@@ -394,6 +399,7 @@ def test_status(kv, call, theirs):
     }  # fmt: skip
 
 
+@pytest.mark.usefixtures("needs_ttl")
 def test_bucket_configuration_is_the_same(js, call, peer):
     """One bucket with equal options by each: the streams differ in nothing but their names."""
     name = f"same{next(_numbers)}"
