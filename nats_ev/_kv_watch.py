@@ -29,8 +29,8 @@ PUT = "PUT"
 class KvEntry(NamedTuple):
     """One revision of a key.
 
-    operation is "PUT", "DEL" or "PURGE"; only PUT has a value. created is in UTC. delta: how many
-    later entries there were, for the same watch or list, when it was read.
+    operation is "PUT", "DEL" or "PURGE"; only PUT has a value. created is in UTC. revision counts over
+    the whole bucket. delta: how many later entries there were, for the same watch or list, when it was read.
     """
 
     bucket: str
@@ -102,7 +102,7 @@ def parse_time(text: str) -> datetime:
 
 
 class KvWatch(Watch):
-    """What `KV.watch` returns."""
+    """What `KV.watch` returns: `stop` ends it, `stopped` tells whether it has ended."""
 
     key_codec: KeyCodec | None = None
     value_codec: ValueCodec | None = None

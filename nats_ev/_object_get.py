@@ -43,7 +43,11 @@ _LOOK_AFTER_MS = 1000.0
 
 
 class Download:
-    """A get that is under way. `pause` and `resume` it as what takes the content needs."""
+    """A get that is under way. `pause` and `resume` it as what takes the content needs.
+
+    `cancel` stops it; `done` tells whether it has ended, `paused` whether it is paused; `info` is the
+    object's, as soon as it is known ({} before). The other methods are the store's.
+    """
 
     def __init__(
         self,

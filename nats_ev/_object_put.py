@@ -58,7 +58,7 @@ _REMOVAL_ATTEMPTS = 600
 
 
 class Upload:
-    """A put that is under way."""
+    """A put that is under way: `cancel` stops it, `done` tells whether it has ended."""
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class ObjectWatch(Watch):
-    """What `ObjectStore.watch` returns."""
+    """What `ObjectStore.watch` returns: `stop` ends it, `stopped` tells whether it has ended."""
 
     def read(self, key: str, message: JsMsg, meta: Metadata) -> tuple[Info, bool]:
         """See `Watch`."""

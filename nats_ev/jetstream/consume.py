@@ -18,7 +18,10 @@ from .pull import MsgCallback, Puller, PullOptions, priority_needs
 
 
 class Consume(Puller):
-    """A running `Consumers.consume`."""
+    """A running `Consumers.consume`: `stop` and `drain` end it, `closed` tells whether it has ended.
+
+    The other methods are its machinery.
+    """
 
     def __init__(
         self, api: Api, stream: str, consumer: str, options: PullOptions, cb: MsgCallback

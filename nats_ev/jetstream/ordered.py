@@ -68,7 +68,11 @@ def ordered_config(
 
 
 class OrderedConsumer:
-    """A running ordered consumer; `Consumers.ordered_consumer` makes them."""
+    """A running ordered consumer; `Consumers.ordered_consumer` makes them.
+
+    `stop` and `drain` end it, `closed` tells whether it has ended; `last_seq` and `resets` (how often it was
+    made anew) tell how far it is. The other methods are its machinery.
+    """
 
     def __init__(
         self,

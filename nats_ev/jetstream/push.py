@@ -26,7 +26,10 @@ _FIELDS = {"on_error": None, "on_start": None}
 
 
 class PushSubscription:
-    """A running `Consumers.push_subscribe`."""
+    """A running `Consumers.push_subscribe`: `stop` and `drain` end it, `closed` tells whether it has ended.
+
+    `stream` and `name` are its stream and consumer.
+    """
 
     def __init__(
         self,
