@@ -407,7 +407,8 @@ def test_direct_batches(js, call):
     call(js.publish_complete)
     assert call(js.direct_get_batch, "D", {"multi_last": "d.>"})[1].code == 413
     before = js.nats.subscription_count()
-    assert call(js.direct_get_batch, "E", {"batch": 1})[1] is not None
+    assert isinstance(call(js.direct_get_batch, "E", {"batch": 1})[1], NoRespondersError)
+    assert isinstance(call(js.direct_get, "E", 1)[1], NoRespondersError)
     assert js.nats.subscription_count() == before
 
 

@@ -428,6 +428,10 @@ def test_fast_batch_tells_what_was_refused(js, call, run):
     assert isinstance(told[0], BatchError)
     with pytest.raises(BatchClosedError):
         batch.add("p.a")
+    told.clear()
+    js.fast_batch().add("no.stream", b"", lambda ack, err: told.append(err))
+    run(lambda: told)
+    assert isinstance(told[0], NoRespondersError)
     call(
         js.stream_update,
         {"name": "P", "subjects": ["p.>"], "storage": "memory", "allow_batched": True},

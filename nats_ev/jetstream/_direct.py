@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import BadOptionsError, NatsError
+from ..errors import BadOptionsError, NatsError, NoRespondersError
 from ..headers import Headers
 from ..subjects import check_publish
 from ._api import Api, Callback, Exchange, check_cb, encode, name_of, wire
@@ -69,8 +69,8 @@ class DirectGets:
         opts: batch (at most so many) or max_bytes, from seq or start_time on, next_by_subj (only that
         subject, may have wildcards). Or multi_last (subjects, wildcards too: the last message of each,
         at most 1024), with up_to_seq or up_to_time for a consistent view, and batch. nats-server 2.11
-        or later, else `ApiLevelError`. A list that ends at batch has messages whose ``num_pending`` is
-        above 0: go on from the last one's seq + 1.
+        or later, else `ApiLevelError`; `NoRespondersError` as in `direct_get`. A list that ends at batch
+        has messages whose ``num_pending`` is above 0: go on from the last one's seq + 1.
         """
         check_cb(cb)
         if not isinstance(opts, Mapping):
@@ -164,6 +164,8 @@ def _result(data: bytes, raw: bytes | None) -> tuple[StoredMsg | None, NatsError
 def _status(headers: Headers) -> NatsError:
     code = headers.status or 0
     text = headers.description or f"status {code}"
+    if code == 503:
+        return NoRespondersError("no responders")
     if code == 404:
         return APIError.of({"code": 404, "err_code": 10037, "description": "no message found"})
     if code == 412:

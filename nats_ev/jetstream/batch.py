@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..client import Payload
-from ..errors import BadOptionsError, NatsError, RequestTimeoutError
+from ..errors import BadOptionsError, NatsError, NoRespondersError, RequestTimeoutError
 from ..headers import Headers, HeadersLike
 from ..nuid import next_nuid
 from ._api import Api, Callback, Wait, check_cb
@@ -354,7 +354,7 @@ class FastBatch:
 
     def _on_answer(self, subject: str, data: bytes, reply: str | None, raw: bytes | None) -> None:
         if not data and Headers.parse(raw).status == 503:
-            self._end_with(APIError.of({"code": 503, "description": "no responders"}))
+            self._end_with(NoRespondersError("no responders"))
             return
         try:
             answer = json.loads(data)
