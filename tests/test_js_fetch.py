@@ -81,6 +81,9 @@ def test_fetch_by_size_and_a_message_that_fits_in_no_request(filled, call):
     messages, err = call(filled.fetch, "S", "c", {"batch": 10, "max_bytes": 200})
     assert err is None
     assert 0 < len(messages) < 10
+    # As many as fit, when nothing else is said.
+    more, err = call(filled.fetch, "S", "c", {"max_bytes": 200})
+    assert (err, len(more)) == (None, len(messages))
     messages, err = call(filled.fetch, "S", "c", {"batch": 1, "max_bytes": 5})
     assert messages is None
     assert isinstance(err, MaxBytesExceededError)

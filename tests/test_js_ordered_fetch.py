@@ -10,6 +10,7 @@ import pytest
 from nats_ev import (
     BadOptionsError,
     JetStream,
+    MaxBytesExceededError,
     NoMessagesError,
     NotConnectedError,
     RequestTimeoutError,
@@ -63,6 +64,19 @@ def test_fetch_waits_for_messages_and_starts_where_it_is_told(js, call):
     assert seqs(call(some.fetch, {"batch": 2})) == [10, 11]
 
 
+def test_fetch_by_size_leaves_what_does_not_fit_to_the_next(js, call):
+    fill(js, call, 9)
+    ordered = js.ordered_fetcher("S")
+    got = []
+    for _ in range(2):
+        messages = seqs(call(ordered.fetch, {"max_bytes": 300}))
+        assert 1 < len(messages) < 9
+        got += messages
+    assert isinstance(call(ordered.fetch, {"max_bytes": 10})[1], MaxBytesExceededError)
+    got += seqs(call(ordered.fetch, {"max_bytes": 3000, "no_wait": True}))
+    assert got == list(range(1, 10))
+
+
 def test_lost_connection_and_lost_consumer_are_got_over(
     connected, line_server, proxy, call, run, eventually
 ):
@@ -109,7 +123,7 @@ def test_what_can_not_be_is_told(js, client, call, run):
     ):
         with pytest.raises(BadOptionsError, match=text):
             js.ordered_fetcher("S", config)
-    for opts in ({"max_bytes": 5}, {"batch": 0}, {"group": "g"}):
+    for opts in ({"max_bytes": 0}, {"batch": 0}, {"group": "g"}):
         with pytest.raises(BadOptionsError):
             ordered.fetch(opts, print)
     with pytest.raises(TypeError):

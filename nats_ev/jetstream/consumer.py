@@ -128,9 +128,10 @@ class Consumers:
         The list has what there was: up to batch messages, fewer or none when no more came in time or
         fitted in max_bytes. After an error it is None, or what had come before the error.
 
-        opts, with durations in ns or as timedelta: batch (1), expires (5 s), no_wait (true: only what is
-        there now; with an expires, wait for the first), max_bytes, heartbeat or idle_heartbeat, and for
-        priority groups group, id, min_pending, min_ack_pending, priority.
+        opts, with durations in ns or as timedelta: batch (1; with max_bytes as many as fit), max_bytes,
+        expires (5 s), no_wait (true: only what is there now; with an expires, wait for the first),
+        heartbeat or idle_heartbeat, and for priority groups group, id, min_pending, min_ack_pending,
+        priority.
 
         Errors: `NoRespondersError` when there is no such consumer, `NoHeartbeatError`, ``disconnected``,
         and the `PullStatusError` for a status that is no ordinary end. Raises `BadOptionsError`, and

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import BadOptionsError, NatsError, RequestTimeoutError
 from ._api import Api, Callback, Wait, middle
 from .config import check_fields, consumer_config
-from .errors import NoMessagesError
+from .errors import MaxBytesExceededError, NoMessagesError
 from .message import JsMsg
 from .ordered import CONFIG_FIELDS, OrderedConsumer, ordered_config
-from .pull import fetch_opts
+from .pull import fetch_opts, size_of
 
 _CONFIG = dict.fromkeys((*CONFIG_FIELDS, "max_reset_attempts", "name_prefix"))
-_OPTIONS = dict.fromkeys(("batch", "expires", "no_wait", "heartbeat", "idle_heartbeat"))
+_OPTIONS = dict.fromkeys(
+    ("batch", "max_bytes", "expires", "no_wait", "heartbeat", "idle_heartbeat")
+)
 _NS = 1_000_000
 Opts = Mapping[str, Any] | Callback | None
 
@@ -44,8 +47,9 @@ class OrderedFetcher:
     def fetch(self, opts: Opts = None, cb: Callback | None = None) -> None:
         """Get a number of messages; ``cb([JsMsg, …], err)``, after an error what had come before it.
 
-        opts: batch (1), expires (5 s), no_wait (true: only what is there now), heartbeat; durations in ns or
-        as timedelta. One at a time: raises `BadOptionsError` while another is running.
+        opts: batch (1; with max_bytes as many as fit), max_bytes (`MaxBytesExceededError` when the first
+        does not fit), expires (5 s), no_wait (true: only what is there now), heartbeat; durations in ns
+        or as timedelta. One at a time: raises `BadOptionsError` while another is running.
         """
         given, done = middle(opts, cb)
         self._start(
@@ -82,7 +86,7 @@ class OrderedFetcher:
             self._config["name_prefix"] = f"{self._prefix}_{self._count}"
 
         def ended(messages: list[JsMsg], error: NatsError | None) -> None:
-            position = batch.ordered.position
+            position = batch.position()
             if position is not None:
                 self._config.pop("opt_start_time", None)
                 self._config.update(deliver_policy="by_start_sequence", opt_start_seq=position + 1)
@@ -109,10 +113,12 @@ class _Batch:
         self._no_wait = bool(body.get("no_wait"))
         self._expires = body.get("expires", 0) / _NS or api.timeout or 5000
         self._messages: list[JsMsg] = []
+        self._room: int = body.get("max_bytes") or sys.maxsize
+        self._too_large = False  # the message behind those
         self._ended = ended
         self._made = False  # the server has the consumer
         self._over = False
-        given = {**config, "max_messages": self._most, "stop_after": self._most}
+        given = {**config, "max_messages": min(self._most, 1000), "stop_after": self._most}
         if beats := body.get("idle_heartbeat"):
             given["heartbeat"] = beats
         fields, options, own = ordered_config({**given, "on_start": self._on_start})
@@ -123,6 +129,12 @@ class _Batch:
         self.ordered.start()
         self._late.start(self._expires)
 
+    def position(self) -> int | None:
+        """Stream sequence that the next fetch begins behind; None: where this one did."""
+        if self._messages:
+            return self._messages[-1].seq
+        return None if self._too_large else self.ordered.position
+
     def _on_start(self, info: Any) -> None:
         self._made = True
         if self._no_wait:
@@ -132,6 +144,12 @@ class _Batch:
 
     def _on_message(self, msg: JsMsg | None, error: NatsError | None) -> None:
         if msg is not None:
+            self._room -= size_of(msg.subject, msg.data, msg.reply, msg.headers)
+            if self._room < 0:
+                self._too_large = True
+                reason = MaxBytesExceededError("message size exceeds max_bytes", code=409)
+                self._finish(None if self._messages else reason)
+                return
             self._messages.append(msg)
         if error is not None or len(self._messages) >= self._most:
             self._finish(error)

@@ -105,14 +105,15 @@ def fetch_opts(given: Mapping[str, Any]) -> dict[str, Any]:
     """The body of a request for one batch. Raises TypeError and `BadOptionsError`."""
     check_fields("fetch options", given, _FETCH_FIELDS)
     opts = wire(given)
-    body: dict[str, Any] = {"batch": _count(opts, "batch", 1)}
+    max_bytes = _count(opts, "max_bytes")
+    body: dict[str, Any] = {"batch": _count(opts, "batch", _MANY if max_bytes else 1)}
     no_wait = bool(opts.get("no_wait"))
     expires = _count(opts, "expires", 0 if no_wait else 5 * _SECOND)
     if expires:
         body["expires"] = expires
     if no_wait:
         body["no_wait"] = True
-    if max_bytes := _count(opts, "max_bytes"):
+    if max_bytes:
         body["max_bytes"] = max_bytes
     if beats := _beats(opts):
         if not expires or beats * 2 > expires:
