@@ -14,8 +14,8 @@ from threading import get_ident
 from typing import Any, Protocol
 
 from . import _fork, auth, errors
-from ._deadlines import Deadline, Deadlines
-from ._dial import Dialer, Resolver
+from ._attempts import Attempts
+from ._deadlines import Deadlines
 from ._discreet import hide_frames
 from ._link import Link
 from ._pings import Completion, Pings
@@ -30,8 +30,6 @@ from .subscription import Subscription
 
 # Unsent bytes above which a flood of PINGs is answered by one PONG per read instead of one each.
 _PONG_FLOOD = 64 * 1024
-# So many portions of subscriptions (some 40,000 of them) may take the server one connect_timeout more.
-_PORTIONS_PER_LIMIT = 16
 
 
 class Status(str, Enum):
@@ -101,8 +99,7 @@ class Connection:
         self._options = options
         self._subs = subs
         self._client = client
-        self._resolver = Resolver(loop)
-        self._dialer: Dialer | None = None
+        self._attempts = Attempts(loop, options, self.deadlines, self.pool, self)
         self.link: Link | None = None
         self._tls = Tls(options)
         self._greeting: ServerInfo | None = None  # the INFO that came before TLS
@@ -111,9 +108,6 @@ class Connection:
         self.last_order = 0
         # The last message's reply subject and its bytes: most are published to at once and never again.
         self.answering: list[Any] = [None, b""]
-        self._attempt_due: Deadline | None = None
-        self._attempt_limit: Deadline | None = None
-        self._portions = 0  # of the handshake: there are several when there are many subscriptions
         self._forced = False  # a reconnect that the user asked for, whatever the options say
         self._was_connected = False  # since the last explicit connect
         self._up_since = 0.0
@@ -184,9 +178,7 @@ class Connection:
         link, self.link = self.link, None
         if link is not None:
             link.forked()
-        dialer, self._dialer = self._dialer, None
-        if dialer is not None:
-            dialer.forked()
+        self._attempts.forked()
 
     def next_order(self) -> int:
         """A number for a completion: they fail in the order of the calls that they belong to."""
@@ -224,7 +216,7 @@ class Connection:
         if self.connected:
             self._forced = True
             self.lost(None)
-        elif self._attempt_due is not None:
+        elif self._attempts.waiting:
             self._abandon_attempt()
             self.pool.hurry()
             self._plan_attempt()
@@ -232,7 +224,7 @@ class Connection:
     def set_servers(self, urls: list[str]) -> None:
         """Replace the pool. Raises `BadOptionsError`, and then nothing has changed."""
         self.pool.set_servers(urls)
-        if self._attempt_due is not None:  # it would go to one of the old ones
+        if self._attempts.waiting:  # it would go to one of the old ones
             self._abandon_attempt()
             self._plan_attempt()
 
@@ -320,46 +312,13 @@ class Connection:
         _, delay = turn
         if delay:
             self.status = Status.RECONNECTING
-        self._attempt_due = self.deadlines.after(delay / 1000, self._attempt)
+        self._attempts.plan(delay)
 
-    def _attempt(self) -> None:
-        self._attempt_due = None
-        self._portions = 0
-        server = self.pool.current
-        assert server is not None
-        self._limit_attempt()
-        self._dialer = dialer = Dialer(
-            self._loop,
-            self._resolver,
-            self.deadlines,
-            self._dialed,
-            keepalive=self._options.keepalive,
-            priority=self._options.priority,
-            timeout=self._options.connect_timeout / 1000,
-            shuffle=self._options.randomize_servers,
-        )
-        if server.path is not None:
-            dialer.unix(server.path)
-        else:
-            dialer.tcp(server.host, server.port)
-
-    def _limit_attempt(self) -> None:
-        self.deadlines.end(self._attempt_limit)
-        # Portions are out long before the server has worked them off: it gets time for those, too.
-        timeout = self._options.connect_timeout / 1000 * (1 + self._portions // _PORTIONS_PER_LIMIT)
-        if timeout:
-            self._attempt_limit = self.deadlines.after(timeout, self._attempt_too_slow)
-
-    def _dialed(self, result: socket.socket | OSError) -> None:
-        self._dialer = None
-        if isinstance(result, OSError):
-            error = errors.ConnectError(result.strerror or str(result))
-            error.__cause__ = result
-            self._attempt_failed(error)
-            return
+    def dialed(self, sock: socket.socket) -> None:
+        """See `_attempts.Owner`."""
         self.link = Link(
             self._loop,
-            Stream(result),
+            Stream(sock),
             Session(self._subs, self, self._max_message(), self.answering),
             self.out,
             self,
@@ -370,10 +329,8 @@ class Connection:
         if self.pool.secure and self._options.tls_handshake_first:
             self._start_tls()
 
-    def _attempt_too_slow(self) -> None:
-        self._attempt_failed(errors.ConnectTimeoutError("connect timeout"))
-
-    def _attempt_failed(self, error: errors.NatsError, final: bool = False) -> None:
+    def attempt_failed(self, error: errors.NatsError, final: bool = False) -> None:
+        """See `_attempts.Owner`; the handshake has failed, too. final: there is no other attempt."""
         self._abandon_attempt()
         self._client.report(error)
         self.pool.failed(error)
@@ -400,12 +357,7 @@ class Connection:
 
     def _abandon_attempt(self) -> None:
         """Stop whatever is on the way to a connection, and any connection that is not up yet."""
-        for deadline in (self._attempt_due, self._attempt_limit):
-            self.deadlines.end(deadline)
-        self._attempt_due = self._attempt_limit = None
-        if self._dialer is not None:
-            self._dialer.cancel()
-            self._dialer = None
+        self._attempts.abandon()
         link, self.link = self.link, None
         self._greeting = None
         if link is not None:
@@ -452,11 +404,11 @@ class Connection:
         """The first INFO came in clear and TLS is to follow. Anybody may have written it, or more."""
         assert self._session is not None
         if not (info.tls_required or info.tls_available):
-            self._attempt_failed(
+            self.attempt_failed(
                 errors.SecureConnectionRequiredError("secure connection not available")
             )
         elif not self._session.greeted_alone:
-            self._attempt_failed(
+            self.attempt_failed(
                 errors.ProtocolError("protocol error: bytes between INFO and the TLS handshake")
             )
         else:
@@ -469,7 +421,7 @@ class Connection:
         try:
             self.link.start_tls(self._tls, self.pool.current)
         except errors.TlsError as exc:
-            self._attempt_failed(exc)
+            self.attempt_failed(exc)
 
     def secured(self) -> None:
         """See `_link.Owner`."""
@@ -491,7 +443,7 @@ class Connection:
             error = errors.ConnectError(f"no credentials: {str(exc) or type(exc).__name__}")
             error.__cause__ = exc
             if self.link is link:  # else it has disconnected before
-                self._attempt_failed(error)
+                self.attempt_failed(error)
             if not isinstance(exc, Exception):
                 raise exc
             return
@@ -501,15 +453,13 @@ class Connection:
         self.turn.need()
 
     def progress(self) -> None:
-        """See `_link.Owner`: many subscriptions take their time, which is not the server's fault."""
-        self._portions += 1
-        self._limit_attempt()
+        """See `_link.Owner`."""
+        self._attempts.progress()
 
     def ready(self) -> None:
         """See `protocol.Events`: connected."""
         assert self.info is not None
-        self.deadlines.end(self._attempt_limit)
-        self._attempt_limit = None
+        self._attempts.reached()
         again = self._was_connected
         self._was_connected = True
         self._forced = False
@@ -569,7 +519,7 @@ class Connection:
         in_clear = self.link is not None and not self.link.secure
         if in_clear and self.pool.secure and not self.connected:
             # Anybody may have written it: it counts for nothing but this attempt.
-            self._attempt_failed(errors.ConnectError(str(error)))
+            self.attempt_failed(errors.ConnectError(str(error)))
         elif error.action is errors.Action.KEEP:
             self._client.server_error(error)
         else:
@@ -601,7 +551,7 @@ class Connection:
     def lost(self, error: errors.NatsError | None, final: bool = False) -> None:
         """The connection broke; error None means a plain end of file."""
         if not self.connected:
-            self._attempt_failed(error or self._closed_by_server(), final)
+            self.attempt_failed(error or self._closed_by_server(), final)
             return
         lived = self.deadlines.clock() - self._up_since
         again = (self._options.reconnect or self._forced) and not final and not self.closing

@@ -211,7 +211,7 @@ def test_disconnect_and_connect_timeout_end_a_lookup(client, run, monkeypatch):
     run(lambda: nats.status() is Status.CLOSED)
     assert [str(e) for e in nats.recorder.errors] == ["connect timeout"]
     other = client(host="blocked.name", connect_timeout=0)
-    run(lambda: other._connection._dialer is not None)
+    run(lambda: other._connection._attempts._dialer is not None)
     other.disconnect()
     run(lambda: not other._connection.active)
     go.set()
