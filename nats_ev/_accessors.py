@@ -126,11 +126,13 @@ class Accessors:
         """Configure reconnection; what is omitted stays as it is.
 
         delay_ms: before another round over the servers, in ms; it doubles each time. max_attempts:
-        failures in a row before giving up; 0: unlimited.
+        failures in a row before giving up; 0: unlimited. Switched off while it waits for the next
+        attempt, there is none, and what is pending gets ``disconnected``.
         """
         given = {"reconnect_delay": delay_ms, "max_reconnect_attempts": max_attempts}
         given = {name: value for name, value in given.items() if value is not None}
         self._options.set_all({"reconnect": enable, **given})
+        self._connection.option_changed("reconnect")
 
     def reconnect_enabled(self) -> bool:
         """Whether a lost connection is made anew."""

@@ -300,6 +300,11 @@ class Connection:
             self._set_max_payload()
         elif name == "tls":
             self.pool.forget_tls()
+        elif name == "reconnect":
+            waits = self._attempts.waiting and self._status is Status.RECONNECTING
+            if waits and not self._may_retry():  # switched off: no connection is coming
+                self._abandon_attempt()
+                self._end(errors.ConnectionClosedError("disconnected"), was_up=False)
 
     # Attempts.
 

@@ -13,7 +13,14 @@ import pytest
 from jwts import Key, Setup
 from natsserver import free_port
 
-from nats_ev import AlreadyConnectedError, AuthorizationError, ConnectTimeoutError, Nats, pyev
+from nats_ev import (
+    AlreadyConnectedError,
+    AuthorizationError,
+    ConnectTimeoutError,
+    Nats,
+    NotConnectedError,
+    pyev,
+)
 
 FAST = {"reconnect_delay": 5, "max_reconnect_attempts": 0}
 
@@ -137,6 +144,38 @@ def test_reconnect_may_be_switched_on_and_off_while_connected(own_server, connec
     server.kill()
     run(lambda: nats.status() == "CLOSED")
     assert nats.recorder.events[-1] == "disconnect"
+
+
+@pytest.mark.parametrize("when", ["in on_disconnect", "while it waits"])
+def test_reconnect_switched_off_in_a_wait_ends_it(own_server, client, run, when):
+    server = own_server()
+    nats, answers = client(server, reconnect=True, reconnect_delay=60_000), []
+    run(nats.is_connected)
+    if when == "in on_disconnect":
+        nats.on_disconnect(lambda: nats.reconnect(False))
+    server.kill()
+    run(lambda: nats.status() != "CONNECTED")
+    if when == "while it waits":
+        run(lambda: nats.status() == "RECONNECTING")
+        nats.request("x", b"", lambda *answer: answers.append(answer), 0)
+        nats.publish("kept")
+        nats.reconnect(False)
+        run(lambda: answers)
+        assert str(answers[0][1]) == "disconnected"
+        assert nats.waiting_count() == 1
+    run(lambda: nats.status() == "CLOSED")
+    assert nats.recorder.errors == []  # there was no attempt
+    with pytest.raises(NotConnectedError):
+        nats.publish("x")
+    server.start()
+    nats.connect()
+    run(nats.is_connected)
+
+
+def test_reconnect_switched_off_leaves_the_first_attempt_alone(server, client, run):
+    nats = client(server, reconnect=True)
+    nats.reconnect(False)
+    run(nats.is_connected)
 
 
 def test_max_reconnect_delay_bounds_the_wait(client, run):
