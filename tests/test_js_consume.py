@@ -192,7 +192,9 @@ def test_consumer_that_comes_later_is_found(js, call, run, got):
 def test_missed_heartbeats_begin_anew(js, call, run):
     got, requests, warnings = Got(), [], []
     fake = JetStream(js.nats, prefix="FAKE")
-    js.nats.subscribe("FAKE.>", lambda s, p, reply, h: requests.append((p, reply)))
+    js.nats.subscribe(
+        "FAKE.CONSUMER.MSG.NEXT.>", lambda s, p, reply, h: requests.append((p, reply))
+    )
     opts = {"expires": 1_000 * MS, "heartbeat": 50 * MS, "on_error": warnings.append}
     consume = fake.consume("S", "c", opts, got)
     run(lambda: len(requests) == 3)
@@ -205,6 +207,21 @@ def test_missed_heartbeats_begin_anew(js, call, run):
     run(lambda: len(got) == 1)
     assert len(requests) in (3, 4)
     consume.stop()
+
+
+def test_silent_server_is_asked_whether_there_is_such_a_consumer(js, call, run, got):
+    """As nats-server 2.9 is."""
+    fake = JetStream(js.nats, prefix="FAKE")
+    missing = b'{"error":{"code":404,"err_code":10014,"description":"consumer not found"}}'
+    js.nats.subscribe("FAKE.CONSUMER.MSG.NEXT.>", lambda *message: None)
+    js.nats.subscribe(
+        "FAKE.CONSUMER.INFO.>", lambda s, p, reply, h: js.nats.publish(reply, missing)
+    )
+    opts = {"expires": 1_000 * MS, "heartbeat": 50 * MS}
+    consume = fake.consume("S", "c", opts, got)
+    run(lambda: got.errors)
+    assert [type(err) for err in got.errors] == [ConsumerNotFoundError]
+    assert consume.closed
 
 
 def test_stop_and_raise_inside_a_callback(js, call, run, excepthook):

@@ -10,6 +10,7 @@ from .errors import (
     ApiLevelError,
     ConsumerIsPushError,
     ConsumerNotFoundError,
+    NoHeartbeatError,
     PullStatusError,
     StreamNotFoundError,
 )
@@ -87,7 +88,9 @@ class Consume(Puller):
             self.close()
             self._cb(None, error)
             return
-        if isinstance(error, NoRespondersError) and not self._asking:
+        # nats-server 2.9 is silent about a consumer that does not exist.
+        silent = isinstance(error, (NoRespondersError, NoHeartbeatError))
+        if silent and not self._asking:
             self._ask_for_consumer()
         self._tell(error)
 
