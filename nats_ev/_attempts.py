@@ -17,6 +17,8 @@ from .options import Options
 
 # So many portions of subscriptions (some 40,000 of them) may take the server one connect_timeout more.
 _PORTIONS_PER_LIMIT = 16
+# Into so many parts the time of an attempt is divided.
+_SHARES = 8
 
 
 class Owner(Protocol):
@@ -107,10 +109,14 @@ class Attempts:
         # Portions are out long before the server has worked them off: it gets time for those, too.
         timeout = self._options.connect_timeout / 1000 * (1 + self._portions // _PORTIONS_PER_LIMIT)
         if timeout:
-            self._limit = self._deadlines.after(timeout, self._too_slow)
+            self._count_down(timeout / _SHARES, _SHARES)
 
-    def _too_slow(self) -> None:
-        self._owner.attempt_failed(errors.ConnectTimeoutError("connect timeout"))
+    def _count_down(self, share: float, left: int) -> None:
+        """In shares: while a callback holds up the loop only one of them passes, not the server's time."""
+        if left:
+            self._limit = self._deadlines.after(share, lambda: self._count_down(share, left - 1))
+        else:
+            self._owner.attempt_failed(errors.ConnectTimeoutError("connect timeout"))
 
     def _dialed(self, result: socket.socket | OSError) -> None:
         self._dialer = None

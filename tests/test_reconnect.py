@@ -515,6 +515,22 @@ def test_a_slow_reader_does_not_take_its_own_backlog_for_a_silent_server(connect
 # Time limits and lame ducks.
 
 
+@pytest.mark.parametrize("held_up", [1, 3])
+def test_connect_timeout_does_not_count_while_a_callback_holds_up_the_loop(
+    own_server, client, run, loop, held_up
+):
+    """So the server has had its time, and what it said meanwhile counts."""
+    server = own_server()
+    nats = client(server, connect_timeout=200)
+    times = iter(range(held_up))
+    timer = loop.timer(
+        0.0, 0.001, lambda w, r: time.sleep(0.3) if next(times, None) is not None else w.stop()
+    )
+    timer.start()
+    run(nats.is_connected)
+    assert nats.recorder.errors == []
+
+
 @pytest.mark.parametrize("script", ["silent", "no pong"])
 def test_connect_timeout_covers_everything_up_to_the_pong(fake, client, run, script):
     def serve(peer: Any) -> None:
