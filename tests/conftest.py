@@ -140,13 +140,13 @@ def certs(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @pytest.fixture
-def unix_socket(tmp_path: Path) -> Iterator[Callable[[int], str]]:
+def unix_socket(tmp_path: Path) -> Iterator[Callable[..., str]]:
     """unix_socket(server.port): the path of a Unix socket that socat connects to that port."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(port: int) -> str:
+    def start(port: int, host: str = "127.0.0.1") -> str:
         path = str(tmp_path / f"socket-{len(started)}")
-        command = ["socat", f"UNIX-LISTEN:{path},fork", f"TCP:127.0.0.1:{port}"]
+        command = ["socat", f"UNIX-LISTEN:{path},fork", f"TCP:{host}:{port}"]
         started.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
 
         def accepts() -> bool:

@@ -8,7 +8,6 @@ no server of their own run on that one. TLS, NKeys, JetStream and what builds on
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -287,35 +286,25 @@ def test_xt_01_cluster_failover(binary, client, run):
         run(lambda: len(got) == 3)
 
 
-def test_xt_02_unix_socket(peer, client, run, tmp_path: Path):
-    socat = shutil.which("socat")
-    if socat is None:
-        pytest.skip("no socat")
-    path = tmp_path / "nats.sock"
-    command = [socat, f"UNIX-LISTEN:{path},fork", f"TCP:{peer.host}:{peer.port}"]
-    relay = subprocess.Popen(command)
-    try:
-        wait_for(path.exists, 10, "socat")
-        nats, got, answers = client(None, path=str(path)), [], []
-        run(nats.is_connected)
-        nats.subscribe("ported.unix", lambda s, p, r, h: got.append(p))
-        nats.subscribe("ported.echo", lambda s, p, r, h: nats.publish(r, p))
-        for n in range(3):
-            nats.publish("ported.unix", b"%d" % n)
-        nats.request("ported.echo", b"x", lambda *a: answers.append(a))
-        run(lambda: len(got) == 3 and answers)
-        assert got == [b"0", b"1", b"2"]
-        assert answers == [(b"x", None, None)]
-        assert nats.connected_url() == f"unix://{path}"
-        nats.disconnect()
-        other = client()
-        other.connect_unix(str(path))
-        run(other.is_connected)
-        other.drain()
-        run(lambda: other.recorder.count("disconnect"))
-    finally:
-        relay.terminate()
-        relay.wait()
+def test_xt_02_unix_socket(peer, client, run, unix_socket):
+    path = unix_socket(peer.port, peer.host)
+    nats, got, answers = client(None, path=path), [], []
+    run(nats.is_connected)
+    nats.subscribe("ported.unix", lambda s, p, r, h: got.append(p))
+    nats.subscribe("ported.echo", lambda s, p, r, h: nats.publish(r, p))
+    for n in range(3):
+        nats.publish("ported.unix", b"%d" % n)
+    nats.request("ported.echo", b"x", lambda *a: answers.append(a))
+    run(lambda: len(got) == 3 and answers)
+    assert got == [b"0", b"1", b"2"]
+    assert answers == [(b"x", None, None)]
+    assert nats.connected_url() == f"unix://{path}"
+    nats.disconnect()
+    other = client()
+    other.connect_unix(path)
+    run(other.is_connected)
+    other.drain()
+    run(lambda: other.recorder.count("disconnect"))
 
 
 def test_xt_03_auth_failure(binary, own_server, client, connected, run):
