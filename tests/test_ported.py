@@ -13,12 +13,11 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import External
-from natsserver import ROOT, NatsServer, cached_binary, cluster, find_binary, free_port, wait_for
+from natsserver import ROOT, NatsServer, cached_binary, cluster, find_binary, free_port
 
 from nats_ev import AuthorizationError, MaxPayloadError, Nats
 
