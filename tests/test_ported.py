@@ -17,32 +17,20 @@ from typing import Any
 
 import pytest
 from conftest import External
-from natsserver import ROOT, NatsServer, cached_binary, cluster, find_binary, free_port
+from natsserver import ROOT, NatsServer, cluster, find_binary, free_port
 
 from nats_ev import AuthorizationError, MaxPayloadError, Nats
 
-LINES = ["2.10", "2.12", "newest"]
-
-
-@pytest.fixture(scope="module", params=LINES)
-def binary(request: pytest.FixtureRequest) -> str:
-    """A nats-server of each line."""
-    line = request.param
-    found = find_binary() if line == "newest" else cached_binary(line)
-    if found is None:
-        pytest.skip(f"no nats-server {line}: `make servers` fetches it")
-    return found
-
 
 @pytest.fixture(scope="module")
-def peer(binary: str, request: pytest.FixtureRequest) -> Iterator[Any]:
+def peer(any_binary: str) -> Iterator[Any]:
     """A running server of each line, or the one that the environment names."""
     if "TEST_NATS_HOST" in os.environ or "TEST_NATS_PORT" in os.environ:
-        if binary != find_binary():
+        if any_binary != find_binary():
             pytest.skip("the environment names the server to test with")
         yield External()
         return
-    with NatsServer(binary=binary) as running:
+    with NatsServer(binary=any_binary) as running:
         yield running
 
 
@@ -261,8 +249,8 @@ def test_t_16_max_payload(peer, connected, run):
     flush(nats, run)
 
 
-def test_xt_01_cluster_failover(binary, client, run):
-    with cluster(3, binary) as nodes:
+def test_xt_01_cluster_failover(any_binary, client, run):
+    with cluster(3, any_binary) as nodes:
         nats, got = client(nodes[0], reconnect=True, reconnect_delay=20), []
         run(nats.is_connected)
         assert nats.connected_url() == nodes[0].url
@@ -306,8 +294,8 @@ def test_xt_02_unix_socket(peer, client, run, unix_socket):
     run(lambda: other.recorder.count("disconnect"))
 
 
-def test_xt_03_auth_failure(binary, own_server, client, connected, run):
-    running = own_server("--auth", "secret", binary=binary)
+def test_xt_03_auth_failure(any_binary, own_server, client, connected, run):
+    running = own_server("--auth", "secret", binary=any_binary)
     wrong = client(running, token="wrong")
     run(lambda: wrong.recorder.errors)
     assert isinstance(wrong.recorder.errors[0], AuthorizationError)
@@ -317,8 +305,8 @@ def test_xt_03_auth_failure(binary, own_server, client, connected, run):
     assert connected(running, token="secret").is_connected()
 
 
-def test_xt_04_server_restart(binary, own_server, connected, run):
-    running = own_server(binary=binary)
+def test_xt_04_server_restart(any_binary, own_server, connected, run):
+    running = own_server(binary=any_binary)
     nats, got = connected(running, reconnect=True, reconnect_delay=20), []
     nats.subscribe("ported.restart", lambda s, p, r, h: got.append(p), "q")
     nats.publish("ported.restart", b"before")
@@ -412,8 +400,8 @@ def test_xt_09_max_payload(peer, connected, run):
     flush(nats, run)
 
 
-def test_xt_14_lame_duck(binary, own_server, connected, run):
-    running = own_server(binary=binary)
+def test_xt_14_lame_duck(any_binary, own_server, connected, run):
+    running = own_server(binary=any_binary)
     nats = connected(running)
     running.signal(signal.SIGUSR2)
     run(lambda: nats.recorder.count("lame_duck"))
