@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors, subjects
 from ._wire import Outbound
+from .options import count, integer, must_be_callable
 from .subscription import MessageCallback, Subscription
 
 if TYPE_CHECKING:
@@ -36,13 +37,17 @@ class Subscriptions:
         # Drained ones that have only their pending messages left: (order of the call, callback) each.
         self._emptying: dict[int, list[tuple[int, Done | None]]] = {}
 
+    def _users(self, sid: int) -> Subscription | None:
+        """A subscription of the user's; the one that all requests share is none. Raises TypeError."""
+        sub = self.by_sid.get(integer(sid, "sid"))
+        return sub if sub is not None and sub.inbox is None else None
+
     # Making and ending.
 
     def add(self, subject: str, cb: MessageCallback, queue_group: str | None) -> Subscription:
         """A new subscription, SUB included. Raises TypeError and `BadSubjectError`."""
         subjects.check_subscribe(subject)
-        if not callable(cb):
-            raise TypeError(f"cb must be callable, not {type(cb).__name__}")
+        must_be_callable(cb)
         queue = subjects.encode(queue_group) if queue_group else b""
         sid = self._last_sid + 1
         sub = Subscription(self, sid, subjects.encode(subject), queue, cb)
@@ -63,9 +68,9 @@ class Subscriptions:
 
     def end(self, sid: int, max_msgs: int | None) -> None:
         """unsubscribe(): now, or when max_msgs messages in all have come."""
-        if max_msgs is not None and (isinstance(max_msgs, bool) or not isinstance(max_msgs, int)):
-            raise TypeError(f"max_msgs must be an int, not {type(max_msgs).__name__}")
-        sub = self.by_sid.get(sid)
+        if max_msgs is not None:
+            count(max_msgs, "max_msgs")
+        sub = self._users(sid)
         if sub is None:
             return
         self._not_plain(sub)
@@ -158,7 +163,7 @@ class Subscriptions:
     def drain(self, sid: int, cb: Done | None) -> None:
         """Unsubscribe, deliver what is in flight and pending, then ``cb(err)``."""
         core = self._core
-        sub = self.by_sid.get(sid)
+        sub = self._users(sid)
         if sub is None or not core.connection.connected:  # nothing can be in flight
             if sub is not None and not sub.draining:
                 self.end(sid, None)
@@ -188,8 +193,8 @@ class Subscriptions:
 
     def pause(self, sid: int) -> None:
         """Keep the messages of a subscription instead of delivering them."""
-        sub = self.by_sid.get(sid)
-        if sub is not None and sub.inbox is None:
+        sub = self._users(sid)
+        if sub is not None:
             self._hold(sub)
             sub.paused = True
 
@@ -201,7 +206,7 @@ class Subscriptions:
 
     def resume(self, sid: int) -> None:
         """Deliver what is pending, then what comes."""
-        sub = self.by_sid.get(sid)
+        sub = self._users(sid)
         if sub is not None and sub.paused:
             sub.paused = False
             self._core.connection.turn.soon(self._deliver_pending, sub)
@@ -248,13 +253,15 @@ class Subscriptions:
 
     def set_limits(self, sid: int, msgs: int, size: int) -> None:
         """Bounds of what is pending; negative: none."""
-        sub = self.by_sid.get(sid)
+        integer(msgs, "msgs")
+        integer(size, "size")
+        sub = self._users(sid)
         if sub is not None:
             sub.msgs_limit, sub.bytes_limit = msgs, size
 
     def info(self, sid: int) -> dict[str, Any] | None:
         """See `Nats.subscription_info`."""
-        sub = self.by_sid.get(sid)
+        sub = self._users(sid)
         if sub is None:
             return None
         pending = len(sub.pending) if sub.pending else 0

@@ -20,7 +20,7 @@ from ._requests import RequestCallback, Sentinel
 from ._wire import pub, pub_to
 from .headers import HeadersLike, encode_headers
 from .nuid import next_nuid
-from .options import Options, callable_or_none, count, milliseconds
+from .options import Options, callable_or_none, count, milliseconds, must_be_callable
 from .subscription import PENDING_BYTES_LIMIT, PENDING_MSGS_LIMIT, MessageCallback
 
 Payload = bytes | bytearray | memoryview | str | None
@@ -388,8 +388,7 @@ class Nats(Accessors):
         """
         if self._core.drain is not None:
             self._core.refuse_if_draining()
-        if not callable(cb):
-            raise TypeError(f"cb must be callable, not {type(cb).__name__}")
+        must_be_callable(cb)
         requests = self._requests
         try:
             line = requests.lines[timeout_ms]
@@ -436,8 +435,7 @@ class Nats(Accessors):
         Raises what `publish` raises.
         """
         self._core.refuse_if_draining()
-        if not callable(cb):
-            raise TypeError(f"cb must be callable, not {type(cb).__name__}")
+        must_be_callable(cb)
         count(max_msgs, "max_msgs")
         if sentinel is True:
             sentinel = _is_empty
@@ -480,8 +478,7 @@ class Nats(Accessors):
     def rtt(self, cb: Callable[[float | None, errors.NatsError | None], object]) -> None:
         """Measure a PING's round trip; ``cb(ms, err)``, one of them None. Raises `NotConnectedError`."""
         self._refuse_if_closed()
-        if not callable(cb):
-            raise TypeError(f"cb must be callable, not {type(cb).__name__}")
+        must_be_callable(cb)
         start = self._connection.deadlines.clock()
 
         def done(error: errors.NatsError | None) -> None:
@@ -509,6 +506,7 @@ class Nats(Accessors):
 
         What it raises is treated like an exception of any callback.
         """
+        must_be_callable(cb)
         self._connection.turn.soon(cb, *args)
 
     def call(self, cb: Callable[..., object], *args: object) -> None:
@@ -523,6 +521,7 @@ class Nats(Accessors):
         Costs far less than a loop timer of its own. Forgotten when the client ends (`disconnect`,
         the end of `drain`, giving up): a listener of the status CLOSED learns of that.
         """
+        must_be_callable(cb)
         seconds = milliseconds(delay_ms, "delay_ms") / 1000
         return self._connection.deadlines.after(
             seconds, lambda: self._connection.turn.call(cb, *args)
@@ -530,6 +529,7 @@ class Nats(Accessors):
 
     def add_status_listener(self, cb: Callable[[Status], object]) -> None:
         """Call ``cb(status)`` on the loop for each change of `status`, before the on_* callbacks."""
+        must_be_callable(cb)
         self._core.listeners.append(cb)
 
     def remove_status_listener(self, cb: Callable[[Status], object]) -> None:

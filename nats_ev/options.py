@@ -278,14 +278,19 @@ def _optional_flag(value: Any, name: str) -> bool | None:
     return None if value is None else _flag(value, name)
 
 
+def integer(value: Any, name: str) -> int:
+    """An int; a bool is none. Raises TypeError."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    return value
+
+
 def _integer(least: int, most: int | None = None) -> Callable[[Any, str], int]:
     def check(value: Any, name: str) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-        if value < least or (most is not None and value > most):
+        if integer(value, name) < least or (most is not None and value > most):
             bound = f"between {least} and {most}" if most is not None else f"{least} or more"
             raise BadOptionsError(f"{name} must be {bound}, not {value}")
-        return value
+        return value  # type: ignore[no-any-return]
 
     return check
 
@@ -313,6 +318,12 @@ def _loop(value: Any, name: str) -> Any:
                 f"it has no {method}()"
             )
     return value
+
+
+def must_be_callable(cb: Any) -> None:
+    """Raise TypeError for a callback that can't be called."""
+    if not callable(cb):
+        raise TypeError(f"cb must be callable, not {type(cb).__name__}")
 
 
 def callable_or_none(value: Any, name: str) -> Hook:

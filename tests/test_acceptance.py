@@ -172,6 +172,9 @@ def test_what_cannot_be_called_back_is_refused_at_the_call(connected, server):
         lambda: nats.slow_consumer(1, 3),
         lambda: nats.subscribe("a", None),
         lambda: nats.request("a", b"", 3),
+        lambda: nats.call_soon(3),
+        lambda: nats.call_later(1, 3),
+        lambda: nats.add_status_listener(3),
     ):
         with pytest.raises(TypeError):
             call()

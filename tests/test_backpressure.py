@@ -382,6 +382,9 @@ def test_unknown_sids_are_ignored_and_the_shared_inbox_is_out_of_reach(server, c
     for sid in (1, 77):
         nats.pause(sid)
         nats.resume(sid)
-    nats.set_pending_limits(77)
-    assert nats.subscription_info(77) is None
+        nats.set_pending_limits(sid)
+        nats.unsubscribe(sid)
+        nats.drain_subscription(sid)
+        assert nats.subscription_info(sid) is None
+    assert nats.subscription_count() == 1
     run(lambda: answers)

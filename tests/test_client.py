@@ -402,6 +402,22 @@ def test_wrong_types_are_type_errors(connected, server):
         with pytest.raises(TypeError):
             call()
     assert nats.stats()["accepted"] == 0
+    sid = nats.subscribe("a", print)
+    for method in (
+        nats.unsubscribe, nats.drain_subscription, nats.pause, nats.resume, nats.subscription_info,
+        nats.set_pending_limits,
+    ):  # fmt: skip
+        for wrong in (None, str(sid), True, 1.0):
+            with pytest.raises(TypeError, match="sid must be an int"):
+                method(wrong)
+    for args in ((sid, "1"), (sid, 1, None), (sid, 1.5)):
+        with pytest.raises(TypeError, match="must be an int"):
+            nats.set_pending_limits(*args)
+    with pytest.raises(TypeError, match="max_msgs"):
+        nats.unsubscribe(sid, 1.5)
+    with pytest.raises(ValueError, match="max_msgs must be 0 or more, not -1"):
+        nats.unsubscribe(sid, -1)
+    assert nats.subscription_count() == 1
 
 
 def test_without_a_connection_and_none_coming_calls_raise_not_connected(client):
