@@ -244,6 +244,8 @@ def _host(value: Any, name: str) -> str | None:
     host = _text(value, name)
     if host == "":
         raise BadOptionsError(f"{name} must not be empty")
+    if host is not None and "@" in host and "://" not in host:  # not shown: there may be a password
+        raise BadOptionsError(f"{name} has an @: a URL begins with nats://")
     if host is not None and any(c <= " " or c == "\x7f" for c in host):
         raise BadOptionsError(f"{name} has a blank or control character: {host!r}")
     return host

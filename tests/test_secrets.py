@@ -118,6 +118,14 @@ def test_bad_url_is_refused_without_showing_its_credentials(url):
     assert_hidden(str(caught.value), repr(caught.value), repr(vars(caught.value)))
 
 
+def test_credentials_in_a_host_that_is_no_url_are_refused_without_being_shown():
+    host = "{0}:{1}@127.0.0.1".format(*URL_SECRETS)
+    for call in (lambda: Nats(host=host), lambda: Nats().connect(host)):
+        with pytest.raises(BadOptionsError, match="nats://") as caught:
+            call()
+        assert_hidden(str(caught.value), repr(caught.value))
+
+
 @pytest.mark.parametrize("name", ["password", "token", "jwt", "user"])
 def test_bad_credentials_are_refused_without_being_shown(name):
     with pytest.raises(ValueError, match=name) as caught:
