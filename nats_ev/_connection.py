@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from . import _fork, auth, errors
 from ._attempts import Attempts
-from ._deadlines import Deadlines
+from ._deadlines import Deadline, Deadlines
 from ._discreet import hide_frames
 from ._link import Link
 from ._pings import Completion, Pings
@@ -108,6 +108,7 @@ class Connection:
         self.last_order = 0
         # The last message's reply subject and its bytes: most are published to at once and never again.
         self.answering: list[Any] = [None, b""]
+        self._leaving: Deadline | None = None  # force_reconnect() waits for what has been received
         self._forced = False  # a reconnect that the user asked for, whatever the options say
         self._was_connected = False  # since the last explicit connect
         self._up_since = 0.0
@@ -214,8 +215,15 @@ class Connection:
     def force_reconnect(self) -> None:
         """Drop the connection and make a new one at once; or stop waiting before the next attempt."""
         if self.connected:
+            assert self.link is not None
             self._forced = True
-            self.lost(None)
+            if self.link.undelivered:
+                # Asked for in a callback: the messages behind must not be lost.
+                self.link.pause()
+                self.deadlines.end(self._leaving)
+                self._leaving = self.deadlines.after(0.0, self.force_reconnect)
+            else:
+                self.lost(None)
         elif self._attempts.waiting:
             self._abandon_attempt()
             self.pool.hurry()
@@ -363,6 +371,7 @@ class Connection:
     def _abandon_attempt(self) -> None:
         """Stop whatever is on the way to a connection, and any connection that is not up yet."""
         self._attempts.abandon()
+        self.deadlines.end(self._leaving)
         link, self.link = self.link, None
         self._greeting = None
         if link is not None:

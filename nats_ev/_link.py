@@ -217,6 +217,11 @@ class Link:
             self._portion = min(_MOST_PORTION, self._portion * 2)
 
     @property
+    def undelivered(self) -> bool:
+        """A callback runs, or has left something to be delivered: there may be more to come."""
+        return self._undelivered or self.behind
+
+    @property
     def behind(self) -> bool:
         """Something that has been read is yet to be delivered."""
         return self._continuing is not None

@@ -149,7 +149,8 @@ class Nats(Accessors):
         """Drop the connection and make a new one at once, whether `reconnect` is on or not.
 
         While waiting before an attempt: attempt at once. What is queued is kept; requests in flight
-        fail as with any loss. Raises `NotConnectedError`.
+        fail as with any loss. In a message's callback: once what has been received with it is
+        delivered, too. Raises `NotConnectedError`.
         """
         self._refuse_if_closed()
         self._connection.force_reconnect()

@@ -83,7 +83,8 @@ def test_a_cut_inside_a_run_counts_only_what_was_delivered(fake, client, run):
     def callback(subject: str, payload: bytes, *rest: Any) -> None:
         got.append(int(payload))
         if payload == b"2":
-            nats.force_reconnect()
+            nats.disconnect()
+            nats.connect()
         if payload == b"104":
             nats.unsubscribe(1, 10)
 

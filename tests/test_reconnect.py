@@ -377,6 +377,42 @@ def test_force_reconnect_comes_back_at_once_without_losing_anything(connected, s
     assert nats.recorder.events == ["connect", "disconnect", "connect", "reconnect"]
 
 
+def test_force_reconnect_in_a_callback_loses_nothing_of_what_has_been_received(fake, client, run):
+    total = 5000
+
+    def flood(peer: Any) -> None:
+        peer.handshake()
+        peer.expect("PUB go 0")
+        peer.send(b"".join(b"MSG f 1 %d\r\n%d\r\n" % (len(b"%d" % n), n) for n in range(total)))
+        peer.until("PUB more .*")
+        peer.at_eof()
+
+    def last(peer: Any) -> None:
+        peer.handshake()
+        peer.send("MSG f 1 3\r\nend\r\n")
+        peer.at_eof()
+
+    nats, got, read = client(fake(flood, last)), [], []
+
+    def callback(subject: str, payload: bytes, *rest: Any) -> None:
+        got.append(payload)
+        if len(got) == 2:
+            for _ in range(3):
+                nats.force_reconnect()
+            nats.publish("more")
+            time.sleep(0.02)  # longer than dispatch goes on without giving way
+            read.append(nats.stats()["msgs_in"])
+
+    nats.subscribe("f", callback)
+    run(nats.is_connected)
+    nats.publish("go")
+    run(lambda: b"end" in got)
+    assert read[0] > 2
+    assert got == [b"%d" % n for n in range(len(got) - 1)] + [b"end"]
+    assert len(got) > read[0]
+    assert nats.recorder.events == ["connect", "disconnect", "connect", "reconnect"]
+
+
 def test_force_reconnect_ends_the_wait_before_an_attempt(own_server, connected, client, run):
     server = own_server()
     nats = connected(server, reconnect=True, reconnect_delay=60_000)
