@@ -448,6 +448,8 @@ def test_a_cluster_is_discovered_and_failed_over_to(client, run):
         run(nats.is_connected)
         run(lambda: len(nats.servers()) == 3)
         nats.subscribe("c", collect(got))
+        # As nats.go: what the first INFO of the first connection names is no news.
+        assert set(found) <= {nodes[1].url, nodes[2].url} == set(nats.discovered_servers())
         nodes[0].kill()
         run(lambda: nats.recorder.count("connect") == 2)
         assert nats.connected_url() in (nodes[1].url, nodes[2].url)
@@ -466,6 +468,33 @@ def test_flapping_connections_wait_longer_each_time(fake, client, run):
     run(lambda: nats.recorder.count("connect") == 4)
     # At least half of 40 + 80 + 160 ms.
     assert time.monotonic() - start >= 0.14
+
+
+def test_discovered_servers_are_told_once_each_and_again_when_they_come_back(fake, client, run):
+    lists = [
+        ["a:1", "b:2"],
+        ["a:1", "b:2", "[::1]:3"],
+        ["a:1"],
+        ["a:1", "b:2"],
+        ["a:1", "", 5, "::::"],
+    ]
+
+    def script(peer: Any) -> None:
+        peer.handshake(connect_urls=["a:1"])
+        for urls in lists:
+            peer.send_info(connect_urls=urls)
+        peer.send("MSG end 1 0\r\n\r\n")
+        peer.at_eof()
+
+    found: list[Any] = []
+    server = fake(script)
+    nats, got = client(server, on_discovered_servers=found.append), []
+    nats.subscribe("end", collect(got))
+    run(lambda: got)
+    run(lambda: len(found) == 3)
+    assert found == [["nats://b:2"], ["nats://[::1]:3"], ["nats://b:2"]]
+    assert set(nats.servers()) == {server.url, "nats://a:1"}
+    assert nats.discovered_servers() == ["nats://a:1"]
 
 
 # Keep-alive.
