@@ -686,9 +686,9 @@ def test_A27_no_callback_runs_inside_the_call_that_caused_it(connected, client, 
 
 
 def test_B1_subjects_longer_than_a_control_line_are_refused_and_send_nothing(
-    connected, server, proxy, run
+    connected, own_server, proxy, run
 ):
-    link, done = proxy(server.port), []
+    link, done = proxy(own_server().port), []
     nats = connected(link)
     before = len(link.recorded["up"])
     for length in (4096, 5000, 20_000, 2_000_000):
@@ -749,8 +749,10 @@ def test_B3_what_comes_to_a_new_inbox_is_delivered_once(connected, server, run):
 @pytest.mark.parametrize(
     "subject", ["a b", "a\r\nPUB injected 3\r\nabc", "a\n", "a\t", "x 0\r\n\r\nPUB y 0", "", "\x00"]
 )
-def test_B9_nothing_that_would_be_another_command_is_sent(connected, server, proxy, run, subject):
-    link, done, got = proxy(server.port), [], []
+def test_B9_nothing_that_would_be_another_command_is_sent(
+    connected, own_server, proxy, run, subject
+):
+    link, done, got = proxy(own_server().port), [], []
     nats = connected(link)
     nats.subscribe(">", lambda *m: got.append(m))
     nats.flush(done.append)
