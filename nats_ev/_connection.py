@@ -221,13 +221,17 @@ class Connection:
                 # Asked for in a callback: the messages behind must not be lost.
                 self.link.pause()
                 self.deadlines.end(self._leaving)
-                self._leaving = self.deadlines.after(0.0, self.force_reconnect)
+                self._leaving = self.deadlines.after(0.0, self._leave_by_wish)
             else:
                 self.lost(None)
         elif self._attempts.waiting:
             self._abandon_attempt()
             self.pool.hurry()
             self._plan_attempt()
+
+    def _leave_by_wish(self) -> None:
+        if not self.closing:  # a drain called meanwhile is to come to its end
+            self.force_reconnect()
 
     def set_servers(self, urls: list[str]) -> None:
         """Replace the pool. Raises `BadOptionsError`, and then nothing has changed."""

@@ -413,6 +413,36 @@ def test_force_reconnect_in_a_callback_loses_nothing_of_what_has_been_received(f
     assert nats.recorder.events == ["connect", "disconnect", "connect", "reconnect"]
 
 
+@pytest.mark.parametrize("then", ["disconnect", "drain", "cut"])
+def test_what_follows_a_force_reconnect_in_a_callback_counts(proxy, server, connected, run, then):
+    between = proxy(server.port)
+    nats, got = connected(between), []
+
+    def callback(subject: str, payload: bytes, *rest: Any) -> None:
+        got.append(payload)
+        if len(got) == 2:
+            nats.force_reconnect()
+            if then == "disconnect":
+                nats.disconnect()
+            elif then == "drain":
+                nats.drain(lambda error: nats.recorder.events.append(("drained", error)))
+            else:
+                between.cut()
+
+    nats.subscribe("f", callback)
+    for n in range(5):
+        nats.publish("f", b"%d" % n)
+    outcome = {
+        "disconnect": ["connect", "disconnect"],
+        "drain": ["connect", ("drained", None), "disconnect"],
+        "cut": ["connect", "disconnect", "connect", "reconnect"],
+    }[then]
+    run(lambda: len(nats.recorder.events) == len(outcome))
+    assert nats.recorder.events == outcome
+    assert got == [b"%d" % n for n in range(2 if then == "disconnect" else len(got))]
+    assert nats.status() == ("CONNECTED" if then == "cut" else "CLOSED")
+
+
 def test_force_reconnect_ends_the_wait_before_an_attempt(own_server, connected, client, run):
     server = own_server()
     nats = connected(server, reconnect=True, reconnect_delay=60_000)
