@@ -340,6 +340,11 @@ def test_other_prefix_and_domain(tmp_path, own_server, connected, call):
     assert isinstance(err, NoRespondersError)
     with pytest.raises(BadOptionsError):
         JetStream(nats, prefix="$X", domain="hub")
+    with pytest.raises(BadOptionsError, match="wildcards"):
+        JetStream(nats, prefix="$JS.*.API")
+    for name, value in (("prefix", None), ("prefix", b"$JS.API"), ("domain", 5)):
+        with pytest.raises(TypeError, match=f"{name} must be str"):
+            JetStream(nats, **{name: value})
     js = JetStream(nats, domain="hub")
     call(js.stream_create, {"name": "S", "subjects": ["s"], "storage": "memory"})
     ack, err = call(js.publish, "s", b"x")

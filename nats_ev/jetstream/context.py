@@ -48,6 +48,9 @@ class JetStream(Streams, Consumers, Batches, Advisories, Publishing):
         max_ack_pending: int = 4000,
         stall_wait: float | timedelta = 5000,
     ) -> None:
+        for name, value in (("prefix", prefix), ("domain", domain or "")):
+            if not isinstance(value, str):
+                raise TypeError(f"{name} must be str, not {type(value).__name__}")
         if domain:
             if prefix != "$JS.API":
                 raise BadOptionsError("prefix and domain exclude each other")
