@@ -344,6 +344,7 @@ def test_too_many_subscriptions_is_reported_and_ends_none(own_server, connected,
 
 def test_a_full_server_is_left_for_another(own_server, any_binary, connected, client, server, run):
     full = own_server(config="max_connections: 1", binary=any_binary)
+    wait_for(lambda: not full.monitor()["connections"])  # that of the helper that started it
     wait_for(lambda: full.monitor()["connections"] == 0)  # whoever asked whether it is up
     connected(full)
     nats = client(servers=[full.url, server.url], randomize_servers=False)
