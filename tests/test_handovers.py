@@ -11,7 +11,7 @@ from handovers import run
     [("distributed_lock.py", ("held", "30")), ("leader_election.py", ("leader",))],
 )
 def test_killed_holder_is_followed_by_one_other(server, script, arguments):
-    run(server.port, 1, script, *arguments)
+    run(server.port, 3, script, *arguments)
 
 
 def test_lock_goes_round_when_it_is_let_go(server):
