@@ -13,7 +13,7 @@ from enum import Enum
 from threading import get_ident
 from typing import Any, Protocol
 
-from . import _fork, auth, errors
+from . import _fork, _limits, auth, errors
 from ._attempts import Attempts
 from ._deadlines import Deadline, Deadlines
 from ._discreet import hide_frames
@@ -306,7 +306,7 @@ class Connection:
         """An option was set at run time: let it count from now on where it can."""
         if name == "ping_interval" and self.connected:
             self.pings.start()
-        elif name in _LIMITS:
+        elif name in _limits.OF_THE_BUFFER:
             self.set_limits()
         elif name == "max_payload":
             self._set_max_payload()
@@ -336,7 +336,9 @@ class Connection:
         self.link = Link(
             self._loop,
             Stream(sock),
-            Session(self._subs, self, self._max_message(), self.answering),
+            Session(
+                self._subs, self, _limits.max_message(self._options, self.info), self.answering
+            ),
             self.out,
             self,
             self.turn,
@@ -397,7 +399,7 @@ class Connection:
             return
         self.info = info
         self._set_max_payload()
-        self.link.session.set_max_message(self._max_message())
+        self.link.session.set_max_message(_limits.max_message(self._options, self.info))
         if info.connect_urls is not None and not self._options.ignore_discovered_servers:
             found = self.pool.update_discovered(info.connect_urls)
             callback = self._options.on_discovered_servers
@@ -627,37 +629,18 @@ class Connection:
 
     def set_limits(self) -> None:
         """Let the buffer's limits be those of the options and of the status."""
-        limits = self.out.limits
-        options = self._options
-        limits.held = not self.connected
-        limits.closed = not self.active or self.refusing
-        limits.slow_mark = options.slow_consumer_bytes
-        limits.max_control_line = options.max_control_line
-        if self.connected or not self.active:
-            limits.max_pending = options.max_pending_bytes
-        else:
-            size = options.reconnect_buffer_size
-            # C's 0 is "unlimited", the option's 0 is "nothing": no frame fits in one byte.
-            limits.max_pending = 0 if size < 0 else max(1, size)
+        _limits.set_buffer(
+            self.out.limits,
+            self._options,
+            connected=self.connected,
+            active=self.active,
+            refusing=self.refusing,
+        )
 
     def _set_max_payload(self) -> None:
-        cap = self._options.max_payload
-        server = self.info.max_payload if self.info is not None else None
-        known = [n for n in (cap, server) if n]
-        self.out.limits.max_payload = min(known, default=0)
-
-    def _max_message(self) -> int:
-        if self._options.max_message_size:
-            return self._options.max_message_size
-        theirs = self.info.max_payload if self.info is not None else 0
-        return max(64 * 1024 * 1024, 2 * theirs)
+        self.out.limits.max_payload = _limits.max_payload(self._options, self.info)
 
     def _slow_consumer(self, pending: int) -> None:
         callback = self._options.on_slow_consumer
         if callback is not None:
             callback(pending)
-
-
-_LIMITS = frozenset(
-    {"max_pending_bytes", "reconnect_buffer_size", "slow_consumer_bytes", "max_control_line"}
-)

@@ -21,7 +21,7 @@ LAYERS = [
     {"_version", "_parser", "_libev", "_discreet"},
     {"errors", "headers", "subjects", "nuid", "options", "auth", "_wire", "subscription"},
     {"protocol", "_fork", "_deadlines", "_turn", "_servers", "_transport", "_tls"},
-    {"_dial", "_attempts", "_link", "_pings", "_connection"},
+    {"_dial", "_attempts", "_limits", "_link", "_pings", "_connection"},
     {"_requests", "_subscriptions", "_drain", "_core", "_accessors", "client"},
     {"jetstream"},
     {"_buckets", "_bucket_stream", "_watch", "kv_codecs"},
