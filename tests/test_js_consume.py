@@ -459,7 +459,9 @@ def test_ordered_consumer_that_is_new_and_lost_before_its_first_message(
     js = JetStream(connected(server, reconnect=True, reconnect_delay=10, max_reconnect_delay=50))
     fill(js, call, 10)
     got, started = Got(), []
-    ordered = js.ordered_consumer("S", {"deliver_policy": "new", "on_start": started.append}, got)
+    # A pull that crosses the deletion gets no answer: then two missed heartbeats tell.
+    config = {"deliver_policy": "new", "on_start": started.append, "heartbeat": 500_000_000}
+    ordered = js.ordered_consumer("S", config, got)
     run(lambda: started)
     call(js.consumer_delete, "S", ordered.name)
     fill(js, call, 3, create=False)
