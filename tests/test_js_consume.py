@@ -554,6 +554,44 @@ def test_push_that_can_not_be_or_falls_silent_is_told(js, call, run):
 # What is left.
 
 
+@pytest.mark.parametrize("lost", ["creation", "its answer", "deletion", "its answer, after stop"])
+def test_what_a_lost_connection_swallows_leaves_no_ordered_consumer_behind(
+    own_server, connected, proxy, call, run, eventually, lost
+):
+    server = own_server(jetstream=True)
+    direct, cut = JetStream(connected(server)), proxy(server.port)
+    fill(direct, call, 3)
+    js = JetStream(connected(cut, reconnect=True, reconnect_delay=10, max_reconnect_delay=50))
+    call(js.account_info)
+
+    def consumers() -> int:
+        return len(set(call(direct.consumer_names, "S")[0]) - {"c"})
+
+    got = Got()
+    if lost == "deletion":
+        ordered = js.ordered_consumer("S", got)
+        run(lambda: len(got) == 3)
+        cut.stall("up")
+        ordered.stop()
+    else:
+        cut.stall("up" if lost == "creation" else "down")
+        ordered = js.ordered_consumer("S", got)
+        if lost != "creation":
+            eventually(lambda: consumers() == 1)
+        if lost.endswith("stop"):
+            ordered.stop()
+    done: list[Any] = []
+    direct.nats.flush(done.append)  # what is stalled has left the client by then
+    run(lambda: done)
+    cut.cut()
+    cut.resume()
+    if not ordered.closed:
+        run(lambda: len(got) == 3)
+        eventually(lambda: consumers() == 1)
+        ordered.stop()
+    eventually(lambda: consumers() == 0)
+
+
 def test_nothing_is_left_behind_when_all_has_ended(connected, line_server, call, run, eventually):
     nats = connected(line_server("newest"))
     js = JetStream(nats)

@@ -11,7 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 from .._connection import Status
-from ..errors import BadOptionsError, ConnectionClosedError, NatsError
+from ..errors import (
+    BadOptionsError,
+    ConnectionClosedError,
+    ConnectionLostError,
+    NatsError,
+    RequestTimeoutError,
+)
 from ..nuid import next_nuid
 from ._api import Api, Callback, Wait, name_of
 from .config import consumer_config
@@ -191,9 +197,10 @@ class OrderedConsumer:
 
     def _answered(self, made: int, info: Any, error: NatsError | None) -> None:
         self._asking = False
+        unclear = isinstance(error, (ConnectionLostError, RequestTimeoutError))
+        if unclear or (self.closed and error is None):
+            self._forget(f"{self._prefix}_{made}")
         if self.closed:
-            if error is None:
-                self._forget(f"{self._prefix}_{made}")
             return
         if error is not None:
             self._failed(error)
@@ -242,8 +249,13 @@ class OrderedConsumer:
             self._tell(error)
 
     def _forget(self, name: str) -> None:
-        """Delete a consumer; one that can't be told of ends by its inactive_threshold."""
-        self.api.again(f"CONSUMER.DELETE.{self.stream}.{name}", None, lambda result, error: None)
+        """Delete a consumer, if it is there; one that can't be told of ends by its inactive_threshold."""
+
+        def done(result: Any, error: NatsError | None) -> None:
+            if isinstance(error, ConnectionLostError):  # the request may have been lost as well
+                self._forget(name)
+
+        self.api.again(f"CONSUMER.DELETE.{self.stream}.{name}", None, done)
 
     def _close(self) -> None:
         self.closed = True
