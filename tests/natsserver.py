@@ -241,6 +241,20 @@ def cluster(
     size: int = 3, binary: str | None = None, jetstream: bool = False
 ) -> Iterator[list[NatsServer]]:
     """Servers that know each other, when all routes are up, and with JetStream its leader is elected."""
+    servers = _started(size, binary, jetstream)
+    try:
+        wait_for(lambda: all(len(s.monitor("routez")["routes"]) >= size - 1 for s in servers))
+        if jetstream:
+            wait_for(
+                lambda: any(s.monitor("jsz").get("meta_cluster", {}).get("leader") for s in servers)
+            )
+        yield servers
+    finally:
+        for server in servers:
+            server.remove()
+
+
+def _started(size: int, binary: str | None, jetstream: bool, attempts: int = 3) -> list[NatsServer]:
     routes = [free_port() for _ in range(size)]
     urls = ",".join(f"nats://127.0.0.1:{port}" for port in routes)
     servers = [
@@ -253,15 +267,14 @@ def cluster(
     try:
         for server in servers:
             server.start()
-        wait_for(lambda: all(len(s.monitor("routez")["routes"]) >= size - 1 for s in servers))
-        if jetstream:
-            wait_for(
-                lambda: any(s.monitor("jsz").get("meta_cluster", {}).get("leader") for s in servers)
-            )
-        yield servers
-    finally:
+    except BaseException as exc:
         for server in servers:
             server.remove()
+        # Somebody else may have taken one of the ports since.
+        if "address already in use" in str(exc) and attempts > 1:
+            return _started(size, binary, jetstream, attempts - 1)
+        raise
+    return servers
 
 
 def _die_with_us() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from natsserver import cluster
+from natsserver import NatsServer, cluster
 
 from nats_ev import KV, JetStream, KeyExistsError, ObjectStore, WrongLastSequenceError
 
@@ -97,23 +98,46 @@ def test_writes_and_watch_go_on_when_the_leader_is_killed(js, call, run, create,
     assert call(kv.get, "k3") == (b"39", None)
 
 
-def test_object_is_put_and_got_while_leaders_are_killed(js, call, run, create, kill_leader):
-    store, data = ObjectStore(js, "killed", chunk_size=32 * 1024), bytes(range(256)) * 40_000
+def test_object_is_put_and_got_while_leaders_are_killed(js, call, run, create, servers):
+    """Halfway, before anything else can happen: the stream's leader, and the server of get's consumer."""
+    store, data = ObjectStore(js, "killed", chunk_size=32 * 1024), bytes(range(256)) * 80_000
     create(store, {"replicas": 3})
-    for operation in ("put", "get"):
-        results: list[Any] = []
-        halfway: list[int] = []
+    killed: list[NatsServer] = []
 
-        def progress(done: int, total: Any, halfway: Any = halfway) -> None:
-            if done > len(data) // 2 and not halfway:
-                halfway.append(done)
+    def kill_at_half(victims: Callable[[], list[NatsServer]]) -> Callable[[int, int], None]:
+        before = len(killed)
 
-        arguments = ("x", data) if operation == "put" else ("x",)
-        getattr(store, operation)(
-            *arguments, lambda *r, to=results: to.append(r), progress=progress
-        )
-        run(lambda at=halfway: at, 30)
-        kill_leader(store.stream)
-        run(lambda to=results: to, 60)
-        assert results[0][1] is None, results[0][1]
-    assert results[0][0] == data
+        def progress(done: int, total: int) -> None:
+            if done > total // 2 and len(killed) == before:
+                assert done < total
+                (victim,) = victims()
+                killed.append(victim)
+                victim.restart()
+
+        return progress
+
+    results: list[Any] = []
+    info, _ = call(js.stream_info, store.stream)
+    leader = [s for s in servers if s.name == info["cluster"]["leader"]]
+    store.put("x", data, lambda *r: results.append(r), progress=kill_at_half(lambda: leader))
+    run(lambda: results, 60)
+    assert results.pop()[1] is None
+    # A get that begins while there is no leader fails by its time-out, as every request does.
+    deadline = time.monotonic() + 30
+    while (error := call(store.info, "x")[1]) is not None:
+        assert time.monotonic() < deadline, error
+
+    def holders() -> list[NatsServer]:
+        return [s for s in servers if has_consumer(s, store.stream)]
+
+    store.get("x", lambda *r: results.append(r), progress=kill_at_half(holders))
+    run(lambda: results, 60)
+    assert results == [(data, None)]
+    assert len(killed) == 2
+
+
+def has_consumer(server: NatsServer, stream: str) -> bool:
+    """Whether that server runs a consumer of the stream."""
+    (account,) = server.monitor("jsz?accounts=true&streams=true&consumers=true")["account_details"]
+    (detail,) = [d for d in account["stream_detail"] if d["name"] == stream]
+    return bool(detail.get("consumer_detail"))
