@@ -85,7 +85,6 @@ static double run(publish_fn *publish, size_t size, size_t left)
             fail(nats_wbuf_strerror(code));
         if (code & NATS_WBUF_HIGH) {
             nats_wbuf_sent(w, nats_wbuf_len(w) > left ? nats_wbuf_len(w) - left : 0);
-            nats_wbuf_turn(w);
         }
     }
     if (nats_wbuf_get_counts(w)->accepted != MESSAGES)

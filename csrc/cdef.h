@@ -135,7 +135,6 @@ size_t nats_wbuf_len(const nats_wbuf *w);
 void nats_wbuf_sent(nats_wbuf *w, size_t n);
 
 void nats_wbuf_pin(nats_wbuf *w, size_t n);
-void nats_wbuf_turn(nats_wbuf *w);
 
 void nats_wbuf_take_back(nats_wbuf *w);
 

@@ -476,6 +476,7 @@ size_t nats_wbuf_len(const nats_wbuf *w)
 void nats_wbuf_sent(nats_wbuf *w, size_t n)
 {
     assert(n <= w->end - w->pos);
+    w->queued = 0;
     w->pos += n;
     w->pinned = w->pinned > n ? w->pinned - n : 0;
     if (w->pos == w->end) {
@@ -492,11 +493,6 @@ void nats_wbuf_pin(nats_wbuf *w, size_t n)
 {
     assert(n <= w->end - w->pos);
     w->pinned = n;
-}
-
-void nats_wbuf_turn(nats_wbuf *w)
-{
-    w->queued = 0;
 }
 
 size_t nats_wbuf_last_line(const nats_wbuf *w, char *line, size_t cap)

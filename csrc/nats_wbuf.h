@@ -19,7 +19,7 @@ typedef struct nats_wbuf nats_wbuf;
 /* What a framing call returns: bits when >= 0, else one error. */
 enum nats_wbuf_code {
     NATS_WBUF_FIRST = 1, /* the buffer was empty: somebody must see to a flush */
-    NATS_WBUF_HIGH = 2,  /* another high_water bytes were queued since the last nats_wbuf_turn */
+    NATS_WBUF_HIGH = 2,  /* another high_water bytes were queued since the last nats_wbuf_sent */
     NATS_WBUF_SLOW = 4,  /* unsent bytes rose above slow_mark (once, until they fell below again) */
 
     NATS_WBUF_LINE_TOO_LONG = -201, /* control line above max_control_line */
@@ -102,13 +102,12 @@ int nats_wbuf_connect(nats_wbuf *w, const void *json, size_t json_len);
    or removes. */
 const char *nats_wbuf_data(const nats_wbuf *w);
 size_t nats_wbuf_len(const nats_wbuf *w);
-/* The kernel took n of them (n <= len). When all is sent memory beyond 2 MiB is given back. */
+/* The kernel took n of them (0 <= n <= len). The high-water mark counts anew, as it does after
+   nats_wbuf_take_back. When all is sent memory beyond 2 MiB is given back. */
 void nats_wbuf_sent(nats_wbuf *w, size_t n);
 /* The first n unsent bytes are already with a layer below (a TLS record): no message in them can be
    removed any more. Lowered by nats_wbuf_sent, zeroed by nats_wbuf_take_back. */
 void nats_wbuf_pin(nats_wbuf *w, size_t n);
-/* A flush was tried: the high-water mark counts anew, as it does after nats_wbuf_take_back. */
-void nats_wbuf_turn(nats_wbuf *w);
 
 /*
  * The connection is gone. Keeps the untagged PUB and HPUB frames that the kernel did not take

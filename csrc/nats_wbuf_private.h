@@ -35,7 +35,7 @@ struct nats_wbuf {
     size_t end;
     uint64_t origin; /* stream offset of buf[0] */
     size_t pinned;   /* unsent bytes that a layer below already has */
-    size_t queued;   /* since the last nats_wbuf_turn or NATS_WBUF_HIGH */
+    size_t queued;   /* since the last nats_wbuf_sent or NATS_WBUF_HIGH */
     size_t last;     /* where the last frame begins; == end when that is not known */
     size_t last_line_len; /* the beginning of the frame before base, or of the last one sent */
     char last_line[NATS_LAST_LINE];

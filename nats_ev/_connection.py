@@ -89,7 +89,7 @@ class Connection:
         self._status = Status.DISCONNECTED
         self.out = out
         self.info: ServerInfo | None = None
-        self.turn = Turn(loop, self._go_on, self.flush)
+        self.turn = Turn(loop)
         self.deadlines = Deadlines(loop)
         self.pool = ServerPool(options)
         self.closing = False  # a drain: the end of this connection is the end of all
@@ -248,7 +248,9 @@ class Connection:
         """What a framing call's bits ask for."""
         if code & FIRST and not self.batches:
             self.turn.need()
-            self.refuse_other_threads()  # once per turn it costs nothing
+            # Once per turn this costs nothing.
+            if getattr(self._loop, "thread", None) not in (None, get_ident()):
+                self.refuse_other_threads()
         if code & SLOW and self._options.on_slow_consumer is not None:
             self.turn.soon(self._slow_consumer, len(self.out))
         if code & HIGH and self.link is not None:
@@ -341,6 +343,7 @@ class Connection:
             ),
             self.out,
             self,
+            self._client.before_write,
             self.turn,
             self.deadlines,
             self._options.priority,
@@ -552,19 +555,6 @@ class Connection:
     def callback_failed(self, error: BaseException) -> None:
         """See `protocol.Events`."""
         self.turn.failed(error)
-
-    def delivering(self) -> None:
-        """See `protocol.Events`."""
-        if self.link is not None:
-            self.link.delivering()
-
-    def _go_on(self) -> None:
-        if self.link is not None:
-            self.link.go_on()
-
-    def before_write(self) -> None:
-        """See `_link.Owner`."""
-        self._client.before_write()
 
     # Loss and end.
 

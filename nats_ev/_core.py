@@ -62,6 +62,7 @@ class Core:
             drain.join(cb)
             return
         self.drain = drain = Drain(self)
+        self.requests.refuse()
         drain.join(cb)
         drain.begin()
         self.status_changed()
@@ -123,7 +124,8 @@ class Core:
 
     def before_write(self) -> None:
         """The last moment to change what is about to be written."""
-        self.requests.purge()
+        if self.requests.withdrawn:
+            self.requests.purge()
         if self.drain is not None and self.connection.connected:
             self.drain.before_write()
 

@@ -70,10 +70,6 @@ class _Fifo:
             self.dead -= 1
 
 
-# For what never expires and yet has to look as if it was waiting.
-NEVER = _Fifo()
-
-
 class Deadlines:
     """All deadlines of one client, on one timer watcher.
 
@@ -85,7 +81,7 @@ class Deadlines:
         self._loop = loop
         self.clock = clock
         self._fifos: dict[float, _Fifo] = {}
-        # (not later than the FIFO's first deadline, its seconds): each FIFO exactly once. The time is
+        # (not later than the FIFO's first deadline, its length): each FIFO exactly once. The time is
         # brought up to date when it comes, so a FIFO that empties and fills again costs nothing here.
         self._heap: list[tuple[float, float]] = []
         self._armed = 0.0  # 0: the timer is not running
@@ -93,11 +89,18 @@ class Deadlines:
 
     def add(self, entry: Deadline, seconds: float) -> None:
         """Let entry expire in so many seconds, never in this call. It must not be waiting already."""
-        entry.at = at = self.clock() + (seconds or 1e-6)
-        fifo = self._fifos.get(seconds)
+        self._add(entry, seconds, self.clock() + (seconds or 1e-6))
+
+    def add_at(self, entry: Deadline, at: float) -> None:
+        """`add`, for a time on `clock`; one that is over is that of the loop's next iteration."""
+        self._add(entry, -at, at)  # a FIFO of its own
+
+    def _add(self, entry: Deadline, length: float, at: float) -> None:
+        entry.at = at
+        fifo = self._fifos.get(length)
         if fifo is None:
-            fifo = self._fifos[seconds] = _Fifo()
-            heapq.heappush(self._heap, (at, seconds))
+            fifo = self._fifos[length] = _Fifo()
+            heapq.heappush(self._heap, (at, length))
             if not self._armed or at < self._armed:
                 self._arm(at)
         entry.fifo = fifo
@@ -138,13 +141,13 @@ class Deadlines:
         self._arm(now)
         heap = self._heap
         while heap and heap[0][0] <= now:
-            seconds = heap[0][1]
-            fifo = self._fifos[seconds]
+            length = heap[0][1]
+            fifo = self._fifos[length]
             if not fifo.entries:
                 heapq.heappop(heap)
-                del self._fifos[seconds]
+                del self._fifos[length]
             elif (at := fifo.entries[0].at) > now:
-                heapq.heapreplace(heap, (at, seconds))
+                heapq.heapreplace(heap, (at, length))
             else:
                 fifo.pop().expire()
         if heap:

@@ -6,6 +6,7 @@ buffer. What the bytes mean is the session's matter, what a loss means the conne
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import errors
@@ -47,9 +48,6 @@ class Owner(Protocol):
     def secured(self) -> None:
         """The TLS handshake is complete."""
 
-    def before_write(self) -> None:
-        """The last moment to change what is about to be written."""
-
     def progress(self) -> None:
         """Another portion of the handshake has gone out."""
 
@@ -67,20 +65,23 @@ class Link:
         session: Session,
         out: Outbound,
         owner: Owner,
+        before_write: Callable[[], None],
         turn: Turn,
         deadlines: Deadlines,
         priority: int,
     ) -> None:
+        """before_write: the last moment to change what is about to be written."""
         self.session = session
         self._stream: Stream | TlsStream = stream
         self._out = out
         self._owner = owner
+        self._before_write = before_write
         self._turn = turn
         self._deadlines = deadlines
         self._clock = deadlines.clock
         self._sink = session.handshake  # what is written now: the handshake, then `out`
         fd = stream.fileno()
-        self._reader = loop.io(fd, EV_READ, self._on_readable, None, priority)
+        self._reader = loop.io(fd, EV_READ, self.read, None, priority)
         self._writer = loop.io(fd, EV_WRITE, self._on_writable, None, priority)
         self._writing = False
         self._broken = False  # the write side; the reader finds what the server said last
@@ -91,6 +92,7 @@ class Link:
         self._retrying: Deadline | None = None
         self._portion = 256
         self._spoke_at = 0.0  # when we wrote; 0: the server has said something since
+        turn.hold(self.go_on, self.flush)
         self._reader.start()
 
     @property
@@ -124,6 +126,7 @@ class Link:
     def close(self) -> None:
         """Nothing more is read, delivered or written."""
         self._closed = True
+        self._turn.release()
         self._deadlines.end(self._continuing)
         self._deadlines.end(self._retrying)
         self._reader.stop()
@@ -135,6 +138,7 @@ class Link:
         """In the child of a fork: neither read nor write, and leave the loop, which may be shared."""
         make_dead_end(self._stream.fileno())
         self._closed = True
+        self._turn.release()
         self.session.close()
 
     # In.
@@ -155,14 +159,11 @@ class Link:
         else:
             self._reader.start()
 
-    def _on_readable(self, watcher: Any, revents: int) -> None:
-        if self._closed:
-            watcher.stop()  # in the child of a fork
-        else:
-            self.read()
-
-    def read(self) -> bool:
+    def read(self, watcher: Any = None, revents: int = EV_READ) -> bool:
         """Read once and deliver; returns whether there was anything to be read."""
+        if self._closed:
+            self._reader.stop()  # in the child of a fork
+            return False
         stream = self._stream
         if stream.handshaking:
             self._shake_hands()
@@ -188,7 +189,8 @@ class Link:
 
     def deliver(self) -> None:
         """Deliver what has been received; after a while other watchers come first."""
-        dispatch = self.session.dispatch
+        session = self.session
+        dispatch = session.dispatch
         clock = self._clock
         # A drained client takes no messages any more, but answers to what is delivered now.
         limits = self._out.limits
@@ -197,9 +199,15 @@ class Link:
             limits.closed = 0
         try:
             start = last = clock()
-            while size := dispatch(self._portion):
+            while not session.drained:
+                if not self._undelivered:
+                    # Callbacks may run: should one nest the loop, `go_on` delivers the rest in it.
+                    self._undelivered = True
+                    self._turn.need()
+                size = dispatch(self._portion)
                 now = clock()
-                self._adapt(size, now - last)
+                if now - last > _PORTION_TIME or size * 2 > self._portion:
+                    self._adapt(size, now - last)
                 last = now
                 if now - start > _SLICE:
                     self._give_way()
@@ -213,7 +221,7 @@ class Link:
         """Choose the next portion by what this one has taken."""
         if spent > _PORTION_TIME:
             self._portion = max(_LEAST_PORTION, int(size * _PORTION_TIME / spent))
-        elif self._portion < _MOST_PORTION and size * 2 > self._portion:
+        else:
             self._portion = min(_MOST_PORTION, self._portion * 2)
 
     @property
@@ -237,12 +245,6 @@ class Link:
         self._continuing = None
         self.deliver()
         self._watch()
-
-    def delivering(self) -> None:
-        """Callbacks are about to run: should one nest the loop, `go_on` delivers the rest in it."""
-        if not self._undelivered:
-            self._undelivered = True
-            self._turn.need()
 
     def go_on(self) -> None:
         """Deliver what a callback that nests the loop, or that raised, has left."""
@@ -269,9 +271,9 @@ class Link:
         """Let the server begin on what one turn queues in masses. What fails is the turn's matter."""
         if self._sink is not self._out or self._writing or self._broken:
             return  # the write watcher, or the end of the turn, sees to it
-        self._owner.before_write()
+        self._before_write()
         try:
-            self._send(self._out)
+            self._send(self._out, self._out.peek())
         except OSError:
             return
 
@@ -283,27 +285,36 @@ class Link:
 
     def _write(self) -> None:
         stream = self._stream
-        sink = self._next_sink()
-        if len(sink) or stream.unsent:
+        sink = self._sink
+        if sink is self._out:
+            self._before_write()
+        else:
+            sink = self._next_sink()
+        unsent = sink.peek()
+        left = len(unsent)
+        if left or stream.unsent:
             try:
-                self._send(sink)
+                left -= self._send(sink, unsent)
             except OSError as exc:
                 self._write_failed(exc)
                 return
-            sink.turn()
             self._spoke_at = self._clock()
             if sink is not self._out:
-                sink = self._next_sink()
-        self._watch_writable(len(sink) > 0 or stream.unsent)
+                left = len(self._next_sink())
+        wanted = left > 0 or stream.unsent
+        if wanted != self._writing:
+            self._watch_writable(wanted)
 
-    def _send(self, sink: Outbound) -> None:
-        """One call to the kernel. Raises OSError."""
+    def _send(self, sink: Outbound, unsent: Any) -> int:
+        """One call to the kernel; returns how much it took. Raises OSError."""
         stream = self._stream
         try:
-            sink.sent(stream.send(sink.peek()))
+            taken = stream.send(unsent)
+            sink.sent(taken)
         finally:
             if stream.held:
                 sink.pin(stream.held)
+        return taken
 
     def _watch_writable(self, wanted: bool) -> None:
         """Something waits for the socket to take it, or nothing."""
@@ -323,7 +334,7 @@ class Link:
             if len(session.handshake) or session.state is not State.READY:
                 return session.handshake
             self._sink = self._out
-        self._owner.before_write()
+        self._before_write()
         return self._out
 
     def _write_failed(self, exc: OSError) -> None:

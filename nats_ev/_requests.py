@@ -6,14 +6,13 @@ Knows the table of what waits for an answer; the connection and the deadlines ar
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from . import errors
-from ._deadlines import NEVER, Deadline
-from ._wire import request
+from ._deadlines import Deadline
 from .headers import Headers
 from .nuid import next_nuid
 from .options import milliseconds
@@ -29,39 +28,70 @@ _STATUS = b"NATS/1.0 "
 _NO_RESPONDERS = b"NATS/1.0 503"
 # Time-outs that are remembered; those that nothing waits for are forgotten when there are more.
 _LINES_MAX = 256
-
-
-# (callback, where its deadline is, whether "no responders" ends it; None: as the client's option says)
-Waiting = tuple[RequestCallback, "Line", bool | None]
+# Seconds: requests whose deadlines are no farther apart may expire together, with the last of them.
+_TOGETHER = 0.001
+# A line forgets its answered runs when it has twice as many as after the last time, and more than:
+_TRIM_FROM = 16
 
 
 class Line(Deadline):
-    """Requests of one time-out, in the order of their deadlines, as one deadline: that of the first."""
+    """Requests of one time-out, in the order of their deadlines, as one deadline: that of the first.
 
-    __slots__ = ("_requests", "seconds", "times")
+    Kept as runs ``[deadline, first, last]`` of calls' numbers; those in between that do not wait (any more)
+    have been answered or were no requests. So an answer has nothing to do here.
+    """
+
+    __slots__ = ("_requests", "_trim_at", "runs", "seconds")
 
     def __init__(self, requests: Requests, seconds: float) -> None:
         self._requests = requests
-        self.seconds = seconds or math.inf
-        self.times: dict[int, float] = {}  # by order of call
-        # None makes the next request arm it; without a time-out nothing ever has to.
-        self.fifo = None if seconds else NEVER
+        self._trim_at = _TRIM_FROM
+        self.seconds = seconds  # 0: they never expire
+        self.runs: deque[list[Any]] = deque()
+        self.fifo = None
 
-    def arm(self) -> None:
-        """Wait for the first deadline."""
-        deadlines = self._requests.deadlines
-        first = next(iter(self.times.values()))
-        deadlines.add(self, max(0.0, first - deadlines.clock()))
+    def add(self, deadline: float, first: int, last: int) -> list[Any]:
+        """Append a run, and wait for it."""
+        if len(self.runs) >= self._trim_at:
+            self.trim()
+        run = [deadline, first, last]
+        self.runs.append(run)
+        if self.fifo is None:
+            self._arm()
+        return run
+
+    def trim(self) -> None:
+        """Forget the runs of which nothing waits."""
+        waiting = self._requests.waiting
+        for run in self.runs:
+            run[1] = next(filter(waiting.__contains__, range(run[1], run[2] + 1)), 0)
+        self.runs = deque(run for run in self.runs if run[1])
+        self._trim_at = max(_TRIM_FROM, 2 * len(self.runs))
+
+    def _arm(self) -> None:
+        self._requests.deadlines.add_at(self, self.runs[0][0])
 
     def expire(self) -> None:
         """The first deadline is over, or was when it was waited for: it may have been answered."""
-        times, now = self.times, self._requests.deadlines.clock()
-        due = list(takewhile(lambda order: times[order] <= now, times))
-        if times:
-            self.arm()  # before any callback: in a loop that it nests the rest expires, too
+        runs, waiting, now = self.runs, self._requests.waiting, self._requests.deadlines.clock()
+        due: list[int] = []
+        for deadline, first, last in runs:
+            if deadline > now:
+                break
+            due.extend(filter(waiting.__contains__, range(first, last + 1)))
+        if runs:
+            self._arm()  # before any callback: in a loop that it nests the rest expires, too
         for order in due:
-            if order in times:
+            if order in waiting:
                 self._requests.expired(order)
+        while runs and runs[0][0] <= now:
+            runs.popleft()
+
+
+class _Choosing(partial[object]):
+    """The callback of a request for which "no responders" means something else than for others."""
+
+    ends_early: bool
 
 
 class ManyRequest(Deadline):
@@ -147,65 +177,102 @@ class Requests:
         self.call = connection.turn.call
         self.soon = connection.turn.soon
         self.failed = connection.turn.failed
-        self.waiting: dict[int, Waiting] = {}
+        self.waiting: dict[int, RequestCallback] = {}  # always the same dict
         self.many: dict[int, ManyRequest] = {}
-        self.lines: dict[Any, Line] = {}  # by time-out as the caller gave it
+        self._lines: dict[Any, Line] = {}  # by time-out as the caller gave it
+        self._lines_max = _LINES_MAX
+        # The time-out of the last request as the caller gave it, and the first request since it was
+        # another one or a turn ended, 0: none. Their deadlines are counted from the end of the turn.
+        self.timeout: Any = math.nan  # which no other is equal to
+        self.first = 0
+        self._line: Line | None = None
+        self._ended: list[tuple[Line, int, int]] = []  # this turn's runs of other time-outs
+        self._last_run: tuple[Line | None, list[Any]] = (None, [])
         self._early_503 = core.options.no_responders
         self._connection = connection
         self._out = connection.out
-        self._wbuf = connection.out.c
-        self._clock = connection.deadlines.clock
         self._prefix = b""
-        self._withdrawn: list[int] = []
+        self.withdrawn: list[int] = []  # whose frames are to be removed
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self.many)
 
-    def line(self, timeout_ms: Any) -> Line:
-        """The line of a time-out that `lines` does not have yet. Raises what a bad one deserves."""
-        seconds = milliseconds(timeout_ms, "timeout_ms") / 1000
-        if len(self.lines) >= _LINES_MAX:
-            self.lines = {key: line for key, line in self.lines.items() if line.times}
-        self.lines[timeout_ms] = line = Line(self, seconds)
+    # Sending. The hot path, from an interned subject, is in `Nats.request`.
+
+    def choose(self, timeout_ms: Any) -> None:
+        """The next requests have another time-out. Raises what a bad one deserves, and when draining."""
+        self._core.refuse_if_draining()
+        try:
+            line = self._lines.get(timeout_ms)
+        except TypeError:  # not even hashable
+            line = None
+        if line is None:
+            line = self._new_line(timeout_ms)
+        self._end_run()
+        self._line = line
+        self.timeout = timeout_ms
+
+    def refuse(self) -> None:
+        """A drain has begun: every request comes to `choose`, which looks."""
+        self.timeout = math.nan
+
+    def _new_line(self, timeout_ms: Any) -> Line:
+        line = Line(self, milliseconds(timeout_ms, "timeout_ms") / 1000)
+        if len(self._lines) >= self._lines_max:
+            for old in self._lines.values():
+                old.trim()
+            self._lines = {key: old for key, old in self._lines.items() if old.runs}
+            self._lines_max = max(_LINES_MAX, 2 * len(self._lines))
+            self._last_run = (None, [])
+        self._lines[timeout_ms] = line
         return line
 
-    def send(
-        self,
-        index: int,
-        payload: bytes,
-        callback: RequestCallback,
-        line: Line,
-        early_503: bool | None,
-    ) -> int:
-        """The hot path: to an interned subject. Returns the C code, errors included."""
-        if not self._prefix:
-            self._open_inbox()
-        connection = self._connection
-        connection.last_order = order = connection.last_order + 1
-        code = request(self._wbuf, index, payload, len(payload), order)
-        if code >= 0:
-            self.waiting[order] = (callback, line, early_503)
-            line.times[order] = self._clock() + line.seconds
-            if line.fifo is None:
-                line.arm()
-        return code  # type: ignore[no-any-return]
+    def begin_run(self, order: int) -> None:
+        """The first request of a turn, or of a time-out in it."""
+        self.first = order
+        if not self._ended:
+            self.soon(self._end_turn)
+
+    def _end_run(self) -> None:
+        if self.first:
+            assert self._line is not None
+            self._ended.append((self._line, self.first, self._connection.last_order))
+            self.first = 0
+
+    def _end_turn(self) -> None:
+        """From now on their time is running."""
+        self._end_run()
+        ended, self._ended = self._ended, []
+        now = self.deadlines.clock()
+        for line, first, last in ended:
+            if not line.seconds:
+                continue
+            deadline = now + line.seconds
+            last_line, run = self._last_run
+            if line is last_line and line.fifo is not None and deadline <= run[0]:
+                run[2] = last
+            else:
+                self._last_run = (line, line.add(deadline + _TOGETHER, first, last))
+
+    def choosing(self, callback: RequestCallback, ends_early: bool) -> RequestCallback:
+        """The callback of a request that "no responders" ends, or not, whatever the client's option says."""
+        choosing = _Choosing(callback)
+        choosing.ends_early = ends_early
+        return choosing
 
     def send_any(
         self,
         subject: bytes,
         payload: bytes,
         callback: RequestCallback,
-        line: Line,
-        early_503: bool | None,
         headers: bytes | None,
     ) -> int:
-        """`send` to any subject, with headers."""
+        """To any subject, with headers. Returns the C code, errors included."""
         order, code = self._publish(subject, payload, headers)
         if code >= 0:
-            self.waiting[order] = (callback, line, early_503)
-            line.times[order] = self._clock() + line.seconds
-            if line.fifo is None:
-                line.arm()
+            self.waiting[order] = callback
+            if not self.first:
+                self.begin_run(order)
         return code
 
     def send_many(
@@ -231,7 +298,7 @@ class Requests:
     def _publish(self, subject: bytes, payload: bytes, headers: bytes | None) -> tuple[int, int]:
         """(number of the call, C code)."""
         if not self._prefix:
-            self._open_inbox()
+            self.open_inbox()
         order = self._connection.next_order()
         reply = self._prefix + b"%d" % order
         return order, self._out.publish(subject, reply, headers, payload, order)
@@ -242,29 +309,27 @@ class Requests:
         self._fail(order, errors.RequestTimeoutError("request timeout"))
 
     def _fail(self, order: int, error: errors.NatsError) -> None:
-        callback, line, _ = self.waiting.pop(order)
-        del line.times[order]
-        self.call(callback, None, error, None)
+        self.call(self.waiting.pop(order), None, error, None)
 
     def withdraw(self, order: int) -> None:
         """Its unsent frame is to be removed: at the next write, together with others."""
-        if not self._withdrawn:
+        if not self.withdrawn:
             self._connection.turn.soon(self.purge)
-        self._withdrawn.append(order)
+        self.withdrawn.append(order)
 
     def purge(self) -> None:
         """Remove the frames of withdrawn requests from the buffer."""
-        if self._withdrawn:
-            tags, self._withdrawn = sorted(self._withdrawn), []
+        if self.withdrawn:
+            tags, self.withdrawn = sorted(self.withdrawn), []
             if len(self._out):
                 self._out.remove(tags)
 
     def take_all(self) -> Iterator[tuple[int, Callable[[errors.NatsError | None], None]]]:
         """All that wait, as completions to be failed; they wait no more."""
-        waiting, self.waiting = self.waiting, {}
+        waiting = list(self.waiting.items())
+        self.waiting.clear()
         many, self.many = self.many, {}
-        for order, (callback, line, _) in waiting.items():
-            del line.times[order]
+        for order, callback in waiting:
             yield order, partial(self._tell, callback)
         for order, one in many.items():
             self.deadlines.end(one)
@@ -283,9 +348,7 @@ class Requests:
         error = errors.MaxPayloadError("the server does not take the request: it was discarded")
         for order in tags:
             if order in self.waiting:
-                callback, line, _ = self.waiting.pop(order)
-                del line.times[order]
-                self.soon(callback, None, error, None)
+                self.soon(self.waiting.pop(order), None, error, None)
             elif order in self.many:
                 self.soon(self.many.pop(order).fail, error)
 
@@ -297,8 +360,9 @@ class Requests:
     def inbox_closed(self) -> None:
         """The subscription of the shared inbox has ended: the next request opens another."""
         self._prefix = b""
+        self._out.set_inbox(b"")
 
-    def _open_inbox(self) -> None:
+    def open_inbox(self) -> None:
         if self._out.limits.closed:
             return  # the call is refused, and a refused call subscribes to nothing
         prefix = f"{self._core.options.inbox_prefix}.{next_nuid()}."
@@ -318,13 +382,11 @@ class Requests:
         if headers is not None and not payload and headers.startswith(_NO_RESPONDERS):
             self._no_responders(order, headers)
             return
-        waiting = self.waiting.pop(order, None)
-        if waiting is None:
+        callback = self.waiting.pop(order, None)
+        if callback is None:
             if order in self.many:
                 self.many[order].answer(payload, headers)
             return
-        callback, line, _ = waiting
-        del line.times[order]
         try:
             callback(payload, None, headers)
         except BaseException as exc:
@@ -332,14 +394,12 @@ class Requests:
 
     def answers(self, run: Iterable[tuple[int, int, int]], data: bytes) -> None:
         """`answer` for each of several without headers."""
+        pop = self.waiting.pop
         for order, start, end in run:
-            # Looked up each time: a callback may have made all others fail.
-            waiting = self.waiting.pop(order, None)
-            if waiting is None:
+            callback = pop(order, None)
+            if callback is None:
                 self.answer(order, data[start:end], None)
                 continue
-            callback, line, _ = waiting
-            del line.times[order]
             try:
                 callback(data[start:end], None, None)
             except BaseException as exc:
@@ -353,8 +413,8 @@ class Requests:
         if order in self.many:
             self.many[order].answer(b"", headers)
         elif order in self.waiting:
-            early = self.waiting[order][2]
-            if self._early_503 if early is None else early:
+            callback = self.waiting[order]
+            if callback.ends_early if isinstance(callback, _Choosing) else self._early_503:
                 self._fail(order, errors.NoRespondersError("no responders"))
 
 

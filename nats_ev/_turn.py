@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 # From libev's ev.h; the numbers are its ABI. Taken from here so that no binding needs to be imported.
@@ -22,20 +23,26 @@ EV_CUSTOM = 0x01000000
 class Turn:
     """Puts things off to the end of the loop's turn, in order."""
 
-    __slots__ = ("_feed", "_loop", "_prepare", "_soon", "_steps", "_unhandled")
+    __slots__ = ("_feed", "_loop", "_prepare", "_soon", "_unhandled", "after", "before", "need")
 
-    def __init__(self, loop: Any, *steps: Callable[[], None]) -> None:
-        """At the end of a turn: steps[0], what was put off, then the other steps."""
+    def __init__(self, loop: Any) -> None:
         self._loop = loop
-        self._steps = steps
         self._soon: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
         self._unhandled: deque[BaseException] = deque()
         self._prepare = loop.prepare(self._on_prepare, None, EV_MINPRI)
         self._feed = self._prepare.feed
+        # See to it that this turn's end comes here.
+        self.need = partial(self._feed, EV_CUSTOM)
+        self.release()
 
-    def need(self) -> None:
-        """See to it that this turn's end comes here."""
-        self._feed(EV_CUSTOM)
+    def hold(self, before: Callable[[], None], after: Callable[[], None]) -> None:
+        """What is to be done at the end of each turn: before what was put off, and after it."""
+        self.before = before
+        self.after = after
+
+    def release(self) -> None:
+        """Undo `hold`."""
+        self.hold(_nothing, _nothing)
 
     def soon(self, callback: Callable[..., object], *args: object) -> None:
         """Call it at the end of this turn, or of the next one when the loop does not run."""
@@ -47,7 +54,10 @@ class Turn:
         soon = self._soon
         while soon:
             callback, args = soon.popleft()
-            self.call(callback, *args)
+            try:
+                callback(*args)
+            except BaseException as exc:
+                self.failed(exc)
 
     def call(self, callback: Callable[..., object], *args: object) -> None:
         """Call a user's callback; see `failed`."""
@@ -73,13 +83,16 @@ class Turn:
         self._feed(EV_CUSTOM)
 
     def _on_prepare(self, watcher: Any, revents: int) -> None:
-        first, *others = self._steps
-        first()
-        self.run_soon()
-        for step in others:
-            step()
+        self.before()
+        if self._soon:
+            self.run_soon()
+        self.after()
         if self._unhandled:
             error = self._unhandled.popleft()
             if self._unhandled:
                 self._feed(EV_CUSTOM)
             raise error
+
+
+def _nothing() -> None:
+    pass

@@ -20,6 +20,8 @@ ITEM_WIDTH = {RUN: 2, REPLY_RUN: 4, ANSWER_RUN: 3}
 FIRST: int = lib.NATS_WBUF_FIRST
 HIGH: int = lib.NATS_WBUF_HIGH
 SLOW: int = lib.NATS_WBUF_SLOW
+# What `request` says when there is no inbox for its answer.
+NO_INBOX: int = lib.NATS_WBUF_BAD_REPLY
 
 HIGH_WATER = 1024 * 1024
 # 32 KiB of row ints: stays in the first-level cache and holds some 900 plain messages.
@@ -28,7 +30,7 @@ _NULL = ffi.NULL
 
 # The hot path of `Nats.publish` calls this without a wrapper: (wbuf, index, payload, len) -> code.
 pub = lib.nats_wbuf_pub
-# So does that of its first uses (wbuf, subject, len, payload, len), and that of requests
+# So does that of its first uses (wbuf, subject, len, payload, len), and `Nats.request`
 # (wbuf, index, payload, len, tag).
 pub_to = lib.nats_wbuf_pub_to
 request = lib.nats_wbuf_request
@@ -37,7 +39,7 @@ request = lib.nats_wbuf_request
 class Parser:
     """Bytes of one connection → flat lists of ints, `ROW_WIDTH` per row (plus the items of runs)."""
 
-    __slots__ = ("_c", "_ints", "_rows")
+    __slots__ = ("_c", "_ints", "_rows", "failed", "frame", "pos")
 
     def __init__(self, max_message: int) -> None:
         self._c = ffi.gc(ffi.new("nats_parser *"), lib.nats_parser_destroy)
@@ -45,40 +47,35 @@ class Parser:
         self._rows = ffi.new("int32_t[]", ROWS_CAP)
         # Measured: a memoryview makes a list in 60 % of the time that ffi.unpack takes.
         self._ints = memoryview(ffi.buffer(self._rows)).cast("i")
+        # Of the last feed: where in the chunk to go on, its length when all of it is taken;
+        self.pos = 0
+        # the assembled frame that the rows' offsets refer to, a buffer whose slices are bytes, valid until
+        # the next feed, or None: they refer to the chunk;
+        self.frame: Any = None
+        # and whether the stream is broken behind these rows, and for ever: see `error`.
+        self.failed = False
 
     def feed(self, chunk: bytes, pos: int, most: int = ROWS_CAP) -> list[int]:
         """Parse chunk from pos on into at most so many ints (64 to `ROWS_CAP`).
 
         Empty when nothing is complete. Then `pos` tells how far it came.
         """
-        n = lib.nats_parser_feed(self._c, chunk, pos, len(chunk), self._rows, most)
+        c = self._c
+        n = lib.nats_parser_feed(c, chunk, pos, len(chunk), self._rows, most)
+        self.pos = c.pos
+        frame = c.frame
+        self.frame = ffi.buffer(frame, c.frame_len) if frame else None
+        if c.error:
+            self.failed = True
         return self._ints[:n].tolist() if n else []
 
     def set_inbox(self, sid: int, prefix_len: int) -> None:
         """Let the numbered answers of this subscription come as `ANSWER` rows and runs."""
         self._c.inbox_sid, self._c.inbox_len = sid, prefix_len
 
-    @property
-    def pos(self) -> int:
-        """Where in the chunk to go on; its length when all of it is taken."""
-        return self._c.pos  # type: ignore[no-any-return]
-
-    @property
-    def frame(self) -> Any:
-        """The assembled frame that the last rows' offsets refer to, or None: they refer to the chunk.
-
-        A buffer whose slices are bytes, valid until the next `feed`.
-        """
-        frame = self._c.frame
-        return ffi.buffer(frame, self._c.frame_len) if frame else None
-
-    @property
-    def error(self) -> errors.ProtocolError | None:
-        """What was wrong with the stream, once everything before it has been returned."""
-        code = self._c.error
-        if not code:
-            return None
-        text = ffi.string(lib.nats_parser_strerror(code)).decode()
+    def error(self) -> errors.ProtocolError:
+        """What was wrong with the stream, when it has `failed`."""
+        text = ffi.string(lib.nats_parser_strerror(self._c.error)).decode()
         offset = self._c.error_offset
         return errors.ProtocolError(
             f"protocol error: {text} (at byte {offset})",
@@ -190,16 +187,12 @@ class Outbound:
         return ffi.buffer(lib.nats_wbuf_data(self.c), lib.nats_wbuf_len(self.c))
 
     def sent(self, n: int) -> None:
-        """The kernel took the first n unsent bytes."""
+        """The kernel took the first n unsent bytes; the high-water mark counts anew."""
         lib.nats_wbuf_sent(self.c, n)
 
     def pin(self, n: int) -> None:
         """The first n unsent bytes are in TLS records: they can't be changed or removed any more."""
         lib.nats_wbuf_pin(self.c, n)
-
-    def turn(self) -> None:
-        """A flush was tried: the high-water mark counts anew."""
-        lib.nats_wbuf_turn(self.c)
 
     def take_back(self) -> None:
         """The connection is gone: keep whole what was not wholly sent, drop requests and control frames."""

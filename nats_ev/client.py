@@ -17,7 +17,7 @@ from ._core import Core
 from ._deadlines import Deadline
 from ._discreet import discreet
 from ._requests import RequestCallback, Sentinel
-from ._wire import pub, pub_to
+from ._wire import NO_INBOX, pub, pub_to, request
 from .headers import HeadersLike, encode_headers
 from .nuid import next_nuid
 from .options import Options, callable_or_none, count, milliseconds, must_be_callable
@@ -190,7 +190,9 @@ class Nats(Accessors):
                 code = pub(self._wbuf, index, payload, len(payload))  # type: ignore[arg-type]
             except TypeError:  # a payload that is not bytes
                 code = self._publish(subject, payload, reply_to)
-        if code:
+        if code > 0:
+            self._connection.queued(code)
+        elif code:
             self._queued(code, subject, reply_to or "")
 
     pub = publish
@@ -387,30 +389,39 @@ class Nats(Accessors):
         connection is lost or closed meanwhile. Raises what `publish` raises, and after `drain`
         `ConnectionDrainingError`.
         """
-        if self._core.drain is not None:
-            self._core.refuse_if_draining()
         if not callable(cb):  # here a call costs too much
             must_be_callable(cb)
         requests = self._requests
+        if timeout_ms != requests.timeout:
+            requests.choose(timeout_ms)
+        if no_responders is not None:
+            cb = requests.choosing(cb, no_responders)
+        connection = self._connection
+        index: int | None
         try:
-            line = requests.lines[timeout_ms]
-        except (KeyError, TypeError):
-            line = requests.line(timeout_ms)
-        index = self._interned.get(subject)
-        if index is None:
+            index = self._interned[subject]
+        except KeyError:
             index = self._remember(subject)
-        if index is not None and headers is None and type(payload) is bytes:
-            code = requests.send(index, payload, cb, line, no_responders)
-        else:
+        if index is None or headers is not None or type(payload) is not bytes:
             code = requests.send_any(
                 subjects.encode(subject),
                 _payload(payload),
                 cb,
-                line,
-                no_responders,
                 encode_headers(headers) if headers is not None else None,
             )
-        if code:
+        else:
+            connection.last_order = order = connection.last_order + 1
+            code = request(self._wbuf, index, payload, len(payload), order)
+            if code == NO_INBOX:
+                requests.open_inbox()
+                code = request(self._wbuf, index, payload, len(payload), order)
+            if code >= 0:
+                requests.waiting[order] = cb
+                if not requests.first:
+                    requests.begin_run(order)
+        if code > 0:
+            connection.queued(code)
+        elif code:
             self._queued(code, subject)
 
     req = request

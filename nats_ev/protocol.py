@@ -168,9 +168,6 @@ class Events(Protocol):
     def callback_failed(self, error: BaseException) -> None:
         """A subscription's callback raised. Re-raises what must stop the loop."""
 
-    def delivering(self) -> None:
-        """Callbacks are about to run that may nest a loop: `dispatch` must be called in it, too."""
-
 
 class Session:
     """See the module's docstring."""
@@ -179,6 +176,7 @@ class Session:
         "_chunk",
         "_chunks",
         "_data",
+        "_delivering",
         "_end",
         "_events",
         "_greeting",
@@ -196,6 +194,7 @@ class Session:
         "_run_subject",
         "_subs",
         "answering",
+        "drained",
         "handshake",
         "state",
     )
@@ -217,6 +216,7 @@ class Session:
         self._resubscribe: Iterator[Subscription] | None = None
         self._greeting: list[bytes] = []  # all that came before the first INFO was understood
         self._ping_framed = False
+        self.drained = True  # nothing that was received waits for `dispatch`
         self._chunks: deque[bytes] = deque()
         self._chunk = b""
         self._data: Any = b""  # the chunk, or the frame assembled from several
@@ -224,6 +224,7 @@ class Session:
         # The iterators are shared by enclosing and nested calls of dispatch: whatever one of them
         # takes, no other will, and a call that ends early leaves the rest to the next.
         self._walk([])
+        self._delivering = False  # there are rows: a call delivers them, or has been stopped at it
         self._run: Iterator[tuple[int, ...]] | None = None
         self._run_kind = RUN
         self._run_sub: Subscription | None = None
@@ -312,17 +313,13 @@ class Session:
         greeting = b"".join(self._greeting)
         return greeting.find(b"\n") == len(greeting) - 1
 
-    @property
-    def drained(self) -> bool:
-        """Nothing that was received waits for `dispatch`."""
-        return self._pos >= self._end and not self._chunks
-
     # Data in.
 
     def receive(self, data: bytes) -> None:
         """Take what the socket gave; `dispatch` delivers it."""
         if self.state is not State.CLOSED:
             self._chunks.append(data)
+            self.drained = False
             if self.state is State.GREETING:
                 self._greeting.append(data)
 
@@ -332,13 +329,16 @@ class Session:
         Returns how many there were: 0 when nothing is left to be delivered. Callbacks may call it, too.
         """
         try:
-            self._deliver()
+            if self._delivering:
+                self._deliver()
             size = self._parse(most)
             if size:
                 self._deliver()
+                self.drained = self._pos >= self._end and not (self._chunks or self._parser.failed)
             return size
         except BaseException:
             # Enclosing calls find their iterators empty and go on with these.
+            self._delivering = True
             if self._run is not None:
                 self._run = iter(list(self._run))
             self._walk(list(self._ints))
@@ -354,6 +354,7 @@ class Session:
             self._deliver_rows(rows)
             # A nested call that was stopped by an exception has left its rest in new rows.
             if self._rows is rows:
+                self._delivering = False
                 return
 
     def _deliver_rows(self, rows: Iterator[tuple[int, ...]]) -> None:
@@ -448,7 +449,11 @@ class Session:
         callback = sub.callback if sub.plain else None
         for r0, r1, start, end in run:
             answering[1] = raw = data[r0:r1]
-            answering[0] = reply = raw.decode("utf-8", "surrogateescape")
+            try:
+                reply = raw.decode()  # half as long as with the arguments below
+            except UnicodeDecodeError:
+                reply = raw.decode("utf-8", "surrogateescape")
+            answering[0] = reply
             if callback is None:
                 sub.arrived(subject, data[start:end], reply, None)
                 continue
@@ -471,20 +476,19 @@ class Session:
         while self.state is not State.CLOSED:
             parser = self._parser
             if self._pos >= self._end:
-                error = parser.error
-                if error is not None:
+                if parser.failed:
                     self.close()
-                    self._events.protocol_failed(error)
+                    self._events.protocol_failed(parser.error())
                     return 0
                 if not self._chunks:
-                    return 0
+                    break
                 self._chunk = chunk = self._chunks.popleft()
                 self._pos, self._end = 0, len(chunk)
             ints = parser.feed(self._chunk, self._pos, most)
             self._pos = parser.pos
             if ints:
-                frame = parser.frame
-                self._data = self._chunk if frame is None else frame
+                self._data = self._chunk if parser.frame is None else parser.frame
+                self._delivering = True
                 self._walk(ints)
                 if self.state is State.GREETING and ints[0] not in (INFO, ERR):
                     self.close()
@@ -492,8 +496,8 @@ class Session:
                         errors.ProtocolError("protocol error: the server's first line is not INFO")
                     )
                     return 0
-                self._events.delivering()
                 return len(ints)
+        self.drained = True
         return 0
 
     def _walk(self, ints: list[int]) -> None:

@@ -57,9 +57,6 @@ class Host:
             raise error
         self.log.append(("raised", str(error)))
 
-    def delivering(self) -> None:
-        pass
-
     # What a subscription needs (`subscription.Owner`).
 
     def call(self, callback: Callable[..., object], *args: object) -> None:

@@ -71,26 +71,26 @@ def test_rows_can_be_asked_for_in_portions() -> None:
 def test_errors_say_what_and_where(frame: bytes, text: str) -> None:
     parser = Parser(100)
     parser.feed(b"PING\r\n", 0)
-    assert parser.error is None
+    assert not parser.failed
     assert parser.feed(b"PING\r\n" + frame, 0)[0] == PING
-    error = parser.error
+    error = parser.error()
     assert isinstance(error, errors.ProtocolError)
     assert str(error) == f"protocol error: {text} (at byte 12)"
     assert error.offset == 12
     assert error.snippet == frame[:64]
     assert parser.feed(b"PING\r\n", 0) == []
     assert parser.pos == 6
-    assert str(parser.error) == str(error)
+    assert str(parser.error()) == str(error)
 
 
 def test_the_bound_of_a_message_can_be_set() -> None:
     parser = Parser(0)
     assert parser.feed(b"MSG a 1 67108864\r\n", 0) == []
-    assert parser.error is None
+    assert not parser.failed
     parser = Parser(10)
     parser.set_max_message(5)
     parser.feed(b"MSG a 1 6\r\n", 0)
-    assert parser.error is not None
+    assert parser.failed
 
 
 def test_what_is_left_of_a_frame_goes_with_the_parser() -> None:
@@ -172,7 +172,7 @@ def test_marks_are_reported_once() -> None:
     payload = b"x" * 20
     codes = [out.publish(b"a", b"", None, payload) for _ in range(4)]
     assert codes == [_wire.FIRST, _wire.HIGH | _wire.SLOW, 0, _wire.HIGH]
-    out.turn()
+    out.sent(0)
     assert out.publish(b"a", b"", None, payload) == 0
 
 

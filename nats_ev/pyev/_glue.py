@@ -125,7 +125,7 @@ def nats_ev_on_event(key: int, revents: int, state: int) -> int:
         if not state & CAN_STOP:
             return report(exc)
         result = failed(watcher._loop.debug, exc)
-    if result != STOP and state & CAN_STOP and _interrupts.is_waiting():
+    if result != STOP and _interrupts.waiting and state & CAN_STOP and _interrupts.is_waiting():
         return _note(KeyboardInterrupt())
     return result
 

@@ -38,18 +38,18 @@ _RESUME = opmap.get("RESUME", -1)
 # The code of what calls a watcher's callback: below its frame begins another story.
 event_code: CodeType | None = None
 
-_waiting = False  # an interrupt has been put off
+waiting = False  # an interrupt has been put off
 _since = 0.0
 _own = False  # the next call of the handler is of our own making
 _reminding = False  # a thread calls it until the interrupt is raised
 
 
 def _on_interrupt(signum: int, frame: FrameType | None) -> None:
-    global _waiting, _since, _own
+    global waiting, _since, _own
     own, _own = _own, False
-    if own and not _waiting:
+    if own and not waiting:
         return
-    if not _waiting:
+    if not waiting:
         _since = time.monotonic()
     elif not own and time.monotonic() - _since > _PATIENCE:
         _raise()
@@ -66,9 +66,9 @@ def _on_interrupt(signum: int, frame: FrameType | None) -> None:
     elif not inside and not _is_about_to_begin(frame):
         _raise()
     elif not _reminding:
-        _waiting = True
+        waiting = True
         _thread.start_new_thread(_remind, ())
-    _waiting = True
+    waiting = True
 
 
 def _remind() -> None:
@@ -77,7 +77,7 @@ def _remind() -> None:
     _reminding = True
     while True:
         time.sleep(0.001)
-        if not _waiting:
+        if not waiting:
             break
         _own = True
         _thread.interrupt_main()
@@ -85,8 +85,8 @@ def _remind() -> None:
 
 
 def _raise() -> NoReturn:
-    global _waiting
-    _waiting = False
+    global waiting
+    waiting = False
     raise KeyboardInterrupt
 
 
@@ -112,10 +112,10 @@ def _is_about_to_begin(frame: FrameType) -> bool:
 
 def is_waiting() -> bool:
     """Whether an interrupt was put off that the calling thread must raise now; it is put off no more."""
-    global _waiting
-    if not _waiting or get_ident() != main_thread().ident:
+    global waiting
+    if not waiting or get_ident() != main_thread().ident:
         return False
-    _waiting = False
+    waiting = False
     return True
 
 

@@ -744,7 +744,6 @@ static void early_flushes_do_not_allocate(void)
     while (flushes < 3) {
         if (nats_wbuf_pub(w, 0, payload, sizeof payload) & NATS_WBUF_HIGH) {
             nats_wbuf_sent(w, nats_wbuf_len(w));
-            nats_wbuf_turn(w);
             if (flushes++ == 0)
                 allocations = 0;
         }
