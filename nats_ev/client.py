@@ -383,11 +383,11 @@ class Nats(Accessors):
     ) -> None:
         """Publish a request and call ``cb(response, err, headers)`` exactly once.
 
-        response is the answer's payload, or None with err: `RequestTimeoutError` after timeout_ms
-        (0: never), `NoRespondersError` at once when nobody listens and no_responders is set (None:
-        as the client's option), ``disconnected`` (`ConnectionLostError`, `ConnectionClosedError`) when the
-        connection is lost or closed meanwhile. Raises what `publish` raises, and after `drain`
-        `ConnectionDrainingError`.
+        response is the answer's payload, or None with err: `RequestTimeoutError` when timeout_ms (0: any
+        time) have passed since the end of the loop's turn that it was called in, `NoRespondersError` at
+        once when nobody listens and no_responders is set (None: as the client's option),
+        ``disconnected`` (`ConnectionLostError`, `ConnectionClosedError`) when the connection is lost or
+        closed meanwhile. Raises what `publish` raises, and after `drain` `ConnectionDrainingError`.
         """
         if not callable(cb):  # here a call costs too much
             must_be_callable(cb)

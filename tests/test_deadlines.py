@@ -30,6 +30,19 @@ def test_each_expires_once_at_its_time_and_in_order(fake_loop, deadlines):
     assert not any(timer.active for timer in fake_loop.timers)
 
 
+def test_one_for_a_time_expires_then_and_one_for_the_past_at_once(fake_loop, deadlines):
+    seen = []
+    for at in (1.5, 0.5, 1.5, -1.0):
+        entry = Deadline(lambda at=at: seen.append((at, fake_loop.now - 1000)))
+        deadlines.add_at(entry, 1000 + at)
+    deadlines.after(1.0, lambda: seen.append((1.0, fake_loop.now - 1000)))
+    assert not seen
+    fake_loop.advance(5)
+    assert [at for at, _ in seen] == [-1.0, 0.5, 1.0, 1.5, 1.5]
+    assert all(now == pytest.approx(max(at, 0), abs=1e-5) for at, now in seen)
+    assert not deadlines._fifos
+
+
 def test_a_random_mix_of_adding_and_cancelling_expires_exactly_the_rest(fake_loop, deadlines):
     rng = random.Random(7)
     waiting: dict[int, tuple[float, Deadline]] = {}

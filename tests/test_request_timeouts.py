@@ -71,6 +71,46 @@ def test_the_answered_do_not_delay_those_behind_them(connected, server, run):
     assert len(answers) == 1000
 
 
+def test_time_outs_that_alternate_expire_each_at_its_own(silent, run):
+    expired: list[int] = []
+    for i in range(200):
+        ms = 60 if i % 2 else 20
+        silent.request("silent", b"", lambda *answer, at=i: expired.append(at), ms)
+    run(lambda: len(expired) == 200)
+    assert expired == [*range(0, 200, 2), *range(1, 200, 2)]
+
+
+def test_the_answered_leave_nothing_behind_while_one_waits_for_an_hour(connected, server, run):
+    nats, answers = connected(server), []
+    nats.subscribe("echo", lambda s, payload, reply, h: nats.publish(reply, payload))
+    nats.subscribe("silent", lambda *message: None)
+
+    def ask(*answer: Any) -> None:
+        answers.append(answer)
+        if len(answers) < 2000:
+            nats.request("echo", b"", ask, 3_600_000)
+
+    nats.request("silent", b"", lambda *answer: None, 3_600_000)
+    ask()
+    run(lambda: len(answers) == 2000)
+    (line,) = nats._requests._lines.values()
+    assert len(line.runs) <= 16
+
+
+def test_a_request_made_by_one_that_expires_has_its_own_time(silent, run):
+    ends: list[float] = []
+
+    def again(response: Any, error: Any, headers: Any) -> None:
+        ends.append(time.monotonic())
+        if len(ends) < 4:
+            silent.request("silent", b"", again, 20)
+
+    start = time.monotonic()
+    silent.request("silent", b"", again, 20)
+    run(lambda: len(ends) == 4)
+    assert all(b - a >= 0.02 for a, b in zip([start, *ends], ends, strict=False))
+
+
 def test_the_rest_expires_in_a_loop_that_a_callback_nests(silent, loop, run):
     expired: list[int] = []
 

@@ -433,6 +433,7 @@ static void model_sent(struct model *m, size_t n)
 {
     long before = allocations;
     nats_wbuf_sent(m->w, n);
+    m->queued = 0;
     m->pinned -= m->pinned < n ? m->pinned : n;
     while (n > 0) {
         struct frame *f = &m->frames[0];
@@ -459,12 +460,6 @@ static void model_pin(struct model *m, size_t n)
 {
     nats_wbuf_pin(m->w, n);
     m->pinned = n;
-}
-
-static void model_turn(struct model *m)
-{
-    nats_wbuf_turn(m->w);
-    m->queued = 0;
 }
 
 static void model_take_back(struct model *m)
@@ -758,10 +753,7 @@ static void model_run(const void *data, size_t size)
         case 10: model_sent(&m, next_word(&s) % (unsent + 1)); break;
         case 11: model_sent(&m, next_byte(&s) % 8 ? 0 : unsent); break;
         case 12: model_pin(&m, next_word(&s) % (unsent + 1)); break;
-        case 13:
-            model_turn(&m);
-            model_last_line(&m, next_byte(&s) % 129);
-            break;
+        case 13: model_last_line(&m, next_byte(&s) % 129); break;
         case 14: model_take_back(&m); break;
         case 15: case 16: script_remove(&m, &s); break;
         case 17:
