@@ -245,12 +245,12 @@ class Requests:
         ended, self._ended = self._ended, []
         now = self.deadlines.clock()
         for line, first, last in ended:
-            if not line.seconds:
-                continue
             deadline = now + line.seconds
             last_line, run = self._last_run
-            if line is last_line and line.fifo is not None and deadline <= run[0]:
-                run[2] = last
+            if not line.seconds:
+                self._last_run = (None, [])
+            elif line is last_line and line.fifo is not None and deadline <= run[0]:
+                run[2] = last  # no other line's are in between
             else:
                 self._last_run = (line, line.add(deadline + _TOGETHER, first, last))
 
@@ -363,6 +363,7 @@ class Requests:
         self._out.set_inbox(b"")
 
     def open_inbox(self) -> None:
+        """Subscribe to what the answers to all requests come on."""
         if self._out.limits.closed:
             return  # the call is refused, and a refused call subscribes to nothing
         prefix = f"{self._core.options.inbox_prefix}.{next_nuid()}."
