@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from datetime import timedelta
 from typing import Any
@@ -168,3 +169,52 @@ def test_what_is_no_time_is_a_type_error_and_sends_nothing(silent, bad):
     with pytest.raises(TypeError, match="timeout_ms must be milliseconds"):
         silent.request("silent", b"", lambda *answer: None, bad)
     assert silent.stats()["accepted"] == 0
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_of_a_random_mix_each_ends_once_and_none_early(connected, server, loop, run, seed):
+    nats, rng = connected(server), random.Random(seed)
+    started: dict[int, float] = {}
+    ends: dict[int, Any] = {}
+    nats.subscribe("echo", lambda s, payload, reply, h: nats.publish(reply, payload))
+    nats.subscribe("silent", lambda *message: None)
+
+    def ask() -> None:
+        number = len(started)
+        started[number] = time.monotonic()
+        subject = rng.choice(["echo", "echo", "silent"])
+        ms = rng.choice([0, 1, 5, 5.5, 20, 20.0, rng.random() * 40, 3_600_000])
+        if subject == "silent" and not 0 < ms < 100:
+            ms = 10
+
+        def ended(response: Any, error: Any, headers: Any) -> None:
+            assert number not in ends
+            if error is not None:
+                assert isinstance(error, RequestTimeoutError)
+                assert (time.monotonic() - started[number]) * 1000 >= ms
+            else:
+                assert response == b"%d" % number
+            ends[number] = error
+            if rng.random() < 0.2:
+                ask()
+            if rng.random() < 0.002:
+                loop.start(pyev.EVRUN_NOWAIT)
+
+        headers = {"a": "b"} if rng.random() < 0.1 else None
+        early = rng.choice([None, None, True, False])
+        nats.request(subject, b"%d" % number, ended, ms, headers=headers, no_responders=early)
+        if rng.random() < 0.1:
+            nats.flush()
+
+    def tick(watcher: Any, revents: int) -> None:
+        for _ in range(rng.choice([1, 1, 3, 20, 100])):
+            ask()
+
+    ticks = loop.timer(0.001, 0.001, tick)
+    ticks.start()
+    run(lambda: len(started) > 10_000)
+    ticks.stop()
+    run(lambda: len(ends) == len(started))
+    assert sum(error is not None for error in ends.values()) > 2000
+    assert sum(error is None for error in ends.values()) > 2000
+    assert not nats._requests.waiting
