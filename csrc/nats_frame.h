@@ -62,6 +62,15 @@ static inline char *nats_put_decimal(char *p, uint64_t value)
     return p + n;
 }
 
+/* The end of a PUB: its size, and what that is the size of. */
+static inline void nats_put_payload(char *p, const void *payload, size_t n)
+{
+    p = nats_put_decimal(p, n);
+    p = nats_put(p, "\r\n", 2);
+    p = nats_put(p, payload, n);
+    nats_put(p, "\r\n", 2);
+}
+
 /* What one PUB or HPUB consists of, and the sizes that follow from it: SIZE_MAX is "too large". */
 struct nats_message {
     const void *subject;

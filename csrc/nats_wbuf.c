@@ -127,11 +127,11 @@ static int reserve(nats_wbuf *w, size_t n)
     return 0;
 }
 
-/* Make room for one more tag. */
-static int reserve_tag(nats_wbuf *w)
+/* Make room for one more tag; 0 is none. */
+static int reserve_tag(nats_wbuf *w, uint64_t tag)
 {
     struct nats_tag *tags;
-    if (w->tags_end < w->tags_cap)
+    if (tag == 0 || w->tags_end < w->tags_cap)
         return 0;
     nats_wbuf_advance(w); /* lets go of the tags of what is sent */
     if (w->tags_begin != 0 && w->tags_begin >= w->tags_end - w->tags_begin) {
@@ -145,6 +145,16 @@ static int reserve_tag(nats_wbuf *w)
         return NATS_WBUF_NO_MEMORY;
     w->tags = tags;
     return 0;
+}
+
+/* For the message that is being written behind end. */
+static void add_tag(nats_wbuf *w, uint64_t tag)
+{
+    if (tag == 0)
+        return;
+    assert(w->tags_begin == w->tags_end || w->tags[w->tags_end - 1].tag < tag);
+    w->tags[w->tags_end].tag = tag;
+    w->tags[w->tags_end++].offset = w->origin + w->end;
 }
 
 /* n bytes have been written behind end: they are queued now. Returns what the caller is to know. */
@@ -322,10 +332,7 @@ int nats_wbuf_pub(nats_wbuf *w, int subject, const void *payload, size_t payload
     if (error != 0)
         return error;
     p = nats_put(w->buf + w->end, w->arena + prefix->offset, prefix->len);
-    p = nats_put_decimal(p, payload_len);
-    p = nats_put(p, "\r\n", 2);
-    p = nats_put(p, payload, payload_len);
-    nats_put(p, "\r\n", 2);
+    nats_put_payload(p, payload, payload_len);
     return accepted(w, frame, payload_len);
 }
 
@@ -336,18 +343,14 @@ int nats_wbuf_publish(nats_wbuf *w, const void *subject, size_t subject_len, con
     struct nats_message m = {subject, subject_len, reply, reply_len, headers, headers_len,
                         payload, payload_len, 0, 0, 0};
     int error = check_message(w, &m);
-    if (error == 0 && tag != 0)
-        error = reserve_tag(w);
+    if (error == 0)
+        error = reserve_tag(w, tag);
     if (error == 0)
         error = reserve(w, m.frame);
     if (error != 0)
         return error;
     nats_put_message(w->buf + w->end, &m);
-    if (tag != 0) {
-        assert(w->tags_begin == w->tags_end || w->tags[w->tags_end - 1].tag < tag);
-        w->tags[w->tags_end].tag = tag;
-        w->tags[w->tags_end++].offset = w->origin + w->end;
-    }
+    add_tag(w, tag);
     return accepted(w, m.frame, m.size);
 }
 
@@ -363,7 +366,7 @@ int nats_wbuf_set_inbox(nats_wbuf *w, const void *inbox, size_t len)
     if (!nats_is_clean(inbox, len))
         return NATS_WBUF_BAD_REPLY;
     if (len != 0) {
-        copy = NATS_REALLOC(NULL, nats_plus(len, MAX_DIGITS));
+        copy = NATS_REALLOC(NULL, len);
         if (copy == NULL)
             return NATS_WBUF_NO_MEMORY;
         memcpy(copy, inbox, len);
@@ -378,7 +381,10 @@ int nats_wbuf_request(nats_wbuf *w, int subject, const void *payload, size_t pay
                       uint64_t tag)
 {
     const struct nats_prefix *prefix;
-    char *end;
+    size_t line, frame;
+    int error;
+    char *p;
+
     if (w->limits.closed)
         return NATS_WBUF_CLOSED;
     if (subject < 0 || (size_t)subject >= w->prefixes_len)
@@ -386,9 +392,23 @@ int nats_wbuf_request(nats_wbuf *w, int subject, const void *payload, size_t pay
     if (w->inbox_len == 0)
         return NATS_WBUF_BAD_REPLY;
     prefix = &w->prefixes[subject]; /* "PUB subject " */
-    end = nats_put_decimal(w->inbox + w->inbox_len, tag);
-    return nats_wbuf_publish(w, w->arena + prefix->offset + 4, prefix->len - 5, w->inbox,
-                             (size_t)(end - w->inbox), NULL, 0, payload, payload_len, tag);
+    line = nats_plus(prefix->len + nats_count_digits(tag) + 1 + nats_count_digits(payload_len),
+                     w->inbox_len);
+    frame = nats_plus(payload_len, nats_plus(line, 4));
+    error = check_sizes(w, line, payload_len, frame);
+    if (error == 0)
+        error = reserve_tag(w, tag);
+    if (error == 0)
+        error = reserve(w, frame);
+    if (error != 0)
+        return error;
+    p = nats_put(w->buf + w->end, w->arena + prefix->offset, prefix->len);
+    p = nats_put(p, w->inbox, w->inbox_len);
+    p = nats_put_decimal(p, tag);
+    *p++ = ' ';
+    nats_put_payload(p, payload, payload_len);
+    add_tag(w, tag);
+    return accepted(w, frame, payload_len);
 }
 
 int nats_wbuf_sub(nats_wbuf *w, const void *subject, size_t subject_len, const void *queue,

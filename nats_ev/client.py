@@ -178,22 +178,21 @@ class Nats(Accessors):
         Raises `BadSubjectError`, `MaxPayloadError`, `OutboundBufferLimitError` or `NotConnectedError`
         (no connection and none coming), and then nothing has been queued.
         """
-        index = self._interned.get(subject)
-        if index is None or reply_to:
-            if subject is self._answering[0] and type(payload) is bytes and not reply_to:
-                raw = self._answering[1]
-                code = pub_to(self._wbuf, raw, len(raw), payload, len(payload))
-            else:
-                code = self._publish(subject, payload, reply_to)
+        if subject is self._answering[0] and type(payload) is bytes and not reply_to:
+            raw = self._answering[1]
+            code = pub_to(self._wbuf, raw, len(raw), payload, len(payload))
+        elif (index := self._interned.get(subject)) is None or reply_to:
+            code = self._publish(subject, payload, reply_to)
         else:
             try:
                 code = pub(self._wbuf, index, payload, len(payload))  # type: ignore[arg-type]
             except TypeError:  # a payload that is not bytes
                 code = self._publish(subject, payload, reply_to)
-        if code > 0:
-            self._connection.queued(code)
-        elif code:
-            self._queued(code, subject, reply_to or "")
+        if code:
+            if code > 0:
+                self._connection.queued(code)
+            else:
+                self._queued(code, subject, reply_to or "")
 
     pub = publish
 
@@ -419,10 +418,11 @@ class Nats(Accessors):
                 requests.waiting[order] = cb
                 if not requests.first:
                     requests.begin_run(order)
-        if code > 0:
-            connection.queued(code)
-        elif code:
-            self._queued(code, subject)
+        if code:
+            if code > 0:
+                connection.queued(code)
+            else:
+                self._queued(code, subject)
 
     req = request
 

@@ -430,11 +430,7 @@ class Session:
         events = self._events
         subject = self._run_subject.decode("utf-8", "surrogateescape")
         data = self._data
-        if not sub.plain:
-            for start, end in run:
-                sub.arrived(subject, data[start:end], None, None)
-            return
-        callback = sub.callback
+        callback = sub.callback if sub.plain else sub.arrived
         for start, end in run:
             try:
                 callback(subject, data[start:end], None, None)
@@ -446,7 +442,7 @@ class Session:
         subject = self._run_subject.decode("utf-8", "surrogateescape")
         data = self._data
         answering = self.answering
-        callback = sub.callback if sub.plain else None
+        callback = sub.callback if sub.plain else sub.arrived
         for r0, r1, start, end in run:
             answering[1] = raw = data[r0:r1]
             try:
@@ -454,9 +450,6 @@ class Session:
             except UnicodeDecodeError:
                 reply = raw.decode("utf-8", "surrogateescape")
             answering[0] = reply
-            if callback is None:
-                sub.arrived(subject, data[start:end], reply, None)
-                continue
             try:
                 callback(subject, data[start:end], reply, None)
             except BaseException as exc:
