@@ -1,7 +1,8 @@
 """The one structure for everything that waits for a time: requests, connects, back-off, pings.
 
 Deadlines of equal length are a FIFO each, so that adding and ending one costs no more than a
-list operation; the FIFOs' first deadlines form a heap, and one timer watcher waits for the first.
+list operation; one for a given time has a FIFO of its own. The FIFOs' first deadlines form a heap,
+and one timer watcher waits for the first.
 Knows nothing of what expires.
 """
 
@@ -40,7 +41,7 @@ class Deadline:
 
 
 class _Fifo:
-    """Deadlines of one length in seconds, in order. May hold ended ones, never as its first entry."""
+    """Deadlines of one length, or for one time, in order. May hold ended ones, never as its first entry."""
 
     __slots__ = ("dead", "entries")
 

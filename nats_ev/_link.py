@@ -243,8 +243,10 @@ class Link:
 
     def _continue(self) -> None:
         self._continuing = None
-        self.deliver()
-        self._watch()
+        try:
+            self.deliver()
+        finally:  # also when a callback stops the loop: the rest is for its next run
+            self._watch()
 
     def go_on(self) -> None:
         """Deliver what a callback that nests the loop, or that raised, has left."""

@@ -182,7 +182,7 @@ class Requests:
         self._lines: dict[Any, Line] = {}  # by time-out as the caller gave it
         self._lines_max = _LINES_MAX
         # The time-out of the last request as the caller gave it, and the first request since it was
-        # another one or a turn ended, 0: none. Their deadlines are counted from the end of the turn.
+        # another one or `_end_turn` was called, 0: none. Deadlines are counted from that call.
         self.timeout: Any = math.nan  # which no other is equal to
         self.first = 0
         self._line: Line | None = None
@@ -221,7 +221,8 @@ class Requests:
         if len(self._lines) >= self._lines_max:
             for old in self._lines.values():
                 old.trim()
-            self._lines = {key: old for key, old in self._lines.items() if old.runs}
+            for key in [key for key, old in self._lines.items() if not old.runs]:
+                self._lines.pop(key).cancel()
             self._lines_max = max(_LINES_MAX, 2 * len(self._lines))
             self._last_run = (None, [])
         self._lines[timeout_ms] = line
@@ -328,6 +329,9 @@ class Requests:
         """All that wait, as completions to be failed; they wait no more."""
         waiting = list(self.waiting.items())
         self.waiting.clear()
+        for line in self._lines.values():
+            line.runs.clear()
+        self._last_run = (None, [])
         many, self.many = self.many, {}
         for order, callback in waiting:
             yield order, partial(self._tell, callback)

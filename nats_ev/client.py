@@ -383,8 +383,8 @@ class Nats(Accessors):
         """Publish a request and call ``cb(response, err, headers)`` exactly once.
 
         response is the answer's payload, or None with err: `RequestTimeoutError` when timeout_ms (0: any
-        time) have passed since the end of the loop's turn that it was called in, `NoRespondersError` at
-        once when nobody listens and no_responders is set (None: as the client's option),
+        time) have passed since this turn of the loop was over, all but the write, `NoRespondersError`
+        at once when nobody listens and no_responders is set (None: as the client's option),
         ``disconnected`` (`ConnectionLostError`, `ConnectionClosedError`) when the connection is lost or
         closed meanwhile. Raises what `publish` raises, and after `drain` `ConnectionDrainingError`.
         """

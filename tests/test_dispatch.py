@@ -308,6 +308,34 @@ def test_a_pong_that_came_during_a_long_callback_counts(fake, client, run):
     assert nats.recorder.errors == []
 
 
+def test_an_interrupt_at_the_end_of_a_long_delivery_does_not_stop_the_reading(fake, client, run):
+    def script(peer: Any) -> None:
+        peer.handshake()
+        peer.until("PUB go 0")
+        peer.send(numbers(200))
+        peer.until("PUB more 0")
+        peer.send(msg(1, b"more"))
+        peer.at_eof()
+
+    def callback(subject: str, payload: bytes, *rest: Any) -> None:
+        got.append(payload)
+        time.sleep(
+            0.0005
+        )  # longer than a slice, all of them: the rest waits for the next iteration
+        if payload == b"199":
+            raise KeyboardInterrupt
+
+    nats, got = client(fake(script)), []
+    nats.subscribe("x", callback)
+    run(nats.is_connected)
+    nats.publish("go")
+    with pytest.raises(KeyboardInterrupt):
+        run(lambda: len(got) > 200)
+    nats.publish("more")
+    run(lambda: len(got) > 200)
+    assert got == [*(b"%d" % n for n in range(200)), b"more"]
+
+
 def test_a_disconnect_while_a_resumed_subscription_catches_up_leaves_it_working(
     connected, server, run
 ):

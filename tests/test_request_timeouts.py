@@ -99,6 +99,17 @@ def test_the_answered_leave_nothing_behind_while_one_waits_for_an_hour(connected
     assert len(line.runs) <= 16
 
 
+def test_ever_other_time_outs_leave_nothing_behind_when_answered(connected, server, run):
+    nats, answers = connected(server), []
+    nats.subscribe("echo", lambda s, payload, reply, h: nats.publish(reply, payload))
+    for i in range(2000):
+        nats.request("echo", b"", lambda *answer: answers.append(answer), 3_600_000 + i)
+        if i % 100 == 99:
+            run(lambda upto=i: len(answers) > upto)
+    waiting = sum(len(fifo.entries) for fifo in nats._connection.deadlines._fifos.values())
+    assert waiting < 600
+
+
 def test_a_request_made_by_one_that_expires_has_its_own_time(silent, run):
     ends: list[float] = []
 
