@@ -107,7 +107,7 @@ class Connection:
         self.pings = Pings(options, self.deadlines, self.turn, self)
         self.last_order = 0
         # The last message's reply subject and its bytes: most are published to at once and never again.
-        self.answering: list[Any] = [None, b""]
+        self.answering: list[Any] = ["", b""]
         self._leaving: Deadline | None = None  # force_reconnect() waits for what has been received
         self._forced = False  # a reconnect that the user asked for, whatever the options say
         self._was_connected = False  # since the last explicit connect

@@ -267,6 +267,7 @@ class Session:
         """The connection is over: nothing more is delivered, whatever has been received."""
         self.state = State.CLOSED
         self._chunks.clear()
+        self._chunk = self._data = b""  # a closed session may stay until Python collects cycles
         self._pos = self._end
         self._pongs = 0
         if self._run is not None:

@@ -375,6 +375,12 @@ def test_subjects_that_would_break_the_line_are_refused(connected, server, subje
     assert nats.stats()["accepted"] == 0
 
 
+@pytest.mark.parametrize("subject", [None, b"raw", 5])
+def test_a_subject_that_is_no_text_is_a_type_error(client, subject):
+    with pytest.raises(TypeError, match="a subject must be str, not"):
+        client().publish(subject, b"x")
+
+
 @pytest.mark.parametrize("subject", ["a..b", ".a", "a.", "a.>.b", ">.a", "a*", "a.b>", "*a.b"])
 def test_subscribe_refuses_empty_tokens_and_misplaced_wildcards(client, subject):
     with pytest.raises(BadSubjectError):
