@@ -160,6 +160,9 @@ def soak(rounds: int, messages: int, memory: int = MEMORY) -> str:
                     raise raised[0]
                 if number == rounds // 5:
                     before = Sample.take()
+            # The proxy, in this process, may still be closing the ends of the last cut.
+            files = before.files
+            run.until(lambda: descriptors() <= files)
             after = Sample.take()
             run.end()
             if raised:
