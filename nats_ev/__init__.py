@@ -9,7 +9,6 @@ docs/guide.md goes through all of it with programs that run.
 
 from . import _buckets, errors, jetstream
 from ._buckets import *  # noqa: F403
-from ._connection import Status
 from ._kv_watch import KvEntry, KvWatch
 from ._object_get import Download
 from ._object_put import Upload
@@ -26,6 +25,7 @@ from .kv import KV
 from .kv_codecs import Base64Codec, ChainCodec, PathCodec
 from .object_store import ObjectStore
 from .service import Endpoint, Group, Service, ServiceError, ServiceRequest
+from .status import Status
 
 __all__ = [
     "HAS_NKEY",

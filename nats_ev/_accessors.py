@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from ._connection import Connection
-from ._discreet import discreet
+from .arguments import Milliseconds, Omitted
 from .errors import NatsError
-from .options import Omitted, Options
+from .options import Options
+from .redact import discreet
 
 if TYPE_CHECKING:
     from ._requests import Requests
     from ._wire import Outbound
 
-Milliseconds = float | timedelta
 Hook = Callable[[], object] | None
 
 _READ = cast(Any, Omitted())

@@ -5,20 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from ._buckets import (
-    BucketNotFoundError,
-    Callback,
-    attempt,
-    bucket_error,
-    check_bucket,
-    check_cb,
-    completion,
-)
+from ._buckets import BucketNotFoundError, attempt, bucket_error, check_bucket, completion
+from .arguments import Callback, check_callback
 from .errors import BadOptionsError, NatsError
 from .jetstream import JetStream
-from .jetstream._api import wire
 from .jetstream.config import STREAM, check_fields
 from .jetstream.errors import StreamNameAlreadyInUseError
+from .times import to_wire
 
 Config = Mapping[str, Any]
 
@@ -103,7 +96,7 @@ class Bucket:
         bytes, ttl (ns, 0: none), storage, replicas, compressed, description, metadata, backing_store;
         config, as `create_bucket` takes it; stream_info, as the server tells it.
         """
-        check_cb(cb)
+        check_callback(cb)
 
         def told(info: Any, error: NatsError | None) -> None:
             cb(self._state(info) if error is None else None, bucket_error(error))
@@ -115,7 +108,7 @@ class Bucket:
     @classmethod
     def bucket_names(cls, js: JetStream, cb: Callback) -> None:
         """The names of all buckets of this kind; ``cb([name, …], err)``."""
-        check_cb(cb)
+        check_callback(cb)
 
         def listed(names: Any, error: NatsError | None) -> None:
             if error is None:
@@ -128,7 +121,7 @@ class Bucket:
     @classmethod
     def buckets(cls, js: JetStream, cb: Callback) -> None:
         """The `status` of all buckets of this kind; ``cb([status, …], err)``."""
-        check_cb(cb)
+        check_callback(cb)
 
         def listed(answer: Any, error: NatsError | None) -> None:
             if error is not None:
@@ -188,7 +181,7 @@ class Bucket:
             if field == "compression" and isinstance(value, bool):
                 value = "s2" if value else "none"
             check_fields(what, {word: value}, {word: STREAM[field]})
-            value = wire(value)
+            value = to_wire(value)
             if field in _NUMBERS and type(value) is not int:
                 raise BadOptionsError(f"{word} in {what} must be a whole number, not {value!r}")
             if field == "metadata" and not isinstance(value, dict):

@@ -21,14 +21,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from ._connection import Status
-from .client import Nats, Payload
+from .arguments import Callback, check_callback
+from .client import Nats
 from .errors import BadOptionsError, NatsError
 from .jetstream.errors import (
     JetStreamError,
@@ -36,10 +34,11 @@ from .jetstream.errors import (
     StreamNotFoundError,
     WrongLastSequenceError,
 )
-from .subjects import encode
+from .status import Status
 
 if TYPE_CHECKING:
     from .jetstream import JetStream
+
 
 __all__ = [
     "BadBucketError",
@@ -63,8 +62,6 @@ __all__ = [
     "ObjectTransferError",
 ]
 
-# (result, err)
-Callback = Callable[[Any, "NatsError | None"], object]
 Config = Mapping[str, Any]
 
 _BUCKET = re.compile(r"[A-Za-z0-9_-]+")
@@ -175,12 +172,6 @@ def check_bucket(bucket: object) -> str:
     return bucket
 
 
-def check_cb(cb: object) -> None:
-    """Raise TypeError for what can't be called."""
-    if not callable(cb):
-        raise TypeError(f"cb must be callable, not {type(cb).__name__}")
-
-
 def completion(js: JetStream, cb: Callback | None) -> Callback:
     """The callback to use: without one, an error goes to the client's on_error."""
     if cb is None:
@@ -191,7 +182,7 @@ def completion(js: JetStream, cb: Callback | None) -> Callback:
                 nats.report(error)
 
         return report
-    check_cb(cb)
+    check_callback(cb)
     return cb
 
 
@@ -247,22 +238,6 @@ def transfer_error(what: str, cause: Exception) -> ObjectTransferError:
     return error
 
 
-def payload_bytes(payload: Payload) -> bytes:
-    """What is sent for a payload, as it is now."""
-    if payload is None:
-        return b""
-    if isinstance(payload, bytes):
-        return payload
-    if isinstance(payload, str):
-        return encode(payload)
-    try:
-        return bytes(memoryview(payload))
-    except TypeError:
-        raise TypeError(
-            f"a value must be bytes-like, str or None, not {type(payload).__name__}"
-        ) from None
-
-
 def bucket_error(error: NatsError | None) -> NatsError | None:
     """The error in terms of buckets."""
     if type(error) is StreamNotFoundError:
@@ -277,14 +252,3 @@ def recast(error: JetStreamError, kind: type[JetStreamError], text: str) -> JetS
     special = kind(text, code=error.code, err_code=error.err_code, description=text)
     special.__cause__ = error
     return special
-
-
-def age_ms(value: object) -> float:
-    """Milliseconds that may be negative; raises TypeError and `BadOptionsError`."""
-    if isinstance(value, timedelta):
-        return value.total_seconds() * 1000
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"an age must be a number or a timedelta, not {type(value).__name__}")
-    if not math.isfinite(value):
-        raise BadOptionsError(f"an age must be finite, not {value}")
-    return float(value)

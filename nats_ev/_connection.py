@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Iterator
-from enum import Enum
 from threading import get_ident
 from typing import Any, Protocol
 
 from . import _fork, _limits, auth, errors
 from ._attempts import Attempts
 from ._deadlines import Deadline, Deadlines
-from ._discreet import hide_frames
 from ._link import Link
 from ._pings import Completion, Pings
 from ._servers import ServerPool
@@ -26,22 +24,12 @@ from ._turn import Turn
 from ._wire import FIRST, HIGH, SLOW, Outbound
 from .options import Options
 from .protocol import ServerInfo, Session, State, connect_fields
+from .redact import hide_frames
+from .status import Status
 from .subscription import Subscription
 
 # Unsent bytes above which a flood of PINGs is answered by one PONG per read instead of one each.
 _PONG_FLOOD = 64 * 1024
-
-
-class Status(str, Enum):
-    """What a client is doing; the words are nats.go's."""
-
-    DISCONNECTED = "DISCONNECTED"
-    CONNECTING = "CONNECTING"
-    CONNECTED = "CONNECTED"
-    RECONNECTING = "RECONNECTING"
-    DRAINING_SUBS = "DRAINING_SUBS"
-    DRAINING_PUBS = "DRAINING_PUBS"
-    CLOSED = "CLOSED"
 
 
 class Client(Protocol):

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import errors
-from ._connection import Connection, Status
+from ._connection import Connection
 from ._drain import Drain
 from ._pings import Completion
 from ._requests import Requests
 from ._subscriptions import Subscriptions
 from ._wire import Outbound
 from .options import Options
+from .status import Status
 from .subscription import Subscription
 
 # A client that is connected, or on the way there, lives on when its user has dropped it.

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ._bucket_stream import COMMON_FIELDS, Bucket, Config, duplicate_window
-from ._buckets import BadBucketError, Callback, attempt, bucket_error
+from ._buckets import BadBucketError, attempt, bucket_error
+from .arguments import Callback
 from .errors import BadOptionsError, NatsError
 from .jetstream import JetStream
 from .jetstream.config import external_source

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from ._buckets import InvalidKeyError, codec_error
 from ._watch import Watch
 from .headers import Headers
+from .times import parse_time
 
 if TYPE_CHECKING:
     from .jetstream import JsMsg, Metadata, StoredMsg
     from .kv_codecs import KeyCodec, ValueCodec
+
 
 # A key, and the same with wildcards, each a token of its own.
 _TOKEN = r"[-/_=a-zA-Z0-9]+"
@@ -93,12 +95,6 @@ def stored_entry(bucket: str, key: str, message: StoredMsg) -> KvEntry:
         0,
         operation(message.headers),
     )
-
-
-def parse_time(text: str) -> datetime:
-    """A server's time, RFC 3339 in UTC with up to nine decimals."""
-    seconds, _, fraction = text.rstrip("Z").partition(".")
-    return datetime.fromisoformat(f"{seconds}.{fraction[:6]:0<6}+00:00")
 
 
 class KvWatch(Watch):

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ._bucket_stream import COMMON_FIELDS, Bucket, Config
-from ._buckets import Callback, completion
+from ._buckets import completion
+from .arguments import Callback
 from .errors import NatsError
 
 

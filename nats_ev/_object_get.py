@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Union
 
 from ._buckets import (
     BadObjectMetaError,
-    Callback,
     DigestMismatchError,
     ObjectChangedError,
     ObjectIncompleteError,
@@ -25,6 +24,7 @@ from ._buckets import (
     transfer_error,
 )
 from ._object_meta import CHUNK_SIZE, DIGEST, Info, chunk_subject, digest_matches
+from .arguments import Callback
 from .errors import ConnectionLostError, NatsError, RequestTimeoutError
 from .jetstream.errors import MessageNotFoundError
 

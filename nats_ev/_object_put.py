@@ -15,16 +15,15 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, Union, cast
 
 from ._buckets import (
-    Callback,
     ObjectIncompleteError,
     ObjectTransferError,
     attempt,
     bucket_error,
     later,
-    payload_bytes,
     transfer_error,
 )
 from ._object_meta import Info, chunk_subject, digest_text, link_of
+from .arguments import Callback, payload_bytes
 from .errors import (
     ConnectionLostError,
     NatsError,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ._object_meta import Info, parse
 from ._watch import Watch
+from .times import rfc3339
 
 if TYPE_CHECKING:
     from .jetstream import JsMsg, Metadata
@@ -16,6 +17,6 @@ class ObjectWatch(Watch):
 
     def read(self, key: str, message: JsMsg, meta: Metadata) -> tuple[Info, bool]:
         """See `Watch`."""
-        time = meta.timestamp.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        time = rfc3339(meta.timestamp)
         info = parse(self.bucket, message.data, time, meta.stream_sequence)
         return info, info["deleted"]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors
 from ._deadlines import Deadline
+from .arguments import milliseconds
 from .headers import Headers
 from .nuid import next_nuid
-from .options import milliseconds
 
 if TYPE_CHECKING:
     from ._core import Core

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from .auth import is_unicode
+from .arguments import is_unicode
 from .errors import BadOptionsError, NatsError
 from .options import Options
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors, subjects
 from ._wire import Outbound
-from .options import count, integer, must_be_callable
+from .arguments import check_callback, count, integer
 from .subscription import MessageCallback, Subscription
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Subscriptions:
     def add(self, subject: str, cb: MessageCallback, queue_group: str | None) -> Subscription:
         """A new subscription, SUB included. Raises TypeError and `BadSubjectError`."""
         subjects.check_subscribe(subject)
-        must_be_callable(cb)
+        check_callback(cb)
         queue = subjects.encode(queue_group) if queue_group else b""
         sid = self._last_sid + 1
         sub = Subscription(self, sid, subjects.encode(subject), queue, cb)

@@ -15,7 +15,13 @@ import warnings
 from binascii import crc_hqx
 from typing import TYPE_CHECKING, Any
 
+from .arguments import is_unicode
 from .errors import BadOptionsError
+
+if TYPE_CHECKING:
+    from ._servers import Server
+    from .options import Options
+
 
 try:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -24,10 +30,6 @@ try:
     HAS_NKEY = True
 except ImportError:  # pragma: no cover - a broken installation: everything but NKeys still works
     HAS_NKEY = False
-
-if TYPE_CHECKING:
-    from ._servers import Server
-    from .options import Options
 
 # The 5-bit letters of the nkeys specification, shifted to the top of their byte. Curve keys ("X")
 # are no Ed25519 keys and sign nothing.
@@ -72,11 +74,6 @@ class Credentials:
 
 def _wipe(secret: bytearray) -> None:
     secret[:] = bytes(len(secret))
-
-
-def is_unicode(text: str) -> bool:
-    """Whether text has no lone surrogates. (An encoder's error would carry the text along.)"""
-    return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def check_creds(path: str | os.PathLike[str]) -> None:

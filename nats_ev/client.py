@@ -7,24 +7,30 @@ motion is in `_core` and the modules that it names.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any, TypeVar
 
 from . import auth, errors, subjects
 from ._accessors import Accessors, Counts
-from ._connection import Status
 from ._core import Core
 from ._deadlines import Deadline
-from ._discreet import discreet
 from ._requests import RequestCallback, Sentinel
 from ._wire import NO_INBOX, pub, pub_to, request
+from .arguments import (
+    Milliseconds,
+    Payload,
+    callable_or_none,
+    check_callback,
+    count,
+    milliseconds,
+    payload_bytes,
+)
 from .headers import HeadersLike, encode_headers
 from .nuid import next_nuid
-from .options import Options, callable_or_none, count, milliseconds, must_be_callable
+from .options import Options
+from .redact import discreet
+from .status import Status
 from .subscription import PENDING_BYTES_LIMIT, PENDING_MSGS_LIMIT, MessageCallback
 
-Payload = bytes | bytearray | memoryview | str | None
-Milliseconds = float | timedelta
 Done = Callable[[errors.NatsError | None], object]
 T = TypeVar("T")
 
@@ -215,7 +221,7 @@ class Nats(Accessors):
             subjects.encode(subject),
             subjects.encode(reply_to) if reply_to else b"",
             encode_headers(headers),
-            _payload(payload),
+            payload_bytes(payload),
         )
         if code:
             self._queued(code, subject, reply_to or "", "message")
@@ -238,7 +244,7 @@ class Nats(Accessors):
 
     def _publish(self, subject: str, payload: Payload, reply_to: str | None) -> int:
         """The way of a first use, of a reply subject, and of what is not bytes."""
-        data = _payload(payload)
+        data = payload_bytes(payload)
         if reply_to:
             return self._out.publish(
                 subjects.encode(subject), subjects.encode(reply_to), None, data
@@ -389,7 +395,7 @@ class Nats(Accessors):
         closed meanwhile. Raises what `publish` raises, and after `drain` `ConnectionDrainingError`.
         """
         if not callable(cb):  # here a call costs too much
-            must_be_callable(cb)
+            check_callback(cb)
         requests = self._requests
         if timeout_ms != requests.timeout:
             requests.choose(timeout_ms)
@@ -404,7 +410,7 @@ class Nats(Accessors):
         if index is None or headers is not None or type(payload) is not bytes:
             code = requests.send_any(
                 subjects.encode(subject),
-                _payload(payload),
+                payload_bytes(payload),
                 cb,
                 encode_headers(headers) if headers is not None else None,
             )
@@ -448,7 +454,7 @@ class Nats(Accessors):
         Raises what `publish` raises.
         """
         self._core.refuse_if_draining()
-        must_be_callable(cb)
+        check_callback(cb)
         count(max_msgs, "max_msgs")
         if sentinel is True:
             sentinel = _is_empty
@@ -456,7 +462,7 @@ class Nats(Accessors):
             raise TypeError("sentinel must be a bool or callable")
         code = self._requests.send_many(
             subjects.encode(subject),
-            _payload(payload),
+            payload_bytes(payload),
             cb,
             milliseconds(timeout_ms, "timeout_ms") / 1000,
             encode_headers(headers) if headers is not None else None,
@@ -491,7 +497,7 @@ class Nats(Accessors):
     def rtt(self, cb: Callable[[float | None, errors.NatsError | None], object]) -> None:
         """Measure a PING's round trip; ``cb(ms, err)``, one of them None. Raises `NotConnectedError`."""
         self._refuse_if_closed()
-        must_be_callable(cb)
+        check_callback(cb)
         start = self._connection.deadlines.clock()
 
         def done(error: errors.NatsError | None) -> None:
@@ -519,7 +525,7 @@ class Nats(Accessors):
 
         What it raises is treated like an exception of any callback.
         """
-        must_be_callable(cb)
+        check_callback(cb)
         self._connection.turn.soon(cb, *args)
 
     def call(self, cb: Callable[..., object], *args: object) -> None:
@@ -534,7 +540,7 @@ class Nats(Accessors):
         Costs far less than a loop timer of its own. Forgotten when the client ends (`disconnect`,
         the end of `drain`, giving up): a listener of the status CLOSED learns of that.
         """
-        must_be_callable(cb)
+        check_callback(cb)
         seconds = milliseconds(delay_ms, "delay_ms") / 1000
         return self._connection.deadlines.after(
             seconds, lambda: self._connection.turn.call(cb, *args)
@@ -542,7 +548,7 @@ class Nats(Accessors):
 
     def add_status_listener(self, cb: Callable[[Status], object]) -> None:
         """Call ``cb(status)`` on the loop for each change of `status`, before the on_* callbacks."""
-        must_be_callable(cb)
+        check_callback(cb)
         self._core.listeners.append(cb)
 
     def remove_status_listener(self, cb: Callable[[Status], object]) -> None:
@@ -578,22 +584,3 @@ class Nats(Accessors):
 
 def _is_empty(payload: bytes, headers: bytes | None) -> bool:
     return not payload
-
-
-def _payload(payload: Payload) -> bytes:
-    """What is sent for a payload."""
-    if type(payload) is bytes:
-        return payload
-    if payload is None:
-        return b""
-    if isinstance(payload, str):
-        try:
-            return payload.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError:
-            raise ValueError("payload has a lone surrogate, which UTF-8 can't express") from None
-    try:
-        return bytes(memoryview(payload))
-    except TypeError:
-        raise TypeError(
-            f"payload must be bytes-like, str or None, not {type(payload).__name__}"
-        ) from None

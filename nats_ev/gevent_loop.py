@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-Callback = Callable[[Any, int], object]
+WatcherCallback = Callable[[Any, int], object]
 
 
 class _Watcher:
     """What the watchers have in common: gevent's own takes its callback when it is started."""
 
-    def __init__(self, native: Any, callback: Callback, data: object) -> None:
+    def __init__(self, native: Any, callback: WatcherCallback, data: object) -> None:
         self._native = native
         self._callback = callback
         self.data = data
@@ -61,7 +61,7 @@ class _Io(_Watcher):
 
 class _Timer(_Watcher):
     def __init__(
-        self, loop: Any, after: float, repeat: float, callback: Callback, data: object
+        self, loop: Any, after: float, repeat: float, callback: WatcherCallback, data: object
     ) -> None:
         self._loop = loop
         super().__init__(loop.timer(after, repeat), callback, data)
@@ -104,7 +104,12 @@ class GeventLoop:
         return float(self._loop.now())
 
     def io(
-        self, fd: int, events: int, callback: Callback, data: object = None, priority: int = 0
+        self,
+        fd: int,
+        events: int,
+        callback: WatcherCallback,
+        data: object = None,
+        priority: int = 0,
     ) -> _Io:
         """A watcher of a descriptor."""
         return _Io(self._loop.io(fd, events, True, priority), callback, data)
@@ -113,26 +118,28 @@ class GeventLoop:
         self,
         after: float,
         repeat: float,
-        callback: Callback,
+        callback: WatcherCallback,
         data: object = None,
         priority: int = 0,
     ) -> _Timer:
         """A timer, in seconds."""
         return _Timer(self._loop, after, repeat, callback, data)
 
-    def prepare(self, callback: Callback, data: object = None, priority: int = 0) -> _Watcher:
+    def prepare(
+        self, callback: WatcherCallback, data: object = None, priority: int = 0
+    ) -> _Watcher:
         """Called before the loop blocks."""
         return _Watcher(self._loop.prepare(True, priority), callback, data)
 
-    def check(self, callback: Callback, data: object = None, priority: int = 0) -> _Watcher:
+    def check(self, callback: WatcherCallback, data: object = None, priority: int = 0) -> _Watcher:
         """Called when the loop has polled."""
         return _Watcher(self._loop.check(True, priority), callback, data)
 
-    def idle(self, callback: Callback, data: object = None, priority: int = 0) -> _Watcher:
+    def idle(self, callback: WatcherCallback, data: object = None, priority: int = 0) -> _Watcher:
         """Called when there is nothing else to do."""
         return _Watcher(self._loop.idle(True, priority), callback, data)
 
-    def async_(self, callback: Callback, data: object = None, priority: int = 0) -> _Async:
+    def async_(self, callback: WatcherCallback, data: object = None, priority: int = 0) -> _Async:
         """What other threads can wake; pyev's name for it, ``async``, works with getattr."""
         return _Async(self._loop.async_(True, priority), callback, data)
 

@@ -13,31 +13,34 @@ from typing import Any
 
 from ._buckets import (
     BucketNotFoundError,
-    Callback,
     InvalidKeyError,
     KeyDeletedError,
     KeyExistsError,
     KeyNotFoundError,
-    age_ms,
     attempt,
     bucket_error,
-    check_cb,
     codec_error,
     completion,
-    payload_bytes,
     recast,
 )
 from ._kv_bucket import KvBucket
 from ._kv_watch import KvEntry, KvWatch, check_filters, check_key, stored_entry
 from ._watch import collect
-from .client import Payload
+from .arguments import (
+    Callback,
+    Milliseconds,
+    Payload,
+    age_ms,
+    check_callback,
+    integer,
+    payload_bytes,
+)
 from .errors import BadOptionsError, NatsError, NoRespondersError
 from .jetstream import JetStream, StoredMsg
 from .jetstream.errors import MessageNotFoundError, MessageTtlError, WrongLastSequenceError
 from .jetstream.publish import message_headers
 from .kv_codecs import KeyCodec, ValueCodec
 
-Milliseconds = float | timedelta
 Keys = str | Iterable[str] | None
 WatchCallback = Callable[[KvEntry | None, NatsError | None], object]
 
@@ -84,7 +87,7 @@ class KV(KvBucket):
         def found(entry: KvEntry | None, error: NatsError | None) -> None:
             cb(entry.value if entry is not None and not entry.deleted else None, error)
 
-        check_cb(cb)
+        check_callback(cb)
         self._last(key, found)
 
     def entry(self, key: str, cb: Callback) -> None:
@@ -93,7 +96,7 @@ class KV(KvBucket):
         def found(entry: KvEntry | None, error: NatsError | None) -> None:
             cb(entry if entry is not None and not entry.deleted else None, error)
 
-        check_cb(cb)
+        check_callback(cb)
         self._last(key, found)
 
     def get_revision(self, key: str, revision: int, cb: Callback) -> None:
@@ -102,9 +105,9 @@ class KV(KvBucket):
         `KeyNotFoundError` when the bucket has no such revision of this key any more, `KeyDeletedError`
         when it deletes the key.
         """
-        check_cb(cb)
+        check_callback(cb)
         stored_key = self._stored_key(key)
-        if not _check_revision(revision):
+        if not integer(revision, "a revision", 0):
             raise BadOptionsError("a revision to read must be 1 or more")
 
         def found(message: StoredMsg | None, error: NatsError | None) -> None:
@@ -132,7 +135,7 @@ class KV(KvBucket):
 
         `KeyNotFoundError` when it has none. ignore_deletes, meta_only: as in `watch`.
         """
-        check_cb(cb)
+        check_callback(cb)
 
         def listed(entries: Any, error: NatsError | None) -> None:
             if error is None and not entries:
@@ -150,7 +153,7 @@ class KV(KvBucket):
         keys: a filter such as "a.*" or "a.>", or several (nats-server 2.10 or later).
         """
         keys, cb = _middle(keys, cb)
-        check_cb(cb)
+        check_callback(cb)
 
         def listed(entries: Any, error: NatsError | None) -> None:
             cb(None if error is not None else sorted({entry.key for entry in entries}), error)
@@ -163,7 +166,7 @@ class KV(KvBucket):
         For buckets whose keys are too many for a list. A key that changes meanwhile may come twice.
         """
         keys, cb = _middle(keys, cb)
-        check_cb(cb)
+        check_callback(cb)
 
         def next_one(entry: KvEntry | None, error: NatsError | None) -> None:
             if entry is None:
@@ -199,9 +202,11 @@ class KV(KvBucket):
             resume_from_revision: first all entries from this revision on; 0 is none.
         """
         keys, done = _middle(keys, cb)
-        check_cb(done)
+        check_callback(done)
         filters = self._stored_filters(keys)
-        start = None if resume_from_revision is None else _check_revision(resume_from_revision)
+        start = (
+            None if resume_from_revision is None else integer(resume_from_revision, "a revision", 0)
+        )
         if updates_only and (include_history or start):
             raise BadOptionsError("updates_only excludes include_history and resume_from_revision")
         options: dict[str, Any] = {"deliver_policy": "last_per_subject"}
@@ -243,7 +248,7 @@ class KV(KvBucket):
         limit_marker_ttl.
         """
         done = completion(self.js, cb)
-        value = payload_bytes(value)
+        value = payload_bytes(value, "a value")
 
         def write(revision: int, cb: Callback) -> None:
             self._write(key, value, cb, ttl=ttl, expect_last_subject_seq=revision)
@@ -275,7 +280,7 @@ class KV(KvBucket):
 
         `WrongLastSequenceError` when it is another one; 0: the key must not have any.
         """
-        revision = _check_revision(revision)
+        revision = integer(revision, "a revision", 0)
         self._write(key, value, completion(self.js, cb), expect_last_subject_seq=revision)
 
     def delete(self, key: str, cb: Callback | None = None, *, revision: int | None = None) -> None:
@@ -411,7 +416,7 @@ class KV(KvBucket):
     ) -> None:
         """Publish an entry; ``cb(revision, err)``. Bad arguments raise here, whenever it is published."""
         stored_key = self._stored_key(key)
-        data = payload_bytes(value)
+        data = payload_bytes(value, "a value")
         if self._value_codec is not None and (headers is None or "KV-Operation" not in headers):
             data = self._value_codec.encode_value(data)
         block = message_headers(headers, {"ttl": ttl, **options})
@@ -445,7 +450,7 @@ class KV(KvBucket):
         def stored(revision: int | None, error: NatsError | None) -> None:
             done(True if error is None else None, error)
 
-        expected = None if revision is None else _check_revision(revision)
+        expected = None if revision is None else integer(revision, "a revision", 0)
         self._write(key, b"", stored, headers=headers, ttl=ttl, expect_last_subject_seq=expected)
 
     def _collect(self, keys: Keys, cb: Callback, **options: Any) -> None:
@@ -477,14 +482,6 @@ def _missing_key(error: NatsError | None, key: str) -> NatsError | None:
 def _no_ttl(bucket: str) -> MessageTtlError:
     text = f"bucket {bucket} has no TTL for keys: it needs limit_marker_ttl"
     return MessageTtlError(text, code=400, err_code=10166, description=text)
-
-
-def _check_revision(revision: object) -> int:
-    if type(revision) is not int:
-        raise TypeError(f"a revision must be an int, not {type(revision).__name__}")
-    if revision < 0:
-        raise BadOptionsError(f"a revision must be 0 or more, not {revision}")
-    return revision
 
 
 def _middle(keys: Any, cb: Any) -> tuple[Keys, Callback]:

@@ -12,14 +12,12 @@ from typing import Any, cast
 
 from ._buckets import (
     BadObjectMetaError,
-    Callback,
     ObjectExistsError,
     ObjectLinkError,
     ObjectNotFoundError,
     attempt,
     bucket_error,
     check_bucket,
-    check_cb,
     completion,
     later,
 )
@@ -39,12 +37,13 @@ from ._object_meta import (
 from ._object_put import Data, Upload, remove_chunks, source_of
 from ._object_watch import ObjectWatch
 from ._watch import collect
+from .arguments import Callback, callable_or_none, check_callback, integer
 from .errors import BadOptionsError, ConnectionLostError, NatsError
 from .headers import HeadersLike
 from .jetstream import JetStream, StoredMsg
 from .jetstream.errors import MessageNotFoundError, WrongLastSequenceError
 from .nuid import next_nuid
-from .options import callable_or_none
+from .times import rfc3339
 
 WatchCallback = Callable[["Info | None", "NatsError | None"], object]
 
@@ -77,7 +76,7 @@ class ObjectStore(ObjectBucket):
         timeout: float | timedelta | None = None,
     ) -> None:
         super().__init__(js if timeout is None else JetStream(js.nats, js.prefix, timeout), bucket)
-        self.chunk_size = _check_chunk_size(chunk_size)
+        self.chunk_size = integer(chunk_size, "chunk_size", 1)
 
     # Content.
 
@@ -114,7 +113,7 @@ class ObjectStore(ObjectBucket):
         callable_or_none(progress, "progress")
         check_name(name)
         fields = meta_fields(description, headers, metadata)
-        size = self.chunk_size if chunk_size is None else _check_chunk_size(chunk_size)
+        size = self.chunk_size if chunk_size is None else integer(chunk_size, "chunk_size", 1)
         info: Info = {
             "name": name,
             **fields,
@@ -158,7 +157,7 @@ class ObjectStore(ObjectBucket):
         """
         if cb is None:
             into, cb = None, cast(Callback, into)
-        check_cb(cb)
+        check_callback(cb)
         callable_or_none(progress, "progress")
         check_name(name)
         sink = sink_of(cast(Into, into))
@@ -215,7 +214,7 @@ class ObjectStore(ObjectBucket):
 
     def info(self, name: str, cb: Callback, *, show_deleted: bool = False) -> None:
         """An object's info; ``cb(None, None)`` when it is missing or deleted. A link's is its own."""
-        check_cb(cb)
+        check_callback(cb)
 
         def found(info: Info | None, error: NatsError | None) -> None:
             cb(info if info is not None and (show_deleted or not info["deleted"]) else None, error)
@@ -224,7 +223,7 @@ class ObjectStore(ObjectBucket):
 
     def list(self, cb: Callback, *, show_deleted: bool = False) -> None:
         """The names of all objects, sorted; ``cb([name, …], err)``. Deleted ones only with show_deleted."""
-        check_cb(cb)
+        check_callback(cb)
 
         def listed(infos: Any, error: NatsError | None) -> None:
             cb(names(infos) if error is None else None, error)
@@ -233,7 +232,7 @@ class ObjectStore(ObjectBucket):
 
     def list_infos(self, cb: Callback, *, show_deleted: bool = False) -> None:
         """The infos of all objects, in the order in which they were put; ``cb([info, …], err)``."""
-        check_cb(cb)
+        check_callback(cb)
 
         def collected(found: Any, error: NatsError | None) -> None:
             if error is not None:
@@ -265,7 +264,7 @@ class ObjectStore(ObjectBucket):
             ignore_deletes: no infos of deletions.
             updates_only: only changes from now on; the ``cb(None, None)`` comes at once.
         """
-        check_cb(cb)
+        check_callback(cb)
         if updates_only and include_history:
             raise BadOptionsError("updates_only excludes include_history")
         policy = "new" if updates_only else "all" if include_history else "last_per_subject"
@@ -435,7 +434,7 @@ class ObjectStore(ObjectBucket):
                 cb(None, bucket_error(error))
                 return
             # The server knows the time to the nanosecond; this saves asking for it.
-            now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            now = rfc3339(datetime.now(timezone.utc))
             cb(
                 {**info, "mtime": now, "seq": ack["seq"], "deleted": info.get("deleted", False)},
                 None,
@@ -471,11 +470,3 @@ class ObjectStore(ObjectBucket):
                 cb(info, error)
 
         self.last_info(name, found)
-
-
-def _check_chunk_size(size: object) -> int:
-    if type(size) is not int:
-        raise TypeError(f"chunk_size must be an int, not {type(size).__name__}")
-    if size < 1:
-        raise BadOptionsError(f"chunk_size must be 1 or more, not {size}")
-    return size

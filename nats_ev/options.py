@@ -18,18 +18,9 @@ from datetime import timedelta
 from typing import Any
 
 from . import auth
+from .arguments import Hook, callable_or_none, count, integer, is_unicode, milliseconds
 from .errors import BadOptionsError, BadSubjectError
 from .subjects import check_subscribe
-
-Hook = Callable[..., object] | None
-
-
-class Omitted:
-    """The default of an argument of which None, too, means something."""
-
-    def __repr__(self) -> str:
-        return "<omitted>"
-
 
 # The parser counts a frame's bytes in 31 bits, and its line may have some megabytes.
 MAX_MESSAGE_SIZE = 2**31 - 1 - 8 * 1024 * 1024
@@ -193,21 +184,10 @@ class Options:
         )
 
 
-def milliseconds(value: Any, name: str) -> float:
-    """A time in ms from a number of ms or a timedelta; raises TypeError or `BadOptionsError`."""
-    if isinstance(value, timedelta):
-        value = value / timedelta(milliseconds=1)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be milliseconds or a timedelta, not {type(value).__name__}")
-    if math.isnan(value) or math.isinf(value) or value < 0:
-        raise BadOptionsError(f"{name} must be a time of 0 or more, not {value}")
-    return value
-
-
 def _text(value: Any, name: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{name} must be str, not {type(value).__name__}")
-    if value and not auth.is_unicode(value):
+    if value and not is_unicode(value):
         raise BadOptionsError(f"{name} must not have lone surrogates")
     return value
 
@@ -280,35 +260,14 @@ def _optional_flag(value: Any, name: str) -> bool | None:
     return None if value is None else _flag(value, name)
 
 
-def integer(value: Any, name: str) -> int:
-    """An int; a bool is none. Raises TypeError."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    return value
-
-
-def _integer(least: int, most: int | None = None) -> Callable[[Any, str], int]:
-    def check(value: Any, name: str) -> int:
-        if integer(value, name) < least or (most is not None and value > most):
-            bound = f"between {least} and {most}" if most is not None else f"{least} or more"
-            raise BadOptionsError(f"{name} must be {bound}, not {value}")
-        return value  # type: ignore[no-any-return]
-
-    return check
-
-
-_count = _integer(0)
-
-
-def count(value: Any, name: str) -> int:
-    """An int of 0 or more. Raises TypeError and `BadOptionsError`."""
-    return _count(value, name)
+def _between(least: int, most: int) -> Callable[[Any, str], int]:
+    return lambda value, name: integer(value, name, least, most)
 
 
 def _seconds(value: Any, name: str) -> int:
     if isinstance(value, timedelta):
         value = math.ceil(value.total_seconds())
-    return _integer(0, 32767)(value, name)  # the kernel's bound
+    return integer(value, name, 0, 32767)  # the kernel's bound
 
 
 def _loop(value: Any, name: str) -> Any:
@@ -320,19 +279,6 @@ def _loop(value: Any, name: str) -> Any:
                 f"it has no {method}()"
             )
     return value
-
-
-def must_be_callable(cb: Any) -> None:
-    """Raise TypeError for a callback that can't be called."""
-    if not callable(cb):
-        raise TypeError(f"cb must be callable, not {type(cb).__name__}")
-
-
-def callable_or_none(value: Any, name: str) -> Hook:
-    """A callback that may be left out. Raises TypeError."""
-    if value is not None and not callable(value):
-        raise TypeError(f"{name} must be callable or None, not {type(value).__name__}")
-    return value  # type: ignore[no-any-return]
 
 
 def _urls(value: Any, name: str) -> list[str] | None:
@@ -371,7 +317,7 @@ _EXCLUSIVE = {
 _EXPLICIT: dict[str, Callable[[Any, str], Any]] = {
     "host": _host,
     "path": _socket_path,
-    "port": _integer(1, 65535),
+    "port": _between(1, 65535),
     "servers": _urls,
     "loop": _loop,
     "tls_context": _tls_context,
@@ -380,16 +326,16 @@ _EXPLICIT: dict[str, Callable[[Any, str], Any]] = {
     "creds_file": _creds_file,
     "keepalive": _seconds,
     "tls": _optional_flag,
-    "priority": _integer(-2, 2),
+    "priority": _between(-2, 2),
     "max_pings_outstanding": count,
-    "max_reconnect_attempts": _integer(0),
+    "max_reconnect_attempts": count,
     "retry_on_failed_connect": _optional_flag,
-    "reconnect_buffer_size": _integer(-1, sys.maxsize),
-    "max_pending_bytes": _integer(0, sys.maxsize),
-    "max_payload": _integer(0, sys.maxsize),
-    "max_control_line": _integer(64, sys.maxsize),
-    "max_message_size": _integer(0, MAX_MESSAGE_SIZE),
-    "slow_consumer_bytes": _integer(0, sys.maxsize),
+    "reconnect_buffer_size": _between(-1, sys.maxsize),
+    "max_pending_bytes": _between(0, sys.maxsize),
+    "max_payload": _between(0, sys.maxsize),
+    "max_control_line": _between(64, sys.maxsize),
+    "max_message_size": _between(0, MAX_MESSAGE_SIZE),
+    "slow_consumer_bytes": _between(0, sys.maxsize),
     "inbox_prefix": _inbox_prefix,
 }
 

@@ -16,11 +16,12 @@ from datetime import datetime, timezone
 from typing import Any, cast
 
 from . import errors, subjects
-from ._connection import Status
-from .client import Nats, Payload
+from .arguments import Omitted, Payload, callable_or_none, check_callback
+from .client import Nats
 from .headers import Headers, HeadersLike
 from .nuid import next_nuid
-from .options import Omitted, callable_or_none
+from .status import Status
+from .times import rfc3339
 
 ERROR_HEADER = "Nats-Service-Error"
 ERROR_CODE_HEADER = "Nats-Service-Error-Code"
@@ -416,7 +417,7 @@ class Service(Group):
             endpoints.append(stats)
         return {
             **self._identity("stats"),
-            "started": self._started.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "started": rfc3339(self._started),
             "endpoints": endpoints,
         }
 
@@ -462,8 +463,7 @@ class Service(Group):
     ) -> Endpoint:
         if self.stopping or self.stopped:
             raise errors.ConnectionClosedError("the service has been stopped")
-        if not callable(handler):
-            raise TypeError(f"handler must be callable, not {type(handler).__name__}")
+        check_callback(handler, "handler")
         endpoint = Endpoint(self._nats, name, subject, queue_group, metadata, handler)
         self.endpoints.append(endpoint)
         return endpoint

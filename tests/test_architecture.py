@@ -18,8 +18,20 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Lower layers first: a module imports from its own or an earlier layer. Names are relative to the package.
 LAYERS = [
-    {"_version", "_parser", "_libev", "_discreet"},
-    {"errors", "headers", "subjects", "nuid", "options", "auth", "_wire", "subscription"},
+    {"_version", "_parser", "_libev", "redact"},
+    {
+        "errors",
+        "headers",
+        "subjects",
+        "nuid",
+        "options",
+        "auth",
+        "_wire",
+        "subscription",
+        "arguments",
+        "times",
+        "status",
+    },
     {"protocol", "_fork", "_deadlines", "_turn", "_servers", "_transport", "_tls"},
     {"_dial", "_attempts", "_limits", "_link", "_pings", "_connection"},
     {"_requests", "_subscriptions", "_drain", "_core", "_accessors", "client"},

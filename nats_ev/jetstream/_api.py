@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from .._connection import Status
+from ..arguments import Callback, Milliseconds, milliseconds
 from ..errors import (
     BadOptionsError,
     ConnectionClosedError,
@@ -20,36 +19,20 @@ from ..errors import (
     NotConnectedError,
     RequestTimeoutError,
 )
-from ..options import milliseconds
+from ..status import Status
+from ..times import to_wire
 from .errors import APIError, ApiLevelError, InvalidAnswerError
 
 if TYPE_CHECKING:
     from .._deadlines import Deadline
     from ..client import Nats
 
-Callback = Callable[[Any, "NatsError | None"], object]
+
 Body = Mapping[str, Any]
-Milliseconds = float | timedelta
 # (version that has it first, JetStream's API level of it); 0: older than levels are
 Feature = tuple[tuple[int, int], int]
 
 _NO_NAME_CHARS = frozenset(' \t\r\n\f\0.*>/\\"')
-
-
-def check_cb(cb: object) -> None:
-    """Raise TypeError for what can't be called."""
-    if not callable(cb):
-        raise TypeError(f"cb must be callable, not {type(cb).__name__}")
-
-
-def middle(opts: Any, cb: Any) -> tuple[Any, Any]:
-    """``(opts, cb)`` of a call that may have left out opts."""
-    if cb is None and callable(opts):
-        opts, cb = None, opts
-    check_cb(cb)
-    if opts is not None and not isinstance(opts, Mapping):
-        raise TypeError(f"options must be a mapping, not {type(opts).__name__}")
-    return opts, cb
 
 
 def name_of(what: str, name: object) -> str:
@@ -64,28 +47,10 @@ def name_of(what: str, name: object) -> str:
     return name
 
 
-def wire(value: Any) -> Any:
-    """JSON's value: a timedelta becomes nanoseconds, a datetime RFC 3339 in UTC."""
-    if isinstance(value, timedelta):
-        return (value // timedelta(microseconds=1)) * 1000
-    if isinstance(value, datetime):
-        return rfc3339(value)
-    if isinstance(value, Mapping):
-        return {str(key): wire(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [wire(item) for item in value]
-    return value
-
-
-def rfc3339(value: datetime) -> str:
-    """The time as the server wants it; one without a zone is local time, as Python has it."""
-    return value.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
 def encode(body: Body) -> bytes:
     """A request's body; raises `BadOptionsError` for what JSON can't hold."""
     try:
-        return json.dumps(wire(body), separators=(",", ":"), allow_nan=False).encode()
+        return json.dumps(to_wire(body), separators=(",", ":"), allow_nan=False).encode()
     except (TypeError, ValueError) as exc:
         raise BadOptionsError(f"not JSON: {exc}") from None
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..arguments import Callback, check_callback
 from ..errors import BadOptionsError, NatsError, NoRespondersError
 from ..headers import Headers
 from ..subjects import check_publish
-from ._api import Api, Callback, Exchange, check_cb, encode, name_of, wire
+from ..times import to_wire
+from ._api import Api, Exchange, encode, name_of
 from .config import V2_11, check_fields
 from .errors import APIError, ApiLevelError, InvalidAnswerError
 from .message import StoredMsg
@@ -37,7 +39,7 @@ class DirectGets:
         Any replica answers, so it may be one behind. `MessageNotFoundError` when there is none,
         `NoRespondersError` when the stream does not exist or has no ``allow_direct``.
         """
-        check_cb(cb)
+        check_callback(cb)
         name = name_of("stream", stream)
         body = get_opts({"seq": opts} if isinstance(opts, int) else opts)
         subject = body.get("last_by_subj")
@@ -48,7 +50,7 @@ class DirectGets:
 
     def direct_get_last(self, stream: str, subject: str, cb: Callback) -> None:
         """The last message of a subject; see `direct_get`."""
-        check_cb(cb)
+        check_callback(cb)
         check_publish(subject)
         self._ask_directly(f"{name_of('stream', stream)}.{subject}", b"", cb)
 
@@ -72,11 +74,11 @@ class DirectGets:
         or later, else `ApiLevelError`; `NoRespondersError` as in `direct_get`. A list that ends at batch
         has messages whose ``num_pending`` is above 0: go on from the last one's seq + 1.
         """
-        check_cb(cb)
+        check_callback(cb)
         if not isinstance(opts, Mapping):
             raise TypeError(f"options must be a mapping, not {type(opts).__name__}")
         check_fields("batch options", opts, _BATCH_FIELDS)
-        body = wire(opts)
+        body = to_wire(opts)
         if "multi_last" in body:
             subjects = body["multi_last"]
             body["multi_last"] = [subjects] if isinstance(subjects, str) else subjects
@@ -104,7 +106,7 @@ def get_opts(opts: object) -> dict[str, Any]:
     for name in ("last_by_subj", "next_by_subj"):
         if name in opts:
             check_publish(opts[name])
-    result: dict[str, Any] = wire(opts)
+    result: dict[str, Any] = to_wire(opts)
     return result
 
 

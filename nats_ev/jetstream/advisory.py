@@ -7,8 +7,10 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from ..arguments import check_callback
 from ..errors import NatsError
-from ._api import Api, check_cb
+from ..times import parse_time
+from ._api import Api
 from .errors import InvalidAnswerError
 
 _PREFIXES = ("io.nats.jetstream.advisory.v1.", "io.nats.jetstream.metric.v1.")
@@ -66,7 +68,7 @@ def decode_advisory(subject: str, payload: bytes) -> Advisory:
             kind=kind,
             type=data["type"],
             id=data.get("id", ""),
-            time=_time(data["timestamp"]),
+            time=parse_time(data["timestamp"]),
             stream=data.get("stream", ""),
             consumer=data.get("consumer", ""),
             subject=subject,
@@ -74,15 +76,6 @@ def decode_advisory(subject: str, payload: bytes) -> Advisory:
         )
     except (ValueError, TypeError, KeyError, AttributeError) as exc:
         raise InvalidAnswerError(f"not an advisory: {exc!r}") from None
-
-
-def _time(text: str) -> datetime:
-    """RFC 3339 with nanoseconds, which Python keeps six digits of."""
-    whole, dot, rest = text.replace("Z", "+00:00").partition(".")
-    if not dot:
-        return datetime.fromisoformat(whole)
-    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
-    return datetime.fromisoformat(f"{whole}.{digits[:6].ljust(6, '0')}{rest[len(digits) :]}")
 
 
 class Advisories:
@@ -101,7 +94,7 @@ class Advisories:
         events: what follows ``$JS.EVENT.``, such as "ADVISORY.STREAM.>", "METRIC.CONSUMER.ACK.>" or
         "ADVISORY.CONSUMER.MAX_DELIVERIES.<stream>.<consumer>". Returns the sid, for `Nats.unsubscribe`.
         """
-        check_cb(cb)
+        check_callback(cb)
 
         def arrived(subject: str, payload: bytes, reply: str | None, headers: object) -> None:
             try:

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from ..client import Payload
+from ..arguments import Callback, Payload, callable_or_none, check_callback, integer, payload_bytes
 from ..errors import BadOptionsError, NatsError, NoRespondersError, RequestTimeoutError
 from ..headers import Headers, HeadersLike
 from ..nuid import next_nuid
-from ._api import Api, Callback, Wait, check_cb
+from ._api import Api, Wait
 from .config import V2_12, V2_14, check_fields
 from .errors import APIError, BatchClosedError, InvalidAnswerError
-from .publish import ack_of, check_message, frozen, message_headers
+from .publish import ack_of, check_message, message_headers
 
 # The server's limit for an atomic batch.
 MAX_ATOMIC = 1000
@@ -86,13 +86,13 @@ class AtomicBatch:
 
         ack has stream, seq (of the last message), batch and count.
         """
-        check_cb(cb)
+        check_callback(cb)
         message = self._member(subject, payload, headers, options, "1")
         self._finish(message, cb)
 
     def close(self, cb: Callback) -> None:
         """Store what has been added; ``cb(ack, err)``. nats-server 2.14 or later."""
-        check_cb(cb)
+        check_callback(cb)
         if not self.size:
             raise BatchClosedError("the batch is empty")
         message = self._member(self._subject, b"", None, {}, "eob")
@@ -125,7 +125,7 @@ class AtomicBatch:
         block.set("Nats-Batch-Sequence", str(self.size + 1))
         if commit is not None:
             block.set("Nats-Batch-Commit", commit)
-        message = (subject, frozen(payload), block.encode())
+        message = (subject, payload_bytes(payload), block.encode())
         check_message(self._api.nats, *message)
         return message
 
@@ -236,9 +236,7 @@ class FastBatch:
         check_fields("fast batch options", opts, _FAST_FIELDS)
         self._flow = _whole(opts, "flow", 100, 65535)
         self._acks = _whole(opts, "max_outstanding_acks", 2, 1000)
-        self._on_error: Callable[[NatsError], object] | None = opts.get("on_error")
-        if self._on_error is not None and not callable(self._on_error):
-            raise TypeError("on_error must be callable")
+        self._on_error = callable_or_none(opts.get("on_error"), "on_error")
         self._gap_ok = bool(opts.get("gap_ok"))
         self._api = api
         self._inbox = api.nats.new_inbox()
@@ -277,7 +275,7 @@ class FastBatch:
         is kept, and the time to stop for a while. Raises `BatchClosedError` after the end.
         """
         if cb is not None:
-            check_cb(cb)
+            check_callback(cb)
         self._put(subject, payload, headers, options, _ADD if self.size else _START, cb)
         return not self._kept
 
@@ -291,14 +289,14 @@ class FastBatch:
         **options: Any,
     ) -> None:
         """Add the last message and end the batch; ``cb(ack, err)``: stream, seq, batch, count."""
-        check_cb(cb)
+        check_callback(cb)
         self._put(subject, payload, headers, options, _COMMIT, None)
         self.closed = True
         self._final = cb
 
     def close(self, cb: Callback) -> None:
         """End the batch; ``cb(ack, err)`` as in `commit`."""
-        check_cb(cb)
+        check_callback(cb)
         if not self.size:
             raise BatchClosedError("the batch is empty")
         self._put(self._subject, b"", None, {}, _COMMIT_EOB, None)
@@ -317,7 +315,7 @@ class FastBatch:
         if self.closed:
             raise BatchClosedError
         block = message_headers(headers, options) if headers is not None or options else None
-        entry = (self.size + 1, subject, frozen(payload), block, operation)
+        entry = (self.size + 1, subject, payload_bytes(payload), block, operation)
         if not self.size:
             self._api.refuse_if_closed()
             self._api.require({"fast batch": V2_14}, lambda level: self._open(entry), self._refused)
@@ -447,9 +445,4 @@ class FastBatch:
 
 
 def _whole(opts: Mapping[str, Any], name: str, default: int, most: int) -> int:
-    value = opts.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    if not 1 <= value <= most:
-        raise BadOptionsError(f"{name} must be between 1 and {most}, not {value}")
-    return value
+    return integer(opts.get(name, default), name, 1, most)

@@ -1,4 +1,4 @@
-"""Stream and consumer configurations: the wire's JSON as dicts, checked against the field lists.
+"""Stream and consumer configurations: the to_wire's JSON as dicts, checked against the field lists.
 
 The lists are those of nats-server 2.15. From 2.12 on a server refuses a field that it does not know;
 an older one ignores it, so fields say which server has them. No I/O.
@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import BadOptionsError
-from ._api import Feature, wire
+from ..times import to_wire
+from ._api import Feature
 
 V2_9: Feature = ((2, 9), 0)
 V2_10: Feature = ((2, 10), 0)
@@ -31,7 +32,7 @@ _SOURCE: Fields = {
     "filter_subject": None,
     "subject_transforms": [_TRANSFORM],
     "external": {"api": None, "deliver": None},
-    "domain": None,  # not the wire's: see `external_source`
+    "domain": None,  # not the to_wire's: see `external_source`
     "consumer": {"name": None, "deliver_subject": None},
 }
 
@@ -229,7 +230,7 @@ def _check_inside(what: str, value: object, known: Fields) -> None:
 
 def _checked(what: str, config: object, known: Fields) -> dict[str, Any]:
     _check_inside(what, config, known)
-    result: dict[str, Any] = wire(config)
+    result: dict[str, Any] = to_wire(config)
     return result
 
 

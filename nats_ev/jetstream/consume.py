@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..arguments import Callback
 from ..errors import NatsError, NoRespondersError
-from ._api import Api, Callback
+from ._api import Api
 from .errors import (
     ApiLevelError,
     ConsumerIsPushError,

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from ..arguments import Callback, check_callback, integer, optional_middle
 from ..errors import BadOptionsError, NatsError
 from ..nuid import next_nuid
-from ._api import Api, Callback, Feature, check_cb, middle, name_of, rfc3339
+from ..times import rfc3339
+from ._api import Api, Feature, name_of
 from .config import V2_11, V2_14, consumer_config
 from .consume import Consume
 from .ordered import OrderedConsumer, ordered_config
@@ -59,7 +61,7 @@ class Consumers:
 
     def consumer_list(self, stream: str, cb: Callback) -> None:
         """All consumers of a stream: ``{"consumers": [info, …], "total": n}``, all pages of it."""
-        check_cb(cb)
+        check_callback(cb)
 
         def listed(items: Any, error: NatsError | None) -> None:
             if error is not None:
@@ -71,7 +73,7 @@ class Consumers:
 
     def consumer_names(self, stream: str, cb: Callback) -> None:
         """The names of all consumers of a stream, as a list."""
-        check_cb(cb)
+        check_callback(cb)
         self._api.pages(f"CONSUMER.NAMES.{name_of('stream', stream)}", {}, "consumers", cb)
 
     def consumer_pause(
@@ -104,10 +106,8 @@ class Consumers:
         """Deliver from a stream sequence on again; without one, from the acknowledged ones on."""
         if cb is None and callable(seq):
             seq, cb = None, seq
-        check_cb(cb)
-        if seq is not None and (isinstance(seq, bool) or not isinstance(seq, int)):
-            raise TypeError(f"seq must be an int, not {type(seq).__name__}")
-        body = {"seq": seq} if seq else {}
+        check_callback(cb)
+        body = {"seq": integer(seq, "seq")} if seq else {}
         assert cb is not None
         self._consumer("RESET", stream, consumer, body, cb, {"consumer reset": V2_14})
 
@@ -137,7 +137,7 @@ class Consumers:
         and the `PullStatusError` for a status that is no ordinary end. Raises `BadOptionsError`, and
         `NotConnectedError` when no connection is coming.
         """
-        given, done = middle(opts, cb)
+        given, done = optional_middle(opts, cb)
         body = fetch_opts(given or {})
         Fetch(self._api, _next_subject(self._api, stream, consumer), body, done).start()
 
@@ -148,7 +148,7 @@ class Consumers:
 
         opts as in `fetch`, but batch.
         """
-        given, done = middle(opts, cb)
+        given, done = optional_middle(opts, cb)
         body = fetch_opts({**(given or {}), "batch": 1})
         fetch = Fetch(self._api, _next_subject(self._api, stream, consumer), body, done)
         fetch.single = True
@@ -173,7 +173,7 @@ class Consumers:
         group, min_pending, min_ack_pending, priority; stop_after: so many messages, then it stops, and no
         more are asked for; on_error: ``on_error(err)`` for what was got over.
         """
-        given, done = middle(opts, cb)
+        given, done = optional_middle(opts, cb)
         options = consume_opts(given or {})
         consume = Consume(
             self._api, name_of("stream", stream), name_of("consumer", consumer), options, done
@@ -198,7 +198,7 @@ class Consumers:
         before the first message, with the consumer's info: ``num_pending`` is how many there are initially;
         max_reset_attempts (-1: any number).
         """
-        given, done = middle(config, cb)
+        given, done = optional_middle(config, cb)
         fields, options, extra = ordered_config(given or {})
         ordered = OrderedConsumer(
             self._api, name_of("stream", stream), fields, options, extra, done
@@ -232,7 +232,7 @@ class Consumers:
         opts: on_start: ``on_start(info)`` with the consumer's info; on_error: ``on_error(err)`` for what
         does not end it (`NoHeartbeatError`, `SequenceMismatchError`).
         """
-        given, done = middle(opts, cb)
+        given, done = optional_middle(opts, cb)
         subscription = PushSubscription(self._api, stream, consumer, given or {}, done)
         subscription.start()
         return subscription
@@ -248,7 +248,7 @@ class Consumers:
         cb: Callback,
         needs: Mapping[str, Feature] | None = None,
     ) -> None:
-        check_cb(cb)
+        check_callback(cb)
         subject = f"CONSUMER.{verb}.{name_of('stream', stream)}.{name_of('consumer', consumer)}"
         self._api.require(
             needs or {}, lambda level: self._api.request(subject, body, cb, level=level), cb
@@ -257,7 +257,7 @@ class Consumers:
     def _consumer_store(
         self, stream: str, config: Mapping[str, Any], action: str, cb: Callback
     ) -> None:
-        check_cb(cb)
+        check_callback(cb)
         stream = name_of("stream", stream)
         body, needs = consumer_config(config)
         durable, name = body.get("durable_name"), body.get("name")

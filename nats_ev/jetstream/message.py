@@ -6,16 +6,15 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..arguments import Milliseconds, check_callback, milliseconds
 from ..errors import NatsError
 from ..headers import Headers
-from ..options import milliseconds
 from ._api import version_of
 from .errors import MsgAlreadyAckedError, MsgNotAckableError
 
 if TYPE_CHECKING:
     from ..client import Nats
 
-Milliseconds = float | timedelta
 
 _REASONS = (2, 10, 4)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -155,8 +154,7 @@ class JsMsg:
 
         After ``cb(None, err)`` the server may or may not have it; the message can be answered again.
         """
-        if not callable(cb):
-            raise TypeError(f"cb must be callable, not {type(cb).__name__}")
+        check_callback(cb)
         nats = self._answerable()
 
         def answered(payload: bytes | None, error: NatsError | None, headers: object) -> None:

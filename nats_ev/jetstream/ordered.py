@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from .._connection import Status
+from ..arguments import Callback, check_callback
 from ..errors import (
     BadOptionsError,
     ConnectionClosedError,
@@ -19,13 +19,14 @@ from ..errors import (
     RequestTimeoutError,
 )
 from ..nuid import next_nuid
-from ._api import Api, Callback, Wait, name_of
+from ..status import Status
+from ..times import SECOND
+from ._api import Api, Wait, name_of
 from .config import consumer_config
 from .errors import APIError, JetStreamError, StreamNotFoundError
 from .message import JsMsg, parse_ack_reply
 from .pull import MsgCallback, Puller, PullOptions, consume_opts, is_status, size_of
 
-_SECOND = 1_000_000_000
 CONFIG_FIELDS = (
     "deliver_policy", "opt_start_seq", "opt_start_time", "filter_subject", "filter_subjects",
     "headers_only", "replay_policy", "inactive_threshold", "metadata", "description",
@@ -44,7 +45,7 @@ def ordered_config(
     for name in ("group", "min_pending", "min_ack_pending", "priority"):
         if name in rest:
             raise BadOptionsError(f"an ordered consumer has no {name}")
-    rest.setdefault("heartbeat", rest.pop("idle_heartbeat", 5 * _SECOND))
+    rest.setdefault("heartbeat", rest.pop("idle_heartbeat", 5 * SECOND))
     if not rest.get("max_bytes"):
         rest.setdefault("max_messages", 1000)
     options = consume_opts(rest)
@@ -56,15 +57,15 @@ def ordered_config(
         config["filter_subject"] = filters[0]
     if not filters or "filter_subject" in config:
         config.pop("filter_subjects", None)
-    if "on_start" in own and not callable(own["on_start"]):
-        raise TypeError(f"on_start must be callable, not {type(own['on_start']).__name__}")
+    if "on_start" in own:
+        check_callback(own["on_start"], "on_start")
     name_of("consumer", own.get("name_prefix", "x"))
     config.update(
         ack_policy="none",
         max_deliver=1,
         mem_storage=True,
         num_replicas=1,
-        inactive_threshold=config.get("inactive_threshold") or 300 * _SECOND,
+        inactive_threshold=config.get("inactive_threshold") or 300 * SECOND,
     )
     config.setdefault("deliver_policy", "all")
     config.setdefault("replay_policy", "instant")

@@ -6,8 +6,10 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..arguments import Callback, optional_middle
 from ..errors import BadOptionsError, NatsError, RequestTimeoutError
-from ._api import Api, Callback, Wait, middle
+from ..times import MILLISECOND
+from ._api import Api, Wait
 from .config import check_fields, consumer_config
 from .errors import MaxBytesExceededError, NoMessagesError
 from .message import JsMsg
@@ -18,7 +20,6 @@ _CONFIG = dict.fromkeys((*CONFIG_FIELDS, "max_reset_attempts", "name_prefix"))
 _OPTIONS = dict.fromkeys(
     ("batch", "max_bytes", "expires", "no_wait", "heartbeat", "idle_heartbeat")
 )
-_NS = 1_000_000
 Opts = Mapping[str, Any] | Callback | None
 
 
@@ -51,7 +52,7 @@ class OrderedFetcher:
         does not fit), expires (5 s), no_wait (true: only what is there now), heartbeat; durations in ns
         or as timedelta. One at a time: raises `BadOptionsError` while another is running.
         """
-        given, done = middle(opts, cb)
+        given, done = optional_middle(opts, cb)
         self._start(
             given or {},
             lambda messages, error: done(messages or ([] if error is None else None), error),
@@ -62,7 +63,7 @@ class OrderedFetcher:
 
         opts as in `fetch`, but batch.
         """
-        given, done = middle(opts, cb)
+        given, done = optional_middle(opts, cb)
         none: NatsError = RequestTimeoutError("request timeout")
         if (given or {}).get("no_wait"):
             none = NoMessagesError("no messages", code=404)
@@ -111,7 +112,7 @@ class _Batch:
     ) -> None:
         self._most: int = body["batch"]
         self._no_wait = bool(body.get("no_wait"))
-        self._expires = body.get("expires", 0) / _NS or api.timeout or 5000
+        self._expires = body.get("expires", 0) / MILLISECOND or api.timeout or 5000
         self._messages: list[JsMsg] = []
         self._room: int = body.get("max_bytes") or sys.maxsize
         self._too_large = False  # the message behind those

@@ -11,12 +11,22 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..client import Nats, Payload
+from ..arguments import (
+    Callback,
+    Milliseconds,
+    Payload,
+    check_callback,
+    count,
+    integer,
+    milliseconds,
+    payload_bytes,
+)
+from ..client import Nats
 from ..errors import BadOptionsError, MaxPayloadError, NatsError, NoRespondersError
 from ..headers import Headers, HeadersLike, encode_headers
-from ..options import milliseconds
 from ..subjects import check_publish
-from ._api import Api, Callback, Feature, Milliseconds, Wait, check_cb, decode, rfc3339
+from ..times import rfc3339
+from ._api import Api, Feature, Wait, decode
 from .config import V2_11, V2_12
 from .errors import InvalidAnswerError, TooManyStalledMsgsError
 
@@ -68,11 +78,7 @@ def _text(name: str, value: Any) -> str:
 
 
 def _sequence(name: str, value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    if value < 0:
-        raise BadOptionsError(f"{name} must be 0 or more, not {value}")
-    return str(value)
+    return str(count(value, name))
 
 
 def _ttl(name: str, value: Any) -> str:
@@ -223,12 +229,12 @@ class Publishing:
         retry: tuple[int, Milliseconds],
         options: Mapping[str, Any],
     ) -> _Message:
-        check_cb(cb)
+        check_callback(cb)
         block = message_headers(headers, options) if headers is not None or options else None
         limit = self._api.timeout if timeout is None else timeout
         message = _Message(self._api, subject, payload, block, limit, cb)
         if retry != _RETRY:
-            message.attempts = _attempts(retry[0])
+            message.attempts = count(retry[0], "retry_attempts")
             message.wait = milliseconds(retry[1], "retry_wait")
         if options:
             message.needs = option_needs(options)
@@ -240,12 +246,12 @@ class Publishing:
 
     def publish_ready(self, cb: Callable[[], object]) -> None:
         """``cb()`` once, as soon as `publish_async` has room to send at once."""
-        check_cb(cb)
+        check_callback(cb)
         self._window.when_ready(cb)
 
     def publish_complete(self, cb: Callback) -> None:
         """``cb(True, None)`` once, when no message of `publish_async` waits any more."""
-        check_cb(cb)
+        check_callback(cb)
         self._window.when_complete(cb)
 
     publish_async_complete = publish_complete  # nats.go's word
@@ -269,7 +275,7 @@ class _Message:
     ) -> None:
         self.api = api
         self.subject = subject
-        self.payload: bytes | str | None = frozen(payload)
+        self.payload = payload_bytes(payload)
         self.headers = headers
         self.timeout = timeout
         self.cb = cb
@@ -309,31 +315,11 @@ class _Message:
             self.cb(None, exc)
 
 
-def _attempts(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"retry_attempts must be an int, not {type(value).__name__}")
-    if value < 0:
-        raise BadOptionsError(f"retry_attempts must be 0 or more, not {value}")
-    return value
-
-
-def frozen(payload: Payload) -> bytes | str | None:
-    """The payload as it is now, whatever becomes of the caller's buffer."""
-    if payload is None or isinstance(payload, (bytes, str)):
-        return payload
-    return bytes(memoryview(payload))
-
-
-def check_message(
-    nats: Nats, subject: str, payload: bytes | str | None, headers: bytes | None
-) -> None:
+def check_message(nats: Nats, subject: str, payload: bytes, headers: bytes | None) -> None:
     """Raise for a message that is kept what publishing it would raise: later its caller has gone."""
     check_publish(subject)
     limit = nats.max_payload()
-    size = len(
-        payload.encode("utf-8", "surrogateescape") if isinstance(payload, str) else payload or b""
-    )
-    if limit and size + len(headers or b"") > limit:
+    if limit and len(payload) + len(headers or b"") > limit:
         raise MaxPayloadError(f"message exceeds max_payload ({limit})", limit=limit)
 
 
@@ -354,12 +340,8 @@ class Window:
     """Messages of `publish_async`: so many in flight, the others kept until there is room."""
 
     def __init__(self, api: Api, limit: int, stall_wait: float) -> None:
-        if isinstance(limit, bool) or not isinstance(limit, int):
-            raise TypeError(f"max_ack_pending must be an int, not {type(limit).__name__}")
-        if limit < 1:
-            raise BadOptionsError(f"max_ack_pending must be 1 or more, not {limit}")
         self._api = api
-        self._limit = limit
+        self._limit = integer(limit, "max_ack_pending", 1)
         self._stall_wait = stall_wait
         self.pending = 0
         self.kept: deque[_Message] = deque()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._connection import Status
+from ..arguments import Callback, callable_or_none, integer
 from ..errors import (
     BadOptionsError,
     NatsError,
@@ -15,7 +15,9 @@ from ..errors import (
     RequestTimeoutError,
 )
 from ..headers import Headers
-from ._api import Api, Callback, Exchange, Feature, Wait, encode, wire
+from ..status import Status
+from ..times import MILLISECOND, SECOND, to_wire
+from ._api import Api, Exchange, Feature, Wait, encode
 from .config import V2_11, V2_12, check_fields
 from .errors import (
     MaxBytesExceededError,
@@ -27,8 +29,6 @@ from .message import JsMsg
 
 MsgCallback = Callable[["JsMsg | None", "NatsError | None"], object]
 
-_NS = 1_000_000  # per millisecond
-_SECOND = 1_000_000_000
 # How long the server may be late with the end of a request.
 _SLACK_MS = 1000.0
 # Asked for when only max_bytes limits a request.
@@ -74,11 +74,7 @@ def _count(opts: Mapping[str, Any], name: str, default: int = 0, least: int = 1)
     value = opts.get(name)
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    if value < least:
-        raise BadOptionsError(f"{name} must be {least} or more, not {value}")
-    return value
+    return integer(value, name, least)
 
 
 def _priority_fields(opts: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,11 +100,11 @@ def _beats(opts: Mapping[str, Any]) -> int:
 def fetch_opts(given: Mapping[str, Any]) -> dict[str, Any]:
     """The body of a request for one batch. Raises TypeError and `BadOptionsError`."""
     check_fields("fetch options", given, _FETCH_FIELDS)
-    opts = wire(given)
+    opts = to_wire(given)
     max_bytes = _count(opts, "max_bytes")
     body: dict[str, Any] = {"batch": _count(opts, "batch", _MANY if max_bytes else 1)}
     no_wait = bool(opts.get("no_wait"))
-    expires = _count(opts, "expires", 0 if no_wait else 5 * _SECOND)
+    expires = _count(opts, "expires", 0 if no_wait else 5 * SECOND)
     if expires:
         body["expires"] = expires
     if no_wait:
@@ -134,7 +130,7 @@ class Fetch(Exchange):
         self._cb = cb
         self._messages: list[JsMsg] = []
         self._sent = False
-        self._beats = body.get("idle_heartbeat", 0) / _NS
+        self._beats = body.get("idle_heartbeat", 0) / MILLISECOND
         self._silence: Wait = api.wait(lambda: self.end(NoHeartbeatError()), self.end)
 
     def start(self) -> None:
@@ -147,7 +143,7 @@ class Fetch(Exchange):
         self.open()
         if self.api.nats.is_connected():
             self._send()
-        expires = self._body.get("expires", 0) / _NS
+        expires = self._body.get("expires", 0) / MILLISECOND
         self.late.start((expires or self.api.timeout or 5000) + _SLACK_MS)
 
     def _send(self) -> None:
@@ -227,14 +223,12 @@ class PullOptions:
 def consume_opts(given: Mapping[str, Any]) -> PullOptions:
     """The options of `Consumers.consume`, with defaults. Raises TypeError and `BadOptionsError`."""
     check_fields("consume options", given, _CONSUME_FIELDS)
-    opts = wire({name: value for name, value in given.items() if name != "on_error"})
-    on_error = given.get("on_error")
-    if on_error is not None and not callable(on_error):
-        raise TypeError(f"on_error must be callable, not {type(on_error).__name__}")
+    opts = to_wire({name: value for name, value in given.items() if name != "on_error"})
+    on_error = callable_or_none(given.get("on_error"), "on_error")
     max_bytes = _count(opts, "max_bytes")
     max_messages = _count(opts, "max_messages", _MANY if max_bytes else 500)
-    expires = _count(opts, "expires", 30 * _SECOND, _SECOND)
-    heartbeat = _beats(opts) or min(expires // 2, 30 * _SECOND)
+    expires = _count(opts, "expires", 30 * SECOND, SECOND)
+    heartbeat = _beats(opts) or min(expires // 2, 30 * SECOND)
     if heartbeat * 2 > expires:
         raise BadOptionsError("heartbeat must be at most half of expires")
     threshold = _count(opts, "threshold_messages", (max_messages + 1) // 2, 0)
@@ -319,7 +313,7 @@ class Puller:
         arrived = self._on_sized_message if self.options.max_bytes else self._on_message
         self._sid = nats.subscribe(f"{self._inbox}.*", arrived)
         nats.add_status_listener(self._on_status)
-        self._ticks.start(self.options.heartbeat / _NS)
+        self._ticks.start(self.options.heartbeat / MILLISECOND)
         if nats.is_connected():
             self._begin_round()
 
@@ -414,7 +408,7 @@ class Puller:
 
     def _tick(self) -> None:
         """A heartbeat's time has passed. Goes on whatever happens to requests."""
-        self._ticks.start(self.options.heartbeat / _NS)
+        self._ticks.start(self.options.heartbeat / MILLISECOND)
         come = self._seen or self._received != self._looked_at
         if come or self._pause.waiting or not self.api.nats.is_connected():
             self._seen = False

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .._connection import Status
+from ..arguments import Callback, callable_or_none
 from ..errors import BadOptionsError, ConnectionClosedError, NatsError
 from ..headers import Headers
 from ..nuid import next_nuid
-from ._api import Api, Callback, Feature, Wait, name_of
+from ..status import Status
+from ..times import MILLISECOND
+from ._api import Api, Feature, Wait, name_of
 from .config import check_fields, consumer_config
 from .errors import (
     ConsumerIsPullError,
@@ -21,7 +23,6 @@ from .errors import (
 from .message import JsMsg, parse_ack_reply
 from .pull import MsgCallback, is_status
 
-_NS = 1_000_000
 _FIELDS = {"on_error": None, "on_start": None}
 
 
@@ -41,8 +42,7 @@ class PushSubscription:
     ) -> None:
         check_fields("push options", opts, _FIELDS)
         for name in _FIELDS:
-            if opts.get(name) is not None and not callable(opts[name]):
-                raise TypeError(f"{name} must be callable, not {type(opts[name]).__name__}")
+            callable_or_none(opts.get(name), name)
         self.api = api
         self.stream = name_of("stream", stream)
         self.closed = False
@@ -132,7 +132,7 @@ class PushSubscription:
             beats = config.get("idle_heartbeat", 0)
             # A group's heartbeats go to one of its members.
             if beats and not config.get("deliver_group"):
-                self._beats = beats / _NS
+                self._beats = beats / MILLISECOND
                 self._ticks.start(self._beats)
             if self._on_start is not None:
                 self._on_start(info)

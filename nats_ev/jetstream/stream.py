@@ -10,9 +10,10 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
+from ..arguments import Callback, check_callback, integer, optional_middle
 from ..errors import BadOptionsError, NatsError
 from ..subjects import check_subscribe
-from ._api import Api, Callback, check_cb, middle, name_of
+from ._api import Api, name_of
 from ._direct import DirectGets, get_opts
 from .config import check_fields, stream_config
 from .errors import APIError, InvalidAnswerError, StreamNotFoundError
@@ -32,7 +33,7 @@ class Streams(DirectGets):
 
     def account_info(self, cb: Callback) -> None:
         """Usage and limits of the account: memory, storage, streams, consumers, limits, tiers, api."""
-        check_cb(cb)
+        check_callback(cb)
         self._api.request("INFO", None, cb)
 
     # Streams.
@@ -56,7 +57,7 @@ class Streams(DirectGets):
 
     def stream_create_or_update(self, config: Mapping[str, Any], cb: Callback) -> None:
         """`stream_update`, or `stream_create` when there is no such stream."""
-        check_cb(cb)
+        check_callback(cb)
 
         def updated(info: Any, error: NatsError | None) -> None:
             if not isinstance(error, StreamNotFoundError):
@@ -71,7 +72,7 @@ class Streams(DirectGets):
 
     def stream_delete(self, name: str, cb: Callback) -> None:
         """Delete a stream and all that is in it; ``cb({"success": True}, err)``."""
-        check_cb(cb)
+        check_callback(cb)
         self._api.request(f"STREAM.DELETE.{name_of('stream', name)}", None, cb)
 
     def stream_info(self, name: str, opts: Opts = None, cb: Callback | None = None) -> None:
@@ -81,7 +82,7 @@ class Streams(DirectGets):
         gets ``subjects``, the number of messages of each matching one; all pages are fetched unless
         an offset is given).
         """
-        given, done = middle(opts, cb)
+        given, done = optional_middle(opts, cb)
         verb = f"STREAM.INFO.{name_of('stream', name)}"
         if not given:
             self._api.request(verb, None, done)
@@ -120,7 +121,7 @@ class Streams(DirectGets):
 
     def stream_name_by_subject(self, subject: str, cb: Callback) -> None:
         """The name of the stream that stores a subject; `StreamNotFoundError` when none does."""
-        check_cb(cb)
+        check_callback(cb)
         check_subscribe(subject)
 
         def answered(answer: Any, error: NatsError | None) -> None:
@@ -139,7 +140,7 @@ class Streams(DirectGets):
 
         opts: filter (a subject: only those), and either seq (all before it) or keep (all but so many).
         """
-        given, done = middle(opts, cb)
+        given, done = optional_middle(opts, cb)
         given = given or {}
         check_fields("purge options", given, _PURGE_FIELDS)
         if given.get("seq") and given.get("keep"):
@@ -154,7 +155,7 @@ class Streams(DirectGets):
         opts: seq, or last_by_subj, or next_by_subj with or without a seq to start at. `get_msg` gives a
         decoded one.
         """
-        check_cb(cb)
+        check_callback(cb)
         self._api.request(f"STREAM.MSG.GET.{name_of('stream', stream)}", get_opts(opts), cb)
 
     def get_msg(self, stream: str, opts: Mapping[str, Any] | int, cb: Callback) -> None:
@@ -162,7 +163,7 @@ class Streams(DirectGets):
 
         Asks the stream's leader. `MessageNotFoundError` when there is none.
         """
-        check_cb(cb)
+        check_callback(cb)
 
         def answered(answer: Any, error: NatsError | None) -> None:
             if error is not None:
@@ -197,13 +198,12 @@ class Streams(DirectGets):
     secure_delete_msg = stream_msg_erase
 
     def _delete(self, stream: str, body: dict[str, Any], cb: Callback) -> None:
-        check_cb(cb)
-        if isinstance(body["seq"], bool) or not isinstance(body["seq"], int):
-            raise TypeError(f"seq must be an int, not {type(body['seq']).__name__}")
+        check_callback(cb)
+        integer(body["seq"], "seq")
         self._api.request(f"STREAM.MSG.DELETE.{name_of('stream', stream)}", body, cb)
 
     def _store(self, verb: str, config: object, cb: Callback) -> None:
-        check_cb(cb)
+        check_callback(cb)
         body, needs = stream_config(config)
         subject = f"STREAM.{verb}.{name_of('stream', body.get('name'))}"
         self._api.require(
@@ -211,7 +211,7 @@ class Streams(DirectGets):
         )
 
     def _list(self, verb: str, opts: Any, cb: Callback | None, *, as_answer: bool) -> None:
-        opts, done = middle(opts, cb)
+        opts, done = optional_middle(opts, cb)
         opts = opts or {}
         check_fields("list options", opts, _LIST_FIELDS)
 

@@ -1,0 +1,43 @@
+"""Points in time and durations as the wire has them: RFC 3339 text and integers of nanoseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+# Nanoseconds.
+MILLISECOND = 1_000_000
+SECOND = 1_000_000_000
+
+
+def nanoseconds(duration: timedelta) -> int:
+    """Return a duration in nanoseconds, exact to Python's microsecond."""
+    return (duration // timedelta(microseconds=1)) * 1000
+
+
+def rfc3339(value: datetime) -> str:
+    """Return a time as RFC 3339 in UTC. A naive datetime is local time, as everywhere in Python."""
+    return value.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_time(text: str) -> datetime:
+    """Return the time in an RFC 3339 text, to six of its decimals. Raises ValueError."""
+    whole, dot, rest = text.replace("Z", "+00:00").partition(".")
+    if not dot:
+        return datetime.fromisoformat(whole)
+    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+    return datetime.fromisoformat(f"{whole}.{digits[:6].ljust(6, '0')}{rest[len(digits) :]}")
+
+
+def to_wire(value: Any) -> Any:
+    """Return a value as JSON can hold it: a timedelta as nanoseconds, a datetime as RFC 3339 in UTC."""
+    if isinstance(value, timedelta):
+        return nanoseconds(value)
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    if isinstance(value, Mapping):
+        return {str(key): to_wire(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_wire(item) for item in value]
+    return value
