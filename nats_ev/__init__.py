@@ -15,7 +15,7 @@ from ._object_put import Upload
 from ._object_watch import ObjectWatch
 from ._tls import HAS_TLS
 from ._version import __version__
-from .auth import HAS_NKEY
+from .auth.nkeys import HAS_NKEY
 from .client import Nats
 from .errors import *  # noqa: F403
 from .headers import Headers

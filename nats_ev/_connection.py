@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from threading import get_ident
 from typing import Any, Protocol
 
-from . import _fork, _limits, auth, errors
+from . import _fork, _limits, errors
 from ._attempts import Attempts
 from ._deadlines import Deadline, Deadlines
 from ._link import Link
@@ -22,8 +22,9 @@ from ._tls import Tls
 from ._transport import Stream
 from ._turn import Turn
 from ._wire import FIRST, HIGH, SLOW, Outbound
+from .connection.connect import capabilities, identity
 from .options import Options
-from .protocol import ServerInfo, Session, State, connect_fields
+from .protocol import ServerInfo, Session, State
 from .redact import hide_frames
 from .status import Status
 from .subscription import Subscription
@@ -445,9 +446,9 @@ class Connection:
         options, link, server = self._options, self.link, self.pool.current
         assert server is not None
         assert link is not None
-        fields = connect_fields(options, info, link.secure)
+        fields = capabilities(options, info, link.secure)
         try:
-            fields.update(auth.connect_fields(options, info.nonce, server))
+            fields.update(identity(options, info.nonce, server))
         except BaseException as exc:
             hide_frames(exc)
             # Not an AuthorizationError: the server has refused nothing, and next time may do.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from . import auth, errors, subjects
+from . import errors, subjects
 from ._accessors import Accessors, Counts
 from ._core import Core
 from ._deadlines import Deadline
@@ -24,6 +24,7 @@ from .arguments import (
     milliseconds,
     payload_bytes,
 )
+from .auth import nkey_generate_user_seed, nkey_public_from_seed
 from .headers import HeadersLike, encode_headers
 from .nuid import next_nuid
 from .options import Options
@@ -578,8 +579,8 @@ class Nats(Accessors):
         if not self._connection.active:
             raise errors.NotConnectedError
 
-    nkey_generate_user_seed = staticmethod(auth.nkey_generate_user_seed)
-    nkey_public_from_seed = staticmethod(discreet(auth.nkey_public_from_seed))
+    nkey_generate_user_seed = staticmethod(nkey_generate_user_seed)
+    nkey_public_from_seed = staticmethod(discreet(nkey_public_from_seed))
 
 
 def _is_empty(payload: bytes, headers: bytes | None) -> bool:

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any
 
-from . import auth
 from .arguments import Hook, callable_or_none, count, integer, is_unicode, milliseconds
+from .auth import check_creds, check_public, check_seed
 from .errors import BadOptionsError, BadSubjectError
 from .subjects import check_subscribe
 
@@ -194,20 +194,20 @@ def _text(value: Any, name: str) -> str | None:
 
 def _nkey_seed(value: Any, name: str) -> str | None:
     if _text(value, name):
-        auth.check_seed(value)
+        check_seed(value)
     return value or None
 
 
 def _nkey(value: Any, name: str) -> str | None:
     if _text(value, name):
-        auth.check_public(value)
+        check_public(value)
     return value or None
 
 
 def _creds_file(value: Any, name: str) -> str | None:
     path = _path(value, name)
     if path is not None:
-        auth.check_creds(path)
+        check_creds(path)
     return path
 
 

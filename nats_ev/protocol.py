@@ -11,7 +11,6 @@ No socket, no loop, no clock.
 from __future__ import annotations
 
 import json
-import platform
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -20,7 +19,6 @@ from itertools import islice
 from typing import Any, Protocol
 
 from . import errors
-from ._version import __version__
 from ._wire import (
     ANSWER,
     ANSWER_RUN,
@@ -36,7 +34,6 @@ from ._wire import (
     Outbound,
     Parser,
 )
-from .options import Options
 from .subscription import Inbox, Subscription
 
 # The handshake's SUB lines are framed in portions of about this size, so that a client with hundreds
@@ -111,24 +108,6 @@ _INFO_TYPES: dict[str, type] = {
     "ldm": bool,
     "connect_urls": list,
 }
-
-
-def connect_fields(options: Options, info: ServerInfo, secure: bool) -> dict[str, Any]:
-    """CONNECT's fields but for who we are: chosen one by one, so that no option slips in."""
-    fields: dict[str, Any] = {
-        "verbose": options.verbose,
-        "pedantic": options.pedantic,
-        "echo": options.echo,
-        "tls_required": secure,
-        "lang": f"python-{platform.python_implementation().lower()}-ev",
-        "version": __version__,
-        "protocol": 1,
-        "headers": True,
-        "no_responders": info.headers,
-    }
-    if options.name:
-        fields["name"] = options.name
-    return fields
 
 
 class State(Enum):

@@ -1,0 +1,1 @@
+"""One client's connections: server pool, attempts, handshake, keep-alive, loss."""

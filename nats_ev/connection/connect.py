@@ -1,0 +1,115 @@
+"""The fields of CONNECT: what this client can do, and who it is."""
+
+from __future__ import annotations
+
+import base64
+import platform
+from typing import TYPE_CHECKING, Any
+
+from .._version import __version__
+from ..arguments import is_unicode
+from ..auth.creds import read_creds
+from ..auth.nkeys import private_key, public_key
+from ..errors import BadOptionsError
+from ..options import Options
+from ..protocol import ServerInfo
+
+if TYPE_CHECKING:
+    from .._servers import Server
+
+
+_MAX_NONCE = 256
+
+
+def identity(options: Options, nonce: str | None, server: Server) -> dict[str, Any]:
+    """The fields of CONNECT that say who we are. Callbacks are asked anew for each connection.
+
+    Credentials in the server's URL win over the options. Raises what a callback or reading a file
+    raises, and `BadOptionsError` for what a callback must not return.
+    """
+    fields: dict[str, Any] = {}
+    user, password, token = options.user, options.password, options.token
+    if options.user_cb is not None:
+        pair = options.user_cb()
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise BadOptionsError("user_cb must return (user, password)")
+        user, password = (_callback_text(part, "user_cb", "two str") for part in pair)
+    if options.token_cb is not None:
+        token = _callback_text(options.token_cb(), "token_cb")
+    if server.user is not None or server.token is not None:
+        user, password, token = server.user, server.password, server.token
+    if user is not None:
+        fields["user"] = user
+        fields["pass"] = password or ""
+    if token is not None:
+        fields["auth_token"] = token
+    fields.update(_nkey_fields(options, nonce))
+    return fields
+
+
+def _callback_text(value: object, name: str, what: str = "str") -> str:
+    """What a callback has returned. Never shown: it is a secret."""
+    if not isinstance(value, str):
+        raise BadOptionsError(f"{name} must return {what}")
+    if not is_unicode(value):
+        raise BadOptionsError(f"{name} must return text without lone surrogates")
+    return value
+
+
+def _nkey_fields(options: Options, nonce: str | None) -> dict[str, str]:
+    credentials = read_creds(options.creds_file) if options.creds_file is not None else None
+    try:
+        jwt, seed = options.jwt, options.nkey_seed
+        if jwt is None and credentials is not None:
+            jwt = credentials.jwt
+        if options.jwt_cb is not None:
+            jwt = _callback_text(options.jwt_cb(), "jwt_cb")
+        fields = {"jwt": jwt} if jwt is not None else {}
+        if nonce is not None:  # else the server asks for no signature; it decides about the rest
+            own = seed if seed is not None or credentials is None else credentials.seed
+            fields.update(_signed(options, nonce, own, jwt is None))
+        return fields
+    finally:
+        if credentials is not None:
+            credentials.wipe()
+
+
+def _signed(
+    options: Options, nonce: str, seed: str | bytearray | None, with_key: bool
+) -> dict[str, str]:
+    """The signature, and with it the public key if no JWT tells it."""
+    if not 0 < len(nonce) <= _MAX_NONCE:
+        raise BadOptionsError(f"the server's nonce has {len(nonce)} characters")
+    public = options.nkey
+    if options.signature_cb is not None:
+        signature = options.signature_cb(nonce.encode())
+        if not isinstance(signature, bytes):
+            raise BadOptionsError("signature_cb must return bytes")
+    elif seed is not None:
+        prefix, key = private_key(seed)
+        signature = key.sign(nonce.encode())
+        public = public_key(prefix, key)
+    else:
+        return {}
+    fields = {"sig": base64.urlsafe_b64encode(signature).decode().rstrip("=")}
+    if with_key and public is not None:
+        fields["nkey"] = public
+    return fields
+
+
+def capabilities(options: Options, info: ServerInfo, secure: bool) -> dict[str, Any]:
+    """CONNECT's fields but for who we are: chosen one by one, so that no option slips in."""
+    fields: dict[str, Any] = {
+        "verbose": options.verbose,
+        "pedantic": options.pedantic,
+        "echo": options.echo,
+        "tls_required": secure,
+        "lang": f"python-{platform.python_implementation().lower()}-ev",
+        "version": __version__,
+        "protocol": 1,
+        "headers": True,
+        "no_responders": info.headers,
+    }
+    if options.name:
+        fields["name"] = options.name
+    return fields
