@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from . import errors
 from ._deadlines import Deadline, Deadlines
 from ._dial import Dialer, Resolver
-from ._servers import ServerPool
+from .connection.pool import ServerPool
 from .options import Options
 
 # So many portions of subscriptions (some 40,000 of them) may take the server one connect_timeout more.

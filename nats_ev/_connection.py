@@ -17,12 +17,12 @@ from ._attempts import Attempts
 from ._deadlines import Deadline, Deadlines
 from ._link import Link
 from ._pings import Completion, Pings
-from ._servers import ServerPool
 from ._tls import Tls
 from ._transport import Stream
 from ._turn import Turn
 from ._wire import FIRST, HIGH, SLOW, Outbound
 from .connection.connect import capabilities, identity
+from .connection.pool import ServerPool
 from .options import Options
 from .protocol import ServerInfo, Session, State
 from .redact import hide_frames

@@ -19,7 +19,7 @@ from ._wire import Outbound
 from .protocol import Session, State
 
 if TYPE_CHECKING:
-    from ._servers import Server
+    from .connection.server import Server
 
 EV_READ = 0x01
 EV_WRITE = 0x02

@@ -25,7 +25,7 @@ except ImportError:  # pragma: no cover - a Python built without OpenSSL: all el
     HAS_TLS = False
 
 if TYPE_CHECKING:
-    from ._servers import Server
+    from .connection.server import Server
     from .options import Options
 
 # What one record holds at most; OpenSSL makes one record of each write up to this size.

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from nats_ev import AuthorizationError, BadOptionsError, NatsError, errors
-from nats_ev._servers import MAX_DISCOVERED, ServerPool, parse_server
+from nats_ev.connection.pool import MAX_DISCOVERED, ServerPool
+from nats_ev.connection.server import parse_server
 from nats_ev.options import Options
 
 

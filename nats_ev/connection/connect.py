@@ -15,7 +15,7 @@ from ..options import Options
 from ..protocol import ServerInfo
 
 if TYPE_CHECKING:
-    from .._servers import Server
+    from .server import Server
 
 
 _MAX_NONCE = 256
