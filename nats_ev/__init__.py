@@ -13,7 +13,6 @@ from ._kv_watch import KvEntry, KvWatch
 from ._object_get import Download
 from ._object_put import Upload
 from ._object_watch import ObjectWatch
-from ._tls import HAS_TLS
 from ._version import __version__
 from .auth.nkeys import HAS_NKEY
 from .client import Nats
@@ -23,6 +22,7 @@ from .jetstream import *  # noqa: F403
 from .jetstream.errors import *  # noqa: F403  mypy does not see them in the line above
 from .kv import KV
 from .kv_codecs import Base64Codec, ChainCodec, PathCodec
+from .net.tls import HAS_TLS
 from .object_store import ObjectStore
 from .service import Endpoint, Group, Service, ServiceError, ServiceRequest
 from .status import Status

@@ -10,9 +10,9 @@ import socket
 from typing import Any, Protocol
 
 from . import errors
-from ._deadlines import Deadline, Deadlines
-from ._dial import Dialer, Resolver
 from .connection.pool import ServerPool
+from .net.deadlines import Deadline, Deadlines
+from .net.dial import Dialer, Resolver
 from .options import Options
 
 # So many portions of subscriptions (some 40,000 of them) may take the server one connect_timeout more.

@@ -12,17 +12,18 @@ from collections.abc import Iterable, Iterator
 from threading import get_ident
 from typing import Any, Protocol
 
-from . import _fork, _limits, errors
+from . import _limits, errors
 from ._attempts import Attempts
-from ._deadlines import Deadline, Deadlines
 from ._link import Link
 from ._pings import Completion, Pings
-from ._tls import Tls
-from ._transport import Stream
-from ._turn import Turn
 from ._wire import FIRST, HIGH, SLOW, Outbound
 from .connection.connect import capabilities, identity
 from .connection.pool import ServerPool
+from .connection.tls_context import TlsContext
+from .net import fork
+from .net.deadlines import Deadline, Deadlines
+from .net.transport import Stream
+from .net.turn import Turn
 from .options import Options
 from .protocol import ServerInfo, Session, State
 from .redact import hide_frames
@@ -90,7 +91,7 @@ class Connection:
         self._client = client
         self._attempts = Attempts(loop, options, self.deadlines, self.pool, self)
         self.link: Link | None = None
-        self._tls = Tls(options)
+        self._tls = TlsContext(options)
         self._greeting: ServerInfo | None = None  # the INFO that came before TLS
         self._reading_paused = False
         self.pings = Pings(options, self.deadlines, self.turn, self)
@@ -106,7 +107,7 @@ class Connection:
         self._counted = [0, 0]  # messages and bytes received by former sessions
         self._forked = False
         self.set_limits()
-        _fork.watch(self)
+        fork.watch(self)
 
     @property
     def status(self) -> Status:
@@ -161,7 +162,7 @@ class Connection:
             )
 
     def forked(self) -> None:
-        """See `_fork.Forked`. The loop and its watchers may be shared: they are left alone."""
+        """See `fork.Forked`. The loop and its watchers may be shared: they are left alone."""
         self._forked = True
         self._status = Status.CLOSED
         self.set_limits()

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from . import errors
-from ._deadlines import Deadline
+from .net.deadlines import Deadline
 
 if TYPE_CHECKING:
     from ._core import Core

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import errors
-from ._deadlines import Deadline, Deadlines
-from ._fork import make_dead_end
-from ._tls import Tls, TlsStream, handshake_error, read_error
-from ._transport import BROKEN_PIPE, NO_BUFFERS, Stream
-from ._turn import Turn
 from ._wire import Outbound
+from .connection.tls_context import TlsContext
+from .net.deadlines import Deadline, Deadlines
+from .net.fork import make_dead_end
+from .net.tls import TlsStream, handshake_error, read_error
+from .net.transport import BROKEN_PIPE, NO_BUFFERS, Stream
+from .net.turn import Turn
 from .protocol import Session, State
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Link:
         """Whether what is read and written is encrypted."""
         return self._stream.secure
 
-    def start_tls(self, tls: Tls, server: Server) -> None:
+    def start_tls(self, tls: TlsContext, server: Server) -> None:
         """Begin the handshake. Raises `TlsError` when it can't be begun."""
         assert isinstance(self._stream, Stream)
         self._stream = tls.wrap(self._stream, server)
@@ -118,7 +119,7 @@ class Link:
         if done:
             self._owner.secured()
 
-    def remember(self, tls: Tls, server: Server) -> None:
+    def remember(self, tls: TlsContext, server: Server) -> None:
         """Keep what the next connection to this server may resume."""
         if isinstance(self._stream, TlsStream):
             tls.remember(self._stream, server)

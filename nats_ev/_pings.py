@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from . import errors
-from ._deadlines import Deadline, Deadlines
 from ._link import Link
-from ._turn import Turn
+from .net.deadlines import Deadline, Deadlines
+from .net.turn import Turn
 from .options import Options
 
 Completion = Callable[[errors.NatsError | None], object]

@@ -12,9 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import errors
-from ._deadlines import Deadline
 from .arguments import milliseconds
 from .headers import Headers
+from .net.deadlines import Deadline
 from .nuid import next_nuid
 
 if TYPE_CHECKING:

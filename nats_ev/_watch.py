@@ -9,8 +9,8 @@ from ._buckets import attempt, bucket_error, later
 from .errors import NatsError, RequestTimeoutError
 
 if TYPE_CHECKING:
-    from ._deadlines import Deadline
     from .jetstream import JetStream, JsMsg, Metadata, OrderedConsumer
+    from .net.deadlines import Deadline
 
 
 # So long without one of the initial messages: ask whether they still exist.

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 from . import errors, subjects
 from ._accessors import Accessors, Counts
 from ._core import Core
-from ._deadlines import Deadline
 from ._requests import RequestCallback, Sentinel
 from ._wire import NO_INBOX, pub, pub_to, request
 from .arguments import (
@@ -26,6 +25,7 @@ from .arguments import (
 )
 from .auth import nkey_generate_user_seed, nkey_public_from_seed
 from .headers import HeadersLike, encode_headers
+from .net.deadlines import Deadline
 from .nuid import next_nuid
 from .options import Options
 from .redact import discreet

@@ -7,7 +7,7 @@ import random
 import pytest
 from fakeloop import FakeLoop
 
-from nats_ev._deadlines import Deadline, Deadlines
+from nats_ev.net.deadlines import Deadline, Deadlines
 
 
 @pytest.fixture

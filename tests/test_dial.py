@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from nats_ev import BadOptionsError, ConnectError, ConnectTimeoutError, Status
-from nats_ev._deadlines import Deadlines
-from nats_ev._dial import Dialer, Resolver, look_up, numeric_addresses, shuffled
+from nats_ev.net.deadlines import Deadlines
+from nats_ev.net.dial import Dialer, Resolver, look_up, numeric_addresses, shuffled
 
 
 @pytest.fixture

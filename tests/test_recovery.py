@@ -159,9 +159,9 @@ def test_delays_between_rounds_double_with_jitter_up_to_their_maximum(client, ru
 
 
 def test_a_connection_to_itself_is_taken_for_what_it_is(client, run, monkeypatch):
-    from nats_ev import _dial
+    from nats_ev.net import dial
 
-    port, real, bound = free_port(), _dial.open_socket, []
+    port, real, bound = free_port(), dial.open_socket, []
 
     def open_socket(family: int, keepalive: int) -> Any:
         sock = real(family, keepalive)
@@ -170,7 +170,7 @@ def test_a_connection_to_itself_is_taken_for_what_it_is(client, run, monkeypatch
             bound.append(sock)
         return sock
 
-    monkeypatch.setattr(_dial, "open_socket", open_socket)
+    monkeypatch.setattr(dial, "open_socket", open_socket)
     nats = client(None, host="127.0.0.1", port=port, reconnect=True, reconnect_delay=1)
     run(lambda: len(nats.recorder.errors) > 4)
     assert {str(error) for error in nats.recorder.errors} == {"Connection refused"}

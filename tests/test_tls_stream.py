@@ -18,7 +18,7 @@ from certs import server_config
 from tls_soak import soak
 
 from nats_ev import Nats, NotConnectedError
-from nats_ev._tls import RECORD_SIZE, TlsStream
+from nats_ev.net.tls import RECORD_SIZE, TlsStream
 
 
 @pytest.fixture(scope="session")

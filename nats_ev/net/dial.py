@@ -16,9 +16,9 @@ from collections.abc import Callable
 from itertools import chain, zip_longest
 from typing import Any
 
-from ._deadlines import Deadline, Deadlines
-from ._fork import make_dead_end
-from ._transport import open_socket
+from .deadlines import Deadline, Deadlines
+from .fork import make_dead_end
+from .transport import open_socket
 
 EV_WRITE = 0x02
 # A Unix socket whose backlog is full says EAGAIN and gives no sign when there is room again.

@@ -7,15 +7,13 @@ kernel per `send`, however many records that are. Non-blocking, no loop, nothing
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import socket
-import stat
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from . import errors
-from ._transport import NO_BUFFERS, NO_SIGNAL, READ_SIZE, Stream
+from .. import errors
+from .transport import NO_BUFFERS, NO_SIGNAL, READ_SIZE
 
 try:
     import ssl
@@ -24,16 +22,10 @@ try:
 except ImportError:  # pragma: no cover - a Python built without OpenSSL: all else still works
     HAS_TLS = False
 
-if TYPE_CHECKING:
-    from .connection.server import Server
-    from .options import Options
-
 # What one record holds at most; OpenSSL makes one record of each write up to this size.
 RECORD_SIZE = 16 * 1024
 # Ciphertext that one send may offer to the kernel: as much plaintext as the write buffer's mark.
 _MOST = 1024 * 1024
-
-_log = logging.getLogger("nats_ev")
 
 
 class TruncatedError(OSError):
@@ -270,104 +262,6 @@ class TlsStream:
         self._begun = taken
         self.held -= gone
         return gone
-
-
-class Tls:
-    """What a client's options say about TLS. The context is made anew when its files have changed."""
-
-    def __init__(self, options: Options) -> None:
-        self._options = options
-        self._made: tuple[Any, ssl.SSLContext] | None = None
-
-    def wrap(self, stream: Stream, server: Server) -> TlsStream:
-        """A TLS stream on a plain one's socket, its handshake not yet begun. Raises `TlsError`."""
-        if not HAS_TLS:  # pragma: no cover
-            raise errors.TlsError("SSL setup failed: this Python has no ssl module")
-        context = self._context()
-        name = self._name_of(server)
-        if name is None and context.check_hostname:
-            raise errors.TlsError(
-                "SSL setup failed: no name to verify the server by, set tls_hostname"
-            )
-        # Once: a ticket is not used twice, and one that a server dislikes is not in the way.
-        saved, server.tls_session = server.tls_session, None
-        session = saved[2] if saved is not None and saved[:2] == (context, name) else None
-        try:
-            return TlsStream(stream.sock, context, name, session)
-        except (ValueError, OSError) as exc:
-            error = errors.TlsError(f"SSL setup failed: {exc}")
-            raise error from exc
-
-    def remember(self, stream: TlsStream, server: Server) -> None:
-        """Keep the session of a connection that ends, for the next one to the same server."""
-        session = stream.session
-        if session is not None and session.has_ticket:
-            server.tls_session = (stream.context, stream.hostname, session)
-
-    def _name_of(self, server: Server) -> str | None:
-        name = self._options.tls_hostname or server.tls_name or server.host
-        # A zone belongs to an address here, not to the one in a certificate.
-        return name.partition("%")[0].rstrip(".") or None
-
-    def _context(self) -> ssl.SSLContext:
-        options = self._options
-        if options.tls_context is not None:
-            return options.tls_context  # type: ignore[no-any-return]
-        files = [options.tls_ca_file, options.tls_cert_file, options.tls_key_file]
-        key = (options.tls_skip_verify, *(_identity(f) for f in files if f is not None))
-        if self._made is None or self._made[0] != key:
-            self._made = None
-            self._made = (key, _make_context(options))
-        return self._made[1]
-
-
-def _identity(path: str | os.PathLike[str]) -> tuple[object, ...]:
-    """What changes when a file does. Raises `TlsError` for what is no readable file."""
-    try:
-        found = os.stat(path)
-    except OSError as exc:
-        raise _setup_error(path, exc) from exc
-    if not stat.S_ISREG(found.st_mode):  # reading a FIFO would block the loop
-        raise errors.TlsError(f"SSL setup failed: {os.fspath(path)}: not a regular file")
-    return os.fspath(path), found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _setup_error(path: object, exc: Exception) -> errors.TlsError:
-    return errors.TlsError(f"SSL setup failed: {path}: {describe(exc)}")
-
-
-def _make_context(options: Options) -> ssl.SSLContext:
-    """The client side of TLS 1.2 or later, verifying unless told not to. Raises `TlsError`."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION
-    context.hostname_checks_common_name = False
-    # As in Go: whatever the CA file holds is trusted, an intermediate CA too.
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    if options.tls_skip_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        _log.warning("tls_skip_verify: the server's certificate is not verified")
-    ca = options.tls_ca_file
-    try:
-        if ca is not None:
-            context.load_verify_locations(cafile=ca)
-        elif not options.tls_skip_verify:
-            context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-    except (OSError, ValueError) as exc:
-        raise _setup_error(ca, exc) from exc
-    cert = options.tls_cert_file
-    if cert is not None:
-        try:
-            context.load_cert_chain(cert, options.tls_key_file, _no_password)
-        except (OSError, ValueError) as exc:
-            raise _setup_error(options.tls_key_file or cert, exc) from exc
-    return context
-
-
-def _no_password() -> str:
-    """Instead of OpenSSL's question on the terminal."""
-    raise ValueError("the private key is encrypted; use tls_context")
 
 
 def describe(exc: BaseException) -> str:

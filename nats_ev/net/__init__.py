@@ -1,0 +1,1 @@
+"""Sockets, TLS and time on an event loop. Knows nothing of NATS."""
