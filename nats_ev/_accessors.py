@@ -18,7 +18,7 @@ from .redact import discreet
 
 if TYPE_CHECKING:
     from ._requests import Requests
-    from ._wire import Outbound
+    from .protocol.wire import Outbound
 
 Hook = Callable[[], object] | None
 

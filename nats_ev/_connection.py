@@ -16,7 +16,6 @@ from . import _limits, errors
 from ._attempts import Attempts
 from ._link import Link
 from ._pings import Completion, Pings
-from ._wire import FIRST, HIGH, SLOW, Outbound
 from .connection.connect import capabilities, identity
 from .connection.pool import ServerPool
 from .connection.tls_context import TlsContext
@@ -25,10 +24,12 @@ from .net.deadlines import Deadline, Deadlines
 from .net.transport import Stream
 from .net.turn import Turn
 from .options import Options
-from .protocol import ServerInfo, Session, State
+from .protocol.info import ServerInfo
+from .protocol.session import Session, State
+from .protocol.subscription import Subscription
+from .protocol.wire import FIRST, HIGH, SLOW, Outbound
 from .redact import hide_frames
 from .status import Status
-from .subscription import Subscription
 
 # Unsent bytes above which a flood of PINGs is answered by one PONG per read instead of one each.
 _PONG_FLOOD = 64 * 1024

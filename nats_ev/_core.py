@@ -12,10 +12,10 @@ from ._drain import Drain
 from ._pings import Completion
 from ._requests import Requests
 from ._subscriptions import Subscriptions
-from ._wire import Outbound
 from .options import Options
+from .protocol.subscription import Subscription
+from .protocol.wire import Outbound
 from .status import Status
-from .subscription import Subscription
 
 # A client that is connected, or on the way there, lives on when its user has dropped it.
 _live: set[Any] = set()

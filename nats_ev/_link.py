@@ -10,14 +10,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import errors
-from ._wire import Outbound
 from .connection.tls_context import TlsContext
 from .net.deadlines import Deadline, Deadlines
 from .net.fork import make_dead_end
 from .net.tls import TlsStream, handshake_error, read_error
 from .net.transport import BROKEN_PIPE, NO_BUFFERS, Stream
 from .net.turn import Turn
-from .protocol import Session, State
+from .protocol.session import Session, State
+from .protocol.wire import Outbound
 
 if TYPE_CHECKING:
     from .connection.server import Server

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from . import errors, subjects
-from ._wire import Outbound
 from .arguments import check_callback, count, integer
-from .subscription import MessageCallback, Subscription
+from .protocol.subscription import MessageCallback, Subscription
+from .protocol.wire import Outbound
 
 if TYPE_CHECKING:
     from ._core import Core

@@ -13,7 +13,6 @@ from . import errors, subjects
 from ._accessors import Accessors, Counts
 from ._core import Core
 from ._requests import RequestCallback, Sentinel
-from ._wire import NO_INBOX, pub, pub_to, request
 from .arguments import (
     Milliseconds,
     Payload,
@@ -28,9 +27,10 @@ from .headers import HeadersLike, encode_headers
 from .net.deadlines import Deadline
 from .nuid import next_nuid
 from .options import Options
+from .protocol.subscription import PENDING_BYTES_LIMIT, PENDING_MSGS_LIMIT, MessageCallback
+from .protocol.wire import NO_INBOX, pub, pub_to, request
 from .redact import discreet
 from .status import Status
-from .subscription import PENDING_BYTES_LIMIT, PENDING_MSGS_LIMIT, MessageCallback
 
 Done = Callable[[errors.NatsError | None], object]
 T = TypeVar("T")

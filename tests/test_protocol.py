@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from nats_ev import errors
-from nats_ev.protocol import ServerInfo, Session, State
-from nats_ev.subscription import Subscription
+from nats_ev.protocol.info import ServerInfo
+from nats_ev.protocol.session import Session, State
+from nats_ev.protocol.subscription import Subscription
 
 GREETING = b'INFO {"server_id":"X","max_payload":1000,"headers":true}\r\n'
 HANDSHAKE = GREETING + b"PONG\r\n"

@@ -6,8 +6,9 @@ import gc
 
 import pytest
 
-from nats_ev import _wire, errors
-from nats_ev._wire import INFO, MSG, PING, ROW_WIDTH, RUN, Outbound, Parser
+from nats_ev import errors
+from nats_ev.protocol import wire
+from nats_ev.protocol.wire import INFO, MSG, PING, ROW_WIDTH, RUN, Outbound, Parser
 
 HEADERS = b"NATS/1.0\r\n\r\n"
 
@@ -110,7 +111,7 @@ def framed(out: Outbound) -> bytes:
 
 def test_every_command_is_framed() -> None:
     out = Outbound()
-    assert out.publish(b"a", b"", None, b"hi") == _wire.FIRST
+    assert out.publish(b"a", b"", None, b"hi") == wire.FIRST
     assert out.publish(b"a", b"r", HEADERS, b"") == 0
     assert out.sub(b"foo.*", b"", 1) == 0
     assert out.sub(b"foo", b"q", 2) == 0
@@ -129,7 +130,7 @@ def test_every_command_is_framed() -> None:
 def test_subjects_are_interned_until_they_are_forgotten() -> None:
     out = Outbound()
     first, second = out.intern("a"), out.intern("é\udcff")
-    assert out.pub_interned(first, b"1") == _wire.FIRST
+    assert out.pub_interned(first, b"1") == wire.FIRST
     assert out.pub_interned(second, b"") == 0
     assert framed(out) == b"PUB a 1\r\n1\r\nPUB \xc3\xa9\xff 0\r\n\r\n"
     out.forget()
@@ -171,7 +172,7 @@ def test_marks_are_reported_once() -> None:
     out.limits.slow_mark = 60
     payload = b"x" * 20
     codes = [out.publish(b"a", b"", None, payload) for _ in range(4)]
-    assert codes == [_wire.FIRST, _wire.HIGH | _wire.SLOW, 0, _wire.HIGH]
+    assert codes == [wire.FIRST, wire.HIGH | wire.SLOW, 0, wire.HIGH]
     out.sent(0)
     assert out.publish(b"a", b"", None, payload) == 0
 
@@ -221,7 +222,7 @@ def test_each_refusal_has_its_exception_and_names_what_was_wrong() -> None:
 
     limits.closed = 1
     assert type(caught(out, out.publish(b"a", b"", None, b""))) is errors.NotConnectedError
-    assert type(caught(out, _wire.lib.NATS_WBUF_NO_MEMORY)) is MemoryError
+    assert type(caught(out, wire.lib.NATS_WBUF_NO_MEMORY)) is MemoryError
     assert type(caught(out, -999)) is errors.NatsError
 
 
@@ -238,8 +239,8 @@ def test_an_interned_subject_is_refused_as_any_other() -> None:
 
 def test_every_code_of_the_core_has_a_text_and_an_exception() -> None:
     out = Outbound()
-    codes = [name for name in dir(_wire.lib) if name.startswith("NATS_WBUF_")]
-    refusals = [code for name in codes if (code := getattr(_wire.lib, name)) < 0]
+    codes = [name for name in dir(wire.lib) if name.startswith("NATS_WBUF_")]
+    refusals = [code for name in codes if (code := getattr(wire.lib, name)) < 0]
     assert len(refusals) >= 9
     for code in refusals:
-        assert str(caught(out, code)) or code == _wire.lib.NATS_WBUF_CLOSED
+        assert str(caught(out, code)) or code == wire.lib.NATS_WBUF_CLOSED

@@ -12,7 +12,7 @@ from ..auth.creds import read_creds
 from ..auth.nkeys import private_key, public_key
 from ..errors import BadOptionsError
 from ..options import Options
-from ..protocol import ServerInfo
+from ..protocol.info import ServerInfo
 
 if TYPE_CHECKING:
     from .server import Server

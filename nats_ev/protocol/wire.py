@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from . import errors, subjects
-from ._parser import ffi, lib
+from .. import errors, subjects
+from .._parser import ffi, lib
 
 ROW_WIDTH: int = lib.NATS_ROW_WIDTH
 MSG, RUN, INFO, ERR, PING, PONG, OK, ANSWER, REPLY_RUN, ANSWER_RUN = range(10)

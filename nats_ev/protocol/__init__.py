@@ -1,0 +1,1 @@
+"""The NATS protocol without I/O: bytes in, events out; commands in, bytes out."""

@@ -1,0 +1,79 @@
+"""`ServerInfo`: what a server's INFO says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .. import errors
+
+_MAX_PAYLOAD_CEILING = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What the client uses of an INFO; `raw` is all of it. Fields are those of the server's INFO."""
+
+    raw: str
+    server_id: str = ""
+    server_name: str = ""
+    version: str = ""
+    proto: int = 0
+    headers: bool = False
+    max_payload: int = 1024 * 1024
+    auth_required: bool = False
+    tls_required: bool = False
+    tls_available: bool = False
+    nonce: str | None = None
+    client_id: int | None = None
+    client_ip: str | None = None
+    cluster: str | None = None
+    ldm: bool = False
+    connect_urls: tuple[str, ...] | None = None
+
+    @classmethod
+    def parse(cls, raw: str) -> ServerInfo:
+        """Raises `ProtocolError` for anything but an object whose known fields have their types."""
+        try:
+            fields = json.loads(raw)
+        except (ValueError, RecursionError) as exc:
+            raise errors.ProtocolError("protocol error: INFO is not valid JSON") from exc
+        if not isinstance(fields, dict):
+            raise errors.ProtocolError("protocol error: INFO is not a JSON object")
+        known: dict[str, Any] = {}
+        for name, kind in _INFO_TYPES.items():
+            value = fields.get(name)
+            if value is None:
+                continue
+            if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+                raise errors.ProtocolError(f"protocol error: INFO has a bad {name}")
+            known[name] = value
+        if not 0 < known.get("max_payload", 1) <= _MAX_PAYLOAD_CEILING:
+            raise errors.ProtocolError("protocol error: INFO has a bad max_payload")
+        if "connect_urls" in known:
+            known["connect_urls"] = tuple(u for u in known["connect_urls"] if isinstance(u, str))
+        return cls(raw=raw, **known)
+
+    def without_topology(self) -> ServerInfo:
+        """What may be believed of an INFO that came in clear: nothing of where else to go, or when."""
+        return replace(self, connect_urls=None, ldm=False, cluster=None)
+
+
+_INFO_TYPES: dict[str, type] = {
+    "server_id": str,
+    "server_name": str,
+    "version": str,
+    "proto": int,
+    "headers": bool,
+    "max_payload": int,
+    "auth_required": bool,
+    "tls_required": bool,
+    "tls_available": bool,
+    "nonce": str,
+    "client_id": int,
+    "client_ip": str,
+    "cluster": str,
+    "ldm": bool,
+    "connect_urls": list,
+}
