@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from ._connection import Connection
 from .arguments import Milliseconds, Omitted
+from .connection.connection import Connection
 from .errors import NatsError
 from .options import Options
 from .redact import discreet

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import errors
-from ._connection import Connection
 from ._drain import Drain
-from ._pings import Completion
 from ._requests import Requests
 from ._subscriptions import Subscriptions
+from .connection.connection import Connection
+from .connection.pings import Completion
 from .options import Options
 from .protocol.subscription import Subscription
 from .protocol.wire import Outbound

@@ -12,24 +12,25 @@ from collections.abc import Iterable, Iterator
 from threading import get_ident
 from typing import Any, Protocol
 
-from . import _limits, errors
-from ._attempts import Attempts
-from ._link import Link
-from ._pings import Completion, Pings
-from .connection.connect import capabilities, identity
-from .connection.pool import ServerPool
-from .connection.tls_context import TlsContext
-from .net import fork
-from .net.deadlines import Deadline, Deadlines
-from .net.transport import Stream
-from .net.turn import Turn
-from .options import Options
-from .protocol.info import ServerInfo
-from .protocol.session import Session, State
-from .protocol.subscription import Subscription
-from .protocol.wire import FIRST, HIGH, SLOW, Outbound
-from .redact import hide_frames
-from .status import Status
+from .. import errors
+from ..net import fork
+from ..net.deadlines import Deadline, Deadlines
+from ..net.transport import Stream
+from ..net.turn import Turn
+from ..options import Options
+from ..protocol.info import ServerInfo
+from ..protocol.session import Session, State
+from ..protocol.subscription import Subscription
+from ..protocol.wire import FIRST, HIGH, SLOW, Outbound
+from ..redact import hide_frames
+from ..status import Status
+from . import limits
+from .attempts import Attempts
+from .connect import capabilities, identity
+from .link import Link
+from .pings import Completion, Pings
+from .pool import ServerPool
+from .tls_context import TlsContext
 
 # Unsent bytes above which a flood of PINGs is answered by one PONG per read instead of one each.
 _PONG_FLOOD = 64 * 1024
@@ -299,7 +300,7 @@ class Connection:
         """An option was set at run time: let it count from now on where it can."""
         if name == "ping_interval" and self.connected:
             self.pings.start()
-        elif name in _limits.OF_THE_BUFFER:
+        elif name in limits.OF_THE_BUFFER:
             self.set_limits()
         elif name == "max_payload":
             self._set_max_payload()
@@ -329,9 +330,7 @@ class Connection:
         self.link = Link(
             self._loop,
             Stream(sock),
-            Session(
-                self._subs, self, _limits.max_message(self._options, self.info), self.answering
-            ),
+            Session(self._subs, self, limits.max_message(self._options, self.info), self.answering),
             self.out,
             self,
             self._client.before_write,
@@ -393,7 +392,7 @@ class Connection:
             return
         self.info = info
         self._set_max_payload()
-        self.link.session.set_max_message(_limits.max_message(self._options, self.info))
+        self.link.session.set_max_message(limits.max_message(self._options, self.info))
         if info.connect_urls is not None and not self._options.ignore_discovered_servers:
             found = self.pool.update_discovered(info.connect_urls)
             callback = self._options.on_discovered_servers
@@ -610,7 +609,7 @@ class Connection:
 
     def set_limits(self) -> None:
         """Let the buffer's limits be those of the options and of the status."""
-        _limits.set_buffer(
+        limits.set_buffer(
             self.out.limits,
             self._options,
             connected=self.connected,
@@ -619,7 +618,7 @@ class Connection:
         )
 
     def _set_max_payload(self) -> None:
-        self.out.limits.max_payload = _limits.max_payload(self._options, self.info)
+        self.out.limits.max_payload = limits.max_payload(self._options, self.info)
 
     def _slow_consumer(self, pending: int) -> None:
         callback = self._options.on_slow_consumer

@@ -9,11 +9,11 @@ from __future__ import annotations
 import socket
 from typing import Any, Protocol
 
-from . import errors
-from .connection.pool import ServerPool
-from .net.deadlines import Deadline, Deadlines
-from .net.dial import Dialer, Resolver
-from .options import Options
+from .. import errors
+from ..net.deadlines import Deadline, Deadlines
+from ..net.dial import Dialer, Resolver
+from ..options import Options
+from .pool import ServerPool
 
 # So many portions of subscriptions (some 40,000 of them) may take the server one connect_timeout more.
 _PORTIONS_PER_LIMIT = 16

@@ -9,11 +9,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from . import errors
-from ._link import Link
-from .net.deadlines import Deadline, Deadlines
-from .net.turn import Turn
-from .options import Options
+from .. import errors
+from ..net.deadlines import Deadline, Deadlines
+from ..net.turn import Turn
+from ..options import Options
+from .link import Link
 
 Completion = Callable[[errors.NatsError | None], object]
 

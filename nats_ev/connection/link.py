@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import errors
-from .connection.tls_context import TlsContext
-from .net.deadlines import Deadline, Deadlines
-from .net.fork import make_dead_end
-from .net.tls import TlsStream, handshake_error, read_error
-from .net.transport import BROKEN_PIPE, NO_BUFFERS, Stream
-from .net.turn import Turn
-from .protocol.session import Session, State
-from .protocol.wire import Outbound
+from .. import errors
+from ..net.deadlines import Deadline, Deadlines
+from ..net.fork import make_dead_end
+from ..net.tls import TlsStream, handshake_error, read_error
+from ..net.transport import BROKEN_PIPE, NO_BUFFERS, Stream
+from ..net.turn import Turn
+from ..protocol.session import Session, State
+from ..protocol.wire import Outbound
+from .tls_context import TlsContext
 
 if TYPE_CHECKING:
-    from .connection.server import Server
+    from .server import Server
+
 
 EV_READ = 0x01
 EV_WRITE = 0x02
