@@ -15,7 +15,7 @@ from ._object_put import Upload
 from ._object_watch import ObjectWatch
 from ._version import __version__
 from .auth.nkeys import HAS_NKEY
-from .client import Nats
+from .client.nats import Nats
 from .errors import *  # noqa: F403
 from .headers import Headers
 from .jetstream import *  # noqa: F403

@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .arguments import Callback, check_callback
-from .client import Nats
+from .client.nats import Nats
 from .errors import BadOptionsError, NatsError
 from .jetstream.errors import (
     JetStreamError,

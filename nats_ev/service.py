@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from . import errors, subjects
 from .arguments import Omitted, Payload, callable_or_none, check_callback
-from .client import Nats
+from .client.nats import Nats
 from .headers import Headers, HeadersLike
 from .nuid import next_nuid
 from .status import Status

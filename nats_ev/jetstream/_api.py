@@ -24,7 +24,7 @@ from ..times import to_wire
 from .errors import APIError, ApiLevelError, InvalidAnswerError
 
 if TYPE_CHECKING:
-    from ..client import Nats
+    from ..client.nats import Nats
     from ..net.deadlines import Deadline
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from ..client import Nats
+from ..client.nats import Nats
 from ..errors import BadOptionsError
 from ..subjects import check_subscribe
 from ._api import Api

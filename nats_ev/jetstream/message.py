@@ -13,7 +13,7 @@ from ._api import version_of
 from .errors import MsgAlreadyAckedError, MsgNotAckableError
 
 if TYPE_CHECKING:
-    from ..client import Nats
+    from ..client.nats import Nats
 
 
 _REASONS = (2, 10, 4)

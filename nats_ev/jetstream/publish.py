@@ -21,7 +21,7 @@ from ..arguments import (
     milliseconds,
     payload_bytes,
 )
-from ..client import Nats
+from ..client.nats import Nats
 from ..errors import BadOptionsError, MaxPayloadError, NatsError, NoRespondersError
 from ..headers import Headers, HeadersLike, encode_headers
 from ..subjects import check_publish

@@ -6,31 +6,47 @@ What the wire needs of a change is framed here; when it is sent is the connectio
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from . import errors, subjects
-from .arguments import check_callback, count, integer
-from .protocol.subscription import MessageCallback, Subscription
-from .protocol.wire import Outbound
-
-if TYPE_CHECKING:
-    from ._core import Core
+from .. import errors, subjects
+from ..arguments import check_callback, count, integer
+from ..connection.connection import Connection
+from ..options import Options
+from ..protocol.subscription import MessageCallback, Subscription
+from ..protocol.wire import Outbound
 
 Done = Callable[[errors.NatsError | None], object]
-
-# Refuses what the wire would refuse, for subscriptions that no connection needs yet.
-_probe = Outbound()
 
 # Seconds of callbacks in a row that a resumed subscription may take before others have their turn.
 _SLICE = 0.01
 
 
+class Owner(Protocol):
+    """What the subscriptions need of their client."""
+
+    def report(self, error: errors.NatsError) -> None:
+        """An error for on_error."""
+
+    def inbox_closed(self) -> None:
+        """The subscription that all requests share has ended."""
+
+
 class Subscriptions:
     """See the module's docstring. Also what each `Subscription` calls its owner."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        self.by_sid: dict[int, Subscription] = {}
+    def __init__(
+        self,
+        connection: Connection,
+        options: Options,
+        by_sid: dict[int, Subscription],
+        owner: Owner,
+    ) -> None:
+        self._connection = connection
+        self._options = options
+        self._owner = owner
+        self.by_sid = by_sid
+        # Refuses what the wire would refuse, for subscriptions that no connection needs yet.
+        self._probe: Outbound | None = None
         self._last_sid = 0
         # Those that keep messages, or have just been paused: few, however many there are in all.
         self._holding: dict[int, Subscription] = {}
@@ -51,10 +67,13 @@ class Subscriptions:
         queue = subjects.encode(queue_group) if queue_group else b""
         sid = self._last_sid + 1
         sub = Subscription(self, sid, subjects.encode(subject), queue, cb)
-        connection = self._core.connection
+        connection = self._connection
         wire = connection.wire
-        out = _probe if wire is None else wire
-        out.limits.max_control_line = self._core.options.max_control_line
+        if wire is None and self._probe is None:
+            self._probe = Outbound()
+        out = self._probe if wire is None else wire
+        assert out is not None
+        out.limits.max_control_line = self._options.max_control_line
         code = out.sub(sub.raw_subject, sub.raw_queue, sid)
         if code < 0:
             out.fail(code, subject=subject, queue=queue_group or "")
@@ -63,7 +82,7 @@ class Subscriptions:
         if wire is not None:
             connection.queued(code)
         else:  # the next handshake brings it
-            _probe.sent(len(_probe))
+            out.sent(len(out))
         return sub
 
     def end(self, sid: int, max_msgs: int | None) -> None:
@@ -89,10 +108,10 @@ class Subscriptions:
         self.by_sid.pop(sub.sid, None)
         self._holding.pop(sub.sid, None)
         if sub.inbox is not None:
-            self._core.requests.inbox_closed()
+            self._owner.inbox_closed()
         for _, done in self._emptying.pop(sub.sid, ()):
             if done is not None:
-                self._core.connection.turn.soon(done, None)
+                self._connection.turn.soon(done, None)
 
     def drop_idle(self, sids: Iterable[int]) -> None:
         """Drop those of a drain that the server has confirmed, but for what is yet to be delivered."""
@@ -124,14 +143,14 @@ class Subscriptions:
         return iter(list(self.by_sid.values()))
 
     def _unsub(self, sid: int, max_msgs: int = 0) -> None:
-        connection = self._core.connection
+        connection = self._connection
         wire = connection.wire
         if wire is not None:
             connection.queued(wire.unsub(sid, max_msgs))
 
     def _not_plain(self, sub: Subscription) -> None:
         if sub.plain:
-            self._core.connection.interrupt(sub)
+            self._connection.interrupt(sub)
             sub.plain = False
 
     def refused(self, error: errors.PermissionsViolationError) -> Subscription | None:
@@ -162,20 +181,20 @@ class Subscriptions:
 
     def drain(self, sid: int, cb: Done | None) -> None:
         """Unsubscribe, deliver what is in flight and pending, then ``cb(err)``."""
-        core = self._core
+        connection = self._connection
         sub = self._users(sid)
-        if sub is None or not core.connection.connected:  # nothing can be in flight
+        if sub is None or not connection.connected:  # nothing can be in flight
             if sub is not None and not sub.draining:
                 self.end(sid, None)
             if cb is not None:
-                core.connection.turn.soon(cb, None)
+                connection.turn.soon(cb, None)
             return
         if not sub.draining:
             self._not_plain(sub)
             sub.draining = True
             self._unsub(sid)
-        order = core.connection.next_order()
-        core.connection.ping(lambda error: self._fenced(sub, error, order, cb))
+        order = connection.next_order()
+        connection.ping(lambda error: self._fenced(sub, error, order, cb))
         if sub.paused:
             self.resume(sid)
 
@@ -187,7 +206,7 @@ class Subscriptions:
             return
         self.drop(sub)
         if cb is not None:
-            self._core.connection.turn.call(cb, error)
+            self._connection.turn.call(cb, error)
 
     # Pausing.
 
@@ -209,13 +228,13 @@ class Subscriptions:
         sub = self._users(sid)
         if sub is not None and sub.paused:
             sub.paused = False
-            self._core.connection.turn.soon(self._deliver_pending, sub)
+            self._connection.turn.soon(self._deliver_pending, sub)
 
     def go_on(self) -> None:
         """All deadlines have been stopped: what waits for one to be delivered must not stay behind."""
         for sub in self._holding.values():
             if sub.pending and not sub.paused:
-                self._core.connection.turn.soon(self._deliver_pending, sub)
+                self._connection.turn.soon(self._deliver_pending, sub)
 
     def resume_all(self) -> None:
         """For a drain: nothing is to be left behind."""
@@ -229,7 +248,7 @@ class Subscriptions:
 
     def _deliver_pending(self, sub: Subscription) -> None:
         """For a while; the rest in the loop's next iterations, also when a callback raises."""
-        deadlines = self._core.connection.deadlines
+        deadlines = self._connection.deadlines
         again = deadlines.after(0.0, lambda: self._deliver_pending(sub))
         until = deadlines.clock() + _SLICE
         while sub.pending and not sub.paused:
@@ -249,7 +268,7 @@ class Subscriptions:
             self.drop(sub)
         elif not sub.draining and not sub.max_msgs:
             sub.plain = True
-            self._core.connection.settle(sub)
+            self._connection.settle(sub)
 
     def set_limits(self, sid: int, msgs: int, size: int) -> None:
         """Bounds of what is pending; negative: none."""
@@ -285,7 +304,7 @@ class Subscriptions:
 
     def call(self, callback: Callable[..., object], *args: object) -> None:
         """Call a user's callback; deals with what it raises."""
-        self._core.connection.turn.call(callback, *args)
+        self._connection.turn.call(callback, *args)
 
     def exhausted(self, sub: Subscription) -> None:
         """The server has sent all that was asked for, and dropped it."""
@@ -295,7 +314,7 @@ class Subscriptions:
         """It has begun to drop messages."""
         subject = subjects.decode(sub.raw_subject)
         pending = len(sub.pending) if sub.pending else 0
-        self._core.report(
+        self._owner.report(
             errors.SlowConsumerError(
                 f"slow consumer, messages dropped on {subject!r}",
                 subject=subject,

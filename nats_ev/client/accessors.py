@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from .arguments import Milliseconds, Omitted
-from .connection.connection import Connection
-from .errors import NatsError
-from .options import Options
-from .redact import discreet
-
-if TYPE_CHECKING:
-    from ._requests import Requests
-    from .protocol.wire import Outbound
+from ..arguments import Milliseconds, Omitted
+from ..connection.connection import Connection
+from ..errors import NatsError
+from ..options import Options
+from ..protocol.wire import Outbound
+from ..redact import discreet
+from .requests import Requests
 
 Hook = Callable[[], object] | None
 

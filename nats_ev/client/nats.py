@@ -9,11 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from . import errors, subjects
-from ._accessors import Accessors, Counts
-from ._core import Core
-from ._requests import RequestCallback, Sentinel
-from .arguments import (
+from .. import errors, subjects
+from ..arguments import (
     Milliseconds,
     Payload,
     callable_or_none,
@@ -22,15 +19,18 @@ from .arguments import (
     milliseconds,
     payload_bytes,
 )
-from .auth import nkey_generate_user_seed, nkey_public_from_seed
-from .headers import HeadersLike, encode_headers
-from .net.deadlines import Deadline
-from .nuid import next_nuid
-from .options import Options
-from .protocol.subscription import PENDING_BYTES_LIMIT, PENDING_MSGS_LIMIT, MessageCallback
-from .protocol.wire import NO_INBOX, pub, pub_to, request
-from .redact import discreet
-from .status import Status
+from ..auth import nkey_generate_user_seed, nkey_public_from_seed
+from ..headers import HeadersLike, encode_headers
+from ..net.deadlines import Deadline
+from ..nuid import next_nuid
+from ..options import Options
+from ..protocol.subscription import PENDING_BYTES_LIMIT, PENDING_MSGS_LIMIT, MessageCallback
+from ..protocol.wire import NO_INBOX, pub, pub_to, request
+from ..redact import discreet
+from ..status import Status
+from .accessors import Accessors, Counts
+from .core import Core
+from .request_many import RequestCallback, Sentinel
 
 Done = Callable[[errors.NatsError | None], object]
 T = TypeVar("T")
@@ -82,7 +82,7 @@ class Nats(Accessors):
     def __init__(self, **options: Any) -> None:
         self._options = Options.from_kwargs(options)
         if self._options.loop is None:
-            from . import pyev
+            from .. import pyev
 
             self._options.loop = pyev.default_loop()
         self._core = core = Core(self._options, self)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import atexit
-from collections.abc import Callable, Iterator
 from typing import Any
+import atexit
+from collections.abc import Callable
+from collections.abc import Iterator
+from .. import errors
+from .drain import Drain
+from .requests import Requests
+from .subscriptions import Subscriptions
+from ..connection.connection import Connection
+from ..connection.pings import Completion
+from ..options import Options
+from ..protocol.subscription import Subscription
+from ..protocol.wire import Outbound
+from ..status import Status
 
-from . import errors
-from ._drain import Drain
-from ._requests import Requests
-from ._subscriptions import Subscriptions
-from .connection.connection import Connection
-from .connection.pings import Completion
-from .options import Options
-from .protocol.subscription import Subscription
-from .protocol.wire import Outbound
-from .status import Status
+
 
 # A client that is connected, or on the way there, lives on when its user has dropped it.
 _live: set[Any] = set()
@@ -37,11 +39,10 @@ class Core:
         self.listeners: list[Callable[[Status], object]] = []
         self.error_listeners: list[Callable[[errors.NatsError], object]] = []
         self.drain: Drain | None = None
-        self.subscriptions = Subscriptions(self)
-        self.connection = Connection(
-            options.loop, options, self.out, self.subscriptions.by_sid, self
-        )
-        self.requests = Requests(self)
+        by_sid: dict[int, Subscription] = {}
+        self.connection = Connection(options.loop, options, self.out, by_sid, self)
+        self.subscriptions = Subscriptions(self.connection, options, by_sid, self)
+        self.requests = Requests(self.connection, options, self.subscriptions, self)
         self._nats = nats
 
     @property
@@ -62,11 +63,19 @@ class Core:
         if drain is not None:
             drain.join(cb)
             return
-        self.drain = drain = Drain(self)
+        self.drain = drain = Drain(self.connection, self.options, self.subscriptions, self)
         self.requests.refuse()
         drain.join(cb)
         drain.begin()
         self.status_changed()
+
+    def drained(self) -> None:
+        """The drain is over."""
+        self.drain = None
+
+    def inbox_closed(self) -> None:
+        """The subscription that all requests share has ended."""
+        self.requests.inbox_closed()
 
     def refuse_if_draining(self) -> None:
         """For what cannot be done any more."""

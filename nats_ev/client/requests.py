@@ -6,86 +6,18 @@ Knows the table of what waits for an answer; the connection and the deadlines ar
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from . import errors
-from .arguments import milliseconds
-from .headers import Headers
-from .net.deadlines import Deadline
-from .nuid import next_nuid
-
-if TYPE_CHECKING:
-    from ._core import Core
-
-RequestCallback = Callable[[bytes | None, errors.NatsError | None, bytes | None], object]
-# (payload, headers) of an answer -> whether it says that no more will come.
-Sentinel = Callable[[bytes, bytes | None], object]
-
-_STATUS = b"NATS/1.0 "
-_NO_RESPONDERS = b"NATS/1.0 503"
-# Time-outs that are remembered; those that nothing waits for are forgotten when there are more.
-_LINES_MAX = 256
-# Seconds: requests whose deadlines are no farther apart may expire together, with the last of them.
-_TOGETHER = 0.001
-# A line forgets its answered runs when it has twice as many as after the last time, and more than:
-_TRIM_FROM = 16
-
-
-class Line(Deadline):
-    """Requests of one time-out, in the order of their deadlines, as one deadline: that of the first.
-
-    Kept as runs ``[deadline, first, last]`` of calls' numbers; those in between that do not wait (any more)
-    have been answered or were no requests. So an answer has nothing to do here.
-    """
-
-    __slots__ = ("_requests", "_trim_at", "runs", "seconds")
-
-    def __init__(self, requests: Requests, seconds: float) -> None:
-        self._requests = requests
-        self._trim_at = _TRIM_FROM
-        self.seconds = seconds  # 0: they never expire
-        self.runs: deque[list[Any]] = deque()
-        self.fifo = None
-
-    def add(self, deadline: float, first: int, last: int) -> list[Any]:
-        """Append a run, and wait for it."""
-        if len(self.runs) >= self._trim_at:
-            self.trim()
-        run = [deadline, first, last]
-        self.runs.append(run)
-        if self.fifo is None:
-            self._arm()
-        return run
-
-    def trim(self) -> None:
-        """Forget the runs of which nothing waits."""
-        waiting = self._requests.waiting
-        for run in self.runs:
-            run[1] = next(filter(waiting.__contains__, range(run[1], run[2] + 1)), 0)
-        self.runs = deque(run for run in self.runs if run[1])
-        self._trim_at = max(_TRIM_FROM, 2 * len(self.runs))
-
-    def _arm(self) -> None:
-        self._requests.deadlines.add_at(self, self.runs[0][0])
-
-    def expire(self) -> None:
-        """The first deadline is over, or was when it was waited for: it may have been answered."""
-        runs, waiting, now = self.runs, self._requests.waiting, self._requests.deadlines.clock()
-        due: list[int] = []
-        for deadline, first, last in runs:
-            if deadline > now:
-                break
-            due.extend(filter(waiting.__contains__, range(first, last + 1)))
-        if runs:
-            self._arm()  # before any callback: in a loop that it nests the rest expires, too
-        for order in due:
-            if order in waiting:
-                self._requests.expired(order)
-        while runs and runs[0][0] <= now:
-            runs.popleft()
+from .. import errors
+from ..arguments import milliseconds
+from ..connection.connection import Connection
+from ..nuid import next_nuid
+from ..options import Options
+from .expiry import EXPIRY_SLOP, MAX_GROUPS, TimeoutGroup
+from .request_many import NO_RESPONDERS, ManyRequest, RequestCallback, Sentinel
+from .subscriptions import Subscriptions
 
 
 class _Choosing(partial[object]):
@@ -94,101 +26,38 @@ class _Choosing(partial[object]):
     ends_early: bool
 
 
-class ManyRequest(Deadline):
-    """One request with any number of answers (ADR-47)."""
+class Owner(Protocol):
+    """What the requests need of their client."""
 
-    __slots__ = ("callback", "left", "order", "requests", "sentinel", "stall", "stalled", "told")
-
-    def __init__(self, requests: Requests, order: int, callback: RequestCallback) -> None:
-        self.requests = requests
-        self.order = order
-        self.callback = callback
-        self.fifo = None
-        self.left = 0  # answers that are still wanted; 0: any number
-        self.sentinel: Sentinel | None = None
-        self.stall = 0.0  # seconds of silence behind an answer that end it; 0: any time
-        self.stalled: Deadline | None = None
-        self.told = False  # at least one answer has come
-
-    def answer(self, payload: bytes, headers: bytes | None) -> None:
-        """A message has come to its inbox."""
-        requests = self.requests
-        requests.deadlines.end(self.stalled)
-        if headers is not None and not payload and headers.startswith(_STATUS):
-            self.fail(_status_error(headers))
-            return
-        if self.sentinel is not None:
-            try:
-                last = self.sentinel(payload, headers)
-            except BaseException as exc:
-                self.fail(None)
-                requests.failed(exc)
-                return
-            if last:
-                self.fail(None)
-                return
-        self.told = True
-        ends = self.left == 1
-        if self.left:
-            self.left -= 1
-        if ends:
-            self._forget()
-        elif self.stall:
-            self.stalled = requests.deadlines.after(self.stall, self._silent)
-        try:
-            requests.call(self.callback, payload, None, headers)
-        finally:
-            if ends:
-                requests.soon(self.callback, None, None, None)
-
-    def _silent(self) -> None:
-        self.fail(None)
-
-    def expire(self) -> None:
-        """Its time is over: an error only when nobody has answered."""
-        self.requests.withdraw(self.order)
-        self.fail(None if self.told else errors.RequestTimeoutError("request timeout"))
-
-    def fail(self, error: errors.NatsError | None) -> None:
-        """End it, with an error or in order."""
-        self.requests.deadlines.end(self.stalled)
-        self._forget()
-        self.requests.call(self.callback, None, error, None)
-
-    def _forget(self) -> None:
-        self.requests.many.pop(self.order, None)
-        self.requests.deadlines.end(self)
-
-
-def _status_error(headers: bytes) -> errors.NatsError:
-    if headers.startswith(_NO_RESPONDERS):
-        return errors.NoRespondersError("no responders")
-    found = Headers.parse(headers)
-    return errors.NatsError(f"{found.status} {found.description or ''}".strip())
+    def refuse_if_draining(self) -> None:
+        """Raise `ConnectionDrainingError` after drain()."""
 
 
 class Requests:
     """What waits for an answer, by the last token of its inbox: the number of the call."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        connection = core.connection
+    def __init__(
+        self, connection: Connection, options: Options, subscriptions: Subscriptions, owner: Owner
+    ) -> None:
+        self._owner = owner
+        self._options = options
+        self._subscriptions = subscriptions
         self.deadlines = connection.deadlines
         self.call = connection.turn.call
         self.soon = connection.turn.soon
         self.failed = connection.turn.failed
         self.waiting: dict[int, RequestCallback] = {}  # always the same dict
         self.many: dict[int, ManyRequest] = {}
-        self._lines: dict[Any, Line] = {}  # by time-out as the caller gave it
-        self._lines_max = _LINES_MAX
+        self._lines: dict[Any, TimeoutGroup] = {}  # by time-out as the caller gave it
+        self._lines_max = MAX_GROUPS
         # The time-out of the last request as the caller gave it, and the first request since it was
         # another one or `_end_turn` was called, 0: none. Deadlines are counted from that call.
         self.timeout: Any = math.nan  # which no other is equal to
         self.first = 0
-        self._line: Line | None = None
-        self._ended: list[tuple[Line, int, int]] = []  # this turn's runs of other time-outs
-        self._last_run: tuple[Line | None, list[Any]] = (None, [])
-        self._early_503 = core.options.no_responders
+        self._line: TimeoutGroup | None = None
+        self._ended: list[tuple[TimeoutGroup, int, int]] = []  # this turn's runs of other time-outs
+        self._last_run: tuple[TimeoutGroup | None, list[Any]] = (None, [])
+        self._early_503 = options.no_responders
         self._connection = connection
         self._out = connection.out
         self._prefix = b""
@@ -201,7 +70,7 @@ class Requests:
 
     def choose(self, timeout_ms: Any) -> None:
         """The next requests have another time-out. Raises what a bad one deserves, and when draining."""
-        self._core.refuse_if_draining()
+        self._owner.refuse_if_draining()
         try:
             line = self._lines.get(timeout_ms)
         except TypeError:  # not even hashable
@@ -216,14 +85,19 @@ class Requests:
         """A drain has begun: every request comes to `choose`, which looks."""
         self.timeout = math.nan
 
-    def _new_line(self, timeout_ms: Any) -> Line:
-        line = Line(self, milliseconds(timeout_ms, "timeout_ms") / 1000)
+    def _new_line(self, timeout_ms: Any) -> TimeoutGroup:
+        line = TimeoutGroup(
+            self.waiting,
+            self.deadlines,
+            self.expired,
+            milliseconds(timeout_ms, "timeout_ms") / 1000,
+        )
         if len(self._lines) >= self._lines_max:
             for old in self._lines.values():
                 old.trim()
             for key in [key for key, old in self._lines.items() if not old.runs]:
                 self._lines.pop(key).cancel()
-            self._lines_max = max(_LINES_MAX, 2 * len(self._lines))
+            self._lines_max = max(MAX_GROUPS, 2 * len(self._lines))
             self._last_run = (None, [])
         self._lines[timeout_ms] = line
         return line
@@ -253,7 +127,7 @@ class Requests:
             elif line is last_line and line.fifo is not None and deadline <= run[0]:
                 run[2] = last  # no other line's are in between
             else:
-                self._last_run = (line, line.add(deadline + _TOGETHER, first, last))
+                self._last_run = (line, line.add(deadline + EXPIRY_SLOP, first, last))
 
     def choosing(self, callback: RequestCallback, ends_early: bool) -> RequestCallback:
         """The callback of a request that "no responders" ends, or not, whatever the client's option says."""
@@ -370,8 +244,8 @@ class Requests:
         """Subscribe to what the answers to all requests come on."""
         if self._out.limits.closed:
             return  # the call is refused, and a refused call subscribes to nothing
-        prefix = f"{self._core.options.inbox_prefix}.{next_nuid()}."
-        sub = self._core.subscriptions.add(f"{prefix}*", _never, None)
+        prefix = f"{self._options.inbox_prefix}.{next_nuid()}."
+        sub = self._subscriptions.add(f"{prefix}*", _never, None)
         sub.plain = False
         sub.inbox = self
         self._prefix = prefix.encode("utf-8", "surrogateescape")
@@ -384,7 +258,7 @@ class Requests:
         """A message has come to the shared inbox."""
         if not order:
             order = self._only()
-        if headers is not None and not payload and headers.startswith(_NO_RESPONDERS):
+        if headers is not None and not payload and headers.startswith(NO_RESPONDERS):
             self._no_responders(order, headers)
             return
         callback = self.waiting.pop(order, None)

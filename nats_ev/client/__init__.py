@@ -1,0 +1,5 @@
+"""`Nats`: the client."""
+
+from .nats import Nats
+
+__all__ = ["Nats"]
