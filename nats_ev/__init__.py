@@ -7,50 +7,48 @@ the loop, `gevent_loop` an adapter to gevent's, and all errors are below `NatsEr
 docs/guide.md goes through all of it with programs that run.
 """
 
-from . import _buckets, errors, jetstream
-from ._buckets import *  # noqa: F403
-from ._kv_watch import KvEntry, KvWatch
-from ._object_get import Download
-from ._object_put import Upload
-from ._object_watch import ObjectWatch
+from . import (
+    auth,
+    buckets,
+    client,
+    errors,
+    headers,
+    jetstream,
+    kv,
+    net,
+    object_store,
+    service,
+    status,
+)
 from ._version import __version__
-from .auth.nkeys import HAS_NKEY
-from .client.nats import Nats
+from .auth import *  # noqa: F403
+from .buckets import *  # noqa: F403
+from .client import *  # noqa: F403
 from .errors import *  # noqa: F403
-from .headers import Headers
+from .headers import *  # noqa: F403
 from .jetstream import *  # noqa: F403
-from .jetstream.errors import *  # noqa: F403  mypy does not see them in the line above
-from .kv import KV
-from .kv_codecs import Base64Codec, ChainCodec, PathCodec
-from .net.tls import HAS_TLS
-from .object_store import ObjectStore
-from .service import Endpoint, Group, Service, ServiceError, ServiceRequest
-from .status import Status
+from .kv import *  # noqa: F403
+from .net import *  # noqa: F403
+from .object_store import *  # noqa: F403
+from .service import *  # noqa: F403
+from .status import *  # noqa: F403
 
-__all__ = [
-    "HAS_NKEY",
-    "HAS_TLS",
-    "KV",
-    "Base64Codec",
-    "ChainCodec",
-    "Download",
-    "Endpoint",
-    "Group",
-    "Headers",
-    "KvEntry",
-    "KvWatch",
-    "Nats",
-    "ObjectStore",
-    "ObjectWatch",
-    "PathCodec",
-    "Service",
-    "ServiceError",
-    "ServiceRequest",
-    "Status",
-    "Upload",
-    "__version__",
-]
+__all__ = ["__version__"]
 # Modules' names, because type checkers know no other variables here.
-__all__ += _buckets.__all__
+__all__ += auth.__all__
+__all__ += buckets.__all__
+__all__ += client.__all__
 __all__ += errors.__all__
+__all__ += headers.__all__
 __all__ += jetstream.__all__
+__all__ += kv.__all__
+__all__ += net.__all__
+__all__ += object_store.__all__
+__all__ += service.__all__
+__all__ += status.__all__
+
+# Tracebacks and pickles show where users import a name from, not the file that it happens to be in.
+for _name in __all__:
+    if hasattr(globals()[_name], "__module__"):
+        globals()[_name].__module__ = __name__
+del _name

@@ -8,6 +8,8 @@ from typing import Union
 
 from .errors import BadHeadersError
 
+__all__ = ["Headers"]
+
 _VERSION = b"NATS/1.0"
 _STATUS = re.compile(rb"NATS/1\.0[ \t]+(\d{3})(?:[ \t]+(.*?))?[ \t]*(?:\r\n|$)", re.DOTALL)
 # ADR-4: printable ASCII without the colon. What is beyond ASCII passes, so that all that came in

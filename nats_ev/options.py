@@ -39,7 +39,7 @@ class Options:
     host: str | None = _secret()
     port: int = 4222
     path: str | None = None  # Unix-domain socket
-    servers: Sequence[str] | None = _secret()  # URLs, see nats_ev._servers.parse_server
+    servers: Sequence[str] | None = _secret()  # URLs, see connection.server.parse_server
     randomize_servers: bool = True
     ignore_discovered_servers: bool = False
 

@@ -17,11 +17,13 @@ from typing import Any, cast
 
 from . import errors, subjects
 from .arguments import Omitted, Payload, callable_or_none, check_callback
-from .client.nats import Nats
+from .client import Nats
 from .headers import Headers, HeadersLike
 from .nuid import next_nuid
 from .status import Status
 from .times import rfc3339
+
+__all__ = ["Endpoint", "Group", "Service", "ServiceError", "ServiceRequest"]
 
 ERROR_HEADER = "Nats-Service-Error"
 ERROR_CODE_HEADER = "Nats-Service-Error-Code"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+__all__ = ["Status"]
+
 
 class Status(str, Enum):
     """What a client is doing; the words are nats.go's."""

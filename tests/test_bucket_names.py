@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nats_ev import BadOptionsError
-from nats_ev._buckets import check_bucket
-from nats_ev._kv_watch import check_filters, check_key
-from nats_ev._object_meta import check_name, meta_subject
+from nats_ev.buckets.bucket import check_bucket
+from nats_ev.kv.entry import check_filters, check_key
+from nats_ev.object_store.meta import check_name, meta_subject
 from nats_ev.subjects import check_publish, check_subscribe, matches
 
 texts = st.one_of(

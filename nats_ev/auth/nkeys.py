@@ -34,6 +34,7 @@ _DIGITS.update({ord(c): i for i, c in enumerate(_ALPHABET)})
 
 
 def wipe(secret: bytearray) -> None:
+    """Overwrite a secret with zeros."""
     secret[:] = bytes(len(secret))
 
 
@@ -83,6 +84,7 @@ def private_key(seed: str | bytes | bytearray) -> tuple[int, Ed25519PrivateKey]:
 
 
 def require_nkey() -> None:
+    """Raise `BadOptionsError` if there is no cryptography package."""
     if not HAS_NKEY:
         raise BadOptionsError("NKeys need the package cryptography")
 
@@ -114,6 +116,7 @@ def nkey_public_from_seed(seed: str) -> str:
 
 
 def public_key(prefix: int, key: Ed25519PrivateKey) -> str:
+    """Return the encoded public key of a private one."""
     return _encode_key(
         bytes([prefix]) + key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     )

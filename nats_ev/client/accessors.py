@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from ..arguments import Milliseconds, Omitted
-from ..connection.connection import Connection
+from ..connection import Connection
 from ..errors import NatsError
 from ..options import Options
-from ..protocol.wire import Outbound
+from ..protocol import Outbound
 from ..redact import discreet
 from .requests import Requests
 

@@ -10,11 +10,11 @@ from .. import errors
 from .drain import Drain
 from .requests import Requests
 from .subscriptions import Subscriptions
-from ..connection.connection import Connection
-from ..connection.pings import Completion
+from ..connection import Connection
+from ..connection import Completion
 from ..options import Options
-from ..protocol.subscription import Subscription
-from ..protocol.wire import Outbound
+from ..protocol import Subscription
+from ..protocol import Outbound
 from ..status import Status
 
 
@@ -31,7 +31,7 @@ def _at_exit() -> None:
 
 
 class Core:
-    """See the module's docstring. Also the `_connection.Client` of the connection."""
+    """See the module's docstring. Also the `connection.Client` of the connection."""
 
     def __init__(self, options: Options, nats: object) -> None:
         self.options = options
@@ -82,7 +82,7 @@ class Core:
         if self.drain is not None:
             raise errors.ConnectionDrainingError("connection is draining")
 
-    # What the connection tells; see `_connection.Client`.
+    # What the connection tells; see `connection.Client`.
 
     def report(self, error: errors.NatsError) -> None:
         """An error for on_error; without one it comes out of the loop callback."""

@@ -11,8 +11,8 @@ from itertools import islice
 from typing import Protocol
 
 from .. import errors
-from ..connection.connection import Connection
-from ..net.deadlines import Deadline
+from ..connection import Connection
+from ..net import Deadline
 from ..options import Options
 from .subscriptions import Subscriptions
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Container
 from typing import Any
 
-from ..net.deadlines import Deadline, Deadlines
+from ..net import Deadline, Deadlines
 
 # Time-outs that are remembered; those that nothing waits for are forgotten when there are more.
 MAX_GROUPS = 256

@@ -1,7 +1,7 @@
 """`Nats`: the client as its user sees it.
 
 Every method of the manual, under its name, and the hot path of publishing. What the methods set in
-motion is in `_core` and the modules that it names.
+motion is in `core` and the modules that it names.
 """
 
 from __future__ import annotations
@@ -21,11 +21,18 @@ from ..arguments import (
 )
 from ..auth import nkey_generate_user_seed, nkey_public_from_seed
 from ..headers import HeadersLike, encode_headers
-from ..net.deadlines import Deadline
+from ..net import Deadline
 from ..nuid import next_nuid
 from ..options import Options
-from ..protocol.subscription import PENDING_BYTES_LIMIT, PENDING_MSGS_LIMIT, MessageCallback
-from ..protocol.wire import NO_INBOX, pub, pub_to, request
+from ..protocol import (
+    NO_INBOX,
+    PENDING_BYTES_LIMIT,
+    PENDING_MSGS_LIMIT,
+    MessageCallback,
+    pub,
+    pub_to,
+    request,
+)
 from ..redact import discreet
 from ..status import Status
 from .accessors import Accessors, Counts

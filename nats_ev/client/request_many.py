@@ -7,7 +7,7 @@ from typing import Protocol
 
 from .. import errors
 from ..headers import Headers
-from ..net.deadlines import Deadline, Deadlines
+from ..net import Deadline, Deadlines
 
 # (payload, headers) of an answer -> whether it says that no more will come.
 Sentinel = Callable[[bytes, bytes | None], object]
@@ -101,6 +101,7 @@ class ManyRequest(Deadline):
 
 
 def status_error(headers: bytes) -> errors.NatsError:
+    """Return the error that a status message stands for."""
     if headers.startswith(NO_RESPONDERS):
         return errors.NoRespondersError("no responders")
     found = Headers.parse(headers)

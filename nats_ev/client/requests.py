@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from .. import errors
 from ..arguments import milliseconds
-from ..connection.connection import Connection
+from ..connection import Connection
 from ..nuid import next_nuid
 from ..options import Options
 from .expiry import EXPIRY_SLOP, MAX_GROUPS, TimeoutGroup

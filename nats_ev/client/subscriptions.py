@@ -10,10 +10,9 @@ from typing import Any, Protocol
 
 from .. import errors, subjects
 from ..arguments import check_callback, count, integer
-from ..connection.connection import Connection
+from ..connection import Connection
 from ..options import Options
-from ..protocol.subscription import MessageCallback, Subscription
-from ..protocol.wire import Outbound
+from ..protocol import MessageCallback, Outbound, Subscription
 
 Done = Callable[[errors.NatsError | None], object]
 

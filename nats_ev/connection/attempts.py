@@ -1,6 +1,6 @@
 """The way to a connection: when an attempt begins, its socket, and how long it may take in all.
 
-Which server comes next, and after what delay, is `_servers`' matter; what becomes of the socket, and of
+Which server comes next, and after what delay, is `pool`' matter; what becomes of the socket, and of
 a failure, the connection's.
 """
 
@@ -10,8 +10,7 @@ import socket
 from typing import Any, Protocol
 
 from .. import errors
-from ..net.deadlines import Deadline, Deadlines
-from ..net.dial import Dialer, Resolver
+from ..net import Deadline, Deadlines, Dialer, Resolver
 from ..options import Options
 from .pool import ServerPool
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from .._version import __version__
 from ..arguments import is_unicode
-from ..auth.creds import read_creds
-from ..auth.nkeys import private_key, public_key
+from ..auth import private_key, public_key, read_creds
 from ..errors import BadOptionsError
 from ..options import Options
-from ..protocol.info import ServerInfo
+from ..protocol import ServerInfo
 
 if TYPE_CHECKING:
     from .server import Server

@@ -13,15 +13,9 @@ from threading import get_ident
 from typing import Any, Protocol
 
 from .. import errors
-from ..net import fork
-from ..net.deadlines import Deadline, Deadlines
-from ..net.transport import Stream
-from ..net.turn import Turn
+from ..net import Deadline, Deadlines, Stream, Turn, watch_forks
 from ..options import Options
-from ..protocol.info import ServerInfo
-from ..protocol.session import Session, State
-from ..protocol.subscription import Subscription
-from ..protocol.wire import FIRST, HIGH, SLOW, Outbound
+from ..protocol import FIRST, HIGH, SLOW, Outbound, ServerInfo, Session, State, Subscription
 from ..redact import hide_frames
 from ..status import Status
 from . import limits
@@ -109,7 +103,7 @@ class Connection:
         self._counted = [0, 0]  # messages and bytes received by former sessions
         self._forked = False
         self.set_limits()
-        fork.watch(self)
+        watch_forks(self)
 
     @property
     def status(self) -> Status:
@@ -326,7 +320,7 @@ class Connection:
         self._attempts.plan(delay)
 
     def dialed(self, sock: socket.socket) -> None:
-        """See `_attempts.Owner`."""
+        """See `attempts.Owner`."""
         self.link = Link(
             self._loop,
             Stream(sock),
@@ -342,7 +336,7 @@ class Connection:
             self._start_tls()
 
     def attempt_failed(self, error: errors.NatsError, final: bool = False) -> None:
-        """See `_attempts.Owner`; the handshake has failed, too. final: there is no other attempt."""
+        """See `attempts.Owner`; the handshake has failed, too. final: there is no other attempt."""
         self._abandon_attempt()
         self._client.report(error)
         self.pool.failed(error)
@@ -384,7 +378,7 @@ class Connection:
     # The handshake, and what the session tells.
 
     def info_received(self, info: ServerInfo, first: bool) -> None:
-        """See `protocol.Events`."""
+        """See `session.Events`."""
         assert self.link is not None
         # A later INFO may ask for it, too: the server's configuration, or ours, is another one now.
         if first and not self.link.secure and (self.pool.secure or info.tls_required):
@@ -410,7 +404,7 @@ class Connection:
                 self.turn.soon(self._options.on_lame_duck)
 
     def info_refused(self, error: errors.ProtocolError) -> None:
-        """See `protocol.Events`."""
+        """See `session.Events`."""
         self._client.report(error)
 
     def _upgrade(self, info: ServerInfo) -> None:
@@ -437,7 +431,7 @@ class Connection:
             self.attempt_failed(exc)
 
     def secured(self) -> None:
-        """See `_link.Owner`."""
+        """See `link.Owner`."""
         self.pool.secured()
         greeting, self._greeting = self._greeting, None
         if greeting is not None:
@@ -466,11 +460,11 @@ class Connection:
         self.turn.need()
 
     def progress(self) -> None:
-        """See `_link.Owner`."""
+        """See `link.Owner`."""
         self._attempts.progress()
 
     def ready(self) -> None:
-        """See `protocol.Events`: connected."""
+        """See `session.Events`: connected."""
         assert self.info is not None
         self._attempts.reached()
         again = self._was_connected
@@ -514,7 +508,7 @@ class Connection:
         )
 
     def ping_received(self, count: int) -> None:
-        """See `protocol.Events`."""
+        """See `session.Events`."""
         session = self._session
         if session is None or session.state is State.GREETING:
             return
@@ -523,11 +517,11 @@ class Connection:
             self.queued(sink.pong())
 
     def pong_received(self) -> None:
-        """See `protocol.Events`."""
+        """See `session.Events`."""
         self.pings.answered()
 
     def server_error(self, text: str) -> None:
-        """See `protocol.Events`; `errors.Action` says what the server does after each error."""
+        """See `session.Events`; `errors.Action` says what the server does after each error."""
         error = errors.server_error(text)
         in_clear = self.link is not None and not self.link.secure
         if in_clear and self.pool.secure and not self.connected:
@@ -539,11 +533,11 @@ class Connection:
             self.lost(error, final=error.action is errors.Action.FATAL)
 
     def protocol_failed(self, error: errors.ProtocolError) -> None:
-        """See `protocol.Events`."""
+        """See `session.Events`."""
         self.lost(error)
 
     def callback_failed(self, error: BaseException) -> None:
-        """See `protocol.Events`."""
+        """See `session.Events`."""
         self.turn.failed(error)
 
     # Loss and end.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..options import Options
-from ..protocol.info import ServerInfo
+from ..protocol import ServerInfo
 
 _LEAST_MESSAGE_LIMIT = 64 * 1024 * 1024
 # The options that `set_buffer` looks at.

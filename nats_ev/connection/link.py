@@ -10,13 +10,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import errors
-from ..net.deadlines import Deadline, Deadlines
-from ..net.fork import make_dead_end
-from ..net.tls import TlsStream, handshake_error, read_error
-from ..net.transport import BROKEN_PIPE, NO_BUFFERS, Stream
-from ..net.turn import Turn
-from ..protocol.session import Session, State
-from ..protocol.wire import Outbound
+from ..net import (
+    BROKEN_PIPE,
+    NO_BUFFERS,
+    Deadline,
+    Deadlines,
+    Stream,
+    TlsStream,
+    Turn,
+    handshake_error,
+    make_dead_end,
+    read_error,
+)
+from ..protocol import Outbound, Session, State
 from .tls_context import TlsContext
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from .. import errors
-from ..net.deadlines import Deadline, Deadlines
-from ..net.turn import Turn
+from ..net import Deadline, Deadlines, Turn
 from ..options import Options
 from .link import Link
 

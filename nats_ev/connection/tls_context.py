@@ -8,8 +8,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from .. import errors
-from ..net.tls import HAS_TLS, TlsStream, describe
-from ..net.transport import Stream
+from ..net import HAS_TLS, Stream, TlsStream, describe
 
 if HAS_TLS:
     import ssl

@@ -3,12 +3,17 @@
 from . import errors
 from .advisory import Advisory, decode_advisory
 from .batch import AtomicBatch, FastBatch
+from .config import STREAM as STREAM
+from .config import check_fields as check_fields
+from .config import external_source as external_source
 from .consume import Consume
-from .context import JetStream
 from .errors import *  # noqa: F403
+from .errors import JetStreamError as JetStreamError
+from .jetstream import JetStream
 from .message import JsMsg, Metadata, StoredMsg, parse_ack_reply
 from .ordered import OrderedConsumer
 from .ordered_fetch import OrderedFetcher
+from .publish import message_headers as message_headers
 from .push import PushSubscription
 
 __all__ = [

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ..arguments import check_callback
 from ..errors import NatsError
 from ..times import parse_time
-from ._api import Api
+from .api import Api
 from .errors import InvalidAnswerError
 
 _PREFIXES = ("io.nats.jetstream.advisory.v1.", "io.nats.jetstream.metric.v1.")

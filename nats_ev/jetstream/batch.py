@@ -14,7 +14,7 @@ from ..arguments import Callback, Payload, callable_or_none, check_callback, int
 from ..errors import BadOptionsError, NatsError, NoRespondersError, RequestTimeoutError
 from ..headers import Headers, HeadersLike
 from ..nuid import next_nuid
-from ._api import Api, Wait
+from .api import Api, Wait
 from .config import V2_12, V2_14, check_fields
 from .errors import APIError, BatchClosedError, InvalidAnswerError
 from .publish import ack_of, check_message, message_headers

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import BadOptionsError
 from ..times import to_wire
-from ._api import Feature
+from .api import Feature
 
 V2_9: Feature = ((2, 9), 0)
 V2_10: Feature = ((2, 10), 0)

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..arguments import Callback
 from ..errors import NatsError, NoRespondersError
-from ._api import Api
+from .api import Api
 from .errors import (
     ApiLevelError,
     ConsumerIsPushError,

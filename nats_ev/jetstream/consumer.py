@@ -10,7 +10,7 @@ from ..arguments import Callback, check_callback, integer, optional_middle
 from ..errors import BadOptionsError, NatsError
 from ..nuid import next_nuid
 from ..times import rfc3339
-from ._api import Api, Feature, name_of
+from .api import Api, Feature, name_of
 from .config import V2_11, V2_14, consumer_config
 from .consume import Consume
 from .ordered import OrderedConsumer, ordered_config

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..arguments import Milliseconds, check_callback, milliseconds
 from ..errors import NatsError
 from ..headers import Headers
-from ._api import version_of
+from .api import version_of
 from .errors import MsgAlreadyAckedError, MsgNotAckableError
 
 if TYPE_CHECKING:
-    from ..client.nats import Nats
+    from ..client import Nats
 
 
 _REASONS = (2, 10, 4)

@@ -21,7 +21,7 @@ from ..errors import (
 from ..nuid import next_nuid
 from ..status import Status
 from ..times import SECOND
-from ._api import Api, Wait, name_of
+from .api import Api, Wait, name_of
 from .config import consumer_config
 from .errors import APIError, JetStreamError, StreamNotFoundError
 from .message import JsMsg, parse_ack_reply

@@ -9,7 +9,7 @@ from typing import Any
 from ..arguments import Callback, optional_middle
 from ..errors import BadOptionsError, NatsError, RequestTimeoutError
 from ..times import MILLISECOND
-from ._api import Api, Wait
+from .api import Api, Wait
 from .config import check_fields, consumer_config
 from .errors import MaxBytesExceededError, NoMessagesError
 from .message import JsMsg

@@ -21,12 +21,12 @@ from ..arguments import (
     milliseconds,
     payload_bytes,
 )
-from ..client.nats import Nats
+from ..client import Nats
 from ..errors import BadOptionsError, MaxPayloadError, NatsError, NoRespondersError
 from ..headers import Headers, HeadersLike, encode_headers
 from ..subjects import check_publish
 from ..times import rfc3339
-from ._api import Api, Feature, Wait, decode
+from .api import Api, Feature, Wait, decode
 from .config import V2_11, V2_12
 from .errors import InvalidAnswerError, TooManyStalledMsgsError
 

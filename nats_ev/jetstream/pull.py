@@ -17,7 +17,7 @@ from ..errors import (
 from ..headers import Headers
 from ..status import Status
 from ..times import MILLISECOND, SECOND, to_wire
-from ._api import Api, Exchange, Feature, Wait, encode
+from .api import Api, Exchange, Feature, Wait, encode
 from .config import V2_11, V2_12, check_fields
 from .errors import (
     MaxBytesExceededError,

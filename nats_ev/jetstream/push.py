@@ -11,7 +11,7 @@ from ..headers import Headers
 from ..nuid import next_nuid
 from ..status import Status
 from ..times import MILLISECOND
-from ._api import Api, Feature, Wait, name_of
+from .api import Api, Feature, Wait, name_of
 from .config import check_fields, consumer_config
 from .errors import (
     ConsumerIsPullError,

@@ -13,9 +13,9 @@ from typing import Any
 from ..arguments import Callback, check_callback, integer, optional_middle
 from ..errors import BadOptionsError, NatsError
 from ..subjects import check_subscribe
-from ._api import Api, name_of
-from ._direct import DirectGets, get_opts
+from .api import Api, name_of
 from .config import check_fields, stream_config
+from .direct import DirectGets, get_opts
 from .errors import APIError, InvalidAnswerError, StreamNotFoundError
 from .message import StoredMsg
 

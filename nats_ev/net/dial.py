@@ -182,7 +182,7 @@ class Dialer:
         self._forget_socket()
 
     def forked(self) -> None:
-        """In the child of a fork: see `_fork`."""
+        """In the child of a fork: see `fork`."""
         if self._sock is not None:
             make_dead_end(self._sock.fileno())
 

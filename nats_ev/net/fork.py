@@ -22,7 +22,7 @@ class Forked(Protocol):
 _all: weakref.WeakSet[Forked] = weakref.WeakSet()
 
 
-def watch(thing: Forked) -> None:
+def watch_forks(thing: Forked) -> None:
     """Call ``thing.forked()`` in the child of each fork to come, as long as thing lives."""
     _all.add(thing)
 

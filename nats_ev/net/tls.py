@@ -1,6 +1,6 @@
 """TLS over one connection's socket, and the context that its options describe.
 
-`TlsStream` has the interface of `_transport.Stream`: it encrypts into memory and makes one call to the
+`TlsStream` has the interface of `transport.Stream`: it encrypts into memory and makes one call to the
 kernel per `send`, however many records that are. Non-blocking, no loop, nothing of NATS.
 """
 

@@ -20,7 +20,7 @@ NO_BUFFERS = frozenset({errno.ENOBUFS, errno.ENOMEM})
 
 
 class Stream:
-    """A connected non-blocking socket. What `secure` and the like mean is in `_tls.TlsStream`."""
+    """A connected non-blocking socket. What `secure` and the like mean is in `tls.TlsStream`."""
 
     __slots__ = ("_recv", "_send", "sock")
     secure = False

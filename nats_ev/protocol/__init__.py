@@ -1,1 +1,23 @@
-"""The NATS protocol without I/O: bytes in, events out; commands in, bytes out."""
+"""The NATS protocol without I/O: bytes in, events out; commands in, bytes out.
+
+Files: `wire` (the compiled parser and write buffer), `info` (what INFO says), `session` (one connection's
+protocol), `subscription` (one subscription's state).
+"""
+
+from .info import ServerInfo as ServerInfo
+from .session import Session as Session
+from .session import State as State
+from .subscription import PENDING_BYTES_LIMIT as PENDING_BYTES_LIMIT
+from .subscription import PENDING_MSGS_LIMIT as PENDING_MSGS_LIMIT
+from .subscription import MessageCallback as MessageCallback
+from .subscription import Subscription as Subscription
+from .wire import FIRST as FIRST
+from .wire import HIGH as HIGH
+from .wire import NO_INBOX as NO_INBOX
+from .wire import SLOW as SLOW
+from .wire import Outbound as Outbound
+from .wire import pub as pub
+from .wire import pub_to as pub_to
+from .wire import request as request
+
+__all__: list[str] = []

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ._bucket_stream import COMMON_FIELDS, Bucket, Config, duplicate_window
-from ._buckets import BadBucketError, attempt, bucket_error
-from .arguments import Callback
-from .errors import BadOptionsError, NatsError
-from .jetstream import JetStream
-from .jetstream.config import external_source
+from ..arguments import Callback
+from ..buckets import (
+    COMMON_FIELDS,
+    BadBucketError,
+    Bucket,
+    Config,
+    bucket_error,
+    call_or_report,
+    duplicate_window,
+)
+from ..errors import BadOptionsError, NatsError
+from ..jetstream import JetStream, external_source
 
 MAX_HISTORY = 64
 
@@ -104,7 +110,7 @@ class KvBucket(Bucket):
             if not self._changes and error is None:
                 self._bind(info, None)
             elif not self._changes and self._waiting:  # there may be a bucket all the same
-                attempt(self._bind, lambda: self.js.stream_info(self.stream, cb=self._asked))
+                call_or_report(self._bind, lambda: self.js.stream_info(self.stream, cb=self._asked))
             done(info, error)
 
         self._changes += 1
@@ -130,7 +136,7 @@ class KvBucket(Bucket):
             if error is not None:
                 self.js.nats.call(cb, None, error)
                 continue
-            attempt(cb, go)
+            call_or_report(cb, go)
 
     def _take(self, config: Mapping[str, Any]) -> None:
         self._bound = True

@@ -10,7 +10,7 @@ from ..errors import BadOptionsError, NatsError, NoRespondersError
 from ..headers import Headers
 from ..subjects import check_publish
 from ..times import to_wire
-from ._api import Api, Exchange, encode, name_of
+from .api import Api, Exchange, encode, name_of
 from .config import V2_11, check_fields
 from .errors import APIError, ApiLevelError, InvalidAnswerError
 from .message import StoredMsg

@@ -14,8 +14,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ._buckets import BadObjectMetaError, InvalidObjectNameError
-from .headers import Headers, HeadersLike, encode_headers
+from ..buckets import BadObjectMetaError, InvalidObjectNameError
+from ..headers import Headers, HeadersLike, encode_headers
 
 Info = dict[str, Any]
 

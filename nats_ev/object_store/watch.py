@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._object_meta import Info, parse
-from ._watch import Watch
-from .times import rfc3339
+from ..buckets import Watch
+from ..times import rfc3339
+from .meta import Info, parse
 
 if TYPE_CHECKING:
-    from .jetstream import JsMsg, Metadata
+    from ..jetstream import JsMsg, Metadata
 
 
 class ObjectWatch(Watch):

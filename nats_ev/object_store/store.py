@@ -10,20 +10,27 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
-from ._buckets import (
+from ..arguments import Callback, callable_or_none, check_callback, integer
+from ..buckets import (
     BadObjectMetaError,
     ObjectExistsError,
     ObjectLinkError,
     ObjectNotFoundError,
-    attempt,
     bucket_error,
+    call_later,
+    call_or_report,
     check_bucket,
+    collect,
     completion,
-    later,
 )
-from ._object_bucket import ObjectBucket
-from ._object_get import Download, Into, sink_of
-from ._object_meta import (
+from ..errors import BadOptionsError, ConnectionLostError, NatsError
+from ..headers import HeadersLike
+from ..jetstream import JetStream, MessageNotFoundError, StoredMsg, WrongLastSequenceError
+from ..nuid import next_nuid
+from ..times import rfc3339
+from .bucket import ObjectBucket
+from .download import Download
+from .meta import (
     CHUNK_SIZE,
     Info,
     check_name,
@@ -34,16 +41,10 @@ from ._object_meta import (
     names,
     parse,
 )
-from ._object_put import Data, Upload, remove_chunks, source_of
-from ._object_watch import ObjectWatch
-from ._watch import collect
-from .arguments import Callback, callable_or_none, check_callback, integer
-from .errors import BadOptionsError, ConnectionLostError, NatsError
-from .headers import HeadersLike
-from .jetstream import JetStream, StoredMsg
-from .jetstream.errors import MessageNotFoundError, WrongLastSequenceError
-from .nuid import next_nuid
-from .times import rfc3339
+from .sinks import Into, sink_of
+from .sources import Data, source_of
+from .upload import Upload, remove_chunks
+from .watch import ObjectWatch
 
 WatchCallback = Callable[["Info | None", "NatsError | None"], object]
 
@@ -176,10 +177,10 @@ class ObjectStore(ObjectBucket):
             if download.done:
                 return
             if isinstance(error, ConnectionLostError):
-                later(
+                call_later(
                     self.js.nats,
                     _RETRY_WAIT_MS,
-                    lambda: attempt(found, look),
+                    lambda: call_or_report(found, look),
                     lambda: download.fail(error),
                 )
             elif error is not None:
@@ -346,9 +347,9 @@ class ObjectStore(ObjectBucket):
                 def purged(result: Any, error: NatsError | None) -> None:
                     done(info if error is None else None, bucket_error(error))
 
-                attempt(done, lambda: self.js.stream_purge(self.stream, opts, purged))
+                call_or_report(done, lambda: self.js.stream_purge(self.stream, opts, purged))
 
-            attempt(done, lambda: self._change(new_name, take, taken))
+            call_or_report(done, lambda: self._change(new_name, take, taken))
 
         self.last_info(name, found)
 
@@ -381,7 +382,7 @@ class ObjectStore(ObjectBucket):
                 done(None, error)
             else:
                 link = {"bucket": store.bucket, "name": other}
-                attempt(done, lambda: self._put_link(name, link, done))
+                call_or_report(done, lambda: self._put_link(name, link, done))
 
         store.last_info(other, found)
 
@@ -459,13 +460,13 @@ class ObjectStore(ObjectBucket):
             if isinstance(changed, NatsError):
                 cb(None, changed)
             else:
-                attempt(cb, lambda: self.publish_info(changed, info, stored))
+                call_or_report(cb, lambda: self.publish_info(changed, info, stored))
 
         def stored(info: Info | None, error: NatsError | None) -> None:
             nonlocal attempts
             attempts += 1
             if isinstance(error, WrongLastSequenceError) and attempts < _MAX_ATTEMPTS:
-                attempt(cb, lambda: self.last_info(name, found))
+                call_or_report(cb, lambda: self.last_info(name, found))
             else:
                 cb(info, error)
 

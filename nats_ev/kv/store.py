@@ -11,22 +11,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from ._buckets import (
-    BucketNotFoundError,
-    InvalidKeyError,
-    KeyDeletedError,
-    KeyExistsError,
-    KeyNotFoundError,
-    attempt,
-    bucket_error,
-    codec_error,
-    completion,
-    recast,
-)
-from ._kv_bucket import KvBucket
-from ._kv_watch import KvEntry, KvWatch, check_filters, check_key, stored_entry
-from ._watch import collect
-from .arguments import (
+from ..arguments import (
     Callback,
     Milliseconds,
     Payload,
@@ -35,11 +20,32 @@ from .arguments import (
     integer,
     payload_bytes,
 )
-from .errors import BadOptionsError, NatsError, NoRespondersError
-from .jetstream import JetStream, StoredMsg
-from .jetstream.errors import MessageNotFoundError, MessageTtlError, WrongLastSequenceError
-from .jetstream.publish import message_headers
-from .kv_codecs import KeyCodec, ValueCodec
+from ..buckets import (
+    BucketNotFoundError,
+    InvalidKeyError,
+    KeyDeletedError,
+    KeyExistsError,
+    KeyNotFoundError,
+    bucket_error,
+    call_or_report,
+    codec_error,
+    collect,
+    completion,
+    recast,
+)
+from ..errors import BadOptionsError, NatsError, NoRespondersError
+from ..jetstream import (
+    JetStream,
+    MessageNotFoundError,
+    MessageTtlError,
+    StoredMsg,
+    WrongLastSequenceError,
+    message_headers,
+)
+from .bucket import KvBucket
+from .codecs import KeyCodec, ValueCodec
+from .entry import KvEntry, check_filters, check_key, stored_entry
+from .watch import KvWatch
 
 Keys = str | Iterable[str] | None
 WatchCallback = Callable[[KvEntry | None, NatsError | None], object]
@@ -256,7 +262,7 @@ class KV(KvBucket):
         def created(revision: int | None, error: NatsError | None) -> None:
             if isinstance(error, WrongLastSequenceError):
                 # Perhaps only by a deletion's marker: the stream's leader knows for sure.
-                attempt(done, lambda: self._last(key, existing, leader=True))
+                call_or_report(done, lambda: self._last(key, existing, leader=True))
             else:
                 done(revision, error)
 
@@ -267,7 +273,7 @@ class KV(KvBucket):
                 done(None, _exists(key))
             else:
                 revision = entry.revision if entry is not None else 0
-                attempt(done, lambda: write(revision, again))
+                call_or_report(done, lambda: write(revision, again))
 
         def again(revision: int | None, error: NatsError | None) -> None:
             lost = isinstance(error, WrongLastSequenceError)  # to somebody who was faster
@@ -339,7 +345,7 @@ class KV(KvBucket):
             # By sequence: whatever has been put behind the marker stays.
             seq = marker.revision + (age <= 0 or marker.created <= limit)
             opts = {"filter": self._read_prefix + self._stored_key(marker.key), "seq": seq}
-            attempt(done, lambda: self.js.stream_purge(self.stream, opts, purged))
+            call_or_report(done, lambda: self.js.stream_purge(self.stream, opts, purged))
 
         def purged(result: Any, error: NatsError | None) -> None:
             if error is not None:
@@ -463,7 +469,7 @@ class KV(KvBucket):
         if isinstance(error, (NoRespondersError, BucketNotFoundError)):
             self._bound = False  # it may be gone, or made anew
         if isinstance(error, NoRespondersError):
-            attempt(cb, lambda: self._when_bound(lambda: cb(None, error), cb))
+            call_or_report(cb, lambda: self._when_bound(lambda: cb(None, error), cb))
         else:
             cb(None, error)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ._buckets import attempt, bucket_error, later
-from .errors import NatsError, RequestTimeoutError
+from ..errors import NatsError, RequestTimeoutError
+from .calls import call_later, call_or_report
+from .errors import bucket_error
 
 if TYPE_CHECKING:
-    from .jetstream import JetStream, JsMsg, Metadata, OrderedConsumer
-    from .net.deadlines import Deadline
+    from ..jetstream import JetStream, JsMsg, Metadata, OrderedConsumer
+    from ..net import Deadline
 
 
 # So long without one of the initial messages: ask whether they still exist.
@@ -131,7 +132,7 @@ class Watch:
                 return
             if self._last == before and self._js.nats.is_connected():
                 stream, name = consumer.stream, consumer.name
-                attempt(told, lambda: self._js.consumer_info(stream, name, told))
+                call_or_report(told, lambda: self._js.consumer_info(stream, name, told))
             else:
                 self._wait_for_initial()
 
@@ -145,7 +146,7 @@ class Watch:
             else:
                 self._wait_for_initial()
 
-        later(self._js.nats, _ASK_AFTER_MS, due, lambda: None)
+        call_later(self._js.nats, _ASK_AFTER_MS, due, lambda: None)
 
 
 def collect(

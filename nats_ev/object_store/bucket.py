@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ._bucket_stream import COMMON_FIELDS, Bucket, Config
-from ._buckets import completion
-from .arguments import Callback
-from .errors import NatsError
+from ..arguments import Callback
+from ..buckets import COMMON_FIELDS, Bucket, Config, completion
+from ..errors import NatsError
 
 
 class ObjectBucket(Bucket):

@@ -1,4 +1,4 @@
-"""Keys and entries of a bucket, and watching them (ADR-8, 48)."""
+"""`KvEntry`: one revision of a key, and what keys may look like."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from ._buckets import InvalidKeyError, codec_error
-from ._watch import Watch
-from .headers import Headers
-from .times import parse_time
+from ..buckets import InvalidKeyError
+from ..headers import Headers
+from ..times import parse_time
 
 if TYPE_CHECKING:
-    from .jetstream import JsMsg, Metadata, StoredMsg
-    from .kv_codecs import KeyCodec, ValueCodec
+    from ..jetstream import StoredMsg
 
 
 # A key, and the same with wildcards, each a token of its own.
@@ -95,25 +93,3 @@ def stored_entry(bucket: str, key: str, message: StoredMsg) -> KvEntry:
         0,
         operation(message.headers),
     )
-
-
-class KvWatch(Watch):
-    """What `KV.watch` returns: `stop` ends it, `stopped` tells whether it has ended."""
-
-    key_codec: KeyCodec | None = None
-    value_codec: ValueCodec | None = None
-
-    def read(self, key: str, message: JsMsg, meta: Metadata) -> tuple[KvEntry, bool]:
-        """See `Watch`."""
-        value, change = message.data, operation(message.headers)
-        try:
-            if self.key_codec is not None:
-                key = self.key_codec.decode_key(key)
-            if self.value_codec is not None and change == PUT:
-                value = self.value_codec.decode_value(value)
-        except Exception as exc:
-            raise codec_error(key, exc) from exc
-        entry = KvEntry(
-            self.bucket, key, value, meta.stream_sequence, meta.timestamp, meta.num_pending, change
-        )
-        return entry, entry.deleted

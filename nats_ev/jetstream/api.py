@@ -24,8 +24,8 @@ from ..times import to_wire
 from .errors import APIError, ApiLevelError, InvalidAnswerError
 
 if TYPE_CHECKING:
-    from ..client.nats import Nats
-    from ..net.deadlines import Deadline
+    from ..client import Nats
+    from ..net import Deadline
 
 
 Body = Mapping[str, Any]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from ._buckets import BucketNotFoundError, attempt, bucket_error, check_bucket, completion
-from .arguments import Callback, check_callback
-from .errors import BadOptionsError, NatsError
-from .jetstream import JetStream
-from .jetstream.config import STREAM, check_fields
-from .jetstream.errors import StreamNameAlreadyInUseError
-from .times import to_wire
+from ..arguments import Callback, check_callback
+from ..errors import BadOptionsError, NatsError
+from ..jetstream import STREAM, JetStream, StreamNameAlreadyInUseError, check_fields
+from ..times import to_wire
+from .calls import call_or_report, completion
+from .errors import BucketNotFoundError, InvalidBucketNameError, bucket_error
 
 Config = Mapping[str, Any]
 
@@ -216,7 +216,7 @@ def _create(js: JetStream, config: dict[str, Any], cb: Callback) -> None:
 
     def created(info: Any, error: NatsError | None) -> None:
         if isinstance(error, StreamNameAlreadyInUseError):
-            attempt(cb, lambda: js.stream_info(config["name"], cb=existing))
+            call_or_report(cb, lambda: js.stream_info(config["name"], cb=existing))
         else:
             cb(info, bucket_error(error))
 
@@ -247,7 +247,7 @@ def _update(js: JetStream, name: str, fields: dict[str, Any], cb: Callback) -> N
         config = {**info["config"], **fields}
         if "max_age" in fields:
             config["duplicate_window"] = duplicate_window(fields["max_age"])
-        attempt(
+        call_or_report(
             cb, lambda: js.stream_update(config, lambda info, error: cb(info, bucket_error(error)))
         )
 
@@ -261,8 +261,22 @@ def _create_or_update(
 
     def updated(info: Any, error: NatsError | None) -> None:
         if isinstance(error, BucketNotFoundError):
-            attempt(cb, lambda: _create(js, config, cb))
+            call_or_report(cb, lambda: _create(js, config, cb))
         else:
             cb(info, error)
 
     _update(js, config["name"], fields, updated)
+
+
+_BUCKET = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def check_bucket(bucket: object) -> str:
+    """A bucket's name that is valid; raises `InvalidBucketNameError`."""
+    if not isinstance(bucket, str):
+        raise TypeError(f"a bucket's name must be str, not {type(bucket).__name__}")
+    if not _BUCKET.fullmatch(bucket):
+        raise InvalidBucketNameError(
+            f"invalid bucket name {bucket!r}: letters, digits, dashes and underscores"
+        )
+    return bucket

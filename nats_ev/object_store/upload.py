@@ -8,38 +8,35 @@ was seen: two writers then replace each other, and each removes the content that
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO, Union, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from ._buckets import (
+from ..arguments import Callback
+from ..buckets import (
     ObjectIncompleteError,
     ObjectTransferError,
-    attempt,
     bucket_error,
-    later,
+    call_later,
+    call_or_report,
     transfer_error,
 )
-from ._object_meta import Info, chunk_subject, digest_text, link_of
-from .arguments import Callback, payload_bytes
-from .errors import (
+from ..errors import (
     ConnectionLostError,
     NatsError,
     NoRespondersError,
     OutboundBufferLimitError,
     RequestTimeoutError,
 )
-from .jetstream.errors import WrongLastSequenceError
+from ..jetstream import WrongLastSequenceError
+from .meta import Info, chunk_subject, digest_text, link_of
+from .sources import Source
 
 if TYPE_CHECKING:
-    from .object_store import ObjectStore
+    from .store import ObjectStore
 
-Data = Union[
-    bytes, bytearray, memoryview, str, None, "os.PathLike[Any]", BinaryIO, Iterable[bytes],
-    Callable[[], "bytes | None"],
-]  # fmt: skip
+
 Progress = Callable[[int, "int | None"], object]
 
 # Content that may be unacknowledged, in bytes: a put needs it of memory, about twice.
@@ -114,7 +111,7 @@ class Upload:
         self._old = old
         if isinstance(error, ConnectionLostError):
             self._trouble = error
-            self._retry(lambda: attempt(self._began, self.start))
+            self._retry(lambda: call_or_report(self._began, self.start))
         elif error is not None:
             self._fail(error)
         else:
@@ -222,14 +219,14 @@ class Upload:
             elif time.monotonic() - self._moved_at > limit:
                 self._fail(trouble)
             elif not self._js.nats.is_connected():
-                later(self._js.nats, _RETRY_WAIT_MS, due, ended)
+                call_later(self._js.nats, _RETRY_WAIT_MS, due, ended)
             else:
                 again()
 
         def ended() -> None:
             self._fail(trouble)
 
-        later(self._js.nats, _RETRY_WAIT_MS, due, ended)
+        call_later(self._js.nats, _RETRY_WAIT_MS, due, ended)
 
     def _send_again(self) -> None:
         for number, chunk in list(self._unacked):
@@ -256,14 +253,14 @@ class Upload:
                 self._fail(ObjectIncompleteError(f"{count} of {self._info['chunks']} parts stored"))
 
         opts = {"subjects_filter": self._subject}
-        attempt(counted, lambda: self._js.stream_info(self._store.stream, opts, counted))
+        call_or_report(counted, lambda: self._js.stream_info(self._store.stream, opts, counted))
 
     # The info.
 
     def _publish_info(self) -> None:
         self._committing = True
         self._info["digest"] = digest_text(self._hash)
-        attempt(
+        call_or_report(
             self._info_stored,
             lambda: self._store.publish_info(self._info, self._old, self._info_stored),
         )
@@ -277,7 +274,9 @@ class Upload:
         elif isinstance(error, WrongLastSequenceError) and self._info_attempts < _INFO_ATTEMPTS:
             # Another writer was faster, or it is our own of which only the answer was lost.
             self._info_attempts += 1
-            attempt(self._looked, lambda: self._store.last_info(self._info["name"], self._looked))
+            call_or_report(
+                self._looked, lambda: self._store.last_info(self._info["name"], self._looked)
+            )
         else:
             assert error is not None
             self._fail(error)
@@ -310,7 +309,9 @@ class Upload:
             return
         self.done = True
         if self._committing:  # the object is there or not: that decides
-            attempt(self._verdict, lambda: self._store.last_info(self._info["name"], self._verdict))
+            call_or_report(
+                self._verdict, lambda: self._store.last_info(self._info["name"], self._verdict)
+            )
         elif self._info["chunks"]:
             self._remove_own()
         else:
@@ -335,7 +336,7 @@ class Upload:
 
 
 def remove_chunks(store: ObjectStore, nuid: str, done: Callable[[], object]) -> None:
-    """Delete an object's content; calls done after the first attempt.
+    """Delete an object's content; calls done after the first call_or_report.
 
     When that has failed, in a way that may pass, further ones follow as long as the client lives: nobody
     else would ever delete it.
@@ -347,134 +348,14 @@ def remove_chunks(store: ObjectStore, nuid: str, done: Callable[[], object]) -> 
     opts = {"filter": chunk_subject(store.bucket, nuid)}
 
     def purge() -> None:
-        attempt(purged, lambda: js.stream_purge(store.stream, opts, purged))
+        call_or_report(purged, lambda: js.stream_purge(store.stream, opts, purged))
 
     def purged(result: Any, error: NatsError | None) -> None:
         nonlocal attempts
         attempts += 1
         if isinstance(error, _PASSING) and attempts < _REMOVAL_ATTEMPTS:
-            later(js.nats, _REMOVAL_WAIT_MS, purge, lambda: None)
+            call_later(js.nats, _REMOVAL_WAIT_MS, purge, lambda: None)
         if attempts == 1:
             done()
 
     purge()
-
-
-# Sources.
-
-
-class Source:
-    """Where content comes from: `next` gives the next part, all but the last of full size; b"" at the end."""
-
-    total: int | None = None  # bytes, where known
-
-    def __init__(self, chunk_size: int) -> None:
-        self.chunk_size = chunk_size
-
-    def next(self) -> bytes:
-        """May raise anything."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Nothing more is wanted."""
-
-
-class BytesSource(Source):
-    """Content in memory."""
-
-    def __init__(self, data: bytes, chunk_size: int) -> None:
-        super().__init__(chunk_size)
-        self._view = memoryview(data)
-        self._at = 0
-        self.total = len(data)
-
-    def next(self) -> bytes:
-        """See `Source`."""
-        start, self._at = self._at, self._at + self.chunk_size
-        return bytes(self._view[start : self._at])
-
-
-class FileSource(Source):
-    """A binary file, from where it stands to its end."""
-
-    def __init__(self, file: BinaryIO, chunk_size: int, *, owned: bool) -> None:
-        super().__init__(chunk_size)
-        self._file = file
-        self._owned = owned
-        try:
-            self.total = max(0, os.fstat(file.fileno()).st_size - file.tell())
-        except (OSError, AttributeError, ValueError):  # no file of the system
-            self.total = None
-
-    def next(self) -> bytes:
-        """See `Source`."""
-        pieces: list[bytes] = []
-        missing = self.chunk_size
-        while missing:
-            piece = self._file.read(missing)
-            if not piece:
-                break
-            if not isinstance(piece, bytes):
-                raise TypeError(f"read() gave {type(piece).__name__}, not bytes")
-            pieces.append(piece)
-            missing -= len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def close(self) -> None:
-        """See `Source`."""
-        if self._owned:
-            self._file.close()
-
-
-class IterableSource(Source):
-    """Pieces of any size, one after the other."""
-
-    def __init__(self, pieces: Iterator[bytes], chunk_size: int) -> None:
-        super().__init__(chunk_size)
-        self._pieces = pieces
-        self._rest = memoryview(b"")
-
-    def next(self) -> bytes:
-        """See `Source`."""
-        chunk: list[memoryview] = []
-        missing = self.chunk_size
-        while missing:
-            if not self._rest:
-                piece = next(self._pieces, None)
-                if piece is None:
-                    break
-                self._rest = memoryview(piece).cast("B")
-            taken = self._rest[:missing]
-            self._rest = self._rest[missing:]
-            chunk.append(taken)
-            missing -= len(taken)
-        return b"".join(chunk)
-
-    def close(self) -> None:
-        """See `Source`."""
-        close = getattr(self._pieces, "close", None)
-        if close is not None:
-            close()
-
-
-def source_of(data: Data, chunk_size: int) -> Source:
-    """The source for what a user may pass as content.
-
-    Raises TypeError for anything else, and OSError for a file that can't be opened.
-    """
-    if data is None or isinstance(data, (bytes, bytearray, memoryview, str)):
-        return BytesSource(payload_bytes(data), chunk_size)
-    if isinstance(data, os.PathLike):
-        return FileSource(open(data, "rb"), chunk_size, owned=True)
-    if hasattr(data, "read"):
-        return FileSource(cast(BinaryIO, data), chunk_size, owned=False)
-    if isinstance(data, Iterable):
-        return IterableSource(iter(data), chunk_size)
-    if callable(data):
-        return IterableSource(_called(data), chunk_size)
-    raise TypeError(f"an object's content can't come from {type(data).__name__}")
-
-
-def _called(source: Callable[[], bytes | None]) -> Iterator[bytes]:
-    while piece := source():
-        yield piece

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from ..client.nats import Nats
+from ..client import Nats
 from ..errors import BadOptionsError
 from ..subjects import check_subscribe
-from ._api import Api
 from .advisory import Advisories
+from .api import Api
 from .batch import Batches
 from .consumer import Consumers
 from .publish import Publishing

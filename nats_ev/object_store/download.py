@@ -6,33 +6,32 @@ complete has the size, the number of parts and the digest that its info says.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, BinaryIO, Union
+from typing import TYPE_CHECKING, Any
 
-from ._buckets import (
+from ..arguments import Callback
+from ..buckets import (
     BadObjectMetaError,
     DigestMismatchError,
     ObjectChangedError,
     ObjectIncompleteError,
     ObjectTransferError,
-    attempt,
     bucket_error,
-    later,
+    call_later,
+    call_or_report,
     transfer_error,
 )
-from ._object_meta import CHUNK_SIZE, DIGEST, Info, chunk_subject, digest_matches
-from .arguments import Callback
-from .errors import ConnectionLostError, NatsError, RequestTimeoutError
-from .jetstream.errors import MessageNotFoundError
+from ..errors import ConnectionLostError, NatsError, RequestTimeoutError
+from ..jetstream import MessageNotFoundError
+from .meta import CHUNK_SIZE, DIGEST, Info, chunk_subject, digest_matches
+from .sinks import Sink
 
 if TYPE_CHECKING:
-    from .jetstream import JsMsg, OrderedConsumer
-    from .object_store import ObjectStore
+    from ..jetstream import JsMsg, OrderedConsumer
+    from .store import ObjectStore
 
-Into = Union["os.PathLike[Any]", BinaryIO, Callable[[bytes], object], None]
+
 Progress = Callable[[int, int], object]
 
 # Content that is asked for at a time, in bytes, and in parts at least.
@@ -200,7 +199,7 @@ class Download:
     # Parts may have been deleted meanwhile: then they never come, and nobody says so.
 
     def _watch_over(self) -> None:
-        later(self._js.nats, _LOOK_AFTER_MS, self._tick, lambda: None)
+        call_later(self._js.nats, _LOOK_AFTER_MS, self._tick, lambda: None)
 
     def _tick(self) -> None:
         if self.done:
@@ -217,10 +216,12 @@ class Download:
         def found(message: Any, error: NatsError | None) -> None:
             if self.done or self._chunks != at or not isinstance(error, MessageNotFoundError):
                 return
-            attempt(self._explain, lambda: self._store.last_info(self.info["name"], self._explain))
+            call_or_report(
+                self._explain, lambda: self._store.last_info(self.info["name"], self._explain)
+            )
 
         opts = {"next_by_subj": self._subject, "seq": self._seq + 1}
-        attempt(found, lambda: self._js.get_msg(self._store.stream, opts, found))
+        call_or_report(found, lambda: self._js.get_msg(self._store.stream, opts, found))
 
     def _explain(self, current: Info | None, error: NatsError | None) -> None:
         """The rest is not there; why?"""
@@ -233,91 +234,3 @@ class Download:
         else:
             count = f"{self._chunks} of {self.info['chunks']}"
             self.fail(ObjectIncompleteError(f"{count} parts are there"))
-
-
-# Sinks.
-
-
-class Sink:
-    """Where content goes."""
-
-    def write(self, data: bytes) -> None:
-        """The next part. May raise anything."""
-        raise NotImplementedError
-
-    def finish(self) -> Any:
-        """All is there, and right. Returns what is the get's result, None: the object's info."""
-        return None
-
-    def abandon(self) -> None:
-        """There will be no more, and what is there is not the object. Must not raise."""
-
-
-class BytesSink(Sink):
-    """Into memory."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-
-    def write(self, data: bytes) -> None:
-        """See `Sink`."""
-        self._parts.append(data)
-
-    def finish(self) -> bytes:
-        """The content."""
-        return b"".join(self._parts)
-
-    def abandon(self) -> None:
-        """See `Sink`."""
-        self._parts.clear()
-
-
-class WriterSink(Sink):
-    """Into a file that the user has opened, or a callback per part."""
-
-    def __init__(self, write: Callable[[bytes], object]) -> None:
-        self._write = write
-
-    def write(self, data: bytes) -> None:
-        """See `Sink`."""
-        self._write(data)
-
-
-class FileSink(Sink):
-    """Into a file of that name, which has its former content, if any, until all is there."""
-
-    def __init__(self, path: os.PathLike[Any]) -> None:
-        self._path = os.fspath(path)
-        folder, name = os.path.split(self._path)
-        self._partial = os.path.join(folder, f".{name}.{os.getpid()}-{id(self):x}.part")
-        self._file = open(self._partial, "xb")  # noqa: SIM115  closed by finish or abandon
-
-    def write(self, data: bytes) -> None:
-        """See `Sink`."""
-        self._file.write(data)
-
-    def finish(self) -> None:
-        """See `Sink`."""
-        self._file.close()
-        os.replace(self._partial, self._path)
-
-    def abandon(self) -> None:
-        """See `Sink`."""
-        with contextlib.suppress(OSError):
-            self._file.close()
-            os.unlink(self._partial)
-
-
-def sink_of(into: Into) -> Sink:
-    """The sink for what a user may pass to take content.
-
-    Raises TypeError for anything else, and OSError for a file that can't be made.
-    """
-    if into is None:
-        return BytesSink()
-    if isinstance(into, os.PathLike):
-        return FileSink(into)
-    write = getattr(into, "write", into)
-    if not callable(write):
-        raise TypeError(f"an object's content can't go into {type(into).__name__}")
-    return WriterSink(write)

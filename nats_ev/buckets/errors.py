@@ -1,44 +1,14 @@
-"""What key-value buckets and object stores share: names, errors, completions.
-
-::
-
-    NatsError
-    ├── InvalidBucketNameError(BadOptionsError)   raised at the call, as are the next two
-    ├── InvalidKeyError(BadOptionsError)
-    ├── InvalidObjectNameError(BadOptionsError)
-    └── JetStreamError
-        ├── StreamNotFoundError ─ BucketNotFoundError
-        ├── StreamNameAlreadyInUseError ─ BucketExistsError
-        ├── BadBucketError                        a stream of the name that is no bucket
-        ├── KeyNotFoundError ─ KeyDeletedError
-        ├── WrongLastSequenceError ─ KeyExistsError
-        ├── CodecError
-        ├── ObjectNotFoundError ─ ObjectDeletedError
-        ├── ObjectExistsError · ObjectLinkError · BadObjectMetaError
-        ├── DigestMismatchError · ObjectIncompleteError · ObjectChangedError
-        └── ObjectTransferError
-"""
+"""Errors of key-value buckets and object stores."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
-
-from .arguments import Callback, check_callback
-from .client.nats import Nats
-from .errors import BadOptionsError, NatsError
-from .jetstream.errors import (
+from ..errors import BadOptionsError, NatsError
+from ..jetstream import (
     JetStreamError,
     StreamNameAlreadyInUseError,
     StreamNotFoundError,
     WrongLastSequenceError,
 )
-from .status import Status
-
-if TYPE_CHECKING:
-    from .jetstream import JetStream
-
 
 __all__ = [
     "BadBucketError",
@@ -61,10 +31,6 @@ __all__ = [
     "ObjectNotFoundError",
     "ObjectTransferError",
 ]
-
-Config = Mapping[str, Any]
-
-_BUCKET = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class InvalidBucketNameError(BadOptionsError):
@@ -159,69 +125,6 @@ class ObjectChangedError(JetStreamError):
 
 class ObjectTransferError(JetStreamError):
     """Content could not be read from where it comes from, or written to where it goes; see the cause."""
-
-
-def check_bucket(bucket: object) -> str:
-    """A bucket's name that is valid; raises `InvalidBucketNameError`."""
-    if not isinstance(bucket, str):
-        raise TypeError(f"a bucket's name must be str, not {type(bucket).__name__}")
-    if not _BUCKET.fullmatch(bucket):
-        raise InvalidBucketNameError(
-            f"invalid bucket name {bucket!r}: letters, digits, dashes and underscores"
-        )
-    return bucket
-
-
-def completion(js: JetStream, cb: Callback | None) -> Callback:
-    """The callback to use: without one, an error goes to the client's on_error."""
-    if cb is None:
-        nats = js.nats
-
-        def report(result: Any, error: NatsError | None) -> None:
-            if error is not None:
-                nats.report(error)
-
-        return report
-    check_callback(cb)
-    return cb
-
-
-def attempt(cb: Callback, go: Callable[[], object]) -> None:
-    """Call go for a later step of an operation: what it raises is no longer its caller's mistake."""
-    try:
-        go()
-    except NatsError as exc:
-        cb(None, exc)
-
-
-def later(
-    nats: Nats, delay_ms: float, due: Callable[[], object], ended: Callable[[], object]
-) -> None:
-    """Call due in delay_ms, or ended when the client ends before."""
-
-    waiting = True
-
-    def done() -> bool:
-        """Whether this is the first one to end it: a listener may be told what it no longer listens to."""
-        nonlocal waiting
-        first, waiting = waiting, False
-        nats.remove_status_listener(on_status)
-        return first
-
-    def on_status(status: Status) -> None:
-        if status is Status.CLOSED and done():
-            wait.cancel()
-            ended()
-
-    def expired() -> None:
-        if done():
-            due()
-
-    if nats.status() in (Status.CLOSED, Status.DISCONNECTED):
-        nats.call_soon(ended)
-        return
-    nats.add_status_listener(on_status)
-    wait = nats.call_later(delay_ms, expired)
 
 
 def codec_error(key: str, cause: Exception) -> CodecError:

@@ -1,0 +1,24 @@
+"""What key-value buckets and object stores have in common: each is a stream with rules.
+
+Files: `bucket` (a bucket's stream), `calls` (operations of several steps), `watch`, `errors`.
+"""
+
+from . import errors
+from .bucket import COMMON_FIELDS as COMMON_FIELDS
+from .bucket import Bucket as Bucket
+from .bucket import Config as Config
+from .bucket import check_bucket as check_bucket
+from .bucket import duplicate_window as duplicate_window
+from .calls import call_later as call_later
+from .calls import call_or_report as call_or_report
+from .calls import completion as completion
+from .errors import *  # noqa: F403
+from .errors import bucket_error as bucket_error
+from .errors import codec_error as codec_error
+from .errors import recast as recast
+from .errors import transfer_error as transfer_error
+from .watch import Watch as Watch
+from .watch import collect as collect
+
+__all__: list[str] = []
+__all__ += errors.__all__

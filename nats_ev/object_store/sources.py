@@ -1,0 +1,131 @@
+"""Where an uploaded object's content comes from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO, Union, cast
+
+from ..arguments import payload_bytes
+
+Data = Union[
+    bytes, bytearray, memoryview, str, None, "os.PathLike[Any]", BinaryIO, Iterable[bytes],
+    Callable[[], "bytes | None"],
+]  # fmt: skip
+
+
+class Source:
+    """Where content comes from: `next` gives the next part, all but the last of full size; b"" at the end."""
+
+    total: int | None = None  # bytes, where known
+
+    def __init__(self, chunk_size: int) -> None:
+        self.chunk_size = chunk_size
+
+    def next(self) -> bytes:
+        """May raise anything."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Nothing more is wanted."""
+
+
+class BytesSource(Source):
+    """Content in memory."""
+
+    def __init__(self, data: bytes, chunk_size: int) -> None:
+        super().__init__(chunk_size)
+        self._view = memoryview(data)
+        self._at = 0
+        self.total = len(data)
+
+    def next(self) -> bytes:
+        """See `Source`."""
+        start, self._at = self._at, self._at + self.chunk_size
+        return bytes(self._view[start : self._at])
+
+
+class FileSource(Source):
+    """A binary file, from where it stands to its end."""
+
+    def __init__(self, file: BinaryIO, chunk_size: int, *, owned: bool) -> None:
+        super().__init__(chunk_size)
+        self._file = file
+        self._owned = owned
+        try:
+            self.total = max(0, os.fstat(file.fileno()).st_size - file.tell())
+        except (OSError, AttributeError, ValueError):  # no file of the system
+            self.total = None
+
+    def next(self) -> bytes:
+        """See `Source`."""
+        pieces: list[bytes] = []
+        missing = self.chunk_size
+        while missing:
+            piece = self._file.read(missing)
+            if not piece:
+                break
+            if not isinstance(piece, bytes):
+                raise TypeError(f"read() gave {type(piece).__name__}, not bytes")
+            pieces.append(piece)
+            missing -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def close(self) -> None:
+        """See `Source`."""
+        if self._owned:
+            self._file.close()
+
+
+class IterableSource(Source):
+    """Pieces of any size, one after the other."""
+
+    def __init__(self, pieces: Iterator[bytes], chunk_size: int) -> None:
+        super().__init__(chunk_size)
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def next(self) -> bytes:
+        """See `Source`."""
+        chunk: list[memoryview] = []
+        missing = self.chunk_size
+        while missing:
+            if not self._rest:
+                piece = next(self._pieces, None)
+                if piece is None:
+                    break
+                self._rest = memoryview(piece).cast("B")
+            taken = self._rest[:missing]
+            self._rest = self._rest[missing:]
+            chunk.append(taken)
+            missing -= len(taken)
+        return b"".join(chunk)
+
+    def close(self) -> None:
+        """See `Source`."""
+        close = getattr(self._pieces, "close", None)
+        if close is not None:
+            close()
+
+
+def source_of(data: Data, chunk_size: int) -> Source:
+    """The source for what a user may pass as content.
+
+    Raises TypeError for anything else, and OSError for a file that can't be opened.
+    """
+    if data is None or isinstance(data, (bytes, bytearray, memoryview, str)):
+        return BytesSource(payload_bytes(data), chunk_size)
+    if isinstance(data, os.PathLike):
+        return FileSource(open(data, "rb"), chunk_size, owned=True)
+    if hasattr(data, "read"):
+        return FileSource(cast(BinaryIO, data), chunk_size, owned=False)
+    if isinstance(data, Iterable):
+        return IterableSource(iter(data), chunk_size)
+    if callable(data):
+        return IterableSource(_called(data), chunk_size)
+    raise TypeError(f"an object's content can't come from {type(data).__name__}")
+
+
+def _called(source: Callable[[], bytes | None]) -> Iterator[bytes]:
+    while piece := source():
+        yield piece
