@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lab import inside
 from nats_ev import OutboundBufferLimitError, SlowConsumerError, pyev
 
 
@@ -45,11 +46,11 @@ def test_slow_consumer_is_told_once_per_crossing_and_on_the_loop(proxy, server, 
 
 def fill(nats: Any, loop: Any) -> int:
     """Publish until the kernel takes nothing any more; returns the bytes that are unsent."""
-    while not len(nats._out):
+    while not inside.unsent_bytes(nats):
         nats.publish("x", b"y" * 65536)
         for _ in range(3):
             loop.start(pyev.EVRUN_NOWAIT)
-    return len(nats._out)
+    return inside.unsent_bytes(nats)
 
 
 def test_slow_consumer_is_told_once_while_the_server_reads_nothing(

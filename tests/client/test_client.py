@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lab import inside
 from nats_ev import (
     AlreadyConnectedError,
     BadHeadersError,
@@ -266,7 +267,7 @@ def test_ping_does_not_satisfy_a_flush(fake, client, run):
     nats.ping()
     nats.flush(done.append)
     nats.subscribe("unused", lambda *m: None)
-    run(lambda: nats._connection.pings.waiting.__len__() == 1)
+    run(lambda: inside.awaited_pongs(nats) == 1)
     assert not done
     nats.publish("go")
     run(lambda: done)
@@ -497,6 +498,6 @@ def test_client_lives_without_references_until_it_ends(loop, server, run):
 
 def test_secrets_are_in_no_repr(client):
     nats = client(user="u", password="s3cret", token="t0ken", jwt="j3wt")
-    text = repr(nats) + repr(nats._options)
+    text = repr(nats) + repr(inside.options_of(nats))
     assert not {"s3cret", "t0ken", "j3wt"} & set(text.replace("'", " ").split())
     assert "s3cret" not in text

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from drills.soak import Sample, descriptors, resident
+from lab import inside
 from lab.natsserver import free_port, wait_for
 from lab.paths import ROOT
 from nats_ev import Nats, pyev
@@ -205,8 +206,8 @@ def test_no_operation_leaves_memory_behind(connected, server, run, name):
             run(lambda done=done: done)
         nats.recorder.events.clear()
         deadline = time.monotonic() + 5
-        while nats._core.requests.waiting and time.monotonic() < deadline:
-            run(lambda: not nats._core.requests.waiting)
+        while inside.waiting_requests(nats) and time.monotonic() < deadline:
+            run(lambda: not inside.waiting_requests(nats))
         gc.collect()
         return sys.getallocatedblocks()
 

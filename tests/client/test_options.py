@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lab import inside
 from nats_ev import BadOptionsError, BadSubjectError, __version__
 
 ALWAYS = {
@@ -191,7 +192,7 @@ def test_ping_interval_set_at_run_time_counts_from_now(fake, client, run):
     run(nats.is_connected)
     nats.ping_interval(timedelta(milliseconds=20))
     assert nats.ping_interval() == 20
-    run(lambda: nats._connection.pings.unanswered == 1)
+    run(lambda: inside.unanswered_pings(nats) == 1)
     nats.ping_interval(0)
 
 

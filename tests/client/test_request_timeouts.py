@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from lab import inside
 from nats_ev import RequestTimeoutError, pyev
 
 
@@ -95,8 +96,8 @@ def test_the_answered_leave_nothing_behind_while_one_waits_for_an_hour(connected
     nats.request("silent", b"", lambda *answer: None, 3_600_000)
     ask()
     run(lambda: len(answers) == 2000)
-    (line,) = nats._requests._lines.values()
-    assert len(line.runs) <= 16
+    (runs,) = inside.request_runs(nats)
+    assert runs <= 16
 
 
 def test_ever_other_time_outs_leave_nothing_behind_when_answered(connected, server, run):
@@ -106,8 +107,7 @@ def test_ever_other_time_outs_leave_nothing_behind_when_answered(connected, serv
         nats.request("echo", b"", lambda *answer: answers.append(answer), 3_600_000 + i)
         if i % 100 == 99:
             run(lambda upto=i: len(answers) > upto)
-    waiting = sum(len(fifo.entries) for fifo in nats._connection.deadlines._fifos.values())
-    assert waiting < 600
+    assert inside.waiting_deadlines(nats) < 600
 
 
 def test_a_request_made_by_one_that_expires_has_its_own_time(silent, run):
@@ -172,7 +172,7 @@ def test_a_client_that_connects_again_has_its_time_outs(silent, server, run):
     silent.request("silent", b"", lambda r, error, h: ends.append(str(error)), 30)
     run(lambda: len(ends) == 2)
     assert ends[1] == "request timeout"
-    assert len(silent._requests.waiting) == 1
+    assert inside.waiting_requests(silent) == 1
 
 
 @pytest.mark.parametrize("bad", ["5", None, [5], b"5"])
@@ -228,4 +228,4 @@ def test_of_a_random_mix_each_ends_once_and_none_early(connected, server, loop, 
     run(lambda: len(ends) == len(started))
     assert sum(error is not None for error in ends.values()) > 2000
     assert sum(error is None for error in ends.values()) > 2000
-    assert not nats._requests.waiting
+    assert not inside.waiting_requests(nats)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lab import inside
 from nats_ev import (
     BadOptionsError,
     ConnectionClosedError,
@@ -70,7 +71,7 @@ def test_many_answers_arrive_until_the_time_is_over(connected, server, run, resp
     run(lambda: answers.ended)
     assert sorted(answers.payloads) == [b"1", b"2", b"3"]
     assert answers.error is None
-    assert not nats._requests.waiting
+    assert not inside.waiting_requests(nats)
 
 
 def test_it_ends_after_as_many_answers_as_wanted(connected, server, run, responder):
@@ -183,7 +184,7 @@ def test_arguments_are_checked(connected, server):
     ):
         with pytest.raises(kind):
             call()
-    assert not nats._requests.waiting
+    assert not inside.waiting_requests(nats)
     nats.drain()
     with pytest.raises(ConnectionDrainingError):
         nats.request_many("a", b"", print)

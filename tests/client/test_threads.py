@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lab import inside
 from nats_ev import Nats, pyev
 
 
@@ -43,7 +44,7 @@ def test_calls_from_another_thread_than_the_loops_are_clear_errors(connected, se
         for call in calls:
             with pytest.raises(RuntimeError, match="another thread"):
                 call()
-            nats._out.drop_messages()  # so that the next one is the first of its turn, too
+            inside.drop_unsent(nats)  # so that the next one is the first of its turn, too
 
     nats.call_soon(lambda: (in_thread(body), done.append(True)))
     run(lambda: done == [None, True])

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from lab import inside
 from lab.jwts import ROLES, Key, Setup, creds_text, encode, write_creds
 from nats_ev import (
     AuthExpiredError,
@@ -101,7 +102,7 @@ def test_B14_no_descriptor_is_inherited_and_the_loop_lives_as_long_as_its_client
     loop.start()
     del loop
     gc.collect()
-    assert not os.get_inheritable(nats._connection.link._stream.fileno())
+    assert not os.get_inheritable(inside.socket_of(nats).fileno())
     again = alive()
     assert again is not None
     nats.disconnect()
@@ -318,7 +319,7 @@ def test_callback_may_disconnect(fake, client, run, raises):
 
     server = fake(lambda peer: (peer.send_info(), peer.at_eof()))
     nats = client(server, user_cb=leave, reconnect=True, reconnect_delay=1)
-    run(lambda: server.connections and not nats._connection.active)
+    run(lambda: server.connections and not inside.is_active(nats))
     assert nats.recorder.errors == []
 
 
@@ -327,7 +328,7 @@ def test_credentials_of_a_url_are_decoded_once_and_shown_nowhere(own_server, cli
     url = f"nats://a%40b:p%3Aw%2541%2F@127.0.0.1:{server.port}"
     nats = client(servers=[url])
     run(nats.is_connected)
-    for shown in (nats.connected_url(), repr(nats), repr(nats._connection.pool.current)):
+    for shown in (nats.connected_url(), repr(nats), repr(inside.current_server(nats))):
         assert "p:w" not in shown
         assert "a@b" not in shown
         assert "%40" not in shown
@@ -557,7 +558,7 @@ def test_revoked_user_without_anything_new_gives_up(decentral, client, run):
     run(nats.is_connected)
     setup.revoke(key)
     server.reload(setup.config())
-    run(lambda: not nats._connection.active)
+    run(lambda: not inside.is_active(nats))
     assert nats.recorder.count("connect") == 1
 
 

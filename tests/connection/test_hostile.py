@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from lab import inside
 from lab.fakeserver import INFO, FakeServer, Peer
 from nats_ev import (
     ConnectError,
@@ -447,7 +448,7 @@ def test_what_is_merely_odd_keeps_the_connection(scene, case):
         assert seen.events.count("connect") == 1
         assert "disconnect" not in seen.events
         assert scene.nats.is_connected()
-        assert len(scene.nats._connection.pool) <= 1001
+        assert len(inside.known_urls(scene.nats)) <= 1001
 
 
 @pytest.mark.parametrize("case", GREETINGS, ids=str)
@@ -522,7 +523,7 @@ def test_error_that_no_server_would_spare_us_is_the_end(scene, text):
             peer.at_eof()
 
     with scene.play(script) as seen:
-        scene.run(lambda: not scene.nats._connection.active)
+        scene.run(lambda: not inside.is_active(scene.nats))
         assert [str(error) for error in seen.errors] == [text]
         assert "connect" not in seen.events
 
@@ -613,7 +614,7 @@ def test_flood_of_pings_is_answered_within_bounds(scene):
 
     with scene.play(script):
         scene.run(lambda: scene.has("s.good"))
-        assert len(scene.nats._out) < 2_000_000
+        assert inside.unsent_bytes(scene.nats) < 2_000_000
 
 
 def test_messages_after_unsubscribe_are_skipped(scene):

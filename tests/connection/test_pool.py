@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lab import inside
 from nats_ev import AuthorizationError, BadOptionsError, NatsError, errors
 from nats_ev._servers import MAX_DISCOVERED, ServerPool, parse_server
 from nats_ev.options import Options
@@ -240,7 +241,7 @@ def test_discovered_servers_inherit_credentials_and_the_name_for_tls():
     p.next()
     p.succeeded()
     p.update_discovered(["10.0.0.1:1", "other:1"])
-    by_host = {s.host: s for s in p._servers}
+    by_host = {s.host: s for s in inside.entries_of(p)}
     assert by_host["10.0.0.1"].tls_name == "name"
     assert by_host["other"].tls_name is None
     assert by_host["10.0.0.1"].user == "u"

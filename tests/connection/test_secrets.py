@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from lab import inside
 from lab.certs import server_config
 from lab.jwts import Key, write_creds
 from nats_ev import BadOptionsError, Nats, NatsError
@@ -62,31 +63,22 @@ def log() -> Iterator[io.StringIO]:
     assert_hidden(stream.getvalue())
 
 
-def of_itself(nats: Nats) -> list[object]:
-    connection = nats._connection
-    return [
-        nats, nats._options, connection, connection.pool, connection.pool.current, nats.server_info(),
-        nats.connected_url(), nats.stats(), nats.status(), connection.pool.urls,
-        connection.pool._servers, connection.info, vars(connection.pool),
-    ]  # fmt: skip
-
-
 def test_client_shows_none_of_its_secrets_at_any_time(own_server, client, run):
     server = own_server(config=f'authorization {{ user: u, password: "{SECRETS["password"]}" }}')
     nats = client(server, user="u", **SECRETS)
-    assert_hidden(*of_itself(nats))
+    assert_hidden(*inside.shown_parts(nats))
     run(nats.is_connected)
-    assert_hidden(*of_itself(nats))
+    assert_hidden(*inside.shown_parts(nats))
     nats.disconnect()
-    assert_hidden(*of_itself(nats))
+    assert_hidden(*inside.shown_parts(nats))
 
 
 def test_refused_credentials_are_in_no_error(own_server, client, run):
     server = own_server(config="authorization { user: u, password: other }")
     nats = client(server, user="u", reconnect=True, reconnect_delay=1, **SECRETS)
-    run(lambda: not nats._connection.active)
+    run(lambda: not inside.is_active(nats))
     assert nats.recorder.errors
-    assert_hidden(*nats.recorder.errors, *of_itself(nats))
+    assert_hidden(*nats.recorder.errors, *inside.shown_parts(nats))
 
 
 @pytest.mark.parametrize(
@@ -99,10 +91,10 @@ def test_credentials_of_a_url_show_nowhere(fake, client, run, url):
     seen: list[Any] = []
     server = fake(lambda peer: (seen.append(peer.handshake()), peer.at_eof()))
     nats = client(servers=[url.format(*URL_SECRETS, port=server.port)])
-    assert_hidden(*of_itself(nats))
+    assert_hidden(*inside.shown_parts(nats))
     run(nats.is_connected)
     assert seen[0].get("pass") == URL_SECRETS[1] or seen[0].get("auth_token") == URL_SECRETS[2]
-    assert_hidden(*of_itself(nats))
+    assert_hidden(*inside.shown_parts(nats))
 
 
 @pytest.mark.parametrize(
@@ -239,7 +231,7 @@ def test_creds_file_shows_its_path_and_nothing_of_its_content(client, fake, run,
         fake(lambda peer: (peer.handshake(nonce="n0nce"), peer.at_eof())), creds_file=path
     )
     run(nats.is_connected)
-    assert_hidden(*of_itself(nats))
+    assert_hidden(*inside.shown_parts(nats))
     assert KEY.seed not in str(vars(nats))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from lab import inside
 from lab.certs import server_config
 from lab.fakeserver import INFO
 from lab.natsserver import NatsServer, free_port, wait_for
@@ -124,7 +125,7 @@ def test_tls_switched_off_is_off_whatever_else_is_set(certs, server, client, run
     nats.tls(False, str(certs.ca.cert_file))
     nats.connect(server.host, server.port)
     run(nats.is_connected)
-    assert not nats._connection.link.secure
+    assert not inside.is_secure(nats)
     again = client(server, tls=False, tls_ca_file=certs.ca.cert_file)
     run(again.is_connected)
 
@@ -195,7 +196,7 @@ def test_own_context_is_used(certs, tls_server, connected, client, run):
     context = ssl.create_default_context(cafile=str(certs.ca.cert_file))
     nats = connected(tls_server, tls_context=context)
     echo(nats, run)
-    assert nats._connection.link._stream.context is context
+    assert inside.stream_of(nats).context is context
 
 
 @pytest.mark.parametrize(
@@ -353,7 +354,7 @@ def test_tls_that_is_asked_for_later_counts_for_the_next_connection(
     run(lambda: got == [b"clear"])
     nats.publish("end")
     run(lambda: got == [b"clear", b"secure"])
-    assert nats._connection.link.secure
+    assert inside.is_secure(nats)
     assert nats.recorder.count("disconnect") == 1
     kinds = [type(error) for error in nats.recorder.errors]
     assert (PermissionsViolationError in kinds) is (stage == "connected")
@@ -388,7 +389,7 @@ def test_reload_that_turns_tls_on_leaves_live_connections_alone(
         nats.set_server_pool([f"nats://127.0.0.1:{first.port}"])
         nats.force_reconnect()
         run(lambda: nats.recorder.count("reconnect"))
-        assert nats._connection.link.secure
+        assert inside.is_secure(nats)
         assert nats.recorder.errors == []
 
 
@@ -427,7 +428,7 @@ def test_B6_bytes_behind_info_are_an_error_and_never_obeyed(certs, good, fake, c
     assert isinstance(second, ProtocolError)
     assert "TLS handshake" in str(first)
     assert nats.recorder.events[0] != "connect"
-    assert nats._connection.pool.discovered_urls == []
+    assert inside.discovered_urls(nats) == []
     assert nats.max_payload() == 1024 * 1024
 
 
@@ -458,10 +459,10 @@ def test_topology_of_an_info_in_clear_is_ignored(certs, good, fake, client, run)
     nats = client(fake(script), tls_ca_file=certs.ca.cert_file)
     done: list[Any] = []
     run(nats.is_connected)
-    assert nats._connection.pool.discovered_urls == []
+    assert inside.discovered_urls(nats) == []
     nats.flush(done.append)
     run(lambda: done)
-    assert nats._connection.pool.discovered_urls == ["nats://127.0.0.2:4222"]
+    assert inside.discovered_urls(nats) == ["nats://127.0.0.2:4222"]
     assert "lame_duck" not in nats.recorder.events
 
 
@@ -678,12 +679,12 @@ def test_discovered_server_of_a_cluster_is_verified_by_the_name_that_the_user_ga
         run(nats.is_connected)
         second.start()
         other = f"127.0.0.1:{second.port}"
-        run(lambda: any(other in url for url in nats._connection.pool.discovered_urls))
+        run(lambda: any(other in url for url in inside.discovered_urls(nats)))
         echo(nats, run)
         first.kill()
         run(lambda: nats.recorder.count("reconnect"))
         assert other in nats.connected_url()
-        assert nats._connection.link.secure
+        assert inside.is_secure(nats)
         echo(nats, run)
     finally:
         for server in servers:
@@ -843,11 +844,11 @@ def test_record_that_was_tampered_with_ends_the_connection(certs, good, fake, cl
 def test_session_is_resumed_on_reconnect(certs, any_tls_server, client, run):
     nats = client(any_tls_server, tls_ca_file=certs.ca.cert_file, reconnect=True, reconnect_delay=1)
     run(nats.is_connected)
-    assert not nats._connection.link._stream.resumed
+    assert not inside.stream_of(nats).resumed
     echo(nats, run)
     nats.force_reconnect()
     run(lambda: nats.recorder.count("reconnect"))
-    assert nats._connection.link._stream.resumed
+    assert inside.stream_of(nats).resumed
     echo(nats, run)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import nats_ev
+from lab import inside
 from nats_ev import Nats, NatsError, pyev
 
 # The manual's methods: positional names in order, those with a default marked by "=".
@@ -235,10 +236,10 @@ def test_options_that_make_no_sense_are_value_errors(options: dict[str, Any]) ->
 )
 def test_setting_several_options_at_once_sets_all_or_none(call: Any) -> None:
     nats = Nats(loop=pyev.Loop())
-    before = repr(nats._options)
+    before = repr(inside.options_of(nats))
     with pytest.raises((TypeError, ValueError)):
         call(nats)
-    assert repr(nats._options) == before
+    assert repr(inside.options_of(nats)) == before
 
 
 def test_sids_count_from_one_and_are_never_used_again() -> None:

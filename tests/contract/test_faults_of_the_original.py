@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from lab import inside
 from lab.paths import ROOT
 from nats_ev import (
     AuthorizationError,
@@ -131,7 +132,7 @@ def test_A3_only_its_own_pong_completes_a_flush(fake, client, run, ping):
         nats.rtt(lambda ms, error: None)
     else:
         nats.ping_interval(50)
-        run(lambda: nats.recorder.errors or nats._connection.pings.unanswered)
+        run(lambda: nats.recorder.errors or inside.unanswered_pings(nats))
         nats.ping_interval(0)
     nats.flush(flushed.append)
     run(lambda: got)
@@ -347,7 +348,7 @@ def test_A14_ping_while_connecting_writes_nothing_before_connect(fake, client, r
 
     nats = client(fake(script))
     nats.ping()
-    run(lambda: nats._connection._session is not None)
+    run(lambda: inside.has_session(nats))
     nats.ping()
     run(nats.is_connected)
     nats.publish("x")
@@ -529,14 +530,14 @@ def test_A22_discovered_addresses_are_read_right_and_the_first_server_is_kept(fa
     server = fake(script)
     nats = client(server, reconnect=True)
     run(nats.is_connected)
-    known = set(nats._connection.pool.urls)
+    known = set(inside.known_urls(nats))
     expected = {"nats://[::1]:4223", "nats://10.0.0.5:4224", "nats://plain:4222"}
     assert known == {server.url} | expected
     # Connecting elsewhere forgets them all.
     other = fake(lambda peer: (peer.handshake(), until_closed(peer)))
     nats.disconnect()
     nats.connect(other.host, other.port)
-    assert nats._connection.pool.urls == [other.url]
+    assert inside.known_urls(nats) == [other.url]
     run(nats.is_connected)
     assert nats.connected_url() == other.url
 
@@ -828,7 +829,7 @@ def test_B10_what_waits_is_bounded_with_and_without_a_connection(
     assert waiting.waiting_count() == 8388608 // (100_000 + len("PUB x 100000\r\n\r\n"))
     nats.disconnect()
     # Memory goes back when what was queued is dropped or sent.
-    assert len(nats._connection.out) == 0
+    assert inside.unsent_bytes(nats) == 0
 
 
 def test_B11_the_last_reference_may_be_dropped_in_a_callback(loop, server, run):

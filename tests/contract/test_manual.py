@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from lab import inside
 from lab.jwts import Key, Setup
 from lab.natsserver import free_port
 from nats_ev import (
@@ -25,12 +26,6 @@ from nats_ev import (
 FAST = {"reconnect_delay": 5, "max_reconnect_attempts": 0}
 
 
-def sock(nats: Nats) -> socket.socket:
-    """The socket of a client's connection."""
-    assert nats._connection.link is not None
-    return nats._connection.link._stream.sock  # type: ignore[union-attr]
-
-
 def again(nats: Any, run: Any) -> None:
     """A new connection."""
     connects = nats.recorder.count("connect")
@@ -40,7 +35,7 @@ def again(nats: Any, run: Any) -> None:
 
 def test_port_is_4222_unless_given():
     assert inspect.signature(Nats.connect).parameters["port"].default == 4222
-    assert Nats(loop=pyev.Loop())._options.port == 4222
+    assert inside.options_of(Nats(loop=pyev.Loop())).port == 4222
     nats = Nats(loop=pyev.Loop(), host="127.0.0.1", on_error=print)
     assert nats.servers() == ["nats://127.0.0.1:4222"]
     nats.disconnect()
@@ -57,7 +52,7 @@ def test_priority_decides_which_connection_is_served_first(connected, server, lo
     def both_have_a_message() -> None:
         with socket.create_connection((server.host, server.port)) as other:
             other.sendall(b'CONNECT {"verbose":false}\r\nPUB prio 1\r\nx\r\n')
-            waiting = {sock(nats).fileno() for nats in clients}
+            waiting = {inside.socket_of(nats).fileno() for nats in clients}
             deadline = time.monotonic() + 10
             while waiting and time.monotonic() < deadline:
                 waiting -= set(select.select(list(waiting), [], [], 1)[0])
@@ -81,16 +76,16 @@ def test_keepalive_counts_for_the_next_connection_and_not_on_unix_sockets(
     connected, client, server, unix_socket, run
 ):
     nats = connected(server)
-    assert sock(nats).getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
+    assert inside.socket_of(nats).getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
     nats.keepalive(9)
     again(nats, run)
-    assert sock(nats).getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-    assert sock(nats).getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 9
+    assert inside.socket_of(nats).getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert inside.socket_of(nats).getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 9
     other = client(None, keepalive=9)
     other.connect_unix(unix_socket(server.port))
     run(other.is_connected)
-    assert sock(other).family == socket.AF_UNIX
-    assert sock(other).getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
+    assert inside.socket_of(other).family == socket.AF_UNIX
+    assert inside.socket_of(other).getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
 
 
 def test_connect_timeout_of_zero_is_none_and_one_set_later_counts_for_the_next_attempt(
@@ -115,7 +110,7 @@ def test_connect_timeout_of_zero_is_none_and_one_set_later_counts_for_the_next_a
 
 def test_reconnect_leaves_what_is_omitted_as_it_is(client):
     nats = client(reconnect_delay=70, max_reconnect_attempts=7)
-    options = nats._options
+    options = inside.options_of(nats)
     assert not nats.reconnect_enabled()
     nats.reconnect(True)
     assert nats.reconnect_enabled()

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from lab import inside
 from lab.natsserver import External, NatsServer, cluster, find_binary, free_port
 from lab.paths import ROOT
 from nats_ev import AuthorizationError, MaxPayloadError, Nats
@@ -164,7 +165,7 @@ def test_t_11_multi_conn(peer, connected, run):
 
 WORKER = """
 import sys
-from nats_ev import Nats
+from nats_ev import Nats, pyev
 fan = queue = 0
 def on_fan(*message):
     global fan
@@ -180,7 +181,7 @@ nats.subscribe("ported.mp.fan", on_fan)
 nats.subscribe("ported.mp.queue", on_queue, "workers")
 nats.subscribe("ported.mp.stop", stop)
 nats.flush(lambda error: nats.publish("ported.ready"))
-nats._options.loop.start()
+pyev.default_loop().start()
 """
 
 
@@ -258,7 +259,7 @@ def test_xt_01_cluster_failover(any_binary, client, run):
         nats.publish("ported.failover", b"before")
         run(lambda: got)
         # The others are known by then.
-        run(lambda: {n.url for n in nodes} <= set(nats._connection.pool.urls))
+        run(lambda: {n.url for n in nodes} <= set(inside.known_urls(nats)))
         nodes[0].kill()
         run(lambda: nats.recorder.count("reconnect"))
         assert nats.connected_url() in {nodes[1].url, nodes[2].url}

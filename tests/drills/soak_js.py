@@ -72,8 +72,8 @@ class Soak:
 
     def run(self) -> None:
         """Until everything is acknowledged on both sides."""
-        self._do(self.js.stream_create, CONFIG)
-        self._do(self.js.consumer_create, "SOAK", CONSUMER)
+        self.do(self.js.stream_create, CONFIG)
+        self.do(self.js.consumer_create, "SOAK", CONSUMER)
         self.consume = JetStream(self.consumer).consume("SOAK", "c", self._on_message)
         self._publish()
         watch = self.loop.timer(0.1, 0.1, self._watch)
@@ -82,7 +82,7 @@ class Soak:
         watch.stop()
         self.consume.stop()
 
-    def _do(self, method: Any, *args: Any) -> Any:
+    def do(self, method: Any, *args: Any) -> Any:
         answers: list[Any] = []
 
         def done(result: Any, err: Any) -> None:
@@ -157,7 +157,7 @@ class Soak:
 
     def check(self) -> None:
         """Raise what is wrong."""
-        state = self._do(self.js.stream_info, "SOAK")["state"]
+        state = self.do(self.js.stream_info, "SOAK")["state"]
         problems = self.problems
         if state["messages"] != self.total:
             problems.append(f"{state['messages']} messages in the stream, not {self.total}")
@@ -231,7 +231,7 @@ def main(arguments: list[str] | None = None) -> None:
         resets = read_in_order(server, args.messages, args.cuts)
         nats = Nats(host=server.host, port=server.port, loop=soak.loop)
         names = JetStream(nats)
-        wait_for(lambda: soak._do(names.consumer_names, "SOAK") == ["c"], what="no consumer left")
+        wait_for(lambda: soak.do(names.consumer_names, "SOAK") == ["c"], what="no consumer left")
         nats.disconnect()
         seconds = time.monotonic() - middle
         print(

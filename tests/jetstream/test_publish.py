@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lab import inside
 from nats_ev import (
     APIError,
     ApiLevelError,
@@ -164,7 +165,7 @@ def test_retry_that_is_waited_for_ends_with_the_client(js, call):
 def _run_until(js: JetStream, condition: Any) -> None:
     from nats_ev import pyev
 
-    loop: pyev.Loop = js.nats._options.loop  # type: ignore[attr-defined]
+    loop: pyev.Loop = inside.loop_of(js.nats)  # type: ignore[attr-defined]
     for _ in range(10_000):
         if condition():
             return

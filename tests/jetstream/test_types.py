@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from lab import inside
 from lab.js_configs import ALL_CONSUMER, ALL_STREAM
 from lab.js_types import EVENTS, TABLES, answer_problems, problems
 from lab.natsserver import cluster
@@ -140,7 +141,7 @@ def manage(js: JetStream, call: Any) -> None:
 
 def receive(js: JetStream, call: Any, run: Any) -> None:
     """Every way to get messages, with every option."""
-    old = js._api.version()[0] < (2, 12)
+    old = inside.server_version(js) < (2, 12)
     call(js.stream_create, {"name": "R", "subjects": ["r"]})
     for i in range(8):
         call(js.publish, "r", str(i))
@@ -172,7 +173,7 @@ def receive(js: JetStream, call: Any, run: Any) -> None:
 
 
 def test_every_request_and_every_answer_is_as_published(any_js, tap, call, run):
-    version = any_js._api.version()[0]
+    version = inside.server_version(any_js)
     manage(any_js, call)
     receive(any_js, call, run)
     answered = set()
@@ -229,7 +230,7 @@ def test_the_kinds_of_events_are_those_published():
 
 def test_events_of_streams_consumers_and_messages_are_decoded(any_js, call, run):
     js = any_js
-    version = js._api.version()[0]
+    version = inside.server_version(js)
     events = events_of(js)
 
     def came(*kinds: str) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from lab import inside
 from lab.natsserver import free_port
 from nats_ev import (
     KV,
@@ -686,7 +687,7 @@ def test_bucket_names_are_checked(js, bucket):
 def test_bucket_of_an_old_client_is_read_and_brought_up_to_date(js, call):
     """Before 2.9 buckets had no allow_direct, and discarded what was old."""
     kv = KV(js, f"old{next(_numbers)}")
-    old = {**kv._stream_config({"history": 2}), "allow_direct": False, "discard": "old"}
+    old = {**inside.stream_config(kv, {"history": 2}), "allow_direct": False, "discard": "old"}
     assert call(js.stream_create, old)[1] is None
     call(kv.put, "k", b"v")
     assert call(kv.get, "k") == (b"v", None)

@@ -165,6 +165,10 @@ class FakeServer:
         """For the clients' servers option."""
         return f"nats://{self.host}:{self.port}"
 
+    def receive_buffer(self, size: int) -> None:
+        """Let the kernel keep only about so many unread bytes for each later connection."""
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+
     def _run(self) -> None:
         while True:
             try:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from lab import inside
 from nats_ev import BadOptionsError, ConnectError, ConnectTimeoutError, Status
 from nats_ev._deadlines import Deadlines
 from nats_ev._dial import Dialer, Resolver, look_up, numeric_addresses, shuffled
@@ -211,9 +212,9 @@ def test_disconnect_and_connect_timeout_end_a_lookup(client, run, monkeypatch):
     run(lambda: nats.status() is Status.CLOSED)
     assert [str(e) for e in nats.recorder.errors] == ["connect timeout"]
     other = client(host="blocked.name", connect_timeout=0)
-    run(lambda: other._connection._attempts._dialer is not None)
+    run(lambda: inside.is_dialling(other))
     other.disconnect()
-    run(lambda: not other._connection.active)
+    run(lambda: not inside.is_active(other))
     go.set()
     assert other.recorder.errors == []
 
@@ -272,7 +273,7 @@ def test_failed_attempts_leave_no_descriptors(client, run):
 
 def test_keepalive_is_set_on_tcp_sockets_only(connected, server, tmp_path):
     nats = connected(server, keepalive=7)
-    sock = nats._connection.link._stream.sock
+    sock = inside.socket_of(nats)
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
     if hasattr(socket, "TCP_KEEPIDLE"):
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 7

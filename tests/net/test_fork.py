@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lab import inside
 from nats_ev import Nats, NotConnectedError, pyev
 
 
@@ -75,7 +76,7 @@ def test_the_child_sends_nothing_and_reads_nothing_of_the_parents(fake, client, 
     nats.publish("queued")
 
     def child() -> None:
-        loop = nats._options.loop
+        loop = inside.loop_of(nats)
         loop.reset()  # what a child that goes on with the loop has to do
         timer = loop.timer(0.05, 0.0, lambda w, r: loop.stop())
         timer.start()

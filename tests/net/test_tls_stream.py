@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from drills.tls_soak import soak
+from lab import inside
 from lab.certs import server_config
 from nats_ev import Nats, NotConnectedError
 from nats_ev._tls import RECORD_SIZE, TlsStream
@@ -136,8 +137,7 @@ def test_all_that_one_turn_publishes_leaves_in_one_send(certs, good, fake, clien
 
     nats = client(fake(script), tls_ca_file=certs.ca.cert_file)
     run(nats.is_connected)
-    stream = nats._connection.link._stream
-    stream._sock = counter = CountingSocket(stream._sock)
+    counter = inside.wrap_socket(nats, CountingSocket)
     for i in range(1000):
         nats.publish(f"subject.{i % 7}", b"x" * 100)
     done: list[Any] = []
@@ -188,7 +188,7 @@ def test_frames_of_which_the_kernel_has_every_record_are_not_sent_again_and_all_
         frames(peer, got[1])
 
     server = fake(stalled, next_one)
-    server._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)
+    server.receive_buffer(100_000)
     nats = client(
         server,
         tls_ca_file=certs.ca.cert_file,
@@ -319,16 +319,15 @@ def test_child_of_a_fork_does_not_end_the_parents_tls_connection(
 ):
     server = own_server(config=server_config(good))
     nats: Nats = connected(server, tls_ca_file=certs.ca.cert_file)
-    link = nats._connection.link
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if not pid:
         signal.alarm(5)  # whatever happens here, the test ends
         try:
-            link.close()
+            inside.close_link(nats)
             nats.disconnect()
-            del nats, link
+            del nats
             gc.collect()
         except NotConnectedError:
             pass

@@ -13,7 +13,7 @@ from itertools import cycle, islice
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from lab import refparser
+from lab import inside, refparser
 from nats_ev import _wire
 
 EXAMPLES = int(os.environ.get("NATS_EV_EXAMPLES", "2500"))
@@ -150,7 +150,7 @@ def check(stream: bytes, pieces: list[int], max_message: int, max_line: int) -> 
     expected_events = [numbered(event) for event in expected.events]
     for sizes in ([len(stream) or 1], [1], pieces):
         parser = _wire.Parser(max_message)
-        parser._c.max_control_line = max_line
+        inside.limit_control_line(parser, max_line)
         parser.set_inbox(INBOX_SID, len(INBOX))
         events: list[refparser.Event] = []
         at = 0
@@ -167,7 +167,7 @@ def check(stream: bytes, pieces: list[int], max_message: int, max_line: int) -> 
             assert error is not None
             assert error.offset == expected.offset
             codes = {getattr(_wire.lib, f"NATS_PARSER_{fault}") for fault in expected.faults}
-            assert parser._c.error in codes
+            assert inside.parser_code(parser) in codes
         sizes_in = [len(e[4]) + len(e[5]) for e in events if e[0] == "MSG"]  # type: ignore[arg-type]
         assert (parser.msgs, parser.bytes) == (len(sizes_in), sum(sizes_in))
 
