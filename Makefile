@@ -4,6 +4,8 @@
 PYTHON ?= python3
 # Not by the scripts in bin/: their first line breaks when a folder's name has a blank.
 PY := .venv/bin/python
+# `lab` and `drills`, which tests import, are packages there.
+IN_TESTS := PYTHONPATH=tests $(PY)
 FUZZ_SECONDS ?= 60
 # Lines of nats-server that the suite runs on besides the newest; fetched when there is a network.
 SERVER_LINES := 2.10.26 2.12.8
@@ -41,18 +43,18 @@ build: .venv/.built
 servers .venv/.servers: .venv/.installed
 	@for version in $(SERVER_LINES); do \
 	    test -x .cache/nats-server/$$version/nats-server && continue; \
-	    $(PY) tests/fetch_server.py $$version || echo "nats-server $$version: not fetched"; \
+	    $(IN_TESTS) -m lab.fetch_server $$version || echo "nats-server $$version: not fetched"; \
 	done; touch .venv/.servers
 
 # The official client for Node.js, which the cross tests talk to.
-peers .venv/.peers: tests/js/package.json .venv/.installed
-	@$(PY) tests/peers.py || true; touch .venv/.peers
+peers .venv/.peers: tests/lab/js/package.json .venv/.installed
+	@$(IN_TESTS) -m lab.peers || true; touch .venv/.peers
 
 system:
-	@PYTHON='$(PYTHON)' sh tests/system_packages.sh
+	@PYTHON='$(PYTHON)' sh tests/lab/system_packages.sh
 
 packaging: build
-	$(PY) tests/packaging_steps.py
+	$(IN_TESTS) -m drills.packaging_steps
 
 bench: build
 	$(PY) bench/benchmark.py
@@ -61,7 +63,7 @@ bench-js: build
 	$(PY) bench/bench_js.py
 
 sanitize: build
-	$(PY) -m pytest -q tests/test_csrc.py
+	$(PY) -m pytest -q tests/repo/test_csrc.py
 	sh tests/csrc/memcheck.sh
 	sh tests/csrc/sanitized_suite.sh $(SANITIZE_ARGS)
 
@@ -69,14 +71,14 @@ fuzz: build
 	FUZZ_SECONDS=$(FUZZ_SECONDS) sh tests/fuzz/run.sh
 
 soak chaos cuts monkey handovers bigobject mutants: build
-	$(PY) tests/$@.py
+	$(IN_TESTS) -m drills.$@
 
 # 1 GB each way through TLS past a slow reader, byte-exact.
 tls-soak: build
-	$(PY) tests/tls_soak.py $(TLS_SOAK_MB)
+	$(IN_TESTS) -m drills.tls_soak $(TLS_SOAK_MB)
 
 soak-js: build
-	$(PY) tests/soak_js.py
+	$(IN_TESTS) -m drills.soak_js
 
 clean:
 	rm -rf .venv .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

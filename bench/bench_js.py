@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 sys.path.insert(0, str(HERE.parent))
 
-from natsserver import NatsServer  # noqa: E402
+from lab.natsserver import NatsServer  # noqa: E402
 
 ROWS = {
     "publish": "publish async, 4000 unacknowledged",

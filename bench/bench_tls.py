@@ -16,8 +16,9 @@ import tempfile
 from pathlib import Path
 
 from benchmark import IN_FLIGHT, Client, Row, parse_args, report, run_once, traffic
-from certs import Certificates, server_config
-from natsserver import NatsServer
+
+from lab.certs import Certificates, server_config
+from lab.natsserver import NatsServer
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -29,7 +29,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
-from natsserver import NatsServer  # noqa: E402
+from lab.natsserver import NatsServer  # noqa: E402
 
 CHECKED = 2000
 IN_FLIGHT = 64

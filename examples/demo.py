@@ -14,8 +14,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from natsserver import NatsServer
-
+from lab.natsserver import NatsServer
 from nats_ev import (
     KV,
     Headers,

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from certs import Certificates
-from fakeserver import FakeServer
-from js_servers import any_js, js, line_server  # noqa: F401
-from lines import any_binary  # noqa: F401
-from natsserver import CACHE, NatsServer, find_binary, wait_for
-from peers import nats_js, nats_py
-from proxy import Proxy
 
+from lab.certs import Certificates
+from lab.fakeserver import FakeServer
+from lab.js_servers import any_js, js, line_server  # noqa: F401
+from lab.natsserver import OLDER, External, NatsServer, find_binary, wait_for
+from lab.peers import nats_js, nats_py
+from lab.proxy import Proxy
+from lab.server_versions import any_binary  # noqa: F401
 from nats_ev import Nats, pyev
 
 DEADLINE = 10.0
@@ -41,18 +41,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header(config: pytest.Config) -> list[str]:
     binary = find_binary()
     server = "none" if binary is None else ".".join(map(str, NatsServer(binary=binary).version))
-    older = sorted(path.name for path in CACHE.glob("*")) or ["none"]
+    older = sorted(path.name for path in OLDER.glob("*")) or ["none"]
     libev = pyev.version()[1]
     return [f"nats-server: {server} (older lines: {', '.join(older)}); libev: {libev}"]
-
-
-class External:
-    """The server of TEST_NATS_HOST and TEST_NATS_PORT."""
-
-    def __init__(self) -> None:
-        self.host = os.environ.get("TEST_NATS_HOST", "127.0.0.1")
-        self.port = int(os.environ.get("TEST_NATS_PORT", "4222"))
-        self.url = f"nats://{self.host}:{self.port}"
 
 
 @pytest.fixture(scope="session")

@@ -31,5 +31,5 @@ LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 PYTHONPATH=$PWD
     "$python" -c 'import sys, nats_ev, pytest
 assert "/.cache/sanitized/" in nats_ev.__file__, nats_ev.__file__
 sys.exit(pytest.main(sys.argv[1:]))' -q -p no:cacheprovider \
-    --deselect tests/test_auth.py::test_B14_seed_of_a_creds_file_is_not_left_in_memory \
-    --ignore tests/test_packaging.py --ignore tests/test_csrc.py "$@"
+    --deselect tests/connection/test_auth.py::test_B14_seed_of_a_creds_file_is_not_left_in_memory \
+    --ignore tests/repo/test_packaging.py --ignore tests/repo/test_csrc.py "$@"

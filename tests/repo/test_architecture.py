@@ -11,9 +11,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from structure import PACKAGE, ROOT, Structure, arrows, imports_of, modules, room_of, target_of
 
 import nats_ev
+from lab.structure import PACKAGE, ROOT, Structure, arrows, imports_of, modules, room_of, target_of
 
 MODULES = modules()
 

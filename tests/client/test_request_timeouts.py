@@ -1,0 +1,231 @@
+"""Time-outs of requests: exact, in order, cheap in masses, and safe whatever a callback does."""
+
+from __future__ import annotations
+
+import random
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from lab import inside
+from nats_ev import RequestTimeoutError, pyev
+
+
+@pytest.fixture
+def silent(connected: Any, server: Any) -> Any:
+    """A client with a subscription that never answers, on the subject "silent"."""
+    nats = connected(server)
+    nats.subscribe("silent", lambda *message: None)
+    return nats
+
+
+def test_time_outs_of_any_length_expire_in_order_and_not_early(silent, run):
+    expired: list[tuple[float, float]] = []
+    start = time.monotonic()
+    for ms in (60, 20, 40, 0.5, 20.0, timedelta(milliseconds=30)):
+
+        def timed_out(response: Any, error: Any, headers: Any, ms: Any = ms) -> None:
+            assert isinstance(error, RequestTimeoutError)
+            wanted = ms / timedelta(milliseconds=1) if isinstance(ms, timedelta) else ms
+            expired.append((wanted, (time.monotonic() - start) * 1000))
+
+        silent.request("silent", b"", timed_out, ms)
+    never: list[Any] = []
+    silent.request("silent", b"", lambda *answer: never.append(answer), 0)
+    run(lambda: len(expired) == 6)
+    assert not never
+    assert [wanted for wanted, _ in expired] == [0.5, 20, 20.0, 30, 40, 60]
+    assert all(took >= wanted for wanted, took in expired)
+
+
+def test_more_different_time_outs_than_are_remembered(silent, run):
+    expired: list[int] = []
+    for ms in range(1, 601):
+        silent.request("silent", b"", lambda *a, ms=ms: expired.append(ms), 20 + ms / 100)
+    run(lambda: len(expired) == 600)
+    assert expired == sorted(expired)
+    for ms in range(1, 601):  # again, with time-outs that were forgotten meanwhile
+        silent.request("silent", b"", lambda *a, ms=ms: expired.append(ms), 20 + ms / 100)
+    run(lambda: len(expired) == 1200)
+
+
+def test_fifty_thousand_expire_together_without_delay(silent, run):
+    expired: list[int] = []
+    for i in range(50_000):
+        silent.request("silent", b"", lambda *a, i=i: expired.append(i), 1000)
+    run(lambda: len(expired) == 50_000, timeout=30)
+    assert expired == list(range(50_000))
+
+
+def test_the_answered_do_not_delay_those_behind_them(connected, server, run):
+    nats, answers, late = connected(server), [], []
+    nats.subscribe("echo", lambda s, payload, reply, h: nats.publish(reply, payload))
+    nats.subscribe("silent", lambda *message: None)
+    for i in range(1000):
+        nats.request("echo", b"%d" % i, lambda *answer: answers.append(answer), 200)
+    nats.request("silent", b"", lambda *answer: late.append(answer), 200)
+    run(lambda: len(answers) == 1000)
+    assert all(error is None for _, error, _ in answers)
+    run(lambda: late)
+    assert isinstance(late[0][1], RequestTimeoutError)
+    assert len(answers) == 1000
+
+
+def test_time_outs_that_alternate_expire_each_at_its_own(silent, run):
+    expired: list[int] = []
+    for i in range(200):
+        silent.request("silent", b"", lambda *answer: expired.append(-1), 0)  # never
+        ms = 60 if i % 2 else 20
+        silent.request("silent", b"", lambda *answer, at=i: expired.append(at), ms)
+    run(lambda: len(expired) == 200)
+    assert expired == [*range(0, 200, 2), *range(1, 200, 2)]
+
+
+def test_the_answered_leave_nothing_behind_while_one_waits_for_an_hour(connected, server, run):
+    nats, answers = connected(server), []
+    nats.subscribe("echo", lambda s, payload, reply, h: nats.publish(reply, payload))
+    nats.subscribe("silent", lambda *message: None)
+
+    def ask(*answer: Any) -> None:
+        answers.append(answer)
+        if len(answers) < 2000:
+            nats.request("echo", b"", ask, 3_600_000)
+
+    nats.request("silent", b"", lambda *answer: None, 3_600_000)
+    ask()
+    run(lambda: len(answers) == 2000)
+    (runs,) = inside.request_runs(nats)
+    assert runs <= 16
+
+
+def test_ever_other_time_outs_leave_nothing_behind_when_answered(connected, server, run):
+    nats, answers = connected(server), []
+    nats.subscribe("echo", lambda s, payload, reply, h: nats.publish(reply, payload))
+    for i in range(2000):
+        nats.request("echo", b"", lambda *answer: answers.append(answer), 3_600_000 + i)
+        if i % 100 == 99:
+            run(lambda upto=i: len(answers) > upto)
+    assert inside.waiting_deadlines(nats) < 600
+
+
+def test_a_request_made_by_one_that_expires_has_its_own_time(silent, run):
+    ends: list[float] = []
+
+    def again(response: Any, error: Any, headers: Any) -> None:
+        ends.append(time.monotonic())
+        if len(ends) < 4:
+            silent.request("silent", b"", again, 20)
+
+    start = time.monotonic()
+    silent.request("silent", b"", again, 20)
+    run(lambda: len(ends) == 4)
+    assert all(b - a >= 0.02 for a, b in zip([start, *ends], ends, strict=False))
+
+
+def test_the_rest_expires_in_a_loop_that_a_callback_nests(silent, loop, run):
+    expired: list[int] = []
+
+    def nest(*answer: Any) -> None:
+        expired.append(0)
+        while len(expired) < 3:
+            loop.start(pyev.EVRUN_ONCE)
+
+    silent.request("silent", b"", nest, 20)
+    silent.request("silent", b"", lambda *answer: expired.append(1), 20)
+    silent.request("silent", b"", lambda *answer: expired.append(2), 20)
+    run(lambda: len(expired) == 3)
+    assert expired == [0, 1, 2]
+
+
+def test_the_rest_expires_after_a_callback_that_stops_the_loop(silent, run):
+    expired: list[int] = []
+
+    def interrupt(*answer: Any) -> None:
+        raise KeyboardInterrupt
+
+    silent.request("silent", b"", interrupt, 20)
+    silent.request("silent", b"", lambda *answer: expired.append(1), 20)
+    with pytest.raises(KeyboardInterrupt):
+        run(lambda: expired)
+    assert not expired
+    run(lambda: expired == [1])
+
+
+def test_a_callback_may_end_the_client_while_others_are_due(silent, run):
+    ends: list[str] = []
+    silent.request("silent", b"", lambda *answer: silent.disconnect(), 20)
+    silent.request("silent", b"", lambda response, error, headers: ends.append(str(error)), 20)
+    run(lambda: ends)
+    assert ends == ["disconnected"]
+
+
+def test_a_client_that_connects_again_has_its_time_outs(silent, server, run):
+    ends: list[str] = []
+    silent.request("silent", b"", lambda r, error, h: ends.append(str(error)), 5000)
+    silent.disconnect()
+    run(lambda: ends == ["disconnected"])
+    silent.connect(server.host, server.port)
+    run(silent.is_connected)
+    silent.request("silent", b"", lambda r, error, h: ends.append(str(error)), 5000.0)
+    silent.request("silent", b"", lambda r, error, h: ends.append(str(error)), 30)
+    run(lambda: len(ends) == 2)
+    assert ends[1] == "request timeout"
+    assert inside.waiting_requests(silent) == 1
+
+
+@pytest.mark.parametrize("bad", ["5", None, [5], b"5"])
+def test_what_is_no_time_is_a_type_error_and_sends_nothing(silent, bad):
+    with pytest.raises(TypeError, match="timeout_ms must be milliseconds"):
+        silent.request("silent", b"", lambda *answer: None, bad)
+    assert silent.stats()["accepted"] == 0
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_of_a_random_mix_each_ends_once_and_none_early(connected, server, loop, run, seed):
+    nats, rng = connected(server), random.Random(seed)
+    started: dict[int, float] = {}
+    ends: dict[int, Any] = {}
+    nats.subscribe("echo", lambda s, payload, reply, h: nats.publish(reply, payload))
+    nats.subscribe("silent", lambda *message: None)
+
+    def ask() -> None:
+        number = len(started)
+        started[number] = time.monotonic()
+        subject = rng.choice(["echo", "echo", "silent"])
+        ms = rng.choice([0, 1, 5, 5.5, 20, 20.0, rng.random() * 40, 3_600_000])
+        if subject == "silent" and not 0 < ms < 100:
+            ms = 10
+
+        def ended(response: Any, error: Any, headers: Any) -> None:
+            assert number not in ends
+            if error is not None:
+                assert isinstance(error, RequestTimeoutError)
+                assert (time.monotonic() - started[number]) * 1000 >= ms
+            else:
+                assert response == b"%d" % number
+            ends[number] = error
+            if rng.random() < 0.2:
+                ask()
+            if rng.random() < 0.002:
+                loop.start(pyev.EVRUN_NOWAIT)
+
+        headers = {"a": "b"} if rng.random() < 0.1 else None
+        early = rng.choice([None, None, True, False])
+        nats.request(subject, b"%d" % number, ended, ms, headers=headers, no_responders=early)
+        if rng.random() < 0.1:
+            nats.flush()
+
+    def tick(watcher: Any, revents: int) -> None:
+        for _ in range(rng.choice([1, 1, 3, 20, 100])):
+            ask()
+
+    ticks = loop.timer(0.001, 0.001, tick)
+    ticks.start()
+    run(lambda: len(started) > 10_000)
+    ticks.stop()
+    run(lambda: len(ends) == len(started))
+    assert sum(error is not None for error in ends.values()) > 2000
+    assert sum(error is None for error in ends.values()) > 2000
+    assert not inside.waiting_requests(nats)

@@ -1,0 +1,255 @@
+"""Requests with several answers (ADR-47), and what becomes of requests without a connection."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from lab import inside
+from nats_ev import (
+    BadOptionsError,
+    ConnectionClosedError,
+    ConnectionDrainingError,
+    ConnectionLostError,
+    MaxPayloadError,
+    NoRespondersError,
+    NotConnectedError,
+    RequestTimeoutError,
+)
+
+
+class Answers:
+    """Records the calls of a request_many's callback."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def __call__(self, response: Any, error: Any, headers: Any) -> None:
+        self.calls.append((response, error, headers))
+
+    @property
+    def payloads(self) -> list[bytes]:
+        return [response for response, _, _ in self.calls[:-1]]
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.calls) and self.calls[-1][0] is None
+
+    @property
+    def error(self) -> Any:
+        assert self.ended
+        assert self.calls[-1][2] is None
+        return self.calls[-1][1]
+
+
+@pytest.fixture
+def responder(connected, server, run):
+    """responder(subject, *payloads): a client that sends all of them as answers."""
+
+    def make(subject: str, *payloads: bytes) -> Any:
+        nats, done = connected(server), []
+
+        def answer(s: str, p: bytes, reply: str, h: bytes) -> None:
+            for payload in payloads:
+                nats.publish(reply, payload)
+
+        nats.subscribe(subject, answer)
+        nats.flush(done.append)
+        run(lambda: done)
+        return nats
+
+    return make
+
+
+def test_many_answers_arrive_until_the_time_is_over(connected, server, run, responder):
+    responder("all", b"1", b"2")
+    responder("all", b"3")
+    nats, answers = connected(server), Answers()
+    nats.request_many("all", b"", answers, 200)
+    run(lambda: answers.ended)
+    assert sorted(answers.payloads) == [b"1", b"2", b"3"]
+    assert answers.error is None
+    assert not inside.waiting_requests(nats)
+
+
+def test_it_ends_after_as_many_answers_as_wanted(connected, server, run, responder):
+    responder("most", b"1", b"2", b"3", b"4")
+    nats, answers = connected(server), Answers()
+    nats.request_many("most", b"", answers, timedelta(seconds=60), max_msgs=2)
+    run(lambda: answers.ended)
+    assert answers.payloads == [b"1", b"2"]
+    assert answers.error is None
+    done: list[Any] = []
+    nats.flush(done.append)
+    run(lambda: done)
+    assert len(answers.calls) == 3
+
+
+def test_it_ends_after_a_silence_behind_an_answer(connected, server, run, responder):
+    responder("stall", b"1", b"2")
+    nats, answers = connected(server), Answers()
+    nats.request_many("stall", b"", answers, 60_000, stall_ms=50)
+    run(lambda: answers.ended)
+    assert answers.payloads == [b"1", b"2"]
+    assert answers.error is None
+
+
+def test_it_ends_at_the_sentinel_which_is_no_answer(connected, server, run, responder):
+    responder("end", b"1", b"2", b"", b"3")
+    nats, empty, custom = connected(server), Answers(), Answers()
+    nats.request_many("end", b"", empty, 60_000, sentinel=True)
+    nats.request_many("end", b"", custom, 60_000, sentinel=lambda payload, headers: payload == b"2")
+    run(lambda: empty.ended and custom.ended)
+    assert empty.payloads == [b"1", b"2"]
+    assert custom.payloads == [b"1"]
+    assert empty.error is custom.error is None
+
+
+def test_nobody_answering_is_a_timeout_and_nobody_listening_is_told_at_once(connected, server, run):
+    nats, late, early = connected(server), Answers(), Answers()
+    nats.subscribe("silent", lambda *message: None)
+    nats.request_many("silent", b"", late, 50)
+    nats.request_many("nobody.at.all", b"", early, 60_000)
+    run(lambda: late.ended and early.ended)
+    assert isinstance(late.error, RequestTimeoutError)
+    assert isinstance(early.error, NoRespondersError)
+    assert len(late.calls) == len(early.calls) == 1
+
+
+def test_a_status_ends_it_with_its_description(connected, server, run):
+    nats, answers = connected(server), Answers()
+
+    def answer(s: str, p: bytes, reply: str, h: bytes) -> None:
+        nats.hpublish(reply, {"A": "b"}, b"data")
+        nats.hpublish(reply, b"NATS/1.0 404 No Messages\r\n\r\n")
+
+    nats.subscribe("status", answer)
+    nats.request_many("status", b"", answers, 60_000, headers={"X": "y"})
+    run(lambda: answers.ended)
+    assert answers.calls[0] == (b"data", None, b"NATS/1.0\r\nA: b\r\n\r\n")
+    assert str(answers.error) == "404 No Messages"
+
+
+def test_losing_the_connection_ends_it(connected, server, proxy, run, responder):
+    responder("lost", b"1")
+    between = proxy(server.port)
+    nats, answers = connected(between), Answers()
+    nats.request_many("lost", b"", answers, 60_000)
+    run(lambda: answers.calls)
+    between.cut()
+    run(lambda: answers.ended)
+    assert isinstance(answers.error, ConnectionLostError)
+    assert str(answers.error) == "disconnected"
+
+
+def test_a_callback_that_raises_or_disconnects_still_gets_its_end(
+    connected, server, run, responder, excepthook
+):
+    responder("raise", b"1", b"2")
+    nats, calls = connected(server), []
+
+    def bad(response: Any, error: Any, headers: Any) -> None:
+        calls.append((response, error))
+        if response == b"1":
+            raise RuntimeError("mine")
+        if response == b"2":
+            nats.disconnect()
+
+    nats.request_many("raise", b"", bad, 60_000)
+    run(lambda: len(calls) == 3)
+    assert [str(e) for e in excepthook] == ["mine"]
+    assert calls[:2] == [(b"1", None), (b"2", None)]
+    assert isinstance(calls[2][1], ConnectionClosedError)
+
+
+def test_a_sentinel_that_raises_ends_it(connected, server, run, responder, excepthook):
+    responder("bad.sentinel", b"1", b"2")
+    nats, answers = connected(server), Answers()
+    nats.request_many("bad.sentinel", b"", answers, 60_000, sentinel=lambda p, h: 1 / 0)
+    run(lambda: answers.ended)
+    assert answers.payloads == []
+    assert isinstance(excepthook[0], ZeroDivisionError)
+
+
+def test_arguments_are_checked(connected, server):
+    nats = connected(server)
+    for call, kind in (
+        (lambda: nats.request_many("a", b"", None), TypeError),
+        (lambda: nats.request_many("a", b"", print, sentinel="x"), TypeError),
+        (lambda: nats.request_many("a", b"", print, max_msgs=-1), BadOptionsError),
+        (lambda: nats.request_many("a", b"", print, stall_ms=-1), BadOptionsError),
+        (lambda: nats.request_many("a", b"x" * (2 << 20), print), MaxPayloadError),
+    ):
+        with pytest.raises(kind):
+            call()
+    assert not inside.waiting_requests(nats)
+    nats.drain()
+    with pytest.raises(ConnectionDrainingError):
+        nats.request_many("a", b"", print)
+    nats.disconnect()
+    with pytest.raises(NotConnectedError):
+        nats.request_many("a", b"", print)
+
+
+# Without a connection.
+
+
+def test_requests_made_while_connecting_are_answered(client, server, run):
+    nats, answers = client(server), []
+    nats.subscribe("echo", lambda s, p, reply, h: nats.publish(reply, p))
+    for i in range(10):
+        nats.request("echo", b"%d" % i, lambda *a: answers.append(a))
+    assert nats.waiting_count() == 10
+    run(lambda: len(answers) == 10)
+    assert [a[0] for a in answers] == [b"%d" % i for i in range(10)]
+
+
+def test_skip_waiting_drops_messages_and_fails_requests(own_server, connected, run):
+    server = own_server()
+    nats, answers, got = connected(server, reconnect=True, reconnect_delay=1), [], []
+    nats.subscribe("m", lambda s, p, r, h: got.append(p))
+    server.kill()
+    run(lambda: "disconnect" in nats.recorder.events)
+    nats.publish("m", b"old")
+    nats.request("m", b"", lambda *a: answers.append(a), 60_000)
+    nats.flush(lambda error: answers.append(error))
+    assert nats.waiting_count() == 2
+    nats.skip_waiting()
+    assert nats.waiting_count() == 0
+    assert answers == []
+    run(lambda: answers)
+    assert str(answers[0][1]) == "disconnected"
+    nats.publish("m", b"new")
+    server.start()
+    run(lambda: got)
+    assert got == [b"new"]
+    run(lambda: len(answers) == 2)
+    assert answers[1] is None  # the fence was not a message
+    stats = nats.stats()
+    assert stats["discarded"] == 2
+    assert stats["accepted"] == stats["written"] + stats["discarded"]
+
+
+def test_a_request_that_timed_out_in_a_full_socket_is_never_sent(proxy, server, connected, run):
+    between = proxy(server.port)
+    nats, other, answers, heard = connected(between), connected(server), [], []
+    other.subscribe("ghost", lambda s, p, r, h: heard.append(p))
+    done: list[Any] = []
+    other.flush(done.append)
+    run(lambda: done)
+    between.stall()
+    while not answers:
+        for _ in range(200):
+            nats.publish("fill", b"x" * 65536)
+        nats.request("ghost", b"boo", lambda *a: answers.append(a), 20)
+        run(lambda: answers)
+    assert isinstance(answers[0][1], RequestTimeoutError)
+    between.resume()
+    nats.flush(done.append)
+    run(lambda: len(done) == 2)
+    other.flush(done.append)
+    run(lambda: len(done) == 3)
+    assert heard == []
+    assert nats.stats()["discarded"] == 1

@@ -1,0 +1,30 @@
+"""Short runs of `soak`, `chaos` and `monkey`."""
+
+from __future__ import annotations
+
+import pytest
+
+from drills import chaos, monkey, soak
+from lab.certs import Certificates, server_config
+from lab.natsserver import NatsServer
+
+
+def test_nothing_grows_with_messages_and_reconnects():
+    # Short runs see the allocator settle, so memory may grow by more than in `make soak`.
+    soak.soak(60, 3000, memory=8 * 1024 * 1024)
+
+
+def test_a_rolling_restart_loses_nothing_but_what_was_under_way():
+    chaos.chaos(rounds=1, nodes_per_round=2)
+
+
+@pytest.mark.parametrize("seed", [3, 105, 183, 404])
+def test_random_actions_in_random_callbacks_break_no_promise(server, seed):
+    monkey.collected(monkey.monkey(seed, server))
+
+
+def test_random_actions_over_tls_break_no_promise(tmp_path):
+    certs = Certificates(tmp_path)
+    with NatsServer(config=server_config(certs.issue("server", "127.0.0.1"))) as server:
+        options = {"tls": True, "tls_ca_file": str(certs.ca.cert_file)}
+        monkey.collected(monkey.monkey(7, server, **options))

@@ -1,0 +1,24 @@
+"""The long run of JetStream, and its benchmark, in small."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+from drills import soak_js
+from lab.paths import ROOT
+
+
+def test_soak_with_restarts_and_cuts(capsys):
+    soak_js.main(["--messages", "20000", "--restarts", "2", "--cuts", "5"])
+    out = capsys.readouterr().out
+    assert "20000 published and consumed, 2 restarts" in out
+    assert "20000 in order, 5 cuts" in out
+
+
+def test_benchmark_measures_all_rows():
+    command = [sys.executable, "bench/bench_js.py", "--messages", "4000", "--runs", "1"]
+    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert out.returncode == 0, out.stderr
+    assert len(re.findall(r"^\| .* \| nats_ev \| [\d,]+ \|", out.stdout, re.MULTILINE)) == 4

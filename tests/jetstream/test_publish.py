@@ -1,0 +1,451 @@
+"""Publishing with acknowledgement: expectations, windows, retries, batches, counters, schedules, TTL."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from lab import inside
+from nats_ev import (
+    APIError,
+    ApiLevelError,
+    BadOptionsError,
+    BatchClosedError,
+    BatchError,
+    Headers,
+    JetStream,
+    MessageTtlError,
+    NatsError,
+    NoRespondersError,
+    TooManyStalledMsgsError,
+    WrongLastMsgIdError,
+    WrongLastSequenceError,
+    WrongStreamError,
+)
+
+
+def stream(js: JetStream, call: Any, **fields: Any) -> None:
+    config = {"name": "P", "subjects": ["p.>"], "storage": "memory", **fields}
+    _, err = call(js.stream_create, config)
+    assert err is None
+
+
+def test_ack_has_stream_seq_and_duplicate(any_js, call):
+    stream(any_js, call)
+    first, err = call(any_js.publish, "p.a", b"1", msg_id="id-1")
+    assert err is None
+    assert (first["stream"], first["seq"], first["duplicate"]) == ("P", 1, False)
+    again, err = call(any_js.publish, "p.a", b"1", msg_id="id-1")
+    assert (err, again["seq"], again["duplicate"]) == (None, 1, True)
+    assert call(any_js.stream_info, "P")[0]["state"]["messages"] == 1
+
+
+def test_expectations_that_fail_refuse_the_message(any_js, call):
+    stream(any_js, call)
+    call(any_js.publish, "p.a", b"1", msg_id="one")
+    call(any_js.publish, "p.b", b"2", msg_id="two")
+    for options, kind in (
+        ({"expect_stream": "Q"}, WrongStreamError),
+        ({"expect_last_seq": 1}, WrongLastSequenceError),
+        ({"expect_last_msg_id": "one"}, WrongLastMsgIdError),
+        ({"expect_last_subject_seq": 2}, WrongLastSequenceError),
+        ({"expect_last_subject_seq": 0}, WrongLastSequenceError),
+    ):
+        ack, err = call(any_js.publish, "p.a", b"x", **options)
+        assert ack is None
+        assert isinstance(err, kind), options
+    good = {
+        "expect_stream": "P", "expect_last_seq": 2, "expect_last_msg_id": "two",
+        "expect_last_subject_seq": 1,
+    }  # fmt: skip
+    ack, err = call(any_js.publish, "p.a", b"x", **good)
+    assert (err, ack["seq"]) == (None, 3)
+    assert call(any_js.publish, "p.new", b"x", expect_last_subject_seq=0)[1] is None
+
+
+def test_options_may_have_the_words_of_nats_go(any_js, call):
+    stream(any_js, call)
+    for last, word in enumerate(("expect_last_sequence", "expect_last_sequence_per_subject")):
+        _, err = call(any_js.publish, "p.a", b"x", **{word: 7})
+        assert isinstance(err, WrongLastSequenceError)
+        assert call(any_js.publish, "p.a", b"x", **{word: last})[1] is None
+    with pytest.raises(TypeError, match="expect_last_seq and expect_last_sequence are the same"):
+        any_js.publish("p.a", b"", print, expect_last_seq=1, expect_last_sequence=2)
+    with pytest.raises(TypeError, match="unknown option 'expect_last' of publish"):
+        any_js.publish("p.a", b"", print, expect_last=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [
+        ({"ttl": 5000}, (2, 11)),
+        ({"msg_ttl": "1m"}, (2, 11)),
+        ({"expect_last_subject_seq": 0, "expect_last_subject_seq_subject": "p.b"}, (2, 11)),
+        ({"incr": 1}, (2, 12)),
+        ({"schedule": timedelta(minutes=1), "schedule_target": "p.b"}, (2, 12)),
+    ],
+)
+def test_option_that_the_server_would_ignore_is_refused_and_nothing_stored(
+    connected, client, line_server, call, options, needed
+):
+    server = line_server("2.10")
+    js = JetStream(connected(server), max_ack_pending=1)
+    stream(js, call)
+    early = JetStream(client(server, reconnect=True))
+    for method in (early.publish, js.publish, js.publish_async):
+        ack, err = call(method, "p.a", b"x", **options)
+        assert ack is None
+        assert isinstance(err, ApiLevelError)
+        assert "nats-server {}.{} or later is required".format(*needed) in str(err)
+    assert js.publish_async_pending() == 0
+    assert call(js.stream_info, "P")[0]["state"]["last_seq"] == 0
+    call(js.stream_delete, "P")
+
+
+def test_headers_of_any_kind_go_with_options(js, call):
+    stream(js, call)
+    for headers in ({"A": "1"}, Headers({"A": "1"}), b"NATS/1.0\r\nA: 1\r\n\r\n"):
+        call(js.publish, "p.a", b"", headers=headers, expect_stream="P")
+        msg, _ = call(js.get_last_msg, "P", "p.a")
+        assert (msg.header("A"), msg.header("Nats-Expected-Stream")) == ("1", "P")
+        if isinstance(headers, dict):
+            assert headers == {"A": "1"}
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"ttl": 5}, "at least 1000 ms"),
+        ({"expect_last_seq": -1}, "0 or more"),
+        ({"rollup": "some"}, "'sub' or 'all'"),
+        ({"retry_wait": -1}, "retry_wait"),
+        ({"retry_attempts": -1}, "retry_attempts must be 0 or more, not -1"),
+    ],
+)
+def test_bad_option_is_refused_at_the_call(js, options, text):
+    with pytest.raises(BadOptionsError, match=text):
+        js.publish("p.a", b"", print, **options)
+    for options in ({"expect_last_seq": "1"}, {"msg_id": 5}, {"expect_last_subject_seq": True}):
+        with pytest.raises(TypeError):
+            js.publish("p.a", b"", print, **options)
+
+
+def test_publish_is_tried_again_when_nobody_listens(js, call):
+    started: list[Any] = []
+
+    def create() -> None:
+        js.stream_create({"name": "LATE", "subjects": ["late"]}, lambda *a: started.append(a))
+
+    js.nats.call_later(50, create)
+    acks: list[Any] = []
+    options = {"retry_attempts": 20, "retry_wait": 40}
+    js.publish_async("late", b"x", lambda *answer: acks.append(answer), **options)
+    ack, err = call(js.publish, "late", b"x", **options)
+    assert (err, {ack["seq"], acks[0][0]["seq"]}) == (None, {1, 2})
+    assert isinstance(
+        call(js.publish, "no.one", b"", retry_attempts=1, retry_wait=1)[1], NoRespondersError
+    )
+
+
+def test_retry_that_is_waited_for_ends_with_the_client(js, call):
+    answers: list[Any] = []
+    js.publish("no.one", b"", lambda ack, err: answers.append(err), retry_wait=60_000)
+    js.nats.flush(lambda err: js.nats.call_later(20, js.nats.disconnect))
+    js.nats.add_status_listener(lambda status: None)
+    loop_end: list[Any] = []
+    js.nats.on_disconnect(lambda: js.nats.call_soon(loop_end.append, True))
+    _run_until(js, lambda: answers)
+    assert str(answers[0]) == "disconnected"
+    js.nats.connect()
+    _run_until(js, js.nats.is_connected)
+
+
+def _run_until(js: JetStream, condition: Any) -> None:
+    from nats_ev import pyev
+
+    loop: pyev.Loop = inside.loop_of(js.nats)  # type: ignore[attr-defined]
+    for _ in range(10_000):
+        if condition():
+            return
+        loop.start(pyev.EVRUN_ONCE)
+    raise AssertionError("it did not happen")
+
+
+def test_window_keeps_what_is_beyond_it_and_all_are_acknowledged_in_order(js, call, run):
+    stream(js, call)
+    window = JetStream(js.nats, max_ack_pending=10)
+    seqs: list[int] = []
+    room = [
+        window.publish_async("p.a", str(i), lambda ack, err: seqs.append(ack["seq"]))
+        for i in range(1000)
+    ]
+    assert room == [True] * 9 + [False] * 991
+    assert window.publish_async_pending() == 1000
+    assert js.nats.subscription_count() == 1  # one inbox for all of them
+    ready: list[Any] = []
+    window.publish_ready(lambda: ready.append(len(seqs)))
+    assert call(window.publish_complete) == (True, None)
+    assert seqs == list(range(1, 1001))
+    assert len(ready) == 1
+    assert ready[0] > 990
+    assert window.publish_async_pending() == 0
+    assert call(window.publish_complete) == (True, None)
+
+
+def test_window_that_does_not_move_fails_what_was_kept(js, call, run):
+    window = JetStream(js.nats, max_ack_pending=2, stall_wait=50, timeout=400)
+    js.nats.subscribe("silent", lambda *message: None)
+    errors: list[Any] = []
+    for _ in range(4):
+        window.publish_async("silent", b"", lambda ack, err: errors.append(err))
+    run(lambda: len(errors) == 2)
+    assert [type(e) for e in errors] == [TooManyStalledMsgsError] * 2
+    run(lambda: len(errors) == 4)
+    assert [str(e) for e in errors[2:]] == ["request timeout"] * 2
+    assert window.publish_async_pending() == 0
+
+
+def test_payload_that_is_kept_is_the_one_of_the_call(js, call):
+    stream(js, call)
+    window = JetStream(js.nats, max_ack_pending=1)
+    buffer = bytearray(b"before")
+    for _ in range(2):
+        window.publish_async("p.a", buffer, lambda ack, err: None)
+    buffer[:] = b"after!"
+    call(window.publish_complete)
+    assert [call(js.get_msg, "P", n)[0].data for n in (1, 2)] == [b"before"] * 2
+    for method in (js.publish, js.publish_async):
+        with pytest.raises(TypeError):
+            method("p.a", 5, print)
+
+
+def test_message_that_can_not_be_sent_is_refused_at_the_call_also_when_it_would_be_kept(js, call):
+    stream(js, call, allow_batched=True, allow_atomic=True)
+    window = JetStream(js.nats, max_ack_pending=1)
+    fast, atomic = js.fast_batch(), js.atomic_batch()
+    window.publish_async("p.a", b"", lambda ack, err: None)
+    fast.add("p.a")
+    atomic.add("p.a")
+    huge = b"x" * (js.nats.max_payload() + 1)
+    for bad in (("p a", b""), ("p.a", huge)):
+        for send in (lambda *m: window.publish_async(*m, print), fast.add, atomic.add):
+            with pytest.raises(ValueError):
+                send(*bad)
+    assert window.publish_async_pending() == 1
+    assert call(window.publish_complete) == (True, None)
+    assert call(fast.close)[0]["count"] == 1
+    assert call(atomic.close)[0]["count"] == 1
+
+
+def test_lost_connection_fails_what_is_in_flight_and_the_rest_goes_out_later(
+    connected, line_server, proxy, call, run
+):
+    link = proxy(line_server("newest").port)
+    js = JetStream(connected(link, reconnect=True, reconnect_delay=10), max_ack_pending=5)
+    stream(js, call)
+    results: list[Any] = []
+    link.stall("down")
+    for i in range(10):
+        js.publish_async("p.a", str(i), lambda ack, err: results.append(err), msg_id=str(i))
+    js.nats.flush(lambda err: None)
+    js.nats.call_later(50, link.cut)
+    js.nats.call_later(60, link.resume)
+    assert call(js.publish_complete) == (True, None)
+    assert [str(e) for e in results[:5]] == ["disconnected"] * 5
+    assert results[5:] == [None] * 5
+    call(js.stream_delete, "P")
+
+
+def test_message_lives_as_long_as_its_ttl(js, call, eventually):
+    stream(js, call, allow_msg_ttl=True)
+    assert call(js.publish, "p.a", b"", ttl=timedelta(seconds=1))[1] is None
+    call(js.publish, "p.b", b"", ttl=2_500_000)
+    call(js.publish, "p.c", b"", ttl="never")
+    assert [call(js.get_msg, "P", n)[0].header("Nats-TTL") for n in (1, 2, 3)] == [
+        "1000ms", "2500000ms", "never",
+    ]  # fmt: skip
+    assert isinstance(call(js.publish, "p.a", b"", ttl="soon")[1], MessageTtlError)
+    eventually(lambda: call(js.stream_info, "P")[0]["state"]["messages"] == 2)
+
+
+def test_ttl_on_a_stream_without_is_an_error(js, call):
+    stream(js, call)
+    assert isinstance(call(js.publish, "p.a", b"", ttl=1000)[1], MessageTtlError)
+
+
+def test_rollup_deletes_what_was_before(any_js, call):
+    stream(any_js, call, allow_rollup_hdrs=True)
+    for subject in ("p.a", "p.b", "p.a"):
+        call(any_js.publish, subject, b"")
+    call(any_js.publish, "p.a", b"", rollup="sub")
+    assert call(any_js.stream_info, "P")[0]["state"]["messages"] == 2
+    call(any_js.publish, "p.c", b"", rollup="all")
+    assert call(any_js.stream_info, "P")[0]["state"]["messages"] == 1
+
+
+def test_counter_returns_its_value(js, call):
+    stream(js, call, allow_msg_counter=True, allow_direct=True)
+    values = [call(js.publish, "p.n", b"", incr=n)[0]["val"] for n in (5, -2, "+10")]
+    assert values == ["5", "3", "13"]
+    assert call(js.publish, "p.n", b"", incr=10**30)[0]["val"] == str(10**30 + 13)
+    _, err = call(js.publish, "p.n", b"")
+    assert err.err_code == 10169
+
+
+def test_scheduled_message_is_published_later(js, call, eventually):
+    stream(js, call, allow_msg_schedules=True, allow_msg_ttl=True)
+    soon = datetime.now(timezone.utc) + timedelta(seconds=1)
+    options = {"schedule": soon, "schedule_target": "p.target", "schedule_ttl": 60_000}
+    assert call(js.publish, "p.plan", b"later", **options)[1] is None
+    eventually(lambda: call(js.get_last_msg, "P", "p.target")[0] is not None)
+    msg, _ = call(js.get_last_msg, "P", "p.target")
+    assert (msg.data, msg.header("Nats-Scheduler")) == (b"later", "p.plan")
+    assert (
+        call(js.publish, "p.plan", b"", schedule="nonsense", schedule_target="p.t")[1] is not None
+    )
+
+
+def test_schedules_repeat_and_have_nats_gos_words_too(js, call, eventually):
+    stream(js, call, allow_msg_schedules=True, allow_msg_ttl=True)
+    soon = datetime.now(timezone.utc) + timedelta(milliseconds=300)
+    plans = (
+        {"schedule_at": soon},
+        {"schedule_every": timedelta(seconds=1), "schedule_ttl": "never"},
+        {"schedule_cron": "* * * * * *", "schedule_time_zone": "Europe/Vienna"},
+    )
+    for i, plan in enumerate(plans):
+        assert call(js.publish, f"p.plan{i}", b"x", schedule_target=f"p.t{i}", **plan)[1] is None
+
+    def counts() -> dict[str, int]:
+        info, _ = call(js.stream_info, "P", {"subjects_filter": "p.*"})
+        return info["state"]["subjects"]
+
+    eventually(lambda: counts().get("p.t1", 0) > 1 and counts().get("p.t2", 0) > 1)
+    assert counts()["p.t0"] == 1
+
+
+def test_atomic_batch_is_stored_as_a_whole(js, call):
+    stream(js, call, allow_atomic=True)
+    batch = js.atomic_batch()
+    for i in range(999):
+        batch.add(f"p.{i}", str(i), headers={"N": str(i)})
+    ack, err = call(batch.commit, "p.last", b"end")
+    assert (err, ack["count"], ack["batch"], ack["seq"]) == (None, 1000, batch.id, 1000)
+    assert call(js.get_msg, "P", 500)[0].header("N") == "499"
+    for act in (lambda: batch.add("p.x"), lambda: batch.commit("p.x", b"", print)):
+        with pytest.raises(BatchClosedError):
+            act()
+    one = js.atomic_batch()
+    ack, err = call(one.commit, "p.one", b"")
+    assert (err, ack["count"]) == (None, 1)
+
+
+def test_atomic_batch_that_fails_stores_nothing(js, call):
+    stream(js, call, allow_atomic=True)
+    batch = js.atomic_batch()
+    batch.add("p.a", b"1")
+    batch.add("p.b", b"2", expect_last_subject_seq=7)
+    ack, err = call(batch.commit, "p.c", b"3")
+    assert ack is None
+    assert isinstance(err, WrongLastSequenceError)
+    left = js.atomic_batch()
+    left.add("p.a", b"1")
+    left.discard()
+    assert call(js.stream_info, "P")[0]["state"]["messages"] == 0
+    full = js.atomic_batch()
+    for _ in range(1000):
+        full.add("p.a")
+    with pytest.raises(BadOptionsError, match="1000"):
+        full.commit("p.a", b"", print)
+
+
+def test_atomic_batch_for_a_stream_without_is_refused(js, call):
+    stream(js, call)
+    batch = js.atomic_batch()
+    batch.add("p.a")
+    batch.add("p.b")
+    assert isinstance(call(batch.commit, "p.c", b"")[1], BatchError)
+    assert call(js.stream_info, "P")[0]["state"]["messages"] == 0
+
+
+def test_atomic_batch_closed_without_a_last_message(js, call):
+    stream(js, call, allow_atomic=True)
+    batch = js.atomic_batch()
+    for i in range(3):
+        batch.add("p.a", str(i))
+    ack, err = call(batch.close)
+    assert (err, ack["count"]) == (None, 3)
+    assert call(js.stream_info, "P")[0]["state"]["messages"] == 3
+    with pytest.raises(BatchClosedError):
+        js.atomic_batch().close(print)
+
+
+def test_batches_on_older_servers_are_refused(connected, line_server, call):
+    js = JetStream(connected(line_server("2.10")))
+    stream(js, call)
+    batch = js.atomic_batch()
+    batch.add("p.a")
+    assert isinstance(call(batch.commit, "p.b", b"")[1], ApiLevelError)
+    fast = js.fast_batch()
+    fast.add("p.a")
+    assert isinstance(call(fast.close)[1], ApiLevelError)
+    assert call(js.stream_info, "P")[0]["state"]["messages"] == 0
+    call(js.stream_delete, "P")
+
+
+def test_fast_batch_stores_everything_in_order(js, call, run):
+    stream(js, call, allow_batched=True)
+    batch = js.fast_batch({"flow": 50})
+    acked: list[int] = []
+    room = [
+        batch.add("p.a", str(i), lambda ack, err: acked.append(ack["batch_seq"]))
+        for i in range(5000)
+    ]
+    assert not all(room)
+    ack, err = call(batch.close)
+    assert (err, ack["count"]) == (None, 5000)
+    run(lambda: len(acked) == 5000)
+    assert acked == list(range(1, 5001))
+    state = call(js.stream_info, "P")[0]["state"]
+    assert state["messages"] == 5000
+    assert [call(js.get_msg, "P", n)[0].data for n in (1, 2500, 5000)] == [b"0", b"2499", b"4999"]
+    before = js.nats.subscription_count()
+    other = js.fast_batch()
+    other.add("p.b", b"1", headers={"A": "b"})
+    ack, err = call(other.commit, "p.b", b"2")
+    assert (err, ack["count"]) == (None, 2)
+    assert js.nats.subscription_count() == before
+
+
+def test_fast_batch_tells_what_was_refused(js, call, run):
+    stream(js, call)
+    errors: list[NatsError] = []
+    batch = js.fast_batch({"on_error": errors.append})
+    told: list[Any] = []
+    batch.add("p.a", b"", lambda ack, err: told.append(err))
+    run(lambda: told)
+    assert isinstance(told[0], BatchError)
+    with pytest.raises(BatchClosedError):
+        batch.add("p.a")
+    told.clear()
+    js.fast_batch().add("no.stream", b"", lambda ack, err: told.append(err))
+    run(lambda: told)
+    assert isinstance(told[0], NoRespondersError)
+    call(
+        js.stream_update,
+        {"name": "P", "subjects": ["p.>"], "storage": "memory", "allow_batched": True},
+    )
+    batch = js.fast_batch({"gap_ok": True, "on_error": errors.append})
+    told.clear()
+    for options in ({}, {"expect_last_seq": 99}, {}):
+        batch.add("p.a", b"", lambda ack, err: told.append(err), **options)
+    assert call(batch.close)[1] is None
+    run(lambda: len(told) == 3)
+    assert [type(e) for e in told] == [type(None), WrongLastSequenceError, type(None)]
+    assert [type(e) for e in errors] == [WrongLastSequenceError]
+    for opts in ({"flow": 0}, {"max_outstanding_acks": 5000}, {"unknown": 1}):
+        with pytest.raises(BadOptionsError):
+            js.fast_batch(opts)
+    assert issubclass(BatchError, APIError)

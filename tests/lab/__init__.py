@@ -1,0 +1,1 @@
+"""What tests work with: real servers, proxies, scripted servers, fakes, certificates, peers."""

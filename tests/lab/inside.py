@@ -1,0 +1,195 @@
+"""What tests may know of the inside of the library, so that the inside can change in one place.
+
+A test uses public names where they show what it asks for, and these functions where none does. A test of one
+module (`net/test_deadlines.py`) may also import that module's public names.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from nats_ev import KV, JetStream, Nats
+
+# The client and its loop.
+
+
+def loop_of(nats: Nats) -> Any:
+    """Return the loop that the client runs on."""
+    return nats._options.loop
+
+
+def options_of(nats: Nats) -> Any:
+    """Return the client's options as it has stored them."""
+    return nats._options
+
+
+def listeners_of(nats: Nats) -> list[Any]:
+    """Return the upper layers' listeners for changes of the client's status."""
+    return nats._core.listeners
+
+
+def shown_parts(nats: Nats) -> list[object]:
+    """Return the client and the parts of it whose repr a debugger or a traceback may show."""
+    connection = nats._connection
+    pool = connection.pool
+    return [
+        nats, nats._options, connection, pool, pool.current, nats.server_info(), nats.connected_url(),
+        nats.stats(), nats.status(), pool.urls, pool._servers, connection.info, vars(pool),
+    ]  # fmt: skip
+
+
+# The connection.
+
+
+def is_active(nats: Nats) -> bool:
+    """Return whether a connection is up, under way, or planned."""
+    return nats._connection.active
+
+
+def is_dialling(nats: Nats) -> bool:
+    """Return whether a name is looked up or a socket is being connected."""
+    return nats._connection._attempts._dialer is not None
+
+
+def has_session(nats: Nats) -> bool:
+    """Return whether a connected socket has a protocol session."""
+    return nats._connection._session is not None
+
+
+def is_secure(nats: Nats) -> bool:
+    """Return whether what is sent from now on is encrypted."""
+    return nats._connection.link.secure
+
+
+def close_link(nats: Nats) -> None:
+    """Close the socket without a word to the connection that owns it."""
+    nats._connection.link.close()
+
+
+def unanswered_pings(nats: Nats) -> int:
+    """Return how many of the client's own PINGs the server has not answered."""
+    return nats._connection.pings.unanswered
+
+
+def awaited_pongs(nats: Nats) -> int:
+    """Return how many PONGs are to come, those for the user's pings and flushes included."""
+    return len(nats._connection.pings.waiting)
+
+
+def waiting_deadlines(nats: Nats) -> int:
+    """Return how many deadlines of common lengths are kept, ended ones included."""
+    return sum(len(fifo.entries) for fifo in nats._connection.deadlines._fifos.values())
+
+
+# Its socket.
+
+
+def stream_of(nats: Nats) -> Any:
+    """Return what reads and writes bytes: a `Stream` or a `TlsStream`."""
+    return nats._connection.link._stream
+
+
+def socket_of(nats: Nats) -> socket.socket:
+    """Return the socket of the client's connection."""
+    return stream_of(nats).sock  # type: ignore[no-any-return]
+
+
+def wrap_socket(nats: Nats, wrapper: Callable[[Any], Any]) -> Any:
+    """Put wrapper(socket) in the place of the socket below TLS, and return the wrapper's result."""
+    stream = stream_of(nats)
+    stream._sock = wrapper(stream._sock)
+    return stream._sock
+
+
+# Its servers.
+
+
+def known_urls(nats: Nats) -> list[str]:
+    """Return the URLs of the whole pool."""
+    return nats._connection.pool.urls
+
+
+def discovered_urls(nats: Nats) -> list[str]:
+    """Return the URLs that a server has named."""
+    return nats._connection.pool.discovered_urls
+
+
+def current_server(nats: Nats) -> Any:
+    """Return the pool's entry of the server in use."""
+    return nats._connection.pool.current
+
+
+def entries_of(pool: Any) -> list[Any]:
+    """Return the entries of a `ServerPool`, in its order."""
+    return list(pool._servers)
+
+
+# What it has to send, and what it waits for.
+
+
+def unsent_bytes(nats: Nats) -> int:
+    """Return how many bytes are framed and not yet handed to the kernel."""
+    return len(nats._out)
+
+
+def drop_unsent(nats: Nats) -> None:
+    """Empty the write buffer, so that the next call is again the first of its turn."""
+    nats._out.drop_messages()
+
+
+def waiting_requests(nats: Nats) -> int:
+    """Return how many requests have no answer yet."""
+    return len(nats._requests.waiting)
+
+
+def request_runs(nats: Nats) -> list[int]:
+    """Return, for each time-out in use, how many runs of requests wait for it."""
+    return [len(line.runs) for line in nats._requests._lines.values()]
+
+
+# Deadlines on their own.
+
+
+def kept_deadlines(deadlines: Any) -> int:
+    """Return how many entries and queues of entries a `Deadlines` keeps, ended ones included."""
+    entries = sum(len(fifo.entries) for fifo in deadlines._fifos.values())
+    return entries + len(deadlines._fifos) + len(deadlines._heap)
+
+
+# The parser.
+
+
+def limit_control_line(parser: Any, size: int) -> None:
+    """Set the longest control line that a `Parser` accepts."""
+    parser._c.max_control_line = size
+
+
+def parser_code(parser: Any) -> int:
+    """Return the C parser's error code."""
+    return int(parser._c.error)
+
+
+# Upper layers.
+
+
+def server_version(js: JetStream) -> tuple[int, ...]:
+    """Return the version of the server that a `JetStream` talks to."""
+    return js._api.version()[0]  # type: ignore[no-any-return]
+
+
+def waiting_calls(js: JetStream) -> int:
+    """Return how many calls of a `JetStream` wait for a time or for the client's end."""
+    return len(js._api._waits)
+
+
+def skip_a_message(ordered: Any) -> None:
+    """Let an ordered consumer believe that it has received one message more, if it is receiving."""
+    if ordered._incarnation is not None:
+        ordered._incarnation._received += 1
+
+
+def stream_config(kv: KV, config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration of the stream that a bucket with this configuration would have."""
+    return kv._stream_config(config)

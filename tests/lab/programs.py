@@ -1,0 +1,46 @@
+"""Programs of examples/ that run beside a test, on the test's server."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from typing import Any
+
+from lab.paths import EXAMPLES
+
+LIMIT = 30  # seconds
+
+
+class Program:
+    """An example that runs, its output line by line."""
+
+    def __init__(self, server: Any, name: str, *args: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", str(EXAMPLES / name), *args],
+            env=os.environ | {"NATS_HOST": server.host, "NATS_PORT": str(server.port)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def expect(self, pattern: str) -> re.Match[str]:
+        """The next line of output that matches; the test's own time limit bounds the wait."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if found := re.search(pattern, line):
+                return found
+        raise AssertionError(f"the program ended without {pattern!r}")
+
+    def say(self, text: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(text)
+        self.process.stdin.flush()
+
+    def end(self) -> str:
+        """Close its input; the rest of its output, once it has ended well."""
+        output, _ = self.process.communicate(timeout=LIMIT)
+        assert self.process.returncode == 0, output
+        return output

@@ -1,0 +1,121 @@
+"""A fork: the child has no part in its parent's connections, and is told so clearly."""
+
+from __future__ import annotations
+
+import gc
+import os
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lab import inside
+from nats_ev import Nats, NotConnectedError, pyev
+
+
+def in_child(body: Callable[[], Any]) -> None:
+    """Run body in a child process; its exception fails the test."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            body()
+            gc.collect()
+            status = 0
+        except BaseException:
+            os.write(writer, traceback.format_exc().encode()[-4000:])
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        text = pipe.read()
+    _, status = os.waitpid(pid, 0)
+    assert status == 0, text
+
+
+def flushed(nats: Any, run: Any) -> None:
+    done: list[Any] = []
+    nats.flush(done.append)
+    run(lambda: done)
+    assert done == [None]
+
+
+def test_every_use_in_the_child_is_a_clear_error(connected, server, run):
+    nats = connected(server)
+    sid = nats.subscribe("a", print)
+
+    def child() -> None:
+        for call in (
+            lambda: nats.publish("a"), lambda: nats.hpublish("a", {}), nats.flush, nats.ping,
+            nats.drain, lambda: nats.subscribe("b", print), nats.connect,
+            lambda: nats.request("a", b"", print), nats.force_reconnect,
+        ):  # fmt: skip
+            with pytest.raises(NotConnectedError, match="fork"):
+                call()
+        assert not nats.is_connected()
+        nats.unsubscribe(sid)
+        nats.disconnect()
+
+    in_child(child)
+    flushed(nats, run)
+
+
+def test_the_child_sends_nothing_and_reads_nothing_of_the_parents(fake, client, run):
+    def script(peer: Any) -> None:
+        peer.handshake()
+        peer.until("PUB queued 0")
+        peer.send("MSG in 1 1\r\n1\r\n")
+        assert peer.until("PUB last 0") == ["PUB last 0"]  # nothing doubled, nothing else
+        assert peer.at_eof()
+
+    nats, got = client(fake(script)), []
+    nats.subscribe("in", lambda s, p, r, h: got.append(p))
+    run(nats.is_connected)
+    nats.publish("queued")
+
+    def child() -> None:
+        loop = inside.loop_of(nats)
+        loop.reset()  # what a child that goes on with the loop has to do
+        timer = loop.timer(0.05, 0.0, lambda w, r: loop.stop())
+        timer.start()
+        loop.start()
+        nats.disconnect()
+        loop.start(pyev.EVRUN_NOWAIT)
+        assert got == []
+
+    in_child(child)
+    run(lambda: got == [b"1"])
+    nats.publish("last")
+    nats.flush()
+    run(lambda: nats.stats()["waiting"] == 0)
+    nats.disconnect()
+
+
+def test_the_child_may_have_a_client_of_its_own(connected, server, run):
+    nats, got = connected(server), []
+    nats.subscribe("from.child", lambda s, p, r, h: got.append(p))
+    flushed(nats, run)
+
+    def child() -> None:
+        loop = pyev.Loop()
+        mine = Nats(loop=loop, host=server.host, port=server.port)
+        mine.publish("from.child", b"hello")
+        mine.drain()
+        loop.start()
+
+    in_child(child)
+    run(lambda: got == [b"hello"])
+    assert nats.recorder.events == ["connect"]
+
+
+def test_a_fork_while_connecting_leaves_the_attempt_to_the_parent(client, server, run):
+    nats = client(server)
+
+    def child() -> None:
+        with pytest.raises(NotConnectedError):
+            nats.publish("a")
+
+    in_child(child)
+    run(nats.is_connected)

@@ -1,0 +1,92 @@
+"""The programs of examples/ about buckets, stores and services."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+
+from lab.programs import Program
+
+
+def test_kv_store(program: Any) -> None:
+    def kv(*args: str) -> str:
+        return program("kv_store.py", *args).end().strip()
+
+    first = int(kv("put", "name", "alice"))
+    assert kv("get", "name") == "alice"
+    assert int(kv("put", "name", "bob")) == first + 1
+    assert kv("keys") == "name"
+    assert kv("delete", "name") == "True"
+    assert kv("get", "name") == "None"
+    assert kv("history", "name").splitlines() == [
+        f"{first} PUT b'alice'", f"{first + 1} PUT b'bob'", f"{first + 2} DEL b''",
+    ]  # fmt: skip
+
+
+def test_config_watcher(program: Any) -> None:
+    assert program("config_watcher.py", "set", "app.colour", "red").end() == "revision 1\n"
+    watcher = program("config_watcher.py")
+    watcher.expect("started with {'colour': 'red'}")
+    program("config_watcher.py", "set", "app.colour", "blue").end()
+    watcher.expect("colour is now blue")
+
+
+def test_object_cli(program: Any, tmp_path: Any) -> None:
+    def objects(*args: str) -> str:
+        return program("object_cli.py", *args).end().strip()
+
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(bytes(range(256)) * 2000)
+    assert objects("put", str(source)).startswith("source: 512000 bytes in 4 parts, SHA-256=")
+    assert objects("ls") == "source"
+    assert objects("get", "source", str(target)) == objects("stat", "source")
+    assert target.read_bytes() == source.read_bytes()
+    assert objects("rm", "source") == "done"
+    assert objects("stat", "source") == "not found"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("kv_store.py",), ("kv_store.py", "get"), ("object_cli.py", "rm", "a", "b"),
+        ("config_watcher.py", "set", "app.x"), ("request_reply.py", "--help"), ("pubsub.py", "many"),
+        ("monitoring.py", "1", "2"), ("leader_election.py", "--hepl"),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_get_the_usage_and_a_failure(program: Any, args: tuple[str, ...]) -> None:
+    one = program(*args)
+    output, _ = one.process.communicate(timeout=30)
+    assert one.process.returncode in (1, 2)
+    assert "NATS_HOST and NATS_PORT say where the server is." in output or "usage: " in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    "args", [("kv_store.py", "keys"), ("object_cli.py", "ls"), ("request_reply.py",)]
+)
+def test_without_a_server_a_program_that_has_one_task_fails_and_says_why(
+    args: tuple[str, ...], proxy: Any, server: Any
+) -> None:
+    refusing = proxy(server.port)
+    refusing.refuse = True
+    one = Program(refusing, *args)
+    output, _ = one.process.communicate(timeout=30)
+    assert one.process.returncode == 1
+    assert output.startswith("nats: ")
+    assert "Traceback" not in output
+
+
+def test_service(program: Any) -> None:
+    services = [program("service.py") for _ in range(2)]
+    for service in services:
+        service.expect("ready: ")
+    assert program("service.py", "ask", "3", "4.5").end() == "7.5\n"
+    assert program("service.py", "ask", "x").end() == "400:a list of numbers, please\n"
+    answered = 0
+    for service in services:
+        service.process.send_signal(signal.SIGTERM)
+        answered += int(service.expect(r"(\d+) requests answered")[1])
+        service.end()
+    assert answered == 2
