@@ -1,8 +1,9 @@
-"""JetStream by nats_ev beside nats-py: publishing, fetch, consume, ordered; the same server, in turns.
+"""Benchmark of JetStream with nats_ev and nats-py: publish, fetch, consume, ordered consumer.
 
-Every run is a process of its own on a stream in memory. A row's clock runs from the first call to the
-last message, or acknowledgement, counted; client CPU is the process's own over the same span, server CPU
-that of the server's process. nats-py has no consume: its row is its usual loop of fetch and ack.
+The clients take turns on the same server. Every run is a process of its own on a stream in memory. The
+clock of a row runs from the first call to the last message or acknowledgement. Client CPU is the CPU time
+of the client's process over the same span, server CPU that of the server's process. nats-py has no consume:
+its row is its usual loop of fetch and ack.
 
     python bench/bench_js.py [--messages 100000] [--payload 100] [--runs 3]        # or: make bench-js
 """
@@ -41,7 +42,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Clock:
-    """Wall and CPU time of a span."""
+    """Wall and CPU time of a span: `start`, then `stop`, which returns both in seconds."""
 
     def start(self) -> None:
         self.wall, self.cpu = time.perf_counter(), time.process_time()
@@ -54,6 +55,7 @@ class Clock:
 
 
 def run_nats_ev(row: str, port: int, count: int, payload: bytes) -> dict[str, float]:
+    """Make one run of a row with nats_ev; return its wall and CPU time."""
     from nats_ev import JetStream, Nats, pyev
 
     loop = pyev.Loop()
@@ -144,7 +146,8 @@ def run_nats_ev(row: str, port: int, count: int, payload: bytes) -> dict[str, fl
 # nats-py.
 
 
-async def nats_py(row: str, port: int, count: int, payload: bytes) -> dict[str, float]:
+async def run_nats_py(row: str, port: int, count: int, payload: bytes) -> dict[str, float]:
+    """Make one run of a row with nats-py; return its wall and CPU time."""
     import nats
 
     nc = await nats.connect(f"nats://127.0.0.1:{port}", pending_size=64 * 1024 * 1024)
@@ -188,11 +191,11 @@ async def nats_py(row: str, port: int, count: int, payload: bytes) -> dict[str, 
     return result
 
 
-# One run, and all of them.
+# One run, and all runs.
 
 
 def prepare(port: int, row: str, count: int, payload: bytes) -> None:
-    """A fresh stream, filled for the rows that read."""
+    """Create the stream and its consumer again, and fill the stream for the rows that read."""
     from nats_ev import JetStream, Nats, pyev
 
     loop = pyev.Loop()
@@ -227,13 +230,13 @@ def prepare(port: int, row: str, count: int, payload: bytes) -> None:
 
 
 def server_cpu(pid: int) -> float:
-    """Seconds of CPU that the server has used."""
+    """Return the seconds of CPU that the server has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
 def measure(args: argparse.Namespace) -> dict[str, dict[str, list[dict[str, float]]]]:
-    """Results by row and client."""
+    """Run all rows with both clients; return the results by row and client."""
     results: dict[str, dict[str, list[dict[str, float]]]] = {}
     with NatsServer(jetstream=True) as server:
         for row in args.rows:
@@ -256,7 +259,7 @@ def measure(args: argparse.Namespace) -> dict[str, dict[str, list[dict[str, floa
 
 
 def report(results: dict[str, dict[str, list[dict[str, float]]]]) -> None:
-    """The table: medians."""
+    """Print the table of medians."""
     print("| row | client | messages/s | client CPU µs/msg | server core | faster | less CPU |")
     print("|---|---|---:|---:|---:|---:|---:|")
     for row, clients in results.items():
@@ -275,24 +278,24 @@ def report(results: dict[str, dict[str, list[dict[str, float]]]]) -> None:
             )
 
 
-def one(client: str, row: str, port: str, count: str, size: str) -> None:
-    """One run: its result as JSON."""
+def print_run(client: str, row: str, port: str, count: str, size: str) -> None:
+    """Make one run and print its result as JSON."""
     payload = b"x" * int(size)
     if client == "nats_ev":
         result = run_nats_ev(row, int(port), int(count), payload)
     else:
-        result = asyncio.run(nats_py(row, int(port), int(count), payload))
+        result = asyncio.run(run_nats_py(row, int(port), int(count), payload))
     print(json.dumps(result))
 
 
 def main() -> None:
     if sys.argv[1:2] == ["--one"]:
-        one(*sys.argv[2:])
+        print_run(*sys.argv[2:])
         return
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--messages", type=int, default=200_000)
     parser.add_argument(
-        "--slower", type=int, default=4, help="nats-py gets this part of the messages"
+        "--slower", type=int, default=4, help="nats-py gets --messages divided by this number"
     )
     parser.add_argument("--payload", type=int, default=100)
     parser.add_argument("--runs", type=int, default=3)

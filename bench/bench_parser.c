@@ -1,6 +1,6 @@
 /*
- * Nanoseconds per frame of the parser alone: a stream of frames in reads of 64 KiB, rows into an array
- * as large as the module's; nothing is done with the rows. Median, least and most of 9 runs each.
+ * Benchmark of the parser alone, in nanoseconds per frame: a stream of frames in reads of 64 KiB. The rows
+ * go to an array as large as the module's and are not used. Median, least and most of 9 runs each.
  *
  *   cc -O3 -DNDEBUG -std=c11 -Icsrc bench/bench_parser.c csrc/nats_parser.c -o bench_parser && ./bench_parser
  */
@@ -15,7 +15,7 @@
 
 enum { RUNS = 9, BYTES = 64 * 1024 * 1024, READ = 64 * 1024, CAP = 8192 };
 
-/* Writes the i-th frame of a stream; returns its length. */
+/* Write the i-th frame of a stream; return its length. */
 typedef size_t frame_fn(char *to, size_t size, unsigned i);
 
 static size_t body(char *to, int line, size_t size)
@@ -67,7 +67,7 @@ static double seconds(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* Feeds all of the stream in reads; returns how many ints of rows that made. */
+/* Feed the whole stream, read by read; return how many ints of rows the parser has written. */
 static unsigned long feed_all(nats_parser *p, const char *stream, size_t len, size_t read)
 {
     static int32_t rows[CAP];
@@ -128,7 +128,7 @@ int main(void)
     row("same subject (runs)", same, 100, 1460);
     row("a thousand subjects", subjects, 100, READ);
     row("with a reply subject", requests, 100, READ);
-    row("answers, each its own subject", answers, 100, READ);
+    row("answers, each with its own subject", answers, 100, READ);
     row("with headers", headers, 100, READ);
     row("messages larger than a read", same, 1000000, READ);
     row("PING", pings, 0, READ);

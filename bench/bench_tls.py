@@ -1,7 +1,7 @@
-"""What TLS costs: nats_ev in clear and under TLS, and nats-py under TLS, on two servers of our own.
+"""Benchmark of TLS: nats_ev in clear text and under TLS, and nats-py under TLS, on two private servers.
 
 Rows, turns, checks and report are those of `benchmark.py`. The first client is nats_ev under TLS; the
-ratio behind the others says how many times as fast it is.
+ratio after each other client says how many times as fast nats_ev under TLS is.
 
     python bench/bench_tls.py [--runs 5] [--messages 200000] [--payload 100]
 """
@@ -22,7 +22,7 @@ from lab.natsserver import NatsServer
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 1 when nats_ev has lost or mixed up anything."""
+    """Run the benchmark and return the exit status: 1 if nats_ev has lost or mixed up a message."""
     args = parse_args(argv)
     rows = [
         Row("PUB + flush", "pub", args.messages, args.payload),

@@ -1,6 +1,6 @@
 /*
- * Nanoseconds per message of the write buffer alone: framing, and emptying it at the 1 MiB mark as the
- * client does; no sockets. Median, least and most of 9 runs each.
+ * Benchmark of the write buffer alone, in nanoseconds per message: framing, and emptying the buffer at the
+ * 1 MiB mark as the client does; no sockets. Median, least and most of 9 runs each.
  *
  *   cc -O3 -DNDEBUG -std=c11 -Icsrc bench/bench_wbuf.c csrc/nats_wbuf.c csrc/nats_unsent.c -o bench_wbuf
  *   ./bench_wbuf
@@ -21,7 +21,7 @@ static const char inbox[] = "_INBOX.Vq0bCkHJ6OEmEMKXJ7lhCT.Vq0bCkHJ";
 static const char headers[] = "NATS/1.0\r\nTrace: 1234567890\r\n\r\n";
 static char payload[65536];
 
-/* What one row does per message; returns the code of the call. */
+/* Frame one message as a row does; return the code of the call. */
 typedef int publish_fn(nats_wbuf *w, size_t size, uint64_t i);
 
 static int interned(nats_wbuf *w, size_t size, uint64_t i)
@@ -73,7 +73,7 @@ static nats_wbuf *open_wbuf(void)
     return w;
 }
 
-/* One run. The part that a flush leaves unsent makes the buffer walk, compact and grow. */
+/* Make one run. The bytes that each flush leaves unsent make the buffer advance, compact and grow. */
 static double run(publish_fn *publish, size_t size, size_t left)
 {
     nats_wbuf *w = open_wbuf();
@@ -94,7 +94,7 @@ static double run(publish_fn *publish, size_t size, size_t left)
     return (stop - start) * 1e9 / MESSAGES;
 }
 
-/* Take back 100,000 messages of which half is sent, per message. */
+/* Take back 100,000 messages, half of their bytes sent; return the time per message. */
 static double run_take_back(publish_fn *publish, size_t size, size_t left)
 {
     nats_wbuf *w = open_wbuf();
@@ -111,7 +111,7 @@ static double run_take_back(publish_fn *publish, size_t size, size_t left)
     return (stop - start) * 1e9 / 100000;
 }
 
-/* Remove every second of 100,000 requests, per request. */
+/* Remove every second one of 100,000 requests; return the time per request. */
 static double run_remove(publish_fn *publish, size_t size, size_t left)
 {
     static uint64_t tags[50000];

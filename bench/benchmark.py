@@ -1,9 +1,9 @@
-"""nats_ev beside nats-py and, where Perl has it, EV::Nats: the same rows in the same minutes.
+"""Benchmark of nats_ev, nats-py and, where Perl has it, EV::Nats: the same rows at the same time.
 
-Every run is a process of its own. The clients take turns run by run, so that whatever else the machine
-does hits them all alike. Before a run's clock starts a tenth of its messages goes the same way; after
-it has stopped, numbered messages are sent and what comes back is compared: number, subjects,
-payloads and order. On a server of its own the benchmark also reads from the server how many messages
+Every run is a process of its own. The clients take turns run by run, so that other work of the machine
+slows all of them alike. Before the clock of a run starts, the client sends a tenth of the messages. After
+the clock has stopped, the client sends numbered messages and compares what comes back: number, subjects,
+payloads and order. With a private server the benchmark also reads from the server how many messages
 and bytes went in and out. See README.md for what each row measures.
 
     python bench/benchmark.py            # or: make bench
@@ -33,15 +33,15 @@ from lab.natsserver import NatsServer  # noqa: E402
 
 CHECKED = 2000
 IN_FLIGHT = 64
-# How much may be on its way to a subscriber on the same connection: well below the 64 MiB at which
-# a server gives a slow consumer up.
+# Limits of what is on the way to a subscriber on the same connection: well below the 64 MiB at which
+# a server disconnects a slow consumer.
 WINDOW_MESSAGES = 100_000
 WINDOW_BYTES = 16 * 1024 * 1024
 
 
 @dataclass
 class Row:
-    """One line of the benchmark: what a client does (see its methods) and with how much."""
+    """A row of the benchmark: what each client does (its method `kind`), and with how many messages."""
 
     title: str
     kind: str
@@ -51,23 +51,23 @@ class Row:
 
     @property
     def window(self) -> int:
-        """How many messages may be on their way."""
+        """Return how many messages may be on the way at a time."""
         if self.kind == "request":
             return IN_FLIGHT
         return max(2, min(WINDOW_MESSAGES, WINDOW_BYTES // max(1, self.payload)))
 
     @property
     def checked(self) -> int:
-        """How many numbered messages are compared afterwards: all of them are on their way at once."""
+        """Return how many numbered messages to compare afterwards: all are on the way at once."""
         return max(2, min(CHECKED, WINDOW_BYTES // max(1, self.payload)))
 
     @property
     def arguments(self) -> list[str]:
-        """For a client's command line, without the server."""
+        """Return the arguments of a client's command line, without those for the server."""
         return [str(n) for n in (self.messages, self.payload, self.window, self.checked)]
 
     def expected(self, size: int) -> tuple[int, int, int, int]:
-        """(messages in, bytes in, messages out, bytes out) that the server must have seen."""
+        """Return (messages in, bytes in, messages out, bytes out) that the server must count."""
         timed = self.messages + max(1, self.messages // 10)
         both = 2 if self.kind == "request" else 1
         sent = (timed + self.checked) * both
@@ -85,7 +85,7 @@ class Client:
 
 
 def find_clients(perl: str) -> list[Client]:
-    """Those that can be run here; says on stderr which cannot."""
+    """Return the clients that can run here; name on stderr those that cannot."""
     clients = [
         Client("nats_ev", metadata.version("nats_ev"), [sys.executable, "client_nats_ev.py"])
     ]
@@ -100,12 +100,12 @@ def find_clients(perl: str) -> list[Client]:
         if found.returncode == 0:
             clients.append(Client("EV::Nats", found.stdout, [perl, "ev_nats.pl"]))
             return clients
-    print("EV::Nats is not there (README.md says how to get it)", file=sys.stderr)
+    print("EV::Nats is not installed (README.md says how to get it)", file=sys.stderr)
     return clients
 
 
 def run_once(client: Client, row: Row, host: str, port: int) -> dict[str, int]:
-    """One process, one result."""
+    """Run one client once, in a process of its own, and return its result."""
     command = [*client.command, row.kind, host, str(port), *row.arguments]
     done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=600)
     if done.returncode:
@@ -115,7 +115,7 @@ def run_once(client: Client, row: Row, host: str, port: int) -> dict[str, int]:
 
 
 def traffic(server: NatsServer) -> tuple[int, int, int, int]:
-    """What the server has counted."""
+    """Return the counters of the server: messages in, bytes in, messages out, bytes out."""
     seen = server.monitor("varz")
     return seen["in_msgs"], seen["in_bytes"], seen["out_msgs"], seen["out_bytes"]
 
@@ -123,10 +123,10 @@ def traffic(server: NatsServer) -> tuple[int, int, int, int]:
 def measure(
     rows: list[Row], clients: list[Client], runs: int, host: str, port: int, server: Any
 ) -> None:
-    """Fill the rows' results, client by client within each run."""
+    """Fill in the results of the rows, client by client within each run."""
     for number in range(runs):
         for row in rows:
-            # Each client comes first in turn: it is the one that finds the caches cold.
+            # Another client comes first in each run: the first one finds the caches cold.
             turn = number % len(clients)
             for client in clients[turn:] + clients[:turn]:
                 before = traffic(server) if server is not None else None
@@ -140,13 +140,13 @@ def measure(
 
 
 def spread(values: list[float], unit: float, digits: int) -> str:
-    """Median (least … most)."""
+    """Return the text "median (least … most)", in multiples of unit."""
     middle, least, most = statistics.median(values), min(values), max(values)
     return f"{middle / unit:.{digits}f} ({least / unit:.{digits}f} … {most / unit:.{digits}f})"
 
 
 def report(rows: list[Row], clients: list[Client]) -> None:
-    """Print the table."""
+    """Print the table of all rows and clients."""
     for row in rows:
         print(f"\n{row.title}: {row.messages} messages of {row.payload} bytes")
         ours = row.results[clients[0].name]
@@ -162,7 +162,7 @@ def report(rows: list[Row], clients: list[Client]) -> None:
 
 
 def ratio(ours: list[dict[str, int]], theirs: list[dict[str, int]]) -> str:
-    """How many times as fast we are, by the clock and by CPU time."""
+    """Return the text that says how many times as fast nats_ev is, by the clock and by CPU time."""
     if theirs is ours:
         return ""
     clock, cpu = (
@@ -173,7 +173,7 @@ def ratio(ours: list[dict[str, int]], theirs: list[dict[str, int]]) -> str:
 
 
 def faults(row: Row, results: list[dict[str, int]]) -> str:
-    """What the checks have found."""
+    """Return the text that says what the checks have found wrong."""
     wrong = sum(r["wrong"] for r in results)
     lost = sum(r.get("lost", 0) for r in results)
     found = f"   {wrong} of {row.checked * len(results)} messages came back wrong" if wrong else ""
@@ -184,7 +184,7 @@ def faults(row: Row, results: list[dict[str, int]]) -> str:
 
 @contextlib.contextmanager
 def target(args: argparse.Namespace) -> Iterator[tuple[str, int, NatsServer | None]]:
-    """(host, port, server if it is ours)."""
+    """Yield (host, port, server); server is None unless it is a private one, which ends with the block."""
     if args.host or args.port:
         yield args.host or "127.0.0.1", args.port or 4222, None
         return
@@ -193,9 +193,9 @@ def target(args: argparse.Namespace) -> Iterator[tuple[str, int, NatsServer | No
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Flags, whose defaults the environment may set."""
+    """Return the command line's flags; the environment may set their defaults."""
     environ = os.environ.get
-    parser = argparse.ArgumentParser(description="nats_ev beside other clients; see README.md")
+    parser = argparse.ArgumentParser(description="compare nats_ev and other clients; see README.md")
     parser.add_argument("--messages", type=int, default=int(environ("BENCH_MESSAGES", "200000")))
     parser.add_argument("--payload", type=int, default=int(environ("BENCH_PAYLOAD", "100")))
     parser.add_argument("--requests", type=int, help="default: a tenth of --messages")
@@ -214,14 +214,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 1 when nats_ev has lost or mixed up anything."""
+    """Run the benchmark and return the exit status: 1 if nats_ev has lost or mixed up a message."""
     args = parse_args(argv)
     clients = find_clients(args.perl)
     if args.clients:
         wanted = args.clients.split(",")
         clients = [client for client in clients if client.name in wanted]
     if not clients:
-        raise SystemExit("none of these clients is here")
+        raise SystemExit("none of these clients is installed")
     rows = [
         Row("PUB + flush", "pub", args.messages, args.payload),
         Row("PUB + SUB on one connection", "pubsub", args.messages, args.payload),

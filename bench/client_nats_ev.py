@@ -1,4 +1,4 @@
-"""One run of one row by nats_ev. Started by `benchmark.py`, which explains rows and arguments.
+"""One run of one row with nats_ev. `benchmark.py` starts it, and explains rows and arguments.
 
 python client_nats_ev.py ROW HOST PORT MESSAGES PAYLOAD WINDOW CHECKED
 """
@@ -19,7 +19,7 @@ Message = tuple[str, bytes, str | None, bytes | None]
 
 
 class Client:
-    """The rows, each of which returns when the server or the subscriber has everything."""
+    """The rows as methods; each returns when the server or the subscriber has everything."""
 
     def __init__(self, host: str, port: int) -> None:
         self.loop = pyev.default_loop()
@@ -33,14 +33,14 @@ class Client:
         self.loop.start()
 
     def pub(self, count: int, payload: bytes, window: int) -> None:
-        """PUB, and a flush that the server confirms."""
+        """Publish count messages, then flush and wait for the server's confirmation."""
         publish = self.nats.publish
         for _ in range(count):
             publish(SUBJECT, payload)
         self.flush()
 
     def flush(self) -> None:
-        """Wait until the server has processed all that was published."""
+        """Wait until the server has processed everything that was published."""
 
         def done(error: Exception | None) -> None:
             if error is not None:
@@ -51,7 +51,7 @@ class Client:
         self.loop.start()
 
     def pubsub(self, count: int, payload: bytes, window: int) -> None:
-        """PUB to a subscription of this connection; at most window messages are on their way."""
+        """Publish to a subscription of this connection; at most window messages are on the way."""
         publish = self.nats.publish
         received = sent = 0
 
@@ -82,7 +82,7 @@ class Client:
         self.nats.unsubscribe(sid)
 
     def request(self, count: int, payload: bytes, window: int) -> None:
-        """Requests to a responder on this connection, window of them in flight."""
+        """Send requests to a responder on this connection, window of them in flight."""
         nats = self.nats
         request, publish = nats.request, nats.publish
         sent = received = 0
@@ -109,7 +109,7 @@ class Client:
         nats.unsubscribe(sid)
 
     def check_messages(self, payloads: list[bytes]) -> int:
-        """Publish them to a subscription of this connection; returns how many came back wrong."""
+        """Publish payloads to a subscription of this connection; return how many came back wrong."""
         got: list[Message] = []
         sid = self.nats.subscribe(SUBJECT, lambda *message: got.append(message))
         for payload in payloads:
@@ -119,7 +119,7 @@ class Client:
         return differences(got, [(SUBJECT, payload, None, None) for payload in payloads])
 
     def check_requests(self, payloads: list[bytes]) -> int:
-        """Send each as a request to an echo; returns how many answers were wrong."""
+        """Send each payload as a request to an echo; return how many answers were wrong."""
         nats = self.nats
         got: list[bytes | None] = []
         sid = nats.subscribe(SUBJECT, lambda _s, payload, reply, _h: nats.publish(reply, payload))
@@ -132,7 +132,7 @@ class Client:
 
 
 def differences(got: list[Any], expected: list[Any]) -> int:
-    """How many of the two are not the same at the same place."""
+    """Return in how many places the two lists differ."""
     wrong = sum(a != b for a, b in zip(got, expected, strict=False))
     return wrong + abs(len(got) - len(expected))
 

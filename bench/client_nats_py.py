@@ -1,4 +1,4 @@
-"""One run of one row by nats-py, as its documentation would have it. See `benchmark.py`.
+"""One run of one row with nats-py, written as its documentation recommends. See `benchmark.py`.
 
 python client_nats_py.py ROW HOST PORT MESSAGES PAYLOAD WINDOW CHECKED
 """
@@ -20,20 +20,20 @@ SUBJECT = "bench.subject"
 
 
 class Client:
-    """The rows, each of which returns when the server or the subscriber has everything."""
+    """The rows as methods; each returns when the server or the subscriber has everything."""
 
     def __init__(self, connection: Any) -> None:
         self.nats = connection
 
     async def pub(self, count: int, payload: bytes, window: int) -> None:
-        """PUB, and a flush that the server confirms."""
+        """Publish count messages, then flush and wait for the server's confirmation."""
         publish = self.nats.publish
         for _ in range(count):
             await publish(SUBJECT, payload)
         await self.nats.flush(60)
 
     async def pubsub(self, count: int, payload: bytes, window: int) -> None:
-        """PUB to a subscription of this connection; at most window messages are on their way."""
+        """Publish to a subscription of this connection; at most window messages are on the way."""
         publish = self.nats.publish
         arrived = asyncio.Event()
         received = sent = mark = 0
@@ -58,7 +58,7 @@ class Client:
         await sub.unsubscribe()
 
     async def request(self, count: int, payload: bytes, window: int) -> None:
-        """Requests to a responder on this connection, window of them in flight."""
+        """Send requests to a responder on this connection, window of them in flight."""
         request = self.nats.request
         sent = 0
 
@@ -76,7 +76,7 @@ class Client:
         await sub.unsubscribe()
 
     async def check_messages(self, payloads: list[bytes]) -> int:
-        """Publish them to a subscription of this connection; returns how many came back wrong."""
+        """Publish payloads to a subscription of this connection; return how many came back wrong."""
         got: list[Any] = []
 
         async def message(message: Any) -> None:
@@ -93,7 +93,7 @@ class Client:
         return differences(got, [(SUBJECT, payload, "", None) for payload in payloads])
 
     async def check_requests(self, payloads: list[bytes]) -> int:
-        """Send each as a request to an echo; returns how many answers were wrong."""
+        """Send each payload as a request to an echo; return how many answers were wrong."""
 
         async def respond(message: Any) -> None:
             await message.respond(message.data)
@@ -106,7 +106,7 @@ class Client:
 
 
 def differences(got: list[Any], expected: list[Any]) -> int:
-    """How many of the two are not the same at the same place."""
+    """Return in how many places the two lists differ."""
     wrong = sum(a != b for a, b in zip(got, expected, strict=False))
     return wrong + abs(len(got) - len(expected))
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env perl
-# One run of one row by Perl's EV::Nats. Started by benchmark.py, which explains rows and arguments.
+# One run of one row with Perl's EV::Nats. benchmark.py starts it, and explains rows and arguments.
 #
 #   perl ev_nats.pl ROW HOST PORT MESSAGES PAYLOAD WINDOW CHECKED
 use strict;
@@ -18,20 +18,20 @@ my $nats = EV::Nats->new(
 );
 EV::run;
 
-# Wait until the server has processed all that was published.
+# Wait until the server has processed everything that was published.
 sub flush {
     $nats->flush(sub { fail($_[0]) if $_[0]; EV::break });
     EV::run;
 }
 
-# PUB, and a flush that the server confirms.
+# Publish $count messages, then flush and wait for the server's confirmation.
 sub pub {
     my ($count, $payload) = @_;
     $nats->publish($subject, $payload) for 1 .. $count;
     flush();
 }
 
-# PUB to a subscription of this connection; at most $window messages are on their way.
+# Publish to a subscription of this connection; at most $window messages are on the way.
 sub pubsub {
     my ($count, $payload, $window) = @_;
     my ($received, $sent, $mark) = (0, 0, 0);
@@ -54,7 +54,7 @@ sub pubsub {
     $nats->unsubscribe($sid);
 }
 
-# Requests to a responder on this connection, $window of them in flight.
+# Send requests to a responder on this connection, $window of them in flight.
 sub request {
     my ($count, $payload, $window) = @_;
     my ($sent, $received) = (0, 0);
@@ -78,7 +78,7 @@ sub request {
     undef $answer;
 }
 
-# Publish them to a subscription of this connection; returns how many came back wrong.
+# Publish @payloads to a subscription of this connection; return how many came back wrong.
 sub check_messages {
     my @payloads = @_;
     my @got;
@@ -89,7 +89,7 @@ sub check_messages {
     return differences(\@got, [map {"$subject|$_||"} @payloads]);
 }
 
-# Send each as a request to an echo; returns how many answers were wrong.
+# Send each payload as a request to an echo; return how many answers were wrong.
 sub check_requests {
     my @payloads = @_;
     my @got;
@@ -102,7 +102,7 @@ sub check_requests {
     return differences(\@got, \@payloads);
 }
 
-# How many of the two are not the same at the same place.
+# Return in how many places the two lists differ.
 sub differences {
     my ($got, $expected) = @_;
     my $wrong = abs(@$got - @$expected);
@@ -112,7 +112,7 @@ sub differences {
     return $wrong;
 }
 
-# In the check of the answers a lost connection counts as wrong answers.
+# Report an error and exit. In the check of the answers a lost connection counts as wrong answers instead.
 sub fail {
     return if $in_check;
     print STDERR "EV::Nats: $_[0]\n";

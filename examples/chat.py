@@ -1,6 +1,6 @@
-"""Chat in a room: `chat.py NAME [ROOM]`; lines of standard input are what you say.
+"""Chat in a room: `chat.py NAME [ROOM]`; each line of standard input is sent to the room.
 
-A descriptor of the program's own on the same loop as the client. Ends with the input, after a drain.
+The program watches standard input on the same loop as the client. At the end of the input it drains and ends.
 NATS_HOST and NATS_PORT say where the server is.
 """
 

@@ -1,4 +1,4 @@
-"""Configuration that changes while the program runs: it follows the keys under "app." of a bucket.
+"""Configuration that changes while the program runs: the program watches the keys under "app." of a bucket.
 
 Set one with `config_watcher.py set app.NAME VALUE`. NATS_HOST and NATS_PORT say where the server is.
 """

@@ -1,6 +1,6 @@
-"""A tour of nats_ev on a private nats-server, which it starts and ends: `make demo`.
+"""A tour of nats_ev on a private nats-server, which the program starts and ends: `make demo`.
 
-Shows each step as it happens. Exits with 1 when one of them fails or takes longer than STEP_LIMIT.
+The program shows each step as it happens. It exits with 1 when a step fails or takes longer than STEP_LIMIT.
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ STEPS: list[Step] = []
 
 
 def step(function: Step) -> Step:
-    """Put a function on the tour; its docstring is the headline. It calls done(text) at its end."""
+    """Add a function to the tour: its docstring is the headline, and it calls done(text) at its end."""
     STEPS.append(function)
     return function
 
 
 def check(truth: Any, what: str) -> None:
+    """End the tour unless truth is true; what names the thing that was expected."""
     if not truth:
         raise SystemExit(f"FAILED: {what}")
 
@@ -197,7 +198,7 @@ def key_value(nats: Nats, done: Done) -> None:
 
     def changed(entry: Any, err: NatsError | None) -> None:
         check(err is None, f"a change, not {err!r}")
-        if entry is None:  # the end of what was there before
+        if entry is None:  # the initial entries have all come
             kv.put("colour", b"red", put)
             return
         seen.append((entry.key, entry.value))
@@ -280,7 +281,7 @@ def drain_ends_it(nats: Nats, done: Done) -> None:
 
 
 class Tour:
-    """Runs the steps one after the other, each within its time."""
+    """A run of the steps, one after the other, each within STEP_LIMIT."""
 
     def __init__(self) -> None:
         self._left = iter(STEPS)
@@ -327,7 +328,7 @@ if __name__ == "__main__":
         print(
             f"nats-server {version} on {server.url}, libev {'.'.join(map(str, pyev.abi_version()))}"
         )
-        loop = pyev.default_loop(debug=True)  # whatever a callback raises ends the tour
+        loop = pyev.default_loop(debug=True)  # an exception in a callback ends the tour
         tour = Tour()
         loop.start()
         check(tour.finished, "the loop ended before the tour did")

@@ -1,12 +1,12 @@
-"""A lock that processes anywhere share: one of all that run this holds it, works, and lets go.
+"""A lock shared by processes on any machines: one process at a time holds it, works, and releases it.
 
-The lock is a key that ends by itself: who holds it sets it anew in time, and who is killed loses it
-after LEASE. The holder stops by its own clock before the server's has run out, so there are never
-two. The key's revision grows with each holder: what the lock protects can refuse a smaller one.
+The lock is a key that expires: the holder updates the key in time, and a killed holder loses the lock after
+LEASE. The holder stops by its own clock before the key expires on the server, so there are never two holders.
+The key's revision grows with each holder: what the lock protects can refuse a smaller revision.
 
-Arguments: seconds to hold it each time (default 1), and a file that stands for what is protected: it
-is locked while the lock is held, and "two holders" is what a second one would print. NATS_HOST and
-NATS_PORT say where the server is.
+Arguments: seconds to hold the lock each time (default 1), and a file that stands for what is protected. The
+program locks the file while it holds the lock; a second holder would print "two holders" and end.
+NATS_HOST and NATS_PORT say where the server is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from nats_ev import KV, ApiLevelError, JetStream, KvEntry, Nats, NatsError, pyev
 
 LEASE = 1.5  # seconds
-MARGIN = 0.2  # it is given up so long before its end
+MARGIN = 0.2  # seconds before the lease expires, when the holder stops
 HOLD_MS = float(sys.argv[1]) * 1000 if len(sys.argv) > 1 else 1000.0
 GUARD = open(sys.argv[2], "ab") if len(sys.argv) > 2 else None  # noqa: SIM115
 
@@ -31,9 +31,9 @@ nats = Nats(
     reconnect=True,
     on_error=lambda err: print("nats:", err, file=sys.stderr),
 )
-kv = KV(JetStream(nats, timeout=1000), "locks")
+kv = KV(JetStream(nats, timeout=timedelta(seconds=1)), "locks")
 me = f"{os.uname().nodename}:{os.getpid()}"
-holding = 0  # the revision while it is held
+holding = 0  # the key's revision while this process holds the lock
 asking = False
 valid_until = 0.0
 timers: list[Any] = []
@@ -51,7 +51,7 @@ def acquire() -> None:
         asking = False
         if err is None and revision is not None:
             held(revision, asked)
-        else:  # somebody holds it: the watch tells when that ends, or else the time does
+        else:  # another process holds the lock: try again when the key is deleted, or after a while
             forget_timers()
             later(LEASE * 250, acquire)
 
@@ -62,7 +62,7 @@ def held(revision: int, asked: float) -> None:
     global holding
     forget_timers()
     if time.monotonic() > asked + LEASE - MARGIN:
-        return lost()  # the answer took too long
+        return lost()  # the answer took too long: the lease may have expired
     holding = revision
     guard(True)
     print(f"held {holding}", flush=True)
@@ -71,7 +71,7 @@ def held(revision: int, asked: float) -> None:
 
 
 def extend(asked: float) -> None:
-    """It is held for a lease from the moment of asking; ask again in time."""
+    """Hold the lock for a lease from the moment of asking, and renew it in time."""
     global valid_until
     valid_until = asked + LEASE - MARGIN
     later(LEASE * 300, renew)
@@ -117,7 +117,7 @@ def lost() -> None:
 
 
 def guard(lock: bool) -> None:
-    """Lock what is protected, or let go of it."""
+    """Lock what the lock protects, or unlock it."""
     if GUARD is not None:
         try:
             fcntl.flock(GUARD, fcntl.LOCK_EX | fcntl.LOCK_NB if lock else fcntl.LOCK_UN)
@@ -142,7 +142,7 @@ def forget_timers() -> None:
 
 
 def created(info: Any, err: NatsError | None) -> None:
-    if isinstance(err, ApiLevelError):  # before 2.11 no marker tells that it has ended
+    if isinstance(err, ApiLevelError):  # a server before 2.11 stores no marker when a key expires
         return kv.create_bucket({"ttl": timedelta(seconds=LEASE)}, created)
     if err is not None:
         print("no bucket yet:", err, file=sys.stderr)

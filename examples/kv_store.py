@@ -1,7 +1,7 @@
-"""A bucket from the command line.
+"""A key-value bucket on the command line.
 
-`kv_store.py get KEY`, `put KEY VALUE`, `delete KEY`, `keys`, `history KEY`. The bucket is called
-"example" and is made when it does not exist. NATS_HOST and NATS_PORT say where the server is.
+`kv_store.py get KEY`, `put KEY VALUE`, `delete KEY`, `keys`, `history KEY`. The program uses the bucket
+"example", and creates it if it does not exist. NATS_HOST and NATS_PORT say where the server is.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""One of all that run this is the leader; when it ends, is killed or cut off, another one takes over.
+"""Leader election: one process leads; when it ends, is killed or cut off, another process takes over.
 
-The leader's name is a key that ends by itself after LEASE unless the leader sets it anew. A leader
-that can't do so in time steps down by its own clock, before another one can be elected.
+The leader's name is the value of a key that expires after LEASE unless the leader updates the key. A leader
+that cannot update the key in time steps down by its own clock, before another process can be elected.
 
 NATS_HOST and NATS_PORT say where the server is.
 """
@@ -19,10 +19,10 @@ from typing import Any
 from nats_ev import KV, JetStream, KvEntry, Nats, NatsError, pyev
 
 LEASE = 1.5  # seconds
-MARGIN = 0.2
+MARGIN = 0.2  # seconds before the lease expires, when the leader steps down
 arguments = argparse.ArgumentParser(description=__doc__)
 arguments.add_argument(
-    "file", nargs="?", help="only the leader may touch it: locked while this leads"
+    "file", nargs="?", help="a file that only the leader may touch: locked while this process leads"
 )
 guarded = arguments.parse_args().file
 GUARD = open(guarded, "ab") if guarded is not None else None  # noqa: SIM115
@@ -34,20 +34,20 @@ nats = Nats(
     reconnect=True,
     on_error=lambda err: print("nats:", err, file=sys.stderr),
 )
-kv = KV(JetStream(nats, timeout=1000), "election")
+kv = KV(JetStream(nats, timeout=timedelta(seconds=1)), "election")
 me = f"{os.uname().nodename}:{os.getpid()}"
-term = 0  # the key's revision while this one leads
+term = 0  # the key's revision while this process leads
 valid_until = 0.0
 
 
 def campaign(watcher: Any = None, revents: int = 0) -> None:
-    """Become the leader if there is none, or remain it."""
+    """Try to become the leader, or to remain the leader."""
     asked = time.monotonic()
 
     def answered(revision: int | None, err: NatsError | None) -> None:
         global term, valid_until
         if err is not None or revision is None:
-            return  # somebody else leads, or nobody answers: the clock decides
+            return  # another process leads, or the server does not answer: `check` decides by the clock
         if time.monotonic() > asked + LEASE - MARGIN:
             return
         valid_until = asked + LEASE - MARGIN
@@ -63,7 +63,7 @@ def campaign(watcher: Any = None, revents: int = 0) -> None:
 
 
 def check(watcher: Any, revents: int) -> None:
-    """Step down in time."""
+    """Step down when the lease is about to expire."""
     global term
     if term and time.monotonic() > valid_until:
         guard(False)
@@ -72,7 +72,7 @@ def check(watcher: Any, revents: int) -> None:
 
 
 def guard(lock: bool) -> None:
-    """Lock what only the leader may touch, or let go of it."""
+    """Lock what only the leader may touch, or unlock it."""
     if GUARD is not None:
         try:
             fcntl.flock(GUARD, fcntl.LOCK_EX | fcntl.LOCK_NB if lock else fcntl.LOCK_UN)

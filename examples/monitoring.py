@@ -1,4 +1,4 @@
-"""What a client can tell about itself: counters, back-pressure, lame duck, reconnects.
+"""A client that reports its own state: counters, back-pressure, lame duck, reconnects.
 
 NATS_HOST and NATS_PORT say where the server is.
 """
@@ -11,7 +11,7 @@ import os
 from nats_ev import Nats, pyev
 
 arguments = argparse.ArgumentParser(description=__doc__)
-arguments.add_argument("seconds", type=float, nargs="?", help="for how long (default: no end)")
+arguments.add_argument("seconds", type=float, nargs="?", help="how long to run (default: for ever)")
 seconds = arguments.parse_args().seconds
 
 loop = pyev.default_loop()

@@ -1,6 +1,6 @@
 """Files in an object store: `object_cli.py put FILE [NAME]`, `get NAME FILE`, `ls`, `stat NAME`, `rm NAME`.
 
-Files of any size: they are streamed. The store is called "files" and is made when it does not exist.
+The program streams files of any size. It uses the store "files", and creates it if it does not exist.
 NATS_HOST and NATS_PORT say where the server is.
 """
 

@@ -39,7 +39,7 @@ def tick(watcher: pyev.Timer, revents: int) -> None:
 
 
 def leave(*_: object) -> None:
-    """Deliver what is in flight; without watchers of ours the loop then ends by itself."""
+    """Stop this program's watchers and drain: the loop ends when nothing keeps it busy."""
     timer.stop()
     interrupt.stop()
     nats.drain(lambda err: print("drained" if err is None else err))

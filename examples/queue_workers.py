@@ -1,7 +1,7 @@
 """Workers that share jobs: start several, then `queue_workers.py produce 100`.
 
-Each job goes to one worker. A worker ends gracefully on SIGTERM or Ctrl-C: what it has been given it
-finishes, what comes later goes to the others. NATS_HOST and NATS_PORT say where the server is.
+Each job goes to one worker. On SIGTERM or Ctrl-C a worker finishes the jobs that it has received, and later
+jobs go to the other workers. NATS_HOST and NATS_PORT say where the server is.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Two small services and a client: `request_reply.py service`, `client`, or both in one (default).
+"""Two small services and a client: `request_reply.py service`, `client`, or `both` in one process (default).
 
 NATS_HOST and NATS_PORT say where the server is.
 """
@@ -31,7 +31,7 @@ def clock(subject: str, payload: bytes, reply: str | None, headers: bytes | None
 
 
 def ask(*questions: tuple[str, str]) -> None:
-    """One after the other, then drain."""
+    """Ask the questions one after the other, then drain."""
     if not questions:
         nats.drain()
         return

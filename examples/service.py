@@ -1,6 +1,6 @@
-"""A service that tools can discover: start some, then `service.py ask 3 4`, or `nats micro ls`.
+"""A service that tools can discover: start several, then `service.py ask 3 4`, or `nats micro ls`.
 
-Each request goes to one of them. Ctrl-C or SIGTERM stops one when it has answered all that it has got.
+Each request goes to one of them. On Ctrl-C or SIGTERM a service first answers what it has received.
 NATS_HOST and NATS_PORT say where the server is.
 """
 

@@ -20,7 +20,7 @@ from lab.paths import ROOT
 AGREED = {
     "pyproject.toml", "setup.py", "MANIFEST.in", "nats_ev", "_parser_build.py", "_libev_build.py",
     "csrc", "tests", "bench", "examples", "docs", "LICENSE", "README.md", "CHANGELOG.md", "Makefile",
-    ".gitignore", ".ci",
+    "CONTRIBUTING.md", "SECURITY.md", ".gitignore", ".ci", ".github",
 }  # fmt: skip
 
 
