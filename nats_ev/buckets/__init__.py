@@ -9,7 +9,6 @@ from .bucket import Bucket as Bucket
 from .bucket import Config as Config
 from .bucket import check_bucket as check_bucket
 from .bucket import duplicate_window as duplicate_window
-from .calls import call_later as call_later
 from .calls import call_or_report as call_or_report
 from .calls import completion as completion
 from .errors import *  # noqa: F403

@@ -25,9 +25,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..arguments import Callback, check_callback
-from ..client import Nats
 from ..errors import NatsError
-from ..status import Status
 
 if TYPE_CHECKING:
     from ..jetstream import JetStream
@@ -56,33 +54,3 @@ def call_or_report(cb: Callback, go: Callable[[], object]) -> None:
         go()
     except NatsError as exc:
         cb(None, exc)
-
-
-def call_later(
-    nats: Nats, delay_ms: float, due: Callable[[], object], ended: Callable[[], object]
-) -> None:
-    """Call due in delay_ms, or ended when the client ends before."""
-
-    waiting = True
-
-    def done() -> bool:
-        """Whether this is the first one to end it: a listener may be told what it no longer listens to."""
-        nonlocal waiting
-        first, waiting = waiting, False
-        nats.remove_status_listener(on_status)
-        return first
-
-    def on_status(status: Status) -> None:
-        if status is Status.CLOSED and done():
-            wait.cancel()
-            ended()
-
-    def expired() -> None:
-        if done():
-            due()
-
-    if nats.status() in (Status.CLOSED, Status.DISCONNECTED):
-        nats.call_soon(ended)
-        return
-    nats.add_status_listener(on_status)
-    wait = nats.call_later(delay_ms, expired)

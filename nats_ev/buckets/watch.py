@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NatsError, RequestTimeoutError
-from .calls import call_later, call_or_report
+from .calls import call_or_report
 from .errors import bucket_error
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Watch:
             else:
                 self._wait_for_initial()
 
-        call_later(self._js.nats, _ASK_AFTER_MS, due, lambda: None)
+        self._js.nats.call_later(_ASK_AFTER_MS, due)
 
 
 def collect(

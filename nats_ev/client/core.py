@@ -10,6 +10,7 @@ from .. import errors
 from .drain import Drain
 from .requests import Requests
 from .subscriptions import Subscriptions
+from .waits import Waits
 from ..connection import Connection
 from ..connection import Completion
 from ..options import Options
@@ -42,6 +43,7 @@ class Core:
         by_sid: dict[int, Subscription] = {}
         self.connection = Connection(options.loop, options, self.out, by_sid, self)
         self.subscriptions = Subscriptions(self.connection, options, by_sid, self)
+        self.waits = Waits(self.connection)
         self.requests = Requests(self.connection, options, self.subscriptions, self)
         self._nats = nats
 
@@ -125,6 +127,7 @@ class Core:
             yield from self.drain.completions()
         if not self.connection.active:
             yield from self.subscriptions.completions()
+            yield from self.waits.take_all()
 
     def status_changed(self) -> None:
         """Tell the listeners, before the on_* callbacks."""

@@ -38,7 +38,7 @@ class TimeoutGroup(Deadline):
         self._trim_at = _COMPACT_ABOVE
         self.seconds = seconds  # 0: they never expire
         self.runs: deque[list[Any]] = deque()
-        self.fifo = None
+        self._fifo = None
 
     def add(self, deadline: float, first: int, last: int) -> list[Any]:
         """Append a run, and wait for it."""
@@ -46,7 +46,7 @@ class TimeoutGroup(Deadline):
             self.trim()
         run = [deadline, first, last]
         self.runs.append(run)
-        if self.fifo is None:
+        if self._fifo is None:
             self._arm()
         return run
 
@@ -61,7 +61,7 @@ class TimeoutGroup(Deadline):
     def _arm(self) -> None:
         self._deadlines.add_at(self, self.runs[0][0])
 
-    def expire(self) -> None:
+    def _expire(self) -> None:
         """The first deadline is over, or was when it was waited for: it may have been answered."""
         runs, waiting, now = self.runs, self._waiting, self._deadlines.clock()
         due: list[int] = []

@@ -7,6 +7,7 @@ motion is in `core` and the modules that it names.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from .. import errors, subjects
@@ -541,18 +542,29 @@ class Nats(Accessors):
         self._connection.turn.call(cb, *args)
 
     def call_later(
-        self, delay_ms: Milliseconds, cb: Callable[..., object], *args: object
+        self,
+        delay_ms: Milliseconds,
+        cb: Callable[..., object],
+        *args: object,
+        ended: Callable[[], object] | None = None,
     ) -> Deadline:
-        """Call ``cb(*args)`` on the loop in delay_ms, unless ``cancel()`` of the result is called.
+        """Call ``cb(*args)`` on the loop in delay_ms, unless the result's ``cancel()`` is called before.
 
-        Costs far less than a loop timer of its own. Forgotten when the client ends (`disconnect`,
-        the end of `drain`, giving up): a listener of the status CLOSED learns of that.
+        Costs far less than a loop timer of its own.
+
+        Args:
+            delay_ms: in ms, or a `datetime.timedelta`.
+            cb: what it raises is treated like an exception of any callback.
+            ended: called instead of cb, on the loop, when the client ends before (`disconnect`, the end of
+                `drain`, giving up) or has ended already. Without it, cb is then never called.
         """
         check_callback(cb)
         seconds = milliseconds(delay_ms, "delay_ms") / 1000
-        return self._connection.deadlines.after(
-            seconds, lambda: self._connection.turn.call(cb, *args)
-        )
+        due = partial(self._connection.turn.call, cb, *args)
+        callable_or_none(ended, "ended")
+        if ended is None:
+            return self._connection.deadlines.after(seconds, due)
+        return self._core.waits.add(seconds, due, ended)
 
     def add_status_listener(self, cb: Callable[[Status], object]) -> None:
         """Call ``cb(status)`` on the loop for each change of `status`, before the on_* callbacks."""

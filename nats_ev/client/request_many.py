@@ -43,7 +43,7 @@ class ManyRequest(Deadline):
         self.requests = requests
         self.order = order
         self.callback = callback
-        self.fifo = None
+        self._fifo = None
         self.left = 0  # answers that are still wanted; 0: any number
         self.sentinel: Sentinel | None = None
         self.stall = 0.0  # seconds of silence behind an answer that end it; 0: any time
@@ -84,7 +84,7 @@ class ManyRequest(Deadline):
     def _silent(self) -> None:
         self.fail(None)
 
-    def expire(self) -> None:
+    def _expire(self) -> None:
         """Its time is over: an error only when nobody has answered."""
         self.requests.withdraw(self.order)
         self.fail(None if self.told else errors.RequestTimeoutError("request timeout"))

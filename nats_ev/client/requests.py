@@ -124,7 +124,7 @@ class Requests:
             last_line, run = self._last_run
             if not line.seconds:
                 self._last_run = (None, [])
-            elif line is last_line and line.fifo is not None and deadline <= run[0]:
+            elif line is last_line and line.waiting and deadline <= run[0]:
                 run[2] = last  # no other line's are in between
             else:
                 self._last_run = (line, line.add(deadline + EXPIRY_SLOP, first, last))

@@ -84,48 +84,43 @@ def version_of(info: str | None) -> tuple[tuple[int, ...], int | None]:
     return version if version >= (0, 1) else (999,), fields.get("api_lvl")
 
 
+Completion = Callable[[NatsError], object]
+
+
 class Wait:
-    """A delay that ends one way or the other: see `Api.later`."""
+    """A delay that may be started again: calls due after it, or closed(err) when the client ends before."""
 
-    __slots__ = ("_api", "_closed", "_deadline", "_due")
+    __slots__ = ("_closed", "_deadline", "_due", "_nats")
 
-    def __init__(self, api: Api, due: Callable[[], object], closed: Completion) -> None:
-        self._api = api
+    def __init__(self, nats: Nats, due: Callable[[], object], closed: Completion) -> None:
+        self._nats = nats
         self._due = due
         self._closed = closed
         self._deadline: Deadline | None = None
 
     def start(self, delay_ms: float) -> None:
-        """Let it be due in so many milliseconds from now, whether it was waiting or not."""
-        if self._deadline is not None:
-            self._deadline.cancel()
-        else:
-            self._api.add_wait(self)
-        self._deadline = self._api.nats.call_later(delay_ms, self._expire)
+        """Wait delay_ms from now on, whether this was waiting or not."""
+        self.cancel()
+        self._deadline = self._nats.call_later(delay_ms, self._expire, ended=self._close)
 
     @property
     def waiting(self) -> bool:
-        """Neither due, nor cancelled, nor unstarted."""
+        """Whether this was started and neither due nor cancelled."""
         return self._deadline is not None
 
     def cancel(self) -> None:
-        """It is not waited for any more. Harmless when it is not waiting."""
+        """Stop waiting. Does nothing if this is not waiting."""
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-            self._api.drop_wait(self)
 
-    def close(self, error: NatsError) -> None:
-        """The client has ended, and its deadlines with it."""
-        self.cancel()
-        self._closed(error)
+    def _close(self) -> None:
+        self._deadline = None
+        self._closed(ConnectionClosedError("disconnected"))
 
     def _expire(self) -> None:
-        self.cancel()
+        self._deadline = None
         self._due()
-
-
-Completion = Callable[[NatsError], object]
 
 
 class Exchange:
@@ -193,7 +188,6 @@ class Api:
         self.nats = nats
         self.prefix = prefix
         self.timeout = milliseconds(timeout, "timeout")
-        self._waits: dict[Wait, None] = {}
 
     def request(
         self,
@@ -310,7 +304,7 @@ class Api:
 
     def wait(self, due: Callable[[], object], closed: Completion) -> Wait:
         """A `later` that is not waiting yet."""
-        return Wait(self, due, closed)
+        return Wait(self.nats, due, closed)
 
     def when_connected(self, cb: Callable[[NatsError | None], object]) -> None:
         """``cb(None)`` at the next handshake, ``cb(err)`` after the timeout or when the client ends.
@@ -339,23 +333,3 @@ class Api:
         """Raise `NotConnectedError` when there is no connection and none is coming."""
         if self.nats.status() in (Status.DISCONNECTED, Status.CLOSED):
             raise NotConnectedError
-
-    def add_wait(self, wait: Wait) -> None:
-        """See `Wait`."""
-        if not self._waits:
-            self.nats.add_status_listener(self._on_status)
-        self._waits[wait] = None
-
-    def drop_wait(self, wait: Wait) -> None:
-        """See `Wait`."""
-        if self._waits.pop(wait, self) is None and not self._waits:
-            self.nats.remove_status_listener(self._on_status)
-
-    def _on_status(self, status: Status) -> None:
-        if status is Status.CLOSED:
-            for wait in self._waits:  # one by one: what a callback raises must not stop the others
-                self.nats.call_soon(self._close, wait)
-
-    def _close(self, wait: Wait) -> None:
-        if wait in self._waits:
-            wait.close(ConnectionClosedError("disconnected"))

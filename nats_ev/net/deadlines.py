@@ -19,25 +19,35 @@ _COMPACT_FROM = 64
 
 
 class Deadline:
-    """Something that happens unless it is ended before. Subclass it or pass a callback."""
+    """A call that will be made at some time unless it is cancelled: what `Nats.call_later` returns."""
 
-    __slots__ = ("_callback", "at", "fifo")
+    __slots__ = ("_at", "_callback", "_fifo")
 
-    def __init__(self, callback: Callable[[], None]) -> None:
+    def __init__(self, callback: Callable[[], object]) -> None:
         self._callback = callback
-        self.at = 0.0
-        self.fifo: _Fifo | None = None  # None: not waiting
+        self._at = 0.0
+        self._fifo: _Fifo | None = None  # None: not waiting
 
-    def expire(self) -> None:
-        """The time has come; called at most once per `Deadlines.add`, on the loop."""
-        self._callback()
+    def __repr__(self) -> str:
+        if self._fifo is None:
+            return f"<{type(self).__name__} not waiting>"
+        return f"<{type(self).__name__} in {max(0.0, self._at - time.monotonic()) * 1000:.0f} ms>"
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the call is still to be made."""
+        return self._fifo is not None
 
     def cancel(self) -> None:
-        """It is not waited for any more. Harmless when it is not waiting."""
-        fifo = self.fifo
+        """Do not make the call. Does nothing if it was made or cancelled before."""
+        fifo = self._fifo
         if fifo is not None:
-            self.fifo = None
+            self._fifo = None
             fifo.ended()
+
+    def _expire(self) -> None:
+        """Make the call: at most once per `Deadlines.add`, on the loop. Subclasses override this."""
+        self._callback()
 
 
 class _Fifo:
@@ -54,19 +64,19 @@ class _Fifo:
         self.dead += 1
         self._trim()
         if self.dead > _COMPACT_FROM and self.dead * 2 > len(self.entries):
-            self.entries = deque(entry for entry in self.entries if entry.fifo is self)
+            self.entries = deque(entry for entry in self.entries if entry._fifo is self)
             self.dead = 0
 
     def pop(self) -> Deadline:
         """Take the first entry out."""
         entry = self.entries.popleft()
-        entry.fifo = None
+        entry._fifo = None
         self._trim()
         return entry
 
     def _trim(self) -> None:
         entries = self.entries
-        while entries and entries[0].fifo is not self:
+        while entries and entries[0]._fifo is not self:
             entries.popleft()
             self.dead -= 1
 
@@ -97,17 +107,17 @@ class Deadlines:
         self._add(entry, -at, at)  # a FIFO of its own
 
     def _add(self, entry: Deadline, length: float, at: float) -> None:
-        entry.at = at
+        entry._at = at
         fifo = self._fifos.get(length)
         if fifo is None:
             fifo = self._fifos[length] = _Fifo()
             heapq.heappush(self._heap, (at, length))
             if not self._armed or at < self._armed:
                 self._arm(at)
-        entry.fifo = fifo
+        entry._fifo = fifo
         fifo.entries.append(entry)
 
-    def after(self, seconds: float, callback: Callable[[], None]) -> Deadline:
+    def after(self, seconds: float, callback: Callable[[], object]) -> Deadline:
         """`add` a plain callback; returns the entry for `end`."""
         entry = Deadline(callback)
         self.add(entry, seconds)
@@ -122,7 +132,7 @@ class Deadlines:
         """Forget all of them, and let the loop end as far as this object is concerned."""
         for fifo in self._fifos.values():
             for entry in fifo.entries:
-                entry.fifo = None
+                entry._fifo = None
         self._fifos.clear()
         self._heap.clear()
         self._armed = 0.0
@@ -147,10 +157,10 @@ class Deadlines:
             if not fifo.entries:
                 heapq.heappop(heap)
                 del self._fifos[length]
-            elif (at := fifo.entries[0].at) > now:
+            elif (at := fifo.entries[0]._at) > now:
                 heapq.heapreplace(heap, (at, length))
             else:
-                fifo.pop().expire()
+                fifo.pop()._expire()
         if heap:
             self._arm(heap[0][0])
         else:

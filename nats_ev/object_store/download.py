@@ -18,7 +18,6 @@ from ..buckets import (
     ObjectIncompleteError,
     ObjectTransferError,
     bucket_error,
-    call_later,
     call_or_report,
     transfer_error,
 )
@@ -199,7 +198,7 @@ class Download:
     # Parts may have been deleted meanwhile: then they never come, and nobody says so.
 
     def _watch_over(self) -> None:
-        call_later(self._js.nats, _LOOK_AFTER_MS, self._tick, lambda: None)
+        self._js.nats.call_later(_LOOK_AFTER_MS, self._tick)
 
     def _tick(self) -> None:
         if self.done:

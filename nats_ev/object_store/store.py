@@ -17,7 +17,6 @@ from ..buckets import (
     ObjectLinkError,
     ObjectNotFoundError,
     bucket_error,
-    call_later,
     call_or_report,
     check_bucket,
     collect,
@@ -177,11 +176,8 @@ class ObjectStore(ObjectBucket):
             if download.done:
                 return
             if isinstance(error, ConnectionLostError):
-                call_later(
-                    self.js.nats,
-                    _RETRY_WAIT_MS,
-                    lambda: call_or_report(found, look),
-                    lambda: download.fail(error),
+                self.js.nats.call_later(
+                    _RETRY_WAIT_MS, call_or_report, found, look, ended=lambda: download.fail(error)
                 )
             elif error is not None:
                 download.fail(error)

@@ -18,7 +18,6 @@ from ..buckets import (
     ObjectIncompleteError,
     ObjectTransferError,
     bucket_error,
-    call_later,
     call_or_report,
     transfer_error,
 )
@@ -219,14 +218,14 @@ class Upload:
             elif time.monotonic() - self._moved_at > limit:
                 self._fail(trouble)
             elif not self._js.nats.is_connected():
-                call_later(self._js.nats, _RETRY_WAIT_MS, due, ended)
+                self._js.nats.call_later(_RETRY_WAIT_MS, due, ended=ended)
             else:
                 again()
 
         def ended() -> None:
             self._fail(trouble)
 
-        call_later(self._js.nats, _RETRY_WAIT_MS, due, ended)
+        self._js.nats.call_later(_RETRY_WAIT_MS, due, ended=ended)
 
     def _send_again(self) -> None:
         for number, chunk in list(self._unacked):
@@ -354,7 +353,7 @@ def remove_chunks(store: ObjectStore, nuid: str, done: Callable[[], object]) -> 
         nonlocal attempts
         attempts += 1
         if isinstance(error, _PASSING) and attempts < _REMOVAL_ATTEMPTS:
-            call_later(js.nats, _REMOVAL_WAIT_MS, purge, lambda: None)
+            js.nats.call_later(_REMOVAL_WAIT_MS, purge)
         if attempts == 1:
             done()
 

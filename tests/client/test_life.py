@@ -380,3 +380,29 @@ def test_running_out_of_descriptors_is_survived(loop, server, run):
     run(nats.is_connected)
     nats.disconnect()
     loop.start()
+
+
+def test_call_later_says_when_the_client_ends_before(server, connected, run):
+    nats = connected(server)
+    log: list[str] = []
+    due = nats.call_later(1, log.append, "due", ended=lambda: log.append("never"))
+    assert due.waiting
+    assert repr(due).startswith("<Deadline in ") or repr(due).startswith("<Wait in ")
+    run(lambda: log == ["due"])
+    assert not due.waiting
+
+    nats.call_later(60_000, log.append, "never", ended=lambda: log.append("ended"))
+    nats.call_later(60_000, log.append, "never")
+    nats.call_later(60_000, log.append, "never", ended=lambda: log.append("never")).cancel()
+    nats.request("nobody.answers", b"", lambda *result: log.append("request"), 60_000)
+    cancelled = nats.call_later(60_000, log.append, "never", ended=lambda: log.append("never"))
+    nats.on_disconnect(lambda: log.append("disconnected"))
+    nats.disconnect()
+    cancelled.cancel()
+    run(lambda: "disconnected" in log)
+    assert log == ["due", "ended", "request", "disconnected"]
+
+    nats.call_later(0, log.append, "never", ended=lambda: log.append("ended already"))
+    run(lambda: log[-1] == "ended already")
+    with pytest.raises(TypeError, match="ended must be callable"):
+        nats.call_later(0, print, ended=3)

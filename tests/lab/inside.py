@@ -181,7 +181,7 @@ def server_version(js: JetStream) -> tuple[int, ...]:
 
 def waiting_calls(js: JetStream) -> int:
     """Return how many calls of a `JetStream` wait for a time or for the client's end."""
-    return len(js._api._waits)
+    return len(js.nats._core.waits._waiting)
 
 
 def skip_a_message(ordered: Any) -> None:
