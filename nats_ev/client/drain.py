@@ -114,7 +114,7 @@ class Drain:
     def _finish(self, error: errors.NatsError | None) -> None:
         for _, callback in self.completions():
             self._connection.turn.soon(callback, error)
-        self._connection.finish()
+        self._connection.disconnect()
 
     def completions(self) -> Iterator[tuple[int, Done]]:
         """It is over: callbacks that have not been told, in order of call."""

@@ -144,8 +144,9 @@ class Nats(Accessors):
         `on_disconnect` follows if there was a connection, all on the next loop turn. Does nothing
         when there is nothing to close. `drain` is the way to end without losing anything.
         """
-        self._connection.refuse_other_threads()
-        self._connection.close()
+        self._connection.guard.check_thread()
+        self._connection.disconnect()
+        self._out.drop_messages()
         self._core.subscriptions.forget_pending()
 
     def is_connected(self) -> bool:
@@ -285,7 +286,7 @@ class Nats(Accessors):
         """What a framing call's code asks for; raises what it refuses."""
         if code < 0:
             if self._out.limits.closed:
-                self._connection.refuse_strangers()
+                self._connection.guard.check()
                 self._core.refuse_if_draining()
             self._out.fail(code, subject=subject, reply=reply, what=what)
         self._connection.queued(code)
@@ -300,7 +301,7 @@ class Nats(Accessors):
         reconnects. May be called without a connection. Raises `BadSubjectError`, and after `drain`
         `ConnectionDrainingError`.
         """
-        self._connection.refuse_strangers()
+        self._connection.guard.check()
         self._core.refuse_if_draining()
         return self._core.subscriptions.add(subject, cb, queue_group).sid
 
@@ -322,7 +323,7 @@ class Nats(Accessors):
         When as many have come already it ends at once (the server's rule). An unknown sid is
         ignored. After an immediate end no message is delivered, also of those already received.
         """
-        self._connection.refuse_other_threads()
+        self._connection.guard.check_thread()
         self._core.subscriptions.end(sid, max_msgs)
 
     unsub = unsubscribe
@@ -594,7 +595,7 @@ class Nats(Accessors):
             raise errors.AlreadyConnectedError
 
     def _refuse_if_closed(self) -> None:
-        self._connection.refuse_strangers()
+        self._connection.guard.check()
         if not self._connection.active:
             raise errors.NotConnectedError
 

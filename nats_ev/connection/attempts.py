@@ -26,7 +26,7 @@ class Owner(Protocol):
     def dialed(self, sock: socket.socket) -> None:
         """The server has taken the call; the handshake is next, within the attempt's time."""
 
-    def attempt_failed(self, error: errors.NatsError) -> None:
+    def failed(self, error: errors.NatsError) -> None:
         """It could not be called, or has not completed the handshake in time."""
 
 
@@ -115,13 +115,13 @@ class Attempts:
         if left:
             self._limit = self._deadlines.after(share, lambda: self._count_down(share, left - 1))
         else:
-            self._owner.attempt_failed(errors.ConnectTimeoutError("connect timeout"))
+            self._owner.failed(errors.ConnectTimeoutError("connect timeout"))
 
     def _dialed(self, result: socket.socket | OSError) -> None:
         self._dialer = None
         if isinstance(result, OSError):
             error = errors.ConnectError(result.strerror or str(result))
             error.__cause__ = result
-            self._owner.attempt_failed(error)
+            self._owner.failed(error)
         else:
             self._owner.dialed(result)

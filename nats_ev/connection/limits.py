@@ -1,4 +1,4 @@
-"""The limits of a connection, by the client's options, by what the server says and by what is going on."""
+"""The sizes that a connection keeps to: by the client's options, by the server's INFO, and by the status."""
 
 from __future__ import annotations
 
@@ -7,37 +7,53 @@ from typing import Any
 from ..options import Options
 from ..protocol import ServerInfo
 
+# Bytes: an inbound message may have as many whatever the server's max_payload is.
 _LEAST_MESSAGE_LIMIT = 64 * 1024 * 1024
-# The options that `set_buffer` looks at.
+# The options that `Limits.set_buffer` looks at.
 OF_THE_BUFFER = frozenset(
     {"max_pending_bytes", "reconnect_buffer_size", "slow_consumer_bytes", "max_control_line"}
 )
 
 
-def set_buffer(
-    limits: Any, options: Options, *, connected: bool, active: bool, refusing: bool
-) -> None:
-    """What the write buffer takes: connected; active: or on the way there; refusing: no message at all."""
-    limits.held = not connected
-    limits.closed = not active or refusing
-    limits.slow_mark = options.slow_consumer_bytes
-    limits.max_control_line = options.max_control_line
-    if connected or not active:
-        limits.max_pending = options.max_pending_bytes
-    else:
-        size = options.reconnect_buffer_size
-        # C's 0 is "unlimited", the option's 0 is "nothing": no frame fits in one byte.
-        limits.max_pending = 0 if size < 0 else max(1, size)
+class Limits:
+    """Sets the limits of a write buffer, and knows that of an inbound message."""
 
+    def __init__(self, buffer: Any, options: Options) -> None:
+        self._buffer = buffer  # `Outbound.limits`
+        self._options = options
+        self._server = 0  # max_payload of the last server; 0: not known
 
-def max_payload(options: Options, info: ServerInfo | None) -> int:
-    """Bytes of headers and payload that may be published in one message; 0: any number."""
-    server = info.max_payload if info is not None else None
-    return min([n for n in (options.max_payload, server) if n], default=0)
+    def set_buffer(self, *, connected: bool, active: bool, refusing: bool) -> None:
+        """Set what the write buffer accepts.
 
+        Args:
+            connected: messages may be written now.
+            active: they may be queued, because a connection is up or on the way.
+            refusing: the drain's last PING is framed: accept no message at all.
+        """
+        buffer, options = self._buffer, self._options
+        buffer.held = not connected
+        buffer.closed = not active or refusing
+        buffer.slow_mark = options.slow_consumer_bytes
+        buffer.max_control_line = options.max_control_line
+        if connected or not active:
+            buffer.max_pending = options.max_pending_bytes
+        else:
+            size = options.reconnect_buffer_size
+            # C's 0 is "unlimited", the option's 0 is "nothing": no frame fits in one byte.
+            buffer.max_pending = 0 if size < 0 else max(1, size)
 
-def max_message(options: Options, info: ServerInfo | None) -> int:
-    """Bytes of headers and payload that a message may have that comes."""
-    if options.max_message_size:
-        return options.max_message_size
-    return max(_LEAST_MESSAGE_LIMIT, 2 * info.max_payload if info is not None else 0)
+    def set_server(self, info: ServerInfo) -> None:
+        """Follow a server's INFO: our own max_payload and the server's both count, the smaller one wins."""
+        self._server = info.max_payload
+        self.set_max_payload()
+
+    def set_max_payload(self) -> None:
+        """Follow the option max_payload."""
+        both = (self._options.max_payload, self._server)
+        self._buffer.max_payload = min([size for size in both if size], default=0)
+
+    @property
+    def max_message(self) -> int:
+        """Largest inbound message (headers and payload), in bytes."""
+        return self._options.max_message_size or max(_LEAST_MESSAGE_LIMIT, 2 * self._server)

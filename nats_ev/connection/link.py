@@ -46,7 +46,7 @@ _RIGHT_AFTER = 1.0
 class Owner(Protocol):
     """What a link needs of its connection."""
 
-    def lost(self, error: errors.NatsError | None) -> None:
+    def failed(self, error: errors.NatsError | None) -> None:
         """The link is broken; None means an end of file without an apparent reason."""
 
     @property
@@ -104,6 +104,11 @@ class Link:
         self._reader.start()
 
     @property
+    def closed(self) -> bool:
+        """Whether the connection has let go of this link."""
+        return self._closed
+
+    @property
     def secure(self) -> bool:
         """Whether what is read and written is encrypted."""
         return self._stream.secure
@@ -120,7 +125,7 @@ class Link:
         try:
             done = stream.handshake()
         except OSError as exc:
-            self._owner.lost(handshake_error(exc))
+            self._owner.failed(handshake_error(exc))
             return
         self._watch_writable(stream.unsent)
         if done:
@@ -181,14 +186,14 @@ class Link:
         try:
             data = stream.recv()
         except OSError as exc:
-            self._owner.lost(read_error(exc, self._owner.connected))
+            self._owner.failed(read_error(exc, self._owner.connected))
             return False
         if stream.unsent:
             self._watch_writable(True)
         if data is None:
             return False
         if not data:
-            self._owner.lost(self._end_of_file())
+            self._owner.failed(self._end_of_file())
             return False
         self._spoke_at = 0.0
         self.session.receive(data)
@@ -357,7 +362,7 @@ class Link:
             self._writer.stop()
             self._broken = True
         else:
-            self._owner.lost(read_error(exc, self._owner.connected))
+            self._owner.failed(read_error(exc, self._owner.connected))
 
     def _retry(self) -> None:
         self._writing = False

@@ -34,7 +34,7 @@ class Owner(Protocol):
     def ping(self, done: Completion | None = None) -> int:
         """Frame a PING and `Pings.add` it."""
 
-    def lost(self, error: errors.NatsError | None) -> None:
+    def failed(self, error: errors.NatsError | None) -> None:
         """The server does not answer any more."""
 
 
@@ -96,7 +96,7 @@ class Pings:
             if not owner.connected or (owner.link is not None and owner.link.behind):
                 return  # what has arrived is still being delivered: the PONG may be in it
             if self._overdue():
-                owner.lost(errors.StaleConnectionError("stale connection"))
+                owner.failed(errors.StaleConnectionError("stale connection"))
                 return
         self.unanswered += 1
         owner.ping()

@@ -39,7 +39,7 @@ class ServerPool:
         self._failures = 0  # in a row, over the whole pool
         self._round = 0  # how many waits there were since the last connection that lasted
         self._untried = 0  # servers left in this round
-        self._limited = False  # the first connect is over: failures count
+        self._counting = False  # the first connect is over: failures count
         self._url_wants_tls = False
         self._seen_tls = False  # a server had it, asked for or not
         if options.path is not None:
@@ -77,7 +77,7 @@ class ServerPool:
         self._replace(list(servers.values()))
         if current is not None and current.key in servers:
             self.current = servers[current.key]
-            self._last(self.current)
+            self._move_to_end(self.current)
 
     def _replace(self, servers: list[Server]) -> None:
         self._configured = list(servers)
@@ -102,7 +102,7 @@ class ServerPool:
         """The user has decided anew; what a URL says stays."""
         self._seen_tls = False
 
-    def _last(self, server: Server) -> None:
+    def _move_to_end(self, server: Server) -> None:
         self._servers.remove(server)
         self._servers.append(server)
 
@@ -130,7 +130,7 @@ class ServerPool:
     def exhausted(self) -> bool:
         """As many failures in a row as are allowed."""
         most = self._options.max_reconnect_attempts
-        return self._limited and 0 < most <= self._failures
+        return self._counting and 0 < most <= self._failures
 
     def restart(self) -> None:
         """An explicit connect: everything counts anew, also servers that have refused us."""
@@ -141,7 +141,7 @@ class ServerPool:
         self._refused.clear()
         self._failures = self._round = 0
         self._untried = len(self._servers)
-        self._limited = False
+        self._counting = False
 
     def next(self) -> tuple[Server, float] | None:
         """The server to be tried next, and the ms to wait before; None when none is left."""
@@ -154,7 +154,7 @@ class ServerPool:
             self._round += 1
         self._untried -= 1
         self.current = server = self._servers[0]
-        self._last(server)
+        self._move_to_end(server)
         return server, delay
 
     def delay(self, number: int) -> float:
@@ -170,7 +170,7 @@ class ServerPool:
         if self.current is not None:
             self.current.last_auth_error = None
         self._failures = 0
-        self._limited = True
+        self._counting = True
 
     def lost(self, error: NatsError | None, lived: float) -> None:
         """The connection was up for so many seconds and has ended: the others are tried first, at once."""
@@ -185,19 +185,19 @@ class ServerPool:
         """Try all others at once, the server in use last and after a wait."""
         self._untried = len(self._servers)
         if self.current in self._servers:
-            self._last(self.current)
+            self._move_to_end(self.current)
             self._untried -= 1
 
-    def hurry(self) -> None:
+    def skip_wait(self) -> None:
         """Let the next attempt be made at once."""
         if self._untried <= 0:
             self._untried = len(self._servers)
 
     def failed(self, error: NatsError) -> None:
         """An attempt has failed."""
-        if self._limited:
+        if self._counting:
             self._failures += 1
-        self._limited = True  # the manual: N retries after the first failure
+        self._counting = True  # the manual: N retries after the first failure
         self._note_refusal(error)
 
     def _note_refusal(self, error: NatsError | None) -> None:

@@ -1,0 +1,50 @@
+"""The states of a connection, and what leads from one to the next.
+
+`TRANSITIONS` is the whole machine; `Connection` changes its status in no other way than by an event of it,
+and docs/contributing.md draws it. A pair that is missing is a fault of ours: `next_status` raises.
+
+While a client drains it shows DRAINING_SUBS and DRAINING_PUBS instead; below them the connection is CONNECTED,
+CONNECTING or RECONNECTING as ever.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from ..status import Status
+
+
+class Event(Enum):
+    """What happens to a connection."""
+
+    OPEN = "connect() was called"
+    WAIT = "the next attempt is made after a delay"
+    READY = "the handshake is complete"
+    LOST = "the connection broke, and another one is wanted"
+    END = "no connection, and none is coming: disconnect(), the end of drain(), refused, gave up"
+    ABANDON = "the process exits, or has forked: nothing is reported"
+
+
+_ACTIVE = (Status.CONNECTING, Status.CONNECTED, Status.RECONNECTING)
+
+TRANSITIONS: dict[tuple[Status, Event], Status] = {
+    (Status.DISCONNECTED, Event.OPEN): Status.CONNECTING,
+    (Status.CLOSED, Event.OPEN): Status.CONNECTING,
+    (Status.RECONNECTING, Event.OPEN): Status.CONNECTING,
+    (Status.CONNECTING, Event.WAIT): Status.RECONNECTING,
+    (Status.RECONNECTING, Event.WAIT): Status.RECONNECTING,
+    (Status.CONNECTING, Event.READY): Status.CONNECTED,
+    (Status.RECONNECTING, Event.READY): Status.CONNECTED,
+    (Status.CONNECTED, Event.LOST): Status.RECONNECTING,
+    **{(status, Event.END): Status.CLOSED for status in _ACTIVE},
+    **{(status, Event.ABANDON): Status.CLOSED for status in (*_ACTIVE, Status.DISCONNECTED)},
+    (Status.CLOSED, Event.ABANDON): Status.CLOSED,
+}
+
+
+def next_status(status: Status, event: Event) -> Status:
+    """Return the status that follows. Raises RuntimeError for an event that can't happen in this status."""
+    try:
+        return TRANSITIONS[status, event]
+    except KeyError:
+        raise RuntimeError(f"{event.name} cannot happen to a {status.value} connection") from None

@@ -1,0 +1,38 @@
+"""Who may call: the process that made the client, and the thread that runs its loop."""
+
+from __future__ import annotations
+
+from threading import get_ident
+from typing import Any
+
+from .. import errors
+
+
+class Guard:
+    """Refuses calls from the child of a fork and from another thread than the loop's.
+
+    A loop tells which thread runs it by an attribute ``thread`` (None: none). A loop without that attribute is
+    not checked: only our own binding and adapters have it.
+    """
+
+    __slots__ = ("_loop", "forked")
+
+    def __init__(self, loop: Any) -> None:
+        self._loop = loop
+        self.forked = False  # this is the child of a fork
+
+    def check(self) -> None:
+        """Raise `NotConnectedError` in the child of a fork, and what `check_thread` raises."""
+        if self.forked:
+            raise errors.NotConnectedError(
+                "not connected: this client is the parent process's; make a new one after a fork"
+            )
+        self.check_thread()
+
+    def check_thread(self) -> None:
+        """Raise RuntimeError in a thread while another one runs the loop, which the call would not wake."""
+        if getattr(self._loop, "thread", None) not in (None, get_ident()):
+            raise RuntimeError(
+                "the client was called in another thread than the one that runs its loop: "
+                "let an Async watcher of the loop make the call"
+            )
