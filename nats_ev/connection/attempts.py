@@ -1,7 +1,8 @@
-"""The way to a connection: when an attempt begins, its socket, and how long it may take in all.
+"""Attempts at a connection: when one begins, its socket, and how long it may take in all.
 
-Which server comes next, and after what delay, is `pool`' matter; what becomes of the socket, and of
-a failure, the connection's.
+The pool chooses the server and the delay before it; the connection makes a handshake of the socket, and
+decides what a failure means. One connect_timeout covers everything from the name's look-up to the
+handshake's PONG.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from ..net import Deadline, Deadlines, Dialer, Resolver
 from ..options import Options
 from .pool import ServerPool
 
-# So many portions of subscriptions (some 40,000 of them) may take the server one connect_timeout more.
+# Each 16 portions of the handshake (about 40,000 SUBs) extend the attempt by one connect_timeout.
 _PORTIONS_PER_LIMIT = 16
-# Into so many parts the time of an attempt is divided.
+# The timeout runs as 8 timers, one after the other, so that a callback that blocks the loop for
+# long costs an attempt at most one of them: it is not the server's fault.
 _SHARES = 8
 
 
@@ -24,14 +26,14 @@ class Owner(Protocol):
     """What attempts need of their connection."""
 
     def dialed(self, sock: socket.socket) -> None:
-        """The server has taken the call; the handshake is next, within the attempt's time."""
+        """Begin the handshake on a connected socket, within the attempt's time."""
 
     def failed(self, error: errors.NatsError) -> None:
-        """It could not be called, or has not completed the handshake in time."""
+        """End the attempt: no socket could be connected, or the handshake took too long."""
 
 
 class Attempts:
-    """One attempt at a time to reach the pool's current server."""
+    """Makes one attempt at a time to reach the pool's current server."""
 
     def __init__(
         self, loop: Any, options: Options, deadlines: Deadlines, pool: ServerPool, owner: Owner
@@ -49,26 +51,25 @@ class Attempts:
 
     @property
     def waiting(self) -> bool:
-        """The next one has not begun."""
+        """Whether an attempt is planned and has not begun."""
         return self._due is not None
 
     def plan(self, delay: float) -> None:
-        """Begin in so many ms, never in this call."""
+        """Begin an attempt in so many ms, never in this call."""
         self._due = self._deadlines.after(delay / 1000, self._begin)
 
     def progress(self) -> None:
-        """Another portion of the handshake has gone out: many subscriptions take their time, which is
-        not the server's fault."""
+        """Give the server more time: another portion of a handshake with many subscriptions has gone out."""
         self._portions += 1
         self._set_limit()
 
     def reached(self) -> None:
-        """The handshake is complete."""
+        """Stop the attempt's timer: the handshake is complete."""
         self._deadlines.end(self._limit)
         self._limit = None
 
     def abandon(self) -> None:
-        """Forget the one that waits or is under way."""
+        """Give up the attempt that is planned or under way, if there is one."""
         self._deadlines.end(self._due)
         self._due = None
         self.reached()
@@ -77,7 +78,7 @@ class Attempts:
             self._dialer = None
 
     def forked(self) -> None:
-        """In the child of a fork: the loop and its watchers may be shared, they are left alone."""
+        """Cut the dialled socket off from the parent's, in the child of a fork; the loop may be shared."""
         dialer, self._dialer = self._dialer, None
         if dialer is not None:
             dialer.forked()
@@ -105,13 +106,13 @@ class Attempts:
 
     def _set_limit(self) -> None:
         self._deadlines.end(self._limit)
-        # Portions are out long before the server has worked them off: it gets time for those, too.
+        # Portions are written long before the server has worked them off.
         timeout = self._options.connect_timeout / 1000 * (1 + self._portions // _PORTIONS_PER_LIMIT)
         if timeout:
             self._count_down(timeout / _SHARES, _SHARES)
 
     def _count_down(self, share: float, left: int) -> None:
-        """In shares: while a callback holds up the loop only one of them passes, not the server's time."""
+        """Wait for one share of the timeout, then for the next; after the last one the attempt fails."""
         if left:
             self._limit = self._deadlines.after(share, lambda: self._count_down(share, left - 1))
         else:

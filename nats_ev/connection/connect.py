@@ -21,10 +21,13 @@ _MAX_NONCE = 256
 
 
 def identity(options: Options, nonce: str | None, server: Server) -> dict[str, Any]:
-    """The fields of CONNECT that say who we are. Callbacks are asked anew for each connection.
+    """Return the fields of CONNECT that say who the client is; callbacks are asked each time.
 
-    Credentials in the server's URL win over the options. Raises what a callback or reading a file
-    raises, and `BadOptionsError` for what a callback must not return.
+    Args:
+        nonce: what the server's INFO asks to be signed, if it does.
+        server: credentials in its URL win over the options.
+
+    Raises what a callback or reading a file raises, and `BadOptionsError` for a bad result of a callback.
     """
     fields: dict[str, Any] = {}
     user, password, token = options.user, options.password, options.token
@@ -47,7 +50,7 @@ def identity(options: Options, nonce: str | None, server: Server) -> dict[str, A
 
 
 def _callback_text(value: object, name: str, what: str = "str") -> str:
-    """What a callback has returned. Never shown: it is a secret."""
+    """Return the text that a callback returned. It is a secret: no error shows it."""
     if not isinstance(value, str):
         raise BadOptionsError(f"{name} must return {what}")
     if not is_unicode(value):
@@ -64,7 +67,7 @@ def _nkey_fields(options: Options, nonce: str | None) -> dict[str, str]:
         if options.jwt_cb is not None:
             jwt = _callback_text(options.jwt_cb(), "jwt_cb")
         fields = {"jwt": jwt} if jwt is not None else {}
-        if nonce is not None:  # else the server asks for no signature; it decides about the rest
+        if nonce is not None:  # else the server asks for no signature, and decides about the rest
             own = seed if seed is not None or credentials is None else credentials.seed
             fields.update(_signed(options, nonce, own, jwt is None))
         return fields
@@ -76,7 +79,7 @@ def _nkey_fields(options: Options, nonce: str | None) -> dict[str, str]:
 def _signed(
     options: Options, nonce: str, seed: str | bytearray | None, with_key: bool
 ) -> dict[str, str]:
-    """The signature, and with it the public key if no JWT tells it."""
+    """Return the signature of the nonce, and the public key unless a JWT holds it."""
     if not 0 < len(nonce) <= _MAX_NONCE:
         raise BadOptionsError(f"the server's nonce has {len(nonce)} characters")
     public = options.nkey
@@ -97,7 +100,7 @@ def _signed(
 
 
 def capabilities(options: Options, info: ServerInfo, secure: bool) -> dict[str, Any]:
-    """CONNECT's fields but for who we are: chosen one by one, so that no option slips in."""
+    """Return the other fields of CONNECT, chosen one by one, so that no option slips in."""
     fields: dict[str, Any] = {
         "verbose": options.verbose,
         "pedantic": options.pedantic,

@@ -3,14 +3,14 @@
 Theory of operation
 -------------------
 One `Connection` per client, for as long as the client lives. What belongs to one TCP connection (`Link`,
-`Session`, `Handshake`) is made for it and thrown away with it: a new session is a new object, not a reset one,
-so nothing of a lost connection can leak into the next. What outlives a connection is here or below the client:
-the write buffer, the table of subscriptions, the pool of servers, PINGs that wait for PONGs.
+`Session`, `Handshake`) is made for it and thrown away with it: a new session is a new object, not a reset
+one, so nothing of a lost connection can leak into the next. What outlives a connection is here or below
+the client: the write buffer, the table of subscriptions, the pool of servers, PINGs that wait for PONGs.
 
-Time flows in one circle. `_plan_attempt` asks the pool for a server and a delay; `Attempts` waits, dials and
-bounds the time; `dialed` makes a link and its handshake; `ready` ends both. Whatever goes wrong on the way, and
-whatever breaks the connection later, comes to `failed`, which plans the next attempt or ends it all.
-The status changes by events of `states.TRANSITIONS` and in no other way.
+Time flows in one circle. `_plan_attempt` asks the pool for a server and a delay; `Attempts` waits, dials
+and bounds the time; `dialed` makes a link and its handshake; `ready` ends both. Whatever goes wrong on
+the way, and whatever breaks the connection later, comes to `failed`, which plans the next attempt or ends
+it all. The status changes by events of `states.TRANSITIONS` and in no other way.
 
 There are few ways to stop, and they differ in what they tell whom:
 
@@ -20,11 +20,12 @@ There are few ways to stop, and they differ in what they tell whom:
     abandon()             the process exits: sockets are closed, nobody is called
     forked()              in the child of a fork: sockets are the parent's, they are not even closed
 
-All of them go through `_drop_link`, after which nothing of the old connection calls us any more, and the first
-two through `_end` when no connection is coming. Callbacks of the user never run inside these steps: they are
-put off to the end of the loop's turn (`Turn.soon`), when the state is settled. So a callback may connect,
-disconnect or drain, and the order that the contract promises is the order of the `soon` calls below: errors,
-completions in the order of the calls that they belong to, on_disconnect, and then the first attempt.
+All of them go through `_drop_link`, after which nothing of the old connection calls us any more, and the
+first two through `_end` when no connection is coming. Callbacks of the user never run inside these steps:
+they are put off to the end of the loop's turn (`Turn.soon`), when the state is settled. So a callback may
+connect, disconnect or drain, and the order that the contract promises is the order of the `soon` calls
+below: errors, completions in the order of the calls that they belong to, on_disconnect, and then the
+first attempt.
 """
 
 from __future__ import annotations
@@ -110,7 +111,8 @@ class Connection:
         self._limits = Limits(out.limits, options)
         self.info: ServerInfo | None = None  # of the last server
         self.last_order = 0  # see `next_order`
-        # The last message's reply subject and its bytes: most are published to at once and never again.
+        # The last message's reply subject and its bytes: most are published to at once and never
+        # again.
         self.answering: list[Any] = ["", b""]
         # The connection, or what an attempt has of it so far.
         self.link: Link | None = None
@@ -220,7 +222,8 @@ class Connection:
             assert self.link is not None
             self._forced = True
             if self.link.undelivered:
-                # Called in a callback: the messages that were received after its own must not be lost.
+                # Called in a callback: the messages that were received after its own must not be
+                # lost.
                 self.link.pause()
                 self.deadlines.end(self._forcing)
                 self._forcing = self.deadlines.after(0.0, self._force_now)
@@ -478,7 +481,8 @@ class Connection:
         error = errors.server_error(text)
         in_clear = self.link is not None and not self.link.secure
         if in_clear and self.pool.secure and not self.connected:
-            # TLS is still to come, so anybody may have written this: it ends this attempt, and no more.
+            # TLS is still to come, so anybody may have written this: it ends this attempt, and no
+            # more.
             self.failed(errors.ConnectError(str(error)))
         elif error.action is errors.Action.KEEP:
             self._client.server_error(error)

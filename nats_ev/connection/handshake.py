@@ -6,12 +6,12 @@ The server speaks first, in one of three orders:
     TLS         INFO  →  TLS handshake   →  CONNECT, PING  →  PONG
     TLS first   TLS handshake  →  INFO   →  CONNECT, PING  →  PONG
 
-TLS comes if an option, a URL or an earlier connection asks for it, or if INFO does. An INFO that came before
-TLS may have been written by anybody on the way. Therefore nothing may follow it, and what it says about the
-cluster is not believed; what it says about the server decides only how to go on.
+TLS comes if an option, a URL or an earlier connection asks for it, or if INFO does. An INFO that came
+before TLS may have been written by anybody on the way. Therefore nothing may follow it, and what it says
+about the cluster is not believed; what it says about the server decides only how to go on.
 
-`Connection` makes a `Handshake` for each socket and passes it what the session and the link report.
-The PONG is the connection's: with it the handshake is over. `Attempts` bounds the time of it all.
+`Connection` makes a `Handshake` for each socket and passes it what the session and the link report. The
+PONG is the connection's: with it the handshake is over. `Attempts` bounds the time of it all.
 """
 
 from __future__ import annotations
@@ -109,7 +109,8 @@ class Handshake:
             fields.update(identity(self._options, info.nonce, self._server))
         except BaseException as exc:
             hide_frames(exc)
-            # Not an AuthorizationError: the server has refused nothing, and may accept us next time.
+            # Not an AuthorizationError: the server has refused nothing, and may accept us next
+            # time.
             error = errors.ConnectError(f"no credentials: {str(exc) or type(exc).__name__}")
             error.__cause__ = exc
             if not link.closed:  # else the callback for credentials has disconnected

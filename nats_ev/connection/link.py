@@ -1,7 +1,29 @@
-"""One live connection's bytes: when they are read, delivered and written.
+"""One connection's bytes: when they are read, delivered and written.
 
-Owns the socket's two watchers and the order of what goes out: first the handshake, then the client's
-buffer. What the bytes mean is the session's matter, what a loss means the connection's.
+Theory of operation
+-------------------
+In. The socket is readable, so `read` takes up to 64 KiB in one call, gives them to the session, and
+delivers all that is in them before it reads again: nothing piles up here, and a slow program makes the
+server wait by TCP. But one read may hold thousands of messages, and their callbacks must not keep other
+watchers from their turn. So `deliver` works in portions, looks at the clock after each, and after 10 ms
+gives way: the reader is stopped and the rest follows in the loop's next iteration. A look at the clock
+costs about as much as a message, so a portion is as large as the callbacks' speed allows: it grows up to
+a thousand messages, and is cut when one took more than 2 ms.
+
+A callback may nest `loop.start()`, raise what stops the loop, or never return. What was received after
+its message is then delivered by whoever comes first: the nested loop or the loop's next run. That is what
+`_undelivered` and the turn that `deliver` asks for beforehand are for: `go_on`, at the start of the
+turn's end, finds the flag still set.
+
+Out. What is written is first the session's handshake (CONNECT, subscriptions, PING; in portions, for
+there may be hundreds of thousands), then the client's buffer, never both. `flush` at the turn's end
+writes all that the turn has framed in one call to the kernel; only above the buffer's high-water mark
+does `write_early` let the server begin before that. While the socket takes no more (`_writing`) the write
+watcher goes on. When the write side is broken (`_broken`) nothing is reported yet: the server's last
+words, an -ERR that explains it, may still be in the receive buffer, and the reader finds them before it
+finds the end.
+
+What the bytes mean is the session's business, what a loss means the connection's.
 """
 
 from __future__ import annotations
@@ -31,15 +53,16 @@ if TYPE_CHECKING:
 
 EV_READ = 0x01
 EV_WRITE = 0x02
-# Seconds of callbacks in a row after which other watchers have their turn.
+# Seconds of callbacks in a row, after which other watchers have their turn.
 _SLICE = 0.01
-# What is delivered between two looks at the clock, in the parser's ints: a thousand plain messages, or
-# as many as a slower callback has lately needed this time for.
+# What is delivered between two looks at the clock, in ints of the parser's rows (two for a plain
+# message), and the seconds that this should take.
 _MOST_PORTION, _LEAST_PORTION = 2048, 64
 _PORTION_TIME = 0.002
-# When the kernel is out of buffers.
+# Seconds until the next try when the kernel is out of buffers.
 _NO_BUFFERS_RETRY = 0.01
-# An end of file so soon after bytes of ours, without a word in between, is most likely about them.
+# Seconds: if the server hangs up so soon after bytes of ours, without a word, it is most likely
+# because of them.
 _RIGHT_AFTER = 1.0
 
 
@@ -47,24 +70,24 @@ class Owner(Protocol):
     """What a link needs of its connection."""
 
     def failed(self, error: errors.NatsError | None) -> None:
-        """The link is broken; None means an end of file without an apparent reason."""
+        """End a broken link; None means an end of file without an apparent reason."""
 
     @property
     def connected(self) -> bool:
-        """Whether the link is up, or was when it broke."""
+        """Whether the handshake was complete."""
 
     def secured(self) -> None:
-        """The TLS handshake is complete."""
+        """Go on after the TLS handshake."""
 
     def progress(self) -> None:
-        """Another portion of the handshake has gone out."""
+        """Give the server more time: another portion of the handshake has gone out."""
 
     def set_limits(self) -> None:
-        """The buffer's limits were changed for a while: put them right."""
+        """Set the buffer's limits by the options and the status again."""
 
 
 class Link:
-    """See the module's docstring."""
+    """A connected socket, its two watchers, and the session that its bytes are for."""
 
     def __init__(
         self,
@@ -78,7 +101,7 @@ class Link:
         deadlines: Deadlines,
         priority: int,
     ) -> None:
-        """before_write: the last moment to change what is about to be written."""
+        """Start reading. before_write may change the buffer, which is about to be written."""
         self.session = session
         self._stream: Stream | TlsStream = stream
         self._out = out
@@ -92,14 +115,14 @@ class Link:
         self._reader = loop.io(fd, EV_READ, self.read, None, priority)
         self._writer = loop.io(fd, EV_WRITE, self._on_writable, None, priority)
         self._writing = False
-        self._broken = False  # the write side; the reader finds what the server said last
-        self._held = False  # `pause`
+        self._broken = False  # the write side
+        self._held = False  # by `pause`
         self._closed = False
         self._undelivered = False
         self._continuing: Deadline | None = None
         self._retrying: Deadline | None = None
         self._portion = 256
-        self._spoke_at = 0.0  # when we wrote; 0: the server has said something since
+        self._spoke_at = 0.0  # when we last wrote; 0: the server has said something since
         turn.hold(self.go_on, self.flush)
         self._reader.start()
 
@@ -114,7 +137,7 @@ class Link:
         return self._stream.secure
 
     def start_tls(self, tls: TlsContext, server: Server) -> None:
-        """Begin the handshake. Raises `TlsError` when it can't be begun."""
+        """Begin the TLS handshake. Raises `TlsError` if it can't begin."""
         assert isinstance(self._stream, Stream)
         self._stream = tls.wrap(self._stream, server)
         self._shake_hands()
@@ -132,12 +155,12 @@ class Link:
             self._owner.secured()
 
     def remember(self, tls: TlsContext, server: Server) -> None:
-        """Keep what the next connection to this server may resume."""
+        """Keep the TLS session, which the next connection to this server may resume."""
         if isinstance(self._stream, TlsStream):
             tls.remember(self._stream, server)
 
     def close(self) -> None:
-        """Nothing more is read, delivered or written."""
+        """Close the socket; nothing more is read, delivered or written."""
         self._closed = True
         self._turn.release()
         self._deadlines.end(self._continuing)
@@ -148,7 +171,10 @@ class Link:
         self._stream.close()
 
     def forked(self) -> None:
-        """In the child of a fork: neither read nor write, and leave the loop, which may be shared."""
+        """Cut this copy off from the parent's socket, in the child of a fork.
+
+        The watchers stay as they are: the loop may be shared with the parent.
+        """
         make_dead_end(self._stream.fileno())
         self._closed = True
         self._turn.release()
@@ -157,7 +183,7 @@ class Link:
     # In.
 
     def pause(self) -> None:
-        """Read nothing more; what has been read is still delivered."""
+        """Stop reading; what has been read is still delivered."""
         self._held = True
         self._watch()
 
@@ -173,16 +199,16 @@ class Link:
             self._reader.start()
 
     def read(self, watcher: Any = None, revents: int = EV_READ) -> bool:
-        """Read once and deliver; returns whether there was anything to be read."""
+        """Read once and deliver; return whether there was anything to read."""
         if self._closed:
-            self._reader.stop()  # in the child of a fork
+            self._reader.stop()  # only in the child of a fork is it still active
             return False
         stream = self._stream
         if stream.handshaking:
             self._shake_hands()
             if self._closed or stream.handshaking:
                 return False
-            # The server's first words may have come with the last ones of its handshake.
+            # The server's first INFO may have come together with the end of its TLS handshake.
         try:
             data = stream.recv()
         except OSError as exc:
@@ -201,11 +227,12 @@ class Link:
         return True
 
     def deliver(self) -> None:
-        """Deliver what has been received; after a while other watchers come first."""
+        """Deliver what has been received, or as much of it as fits in a slice of 10 ms."""
         session = self.session
         dispatch = session.dispatch
         clock = self._clock
-        # A drained client takes no messages any more, but answers to what is delivered now.
+        # A drained client accepts no messages any more, except from callbacks of what is delivered
+        # now.
         limits = self._out.limits
         refused = limits.closed
         if refused:
@@ -214,7 +241,7 @@ class Link:
             start = last = clock()
             while not session.drained:
                 if not self._undelivered:
-                    # Callbacks may run: should one nest the loop, `go_on` delivers the rest in it.
+                    # If a callback nests the loop, `go_on` delivers the rest in it.
                     self._undelivered = True
                     self._turn.need()
                 size = dispatch(self._portion)
@@ -231,7 +258,7 @@ class Link:
         self._undelivered = False
 
     def _adapt(self, size: int, spent: float) -> None:
-        """Choose the next portion by what this one has taken."""
+        """Choose the next portion by how long this one took."""
         if spent > _PORTION_TIME:
             self._portion = max(_LEAST_PORTION, int(size * _PORTION_TIME / spent))
         else:
@@ -239,16 +266,16 @@ class Link:
 
     @property
     def undelivered(self) -> bool:
-        """A callback runs, or has left something to be delivered: there may be more to come."""
+        """Whether a callback is running, or something that was read is yet to be delivered."""
         return self._undelivered or self.behind
 
     @property
     def behind(self) -> bool:
-        """Something that has been read is yet to be delivered."""
+        """Whether the rest of what was read waits for the loop's next iteration."""
         return self._continuing is not None
 
     def _give_way(self) -> None:
-        """Go on in the loop's next iteration, and read nothing before that."""
+        """Deliver the rest in the loop's next iteration, and read nothing before that."""
         self._undelivered = False
         if self._continuing is None and not self._closed:
             self._continuing = self._deadlines.after(0.0, self._continue)
@@ -258,13 +285,13 @@ class Link:
         self._continuing = None
         try:
             self.deliver()
-        finally:  # also when a callback stops the loop: the rest is for its next run
+        finally:  # also if a callback stops the loop: then the rest is delivered by its next run
             self._watch()
 
     def go_on(self) -> None:
-        """Deliver what a callback that nests the loop, or that raised, has left."""
+        """Deliver what is left by a callback that nests the loop, or that raised out of it."""
         if self._undelivered:
-            self._turn.need()  # for a loop nested in one of the callbacks to come
+            self._turn.need()  # one of the next callbacks may nest the loop, too
             self.deliver()
 
     def _end_of_file(self) -> errors.NatsError | None:
@@ -283,9 +310,9 @@ class Link:
             self._write()
 
     def write_early(self) -> None:
-        """Let the server begin on what one turn queues in masses. What fails is the turn's matter."""
+        """Write before the turn's end, so that the server can begin. The turn's write reports errors."""
         if self._sink is not self._out or self._writing or self._broken:
-            return  # the write watcher, or the end of the turn, sees to it
+            return  # the write watcher or the end of the turn writes
         self._before_write()
         try:
             self._send(self._out, self._out.peek())
@@ -321,7 +348,7 @@ class Link:
             self._watch_writable(wanted)
 
     def _send(self, sink: Outbound, unsent: Any) -> int:
-        """One call to the kernel; returns how much it took. Raises OSError."""
+        """Make one call to the kernel; return how many bytes it took. Raises OSError."""
         stream = self._stream
         try:
             taken = stream.send(unsent)
@@ -332,7 +359,7 @@ class Link:
         return taken
 
     def _watch_writable(self, wanted: bool) -> None:
-        """Something waits for the socket to take it, or nothing."""
+        """Wait until the socket takes more, or stop waiting."""
         if wanted != self._writing:
             self._writing = wanted
             if wanted:
@@ -341,7 +368,7 @@ class Link:
                 self._writer.stop()
 
     def _next_sink(self) -> Outbound:
-        """What is to be written now: all of the handshake, and once it is complete the client's buffer."""
+        """Return what to write now: the handshake until all of it is out, then the client's buffer."""
         session = self.session
         if self._sink is not self._out:
             if not len(session.handshake) and session.fill():
@@ -355,10 +382,10 @@ class Link:
     def _write_failed(self, exc: OSError) -> None:
         if exc.errno in NO_BUFFERS:
             self._writer.stop()
-            self._writing = True  # until then nobody tries
+            self._writing = True  # so that nobody else tries before
             self._retrying = self._deadlines.after(_NO_BUFFERS_RETRY, self._retry)
         elif exc.errno in BROKEN_PIPE and not self._held:
-            # The reader finds the end, and before it what the server said last.
+            # The reader finds the server's last words, then the end.
             self._writer.stop()
             self._broken = True
         else:

@@ -1,6 +1,12 @@
-"""Every PING of a client: fences, round trips and keep-alive, in the order in which they are answered.
+"""Every PING of a client: those of flush(), rtt() and drain(), and the keep-alive's.
 
-One queue for all of them, so that no PONG is taken for another's.
+PONGs carry nothing that says which PING they answer; they come in the order of the PINGs. So all PINGs of
+a connection are in one queue, whoever asked for them, and each PONG takes the first one out.
+
+Keep-alive: every ping_interval a PING is sent, and if max_pings_outstanding of them have had no PONG the
+connection counts as stale. A program that was busy for long must not blame the server: before the
+verdict, what lies in the socket is read (`_read_ahead`), and while received messages are yet to be
+delivered there is none.
 """
 
 from __future__ import annotations
@@ -16,7 +22,8 @@ from .link import Link
 
 Completion = Callable[[errors.NatsError | None], object]
 
-# What a socket can hold back, in reads: so many may come before the PONG that has arrived.
+# Upper bound of the reads in `_read_ahead`: a PONG that is already in the socket's buffer lies at
+# most so many reads of 64 KiB away.
 _MOST_READS = 128
 
 
@@ -29,17 +36,17 @@ class Owner(Protocol):
 
     @property
     def link(self) -> Link | None:
-        """Where they come from."""
+        """The live connection, if there is one."""
 
     def ping(self, done: Completion | None = None) -> int:
         """Frame a PING and `Pings.add` it."""
 
     def failed(self, error: errors.NatsError | None) -> None:
-        """The server does not answer any more."""
+        """End the connection: the server does not answer any more."""
 
 
 class Pings:
-    """See the module's docstring."""
+    """The PINGs that are framed and not yet answered, and the timer of the keep-alive."""
 
     def __init__(self, options: Options, deadlines: Deadlines, turn: Turn, owner: Owner) -> None:
         self._options = options
@@ -48,16 +55,16 @@ class Pings:
         self._owner = owner
         # (order of the call, what to call), for each PING that is buffered or on the way.
         self.waiting: deque[tuple[int, Completion | None]] = deque()
-        self.unanswered = 0  # of the keep-alive's, since the last PONG
-        self.held = False  # the user lets nothing be read: there is nothing to be missed
+        self.unanswered = 0  # PINGs of the keep-alive since the last PONG
+        self.held = False  # the user has paused reading: a missing PONG says nothing
         self._due: Deadline | None = None
 
     def add(self, order: int, done: Completion | None) -> None:
-        """Another PING has been framed."""
+        """Queue a PING that has been framed. done gets None at its PONG."""
         self.waiting.append((order, done))
 
     def answered(self) -> None:
-        """A PONG has come."""
+        """Take out the PING that a PONG answers, and call its callback."""
         self.unanswered = 0
         if self.waiting:
             _, done = self.waiting.popleft()
@@ -66,20 +73,20 @@ class Pings:
                 self._turn.run_soon()
 
     def completions(self) -> Iterator[tuple[int, Completion]]:
-        """What no PONG will answer any more."""
+        """Take out the callbacks that no PONG will answer any more, with the order of their calls."""
         waiting, self.waiting = self.waiting, deque()
         return ((order, done) for order, done in waiting if done is not None)
 
     # Keep-alive.
 
     def start(self) -> None:
-        """The connection is up, or the interval has changed."""
+        """Start the keep-alive, or start it again with another interval."""
         self.stop()
         self.unanswered = 0
         self._plan()
 
     def stop(self) -> None:
-        """No PING of the keep-alive's until `start`."""
+        """Stop the keep-alive."""
         self._deadlines.end(self._due)
         self._due = None
 
@@ -94,7 +101,7 @@ class Pings:
         if self._overdue():
             self._read_ahead()
             if not owner.connected or (owner.link is not None and owner.link.behind):
-                return  # what has arrived is still being delivered: the PONG may be in it
+                return  # the PONG may be in what is still to be delivered
             if self._overdue():
                 owner.failed(errors.StaleConnectionError("stale connection"))
                 return
@@ -105,7 +112,7 @@ class Pings:
         return not self.held and 0 < self._options.max_pings_outstanding <= self.unanswered
 
     def _read_ahead(self) -> None:
-        """After a callback that took long, the PONG may lie in the socket while the timer is first."""
+        """Read what has arrived: after a long callback a PONG may wait in the socket."""
         link = self._owner.link
         for _ in range(_MOST_READS):
             if link is None or link is not self._owner.link or link.behind or not self._overdue():

@@ -1,6 +1,6 @@
-"""The servers a client may connect to, in what order, and how long it waits between tries.
+"""The servers that a client may connect to: in what order, and how long to wait before each.
 
-No clock and no socket: delays are returned, the caller waits.
+Knows no clock and no socket: it returns delays, and the caller waits.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ from ..errors import BadOptionsError, NatsError
 from ..options import Options
 from .server import Server, parse_server
 
-# What a server may make us look at, and remember.
+# Addresses of one INFO that are looked at, and discovered servers that are kept.
 MAX_DISCOVERED = 1000
-# Seconds that a connection must have lived for the waits to begin anew after it: a server that takes
-# us and drops us at once is not asked at full speed.
+# Seconds that a connection must have lived to reset the back-off: a server that accepts us and
+# drops us at once is not asked at full speed.
 STABLE_AFTER = 1.0
 
 
 class ServerPool:
     """Configured and discovered servers, tried in turn.
 
-    A round tries each server once, at once; before the next round it waits: reconnect_delay, doubled
-    with each round up to max_reconnect_delay, times a random factor from 0.5 to 1. After a loss the
-    server that was lost comes last. ``max_reconnect_attempts`` failures in a row end it.
+    A round tries each server once, without a delay. Before the next round there is a back-off:
+    reconnect_delay, doubled with each round up to max_reconnect_delay, times a random factor from 0.5 to 1.
+    After a loss the lost server comes last. ``max_reconnect_attempts`` failures in a row end it.
+
+    The list is kept in the order in which servers will be tried: the first `_untried` of it belong to this
+    round, those after it have had their turn.
     """
 
     def __init__(self, options: Options, uniform: Callable[[float, float], float] = random.uniform):
@@ -37,11 +40,11 @@ class ServerPool:
         self._servers: list[Server] = []
         self._refused: set[tuple[str, int, str | None]] = set()
         self._failures = 0  # in a row, over the whole pool
-        self._round = 0  # how many waits there were since the last connection that lasted
-        self._untried = 0  # servers left in this round
-        self._counting = False  # the first connect is over: failures count
+        self._round = 0  # delays since the last connection that lasted
+        self._untried = 0  # servers that are still to be tried in this round
+        self._counting = False  # failures count, because the first connect is over
         self._url_wants_tls = False
-        self._seen_tls = False  # a server had it, asked for or not
+        self._seen_tls = False  # a server had TLS, whether we had asked for it or not
         if options.path is not None:
             self.set_path(options.path)
         elif options.host is not None:
@@ -53,18 +56,18 @@ class ServerPool:
         return len(self._servers)
 
     def set_tcp(self, host: str, port: int) -> None:
-        """One server, instead of all others. Raises `BadOptionsError`."""
+        """Replace all servers by one, a host name or a URL. Raises `BadOptionsError`."""
         if "://" in host:
             self._replace([parse_server(host)])
         else:
             self._replace([Server(host=host.strip("[]"), port=port)])
 
     def set_path(self, path: str) -> None:
-        """One Unix-domain socket, instead of all servers."""
+        """Replace all servers by one Unix-domain socket."""
         self._replace([Server(path=path)])
 
     def set_servers(self, urls: Iterable[str]) -> None:
-        """These servers, instead of all others; each once, in random order unless told not to.
+        """Replace all servers by these; each once, in random order unless randomize_servers is off.
 
         The server in use stays in use, and comes last if it is among them. Raises `BadOptionsError`,
         and then nothing has changed.
@@ -91,15 +94,15 @@ class ServerPool:
 
     @property
     def secure(self) -> bool:
-        """No server is to be spoken to without TLS: the options or a URL want it, or one had it."""
+        """Whether to speak to servers by TLS only: an option or a URL asks for it, or a server had it."""
         return self._options.wants_tls or self._url_wants_tls or self._seen_tls
 
     def secured(self) -> None:
-        """A TLS handshake is complete: from now on nobody may talk us out of it."""
+        """Insist on TLS from now on: a handshake has shown that the server has it."""
         self._seen_tls = True
 
     def forget_tls(self) -> None:
-        """The user has decided anew; what a URL says stays."""
+        """Stop insisting on TLS because a server had it: the user has set the option again."""
         self._seen_tls = False
 
     def _move_to_end(self, server: Server) -> None:
@@ -118,22 +121,22 @@ class ServerPool:
 
     @property
     def discovered_urls(self) -> list[str]:
-        """Those that a server has told of."""
+        """The servers that a server has named."""
         return [server.url for server in self._servers if server.discovered]
 
     @property
     def round_complete(self) -> bool:
-        """Each server has been tried in this round."""
+        """Whether each server has been tried in this round."""
         return self._untried <= 0
 
     @property
     def exhausted(self) -> bool:
-        """As many failures in a row as are allowed."""
+        """Whether there were as many failures in a row as max_reconnect_attempts allows."""
         most = self._options.max_reconnect_attempts
         return self._counting and 0 < most <= self._failures
 
     def restart(self) -> None:
-        """An explicit connect: everything counts anew, also servers that have refused us."""
+        """Start from the beginning for an explicit connect(), with the servers that have refused us, too."""
         known = {server.key for server in self._servers}
         self._servers += [server for server in self._configured if server.key not in known]
         for server in self._servers:
@@ -144,7 +147,7 @@ class ServerPool:
         self._counting = False
 
     def next(self) -> tuple[Server, float] | None:
-        """The server to be tried next, and the ms to wait before; None when none is left."""
+        """Return the server to try next and the ms to wait before; None if none is left."""
         if not self._servers or self.exhausted:
             return None
         delay = 0.0
@@ -158,7 +161,7 @@ class ServerPool:
         return server, delay
 
     def delay(self, number: int) -> float:
-        """ms to wait before round number (from 0)."""
+        """Return the ms to wait before a round, numbered from 0."""
         options = self._options
         delay = options.reconnect_delay * 2.0 ** min(number, 40)
         if options.max_reconnect_delay > 0:
@@ -166,42 +169,42 @@ class ServerPool:
         return delay * self._uniform(0.5, 1.0)
 
     def succeeded(self) -> None:
-        """The handshake with the current server is complete."""
+        """Forget the failures: the handshake with the current server is complete."""
         if self.current is not None:
             self.current.last_auth_error = None
         self._failures = 0
         self._counting = True
 
     def lost(self, error: NatsError | None, lived: float) -> None:
-        """The connection was up for so many seconds and has ended: the others are tried first, at once."""
+        """Plan for a lost connection that lived so many seconds: the others come first, at once."""
         self._note_refusal(error)
         self._failures = 0
         if lived < STABLE_AFTER:
-            return  # it counts as this round's turn of its server
+            return  # the connection counts as its server's turn in this round
         self._round = 0
         self.new_round()
 
     def new_round(self) -> None:
-        """Try all others at once, the server in use last and after a wait."""
+        """Begin a round with all other servers; the one in use comes last, after a delay."""
         self._untried = len(self._servers)
         if self.current in self._servers:
             self._move_to_end(self.current)
             self._untried -= 1
 
     def skip_wait(self) -> None:
-        """Let the next attempt be made at once."""
+        """Make the next attempt without a delay."""
         if self._untried <= 0:
             self._untried = len(self._servers)
 
     def failed(self, error: NatsError) -> None:
-        """An attempt has failed."""
+        """Count a failed attempt."""
         if self._counting:
             self._failures += 1
         self._counting = True  # the manual: N retries after the first failure
         self._note_refusal(error)
 
     def _note_refusal(self, error: NatsError | None) -> None:
-        """Twice in a row the same refusal of who we are: that server is not asked again."""
+        """Take out a server that has refused our credentials twice in a row with the same words."""
         server = self.current
         if server is None or error is None or not getattr(error, "is_auth", False):
             return
@@ -214,19 +217,20 @@ class ServerPool:
     def update_discovered(self, addresses: Iterable[str]) -> list[str]:
         """Follow an INFO's connect_urls; returns the URLs that are new.
 
-        Discovered servers that are not listed any more go, configured ones and the one in use stay.
-        What makes no sense is skipped, and whatever comes behind so many addresses.
+        Discovered servers that are not listed any more are removed; configured ones and the one in use stay.
+        Invalid addresses are skipped, and whatever follows the first 1,000.
         """
         listed: dict[tuple[str, int, str | None], Server] = {}
         current = self.current
-        # What makes no sense counts, too: a million of them would hold up the loop for seconds.
+        # Invalid addresses count, too: a million of them would hold up the loop for seconds.
         for address in islice(addresses, MAX_DISCOVERED):
             try:
                 server = parse_server(address)
             except BadOptionsError:
                 continue
             server.discovered = True
-            # A path would be one on this machine, of which no server has any business to tell.
+            # A Unix socket's path would be one on this machine: a server has no business to name
+            # it.
             if server.path is None and server.key not in self._refused:
                 listed[server.key] = server
         known = {server.key for server in self._servers}
@@ -242,13 +246,13 @@ class ServerPool:
             self._inherit(server)
         if self._options.randomize_servers:
             random.shuffle(new)
-        # Behind those that are still to be tried in this round, before those that have been.
+        # After the servers that are still to be tried in this round, before those that have been.
         self._servers[max(self._untried, 0) : max(self._untried, 0)] = new
         self._untried += len(new)
         return [server.url for server in new]
 
     def _inherit(self, server: Server) -> None:
-        """A discovered server is reached with what the one that told of it was reached with."""
+        """Give a discovered server the TLS setting and the credentials of the server that named it."""
         current = self.current
         server.tls = current is not None and current.tls
         if current is None:

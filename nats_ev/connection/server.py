@@ -15,7 +15,7 @@ DEFAULT_PORT = 4222
 
 @dataclass(slots=True, eq=False)
 class Server:
-    """One server: an address and what goes with it."""
+    """The address of a server, the credentials of its URL, and what past connections to it left."""
 
     host: str = ""
     port: int = DEFAULT_PORT
@@ -24,16 +24,16 @@ class Server:
     user: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
-    # The name that a certificate must have, when the address is a discovered number.
+    # The name that the certificate must have, if the address is a discovered number.
     tls_name: str | None = None
     discovered: bool = False
     last_auth_error: str | None = None
-    # Of the last TLS connection: (context, verified name, session).
+    # What the last TLS connection left to resume: (context, verified name, session).
     tls_session: tuple[Any, str | None, Any] | None = field(default=None, repr=False)
 
     @property
     def url(self) -> str:
-        """Without credentials."""
+        """The server's URL, without credentials."""
         if self.path is not None:
             return f"unix://{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -41,15 +41,15 @@ class Server:
 
     @property
     def key(self) -> tuple[str, int, str | None]:
-        """What makes two entries the same server."""
+        """What is equal for two entries of the same server."""
         return self.host.lower(), self.port, self.path
 
 
 def parse_server(url: str) -> Server:
-    """A server from ``nats://``, ``tls://``, ``unix://``, a bare host, or host:port.
+    """Return the server of a URL: ``nats://``, ``tls://``, ``unix://``, a bare host, or host:port.
 
-    User, password or token before an @ are percent-decoded. Raises `BadOptionsError`, without what may
-    be secret in the URL.
+    User, password or token before an @ are percent-decoded. Raises `BadOptionsError`, whose text leaves out
+    what may be secret in the URL.
     """
     text = url.strip(" ")
     if any(c < " " or c == "\x7f" for c in text):  # urlsplit would drop some of them

@@ -1,10 +1,10 @@
 """The states of a connection, and what leads from one to the next.
 
-`TRANSITIONS` is the whole machine; `Connection` changes its status in no other way than by an event of it,
-and docs/contributing.md draws it. A pair that is missing is a fault of ours: `next_status` raises.
+`TRANSITIONS` is the whole machine; `Connection` changes its status in no other way than by an event of
+it, and docs/contributing.md draws it. A pair that is missing is a fault of ours: `next_status` raises.
 
-While a client drains it shows DRAINING_SUBS and DRAINING_PUBS instead; below them the connection is CONNECTED,
-CONNECTING or RECONNECTING as ever.
+While a client drains it shows DRAINING_SUBS and DRAINING_PUBS instead; below them the connection is
+CONNECTED, CONNECTING or RECONNECTING as ever.
 """
 
 from __future__ import annotations

@@ -21,14 +21,14 @@ _log = logging.getLogger("nats_ev")
 
 
 class TlsContext:
-    """What a client's options say about TLS. The context is made anew when its files have changed."""
+    """Makes the SSLContext that the options ask for, and again when a file of it has changed."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._made: tuple[Any, ssl.SSLContext] | None = None
 
     def wrap(self, stream: Stream, server: Server) -> TlsStream:
-        """A TLS stream on a plain one's socket, its handshake not yet begun. Raises `TlsError`."""
+        """Return a TLS stream on a plain one's socket, its handshake not yet begun. Raises `TlsError`."""
         if not HAS_TLS:  # pragma: no cover
             raise errors.TlsError("SSL setup failed: this Python has no ssl module")
         context = self._context()
@@ -37,7 +37,8 @@ class TlsContext:
             raise errors.TlsError(
                 "SSL setup failed: no name to verify the server by, set tls_hostname"
             )
-        # Once: a ticket is not used twice, and one that a server dislikes is not in the way.
+        # Taken out: a ticket must not be used twice, and one that the server rejects must not come
+        # again.
         saved, server.tls_session = server.tls_session, None
         session = saved[2] if saved is not None and saved[:2] == (context, name) else None
         try:
@@ -47,14 +48,14 @@ class TlsContext:
             raise error from exc
 
     def remember(self, stream: TlsStream, server: Server) -> None:
-        """Keep the session of a connection that ends, for the next one to the same server."""
+        """Keep the TLS session of a connection that ends, for the next one to the same server."""
         session = stream.session
         if session is not None and session.has_ticket:
             server.tls_session = (stream.context, stream.hostname, session)
 
     def _name_of(self, server: Server) -> str | None:
         name = self._options.tls_hostname or server.tls_name or server.host
-        # A zone belongs to an address here, not to the one in a certificate.
+        # An IPv6 zone is local to this machine: no certificate has it.
         return name.partition("%")[0].rstrip(".") or None
 
     def _context(self) -> ssl.SSLContext:
@@ -70,7 +71,7 @@ class TlsContext:
 
 
 def _identity(path: str | os.PathLike[str]) -> tuple[object, ...]:
-    """What changes when a file does. Raises `TlsError` for what is no readable file."""
+    """Return what changes when a file does. Raises `TlsError` if it is not a readable regular file."""
     try:
         found = os.stat(path)
     except OSError as exc:
@@ -85,7 +86,7 @@ def _setup_error(path: object, exc: Exception) -> errors.TlsError:
 
 
 def _make_context(options: Options) -> ssl.SSLContext:
-    """The client side of TLS 1.2 or later, verifying unless told not to. Raises `TlsError`."""
+    """Return a client's context: TLS 1.2 or later, verifying unless tls_skip_verify. Raises `TlsError`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
@@ -114,5 +115,5 @@ def _make_context(options: Options) -> ssl.SSLContext:
 
 
 def _no_password() -> str:
-    """Instead of OpenSSL's question on the terminal."""
+    """Refuse an encrypted key; without a callback OpenSSL would ask for the password on the terminal."""
     raise ValueError("the private key is encrypted; use tls_context")

@@ -11,8 +11,8 @@ from .. import errors
 class Guard:
     """Refuses calls from the child of a fork and from another thread than the loop's.
 
-    A loop tells which thread runs it by an attribute ``thread`` (None: none). A loop without that attribute is
-    not checked: only our own binding and adapters have it.
+    A loop's attribute ``thread`` is the thread that runs it (None: none does). A loop without that attribute
+    is not checked: only our own binding and adapters have it.
     """
 
     __slots__ = ("_loop", "forked")
