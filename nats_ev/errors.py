@@ -43,7 +43,6 @@ attributes, never on texts.
 
 from __future__ import annotations
 
-import functools
 import re
 from enum import Enum
 from typing import Any
@@ -97,18 +96,10 @@ class NatsError(Exception):
 
     def __init__(self, text: str = "", **data: Any) -> None:
         super().__init__(text or self.text)
-        if data:
-            unknown = data.keys() - _declared(type(self))
-            if unknown:
-                names = ", ".join(sorted(unknown))
-                raise TypeError(f"{type(self).__name__} declares no attribute {names}")
-            self.__dict__.update(data)
-
-
-@functools.cache
-def _declared(kind: type[Any]) -> frozenset[str]:
-    """Return the names that a class and its bases annotate."""
-    return frozenset(name for base in kind.__mro__ for name in getattr(base, "__annotations__", ()))
+        for name in data:
+            if not any(name in getattr(base, "__annotations__", ()) for base in type(self).__mro__):
+                raise TypeError(f"{type(self).__name__} declares no attribute {name!r}")
+        self.__dict__.update(data)
 
 
 class BadOptionsError(NatsError, ValueError):
