@@ -80,8 +80,10 @@ class Headers(MutableMapping[str, str]):
             return headers
         if not raw.startswith(_VERSION):
             raise BadHeadersError("not a header block: it does not begin with NATS/1.0")
-        headers.status, headers.description = status_of(raw)
-        for line in raw.split(b"\r\n")[1:]:
+        first, *lines = raw.split(b"\r\n")
+        if first != _VERSION:  # the usual first line is no status: spares the call
+            headers.status, headers.description = status_of(raw)
+        for line in lines:
             name, colon, value = line.partition(b":")
             if colon and name:
                 headers._values.setdefault(_text(name), []).append(_text(value.strip(b" \t")))
