@@ -1,10 +1,22 @@
-"""NATS client for Python programs on a libev loop: callbacks, one thread, C where it is hot.
+"""NATS client for Python on a libev loop: callbacks, one thread, the hot path in C.
 
-`Nats` is the client: ``help(nats_ev.Nats)`` has its options and methods. On one of these work `JetStream`
-(streams and consumers), on that `KV` (key-value buckets) and `ObjectStore` (content of any size), and
-`Service` (request handlers that can be discovered). `Headers` reads and makes message headers, `pyev` is
-the loop, `gevent_loop` an adapter to gevent's, and all errors are below `NatsError`, see `errors`.
-docs/guide.md goes through all of it with programs that run.
+::
+
+    from nats_ev import Nats, pyev
+
+    nats = Nats(host="127.0.0.1", reconnect=True)
+    nats.subscribe("greet.*", lambda subject, payload, reply, headers: print(subject, payload))
+    nats.publish("greet.you", "hello")
+    pyev.default_loop().start()
+
+- `Nats` is the client; ``help(nats_ev.Nats)`` has its options and methods. `Headers` are message headers,
+  `Status` is what a client is doing.
+- `JetStream` (streams and consumers) and `Service` (request handlers that can be discovered) take a `Nats`.
+- `KV` (key-value buckets) and `ObjectStore` (content of any size) take a `JetStream`.
+- All errors are subclasses of `NatsError`; the module `errors` lists them.
+- `pyev` is the loop; `gevent_loop.GeventLoop` lets a client run on gevent's.
+
+docs/guide.md explains all of it by programs that run.
 """
 
 from . import (
@@ -23,10 +35,12 @@ from . import (
 from ._version import __version__
 from .auth import *  # noqa: F403
 from .buckets import *  # noqa: F403
+from .buckets.errors import *  # noqa: F403  mypy does not see them in the line above
 from .client import *  # noqa: F403
 from .errors import *  # noqa: F403
 from .headers import *  # noqa: F403
 from .jetstream import *  # noqa: F403
+from .jetstream.errors import *  # noqa: F403  mypy does not see them in the line above
 from .kv import *  # noqa: F403
 from .net import *  # noqa: F403
 from .object_store import *  # noqa: F403
@@ -34,7 +48,7 @@ from .service import *  # noqa: F403
 from .status import *  # noqa: F403
 
 __all__ = ["__version__"]
-# Modules' names, because type checkers know no other variables here.
+# Spelt with modules' names, because type checkers understand no other form of a computed __all__.
 __all__ += auth.__all__
 __all__ += buckets.__all__
 __all__ += client.__all__
@@ -47,7 +61,7 @@ __all__ += object_store.__all__
 __all__ += service.__all__
 __all__ += status.__all__
 
-# Tracebacks and pickles show where users import a name from, not the file that it happens to be in.
+# Tracebacks and pickles show the path that users import a name from, and files can move without breaking it.
 for _name in __all__:
     if hasattr(globals()[_name], "__module__"):
         globals()[_name].__module__ = __name__

@@ -1,7 +1,8 @@
-"""Types and checks of what callers pass: callbacks, numbers, times, payloads.
+"""Types and checks of what callers pass: callbacks, numbers, durations, mappings, payloads.
 
-A check raises TypeError for a wrong type and `BadOptionsError` (a ValueError) for a wrong value. Its text
-names the argument and shows what was wrong with it.
+A check returns the value in the form in which the library keeps it. It raises TypeError for a wrong type and
+`BadOptionsError` (a ValueError) for a wrong value; the text names the argument and shows what is wrong with
+its value. Checks of one option alone are in `options`, those of subjects in `subjects`.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ Payload = bytes | bytearray | memoryview | str | None
 Milliseconds = float | timedelta
 # An on_* callback; None: not set.
 Hook = Callable[..., object] | None
-# Gets (err) when something is done: err is None, or why it failed.
+# Called with (err) at the end of an operation without a result: err is None, or why it failed.
 Done = Callable[[Any], object]
-# Gets (result, err): one of them is None.
+# Called with (result, err) at the end of an operation: one of the two is None.
 Callback = Callable[[Any, NatsError | None], object]
 
 
@@ -37,14 +38,14 @@ def check_callback(cb: Any, name: str = "cb") -> None:
 
 
 def callable_or_none(value: Any, name: str) -> Hook:
-    """Return a callback that may be None. Raises TypeError."""
+    """Return value if it is a callback or None, else raise TypeError."""
     if value is not None and not callable(value):
         raise TypeError(f"{name} must be callable or None, not {type(value).__name__}")
     return value  # type: ignore[no-any-return]
 
 
 def optional_middle(opts: Any, cb: Any) -> tuple[Any, Any]:
-    """Return (opts, cb) of a call whose caller may have left out opts, and check both."""
+    """Return (opts, cb), both checked, of a call whose caller may have left out opts."""
     if cb is None and callable(opts):
         opts, cb = None, opts
     check_callback(cb)
@@ -69,7 +70,7 @@ def count(value: Any, name: str) -> int:
 
 
 def milliseconds(value: Any, name: str) -> float:
-    """Return a duration in ms, given in ms or as a timedelta."""
+    """Return a duration in ms, given in ms or as a timedelta. It is finite and not negative."""
     if isinstance(value, timedelta):
         value = value / timedelta(milliseconds=1)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -91,12 +92,30 @@ def age_ms(value: object) -> float:
 
 
 def is_unicode(text: str) -> bool:
-    """Return whether text has no lone surrogates, without an encoder's error, which would quote the text."""
+    """Return whether UTF-8 can express text, that is, whether text has no lone surrogates.
+
+    An encoder would say so too, but by an exception that quotes the text, which may be a password.
+    """
     return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
+def str_mapping(value: Any, name: str) -> dict[str, str]:
+    """Return a copy of a mapping of str to str; None gives an empty dict. Raises TypeError."""
+    if value is not None and not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping, not {type(value).__name__}")
+    copy = dict(value or {})
+    for key, item in copy.items():
+        if not isinstance(key, str) or not isinstance(item, str):
+            raise TypeError(f"{name} is str to str, not {key!r}: {item!r}")
+    return copy
+
+
 def payload_bytes(payload: Payload, name: str = "payload") -> bytes:
-    """Return the bytes to send for a payload, copied if the caller could change them."""
+    """Return the bytes to send for a payload, as a copy if the caller could change them later.
+
+    Raises TypeError for what is not bytes-like, str or None, ValueError for a str with a lone surrogate
+    that surrogateescape did not make.
+    """
     if type(payload) is bytes:
         return payload
     if payload is None:

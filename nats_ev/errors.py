@@ -1,19 +1,19 @@
-"""Every exception of the package, and what each -ERR of a server means.
+"""Every exception of the client, and the class that each -ERR of a server becomes.
 
 ::
 
     NatsError
     ├── BadOptionsError(ValueError)        an option or argument that makes no sense
-    ├── BadSubjectError(ValueError)        subject, reply or queue group that can't go on the wire
+    ├── BadSubjectError(ValueError)        a subject, reply or queue group that the protocol can't carry
     ├── BadHeadersError(ValueError)
     ├── MaxPayloadError(ValueError)
     ├── OutboundBufferLimitError
     ├── NotConnectedError(ConnectionError)
     ├── AlreadyConnectedError
-    ├── ConnectionClosedError
     ├── ConnectionDrainingError
+    ├── ConnectionClosedError
     ├── DrainTimeoutError(TimeoutError)
-    ├── ConnectError                       one attempt to connect
+    ├── ConnectError                       an attempt to connect failed
     │   ├── ConnectTimeoutError(TimeoutError)
     │   ├── NoServersError
     │   ├── SecureConnectionRequiredError
@@ -21,19 +21,24 @@
     ├── ConnectionLostError
     │   ├── StaleConnectionError
     │   └── UnexpectedEOFError
-    ├── ProtocolError                      the server broke the wire contract
+    ├── ProtocolError                      the server broke the protocol
     ├── ServerError                        -ERR
-    │   ├── AuthorizationError
+    │   ├── AuthorizationError             also a ConnectError
     │   │   └── AuthExpiredError
     │   ├── PermissionsViolationError
-    │   ├── MaxConnectionsExceededError
+    │   ├── MaxConnectionsExceededError    also a ConnectError
     │   ├── MaxSubscriptionsExceededError
     │   └── InvalidSubjectError
     ├── RequestTimeoutError(TimeoutError)
     ├── NoRespondersError
     └── SlowConsumerError
 
-The first seven are raised at the call; the others arrive in callbacks. No I/O, no clock.
+The first eight are raised by the call that can't be carried out. The others arrive in callbacks: in the one
+that waits for a result, or in on_error. Errors of JetStream, buckets and services are in their own packages,
+below `NatsError` too.
+
+``str(err)`` is a text for people. An attribute that a class declares holds the data: branch on classes and
+attributes, never on texts.
 """
 
 from __future__ import annotations
@@ -77,130 +82,164 @@ __all__ = [
 
 
 class NatsError(Exception):
-    """Base of all errors of this package. ``str(err)`` is the text, attributes are the data."""
+    """Base of all errors of this package. ``str(err)`` is the text, attributes are the data.
+
+    A subclass declares its data by annotations in its body. Any other keyword is a TypeError, so that a
+    misspelt one can't be lost in silence.
+
+    Args:
+        text: what happened; the default is the class's own `text`.
+        data: values of attributes that the class or one of its bases declares.
+    """
 
     text = "nats error"
 
     def __init__(self, text: str = "", **data: Any) -> None:
         super().__init__(text or self.text)
+        for name in data:
+            if not any(name in getattr(base, "__annotations__", ()) for base in type(self).__mro__):
+                raise TypeError(f"{type(self).__name__} declares no attribute {name!r}")
         self.__dict__.update(data)
 
 
 class BadOptionsError(NatsError, ValueError):
-    """An option or argument that makes no sense."""
+    """An option or argument has a value that makes no sense. Correct the call."""
 
     text = "bad option"
 
 
 class BadSubjectError(NatsError, ValueError):
-    """A subject, reply subject or queue group that can't be sent; `subject` is it."""
+    """The protocol can't carry a subject, reply subject or queue group, which is in `subject`.
+
+    Correct the call: no blanks, no control characters, not empty; a subscription has no empty token
+    between dots, and a wildcard is a token of its own.
+    """
 
     text = "invalid subject"
     subject: str = ""
 
 
 class BadHeadersError(NatsError, ValueError):
-    """Headers that can't be sent."""
+    """Headers, or a raw header block, can't be sent or read. Correct the name or value in the text."""
 
     text = "invalid headers"
 
 
 class MaxPayloadError(NatsError, ValueError):
-    """A message above max_payload; `limit` in bytes."""
+    """A message's headers and payload together exceed max_payload; `limit` is that, in bytes.
+
+    Send less, or raise the server's max_payload; an `ObjectStore` takes content of any size. When messages
+    were queued for a connection and the server that answers refuses their size or headers, the client
+    discards them and on_error gets this error; `discarded` is their number.
+    """
 
     text = "payload exceeds max_payload"
     limit: int = 0
+    discarded: int = 0
 
 
 class OutboundBufferLimitError(NatsError):
-    """No room for the message below max_pending_bytes or reconnect_buffer_size (`limit`, bytes)."""
+    """The unsent bytes have reached an option's limit; `limit` is that, in bytes.
+
+    The option is max_pending_bytes while connected, else reconnect_buffer_size. Nothing of the message
+    was queued: wait, for example for a `flush`, and publish it again.
+    """
 
     text = "outbound buffer is full"
     limit: int = 0
 
 
 class NotConnectedError(NatsError, ConnectionError):
-    """There is no connection and none is coming."""
+    """The call needs a connection; there is no connection, and none is coming. Call connect() first."""
 
     text = "not connected"
 
 
 class AlreadyConnectedError(NatsError):
-    """connect() while connected or connecting."""
+    """connect() was called while connected or connecting. Call disconnect() first."""
 
     text = "already connected"
 
 
-class ConnectionClosedError(NatsError):
-    """disconnect() ended what was waited for."""
-
-    text = "disconnected"
-
-
 class ConnectionDrainingError(NatsError):
-    """The call is not possible any more: drain() has been called."""
+    """drain() was called before, so that a new subscription or request is refused."""
 
     text = "connection is draining"
 
 
+class ConnectionClosedError(NatsError):
+    """disconnect(), the end of a drain, or giving up ended the operation before its result came."""
+
+    text = "disconnected"
+
+
 class DrainTimeoutError(NatsError, TimeoutError):
-    """The server did not confirm a drain in time."""
+    """A drain was not done within drain_timeout, and the connection was closed all the same."""
 
     text = "drain timeout"
 
 
 class ConnectError(NatsError):
-    """An attempt to connect failed; the cause, where there is one, is in ``__cause__``."""
+    """An attempt to connect failed; where an exception is the cause, ``__cause__`` is that exception.
+
+    With the option reconnect, other attempts follow.
+    """
 
     text = "connection failed"
 
 
 class ConnectTimeoutError(ConnectError, TimeoutError):
-    """connect_timeout was over before the handshake was."""
+    """Name resolution, connecting and the handshake together took longer than connect_timeout."""
 
     text = "connect timeout"
 
 
 class NoServersError(ConnectError):
-    """No server is left to be tried."""
+    """The client gives up: all attempts are used up, or no server is left to try."""
 
     text = "no servers available for connection"
 
 
 class SecureConnectionRequiredError(ConnectError):
-    """One side wants TLS and the other does not."""
+    """One side requires TLS and the other does not offer TLS. Set tls and its options, or the server's."""
 
     text = "secure connection required"
 
 
 class TlsError(ConnectError):
-    """The TLS handshake failed, or TLS could not be set up."""
+    """The TLS handshake failed, or a certificate, key or CA file could not be used; see the text."""
 
     text = "TLS error"
 
 
 class ConnectionLostError(NatsError):
-    """A connection that was up has ended."""
+    """A connection that was up has ended. With the option reconnect, the client connects again."""
 
     text = "disconnected"
 
 
 class StaleConnectionError(ConnectionLostError):
-    """The server did not answer max_pings_outstanding PINGs."""
+    """max_pings_outstanding PINGs went unanswered, or the server reports the same of the client."""
 
     text = "stale connection"
 
 
 class UnexpectedEOFError(ConnectionLostError):
-    """The server closed the connection right after something that we sent."""
+    """The server closed the connection right after something that the client had sent.
+
+    `command` is the last protocol command that was sent, such as "PUB"; "" when unknown. A cause may be
+    a frame that the server refuses; its log says more.
+    """
 
     text = "unexpected EOF"
+    command: str = ""
 
 
 class ProtocolError(NatsError):
-    """The server sent what no server sends.
+    """The server sent bytes that are not NATS; the connection is closed. The peer may be no NATS server.
 
-    `offset` is that of the bad frame in the stream, `snippet` the bytes that it begins with.
+    `offset` is the position of the bad frame in the connection's inbound stream, in bytes, or None;
+    `snippet` is the bytes that the frame begins with.
     """
 
     text = "protocol error"
@@ -209,40 +248,47 @@ class ProtocolError(NatsError):
 
 
 class Action(Enum):
-    """What the server does after an -ERR, and the client therefore."""
+    """What the server does after an -ERR; the client acts accordingly."""
 
-    KEEP = "the connection stays"
-    RECONNECT = "the server closes the connection; another may follow"
-    FATAL = "no server would take us"
+    KEEP = "the server keeps the connection"
+    RECONNECT = "the server closes the connection; another attempt may succeed"
+    FATAL = "every server would refuse this client"
 
 
 class ServerError(NatsError):
-    """-ERR; the text is the server's, without quotes."""
+    """The server sent -ERR; ``str(err)`` is the server's text, without quotes.
+
+    Whether the connection stays is the server's decision: an error of a single publish or subscribe
+    leaves it open, most others end it.
+    """
 
     action: Action = Action.KEEP
 
     @property
     def is_auth(self) -> bool:
-        """Whether the server refused who we are."""
+        """Whether the server refused the credentials."""
         return isinstance(self, AuthorizationError)
 
 
 class AuthorizationError(ServerError, ConnectError):
-    """The server does not take the credentials."""
+    """The server refused the credentials. Correct them.
+
+    A server that refuses them twice in a row is not tried again, unless ignore_auth_error_abort is set.
+    """
 
     action = Action.RECONNECT
     text = "authorization violation"
 
 
 class AuthExpiredError(AuthorizationError):
-    """Credentials that were good once have expired or were revoked."""
+    """Credentials that were good at first have expired or were revoked. Provide new ones."""
 
 
 class PermissionsViolationError(ServerError):
-    """Publishing to, or subscribing to, a subject is not allowed.
+    """The user may not publish, or not subscribe, to a subject. The connection stays.
 
-    `kind` is "publish" or "subscription"; `subject`, `queue` and `sid` are what the server named,
-    or None.
+    `kind` is "publish" or "subscription". `subject`, `queue` and `sid` are those that the server named,
+    or None. A subscription that is refused has ended.
     """
 
     kind: str = ""
@@ -252,38 +298,46 @@ class PermissionsViolationError(ServerError):
 
 
 class MaxConnectionsExceededError(ServerError, ConnectError):
-    """The server, or the account, has as many connections as it wants."""
+    """The server, or the account, has reached its limit of connections. Try later or raise the limit."""
 
     action = Action.RECONNECT
 
 
 class MaxSubscriptionsExceededError(ServerError):
-    """The account has as many subscriptions as it may; the last one was refused."""
+    """The account has reached its limit of subscriptions; the server refused the last subscription."""
 
 
 class InvalidSubjectError(ServerError):
-    """The server did not take a subject."""
+    """The server refused a subject as invalid. The connection stays."""
 
 
 class RequestTimeoutError(NatsError, TimeoutError):
-    """No answer came in time."""
+    """No answer came within the request's timeout. Whether the request was received is unknown."""
 
     text = "request timeout"
 
 
 class NoRespondersError(NatsError):
-    """Nobody listens to the subject of a request (status 503)."""
+    """Nobody subscribes to the subject of a request (status 503); nothing received the request."""
 
     text = "no responders"
 
 
 class SlowConsumerError(NatsError):
-    """Messages of a subscription were dropped because too many are pending.
+    """A subscription has reached its limit of pending messages, and messages are being discarded.
 
-    `subject`, `sid`, `pending` (messages waiting), `dropped` (so far).
+    `subject` and `sid` name the subscription, `pending` is how many messages wait, `dropped` how many
+    were discarded so far. Handle messages faster, or set higher limits.
     """
 
     text = "slow consumer, messages dropped"
+    subject: str = ""
+    sid: int = 0
+    pending: int = 0
+    dropped: int = 0
+
+
+# These differ from public classes only in `action` or `is_auth`; users catch the public base.
 
 
 class _ServerStale(ServerError, StaleConnectionError):
@@ -291,7 +345,7 @@ class _ServerStale(ServerError, StaleConnectionError):
 
 
 class _AuthTimeout(AuthorizationError):
-    """Who we are did not come in time, or was not looked at: no verdict about it."""
+    """The server timed out waiting for CONNECT, or for its own check. Says nothing about the credentials."""
 
     @property
     def is_auth(self) -> bool:
@@ -310,7 +364,8 @@ class _TlsRequired(ServerError, SecureConnectionRequiredError):
     action = Action.RECONNECT
 
 
-# Beginning of the text in lower case → class. From nats-server's client, auth and server errors.
+# How an -ERR's text begins, in lower case, and its class. The texts are those of nats-server's client, auth
+# and server errors. There are no codes: the text is all that the protocol gives.
 _BY_TEXT: tuple[tuple[str, type[ServerError]], ...] = (
     ("user authentication expired", AuthExpiredError),
     ("user authentication revoked", AuthExpiredError),
@@ -339,18 +394,18 @@ _PERMISSION = re.compile(
     r'(?: using queue "(?P<queue>(?:[^"\\]|\\.)*)")?(?: \(sid "(?P<sid>\d+)"\))?',
     re.IGNORECASE | re.DOTALL,
 )
-# What Go's %q makes of a character that can't be shown.
+# How Go's %q writes a character that can't be shown.
 _ESCAPE = re.compile(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}|.)", re.DOTALL)
 _LETTERS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
 def _unquote(text: str | None) -> str | None:
-    """A subject as it was before the server quoted it for the error's text."""
+    """Return the subject that the server has quoted, by Go's rules, for the error's text."""
 
     def character(found: re.Match[str]) -> str:
         code = found[1]
         if code[0] == "x" and len(code) == 3:
-            value = int(code[1:], 16)  # a byte that is no UTF-8: as surrogateescape has it
+            value = int(code[1:], 16)  # a byte that is not UTF-8: what surrogateescape makes of it
             return chr(value if value < 0x80 else 0xDC00 + value)
         if code[0] in "uU" and len(code) > 1:
             return chr(int(code[1:], 16))
@@ -360,10 +415,10 @@ def _unquote(text: str | None) -> str | None:
 
 
 def server_error(text: str) -> ServerError:
-    """The exception for an -ERR's argument, with or without its quotes.
+    """Return the exception for an -ERR's argument, with or without its quotes.
 
-    What no server is known to send is a plain `ServerError`, and the connection is kept: if the
-    server means to close it, it will.
+    An unknown text becomes a plain `ServerError`, whose action is to keep the connection: a server that
+    means to close the connection will do so itself.
     """
     text = text.strip()
     if len(text) > 1 and text[0] == text[-1] == "'":

@@ -4,9 +4,13 @@
 
     nats = Nats(host="127.0.0.1", loop=GeventLoop())
 
-Callbacks run in the hub's greenlet: they must not block, and spawn a greenlet for what does. An
-error of the client's without an on_error goes to the hub's `handle_error`; KeyboardInterrupt and SystemExit
-are raised in the main greenlet. Offers of pyev's interface what a client needs, positionally as pyev does.
+Callbacks run in the hub's greenlet and must not block: a callback spawns a greenlet for work that does. A
+client's error goes to the hub's `handle_error` if no on_error is set; KeyboardInterrupt and SystemExit are
+raised in the main greenlet.
+
+gevent has watchers of its own on the same libev. This adapter gives them the interface of pyev's watchers,
+which a client uses: the callback is given at creation and called with (watcher, revents), where gevent's
+watchers take any callback at `start`. Only the kinds of watchers that a client needs are offered.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ WatcherCallback = Callable[[Any, int], object]
 
 
 class _Watcher:
-    """What the watchers have in common: gevent's own takes its callback when it is started."""
+    """A watcher of gevent under pyev's interface. gevent's takes its callback at `start`, pyev's earlier."""
 
     def __init__(self, native: Any, callback: WatcherCallback, data: object) -> None:
         self._native = native
@@ -29,32 +33,32 @@ class _Watcher:
         self._callback(self, revents)
 
     def start(self) -> None:
-        """Begin to watch; nothing happens if it already does."""
+        """Start the watcher. Does nothing if the watcher is active."""
         if not self._native.active:
             self._native.start(self._call)
 
     def stop(self) -> None:
-        """Stop watching and forget a pending event."""
+        """Stop the watcher and discard a pending event."""
         self._native.stop()
 
     def feed(self, revents: int) -> None:
-        """Make the loop call back as if revents had happened."""
+        """Let the loop call the callback as if the events in revents had happened."""
         self._native.feed(revents, self._call, revents)
 
     @property
     def active(self) -> bool:
-        """From `start` to `stop`."""
+        """Whether the watcher is started and not yet stopped."""
         return bool(self._native.active)
 
     @property
     def pending(self) -> bool:
-        """An event waits for the callback."""
+        """Whether an event has happened for which the callback is still to be called."""
         return bool(self._native.pending)
 
 
 class _Io(_Watcher):
     def start(self) -> None:
-        """Begin to watch the descriptor."""
+        """Start to watch the descriptor. Does nothing if the watcher is active."""
         if not self._native.active:
             self._native.start(self._call, pass_events=True)
 
@@ -67,21 +71,34 @@ class _Timer(_Watcher):
         super().__init__(loop.timer(after, repeat), callback, data)
 
     def set(self, after: float, repeat: float) -> None:
-        """Set both times, in seconds, of a stopped timer. gevent's own can't be changed."""
+        """Set the times of a stopped timer, in seconds.
+
+        Args:
+            after: until the first call.
+            repeat: between later calls; 0: none.
+        """
+        # gevent's times can't be changed: another timer takes the place of the old one.
         self._native.close()
         self._native = self._loop.timer(after, repeat)
 
 
 class _Async(_Watcher):
     def send(self) -> None:
-        """Wake the loop, from any thread."""
+        """Wake the loop, so that it calls the callback. Any thread may do so."""
         self._native.send()
 
 
 class GeventLoop:
-    """The loop of a gevent hub (default: this thread's) with pyev's factory methods.
+    """The loop of a gevent hub, with pyev's factory methods for watchers.
 
-    Raises TypeError when gevent does not run on libev (see gevent's ``GEVENT_LOOP``).
+    Each factory takes callback, data and priority as pyev's do: ``callback(watcher, revents)`` is called on
+    the loop, data is kept as the watcher's `data`, and watchers of higher priority (-2 to 2) come first.
+
+    Args:
+        hub: a gevent hub. Default: this thread's.
+
+    Raises:
+        TypeError: gevent does not run on libev (see gevent's ``GEVENT_LOOP``).
     """
 
     debug = False
@@ -95,12 +112,15 @@ class GeventLoop:
         if "libev" not in type(self._loop).__module__:
             raise TypeError(f"gevent must run on libev, not on {type(self._loop).__module__}")
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} on {self._loop!r}>"
+
     def update(self) -> None:
-        """Bring the loop's time up to date."""
+        """Set the loop's time to the current time. Without it timers count from the last poll."""
         self._loop.update_now()
 
     def now(self) -> float:
-        """Unix time at which the loop began to handle the current events."""
+        """Return the Unix time at which the loop began to handle the current events."""
         return float(self._loop.now())
 
     def io(
@@ -111,7 +131,7 @@ class GeventLoop:
         data: object = None,
         priority: int = 0,
     ) -> _Io:
-        """A watcher of a descriptor."""
+        """Return a watcher of a descriptor, not yet started; events are EV_READ | EV_WRITE."""
         return _Io(self._loop.io(fd, events, True, priority), callback, data)
 
     def timer(
@@ -122,25 +142,31 @@ class GeventLoop:
         data: object = None,
         priority: int = 0,
     ) -> _Timer:
-        """A timer, in seconds."""
+        """Return a timer, not yet started; after and repeat (0: once) are seconds.
+
+        priority is there for pyev's sake and has no effect.
+        """
         return _Timer(self._loop, after, repeat, callback, data)
 
     def prepare(
         self, callback: WatcherCallback, data: object = None, priority: int = 0
     ) -> _Watcher:
-        """Called before the loop blocks."""
+        """Return a watcher, not yet started, that is called before the loop blocks."""
         return _Watcher(self._loop.prepare(True, priority), callback, data)
 
     def check(self, callback: WatcherCallback, data: object = None, priority: int = 0) -> _Watcher:
-        """Called when the loop has polled."""
+        """Return a watcher, not yet started, that is called when the loop has polled."""
         return _Watcher(self._loop.check(True, priority), callback, data)
 
     def idle(self, callback: WatcherCallback, data: object = None, priority: int = 0) -> _Watcher:
-        """Called when there is nothing else to do."""
+        """Return a watcher, not yet started, that is called when no other event is pending."""
         return _Watcher(self._loop.idle(True, priority), callback, data)
 
     def async_(self, callback: WatcherCallback, data: object = None, priority: int = 0) -> _Async:
-        """What other threads can wake; pyev's name for it, ``async``, works with getattr."""
+        """Return a watcher, not yet started, whose `send` wakes the loop from any thread.
+
+        ``getattr(loop, "async")`` is pyev's name of this method, which Python has made a keyword since.
+        """
         return _Async(self._loop.async_(True, priority), callback, data)
 
 

@@ -1,4 +1,11 @@
-"""Message headers (ADR-4): the block on the wire, and a mapping made of it. No I/O."""
+"""Message headers (ADR-4): the block on the wire, and a mapping made of it. No I/O.
+
+A received message carries its headers as one raw block of bytes, which costs no more than a slice. Whoever
+wants to read a header makes a `Headers` of the block; whoever only needs to tell a server's status from a
+message asks `is_no_responders`, `has_status` or `status_of`, which look at the first line alone.
+
+Names and values are UTF-8 with surrogateescape both ways, so that any block can be sent on unchanged.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +18,11 @@ from .errors import BadHeadersError
 __all__ = ["Headers"]
 
 _VERSION = b"NATS/1.0"
+_STATUS_LINE = b"NATS/1.0 "
+_NO_RESPONDERS = b"NATS/1.0 503"
 _STATUS = re.compile(rb"NATS/1\.0[ \t]+(\d{3})(?:[ \t]+(.*?))?[ \t]*(?:\r\n|$)", re.DOTALL)
-# ADR-4: printable ASCII without the colon. What is beyond ASCII passes, so that all that came in
-# can be sent on.
+# ADR-4 allows printable ASCII without the colon. Characters beyond ASCII are taken as well: other clients
+# send them, and received headers must be fit to be sent on.
 _NAME = re.compile("[!-9;-~\x80-\U0010ffff]+")
 _BREAKS = re.compile(r"[\r\n\0]")
 
@@ -23,9 +32,17 @@ HeadersLike = Union["Headers", Mapping[str, str | Iterable[str]], bytes]
 class Headers(MutableMapping[str, str]):
     """Ordered multi-map of header names to values; names are case-sensitive (ADR-4).
 
-    As a mapping it holds the first value of each name; `get_all` and `add` reach the others. What
-    could break out of its line is refused with `BadHeadersError`. `status` and `description` are those
-    of a status line, such as 503 "No Responders", else None.
+    As a mapping it shows the first value of each name; `get_all` and `add` reach the others. A name or
+    value that could break out of its line is refused with `BadHeadersError`.
+
+    Args:
+        values: a mapping of names to a value or several, pairs of a name and a value, or `Headers` to copy.
+        status: the number in a status line, such as 503; None: no status line.
+        description: the text after the number, such as "No Responders", or None.
+
+    Raises:
+        TypeError: a name or value is not str.
+        BadHeadersError: a name or value can't be sent.
     """
 
     __slots__ = ("_values", "description", "status")
@@ -53,10 +70,10 @@ class Headers(MutableMapping[str, str]):
 
     @classmethod
     def parse(cls, raw: bytes | None) -> Headers:
-        """The headers of a received block; None gives none.
+        """Return the headers of a received block; for None, empty headers.
 
-        What is no header line is left out, as in the official clients. Raises `BadHeadersError` when it
-        is no header block at all.
+        Lines that are not headers are left out, as in the official clients. Raises `BadHeadersError` when
+        raw does not begin with ``NATS/1.0``.
         """
         headers = cls()
         if raw is None:
@@ -64,9 +81,8 @@ class Headers(MutableMapping[str, str]):
         if not raw.startswith(_VERSION):
             raise BadHeadersError("not a header block: it does not begin with NATS/1.0")
         first, *lines = raw.split(b"\r\n")
-        if found := _STATUS.match(first):
-            headers.status = int(found[1])
-            headers.description = _text(found[2]) if found[2] else None
+        if first != _VERSION:  # the usual first line is no status: spares the call
+            headers.status, headers.description = status_of(raw)
         for line in lines:
             name, colon, value = line.partition(b":")
             if colon and name:
@@ -74,7 +90,7 @@ class Headers(MutableMapping[str, str]):
         return headers
 
     def encode(self) -> bytes:
-        """The raw block, ready to be sent."""
+        """Return the raw block, ready to be sent. Raises `BadHeadersError` for a bad description."""
         lines = [_VERSION]
         if self.status is not None:
             lines[0] += f" {self.status}".encode()
@@ -90,12 +106,30 @@ class Headers(MutableMapping[str, str]):
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def add(self, name: str, value: str) -> None:
-        """Append a value; those that the name has already stay."""
+        """Append a value to a name; the values that the name has already stay.
+
+        Args:
+            name: one or more characters; no blank, control character or colon.
+            value: without line breaks and NUL.
+
+        Raises:
+            TypeError: name or value is not str.
+            BadHeadersError: name or value can't be sent.
+        """
         _check(name, value)
         self._values.setdefault(name, []).append(value)
 
     def set(self, name: str, value: str | Iterable[str]) -> None:
-        """Replace all values of a name."""
+        """Replace all values of a name, or on an error none.
+
+        Args:
+            name: as for `add`.
+            value: one value, or several; an empty list removes the name.
+
+        Raises:
+            TypeError: name or a value is not str.
+            BadHeadersError: name or a value can't be sent.
+        """
         values = _several(value)
         for one in values:
             _check(name, one)
@@ -104,11 +138,11 @@ class Headers(MutableMapping[str, str]):
             self._values[name] = values
 
     def get_all(self, name: str) -> list[str]:
-        """All values of a name, in order; empty when there are none."""
+        """Return all values of a name, in order; an empty list if the name is missing."""
         return list(self._values.get(name, ()))
 
     def pairs(self) -> list[tuple[str, str]]:
-        """All names with all their values."""
+        """Return all names with all their values: one pair for each value."""
         return [(name, value) for name, values in self._values.items() for value in values]
 
     def __getitem__(self, name: str) -> str:
@@ -136,13 +170,45 @@ class Headers(MutableMapping[str, str]):
 
     def __repr__(self) -> str:
         status = f", status={self.status}" if self.status is not None else ""
-        return f"Headers({self.pairs()!r}{status})"
+        text = f", description={self.description!r}" if self.description is not None else ""
+        return f"{type(self).__name__}({self.pairs()!r}{status}{text})"
+
+
+def is_no_responders(raw: bytes) -> bool:
+    """Return whether a raw block is the server's answer that nobody subscribes to a request's subject.
+
+    Only an answer without a payload can be that (status 503). One comparison of bytes, for the request path.
+    """
+    return raw.startswith(_NO_RESPONDERS)
+
+
+def has_status(raw: bytes) -> bool:
+    """Return whether a raw block begins with a status line. One comparison of bytes."""
+    return raw.startswith(_STATUS_LINE)
+
+
+def status_of(raw: bytes | None) -> tuple[int | None, str | None]:
+    """Return the status and description of a raw block, without parsing its headers.
+
+    Both are None when raw is None or has no status line; the description is None when it is missing.
+    """
+    found = _STATUS.match(raw) if raw is not None else None
+    if found is None:
+        return None, None
+    return int(found[1]), _text(found[2]) if found[2] else None
+
+
+def as_headers(headers: HeadersLike) -> Headers:
+    """Return a new `Headers` for what a user may pass as headers. Raises TypeError, `BadHeadersError`."""
+    if isinstance(headers, (bytes, bytearray, memoryview)):
+        return Headers.parse(bytes(headers))
+    return Headers(headers)
 
 
 def encode_headers(headers: HeadersLike) -> bytes:
-    """The raw block for what a user may pass as headers; a raw block comes back as it is.
+    """Return the raw block for what a user may pass as headers; bytes of a raw block come back unchanged.
 
-    Raises TypeError and `BadHeadersError`. An empty mapping is an empty block, without any header.
+    Raises TypeError and `BadHeadersError`. An empty mapping gives a block without any header.
     """
     if isinstance(headers, bytes):
         if not headers.startswith(_VERSION) or not headers.endswith(b"\r\n\r\n"):
@@ -164,7 +230,7 @@ def encode_headers(headers: HeadersLike) -> bytes:
 
 
 def _several(value: str | Iterable[str]) -> list[str]:
-    """One value, or several, as a list."""
+    """Return one value, or several, as a list."""
     if isinstance(value, str):
         return [value]
     if not isinstance(value, Iterable):

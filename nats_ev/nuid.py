@@ -1,8 +1,8 @@
 """NUIDs: 22 characters that are unique everywhere and can't be guessed.
 
-The official clients count on from a random start; inboxes made of such a sequence can be guessed by
-who has seen one. Here each is random as a whole (131 bits from the system), so nothing is kept
-between calls and a fork needs no care.
+The official clients draw a random start and count up from it, so that whoever has seen one inbox can guess
+the next ones. Here all 131 bits of each NUID come from the system's random source. No state is kept between
+calls either, so that a forked child needs no reset.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _RANGE = 62**_LENGTH
 
 
 def next_nuid() -> str:
-    """A fresh NUID: 22 base-62 digits."""
+    """Return a fresh NUID: 22 base-62 digits."""
     number = secrets.randbelow(_RANGE)
     digits = []
     for _ in range(_LENGTH):

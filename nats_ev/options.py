@@ -1,9 +1,13 @@
-"""The options of a client: names, units, defaults and what is allowed. No I/O, but that `creds_file` is read
-to see whether it can be used.
+"""The options of a client: names, units, defaults and permitted values.
 
-`Options` is what `Nats(**options)` takes; the accessors of `Nats` set the same fields with the same
-checks. Numbers of time are milliseconds (`keepalive`: seconds), sizes are bytes; a
-`datetime.timedelta` is taken for any time. Secrets never show in a repr or in an error's text.
+`Options` holds what ``Nats(**options)`` was given. Each field names its own check, which raises TypeError or
+`BadOptionsError`, or returns the value to store; `Options.set` applies the check, and the accessors of `Nats`
+set the same fields the same way. Checks that several fields share are in `arguments`; those below are for
+one option or for a kind of option. Rules about several options at once are in `Options.from_kwargs`.
+
+Times are numbers of milliseconds (`keepalive`: seconds) or `datetime.timedelta`; sizes are bytes. No secret
+shows in a repr or in an error's text. The only I/O is that of `creds_file`, whose check reads the file so
+that a bad one is refused at the call.
 """
 
 from __future__ import annotations
@@ -22,166 +26,16 @@ from .auth import check_creds, check_public, check_seed
 from .errors import BadOptionsError, BadSubjectError
 from .subjects import check_subscribe
 
-# The parser counts a frame's bytes in 31 bits, and its line may have some megabytes.
+# The C parser counts a frame's bytes in 31 bits. Of these, 8 MiB are left for the frame's control line.
 MAX_MESSAGE_SIZE = 2**31 - 1 - 8 * 1024 * 1024
 
+# (value, name of the option) -> the value to store. Raises TypeError or `BadOptionsError`.
+Check = Callable[[Any, str], Any]
 
-def _secret(default: Any = None) -> Any:
-    return field(default=default, repr=False)
 
-
-@dataclass(slots=True)
-class Options:
-    """All options with their defaults; each group in the order of the manual."""
-
-    # Where to. host or path or servers given: connecting starts at once.
-    # A URL may hold a password.
-    host: str | None = _secret()
-    port: int = 4222
-    path: str | None = None  # Unix-domain socket
-    servers: Sequence[str] | None = _secret()  # URLs, see connection.server.parse_server
-    randomize_servers: bool = True
-    ignore_discovered_servers: bool = False
-
-    # The connection.
-    loop: Any = None  # default: nats_ev.pyev.default_loop()
-    connect_timeout: float = 2000  # ms from name resolution to PONG; 0: none
-    keepalive: int = 0  # seconds of idleness before TCP probes; 0: off
-    priority: int = 0  # of the socket's watchers, -2 to 2
-    name: str | None = None
-
-    # Who we are. The callbacks are asked at every connect.
-    user: str | None = None
-    password: str | None = _secret()
-    token: str | None = _secret()
-    nkey_seed: str | None = _secret()
-    jwt: str | None = _secret()
-    nkey: str | None = None  # public key ("U…") that signature_cb signs for, without a JWT
-    creds_file: str | os.PathLike[str] | None = None
-    user_cb: Hook = None  # () -> (user, password)
-    token_cb: Hook = None  # () -> token
-    jwt_cb: Hook = None  # () -> jwt
-    signature_cb: Hook = None  # (nonce: bytes) -> signature: bytes
-
-    # TLS. Any of these asks for it, from every server, unless tls is False.
-    tls: bool | None = None
-    tls_ca_file: str | os.PathLike[str] | None = None
-    tls_skip_verify: bool = False
-    tls_hostname: str | None = None
-    tls_handshake_first: bool = False
-    tls_cert_file: str | os.PathLike[str] | None = None
-    tls_key_file: str | os.PathLike[str] | None = None
-    tls_context: Any = None  # an ssl.SSLContext; replaces the files
-
-    # The protocol.
-    verbose: bool = False
-    pedantic: bool = False
-    echo: bool = True  # receive what this client publishes itself
-    no_responders: bool = False  # requests fail at once when nobody listens
-    ping_interval: float = 120_000  # ms; 0: no keep-alive PINGs
-    max_pings_outstanding: int = 2  # 0: any number
-    inbox_prefix: str = "_INBOX"
-
-    # Reconnecting.
-    reconnect: bool = False
-    reconnect_delay: float = 2000  # ms
-    max_reconnect_delay: float = 30_000  # ms
-    max_reconnect_attempts: int = 60  # consecutive failures; 0: unlimited
-    retry_on_failed_connect: bool | None = None  # None: as reconnect
-    ignore_auth_error_abort: bool = False  # ask a server again that has refused us twice
-    drain_timeout: float = 30_000  # ms that a drain may take; 0: any time
-
-    # Limits in bytes.
-    reconnect_buffer_size: int = 8 * 1024 * 1024  # 0: nothing is queued, -1: unlimited
-    max_pending_bytes: int = 256 * 1024 * 1024  # unsent while connected; 0: unlimited
-    max_payload: int = 0  # own cap besides the server's; 0: none
-    max_control_line: int = 4096  # of what is sent, CRLF excluded; the server's default
-    max_message_size: int = 0  # inbound, < 2 GiB; 0: max(64 MiB, 2 x the server's max_payload)
-    slow_consumer_bytes: int = 0  # 0: off
-
-    # Callbacks.
-    on_connect: Hook = None
-    on_disconnect: Hook = None
-    on_reconnect: Hook = None
-    on_error: Hook = None
-    on_lame_duck: Hook = None
-    on_slow_consumer: Hook = None
-    on_discovered_servers: Hook = None
-
-    @classmethod
-    def from_kwargs(cls, kwargs: Mapping[str, Any]) -> Options:
-        """Checked options. Raises TypeError (unknown name, wrong type) or `BadOptionsError`."""
-        options = cls()
-        for name, value in kwargs.items():
-            options.set(name, value)
-        where = [n for n in ("host", "path", "servers") if getattr(options, n) is not None]
-        if len(where) > 1:
-            raise BadOptionsError(f"{' and '.join(where)} exclude each other")
-        for name, others in _EXCLUSIVE.items():
-            clash = [other for other in others if getattr(options, other)]
-            if getattr(options, name) is not None and clash:
-                raise BadOptionsError(f"{name} and {clash[0]} exclude each other")
-        if options.tls_key_file is not None and options.tls_cert_file is None:
-            raise BadOptionsError("tls_key_file needs tls_cert_file")
-        return options
-
-    def set(self, name: str, value: Any) -> None:
-        """Set one option, checked; on an error it keeps its value."""
-        check = _CHECKS.get(name)
-        if check is None:
-            hint = "password" if name == "pass_" else None
-            close = [hint] if hint else difflib.get_close_matches(name, _CHECKS, 1)
-            raise TypeError(
-                f"unknown option {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
-            )
-        setattr(self, name, check(value, name))
-
-    def set_all(self, values: Mapping[str, Any]) -> None:
-        """Set several, which exist, or on an error none of them."""
-        checked = {name: _CHECKS[name](value, name) for name, value in values.items()}
-        for name, value in checked.items():
-            setattr(self, name, value)
-
-    @staticmethod
-    def checked_address(host: Any, port: Any) -> tuple[str, int]:
-        """The arguments of connect()."""
-        return _host(host, "host") or "", _CHECKS["port"](port, "port")
-
-    @staticmethod
-    def checked_path(path: Any) -> str:
-        """The argument of connect_unix()."""
-        found = _socket_path(path, "path")
-        if found is None:
-            raise TypeError("path must be str, not None")
-        return found
-
-    @staticmethod
-    def checked_servers(servers: Any) -> list[str]:
-        """The argument of set_server_pool()."""
-        found = _urls(servers, "servers")
-        if found is None:
-            raise TypeError("servers must be a list of URLs, not None")
-        return found
-
-    @property
-    def connects_at_once(self) -> bool:
-        """Whether the options say where to connect to."""
-        return self.host is not None or self.path is not None or self.servers is not None
-
-    @property
-    def wants_tls(self) -> bool:
-        """Whether no server may be spoken to without TLS."""
-        if self.tls is not None:
-            return self.tls
-        return bool(
-            self.tls_ca_file is not None
-            or self.tls_skip_verify
-            or self.tls_hostname
-            or self.tls_handshake_first
-            or self.tls_cert_file is not None
-            or self.tls_key_file is not None
-            or self.tls_context is not None
-        )
+def _option(default: Any, check: Check, secret: bool = False) -> Any:
+    """Return a dataclass field with a default and a check; the repr leaves out a secret."""
+    return field(default=default, repr=not secret, metadata={"check": check})
 
 
 def _text(value: Any, name: str) -> str | None:
@@ -212,7 +66,7 @@ def _creds_file(value: Any, name: str) -> str | None:
 
 
 def _tls_context(value: Any, name: str) -> Any:
-    # By its looks: nothing down here needs ssl.
+    # Duck-typed, so that a Python without ssl can import this module.
     if value is not None and not callable(getattr(value, "wrap_bio", None)):
         raise TypeError(f"{name} must be an ssl.SSLContext, not {type(value).__name__}")
     if value is not None and value.protocol.name == "PROTOCOL_TLS_SERVER":
@@ -224,7 +78,9 @@ def _host(value: Any, name: str) -> str | None:
     host = _text(value, name)
     if host == "":
         raise BadOptionsError(f"{name} must not be empty")
-    if host is not None and "@" in host and "://" not in host:  # not shown: there may be a password
+    if (
+        host is not None and "@" in host and "://" not in host
+    ):  # not shown: the host may be a URL's password
         raise BadOptionsError(f"{name} has an @: a URL begins with nats://")
     if host is not None and any(c <= " " or c == "\x7f" for c in host):
         raise BadOptionsError(f"{name} has a blank or control character: {host!r}")
@@ -235,13 +91,13 @@ def _socket_path(value: Any, name: str) -> str | None:
     path = _text(value, name)
     if path == "":
         raise BadOptionsError(f"{name} must not be empty")
-    if path is not None and "\0" in path[1:]:  # the kernel would stop there; first, it is abstract
+    if path is not None and "\0" in path[1:]:  # a first NUL means an abstract name
         raise BadOptionsError(f"{name} has a NUL in it: {path!r}")
     return path
 
 
 def _path(value: Any, name: str) -> str | None:
-    # "" for a file means none, as undef does in the manual's language.
+    # "" means no file, as undef does in Perl, the language of EV::Nats.
     if value is None or value == "":
         return None
     try:
@@ -267,11 +123,11 @@ def _between(least: int, most: int) -> Callable[[Any, str], int]:
 def _seconds(value: Any, name: str) -> int:
     if isinstance(value, timedelta):
         value = math.ceil(value.total_seconds())
-    return integer(value, name, 0, 32767)  # the kernel's bound
+    return integer(value, name, 0, 32767)  # Linux refuses a larger TCP_KEEPIDLE
 
 
 def _loop(value: Any, name: str) -> Any:
-    """Any binding's: what counts is what a client uses of it."""
+    """Accept any object with the methods of pyev's loops that a client uses."""
     for method in ("io", "timer", "prepare", "async", "update"):
         if value is not None and not callable(getattr(value, method, None)):
             raise TypeError(
@@ -307,48 +163,175 @@ def _inbox_prefix(value: Any, name: str) -> str:
     return value
 
 
-# What can't both be meant.
+# An option, and those that contradict it.
 _EXCLUSIVE = {
     "tls_context": ("tls_ca_file", "tls_skip_verify", "tls_cert_file", "tls_key_file"),
     "creds_file": ("nkey_seed", "jwt", "jwt_cb", "signature_cb", "nkey"),
     "nkey_seed": ("signature_cb", "nkey"),
 }
 
-_EXPLICIT: dict[str, Callable[[Any, str], Any]] = {
-    "host": _host,
-    "path": _socket_path,
-    "port": _between(1, 65535),
-    "servers": _urls,
-    "loop": _loop,
-    "tls_context": _tls_context,
-    "nkey_seed": _nkey_seed,
-    "nkey": _nkey,
-    "creds_file": _creds_file,
-    "keepalive": _seconds,
-    "tls": _optional_flag,
-    "priority": _between(-2, 2),
-    "max_pings_outstanding": count,
-    "max_reconnect_attempts": count,
-    "retry_on_failed_connect": _optional_flag,
-    "reconnect_buffer_size": _between(-1, sys.maxsize),
-    "max_pending_bytes": _between(0, sys.maxsize),
-    "max_payload": _between(0, sys.maxsize),
-    "max_control_line": _between(64, sys.maxsize),
-    "max_message_size": _between(0, MAX_MESSAGE_SIZE),
-    "slow_consumer_bytes": _between(0, sys.maxsize),
-    "inbox_prefix": _inbox_prefix,
-}
+
+@dataclass(slots=True)
+class Options:
+    """All options with their defaults; each group in the order of the manual."""
+
+    # Where to connect to. With host, path or servers given, connecting starts at once. host and servers are
+    # URLs or may be, and URLs may hold a password.
+    host: str | None = _option(None, _host, secret=True)
+    port: int = _option(4222, _between(1, 65535))
+    path: str | None = _option(None, _socket_path)  # Unix-domain socket
+    servers: Sequence[str] | None = _option(None, _urls, secret=True)  # see connection.server
+    randomize_servers: bool = _option(True, _flag)
+    ignore_discovered_servers: bool = _option(False, _flag)
+
+    # The connection.
+    loop: Any = _option(None, _loop)  # None: nats_ev.pyev.default_loop()
+    connect_timeout: float = _option(2000, milliseconds)  # ms from name resolution to PONG; 0: none
+    keepalive: int = _option(0, _seconds)  # seconds of idleness before TCP probes; 0: off
+    priority: int = _option(0, _between(-2, 2))  # of the socket's watchers, -2 to 2
+    name: str | None = _option(None, _text)  # shown in the server's monitoring
+
+    # Credentials. The callbacks are called at each attempt to connect.
+    user: str | None = _option(None, _text)
+    password: str | None = _option(None, _text, secret=True)
+    token: str | None = _option(None, _text, secret=True)
+    nkey_seed: str | None = _option(None, _nkey_seed, secret=True)
+    jwt: str | None = _option(None, _text, secret=True)
+    nkey: str | None = _option(None, _nkey)  # public ("U…"), for signature_cb without a JWT
+    creds_file: str | os.PathLike[str] | None = _option(None, _creds_file)
+    user_cb: Hook = _option(None, callable_or_none)  # () -> (user, password)
+    token_cb: Hook = _option(None, callable_or_none)  # () -> token
+    jwt_cb: Hook = _option(None, callable_or_none)  # () -> jwt
+    signature_cb: Hook = _option(None, callable_or_none)  # (nonce: bytes) -> signature: bytes
+
+    # TLS. Any of these requires TLS of every server, unless tls is False.
+    tls: bool | None = _option(None, _optional_flag)
+    tls_ca_file: str | os.PathLike[str] | None = _option(None, _path)
+    tls_skip_verify: bool = _option(False, _flag)
+    tls_hostname: str | None = _option(None, _text)
+    tls_handshake_first: bool = _option(False, _flag)
+    tls_cert_file: str | os.PathLike[str] | None = _option(None, _path)
+    tls_key_file: str | os.PathLike[str] | None = _option(None, _path)
+    tls_context: Any = _option(None, _tls_context)  # an ssl.SSLContext; replaces the files
+
+    # The protocol.
+    verbose: bool = _option(False, _flag)
+    pedantic: bool = _option(False, _flag)
+    echo: bool = _option(True, _flag)  # receive what this client publishes itself
+    no_responders: bool = _option(False, _flag)  # requests fail at once when nobody subscribes
+    ping_interval: float = _option(120_000, milliseconds)  # ms; 0: no keep-alive PINGs
+    max_pings_outstanding: int = _option(2, count)  # unanswered PINGs; 0: any number
+    inbox_prefix: str = _option("_INBOX", _inbox_prefix)
+
+    # Reconnecting.
+    reconnect: bool = _option(False, _flag)
+    reconnect_delay: float = _option(2000, milliseconds)  # ms
+    max_reconnect_delay: float = _option(30_000, milliseconds)  # ms
+    max_reconnect_attempts: int = _option(60, count)  # consecutive failures; 0: unlimited
+    retry_on_failed_connect: bool | None = _option(None, _optional_flag)  # None: as reconnect
+    ignore_auth_error_abort: bool = _option(False, _flag)  # try servers again that refused twice
+    drain_timeout: float = _option(30_000, milliseconds)  # ms that a drain may take; 0: any time
+
+    # Limits in bytes.
+    # Framed bytes that are queued while not connected. 0: none, -1: unlimited
+    reconnect_buffer_size: int = _option(8 * 1024 * 1024, _between(-1, sys.maxsize))
+    # Framed bytes that are unsent while connected. 0: unlimited
+    max_pending_bytes: int = _option(256 * 1024 * 1024, _between(0, sys.maxsize))
+    # Headers and payload of an outbound message; the server's own limit counts as well. 0: that one only
+    max_payload: int = _option(0, _between(0, sys.maxsize))
+    # An outbound control line without its CRLF; 4096 is the server's default.
+    max_control_line: int = _option(4096, _between(64, sys.maxsize))
+    # Headers and payload of an inbound message. 0: max(64 MiB, 2 x the server's max_payload)
+    max_message_size: int = _option(0, _between(0, MAX_MESSAGE_SIZE))
+    # Unsent bytes from which on on_slow_consumer is called. 0: never
+    slow_consumer_bytes: int = _option(0, _between(0, sys.maxsize))
+
+    # Callbacks.
+    on_connect: Hook = _option(None, callable_or_none)
+    on_disconnect: Hook = _option(None, callable_or_none)
+    on_reconnect: Hook = _option(None, callable_or_none)
+    on_error: Hook = _option(None, callable_or_none)
+    on_lame_duck: Hook = _option(None, callable_or_none)
+    on_slow_consumer: Hook = _option(None, callable_or_none)
+    on_discovered_servers: Hook = _option(None, callable_or_none)
+
+    @classmethod
+    def from_kwargs(cls, kwargs: Mapping[str, Any]) -> Options:
+        """Return checked options. Raises TypeError (unknown name, wrong type) or `BadOptionsError`."""
+        options = cls()
+        for name, value in kwargs.items():
+            options.set(name, value)
+        where = [n for n in ("host", "path", "servers") if getattr(options, n) is not None]
+        if len(where) > 1:
+            raise BadOptionsError(f"{' and '.join(where)} exclude each other")
+        for name, others in _EXCLUSIVE.items():
+            clash = [other for other in others if getattr(options, other)]
+            if getattr(options, name) is not None and clash:
+                raise BadOptionsError(f"{name} and {clash[0]} exclude each other")
+        if options.tls_key_file is not None and options.tls_cert_file is None:
+            raise BadOptionsError("tls_key_file needs tls_cert_file")
+        return options
+
+    def set(self, name: str, value: Any) -> None:
+        """Check and set one option; on an error the option keeps its value.
+
+        Raises TypeError for an unknown name or a wrong type, `BadOptionsError` for a wrong value.
+        """
+        check = _CHECKS.get(name)
+        if check is None:
+            hint = "password" if name == "pass_" else None
+            close = [hint] if hint else difflib.get_close_matches(name, _CHECKS, 1)
+            raise TypeError(
+                f"unknown option {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+            )
+        setattr(self, name, check(value, name))
+
+    def set_all(self, values: Mapping[str, Any]) -> None:
+        """Check and set several options, whose names exist; on an error none is changed."""
+        checked = {name: _CHECKS[name](value, name) for name, value in values.items()}
+        for name, value in checked.items():
+            setattr(self, name, value)
+
+    @staticmethod
+    def checked_address(host: Any, port: Any) -> tuple[str, int]:
+        """Return the checked arguments of connect()."""
+        return _host(host, "host") or "", _CHECKS["port"](port, "port")
+
+    @staticmethod
+    def checked_path(path: Any) -> str:
+        """Return the checked argument of connect_unix()."""
+        found = _socket_path(path, "path")
+        if found is None:
+            raise TypeError("path must be str, not None")
+        return found
+
+    @staticmethod
+    def checked_servers(servers: Any) -> list[str]:
+        """Return the checked argument of set_server_pool()."""
+        found = _urls(servers, "servers")
+        if found is None:
+            raise TypeError("servers must be a list of URLs, not None")
+        return found
+
+    @property
+    def connects_at_once(self) -> bool:
+        """Whether a client with these options connects as soon as it is created."""
+        return self.host is not None or self.path is not None or self.servers is not None
+
+    @property
+    def wants_tls(self) -> bool:
+        """Whether the client refuses to talk to a server without TLS."""
+        if self.tls is not None:
+            return self.tls
+        return bool(
+            self.tls_ca_file is not None
+            or self.tls_skip_verify
+            or self.tls_hostname
+            or self.tls_handshake_first
+            or self.tls_cert_file is not None
+            or self.tls_key_file is not None
+            or self.tls_context is not None
+        )
 
 
-def _checks() -> dict[str, Callable[[Any, str], Any]]:
-    by_default: dict[str, Callable[[Any, str], Any]] = {
-        "str | None": _text,
-        "bool": _flag,
-        "float": milliseconds,
-        "Hook": callable_or_none,
-        "str | os.PathLike[str] | None": _path,
-    }
-    return {f.name: _EXPLICIT.get(f.name) or by_default[str(f.type)] for f in fields(Options)}
-
-
-_CHECKS = _checks()
+_CHECKS: dict[str, Check] = {f.name: f.metadata["check"] for f in fields(Options)}

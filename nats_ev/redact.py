@@ -1,12 +1,20 @@
-"""Errors that leave no secret behind in a traceback.
+"""Strip the frames that may hold secrets from exceptions before the user sees them.
 
-Error reporters and debuggers show the local variables of each frame that an exception has passed. Our
-frames may hold passwords, tokens or seeds, and tell nobody anything that the error's text does not.
+Error reporters and debuggers show the local variables of each frame that an exception has passed. Frames of
+this library may hold passwords, tokens or seeds, and they say nothing that the error's text does not say.
+
+- `without_traceback` decorates calls that take secrets, such as ``Nats(**options)``.
+- `hide_frames` does the same for an exception that the client catches and hands to on_error.
+
+To debug the library itself, set the environment variable ``NATS_EV_KEEP_TRACEBACKS`` to any text: exceptions
+then keep all frames, secrets in their local variables included. The variable is read each time an exception
+passes, so that a debugger can set it in a process that is running.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import ParamSpec, TypeVar
@@ -16,14 +24,19 @@ T = TypeVar("T")
 _PACKAGE = __name__.partition(".")[0] + "."
 
 
-def discreet(function: Callable[P, T]) -> Callable[P, T]:
-    """For what takes secrets: its errors about bad arguments show no frame of it."""
+def without_traceback(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a function that takes secrets: no error about its arguments shows a frame of the function.
+
+    Such errors are TypeError, ValueError and OSError; others keep their frames.
+    """
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return function(*args, **kwargs)
         except (TypeError, ValueError, OSError) as exc:
+            if _keeps_frames():
+                raise
             del args, kwargs
             for link in _chain(exc):
                 link.__traceback__ = None
@@ -33,21 +46,31 @@ def discreet(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def hide_frames(error: BaseException) -> None:
-    """Take our frames off an error, and off what it came from; those of a callback that raised stay."""
+    """Remove this library's outermost frames from an error, and from its causes and contexts.
+
+    Frames of a user's callback that raised, and all that it called, stay.
+    """
+    if _keeps_frames():
+        return
     for link in _chain(error):
         frames = link.__traceback__
-        while frames is not None and _ours(frames):
+        while frames is not None and _is_ours(frames):
             frames = frames.tb_next
         link.__traceback__ = frames
 
 
-def _ours(frames: TracebackType) -> bool:
+def _keeps_frames() -> bool:
+    return bool(os.environ.get("NATS_EV_KEEP_TRACEBACKS"))
+
+
+def _is_ours(frames: TracebackType) -> bool:
     return str(frames.tb_frame.f_globals.get("__name__")).startswith(_PACKAGE)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and, in turn, the cause or else the context of each."""
     link: BaseException | None = error
-    seen: set[int] = set()  # somebody may have made a circle
+    seen: set[int] = set()  # causes may form a circle
     while link is not None and id(link) not in seen:
         seen.add(id(link))
         yield link

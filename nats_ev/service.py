@@ -1,8 +1,16 @@
 """`Service`: request handlers that tools can discover, watch and scale (ADR-32).
 
-A service answers on its endpoints, and on ``$SRV.PING``, ``INFO`` and ``STATS`` for itself: to
-everybody, to whoever asks for its name, and to whoever asks for its id. Any number of services can
-share one client. Only public methods of `Nats` are used.
+A `Service` is one instance, with an id of its own. `Service.add_endpoint` subscribes a handler to a subject
+as an `Endpoint`; a `Group` gives the endpoints that are added to it a common prefix and queue group. For
+each message the endpoint calls its handler with a `ServiceRequest`, counts the request and takes the time.
+A handler reports a failure by `ServiceRequest.respond_error` or by raising: both become an answer with two
+error headers, which the sender of the request reads by `ServiceError.from_headers`.
+
+For tools the service also answers on nine discovery subjects: PING, INFO and STATS, each for all services
+(``$SRV.PING``), for those of its name (``$SRV.PING.name``) and for itself (``$SRV.PING.name.id``).
+
+A service ends by `Service.stop`, with its client, or when the server refuses one of its subscriptions. Any
+number of services can share one client. Only public methods of `Nats` are used.
 """
 
 from __future__ import annotations
@@ -16,9 +24,9 @@ from datetime import datetime, timezone
 from typing import Any, cast
 
 from . import errors, subjects
-from .arguments import Omitted, Payload, callable_or_none, check_callback
+from .arguments import Omitted, Payload, callable_or_none, check_callback, str_mapping
 from .client import Nats
-from .headers import Headers, HeadersLike
+from .headers import Headers, HeadersLike, as_headers
 from .nuid import next_nuid
 from .status import Status
 from .times import rfc3339
@@ -33,7 +41,7 @@ API_PREFIX = "$SRV"
 _TYPE = "io.nats.micro.v1.{}_response"
 _VERBS = ("PING", "INFO", "STATS")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-# The expression of semver.org, in words of one line: core, pre-release, build.
+# The grammar of semver.org: core, then perhaps a pre-release, then perhaps build metadata.
 _NUMBER = r"(?:0|[1-9]\d*)"
 _PRE = rf"(?:{_NUMBER}|\d*[a-zA-Z-][0-9a-zA-Z-]*)"
 _BUILD = r"[0-9a-zA-Z-]+"
@@ -43,15 +51,19 @@ _SEMVER = re.compile(
 )
 _BREAKS = re.compile(r"[\r\n\0]+")
 
-# Not given: an endpoint takes its group's queue group, a group its service's.
+# The default of queue_group, because None means "no queue group": an endpoint or group takes the queue group
+# of the group or service that it was added to.
 _INHERIT = cast(Any, Omitted())
 
 
 class ServiceError(errors.NatsError):
-    """An error that a service answers with, or has answered with.
+    """An error as the answer to a request.
 
-    A handler may raise it; who made the request gets it from `from_headers`. `code` is a str that
-    reads as a number, `description` is for people.
+    A handler may raise it. The sender of the request gets it from `from_headers`.
+
+    Args:
+        code: a number, as int or str; the attribute `code` is a str.
+        description: a sentence for people.
     """
 
     text = "service error"
@@ -66,22 +78,20 @@ class ServiceError(errors.NatsError):
 
     @classmethod
     def from_headers(cls, headers: HeadersLike | None) -> ServiceError | None:
-        """The error that an answer's headers tell of, None when they tell of none."""
+        """Return the error in an answer's headers, or None if the answer is not an error."""
         if headers is None:
             return None
-        if isinstance(headers, (bytes, bytearray, memoryview)):
-            headers = Headers.parse(bytes(headers))
-        elif not isinstance(headers, Headers):
-            headers = Headers(headers)
+        headers = as_headers(headers)
         if ERROR_HEADER not in headers and ERROR_CODE_HEADER not in headers:
             return None
         return cls(headers.get(ERROR_CODE_HEADER, ""), headers.get(ERROR_HEADER, ""))
 
 
 class ServiceRequest:
-    """A request to an endpoint. Answer it in the handler or later, once or more often.
+    """A request to an endpoint. Answer it in the handler or later, once or several times.
 
-    `subject`, `data` (bytes), `headers` (the raw block, or None), `reply` (where answers go, or None).
+    Attributes: `subject`, `data` (bytes), `headers` (the raw block, or None), `reply` (the subject that
+    answers go to, or None).
     """
 
     __slots__ = (
@@ -117,26 +127,46 @@ class ServiceRequest:
         return f"<{type(self).__name__} {self.subject} {len(self.data)} B>"
 
     def header(self, name: str, default: str | None = None) -> str | None:
-        """The first value of a header."""
+        """Return the first value of a header.
+
+        Args:
+            name: case-sensitive.
+            default: the result if the request has no such header.
+        """
         return Headers.parse(self.headers).get(name, default)
 
     def respond(self, data: Payload = b"", headers: HeadersLike | None = None) -> None:
-        """Answer. Nothing is sent when the request names no subject for answers.
+        """Send an answer. Nothing is sent if the request has no reply subject.
 
-        Raises what `Nats.publish` raises.
+        Args:
+            data: the payload; a str is sent as UTF-8.
+            headers: of the answer.
+
+        Raises:
+            NatsError: what `Nats.publish` and `Nats.hpublish` raise.
         """
         if self.reply:
             if headers is None:
                 self._nats.publish(self.reply, data)
             else:
                 self._nats.hpublish(self.reply, headers, data)
-        if self._returned_at is not None:  # answered behind the handler's back: that took time, too
+        if self._returned_at is not None:
+            # The handler has returned and answers now: the time since then counts as processing, too.
             now = time.perf_counter_ns()
             self._endpoint.processing_time += now - self._returned_at
             self._returned_at = now
 
     def respond_json(self, data: object, headers: HeadersLike | None = None) -> None:
-        """`respond` with data as JSON; raises TypeError or ValueError for what JSON can't hold."""
+        """Send an answer as JSON.
+
+        Args:
+            data: what `json.dumps` can encode, NaN and infinity excluded.
+            headers: of the answer.
+
+        Raises:
+            TypeError, ValueError: JSON can't express data.
+            NatsError: what `respond` raises.
+        """
         self.respond(json.dumps(data, separators=(",", ":"), allow_nan=False), headers)
 
     def respond_error(
@@ -146,24 +176,37 @@ class ServiceRequest:
         data: Payload = b"",
         headers: HeadersLike | None = None,
     ) -> None:
-        """Answer with an error: a number and a sentence for people. Counted in the statistics."""
+        """Send an error as the answer, and count the error in the endpoint's statistics.
+
+        Args:
+            code: a number, as int or str.
+            description: a sentence for people, not empty.
+            data: the payload.
+            headers: more headers of the answer.
+
+        Raises:
+            TypeError: code or description has a wrong type.
+            BadOptionsError: code or description is empty.
+            NatsError: what `respond` raises.
+        """
         if not isinstance(code, (str, int)) or not isinstance(description, str):
             raise TypeError("an error has a code, str or int, and a description, str")
         text = str(code)
         if not text or not description:
             raise errors.BadOptionsError("an error has a code and a description")
-        answer = Headers() if headers is None else _copy(headers)
+        answer = Headers() if headers is None else as_headers(headers)
         answer[ERROR_HEADER] = description
         answer[ERROR_CODE_HEADER] = text
         self.respond(data, answer)
-        self._endpoint.count_error(f"{text}:{description}")
+        self._endpoint._count_error(f"{text}:{description}")
 
 
 class Endpoint:
-    """One subject of a service: its handler and its counters.
+    """One subject of a service, with its handler and counters. `Group.add_endpoint` returns it.
 
-    `name`, `subject`, `queue_group` ("": none), `metadata`; num_requests, num_errors, last_error
-    ("<code>:<description>") and processing_time (ns, in all), as `stats` tells them.
+    Attributes: `name`, `subject`, `queue_group` ("": none), `metadata`, `sid` (of the subscription); the
+    counters `num_requests`, `num_errors`, `last_error` ("<code>:<description>", "" before the first) and
+    `processing_time` (the total, in ns), as `stats` shows them.
     """
 
     def __init__(
@@ -180,7 +223,7 @@ class Endpoint:
         self.name = name
         self.subject = subject
         self.queue_group = queue_group
-        self.metadata = _metadata(metadata)
+        self.metadata = str_mapping(metadata, "metadata")
         self.reset()
         self.sid = nats.subscribe(subject, self._on_request, queue_group)
 
@@ -194,13 +237,8 @@ class Endpoint:
         self.last_error = ""
         self.processing_time = 0  # nanoseconds
 
-    def count_error(self, text: str) -> None:
-        """Count an error; text is the last one now."""
-        self.num_errors += 1
-        self.last_error = text
-
     def info(self) -> dict[str, Any]:
-        """Its part of an INFO answer."""
+        """Return the endpoint's part of an INFO answer."""
         return {
             "name": self.name,
             "subject": self.subject,
@@ -209,7 +247,7 @@ class Endpoint:
         }
 
     def stats(self) -> dict[str, Any]:
-        """Its part of a STATS answer, times in nanoseconds."""
+        """Return the endpoint's part of a STATS answer, times in nanoseconds."""
         count = self.num_requests
         return {
             "name": self.name,
@@ -222,6 +260,10 @@ class Endpoint:
             "average_processing_time": self.processing_time // count if count else 0,
         }
 
+    def _count_error(self, text: str) -> None:
+        self.num_errors += 1
+        self.last_error = text
+
     def _on_request(
         self, subject: str, payload: bytes, reply: str | None, headers: bytes | None
     ) -> None:
@@ -233,7 +275,7 @@ class Endpoint:
             self._handler_failed(request, error, error.code, error.description or error.text)
         except Exception as error:
             self._handler_failed(request, error, "500", str(error))
-            raise  # its programmer learns of it as of any callback's exception
+            raise  # reported like an exception of any other callback
         finally:
             request._returned_at = now = time.perf_counter_ns()
             self.processing_time += now - request._started_at
@@ -241,7 +283,11 @@ class Endpoint:
     def _handler_failed(
         self, request: ServiceRequest, error: Exception, code: str, description: str
     ) -> None:
-        """Answer with the error, whatever its text is like, and count it."""
+        """Answer with an error that the handler has raised, and count it.
+
+        A text that can't be a header is replaced by the exception's class name. Nothing is raised: the
+        exception of the handler must not be replaced by another one.
+        """
         name = type(error).__name__
         code = _one_line(code) or "500"
         description = _one_line(description) or name
@@ -251,16 +297,19 @@ class Endpoint:
                 request.respond_error(code, text)
                 break
         if self.num_errors == before:
-            self.count_error(f"{code}:{description}")
+            self._count_error(f"{code}:{description}")
 
 
 class Group:
-    """A common beginning of subjects, and a queue group, for endpoints."""
+    """A common prefix of subjects, and a default queue group, for endpoints. Made by `Service.group`."""
 
     def __init__(self, service: Service, prefix: str, queue_group: str) -> None:
         self._service = service
         self._prefix = prefix
         self._queue_group = queue_group
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._prefix!r} of {self._service.name}>"
 
     def group(
         self,
@@ -269,10 +318,16 @@ class Group:
         *,
         queue_group_disabled: bool = False,
     ) -> Group:
-        """A group in this one: name continues the subject; "" only changes the queue group.
+        """Return a group inside this one.
 
-        queue_group is the default of its endpoints. None, "" or queue_group_disabled: none, every
-        instance gets every request.
+        Args:
+            name: one or more tokens that follow this group's prefix; "" changes only the queue group.
+            queue_group: the default of the new group's endpoints. Default: this group's. None or "": no queue
+                group, every instance gets every request.
+            queue_group_disabled: the same as queue_group=None, in the words of other clients.
+
+        Raises:
+            BadSubjectError: name or queue_group can't be part of a subject.
         """
         if name:
             subjects.check_subscribe(name)
@@ -298,19 +353,25 @@ class Group:
         *,
         queue_group_disabled: bool = False,
     ) -> Endpoint:
-        """Answer requests: ``handler(request)`` for each, on the loop.
+        """Subscribe to a subject and answer its requests; return the `Endpoint`.
 
         Args:
             name: letters, digits, dashes and underscores.
-            handler: may answer by `ServiceRequest.respond` now or later. What it raises is answered
-                with 500, counted, and reported like any callback's exception; a `ServiceError` is
-                answered as it says and counted.
-            subject: where requests come, behind the group's; may have wildcards. Default: name.
-            queue_group: each request goes to one member. Default: the group's, in the end "q".
-                None, "" or queue_group_disabled: none, every instance gets every request.
-            metadata: shown by INFO; copied.
+            handler: called on the loop with a `ServiceRequest` for each request. The handler may answer by
+                `ServiceRequest.respond` now or later. A `ServiceError` that the handler raises is the answer,
+                and counted. Any other exception is answered with 500, counted, and reported like that
+                of any callback.
+            subject: of the requests, after the group's prefix; may have wildcards. Default: name.
+            queue_group: each request goes to one member of it. Default: the group's, which is "q" unless
+                set. None or "": no queue group, every instance gets every request.
+            metadata: str to str, shown by INFO; copied.
+            queue_group_disabled: the same as queue_group=None, in the words of other clients.
 
-        Raises `BadOptionsError` or `BadSubjectError`.
+        Raises:
+            BadOptionsError: the name is invalid.
+            BadSubjectError: subject or queue_group is invalid.
+            TypeError: handler is not callable, or metadata is not str to str.
+            ConnectionClosedError: the service has been stopped.
         """
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise errors.BadOptionsError(f"invalid endpoint name {name!r}")
@@ -324,25 +385,30 @@ class Group:
 
 
 class Service(Group):
-    """A service on a client; it answers from now until `stop` or the end of the client.
+    """A service on a client. It answers from now until `stop` or the end of the client.
 
-    `id` is this instance's; `endpoints` is the list of its `Endpoint` objects; `stopping` is true from
-    `stop` on, `stopped` when that is done.
+    Attributes: `name`, `version`, `description`, `metadata`; `id`, unique to this instance; `endpoints`, the
+    list of its `Endpoint` objects; `stopping`, true from `stop` on; `stopped`, true when that is done.
 
     Args:
-        name: its kind; letters, digits, dashes and underscores.
+        nats: the client.
+        name: the kind of service; letters, digits, dashes and underscores.
         version: a semantic version, such as "1.0.0".
         description: for people.
         metadata: of this instance, str to str; copied.
-        queue_group: the default of its endpoints, "q". None, "" or queue_group_disabled: none.
+        queue_group: the default of the endpoints, "q". None or "": no queue group.
+        queue_group_disabled: the same as queue_group=None, in the words of other clients.
         stats_handler: ``stats_handler(endpoint)`` returns what STATS shows as an endpoint's data,
             anything that json can encode.
-        done_handler: ``done_handler(service)`` once when it has stopped, whatever stopped it.
-        error_handler: ``error_handler(service, err)`` when the server refuses one of its subscriptions;
-            the service then stops. The client's on_error gets it, too.
+        done_handler: ``done_handler(service)``, called once when the service has stopped for any reason.
+        error_handler: ``error_handler(service, err)``, called when the server refuses a subscription of the
+            service; the service then stops. The client's on_error gets the error as well.
         prefix: of the subjects for discovery.
 
-    Raises `BadOptionsError` for what is not as described here.
+    Raises:
+        BadOptionsError: name or version is invalid.
+        BadSubjectError: queue_group or prefix is invalid.
+        TypeError: an argument has a wrong type.
     """
 
     def __init__(
@@ -374,7 +440,7 @@ class Service(Group):
         self.name = name
         self.version = version
         self.description = description
-        self.metadata = _metadata(metadata)
+        self.metadata = str_mapping(metadata, "metadata")
         self.id = next_nuid()
         self.stopping = False
         self.stopped = False
@@ -398,11 +464,11 @@ class Service(Group):
         return f"<{type(self).__name__} {self.name} {self.version} {self.id}>"
 
     def ping(self) -> dict[str, Any]:
-        """What PING is answered with: who this is."""
+        """Return the answer to PING: type, name, id, version and metadata."""
         return self._identity("ping")
 
     def info(self) -> dict[str, Any]:
-        """What INFO is answered with: `ping`, and the endpoints."""
+        """Return the answer to INFO: the fields of `ping`, the description and the endpoints."""
         return {
             **self._identity("info"),
             "description": self.description,
@@ -410,7 +476,7 @@ class Service(Group):
         }
 
     def stats(self) -> dict[str, Any]:
-        """What STATS is answered with: `ping`, the start, and the endpoints' counters (times in ns)."""
+        """Return the answer to STATS: the fields of `ping`, the start and the endpoints' counters (ns)."""
         endpoints = []
         for endpoint in self.endpoints:
             stats = endpoint.stats()
@@ -424,7 +490,7 @@ class Service(Group):
         }
 
     def reset(self) -> None:
-        """Count anew, from now."""
+        """Set all endpoints' counters to zero, and the start to now."""
         for endpoint in self.endpoints:
             endpoint.reset()
         self._started = datetime.now(timezone.utc)
@@ -432,10 +498,10 @@ class Service(Group):
     def stop(
         self, cb: Callable[[bool | None, errors.NatsError | None], object] | None = None
     ) -> None:
-        """Stop: requests that the server has sent already are still handled.
+        """Stop the service. Requests that the server has sent already are still handled.
 
-        ``cb(True, None)`` behind the last of them, or ``cb(None, err)`` when the connection was lost
-        before. The client stays as it is.
+        ``cb(True, None)`` is called after the last of them, or ``cb(None, err)`` if the connection is lost
+        before. The client stays connected.
         """
         callable_or_none(cb, "cb")
         if self.stopped:
@@ -446,7 +512,8 @@ class Service(Group):
             self._stop_callbacks.append(cb)
         if not self.stopping:
             self.stopping = True
-            # In one go: the fence of the last one comes behind what is in flight for all of them.
+            # All UNSUBs go out in one write, in this order. When the server has confirmed the last drain, all
+            # requests in flight for the others have arrived as well: one callback is enough.
             live = [sid for sid in self._sids() if self._nats.subscription_info(sid) is not None]
             for sid in live[:-1]:
                 self._nats.drain_subscription(sid)
@@ -487,9 +554,7 @@ class Service(Group):
         handler: Callable[[Endpoint], object], endpoint: Endpoint, stats: dict[str, Any]
     ) -> None:
         data = handler(endpoint)
-        json.dumps(
-            data
-        )  # what can't be sent is the handler's mistake, and leaves the rest as it is
+        json.dumps(data)  # raises here, so that bad data does not spoil the answer of all endpoints
         stats["data"] = data
 
     def _answers_with(self, answer: Callable[[], dict[str, Any]]) -> Callable[..., object]:
@@ -506,12 +571,12 @@ class Service(Group):
             self._end(None)
 
     def _on_error(self, error: errors.NatsError) -> None:
-        """A subscription that is refused would never answer: better to stop, so that it is noticed."""
+        """Stop when the server refuses a subscription of this service, which would never be answered."""
         if not isinstance(error, errors.PermissionsViolationError) or error.sid not in self._sids():
             return
         for endpoint in self.endpoints:
             if endpoint.sid == error.sid:
-                endpoint.count_error(str(error))
+                endpoint._count_error(str(error))
         if not self.stopping and self._error_handler is not None:
             self._nats.call(self._error_handler, self, error)
         self.stop()
@@ -534,7 +599,7 @@ def _one_line(text: str) -> str:
 
 
 def _queue_group(given: str | None, disabled: bool, inherited: str) -> str:
-    """What counts of an endpoint's or group's own and the inherited queue group; "" is none."""
+    """Return the queue group in force: the given one, checked, or the inherited one; "" for none."""
     if disabled or given is None:
         return ""
     if given is _INHERIT:
@@ -546,19 +611,3 @@ def _queue_group(given: str | None, disabled: bool, inherited: str) -> str:
 
 def _join(prefix: str, subject: str) -> str:
     return f"{prefix}.{subject}" if prefix and subject else prefix or subject
-
-
-def _metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
-    if metadata is not None and not isinstance(metadata, Mapping):
-        raise TypeError(f"metadata must be a mapping, not {type(metadata).__name__}")
-    copy = dict(metadata or {})
-    for name, value in copy.items():
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError(f"metadata is str to str, not {name!r}: {value!r}")
-    return copy
-
-
-def _copy(headers: HeadersLike) -> Headers:
-    if isinstance(headers, (bytes, bytearray, memoryview)):
-        return Headers.parse(bytes(headers))
-    return Headers(headers)

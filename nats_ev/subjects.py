@@ -1,7 +1,8 @@
-"""Subjects: their bytes, and what makes one valid. No I/O.
+"""Subjects, reply subjects and queue groups: how they are encoded, and which ones are valid. No I/O.
 
-Subjects, replies and queue groups are str in Python and UTF-8 on the wire, with surrogateescape both
-ways, so that whatever a server forwards can be answered.
+They are str in Python and UTF-8 on the wire, with surrogateescape both ways: a subject of any bytes that a
+server forwards can be decoded and sent back. Publishing checks characters only, as the C core does on the hot
+path; subscribing checks tokens and wildcards as well, because a server would refuse the subscription later.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from .errors import BadSubjectError
 
 
 def encode(text: str) -> bytes:
-    """The bytes of a subject or queue group; raises TypeError or `BadSubjectError`."""
+    """Return the bytes of a subject or queue group. Raises TypeError or `BadSubjectError`."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except AttributeError:
@@ -20,12 +21,12 @@ def encode(text: str) -> bytes:
 
 
 def decode(raw: bytes) -> str:
-    """The text of a subject's bytes; whatever they are, `encode` gives them back."""
+    """Return the text of a subject's bytes. Any bytes will do, and `encode` turns the text back into them."""
     return raw.decode("utf-8", "surrogateescape")
 
 
 def check_publish(subject: str) -> None:
-    """Raise `BadSubjectError` for what no line of the protocol can carry."""
+    """Check that a control line can carry a subject. Raises TypeError or `BadSubjectError`."""
     if not isinstance(subject, str):
         raise TypeError(f"a subject must be str, not {type(subject).__name__}")
     if not subject:
@@ -38,7 +39,10 @@ def check_publish(subject: str) -> None:
 
 
 def check_subscribe(subject: str) -> None:
-    """`check_publish`, and each token between dots must be a name, ``*``, or at the end ``>``."""
+    """Check a subject to subscribe to. Raises TypeError or `BadSubjectError`.
+
+    Beyond `check_publish`, each token between dots must be a name, ``*``, or at the end ``>``.
+    """
     check_publish(subject)
     tokens = subject.split(".")
     if "" in tokens:
@@ -54,7 +58,7 @@ def check_subscribe(subject: str) -> None:
 
 
 def matches(pattern: str, subject: str) -> bool:
-    """Whether a subscription to pattern receives what is published to subject."""
+    """Return whether a subscription to pattern receives messages that are published to subject."""
     wanted, tokens = pattern.split("."), subject.split(".")
     for i, token in enumerate(wanted):
         if token == ">":

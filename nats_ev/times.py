@@ -1,4 +1,8 @@
-"""Points in time and durations as the wire has them: RFC 3339 text and integers of nanoseconds."""
+"""Points in time and durations in the form that JetStream's JSON uses.
+
+A point in time is RFC 3339 text there, a duration an integer of nanoseconds. Python's `datetime` and
+`timedelta` have microseconds; `to_wire` converts both wherever they stand in a configuration.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,13 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-# Nanoseconds.
+# In nanoseconds.
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
 
 
 def nanoseconds(duration: timedelta) -> int:
-    """Return a duration in nanoseconds, exact to Python's microsecond."""
+    """Return a duration in nanoseconds, exact to the microsecond, which is all that a timedelta has."""
     return (duration // timedelta(microseconds=1)) * 1000
 
 
@@ -22,7 +26,11 @@ def rfc3339(value: datetime) -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """Return the time in an RFC 3339 text, to six of its decimals. Raises ValueError."""
+    """Return the time in an RFC 3339 text, to six of its decimals. Raises ValueError.
+
+    Servers send nine decimals, or fewer when the last ones are zero. `datetime.fromisoformat` of
+    Python 3.10 takes three or six decimals alone, and no "Z".
+    """
     whole, dot, rest = text.replace("Z", "+00:00").partition(".")
     if not dot:
         return datetime.fromisoformat(whole)
@@ -31,7 +39,10 @@ def parse_time(text: str) -> datetime:
 
 
 def to_wire(value: Any) -> Any:
-    """Return a value as JSON can hold it: a timedelta as nanoseconds, a datetime as RFC 3339 in UTC."""
+    """Return a value, or a copy of a mapping or list, with all times converted for JSON.
+
+    A timedelta becomes nanoseconds, a datetime RFC 3339 in UTC, a key of a mapping str, and a tuple a list.
+    """
     if isinstance(value, timedelta):
         return nanoseconds(value)
     if isinstance(value, datetime):

@@ -1,6 +1,11 @@
-"""Who a client is: NKeys (Ed25519) and credentials files.
+"""Credentials: NKeys (Ed25519) and .creds files.
 
-`Nats.nkey_generate_user_seed` and `Nats.nkey_public_from_seed` are the functions of `nkeys`.
+`options` checks seeds, public keys and files by these functions when they are given; `connection` reads and
+signs with them at each attempt to connect, so that a file that was replaced counts. Users reach two of them
+as `Nats.nkey_generate_user_seed` and `Nats.nkey_public_from_seed`.
+
+No error's text has a secret in it. Decoded seeds and the content of files are kept in bytearrays, which
+`wipe` overwrites after use; the text of a `bytes` or str would stay in memory.
 """
 
 from .creds import check_creds as check_creds

@@ -1,6 +1,8 @@
-"""Credentials files (.creds): a JWT and an NKey seed.
+"""Credentials files (.creds): a user's JWT and the NKey seed that signs for it.
 
-No secret shows in an error's text."""
+A file has two blocks between lines of dashes, in any order and with any text around them. No secret shows in
+an error's text.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +14,22 @@ import warnings
 from ..errors import BadOptionsError
 from .nkeys import check_seed, wipe
 
+# Real files have some 1 KiB. A larger one is a mistake, which must not fill the memory.
 _MAX_CREDS = 1024 * 1024
 
+# The label of a block, its content, and the label of its end.
 _BLOCK = rb"-{3,}\s*BEGIN %b\s*-{3,}\s*(\S+)\s+-{3,}\s*END %b\s*-{3,}"
 _JWT_BLOCK = re.compile(_BLOCK % (b"NATS USER JWT", b"NATS USER JWT"))
 _SEED_BLOCK = re.compile(_BLOCK % (b"USER NKEY SEED", b"USER NKEY SEED"))
-_warned: set[str] = set()  # paths of files that others can read
+_warned: set[str] = set()  # absolute paths of files for which the warning has been given
 
 
 class UnreadableFileError(BadOptionsError, OSError):
-    """A file that can't be opened: the caller's mistake, and still an OSError."""
+    """A file can't be opened; `errno` says why. The caller's mistake, and so also a `BadOptionsError`."""
 
 
 class Credentials:
-    """What a .creds file holds. Call `wipe` when it is not needed any more."""
+    """The content of a .creds file. Call `wipe` as soon as the seed is not needed any more."""
 
     __slots__ = ("jwt", "seed")
 
@@ -42,7 +46,7 @@ class Credentials:
 
 
 def check_creds(path: str | os.PathLike[str]) -> None:
-    """Whether a .creds file could be used now. Raises and warns as `read_creds` does."""
+    """Check that a .creds file is complete and its seed valid. Raises and warns as `read_creds` does."""
     credentials = read_creds(path)
     try:
         check_seed(credentials.seed)
@@ -53,10 +57,10 @@ def check_creds(path: str | os.PathLike[str]) -> None:
 
 
 def read_creds(path: str | os.PathLike[str]) -> Credentials:
-    """Read a .creds file; warns, once per path, if others can read it, too.
+    """Read a .creds file, and warn, once per path, if its mode lets other users read the file.
 
-    Raises `BadOptionsError` when a block is missing, or when it is no regular file of a sensible size;
-    when it can't be opened the error is an OSError, too.
+    Raises `BadOptionsError` when a block is missing, or the file is not a regular one of at most 1 MiB;
+    `UnreadableFileError`, which is an OSError too, when the file can't be opened.
     """
     shown = os.fspath(path)
     try:
@@ -71,7 +75,7 @@ def read_creds(path: str | os.PathLike[str]) -> Credentials:
             raise BadOptionsError(f"{shown}: missing NATS USER JWT block")
         if seed is None:
             raise BadOptionsError(f"{shown}: missing USER NKEY SEED block")
-        with memoryview(text) as view:  # its slices are no copies that nobody could overwrite
+        with memoryview(text) as view:  # unlike those of a bytearray, its slices are no copies
             return Credentials(
                 str(view[slice(*jwt.span(1))], "ascii", "replace"),
                 bytearray(view[slice(*seed.span(1))]),
@@ -81,8 +85,8 @@ def read_creds(path: str | os.PathLike[str]) -> Credentials:
 
 
 def _read_file(path: str | os.PathLike[str]) -> bytearray:
-    """A file's content in memory that can be overwritten. Raises OSError, `BadOptionsError`."""
-    # Non-blocking: opening a FIFO would wait for somebody to write to it.
+    """Return a file's content as a bytearray that can be wiped. Raises OSError, `BadOptionsError`."""
+    # Non-blocking: opening a FIFO would wait for a writer.
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
     try:
         found = os.fstat(fd)

@@ -1,7 +1,10 @@
-"""Who we are: credentials for CONNECT, .creds files, NKeys (Ed25519).
+"""NKeys: Ed25519 keys as base-32 text with a type and a checksum. No I/O.
 
-Reads a .creds file when asked to; else no I/O. No secret ever shows in an error's text, and what is
-decoded of a seed is overwritten after use.
+A seed ("SU…") is the private key of a user, a public key ("U…") the name by which servers know the user. The
+text is base 32 of one or two bytes for the type, 32 bytes of key, and a CRC-16. Base 32 is decoded here and
+not by `base64`, which would leave copies of a seed in memory that nothing overwrites.
+
+No secret shows in an error's text, and the decoded bytes of a seed are overwritten after use.
 """
 
 from __future__ import annotations
@@ -17,18 +20,18 @@ try:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     HAS_NKEY = True
-except ImportError:  # pragma: no cover - a broken installation: everything but NKeys still works
+except ImportError:  # pragma: no cover - a broken installation: all but NKeys works
     HAS_NKEY = False
 
-# The 5-bit letters of the nkeys specification, shifted to the top of their byte. Curve keys ("X")
-# are no Ed25519 keys and sign nothing.
+# The types of the nkeys specification: the value of the text's first letter, shifted to the top of its byte.
+# Curve keys ("X") are left out: they are not Ed25519 keys and can't sign.
 _SEED = 18 << 3
 _USER = 20 << 3
 _PUBLIC_PREFIXES = {_USER, 0, 14 << 3, 13 << 3, 2 << 3}  # user, account, operator, server, cluster
 _SEED_LENGTH = 58
 _PUBLIC_LENGTH = 56
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-# Both for text and for bytes: a seed is never converted, which would leave a copy behind.
+# For characters of a str and for ints of a bytearray: converting a seed would leave a copy in memory.
 _DIGITS: dict[str | int, int] = {c: i for i, c in enumerate(_ALPHABET)}
 _DIGITS.update({ord(c): i for i, c in enumerate(_ALPHABET)})
 
@@ -44,10 +47,15 @@ def _encode_key(raw: bytes) -> str:
 
 
 def decode_key(text: str | bytes | bytearray, length: int) -> bytearray | None:
-    """The bytes of an encoded key without their checksum; None for what is no key of that length."""
+    """Return the bytes of an encoded key without its checksum; None if text is not a key of that length.
+
+    Args:
+        text: the key, in base 32 without padding.
+        length: the number of characters that text must have.
+    """
     if len(text) != length:
         return None
-    raw = bytearray(length * 5 // 8)  # never grown: that would leave copies behind
+    raw = bytearray(length * 5 // 8)  # of full size: growing would leave copies in memory
     pending = bits = done = 0
     for char in text:
         digit = _DIGITS.get(char)
@@ -68,7 +76,7 @@ def decode_key(text: str | bytes | bytearray, length: int) -> bytearray | None:
 
 
 def private_key(seed: str | bytes | bytearray) -> tuple[int, Ed25519PrivateKey]:
-    """(public prefix byte, key) of an encoded seed; raises `BadOptionsError`."""
+    """Return (prefix byte of the public key, private key) of an encoded seed. Raises `BadOptionsError`."""
     require_nkey()
     raw = decode_key(seed, _SEED_LENGTH)
     if raw is None:
@@ -84,39 +92,50 @@ def private_key(seed: str | bytes | bytearray) -> tuple[int, Ed25519PrivateKey]:
 
 
 def require_nkey() -> None:
-    """Raise `BadOptionsError` if there is no cryptography package."""
+    """Raise `BadOptionsError` if the package cryptography is missing."""
     if not HAS_NKEY:
         raise BadOptionsError("NKeys need the package cryptography")
 
 
 def check_seed(seed: str | bytes | bytearray) -> None:
-    """Raises `BadOptionsError` for what is no seed."""
+    """Raise `BadOptionsError` if seed is not a valid seed."""
     private_key(seed)
 
 
 def check_public(key: str) -> None:
-    """Raises `BadOptionsError` for what is no user's public key."""
+    """Raise `BadOptionsError` if key is not the public key of a user."""
     raw = decode_key(key, _PUBLIC_LENGTH)
     if raw is None or raw[0] != _USER:
         raise BadOptionsError("invalid public NKey")
 
 
 def nkey_generate_user_seed() -> str:
-    """A fresh user seed ("SU…"), from the system's random source."""
+    """Return a fresh user seed ("SU…") from the system's random source.
+
+    Raises `BadOptionsError` if the package cryptography is missing.
+    """
     require_nkey()
     head = bytes([_SEED | _USER >> 5, (_USER & 31) << 3])
     return _encode_key(head + secrets.token_bytes(32))
 
 
 def nkey_public_from_seed(seed: str) -> str:
-    """The public key ("U…" for a user) of a seed. Raises `BadOptionsError` (a ValueError)."""
+    """Return the public key ("U…" for a user) of a seed.
+
+    Raises TypeError if seed is not str, `BadOptionsError` (a ValueError) if seed is invalid.
+    """
     if not isinstance(seed, str):
         raise TypeError(f"seed must be str, not {type(seed).__name__}")
     return public_key(*private_key(seed))
 
 
 def public_key(prefix: int, key: Ed25519PrivateKey) -> str:
-    """Return the encoded public key of a private one."""
+    """Return the encoded public key that belongs to a private one.
+
+    Args:
+        prefix: the type byte, as `private_key` returns it.
+        key: the private key.
+    """
     return _encode_key(
         bytes([prefix]) + key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     )

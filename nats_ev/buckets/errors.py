@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import BadOptionsError, NatsError
 from ..jetstream import (
     JetStreamError,
@@ -67,6 +69,7 @@ class KeyDeletedError(KeyNotFoundError):
     """The revision deletes the key; `entry` is that revision."""
 
     text = "key was deleted"
+    entry: Any = None  # a KvEntry
 
 
 class KeyExistsError(WrongLastSequenceError):

@@ -15,7 +15,7 @@ from ..connection import Connection
 from ..errors import NatsError
 from ..options import Options
 from ..protocol import Outbound
-from ..redact import discreet
+from ..redact import without_traceback
 from .requests import Requests
 
 Hook = Callable[[], object] | None
@@ -145,7 +145,7 @@ class Accessors:
             self._option("max_payload", limit)
         return cast(int, self._out.limits.max_payload)
 
-    @discreet
+    @without_traceback
     def creds_file(self, path: str) -> None:
         """Take JWT and NKey seed from a credentials file, which each new connection reads anew.
 
@@ -154,7 +154,7 @@ class Accessors:
         """
         self._options.set_all({"creds_file": path, "jwt": None, "nkey_seed": None})
 
-    @discreet
+    @without_traceback
     def nkey_seed(self, seed: str) -> None:
         """The NKey seed ("SU…") that signs the server's nonce, for the next connection.
 
@@ -162,7 +162,7 @@ class Accessors:
         """
         self._options.set("nkey_seed", seed)
 
-    @discreet
+    @without_traceback
     def jwt(self, token: str) -> None:
         """The user JWT, for the next connection. Wins over that of a credentials file."""
         self._options.set("jwt", token)

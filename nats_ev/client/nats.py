@@ -34,7 +34,7 @@ from ..protocol import (
     pub_to,
     request,
 )
-from ..redact import discreet
+from ..redact import without_traceback
 from ..status import Status
 from .accessors import Accessors, Counts
 from .core import Core
@@ -86,7 +86,7 @@ class Nats(Accessors):
     Raises TypeError for an unknown option or a wrong type, `BadOptionsError` (a ValueError) for a bad value.
     """
 
-    @discreet
+    @without_traceback
     def __init__(self, **options: Any) -> None:
         self._options = Options.from_kwargs(options)
         if self._options.loop is None:
@@ -116,7 +116,7 @@ class Nats(Accessors):
 
     # Connecting.
 
-    @discreet
+    @without_traceback
     def connect(self, host: str | None = None, port: int = 4222) -> None:
         """Start connecting to a server, or without arguments to those of the options.
 
@@ -171,7 +171,7 @@ class Nats(Accessors):
         self._refuse_if_closed()
         self._connection.force_reconnect()
 
-    @discreet
+    @without_traceback
     def set_server_pool(self, servers: list[str]) -> None:
         """Replace the servers, discovered ones included; a wait before the next attempt begins anew.
 
@@ -600,7 +600,7 @@ class Nats(Accessors):
             raise errors.NotConnectedError
 
     nkey_generate_user_seed = staticmethod(nkey_generate_user_seed)
-    nkey_public_from_seed = staticmethod(discreet(nkey_public_from_seed))
+    nkey_public_from_seed = staticmethod(without_traceback(nkey_public_from_seed))
 
 
 def _is_empty(payload: bytes, headers: bytes | None) -> bool:

@@ -289,6 +289,7 @@ class BatchClosedError(JetStreamError):
 
     text = "batch is closed"
     ack: dict[str, Any] | None = None
+    lost: tuple[int, int] | None = None  # last_seq and seq of a gap that the server reports
 
 
 class TooManyStalledMsgsError(JetStreamError):

@@ -517,6 +517,19 @@ def test_subjects_in_errors_are_unquoted(quoted, subject):
     assert error.subject == subject
 
 
+def test_an_error_takes_only_the_data_that_its_class_or_a_base_declares():
+    class Late(PermissionsViolationError):
+        minutes: int
+
+    late = Late("text", minutes=3, subject="s")
+    assert (str(late), late.minutes, late.subject, late.sid) == ("text", 3, "s", None)
+    for kind in (Late, PermissionsViolationError, NatsError):
+        with pytest.raises(TypeError, match=rf"^{kind.__name__} declares no attribute 'subjekt'$"):
+            kind("text", subjekt="s")
+    with pytest.raises(TypeError, match="text"):
+        NatsError("text", text="data")
+
+
 def test_errors_survive_pickling_with_their_data():
     error = PermissionsViolationError("text", subject="s", sid=3)
     again = pickle.loads(pickle.dumps(error))

@@ -49,8 +49,9 @@ def assert_hidden(*things: object, secrets: Any = ALL) -> None:
 
 
 @pytest.fixture(autouse=True)
-def log() -> Iterator[io.StringIO]:
+def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     """All that is logged, from DEBUG on; must hold no secret at the end."""
+    monkeypatch.delenv("NATS_EV_KEEP_TRACEBACKS", raising=False)
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     root = logging.getLogger()
@@ -203,6 +204,28 @@ def test_frames_of_credentials_that_fail_at_connect_show_those_of_the_callback_a
     cause = traceback.extract_tb(error.__cause__.__traceback__)
     assert [frame.name for frame in cause] == ["sign"]
     assert_hidden(frames_of(error))
+
+
+def test_a_developer_of_the_library_can_keep_the_frames(client, fake, run, monkeypatch):
+    def failing() -> list[BaseException]:
+        with pytest.raises(TypeError) as caught:
+            Nats(port="x")
+        server = fake(lambda peer: (peer.send_info(nonce="n0nce"), peer.at_eof()))
+        nats = client(server, token_cb=lambda: 1 / 0)
+        run(lambda: nats.recorder.errors)
+        return [caught.value, nats.recorder.errors[0].__cause__]
+
+    def names(error: BaseException) -> list[str]:
+        return [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+
+    bad_option, bad_callback = failing()
+    assert "integer" not in names(bad_option)
+    assert names(bad_callback) == ["<lambda>"]
+    monkeypatch.setenv("NATS_EV_KEEP_TRACEBACKS", "1")
+    bad_option, bad_callback = failing()
+    assert names(bad_option)[-1] == "integer"
+    assert "identity" in names(bad_callback)
+    assert names(bad_callback)[-1] == "<lambda>"
 
 
 def test_failed_client_can_be_looked_at():

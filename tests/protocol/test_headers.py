@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nats_ev import BadHeadersError, Headers
-from nats_ev.headers import encode_headers
+from nats_ev.headers import as_headers, encode_headers, has_status, is_no_responders, status_of
 from nats_ev.nuid import next_nuid
 from nats_ev.subjects import decode, encode, matches
 
@@ -35,6 +35,36 @@ def test_what_comes_is_parsed_and_what_is_no_header_left_out(raw, status, descri
     headers = Headers.parse(raw)
     assert (headers.status, headers.description) == (status, description)
     assert headers.pairs() == pairs
+
+
+@pytest.mark.parametrize(
+    ("raw", "status", "description"),
+    [
+        (None, None, None),
+        (b"NATS/1.0\r\nStatus: 503\r\n\r\n", None, None),
+        (b"NATS/1.0 503\r\n\r\n", 503, None),
+        (b"NATS/1.0 503 No Responders\r\nA: b\r\n\r\n", 503, "No Responders"),
+        (b"NATS/1.0 404 No Messages\r\n\r\n", 404, "No Messages"),
+        (b"NATS/1.0  100   Idle Heartbeat  \r\nX: 1\r\n\r\n", 100, "Idle Heartbeat"),
+        (b"NATS/1.0 ABC\r\n\r\n", None, None),
+        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", None, None),
+    ],
+)
+def test_a_status_is_found_without_parsing_the_block(raw, status, description):
+    assert status_of(raw) == (status, description)
+    if raw is not None:
+        assert is_no_responders(raw) == (status == 503)
+        assert has_status(raw) == raw.startswith(b"NATS/1.0 ")
+
+
+def test_as_headers_copies_whatever_a_user_may_pass():
+    raw = b"NATS/1.0\r\nA: b\r\nA: c\r\n\r\n"
+    original = Headers({"A": ["b", "c"]})
+    for block in (raw, bytearray(raw), memoryview(raw), original, {"A": ["b", "c"]}):
+        copy = as_headers(block)
+        assert copy == original
+        copy["A"] = "d"
+    assert original.get_all("A") == ["b", "c"]
 
 
 def test_what_is_no_block_is_refused_and_none_is_empty():
