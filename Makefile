@@ -26,7 +26,7 @@ lint: build
 build: .venv/.built
 
 # The build scripts compile in place; .venv refers to this folder.
-.venv/.built: .venv/.installed _parser_build.py _libev_build.py $(wildcard csrc/*.c csrc/*.h nats_ev/pyev/*.h)
+.venv/.built: .venv/.installed _parser_build.py _libev_build.py $(wildcard csrc/*.c csrc/*.h)
 	$(PY) _parser_build.py > .venv/build.log 2>&1 || { cat .venv/build.log; exit 1; }
 	$(PY) _libev_build.py >> .venv/build.log 2>&1 || { cat .venv/build.log; exit 1; }
 	@touch $@
@@ -80,5 +80,6 @@ soak-js: build
 
 clean:
 	rm -rf .venv .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f nats_ev/*.so nats_ev/*.o nats_ev/_parser.c nats_ev/_libev.c
+	rm -f nats_ev/*.so nats_ev/*.o nats_ev/pyev/*.so nats_ev/pyev/*.o csrc/*.o
+	rm -f nats_ev/_parser.c nats_ev/pyev/_libev.c
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

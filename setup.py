@@ -14,7 +14,7 @@ from setuptools.command.build_ext import build_ext
 class BuildExt(build_ext):
     """Says what to install when the compiler, Python's headers or libev's are missing.
 
-    nats_ev/pyev/_libev_glue.h says the latter, too, but a compiler goes on behind that with hundreds of
+    csrc/libev_glue.h says the latter, too, but a compiler goes on behind that with hundreds of
     errors; here it is the last line.
     """
 

@@ -18,7 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Lower layers first: a module imports from its own or an earlier layer. Names are relative to the package.
 LAYERS = [
-    {"_version", "_parser", "_libev", "_discreet"},
+    {"_version", "_parser", "_discreet"},
     {"errors", "headers", "subjects", "nuid", "options", "auth", "_wire", "subscription"},
     {"protocol", "_fork", "_deadlines", "_turn", "_servers", "_transport", "_tls"},
     {"_dial", "_attempts", "_limits", "_link", "_pings", "_connection"},

@@ -21,12 +21,12 @@ This package works alone: it must not import the rest of the client.
 
 from __future__ import annotations
 
-from nats_ev._libev import lib
-
+from ._arguments import require_int, require_seconds
 from ._glue import Error
+from ._libev import lib
 from ._loop import Loop, default_loop
 from ._timers import Periodic, Scheduler, Timer
-from ._watcher import Watcher, require_int, require_seconds
+from ._watcher import Watcher
 from ._watchers import (
     Async,
     Check,

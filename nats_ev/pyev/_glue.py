@@ -22,9 +22,8 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any
 
-from nats_ev._libev import ffi, lib
-
 from . import _interrupts
+from ._libev import ffi, lib
 
 DELIVERED = 0
 STOP: int = lib.NATS_EV_STOP

@@ -25,7 +25,7 @@ from threading import get_ident, main_thread
 from types import CodeType, FrameType
 from typing import NoReturn
 
-from nats_ev._libev import lib
+from ._libev import lib
 
 _BINDING = __name__.rpartition(".")[0]
 _PACKAGE = _BINDING.partition(".")[0]

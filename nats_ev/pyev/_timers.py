@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nats_ev._libev import ffi, lib
-
-from ._watcher import Watcher, require_callable, require_seconds
-
-if TYPE_CHECKING:
-    from ._loop import Loop
+from ._arguments import require_callable, require_finite, require_seconds
+from ._base import BaseLoop
+from ._libev import ffi, lib
+from ._watcher import Watcher
 
 # Called per time-out, without the look-up in lib.
 _set_times = lib.nats_ev_set_times
@@ -30,7 +27,7 @@ class Timer(Watcher):
         self,
         after: float,
         repeat: float,
-        loop: Loop,
+        loop: BaseLoop,
         callback: Callable[..., object],
         data: object = None,
         priority: int = 0,
@@ -97,7 +94,7 @@ class Periodic(_WallClock):
         self,
         offset: float,
         interval: float,
-        loop: Loop,
+        loop: BaseLoop,
         callback: Callable[..., object],
         data: object = None,
         priority: int = 0,
@@ -107,8 +104,8 @@ class Periodic(_WallClock):
 
     def set(self, offset: float, interval: float) -> None:
         """Set both times, in seconds."""
-        offset = _require_finite("offset", offset, None)
-        interval = _require_finite("interval", interval)
+        offset = require_finite("offset", offset, None)
+        interval = require_finite("interval", interval)
         self._require_inactive()
         _set_times(self._w, offset, interval)
 
@@ -120,7 +117,7 @@ class Periodic(_WallClock):
 
     @offset.setter
     def offset(self, offset: float) -> None:
-        ffi.cast("ev_periodic *", self._w).offset = _require_finite("offset", offset, None)
+        ffi.cast("ev_periodic *", self._w).offset = require_finite("offset", offset, None)
 
     @property
     def interval(self) -> float:
@@ -130,14 +127,7 @@ class Periodic(_WallClock):
 
     @interval.setter
     def interval(self, interval: float) -> None:
-        ffi.cast("ev_periodic *", self._w).interval = _require_finite("interval", interval)
-
-
-def _require_finite(name: str, value: object, minimum: float | None = 0.0) -> float:
-    seconds = require_seconds(name, value, minimum)
-    if not isfinite(seconds):
-        raise ValueError(f"{name} must be finite")
-    return seconds
+        ffi.cast("ev_periodic *", self._w).interval = require_finite("interval", interval)
 
 
 class Scheduler(_WallClock):
@@ -154,7 +144,7 @@ class Scheduler(_WallClock):
     def __init__(
         self,
         scheduler: Callable[[Any, float], float],
-        loop: Loop,
+        loop: BaseLoop,
         callback: Callable[..., object],
         data: object = None,
         priority: int = 0,

@@ -8,15 +8,12 @@ is neither active nor pending. ``set()`` reconfigures an inactive watcher.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isnan
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nats_ev._libev import ffi, lib
-
+from ._arguments import require_callable, require_int
+from ._base import BaseLoop
 from ._glue import ABORTED, Error, finish, register
-
-if TYPE_CHECKING:
-    from ._loop import Loop
+from ._libev import ffi, lib
 
 # What programs call per message or per time-out, without the look-up in lib.
 _active = lib.ev_is_active
@@ -24,33 +21,6 @@ _pending = lib.ev_is_pending
 _start = lib.nats_ev_start
 _stop = lib.nats_ev_stop
 _feed = lib.nats_ev_feed
-
-
-def require_int(name: str, value: object) -> int:
-    """Return ``value`` if it is an int that fits C's, else raise TypeError or ValueError."""
-    if not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    if not -0x80000000 <= value <= 0xFFFFFFFF:
-        raise ValueError(f"{name} is out of range: {value}")
-    return value
-
-
-def require_seconds(name: str, value: object, minimum: float | None = 0.0) -> float:
-    """Return ``value`` as a float that is a number and not below ``minimum``."""
-    if not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if isnan(value):
-        raise ValueError(f"{name} is not a number")
-    if minimum is not None and value < minimum:
-        raise ValueError(f"{name} must not be less than {minimum:g}, got {value:g}")
-    return float(value)
-
-
-def require_callable(name: str, value: Any) -> Any:
-    """Return ``value`` if it can be called, else raise TypeError."""
-    if not callable(value):
-        raise TypeError(f"{name} must be callable, not {type(value).__name__}")
-    return value
 
 
 class Watcher:
@@ -65,7 +35,11 @@ class Watcher:
     _type: int
 
     def __init__(
-        self, loop: Loop, callback: Callable[..., object], data: object, priority: int
+        self,
+        loop: BaseLoop,
+        callback: Callable[..., object],
+        data: object = None,
+        priority: int = 0,
     ) -> None:
         c_loop = getattr(loop, "_c", None)
         if c_loop is None:
@@ -141,8 +115,8 @@ class Watcher:
         return bool(_pending(self._w))
 
     @property
-    def loop(self) -> Loop:
-        """The loop that this watcher was made for."""
+    def loop(self) -> Any:
+        """The `Loop` that this watcher was made for."""
         return self._loop
 
     @property

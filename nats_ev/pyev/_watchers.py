@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import signal as _signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nats_ev._libev import ffi, lib
-
+from ._arguments import require_callable, require_int
+from ._base import BaseLoop
 from ._glue import ABORTED, Error, finish
-from ._watcher import Watcher, require_callable, require_int
-
-if TYPE_CHECKING:
-    from ._loop import Loop
+from ._libev import ffi, lib
+from ._watcher import Watcher
 
 _IO_EVENTS: int = lib.EV_READ | lib.EV_WRITE
 
@@ -30,7 +28,7 @@ class Io(Watcher):
         self,
         fd: Any,
         events: int,
-        loop: Loop,
+        loop: BaseLoop,
         callback: Callable[..., object],
         data: object = None,
         priority: int = 0,
@@ -81,7 +79,7 @@ class Signal(Watcher):
     def __init__(
         self,
         signum: int,
-        loop: Loop,
+        loop: BaseLoop,
         callback: Callable[..., object],
         data: object = None,
         priority: int = 0,
@@ -123,7 +121,7 @@ class Child(Watcher):
         self,
         pid: int,
         trace: bool,
-        loop: Loop,
+        loop: BaseLoop,
         callback: Callable[..., object],
         data: object = None,
         priority: int = 0,
@@ -176,22 +174,12 @@ class Idle(Watcher):
     __slots__ = ()
     _type = lib.NATS_EV_TYPE_IDLE
 
-    def __init__(
-        self, loop: Loop, callback: Callable[..., object], data: object = None, priority: int = 0
-    ) -> None:
-        super().__init__(loop, callback, data, priority)
-
 
 class Prepare(Watcher):
     """Calls back in each iteration just before the loop waits for events."""
 
     __slots__ = ()
     _type = lib.NATS_EV_TYPE_PREPARE
-
-    def __init__(
-        self, loop: Loop, callback: Callable[..., object], data: object = None, priority: int = 0
-    ) -> None:
-        super().__init__(loop, callback, data, priority)
 
 
 class Check(Watcher):
@@ -200,11 +188,6 @@ class Check(Watcher):
     __slots__ = ()
     _type = lib.NATS_EV_TYPE_CHECK
 
-    def __init__(
-        self, loop: Loop, callback: Callable[..., object], data: object = None, priority: int = 0
-    ) -> None:
-        super().__init__(loop, callback, data, priority)
-
 
 class Fork(Watcher):
     """Calls back in the child of a fork, in the first iteration after `Loop.reset`."""
@@ -212,22 +195,12 @@ class Fork(Watcher):
     __slots__ = ()
     _type = lib.NATS_EV_TYPE_FORK
 
-    def __init__(
-        self, loop: Loop, callback: Callable[..., object], data: object = None, priority: int = 0
-    ) -> None:
-        super().__init__(loop, callback, data, priority)
-
 
 class Async(Watcher):
     """Lets other threads wake the loop: `send` may be called from any thread."""
 
     __slots__ = ()
     _type = lib.NATS_EV_TYPE_ASYNC
-
-    def __init__(
-        self, loop: Loop, callback: Callable[..., object], data: object = None, priority: int = 0
-    ) -> None:
-        super().__init__(loop, callback, data, priority)
 
     def send(self) -> None:
         """Have the callback called soon, once for any number of calls until then."""
@@ -258,8 +231,8 @@ class Embed(Watcher):
 
     def __init__(
         self,
-        other: Loop,
-        loop: Loop,
+        other: BaseLoop,
+        loop: BaseLoop,
         callback: Callable[..., object] | None = None,
         data: object = None,
         priority: int = 0,
@@ -267,7 +240,7 @@ class Embed(Watcher):
         super().__init__(loop, callback or _sweep, data, priority)
         self.set(other)
 
-    def set(self, other: Loop) -> None:
+    def set(self, other: BaseLoop) -> None:
         """Embed another loop."""
         if getattr(other, "_c", None) is None:
             raise TypeError(f"other must be a Loop, not {type(other).__name__}")
@@ -292,8 +265,8 @@ class Embed(Watcher):
         self._callback = self._checked_callback(callback)
 
     @property
-    def other(self) -> Loop:
-        """The embedded loop."""
+    def other(self) -> Any:
+        """The embedded `Loop`."""
         return self._other
 
     def sweep(self) -> None:

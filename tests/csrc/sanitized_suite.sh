@@ -10,7 +10,7 @@ mkdir -p "$copy/.cache"
 for name in nats_ev tests bench examples docs csrc _parser_build.py _libev_build.py pyproject.toml README.md; do
     cp -R "$name" "$copy/"
 done
-rm -f "$copy"/nats_ev/*.so
+rm -f "$copy"/nats_ev/*.so "$copy"/nats_ev/pyev/*.so
 if [ -d .cache/nats-server ]; then
     ln -s "$PWD/.cache/nats-server" "$copy/.cache/nats-server"
 fi

@@ -1,100 +1,26 @@
-/*
- * The C between libev and nats_ev.pyev, included into the module that CFFI generates.
- *
- * What it does, so that Python need not:
- *  - Ownership without order. Loops and watchers are C memory. A watcher may be freed before its
- *    loop or after it, active or not.
- *  - One trampoline. Watchers of every type call event_cb, which hands Python an integer key.
- *  - The interpreter lock. It is given up while libev polls, and held, taken once, for all the
- *    callbacks that follow a poll.
- *  - Stopping on an exception. Once Python asks for a stop, libev's remaining pending events are
- *    set aside instead of delivered, and are fed again when the run has returned.
- *
- * It must not set user data, an invoke-pending or a release hook on libev's default loop: other
- * bindings in the process share that loop, and may run it from inside our callbacks.
- */
-#ifndef NATS_EV_LIBEV_GLUE_H
-#define NATS_EV_LIBEV_GLUE_H
+#include <Python.h>
 
-#if defined(__has_include)
-#if !__has_include(<ev.h>)
-#error "libev's header ev.h is missing. Install libev-dev (Debian, Ubuntu), libev-devel (Fedora), \
-libev (Alpine: libev-dev), or on macOS run: brew install libev"
-#endif
-#endif
+#include "libev_glue.h"
 
-#include <ev.h>
+#include <assert.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
-#include <stdint.h>
 #include <stdlib.h>
 
-#if EV_VERSION_MAJOR < 4 || (EV_VERSION_MAJOR == 4 && EV_VERSION_MINOR < 11)
-#error "libev 4.11 or later is needed"
-#endif
-
-/* Flags and backends that an older libev does not know read as "none". */
-#ifndef EVFLAG_NOTIMERFD
-#if EV_VERSION_MAJOR == 4 && EV_VERSION_MINOR < 31
-#define EVBACKEND_LINUXAIO 0U
-#define EVBACKEND_IOURING 0U
-#define EVFLAG_NOTIMERFD 0U
-#endif
-#endif
-
 /*
- * Only polling and sleeping block, and for those the lock is given up below. Every other call is
- * shorter than giving up and taking the lock, and is atomic while it is held. PyPy has none of
- * these functions: its CFFI gives up the lock around calls by itself.
+ * Only polling and sleeping block, and only they release the interpreter lock. PyPy has neither of
+ * these functions: its CFFI releases the lock around every call.
  */
 #ifdef PYPY_VERSION
 typedef void interpreter_state;
 #define interpreter_release() NULL
 #define interpreter_retake(state) ((void)(state))
 #else
-#undef Py_BEGIN_ALLOW_THREADS
-#undef Py_END_ALLOW_THREADS
-#define Py_BEGIN_ALLOW_THREADS {
-#define Py_END_ALLOW_THREADS }
 typedef PyThreadState interpreter_state;
 #define interpreter_release() PyEval_SaveThread()
 #define interpreter_retake(state) PyEval_RestoreThread(state)
 #endif
-
-#ifdef NSIG
-#define NATS_EV_NSIG NSIG
-#else
-#define NATS_EV_NSIG 65
-#endif
-
-/* What a run returns when it was aborted, and what Python answers to an event. */
-enum { NATS_EV_ABORTED = -1, NATS_EV_STOP = 1, NATS_EV_NOT_DELIVERED = 2 };
-
-/* What Python is told of an event: whether its watcher is active, and whether a run can stop. */
-enum { NATS_EV_ACTIVE = 1, NATS_EV_CAN_STOP = 2 };
-
-/* Why a watcher cannot be started. */
-enum { NATS_EV_BAD_FD = 1, NATS_EV_OTHER_LOOP = 2 };
-
-enum {
-    NATS_EV_TYPE_IO,
-    NATS_EV_TYPE_TIMER,
-    NATS_EV_TYPE_PERIODIC,
-    NATS_EV_TYPE_SCHEDULER,
-    NATS_EV_TYPE_SIGNAL,
-    NATS_EV_TYPE_CHILD,
-    NATS_EV_TYPE_IDLE,
-    NATS_EV_TYPE_PREPARE,
-    NATS_EV_TYPE_CHECK,
-    NATS_EV_TYPE_EMBED,
-    NATS_EV_TYPE_FORK,
-    NATS_EV_TYPE_ASYNC
-};
-
-typedef struct nats_ev_loop nats_ev_loop;
-typedef struct nats_ev_watcher nats_ev_watcher;
 
 /* One for each run on the C stack of a thread: start(), Loop.invoke(), Watcher.invoke(). */
 struct run {
@@ -142,11 +68,6 @@ struct nats_ev_watcher {
     int deferred_events;
     nats_ev_watcher *next_deferred, **deferred_link; /* link NULL: not set aside */
 };
-
-static int nats_ev_on_event(uintptr_t key, int revents, int state);
-static int nats_ev_on_wakeup(void);
-static int nats_ev_on_invoke(uintptr_t key);
-static double nats_ev_on_reschedule(uintptr_t key, double now);
 
 static _Thread_local struct run *current_run;
 
@@ -356,14 +277,14 @@ static double reschedule_cb(ev_periodic *w, double now)
 
 /* ---- loops ---- */
 
-static void nats_ev_sleep(double seconds)
+void nats_ev_sleep(double seconds)
 {
     interpreter_state *state = interpreter_release();
     ev_sleep(seconds);
     interpreter_retake(state);
 }
 
-static nats_ev_loop *nats_ev_loop_new(unsigned int flags, int is_default)
+nats_ev_loop *nats_ev_loop_new(unsigned int flags, int is_default)
 {
     nats_ev_loop *loop = calloc(1, sizeof *loop);
     if (!loop)
@@ -398,7 +319,7 @@ static void loop_destroy(nats_ev_loop *loop)
  * dropped by its own callback) is destroyed when that run has left it. The default loop stays:
  * others may use it.
  */
-static void nats_ev_loop_free(nats_ev_loop *loop)
+void nats_ev_loop_free(nats_ev_loop *loop)
 {
     if (atomic_fetch_sub(&loop->references, 1) != 1 || loop->is_default)
         return;
@@ -434,7 +355,12 @@ static void free_doomed_loops(void)
     }
 }
 
-static int nats_ev_loop_is_claimed(nats_ev_loop *loop)
+struct ev_loop *nats_ev_loop_get(nats_ev_loop *loop)
+{
+    return loop->ev;
+}
+
+int nats_ev_loop_is_claimed(nats_ev_loop *loop)
 {
     return loop->is_default && ev_userdata(loop->ev) != NULL;
 }
@@ -464,7 +390,7 @@ static void unwatch_interpreter(nats_ev_loop *loop)
     ev_prepare_stop(loop->ev, &loop->polling);
 }
 
-static int nats_ev_loop_run(nats_ev_loop *loop, int flags, int wake_fd)
+int nats_ev_loop_run(nats_ev_loop *loop, int flags, int wake_fd)
 {
     struct run run;
     int watches = !(flags & EVRUN_NOWAIT) && !ev_is_active(&loop->polling);
@@ -480,7 +406,7 @@ static int nats_ev_loop_run(nats_ev_loop *loop, int flags, int wake_fd)
     return run.aborting ? NATS_EV_ABORTED : active != 0;
 }
 
-static int nats_ev_loop_invoke(nats_ev_loop *loop)
+int nats_ev_loop_invoke(nats_ev_loop *loop)
 {
     struct run run;
     run_enter(&run, NULL, 0);
@@ -490,14 +416,14 @@ static int nats_ev_loop_invoke(nats_ev_loop *loop)
 }
 
 /* The user's pending events, without those that belong to this file. */
-static unsigned int nats_ev_loop_pending(nats_ev_loop *loop)
+unsigned int nats_ev_loop_pending(nats_ev_loop *loop)
 {
     return ev_pending_count(loop->ev) - (ev_is_pending(&loop->wake) != 0) -
            (ev_is_pending(&loop->polling) != 0) - (ev_is_pending(&loop->polled) != 0);
 }
 
 /* Key 0 gives the delivery of events back to libev. Never called for the default loop. */
-static void nats_ev_loop_set_hook(nats_ev_loop *loop, uintptr_t key)
+void nats_ev_loop_set_hook(nats_ev_loop *loop, uintptr_t key)
 {
     loop->hook_key = key;
     ev_set_userdata(loop->ev, loop);
@@ -506,7 +432,7 @@ static void nats_ev_loop_set_hook(nats_ev_loop *loop, uintptr_t key)
 
 /* ---- watchers ---- */
 
-static nats_ev_watcher *nats_ev_watcher_new(nats_ev_loop *loop, int type, uintptr_t key)
+nats_ev_watcher *nats_ev_watcher_new(nats_ev_loop *loop, int type, uintptr_t key)
 {
     nats_ev_watcher *self = calloc(1, sizeof *self);
     if (!self)
@@ -559,18 +485,18 @@ static void signal_stop(nats_ev_watcher *self)
  * process does with it, and bring that back. */
 static struct sigaction kept;
 
-static void nats_ev_keep_action(int signum)
+void nats_ev_keep_action(int signum)
 {
     sigaction(signum, NULL, &kept);
 }
 
-static void nats_ev_restore_action(int signum)
+void nats_ev_restore_action(int signum)
 {
     sigaction(signum, &kept, NULL);
 }
 
 /* Returns 0, also for a watcher that is active already, or why it cannot be started. */
-static int nats_ev_start(nats_ev_watcher *self)
+int nats_ev_start(nats_ev_watcher *self)
 {
     struct ev_loop *ev = self->loop->ev;
     if (ev_is_active(&self->ev.base))
@@ -615,7 +541,7 @@ static int nats_ev_start(nats_ev_watcher *self)
 }
 
 /* Afterwards the watcher is neither active nor pending nor set aside. */
-static void nats_ev_stop(nats_ev_watcher *self)
+void nats_ev_stop(nats_ev_watcher *self)
 {
     struct ev_loop *ev = self->loop->ev;
     undefer(self);
@@ -659,7 +585,7 @@ static void nats_ev_stop(nats_ev_watcher *self)
     }
 }
 
-static void nats_ev_watcher_free(nats_ev_watcher *self)
+void nats_ev_watcher_free(nats_ev_watcher *self)
 {
     nats_ev_loop *loop = self->loop;
     nats_ev_stop(self);
@@ -667,7 +593,7 @@ static void nats_ev_watcher_free(nats_ev_watcher *self)
     nats_ev_loop_free(loop);
 }
 
-static void nats_ev_again(nats_ev_watcher *self)
+void nats_ev_again(nats_ev_watcher *self)
 {
     if (self->type == NATS_EV_TYPE_TIMER)
         ev_timer_again(self->loop->ev, &self->ev.timer);
@@ -675,12 +601,12 @@ static void nats_ev_again(nats_ev_watcher *self)
         ev_periodic_again(self->loop->ev, &self->ev.periodic);
 }
 
-static void nats_ev_feed(nats_ev_watcher *self, int revents)
+void nats_ev_feed(nats_ev_watcher *self, int revents)
 {
     ev_feed_event(self->loop->ev, &self->ev.base, revents);
 }
 
-static int nats_ev_invoke(nats_ev_watcher *self, int revents)
+int nats_ev_invoke(nats_ev_watcher *self, int revents)
 {
     struct run run;
     run_enter(&run, NULL, 0);
@@ -689,13 +615,13 @@ static int nats_ev_invoke(nats_ev_watcher *self, int revents)
     return run.aborting ? NATS_EV_ABORTED : 0;
 }
 
-static void nats_ev_set_io(nats_ev_watcher *self, int fd, int events)
+void nats_ev_set_io(nats_ev_watcher *self, int fd, int events)
 {
     ev_io_set(&self->ev.io, fd, events);
 }
 
 /* after and repeat of a timer, offset and interval of a periodic; a scheduler has neither. */
-static void nats_ev_set_times(nats_ev_watcher *self, double first, double interval)
+void nats_ev_set_times(nats_ev_watcher *self, double first, double interval)
 {
     if (self->type == NATS_EV_TYPE_TIMER)
         ev_timer_set(&self->ev.timer, first, interval);
@@ -704,22 +630,22 @@ static void nats_ev_set_times(nats_ev_watcher *self, double first, double interv
                         self->type == NATS_EV_TYPE_SCHEDULER ? reschedule_cb : NULL);
 }
 
-static void nats_ev_set_signal(nats_ev_watcher *self, int signum)
+void nats_ev_set_signal(nats_ev_watcher *self, int signum)
 {
     ev_signal_set(&self->ev.signal, signum);
 }
 
-static void nats_ev_set_child(nats_ev_watcher *self, int pid, int trace)
+void nats_ev_set_child(nats_ev_watcher *self, int pid, int trace)
 {
     ev_child_set(&self->ev.child, pid, trace);
 }
 
-static void nats_ev_set_embed(nats_ev_watcher *self, nats_ev_loop *other)
+void nats_ev_set_embed(nats_ev_watcher *self, nats_ev_loop *other)
 {
     ev_embed_set(&self->ev.embed, other->ev);
 }
 
-static int nats_ev_embed_sweep(nats_ev_watcher *self)
+int nats_ev_embed_sweep(nats_ev_watcher *self)
 {
     struct run run;
     run_enter(&run, NULL, 0);
@@ -728,14 +654,12 @@ static int nats_ev_embed_sweep(nats_ev_watcher *self)
     return run.aborting ? NATS_EV_ABORTED : 0;
 }
 
-static void nats_ev_async_send(nats_ev_watcher *self)
+void nats_ev_async_send(nats_ev_watcher *self)
 {
     ev_async_send(self->loop->ev, &self->ev.async);
 }
 
-static int nats_ev_async_sent(nats_ev_watcher *self)
+int nats_ev_async_sent(nats_ev_watcher *self)
 {
     return ev_async_pending(&self->ev.async) != 0;
 }
-
-#endif
