@@ -4,7 +4,7 @@ The C between libev and Python is csrc/libev_glue.c; csrc/libev_cdef.h declares 
 a script, this file compiles in place. Environment variables:
 
 * LIBEV_PREFIX: where libev is installed, when the compiler does not find libev by itself.
-* NATS_EV_WERROR=1: make the C compiler's warnings errors.
+* those of _build_flags.py.
 """
 
 import os
@@ -14,8 +14,10 @@ from pathlib import Path
 from cffi import FFI
 
 ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT))  # setuptools runs this file from elsewhere
+from _build_flags import QUIET_PREAMBLE, compile_args, link_args  # noqa: E402
+
 CSRC = ROOT / "csrc"
-WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter"]
 
 # CFFI releases the interpreter lock around every call. Every call but those that poll or sleep is shorter
 # than releasing and taking the lock, and is atomic while the lock is held; csrc/libev_glue.c releases
@@ -44,14 +46,14 @@ ffibuilder = FFI()
 ffibuilder.cdef((CSRC / "libev_cdef.h").read_text())
 ffibuilder.set_source(
     "nats_ev.pyev._libev",
-    PREAMBLE,
+    PREAMBLE + QUIET_PREAMBLE,
     sources=["csrc/libev_glue.c"],
     libraries=["ev"],
     include_dirs=["csrc"] + [str(prefix / "include") for prefix in libev_prefixes()],
     library_dirs=[str(prefix / "lib") for prefix in libev_prefixes()],
     depends=[f"csrc/{name}" for name in ("libev_glue.h", "libev_cdef.h")],
-    extra_compile_args=["-O2", "-std=c11", "-D_GNU_SOURCE", "-fvisibility=hidden", *WARNINGS]
-    + (["-Werror"] if os.environ.get("NATS_EV_WERROR") == "1" else []),
+    extra_compile_args=compile_args("-O2", "-D_GNU_SOURCE"),
+    extra_link_args=link_args(),
 )
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 /*
- * Nanoseconds per message of the write buffer alone: framing, and emptying it at the 1 MiB mark as the
- * client does; no sockets. Median, least and most of 9 runs each.
+ * Nanoseconds per message of the write buffer alone: framing, and emptying it at the 1 MiB mark as
+ * the client does; no sockets. Median, least and most of 9 runs each.
  *
- *   cc -O3 -DNDEBUG -std=c11 -Icsrc bench/bench_wbuf.c csrc/nats_wbuf.c csrc/nats_unsent.c -o bench_wbuf
- *   ./bench_wbuf
+ *   cc -O3 -DNDEBUG -std=c11 -Icsrc bench/bench_wbuf.c csrc/nats_wbuf.c csrc/nats_unsent.c -o
+ *   bench_wbuf ./bench_wbuf
  */
 #define _POSIX_C_SOURCE 199309L
 
@@ -21,7 +21,7 @@ static const char inbox[] = "_INBOX.Vq0bCkHJ6OEmEMKXJ7lhCT.Vq0bCkHJ";
 static const char headers[] = "NATS/1.0\r\nTrace: 1234567890\r\n\r\n";
 static char payload[65536];
 
-/* What one row does per message; returns the code of the call. */
+/* Queue one message; return the code of the call. */
 typedef int publish_fn(nats_wbuf *w, size_t size, uint64_t i);
 
 static int interned(nats_wbuf *w, size_t size, uint64_t i)
@@ -39,8 +39,8 @@ static int direct(nats_wbuf *w, size_t size, uint64_t i)
 static int with_headers(nats_wbuf *w, size_t size, uint64_t i)
 {
     (void)i;
-    return nats_wbuf_publish(w, subject, sizeof subject - 1, NULL, 0, headers,
-                             sizeof headers - 1, payload, size, 0);
+    return nats_wbuf_publish(w, subject, sizeof subject - 1, NULL, 0, headers, sizeof headers - 1,
+                             payload, size, 0);
 }
 
 static int request(nats_wbuf *w, size_t size, uint64_t i)
@@ -102,7 +102,8 @@ static double run_take_back(publish_fn *publish, size_t size, size_t left)
     double start, stop;
     (void)left;
     for (i = 0; i < 100000; i++)
-        publish(w, size, i);
+        if (publish(w, size, i) < 0)
+            fail("a message was refused");
     nats_wbuf_sent(w, nats_wbuf_len(w) / 2);
     start = seconds();
     nats_wbuf_take_back(w);

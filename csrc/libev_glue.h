@@ -2,16 +2,18 @@
  * libev_glue: the C between libev and nats_ev.pyev.
  *
  * What this layer does, so that Python need not:
- *  - Ownership in any order. Loops and watchers are C memory. A watcher may be freed before its loop or
- *    after its loop, active or not.
- *  - One trampoline. Watchers of every type call the same C callback, which passes Python an integer key.
- *  - The interpreter lock. libev polls without the lock; all callbacks that follow a poll run with the
- *    lock held, and the lock is taken once for all of them.
- *  - Stopping on an exception. When Python asks for a stop, the events that libev still has to deliver
- *    are set aside and are fed to the loop again after the run has returned. No event is lost.
+ *  - Ownership in any order. Loops and watchers are C memory. A watcher may be freed before its
+ *    loop or after its loop, active or not.
+ *  - One trampoline. Watchers of every type call the same C callback, which passes Python an
+ *    integer key.
+ *  - The interpreter lock. libev polls without the lock; all callbacks that follow a poll run with
+ *    the lock held, and the lock is taken once for all of them.
+ *  - Stopping on an exception. When Python asks for a stop, the events that libev still has to
+ *    deliver are set aside and are fed to the loop again after the run has returned. No event is
+ *    lost.
  *
- * This layer must not set user data, an invoke-pending hook or a release hook on libev's default loop:
- * other bindings in the process share that loop, and may run it from inside our callbacks.
+ * This layer must not set user data, an invoke-pending hook or a release hook on libev's default
+ * loop: other bindings in the process share that loop, and may run it from inside our callbacks.
  *
  * All functions must be called with the interpreter lock held.
  */
@@ -20,10 +22,13 @@
 
 #if defined(__has_include)
 #if !__has_include(<ev.h>)
-#error "libev's header ev.h is missing. Install libev-dev (Debian, Ubuntu), libev-devel (Fedora), \
+#error                                                                                             \
+    "libev's header ev.h is missing. Install libev-dev (Debian, Ubuntu), libev-devel (Fedora), \
 libev (Alpine: libev-dev), or on macOS run: brew install libev"
 #endif
 #endif
+
+#include "nats_attributes.h"
 
 #include <ev.h>
 #include <signal.h>
@@ -48,11 +53,11 @@ libev (Alpine: libev-dev), or on macOS run: brew install libev"
 #define NATS_EV_NSIG 65
 #endif
 
-/* A run returns ABORTED when an exception ended it. Python answers an event with 0, STOP (end the run)
-   or NOT_DELIVERED (end the run, the callback has not begun). */
+/* A run returns ABORTED when an exception ended it. Python answers an event with 0, STOP (end the
+   run) or NOT_DELIVERED (end the run, the callback has not begun). */
 enum { NATS_EV_ABORTED = -1, NATS_EV_STOP = 1, NATS_EV_NOT_DELIVERED = 2 };
 
-/* The state bits that Python gets with an event: the watcher is active; a run of ours can be ended. */
+/* State bits of an event: the watcher is active; a run of ours can be ended. */
 enum { NATS_EV_ACTIVE = 1, NATS_EV_CAN_STOP = 2 };
 
 /* Why a watcher cannot be started. */
@@ -74,7 +79,7 @@ enum {
 };
 
 typedef struct nats_ev_loop nats_ev_loop;
-/* Begins with libev's own watcher, so that libev's macros for any watcher accept a pointer to one. */
+/* Begins with libev's own watcher: libev's macros for any watcher accept a pointer to it. */
 typedef struct nats_ev_watcher nats_ev_watcher;
 
 /* ---- implemented in Python (nats_ev/pyev/_glue.py); none may raise ---- */
@@ -90,7 +95,7 @@ double nats_ev_on_reschedule(uintptr_t key, double now);
 void nats_ev_sleep(double seconds);
 
 /* Return a loop with one reference, or NULL when no backend that the flags allow works. */
-nats_ev_loop *nats_ev_loop_new(unsigned int flags, int is_default);
+NATS_MUST_CHECK nats_ev_loop *nats_ev_loop_new(unsigned int flags, int is_default);
 
 /*
  * Drop the owner's reference. The loop is destroyed with its last watcher. When libev is inside the
@@ -106,32 +111,32 @@ struct ev_loop *nats_ev_loop_get(nats_ev_loop *loop);
 int nats_ev_loop_is_claimed(nats_ev_loop *loop);
 
 /*
- * Run the loop. While it may block, the loop also watches wake_fd (-1 for none), which becomes readable
- * when the interpreter has caught a signal. Return NATS_EV_ABORTED, or whether watchers remain that
- * keep the loop alive.
+ * Run the loop. While it may block, the loop also watches wake_fd (-1 for none), which becomes
+ * readable when the interpreter has caught a signal. Return NATS_EV_ABORTED, or whether watchers
+ * remain that keep the loop alive.
  */
-int nats_ev_loop_run(nats_ev_loop *loop, int flags, int wake_fd);
+NATS_MUST_CHECK int nats_ev_loop_run(nats_ev_loop *loop, int flags, int wake_fd);
 
 /* Deliver the pending events. Return 0 or NATS_EV_ABORTED. */
-int nats_ev_loop_invoke(nats_ev_loop *loop);
+NATS_MUST_CHECK int nats_ev_loop_invoke(nats_ev_loop *loop);
 
 /* Count the user's pending events, without those of this layer's own watchers. */
 unsigned int nats_ev_loop_pending(nats_ev_loop *loop);
 
-/* Let Python's nats_ev_on_invoke(key) deliver pending events; key 0 gives the delivery back to libev.
-   Must not be called for the default loop. */
+/* Let Python's nats_ev_on_invoke(key) deliver pending events; key 0 gives the delivery back to
+   libev. Must not be called for the default loop. */
 void nats_ev_loop_set_hook(nats_ev_loop *loop, uintptr_t key);
 
 /* ---- watchers ---- */
 
 /* Return an inactive watcher, which holds a reference to its loop, or NULL when out of memory. */
-nats_ev_watcher *nats_ev_watcher_new(nats_ev_loop *loop, int type, uintptr_t key);
+NATS_MUST_CHECK nats_ev_watcher *nats_ev_watcher_new(nats_ev_loop *loop, int type, uintptr_t key);
 void nats_ev_watcher_free(nats_ev_watcher *self);
 
 /* Return 0 (also when the watcher is active already), NATS_EV_BAD_FD or NATS_EV_OTHER_LOOP. */
-int nats_ev_start(nats_ev_watcher *self);
+NATS_MUST_CHECK int nats_ev_start(nats_ev_watcher *self);
 
-/* Stop the watcher. Afterwards it is neither active nor pending, nor set aside by an aborted run. */
+/* Stop the watcher: it is then neither active nor pending, nor set aside by an aborted run. */
 void nats_ev_stop(nats_ev_watcher *self);
 
 /* Restart a timer or a periodic. */
@@ -139,7 +144,7 @@ void nats_ev_again(nats_ev_watcher *self);
 void nats_ev_feed(nats_ev_watcher *self, int revents);
 
 /* Call the callback now. Return 0 or NATS_EV_ABORTED. */
-int nats_ev_invoke(nats_ev_watcher *self, int revents);
+NATS_MUST_CHECK int nats_ev_invoke(nats_ev_watcher *self, int revents);
 
 /* Reconfigure an inactive watcher of the type in the name. */
 void nats_ev_set_io(nats_ev_watcher *self, int fd, int events);
@@ -151,7 +156,7 @@ void nats_ev_set_embed(nats_ev_watcher *self, nats_ev_loop *other);
 void nats_ev_set_times(nats_ev_watcher *self, double first, double interval);
 
 /* Run the embedded loop once without blocking. Return 0 or NATS_EV_ABORTED. */
-int nats_ev_embed_sweep(nats_ev_watcher *self);
+NATS_MUST_CHECK int nats_ev_embed_sweep(nats_ev_watcher *self);
 
 /* May be called from any thread. */
 void nats_ev_async_send(nats_ev_watcher *self);

@@ -18,6 +18,7 @@ import pytest
 ROOT = steps.ROOT
 AGREED = {
     "pyproject.toml", "setup.py", "MANIFEST.in", "nats_ev", "_parser_build.py", "_libev_build.py",
+    "_build_flags.py", ".clang-format",
     "csrc", "tests", "bench", "examples", "docs", "LICENSE", "README.md", "CHANGELOG.md", "Makefile",
     ".gitignore", ".ci",
 }  # fmt: skip
