@@ -131,36 +131,36 @@ void nats_ev_loop_set_hook(nats_ev_loop *loop, uintptr_t key);
 
 /* Return an inactive watcher, which holds a reference to its loop, or NULL when out of memory. */
 NATS_MUST_CHECK nats_ev_watcher *nats_ev_watcher_new(nats_ev_loop *loop, int type, uintptr_t key);
-void nats_ev_watcher_free(nats_ev_watcher *self);
+void nats_ev_watcher_free(nats_ev_watcher *watcher);
 
 /* Return 0 (also when the watcher is active already), NATS_EV_BAD_FD or NATS_EV_OTHER_LOOP. */
-NATS_MUST_CHECK int nats_ev_start(nats_ev_watcher *self);
+NATS_MUST_CHECK int nats_ev_start(nats_ev_watcher *watcher);
 
 /* Stop the watcher: it is then neither active nor pending, nor set aside by an aborted run. */
-void nats_ev_stop(nats_ev_watcher *self);
+void nats_ev_stop(nats_ev_watcher *watcher);
 
 /* Restart a timer or a periodic. */
-void nats_ev_again(nats_ev_watcher *self);
-void nats_ev_feed(nats_ev_watcher *self, int revents);
+void nats_ev_again(nats_ev_watcher *watcher);
+void nats_ev_feed(nats_ev_watcher *watcher, int revents);
 
 /* Call the callback now. Return 0 or NATS_EV_ABORTED. */
-NATS_MUST_CHECK int nats_ev_invoke(nats_ev_watcher *self, int revents);
+NATS_MUST_CHECK int nats_ev_invoke(nats_ev_watcher *watcher, int revents);
 
 /* Reconfigure an inactive watcher of the type in the name. */
-void nats_ev_set_io(nats_ev_watcher *self, int fd, int events);
-void nats_ev_set_signal(nats_ev_watcher *self, int signum);
-void nats_ev_set_child(nats_ev_watcher *self, int pid, int trace);
-void nats_ev_set_embed(nats_ev_watcher *self, nats_ev_loop *other);
+void nats_ev_set_io(nats_ev_watcher *watcher, int fd, int events);
+void nats_ev_set_signal(nats_ev_watcher *watcher, int signum);
+void nats_ev_set_child(nats_ev_watcher *watcher, int pid, int trace);
+void nats_ev_set_embed(nats_ev_watcher *watcher, nats_ev_loop *other);
 
 /* Set after and repeat of a timer, offset and interval of a periodic. A scheduler ignores both. */
-void nats_ev_set_times(nats_ev_watcher *self, double first, double interval);
+void nats_ev_set_times(nats_ev_watcher *watcher, double first, double interval);
 
 /* Run the embedded loop once without blocking. Return 0 or NATS_EV_ABORTED. */
-NATS_MUST_CHECK int nats_ev_embed_sweep(nats_ev_watcher *self);
+NATS_MUST_CHECK int nats_ev_embed_sweep(nats_ev_watcher *watcher);
 
 /* May be called from any thread. */
-void nats_ev_async_send(nats_ev_watcher *self);
-int nats_ev_async_sent(nats_ev_watcher *self);
+void nats_ev_async_send(nats_ev_watcher *watcher);
+int nats_ev_async_sent(nats_ev_watcher *watcher);
 
 /* ---- signals ---- */
 

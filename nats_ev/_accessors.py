@@ -146,7 +146,7 @@ class Accessors:
         """
         if limit is not _READ:
             self._option("max_payload", limit)
-        return cast(int, self._out.limits.max_payload)
+        return self._out.limits.max_payload
 
     @discreet
     def creds_file(self, path: str) -> None:

@@ -100,8 +100,7 @@ def abi_version() -> tuple[int, int]:
 
 def time() -> float:
     """Return the current Unix time as libev sees it, in seconds."""
-    seconds: float = lib.ev_time()
-    return seconds
+    return lib.ev_time()
 
 
 def sleep(interval: float) -> None:
@@ -118,14 +117,12 @@ def feed_signal(signum: int) -> None:
 
 def supported_backends() -> int:
     """Return the EVBACKEND_* bits that this libev was built with."""
-    bits: int = lib.ev_supported_backends()
-    return bits
+    return lib.ev_supported_backends()
 
 
 def recommended_backends() -> int:
     """Return the EVBACKEND_* bits among which libev chooses by itself."""
-    bits: int = lib.ev_recommended_backends()
-    return bits
+    return lib.ev_recommended_backends()
 
 
 __all__ = [

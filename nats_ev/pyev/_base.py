@@ -100,7 +100,7 @@ class BaseLoop:
     def _run(self, flags: int) -> int:
         run = lib.nats_ev_loop_run
         if flags & lib.EVRUN_NOWAIT:  # does not block, so no signal has to wait
-            return run(self._c, flags, -1)  # type: ignore[no-any-return]
+            return run(self._c, flags, -1)
         return run_with_signals(lambda wake_fd: run(self._c, flags, wake_fd))
 
     def stop(self, how: int = lib.EVBREAK_ONE) -> None:
@@ -120,8 +120,7 @@ class BaseLoop:
 
     def now(self) -> float:
         """Unix time at which the loop began to handle the current events, in seconds."""
-        seconds: float = lib.ev_now(self._ev)
-        return seconds
+        return lib.ev_now(self._ev)
 
     def update(self) -> None:
         """Bring `now` up to date, as after a callback that took long."""
@@ -155,26 +154,22 @@ class BaseLoop:
     @property
     def backend(self) -> int:
         """The EVBACKEND_* in use."""
-        value: int = lib.ev_backend(self._ev)
-        return value
+        return lib.ev_backend(self._ev)
 
     @property
     def depth(self) -> int:
         """How many calls of `start` are running, 0 outside."""
-        value: int = lib.ev_depth(self._ev)
-        return value
+        return lib.ev_depth(self._ev)
 
     @property
     def iteration(self) -> int:
         """How often the loop has polled for events."""
-        value: int = lib.ev_iteration(self._ev)
-        return value
+        return lib.ev_iteration(self._ev)
 
     @property
     def pending(self) -> int:
         """How many events wait for their callbacks."""
-        value: int = lib.nats_ev_loop_pending(self._c)
-        return value
+        return lib.nats_ev_loop_pending(self._c)
 
     def _check_callback(self, callback: Any) -> None:
         require_callable("callback", callback)

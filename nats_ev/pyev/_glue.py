@@ -104,7 +104,7 @@ def _interrupted(_type: type[BaseException], exc: BaseException, traceback: Trac
     return STOP if delivered else NOT_DELIVERED
 
 
-@ffi.def_extern(error=NOT_DELIVERED, onerror=_interrupted)  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=NOT_DELIVERED, onerror=_interrupted)
 def nats_ev_on_event(key: int, revents: int, state: int) -> int:
     """Call the callback of one watcher. Python-level signal handlers run on the way in.
 
@@ -132,7 +132,7 @@ def nats_ev_on_event(key: int, revents: int, state: int) -> int:
 _interrupts.event_code = nats_ev_on_event.__code__
 
 
-@ffi.def_extern(error=NOT_DELIVERED, onerror=_interrupted)  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=NOT_DELIVERED, onerror=_interrupted)
 def nats_ev_on_invoke(key: int) -> int:
     """Call the callback of a loop whose user wants to deliver the pending events himself."""
     loop = refs[key]()
@@ -145,7 +145,7 @@ def nats_ev_on_invoke(key: int) -> int:
         return failed(loop.debug, exc)
 
 
-@ffi.def_extern(error=float("nan"))  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=float("nan"))
 def nats_ev_on_reschedule(key: int, now: float) -> float:
     """Ask a `Scheduler` for its next time; not a number when it failed."""
     watcher = refs[key]()
@@ -155,7 +155,7 @@ def nats_ev_on_reschedule(key: int, now: float) -> float:
     return at
 
 
-@ffi.def_extern(error=STOP, onerror=_interrupted)  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=STOP, onerror=_interrupted)
 def nats_ev_on_wakeup() -> int:
     """Let Python run its signal handlers, and pass the wake-up bytes on to whom they belong."""
     _wakeup.forward()

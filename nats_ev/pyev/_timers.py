@@ -51,14 +51,12 @@ class Timer(Watcher):
     @property
     def remaining(self) -> float:
         """Seconds until the timer is due; when inactive, its configured ``after``."""
-        seconds: float = lib.ev_timer_remaining(self._loop._ev, ffi.cast("ev_timer *", self._w))
-        return seconds
+        return lib.ev_timer_remaining(self._loop._ev, ffi.cast("ev_timer *", self._w))
 
     @property
     def repeat(self) -> float:
         """Seconds between two calls, 0 for one call only. Used at the next expiry or `reset`."""
-        seconds: float = ffi.cast("ev_timer *", self._w).repeat
-        return seconds
+        return ffi.cast("ev_timer *", self._w).repeat
 
     @repeat.setter
     def repeat(self, repeat: float) -> None:
@@ -76,8 +74,7 @@ class _WallClock(Watcher):
     @property
     def at(self) -> float:
         """Unix time of the next call; meaningful while active."""
-        time: float = lib.ev_periodic_at(ffi.cast("ev_periodic *", self._w))
-        return time
+        return lib.ev_periodic_at(ffi.cast("ev_periodic *", self._w))
 
 
 class Periodic(_WallClock):
@@ -112,8 +109,7 @@ class Periodic(_WallClock):
     @property
     def offset(self) -> float:
         """Seconds; counts when the watcher is next started, reset or due."""
-        seconds: float = ffi.cast("ev_periodic *", self._w).offset
-        return seconds
+        return ffi.cast("ev_periodic *", self._w).offset
 
     @offset.setter
     def offset(self, offset: float) -> None:
@@ -122,8 +118,7 @@ class Periodic(_WallClock):
     @property
     def interval(self) -> float:
         """Seconds; counts when the watcher is next started, reset or due."""
-        seconds: float = ffi.cast("ev_periodic *", self._w).interval
-        return seconds
+        return ffi.cast("ev_periodic *", self._w).interval
 
     @interval.setter
     def interval(self, interval: float) -> None:

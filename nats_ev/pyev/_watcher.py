@@ -132,8 +132,7 @@ class Watcher:
     def priority(self) -> int:
         """EV_MINPRI to EV_MAXPRI; higher ones are called first. Settable while inactive and
         not pending."""
-        value: int = lib.ev_priority(self._w)
-        return value
+        return lib.ev_priority(self._w)
 
     @priority.setter
     def priority(self, priority: int) -> None:

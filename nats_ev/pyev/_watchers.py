@@ -147,8 +147,7 @@ class Child(Watcher):
     @property
     def rpid(self) -> int:
         """The process that changed state."""
-        pid: int = ffi.cast("ev_child *", self._w).rpid
-        return pid
+        return ffi.cast("ev_child *", self._w).rpid
 
     @rpid.setter
     def rpid(self, pid: int) -> None:
@@ -157,8 +156,7 @@ class Child(Watcher):
     @property
     def rstatus(self) -> int:
         """Its wait status; see `os.waitstatus_to_exitcode`."""
-        status: int = ffi.cast("ev_child *", self._w).rstatus
-        return status
+        return ffi.cast("ev_child *", self._w).rstatus
 
     @rstatus.setter
     def rstatus(self, status: int) -> None:
@@ -215,8 +213,7 @@ class Async(Watcher):
 def embeddable_backends() -> int:
     """Return the EVBACKEND_* bits of loops that an `Embed` watcher can take."""
     # libev counts io_uring among them and then aborts: such a loop has no descriptor to watch.
-    bits: int = lib.ev_embeddable_backends() & ~lib.EVBACKEND_IOURING
-    return bits
+    return lib.ev_embeddable_backends() & ~lib.EVBACKEND_IOURING
 
 
 class Embed(Watcher):
