@@ -12,7 +12,7 @@ from typing import Any
 
 from ._arguments import require_callable, require_int, require_seconds
 from ._glue import ABORTED, Error, finish, register, run_with_signals
-from ._interrupts import shielded
+from ._interrupts import run_deferring
 from ._libev import ffi, lib
 
 Callback = Callable[..., object]
@@ -45,10 +45,10 @@ class BaseLoop:
         flags = require_int("flags", flags) & 0xFFFFFFFF
         self._default = default
         self._callback: Any = None
-        # The watchers that must live on without a reference of the user's, by key.
+        # By key: the watchers that must stay alive although the user holds no reference.
         self._held: dict[int, object] = {}
         self._key = register(self)
-        # The thread that runs it, by `threading.get_ident`; None: nobody does.
+        # `threading.get_ident` of the thread that runs the loop, or None.
         self.thread: int | None = None
         self.data = data
         self.debug = debug
@@ -59,8 +59,8 @@ class BaseLoop:
         memory = lib.nats_ev_loop_new(flags, default)
         if not memory:
             raise Error("libev could not make a loop: no backend that the flags allow works here")
-        self._c = ffi.gc(memory, lib.nats_ev_loop_free)
-        self._ev = lib.nats_ev_loop_get(memory)
+        self._c_loop = ffi.gc(memory, lib.nats_ev_loop_free)
+        self._ev_loop = lib.nats_ev_loop_get(memory)
         if callback is not None:
             self.callback = callback
         if io_interval or timeout_interval:
@@ -84,13 +84,13 @@ class BaseLoop:
         me, outer = get_ident(), self.thread
         if outer is not None and outer != me:
             raise Error("the loop is already running in another thread")
-        if self._default and lib.nats_ev_loop_is_claimed(self._c):
+        if self._default and lib.nats_ev_loop_is_claimed(self._c_loop):
             raise Error(
                 "libev's default loop belongs to another binding in this process: start it there"
             )
         self.thread = me
         try:
-            result = shielded(self._run, flags)
+            result = run_deferring(self._run, flags)
         finally:
             self.thread = outer
         if result == ABORTED:
@@ -99,52 +99,57 @@ class BaseLoop:
 
     def _run(self, flags: int) -> int:
         run = lib.nats_ev_loop_run
-        if flags & lib.EVRUN_NOWAIT:  # does not block, so no signal has to wait
-            return run(self._c, flags, -1)
-        return run_with_signals(lambda wake_fd: run(self._c, flags, wake_fd))
+        if flags & lib.EVRUN_NOWAIT:  # does not block, so signals need no wake-up
+            return run(self._c_loop, flags, -1)
+        return run_with_signals(lambda wake_fd: run(self._c_loop, flags, wake_fd))
 
     def stop(self, how: int = lib.EVBREAK_ONE) -> None:
-        """Make the innermost `start` return (EVBREAK_ALL: every one) after pending events."""
+        """Make `start` return after the pending events have been delivered.
+
+        Args:
+            how: EVBREAK_ONE for the innermost `start`, EVBREAK_ALL for all that are nested,
+                EVBREAK_CANCEL to undo an earlier call.
+        """
         if require_int("how", how) not in (lib.EVBREAK_CANCEL, lib.EVBREAK_ONE, lib.EVBREAK_ALL):
             raise ValueError(f"how must be one of the EVBREAK_ constants, got {how}")
-        lib.ev_break(self._ev, how)
+        lib.ev_break(self._ev_loop, how)
 
     def invoke(self) -> None:
         """Deliver all pending events now."""
-        if lib.nats_ev_loop_invoke(self._c) == ABORTED:
+        if lib.nats_ev_loop_invoke(self._c_loop) == ABORTED:
             raise finish()
 
     def reset(self) -> None:
-        """Tell the loop that the process has forked; for the child, before `start`."""
-        lib.ev_loop_fork(self._ev)
+        """Adapt the loop to the child of a fork. Call in the child, before `start`."""
+        lib.ev_loop_fork(self._ev_loop)
 
     def now(self) -> float:
-        """Unix time at which the loop began to handle the current events, in seconds."""
-        return lib.ev_now(self._ev)
+        """Return the Unix time at which the loop began to handle the current events, in seconds."""
+        return lib.ev_now(self._ev_loop)
 
     def update(self) -> None:
-        """Bring `now` up to date, as after a callback that took long."""
-        lib.ev_now_update(self._ev)
+        """Bring `now` up to date, for example after a callback that took long."""
+        lib.ev_now_update(self._ev_loop)
 
     def suspend(self) -> None:
-        """Before a pause of the process: time does not pass for the timers until `resume`."""
-        lib.ev_suspend(self._ev)
+        """Stop the time of the timers until `resume`. Call before a pause of the process."""
+        lib.ev_suspend(self._ev_loop)
 
     def resume(self) -> None:
-        """End what `suspend` began."""
-        lib.ev_resume(self._ev)
+        """Let the time of the timers pass again after `suspend`."""
+        lib.ev_resume(self._ev_loop)
 
     def ref(self) -> None:
         """Count one more watcher that keeps `start` from returning."""
-        lib.ev_ref(self._ev)
+        lib.ev_ref(self._ev_loop)
 
     def unref(self) -> None:
-        """Count one watcher less; undo it with `ref` before that watcher is stopped."""
-        lib.ev_unref(self._ev)
+        """Count one watcher less. Call `ref` before that watcher is stopped."""
+        lib.ev_unref(self._ev_loop)
 
     def verify(self) -> None:
-        """Check libev's data; ends the process if they are corrupt."""
-        lib.ev_verify(self._ev)
+        """Check libev's data structures. The process ends if they are corrupt."""
+        lib.ev_verify(self._ev_loop)
 
     @property
     def default(self) -> bool:
@@ -153,23 +158,23 @@ class BaseLoop:
 
     @property
     def backend(self) -> int:
-        """The EVBACKEND_* in use."""
-        return lib.ev_backend(self._ev)
+        """The EVBACKEND_* bit of the backend in use."""
+        return lib.ev_backend(self._ev_loop)
 
     @property
     def depth(self) -> int:
-        """How many calls of `start` are running, 0 outside."""
-        return lib.ev_depth(self._ev)
+        """Number of calls of `start` that are running, 0 outside."""
+        return lib.ev_depth(self._ev_loop)
 
     @property
     def iteration(self) -> int:
-        """How often the loop has polled for events."""
-        return lib.ev_iteration(self._ev)
+        """Number of times that the loop has polled for events."""
+        return lib.ev_iteration(self._ev_loop)
 
     @property
     def pending(self) -> int:
-        """How many events wait for their callbacks."""
-        return lib.nats_ev_loop_pending(self._c)
+        """Number of events whose callbacks have not been called yet."""
+        return lib.nats_ev_loop_pending(self._c_loop)
 
     def _check_callback(self, callback: Any) -> None:
         require_callable("callback", callback)
@@ -178,22 +183,22 @@ class BaseLoop:
 
     @property
     def callback(self) -> Any:
-        """What delivers pending events instead of the loop, or None."""
+        """The callable that delivers pending events instead of the loop, or None."""
         return self._callback
 
     @callback.setter
     def callback(self, callback: Callback | None) -> None:
         if callback is None:
             if self._callback is not None:
-                lib.nats_ev_loop_set_hook(self._c, 0)
+                lib.nats_ev_loop_set_hook(self._c_loop, 0)
         else:
             self._check_callback(callback)
-            lib.nats_ev_loop_set_hook(self._c, self._key)
+            lib.nats_ev_loop_set_hook(self._c_loop, self._key)
         self._callback = callback
 
     @property
     def io_interval(self) -> float:
-        """Seconds to gather I/O events before delivering them, 0 for at once."""
+        """Seconds for which I/O events are gathered before they are delivered; 0 delivers at once."""
         return self._io_interval
 
     @io_interval.setter
@@ -203,7 +208,7 @@ class BaseLoop:
 
     @property
     def timeout_interval(self) -> float:
-        """Seconds by which timers may be late so that more of them are handled together."""
+        """Seconds by which timers may be late, so that more of them expire together."""
         return self._timeout_interval
 
     @timeout_interval.setter
@@ -212,5 +217,5 @@ class BaseLoop:
         self._set_intervals()
 
     def _set_intervals(self) -> None:
-        lib.ev_set_io_collect_interval(self._ev, self._io_interval)
-        lib.ev_set_timeout_collect_interval(self._ev, self._timeout_interval)
+        lib.ev_set_io_collect_interval(self._ev_loop, self._io_interval)
+        lib.ev_set_timeout_collect_interval(self._ev_loop, self._timeout_interval)

@@ -12,21 +12,24 @@ from ._watchers import Async, Check, Child, Embed, Fork, Idle, Io, Prepare, Sign
 
 
 class Loop(BaseLoop):
-    """An event loop of its own, for one thread at a time.
+    """An event loop, for one thread at a time.
 
-    Any number of loops may run in any number of threads: `start` releases the interpreter while
-    it waits. Dropping a loop stops its watchers. In the child of a fork call `reset` before the
-    loop is used again, or make it with EVFLAG_FORKCHECK.
+    Any number of loops may run in any number of threads: `start` releases the interpreter lock while
+    it waits. Dropping a loop stops its watchers. In the child of a fork call `reset` before the loop
+    is used again, or create the loop with EVFLAG_FORKCHECK.
+
+    The methods that return a watcher take the arguments of the watcher's class, without the loop.
 
     Args:
         flags: EVFLAG_* and EVBACKEND_* bits.
-        callback: ``callback(loop)`` is called instead of delivering pending events, and has to
-            call `invoke` for that. Not for the default loop, which other bindings may share.
+        callback: ``callback(loop)`` is called instead of delivering pending events, and must call
+            `invoke` to deliver them. Not for the default loop, which other bindings may share.
         data: any object, kept as ``data``.
-        debug: whether any exception in a callback stops the loop and comes out of `start`;
-            otherwise only those that are no `Exception` do (KeyboardInterrupt, SystemExit), and
+        debug: whether any exception in a callback stops the loop and comes out of `start`.
+            Otherwise only those that are no `Exception` do (KeyboardInterrupt, SystemExit), and all
             others go to `sys.excepthook`.
-        io_interval, timeout_interval: see the attributes.
+        io_interval: see the attribute.
+        timeout_interval: see the attribute.
     """
 
     def io(
@@ -102,7 +105,7 @@ class Loop(BaseLoop):
         return Fork(self, callback, data, priority)
 
     def async_(self, callback: Callback, data: object = None, priority: int = 0) -> Async:
-        """Return an `Async` of this loop. Its name in pyev, ``async``, is a keyword by now and
+        """Return an `Async` of this loop. The method's name in pyev, ``async``, is a keyword now and
         still works with `getattr`."""
         return Async(self, callback, data, priority)
 
@@ -120,10 +123,21 @@ def default_loop(
     io_interval: float = 0.0,
     timeout_interval: float = 0.0,
 ) -> Loop:
-    """Return libev's one default loop, made by the first call; later ones ignore the arguments.
+    """Return libev's one default loop. The first call creates it; later calls ignore the arguments.
 
-    It belongs to the process, and bindings linked to the same libev share it: run it in one
-    thread at a time. It alone can watch child processes. It takes no callback.
+    The default loop belongs to the process, and bindings linked to the same libev share it: run it
+    in one thread at a time. Only the default loop can watch child processes.
+
+    Args:
+        flags: EVFLAG_* and EVBACKEND_* bits.
+        callback: None. The parameter exists because pyev has one.
+        data: as for `Loop`.
+        debug: as for `Loop`.
+        io_interval: as for `Loop`.
+        timeout_interval: as for `Loop`.
+
+    Raises:
+        Error: a callback was given.
     """
     global _the_default
     if _the_default is None:
