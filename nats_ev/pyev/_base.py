@@ -66,6 +66,11 @@ class BaseLoop:
         if io_interval or timeout_interval:
             self._set_intervals()
 
+    def __repr__(self) -> str:
+        kind = "default" if getattr(self, "_default", False) else "own"
+        state = "stopped" if getattr(self, "thread", None) is None else "running"
+        return f"<{type(self).__name__} {kind}, {state} at {id(self):#x}>"
+
     def start(self, flags: int = 0) -> bool:
         """Run until `stop`, or until no watcher keeps the loop alive.
 

@@ -62,6 +62,12 @@ class Watcher:
         if priority:
             self.priority = priority
 
+    def __repr__(self) -> str:
+        states = []
+        if hasattr(self, "_c_watcher"):  # not when the constructor has failed
+            states = [state for state in ("active", "pending") if getattr(self, state)]
+        return f"<{type(self).__name__} {' and '.join(states) or 'inactive'} at {id(self):#x}>"
+
     def _checked_callback(self, callback: Any) -> Any:
         return require_callable("callback", callback)
 
