@@ -1,8 +1,10 @@
-"""Builds nats_ev._libev: the system's libev behind CFFI, for nats_ev.pyev.
+"""Build nats_ev.pyev._libev: the system's libev, wrapped by CFFI for nats_ev.pyev.
 
-The C that goes between libev and Python is nats_ev/pyev/_libev_glue.h, and what Python may see is
-nats_ev/pyev/_libev_cdef.h. Set LIBEV_PREFIX when libev is not where the compiler looks, and
-NATS_EV_WERROR=1 to make the C compiler's warnings errors. Run as a script it compiles in place.
+The C between libev and Python is csrc/libev_glue.c; csrc/libev_cdef.h declares what Python may see. Run as
+a script, this file compiles in place. Environment variables:
+
+* LIBEV_PREFIX: where libev is installed, when the compiler does not find libev by itself.
+* those of _build_flags.py.
 """
 
 import os
@@ -12,12 +14,27 @@ from pathlib import Path
 from cffi import FFI
 
 ROOT = Path(__file__).resolve().parent
-GLUE = "nats_ev/pyev"
-WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter"]
+sys.path.insert(0, str(ROOT))  # setuptools runs this file from elsewhere
+from _build_flags import QUIET_PREAMBLE, compile_args, link_args  # noqa: E402
+
+CSRC = ROOT / "csrc"
+
+# CFFI releases the interpreter lock around every call. Every call but those that poll or sleep is shorter
+# than releasing and taking the lock, and is atomic while the lock is held; csrc/libev_glue.c releases
+# the lock where a call may block. PyPy has no such macros to replace.
+PREAMBLE = """
+#ifndef PYPY_VERSION
+#undef Py_BEGIN_ALLOW_THREADS
+#undef Py_END_ALLOW_THREADS
+#define Py_BEGIN_ALLOW_THREADS {
+#define Py_END_ALLOW_THREADS }
+#endif
+#include "libev_glue.h"
+"""
 
 
 def libev_prefixes() -> list[Path]:
-    """Return where libev is installed, unless the compiler finds it by itself."""
+    """Return where libev is installed; empty when the compiler finds libev by itself."""
     named = os.environ.get("LIBEV_PREFIX")
     candidates = [named] if named else ["/opt/homebrew", "/usr/local", "/opt/local"]
     if not named and sys.platform != "darwin":
@@ -26,16 +43,17 @@ def libev_prefixes() -> list[Path]:
 
 
 ffibuilder = FFI()
-ffibuilder.cdef((ROOT / GLUE / "_libev_cdef.h").read_text())
+ffibuilder.cdef((CSRC / "libev_cdef.h").read_text())
 ffibuilder.set_source(
-    "nats_ev._libev",
-    '#include "_libev_glue.h"',
+    "nats_ev.pyev._libev",
+    PREAMBLE + QUIET_PREAMBLE,
+    sources=["csrc/libev_glue.c"],
     libraries=["ev"],
-    include_dirs=[GLUE] + [str(prefix / "include") for prefix in libev_prefixes()],
+    include_dirs=["csrc"] + [str(prefix / "include") for prefix in libev_prefixes()],
     library_dirs=[str(prefix / "lib") for prefix in libev_prefixes()],
-    depends=[f"{GLUE}/_libev_glue.h", f"{GLUE}/_libev_cdef.h"],
-    extra_compile_args=["-O2", "-std=c11", "-D_GNU_SOURCE", *WARNINGS]
-    + (["-Werror"] if os.environ.get("NATS_EV_WERROR") == "1" else []),
+    depends=[f"csrc/{name}" for name in ("libev_glue.h", "libev_cdef.h")],
+    extra_compile_args=compile_args("-O2", "-D_GNU_SOURCE"),
+    extra_link_args=link_args(),
 )
 
 if __name__ == "__main__":

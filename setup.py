@@ -1,4 +1,4 @@
-"""Only what pyproject.toml cannot say: which CFFI modules to build, and what that needs."""
+"""Name the CFFI modules to build, and say what a build needs: pyproject.toml cannot."""
 
 import os
 import shlex
@@ -12,13 +12,14 @@ from setuptools.command.build_ext import build_ext
 
 
 class BuildExt(build_ext):
-    """Says what to install when the compiler, Python's headers or libev's are missing.
+    """The build command, which says what to install when a compiler or header is missing.
 
-    nats_ev/pyev/_libev_glue.h says the latter, too, but a compiler goes on behind that with hundreds of
-    errors; here it is the last line.
+    csrc/libev_glue.h names libev's missing header as well, but a compiler prints hundreds of errors after
+    that line; here the message is the last line.
     """
 
     def run(self) -> None:
+        """Build the modules; raises SystemExit with what to install."""
         command = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
         if shutil.which(shlex.split(command)[0]) is None:
             raise SystemExit(
@@ -39,7 +40,7 @@ class BuildExt(build_ext):
         super().run()
 
     def finds_libev(self, command: str) -> bool:
-        """Whether the compiler knows the header, as it will be called."""
+        """Return whether the compiler, called as for the build, finds libev's header."""
         flags = [os.environ.get(name, "") for name in ("CPPFLAGS", "CFLAGS")]
         folders = [folder for extension in self.extensions for folder in extension.include_dirs]
         probe = [*shlex.split(" ".join([command, *flags])), *(f"-I{folder}" for folder in folders)]

@@ -49,7 +49,8 @@ static size_t answers(char *to, size_t size, unsigned i)
 
 static size_t headers(char *to, size_t size, unsigned i)
 {
-    int line = sprintf(to, "HMSG bench.subject 1 31 %zu\r\nNATS/1.0\r\nTrace: %010u\r\n\r\n", 31 + size, i);
+    int line = sprintf(to, "HMSG bench.subject 1 31 %zu\r\nNATS/1.0\r\nTrace: %010u\r\n\r\n",
+                       31 + size, i);
     return body(to, line, size);
 }
 

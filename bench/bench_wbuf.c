@@ -39,8 +39,8 @@ static int direct(nats_wbuf *w, size_t size, uint64_t i)
 static int with_headers(nats_wbuf *w, size_t size, uint64_t i)
 {
     (void)i;
-    return nats_wbuf_publish(w, subject, sizeof subject - 1, NULL, 0, headers,
-                             sizeof headers - 1, payload, size, 0);
+    return nats_wbuf_publish(w, subject, sizeof subject - 1, NULL, 0, headers, sizeof headers - 1,
+                             payload, size, 0);
 }
 
 static int request(nats_wbuf *w, size_t size, uint64_t i)
@@ -102,7 +102,8 @@ static double run_take_back(publish_fn *publish, size_t size, size_t left)
     double start, stop;
     (void)left;
     for (i = 0; i < 100000; i++)
-        publish(w, size, i);
+        if (publish(w, size, i) < 0)
+            fail("a message was refused");
     nats_wbuf_sent(w, nats_wbuf_len(w) / 2);
     start = seconds();
     nats_wbuf_take_back(w);

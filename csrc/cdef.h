@@ -56,10 +56,10 @@ typedef struct nats_parser {
     ...;
 } nats_parser;
 
-void nats_parser_init(nats_parser *p, size_t max_message);
-void nats_parser_destroy(nats_parser *p);
+void nats_parser_init(nats_parser *parser, size_t max_message);
+void nats_parser_destroy(nats_parser *parser);
 
-int nats_parser_feed(nats_parser *p, const void *data, size_t pos, size_t len, int32_t *rows,
+int nats_parser_feed(nats_parser *parser, const void *data, size_t pos, size_t len, int32_t *rows,
                      int cap);
 
 const char *nats_parser_strerror(int error);
@@ -102,48 +102,48 @@ typedef struct nats_wbuf_counts {
 } nats_wbuf_counts;
 
 nats_wbuf *nats_wbuf_new(void);
-void nats_wbuf_free(nats_wbuf *w);
-nats_wbuf_limits *nats_wbuf_get_limits(nats_wbuf *w);
-nats_wbuf_counts *nats_wbuf_get_counts(nats_wbuf *w);
+void nats_wbuf_free(nats_wbuf *wbuf);
+nats_wbuf_limits *nats_wbuf_get_limits(nats_wbuf *wbuf);
+nats_wbuf_counts *nats_wbuf_get_counts(nats_wbuf *wbuf);
 
-int nats_wbuf_intern(nats_wbuf *w, const void *subject, size_t subject_len);
-void nats_wbuf_forget(nats_wbuf *w);
+int nats_wbuf_intern(nats_wbuf *wbuf, const void *subject, size_t subject_len);
+void nats_wbuf_forget(nats_wbuf *wbuf);
 
-int nats_wbuf_pub(nats_wbuf *w, int subject, const void *payload, size_t payload_len);
+int nats_wbuf_pub(nats_wbuf *wbuf, int subject, const void *payload, size_t payload_len);
 
-int nats_wbuf_pub_to(nats_wbuf *w, const void *subject, size_t subject_len, const void *payload,
+int nats_wbuf_pub_to(nats_wbuf *wbuf, const void *subject, size_t subject_len, const void *payload,
                      size_t payload_len);
 
-int nats_wbuf_publish(nats_wbuf *w, const void *subject, size_t subject_len, const void *reply,
+int nats_wbuf_publish(nats_wbuf *wbuf, const void *subject, size_t subject_len, const void *reply,
                       size_t reply_len, const void *headers, size_t headers_len,
                       const void *payload, size_t payload_len, uint64_t tag);
 
-int nats_wbuf_set_inbox(nats_wbuf *w, const void *inbox, size_t len);
-int nats_wbuf_request(nats_wbuf *w, int subject, const void *payload, size_t payload_len,
+int nats_wbuf_set_inbox(nats_wbuf *wbuf, const void *inbox, size_t len);
+int nats_wbuf_request(nats_wbuf *wbuf, int subject, const void *payload, size_t payload_len,
                       uint64_t tag);
 
-int nats_wbuf_sub(nats_wbuf *w, const void *subject, size_t subject_len, const void *queue,
+int nats_wbuf_sub(nats_wbuf *wbuf, const void *subject, size_t subject_len, const void *queue,
                   size_t queue_len, uint64_t sid);
-int nats_wbuf_unsub(nats_wbuf *w, uint64_t sid, uint64_t max_msgs);
-int nats_wbuf_ping(nats_wbuf *w);
-int nats_wbuf_pong(nats_wbuf *w);
-int nats_wbuf_connect(nats_wbuf *w, const void *json, size_t json_len);
+int nats_wbuf_unsub(nats_wbuf *wbuf, uint64_t sid, uint64_t max_msgs);
+int nats_wbuf_ping(nats_wbuf *wbuf);
+int nats_wbuf_pong(nats_wbuf *wbuf);
+int nats_wbuf_connect(nats_wbuf *wbuf, const void *json, size_t json_len);
 
-const char *nats_wbuf_data(const nats_wbuf *w);
-size_t nats_wbuf_len(const nats_wbuf *w);
+const char *nats_wbuf_data(const nats_wbuf *wbuf);
+size_t nats_wbuf_len(const nats_wbuf *wbuf);
 
-void nats_wbuf_sent(nats_wbuf *w, size_t n);
+void nats_wbuf_sent(nats_wbuf *wbuf, size_t n);
 
-void nats_wbuf_pin(nats_wbuf *w, size_t n);
+void nats_wbuf_pin(nats_wbuf *wbuf, size_t n);
 
-void nats_wbuf_take_back(nats_wbuf *w);
+void nats_wbuf_take_back(nats_wbuf *wbuf);
 
-size_t nats_wbuf_remove(nats_wbuf *w, const uint64_t *tags, size_t n);
+size_t nats_wbuf_remove(nats_wbuf *wbuf, const uint64_t *tags, size_t n);
 
-size_t nats_wbuf_drop_messages(nats_wbuf *w);
+size_t nats_wbuf_drop_messages(nats_wbuf *wbuf);
 
-size_t nats_wbuf_recheck(nats_wbuf *w, int headers, uint64_t *tags, size_t cap, size_t *n_tags);
+size_t nats_wbuf_recheck(nats_wbuf *wbuf, int headers, uint64_t *tags, size_t cap, size_t *n_tags);
 
-size_t nats_wbuf_last_line(const nats_wbuf *w, char *line, size_t cap);
+size_t nats_wbuf_last_line(const nats_wbuf *wbuf, char *line, size_t cap);
 
 const char *nats_wbuf_strerror(int error);

@@ -1,6 +1,6 @@
 /*
- * nats_frame: a client's frames as bytes, to be checked, written and read back. Header only, pure
- * functions; what is queued where is the matter of nats_wbuf.
+ * nats_frame: checks, writes and measures the frames of a client. Header only, pure functions;
+ * nats_wbuf decides what is queued where.
  */
 #ifndef NATS_FRAME_H
 #define NATS_FRAME_H
@@ -10,18 +10,19 @@
 #include <stdint.h>
 #include <string.h>
 
-/* The sum, or SIZE_MAX: no limit and no allocation admits that. */
+/* Return a + b, or SIZE_MAX if the sum overflows. No limit and no allocation admits SIZE_MAX. */
 static inline size_t nats_plus(size_t a, size_t b)
 {
     return a > SIZE_MAX - b ? SIZE_MAX : a + b;
 }
 
+/* Return whether a text can be an argument of a control line: no blank, no control character. */
 static inline int nats_is_clean(const void *text, size_t len)
 {
     const unsigned char *p = text;
     unsigned bad = 0;
     size_t i;
-    for (i = 0; i < len; i++) /* no early exit: the compiler makes vector code of it */
+    for (i = 0; i < len; i++) /* no early exit, so that the compiler can emit vector code */
         bad |= (unsigned)(p[i] <= 0x20) | (unsigned)(p[i] == 0x7f);
     return bad == 0;
 }
@@ -31,12 +32,14 @@ static inline int nats_is_subject(const void *text, size_t len)
     return len != 0 && nats_is_clean(text, len);
 }
 
+/* Return whether a block begins with NATS/1.0 and ends with an empty line. */
 static inline int nats_is_header_block(const char *p, size_t len)
 {
     return len >= 12 && memcmp(p, "NATS/1.0", 8) == 0 && (p[8] == '\r' || p[8] == ' ') &&
            memcmp(p + len - 4, "\r\n\r\n", 4) == 0;
 }
 
+/* Copy n bytes to p and return the byte after them. */
 static inline char *nats_put(char *p, const void *data, size_t n)
 {
     if (n != 0)
@@ -62,7 +65,7 @@ static inline char *nats_put_decimal(char *p, uint64_t value)
     return p + n;
 }
 
-/* The end of a PUB: its size, and what that is the size of. */
+/* Write the end of a PUB: size, CRLF, payload, CRLF. */
 static inline void nats_put_payload(char *p, const void *payload, size_t n)
 {
     p = nats_put_decimal(p, n);
@@ -71,7 +74,7 @@ static inline void nats_put_payload(char *p, const void *payload, size_t n)
     nats_put(p, "\r\n", 2);
 }
 
-/* What one PUB or HPUB consists of, and the sizes that follow from it: SIZE_MAX is "too large". */
+/* The fields of one PUB or HPUB, and the sizes that follow. SIZE_MAX means "too large". */
 struct nats_message {
     const void *subject;
     size_t subject_len;
@@ -106,13 +109,13 @@ static inline void nats_put_message(char *p, const struct nats_message *m)
     nats_put(p, "\r\n", 2);
 }
 
-/* Whether a message begins at p. PING and PONG are the only other frames that begin with P. */
+/* Return whether the frame at p is a PUB or HPUB. PING and PONG are the only others with a P. */
 static inline int nats_is_message(const char *p)
 {
     return p[0] == 'H' || (p[0] == 'P' && p[1] == 'U');
 }
 
-/* The length of the frame at p, which lies within the next `most` bytes. */
+/* Return the length of the whole frame at p, of which at most `most` bytes can belong to it. */
 static inline size_t nats_frame_len(const char *p, size_t most)
 {
     const char *lf = memchr(p, '\n', most); /* no argument contains one */

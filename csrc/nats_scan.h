@@ -1,5 +1,5 @@
 /*
- * nats_scan: the small scanners of control lines. Header only, pure functions over [p, end).
+ * nats_scan: the small scanners for control lines. Header only, pure functions over [p, end).
  */
 #ifndef NATS_SCAN_H
 #define NATS_SCAN_H
@@ -29,8 +29,8 @@ static inline const char *nats_skip_token(const char *p, const char *end)
 }
 
 /*
- * Digits only, at least one, at most NATS_MAX_DIGITS. Returns 0 when it is no such number; *overflow
- * tells that it is one above 2^64 - 1, and *value is then not to be used.
+ * Read a number: only digits, at least one, at most NATS_MAX_DIGITS. Return 0 when [p, end) is no
+ * such number. A number above 2^64 - 1 sets *overflow; *value must not be used then.
  */
 static inline int nats_decimal(const char *p, const char *end, uint64_t *value, int *overflow)
 {

@@ -1,8 +1,8 @@
 #include "nats_wbuf_private.h"
 
 /*
- * What rewriting the buffer in place needs: what is kept is read at `from` and moved down to `to`;
- * the tags of kept frames move down, too.
+ * One pass over the buffer that rewrites it in place. Kept frames are read at buf[from] and moved
+ * down to buf[to]; their tags move from tags[tag_from] down to tags[tag_to].
  */
 struct rewrite {
     size_t from;
@@ -11,135 +11,141 @@ struct rewrite {
     size_t tag_to;
 };
 
-/* Is the frame at r->from tagged? Then its entry is tags[r->tag_from]. */
-static int is_tagged(const nats_wbuf *w, const struct rewrite *r)
+/* Return whether the frame at `from` is tagged; then its entry is tags[tag_from]. */
+static int is_tagged(const nats_wbuf *wbuf, const struct rewrite *rewrite)
 {
-    return r->tag_from < w->tags_end && w->tags[r->tag_from].offset == w->origin + r->from;
+    return rewrite->tag_from < wbuf->tags_end &&
+           wbuf->tags[rewrite->tag_from].offset == wbuf->origin + rewrite->from;
 }
 
-/* Keep all frames from r->from up to the one at `until`. */
-static void keep(nats_wbuf *w, struct rewrite *r, size_t until)
+/* Keep all frames from `from` up to the frame at `until`. */
+static void keep(nats_wbuf *wbuf, struct rewrite *rewrite, size_t until)
 {
-    size_t gap = r->from - r->to, n = until - r->from;
-    while (r->tag_from < w->tags_end && w->tags[r->tag_from].offset < w->origin + until) {
-        w->tags[r->tag_to].tag = w->tags[r->tag_from].tag;
-        w->tags[r->tag_to++].offset = w->tags[r->tag_from++].offset - gap;
+    size_t gap = rewrite->from - rewrite->to, n = until - rewrite->from;
+    assert(rewrite->to <= rewrite->from && rewrite->from <= until && until <= wbuf->end);
+    while (rewrite->tag_from < wbuf->tags_end &&
+           wbuf->tags[rewrite->tag_from].offset < wbuf->origin + until) {
+        wbuf->tags[rewrite->tag_to].tag = wbuf->tags[rewrite->tag_from].tag;
+        wbuf->tags[rewrite->tag_to++].offset = wbuf->tags[rewrite->tag_from++].offset - gap;
     }
     if (gap != 0)
-        memmove(w->buf + r->to, w->buf + r->from, n);
-    r->from = until;
-    r->to += n;
+        memmove(wbuf->buf + rewrite->to, wbuf->buf + rewrite->from, n);
+    rewrite->from = until;
+    rewrite->to += n;
 }
 
-static void drop_frame(nats_wbuf *w, struct rewrite *r, size_t len)
+/* Drop the frame at `from`, and count it if it is a message. */
+static void drop_frame(nats_wbuf *wbuf, struct rewrite *rewrite, size_t len)
 {
-    if (is_tagged(w, r))
-        r->tag_from++;
-    if (nats_is_message(w->buf + r->from)) {
-        w->counts.waiting--;
-        w->counts.discarded++;
+    if (is_tagged(wbuf, rewrite))
+        rewrite->tag_from++;
+    if (nats_is_message(wbuf->buf + rewrite->from)) {
+        assert(wbuf->counts.waiting > 0);
+        wbuf->counts.waiting--;
+        wbuf->counts.discarded++;
     }
-    r->from += len;
+    rewrite->from += len;
 }
 
-static void finish_rewrite(nats_wbuf *w, const struct rewrite *r)
+/* End the pass: what has been kept is now the content of the buffer. */
+static void finish_rewrite(nats_wbuf *wbuf, const struct rewrite *rewrite)
 {
-    assert(r->from == w->end && r->tag_from == w->tags_end);
-    w->end = r->to;
-    w->last = w->end; /* where it begins is not known any more */
-    w->tags_end = r->tag_to;
-    if (w->pos == w->end)
-        nats_wbuf_start_over(w);
-    nats_wbuf_check(w);
+    assert(rewrite->from == wbuf->end && rewrite->tag_from == wbuf->tags_end);
+    wbuf->end = rewrite->to;
+    wbuf->last = wbuf->end; /* where the last frame begins is not known any more */
+    wbuf->tags_end = rewrite->tag_to;
+    if (wbuf->pos == wbuf->end)
+        nats_wbuf_start_over(wbuf);
+    nats_wbuf_check(wbuf);
 }
 
-/* Positioned at the first frame of which no byte is sent or pinned. */
-static struct rewrite skip_begun(nats_wbuf *w)
+/* Begin a pass at the first frame of which no byte is sent or pinned. */
+static struct rewrite skip_begun(nats_wbuf *wbuf)
 {
-    struct rewrite r;
-    nats_wbuf_advance(w);
-    r.from = r.to = w->base;
-    r.tag_from = r.tag_to = w->tags_begin;
-    while (r.from < w->end && r.from < w->pos + w->pinned)
-        keep(w, &r, r.from + nats_wbuf_frame_len(w, r.from));
-    return r;
+    struct rewrite rewrite;
+    nats_wbuf_advance(wbuf);
+    rewrite.from = rewrite.to = wbuf->base;
+    rewrite.tag_from = rewrite.tag_to = wbuf->tags_begin;
+    while (rewrite.from < wbuf->end && rewrite.from < wbuf->pos + wbuf->pinned)
+        keep(wbuf, &rewrite, rewrite.from + nats_wbuf_frame_len(wbuf, rewrite.from));
+    return rewrite;
 }
 
-void nats_wbuf_take_back(nats_wbuf *w)
+void nats_wbuf_take_back(nats_wbuf *wbuf)
 {
-    struct rewrite r;
-    nats_wbuf_advance(w);
-    r.from = r.to = w->base;
-    r.tag_from = r.tag_to = w->tags_begin;
-    w->pos = w->base;
-    w->pinned = 0;
-    w->last_line_len = 0; /* the next connection has heard nothing yet */
-    while (r.from < w->end) {
-        size_t len = nats_wbuf_frame_len(w, r.from);
-        if (nats_is_message(w->buf + r.from) && !is_tagged(w, &r))
-            keep(w, &r, r.from + len);
+    struct rewrite rewrite;
+    nats_wbuf_advance(wbuf);
+    rewrite.from = rewrite.to = wbuf->base;
+    rewrite.tag_from = rewrite.tag_to = wbuf->tags_begin;
+    wbuf->pos = wbuf->base;
+    wbuf->pinned = 0;
+    wbuf->last_line_len = 0; /* the next connection has sent nothing yet */
+    while (rewrite.from < wbuf->end) {
+        size_t len = nats_wbuf_frame_len(wbuf, rewrite.from);
+        if (nats_is_message(wbuf->buf + rewrite.from) && !is_tagged(wbuf, &rewrite))
+            keep(wbuf, &rewrite, rewrite.from + len);
         else
-            drop_frame(w, &r, len);
+            drop_frame(wbuf, &rewrite, len);
     }
-    w->queued = 0;
-    finish_rewrite(w, &r);
+    wbuf->queued = 0;
+    finish_rewrite(wbuf, &rewrite);
 }
 
-size_t nats_wbuf_remove(nats_wbuf *w, const uint64_t *tags, size_t n)
+size_t nats_wbuf_remove(nats_wbuf *wbuf, const uint64_t *tags, size_t n)
 {
-    uint64_t before = w->counts.discarded;
-    struct rewrite r = skip_begun(w);
+    uint64_t before = wbuf->counts.discarded;
+    struct rewrite rewrite = skip_begun(wbuf);
     size_t at, i = 0;
-    for (at = r.tag_from; at < w->tags_end; at++) {
-        while (i < n && tags[i] < w->tags[at].tag)
+    for (at = rewrite.tag_from; at < wbuf->tags_end; at++) {
+        while (i < n && tags[i] < wbuf->tags[at].tag)
             i++;
         if (i == n)
             break;
-        if (tags[i] == w->tags[at].tag) {
-            keep(w, &r, (size_t)(w->tags[at].offset - w->origin));
-            drop_frame(w, &r, nats_wbuf_frame_len(w, r.from));
+        if (tags[i] == wbuf->tags[at].tag) {
+            keep(wbuf, &rewrite, (size_t)(wbuf->tags[at].offset - wbuf->origin));
+            drop_frame(wbuf, &rewrite, nats_wbuf_frame_len(wbuf, rewrite.from));
         }
     }
-    keep(w, &r, w->end);
-    finish_rewrite(w, &r);
-    return (size_t)(w->counts.discarded - before);
+    keep(wbuf, &rewrite, wbuf->end);
+    finish_rewrite(wbuf, &rewrite);
+    return (size_t)(wbuf->counts.discarded - before);
 }
 
-size_t nats_wbuf_drop_messages(nats_wbuf *w)
+size_t nats_wbuf_drop_messages(nats_wbuf *wbuf)
 {
-    uint64_t before = w->counts.discarded;
-    struct rewrite r = skip_begun(w);
-    while (r.from < w->end) {
-        size_t len = nats_wbuf_frame_len(w, r.from);
-        if (nats_is_message(w->buf + r.from))
-            drop_frame(w, &r, len);
+    uint64_t before = wbuf->counts.discarded;
+    struct rewrite rewrite = skip_begun(wbuf);
+    while (rewrite.from < wbuf->end) {
+        size_t len = nats_wbuf_frame_len(wbuf, rewrite.from);
+        if (nats_is_message(wbuf->buf + rewrite.from))
+            drop_frame(wbuf, &rewrite, len);
         else
-            keep(w, &r, r.from + len);
+            keep(wbuf, &rewrite, rewrite.from + len);
     }
-    finish_rewrite(w, &r);
-    return (size_t)(w->counts.discarded - before);
+    finish_rewrite(wbuf, &rewrite);
+    return (size_t)(wbuf->counts.discarded - before);
 }
 
-size_t nats_wbuf_recheck(nats_wbuf *w, int headers, uint64_t *tags, size_t cap, size_t *n_tags)
+size_t nats_wbuf_recheck(nats_wbuf *wbuf, int headers, uint64_t *tags, size_t cap, size_t *n_tags)
 {
-    uint64_t before = w->counts.discarded;
-    size_t most = w->limits.max_payload;
-    struct rewrite r = skip_begun(w);
+    uint64_t before = wbuf->counts.discarded;
+    size_t most = wbuf->limits.max_payload;
+    struct rewrite rewrite = skip_begun(wbuf);
     *n_tags = 0;
-    while (r.from < w->end) {
-        const char *p = w->buf + r.from, *lf = memchr(p, '\n', w->end - r.from);
-        size_t len = nats_wbuf_frame_len(w, r.from);
-        size_t body = len - (size_t)(lf - p) - 1; /* with CRLF, when it is a message */
-        int too_much = nats_is_message(p) &&
-                       ((most != 0 && body - 2 > most) || (p[0] == 'H' && !headers));
+    while (rewrite.from < wbuf->end) {
+        const char *p = wbuf->buf + rewrite.from, *lf = memchr(p, '\n', wbuf->end - rewrite.from);
+        size_t len = nats_wbuf_frame_len(wbuf, rewrite.from);
+        size_t body = len - (size_t)(lf - p) - 1; /* with CRLF, if the frame is a message */
+        int too_much =
+            nats_is_message(p) && ((most != 0 && body - 2 > most) || (p[0] == 'H' && !headers));
         if (!too_much) {
-            keep(w, &r, r.from + len);
+            keep(wbuf, &rewrite, rewrite.from + len);
             continue;
         }
-        if (is_tagged(w, &r) && *n_tags < cap)
-            tags[(*n_tags)++] = w->tags[r.tag_from].tag;
-        drop_frame(w, &r, len);
+        if (is_tagged(wbuf, &rewrite) && *n_tags < cap)
+            tags[(*n_tags)++] = wbuf->tags[rewrite.tag_from].tag;
+        drop_frame(wbuf, &rewrite, len);
     }
-    finish_rewrite(w, &r);
-    return (size_t)(w->counts.discarded - before);
+    finish_rewrite(wbuf, &rewrite);
+    return (size_t)(wbuf->counts.discarded - before);
 }

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Tests replace it to make it fail. */
+/* The tests define this macro to make allocations fail. */
 #ifndef NATS_REALLOC
 #define NATS_REALLOC realloc
 #endif
@@ -13,31 +13,36 @@
 enum {
     MAX_DIGITS = 20, /* of the largest uint64_t */
     FIRST_CAP = 16 * 1024,
-    KEEP_CAP = 2 * 1024 * 1024, /* an emptied buffer keeps it: flushes at 1 MiB need as much */
+    KEEP_CAP = 2 * 1024 * 1024, /* kept by an emptied buffer: flushes at 1 MiB need as much */
     KEEP_TAGS = 16 * 1024,
     DEFAULT_CONTROL_LINE = 4096
 };
 
-void nats_wbuf_check(const nats_wbuf *w)
+void nats_wbuf_check(const nats_wbuf *wbuf)
 {
-    assert(w->base <= w->pos && w->pos <= w->end && w->end <= w->cap);
-    assert(w->pinned <= w->end - w->pos);
-    assert(w->tags_begin <= w->tags_end && w->tags_end <= w->tags_cap);
-    assert(w->counts.accepted ==
-           w->counts.written + w->counts.waiting + w->counts.discarded);
-    (void)w;
+    assert(wbuf->base <= wbuf->pos && wbuf->pos <= wbuf->end && wbuf->end <= wbuf->cap);
+    assert(wbuf->pinned <= wbuf->end - wbuf->pos);
+    assert(wbuf->tags_begin <= wbuf->tags_end && wbuf->tags_end <= wbuf->tags_cap);
+    assert(wbuf->counts.accepted ==
+           wbuf->counts.written + wbuf->counts.waiting + wbuf->counts.discarded);
+    assert(wbuf->last <= wbuf->end && wbuf->last_line_len <= NATS_LAST_LINE);
+    assert(wbuf->arena_len <= wbuf->arena_cap && wbuf->prefixes_len <= wbuf->prefixes_cap);
+    assert((wbuf->inbox == NULL) == (wbuf->inbox_len == 0));
+    (void)wbuf;
 }
 
 /*
- * Room for `more` elements of `size` bytes behind the first `used` ones of *cap. Returns the
- * memory, moved or not, or NULL with everything as it was.
+ * Make room for `more` elements of `size` bytes after the first `used` of *cap elements. Return the
+ * memory, moved or not, or NULL with nothing changed.
  */
-static void *grow(void *memory, size_t *cap, size_t used, size_t more, size_t size, size_t least)
+NATS_MUST_CHECK static void *grow(void *memory, size_t *cap, size_t used, size_t more, size_t size,
+                                  size_t least)
 {
     size_t most = SIZE_MAX / 2 / size; /* so that doubling cannot overflow */
     size_t want = nats_plus(used, more);
     size_t new_cap = 2 * *cap;
     void *grown;
+    assert(used <= *cap && size != 0);
     if (want <= *cap)
         return memory;
     if (want > most)
@@ -52,170 +57,191 @@ static void *grow(void *memory, size_t *cap, size_t used, size_t more, size_t si
     return grown;
 }
 
-void nats_wbuf_start_over(nats_wbuf *w)
+void nats_wbuf_start_over(nats_wbuf *wbuf)
 {
-    assert(w->pos == w->end && w->counts.waiting == 0);
-    w->origin += w->end;
-    w->base = w->pos = w->end = 0;
-    w->pinned = 0;
-    w->tags_begin = w->tags_end = 0;
-    if (w->cap > KEEP_CAP) {
-        free(w->buf);
-        w->buf = NULL;
-        w->cap = 0;
+    assert(wbuf->pos == wbuf->end && wbuf->counts.waiting == 0);
+    wbuf->origin += wbuf->end;
+    wbuf->base = wbuf->pos = wbuf->end = wbuf->last = 0;
+    wbuf->pinned = 0;
+    wbuf->tags_begin = wbuf->tags_end = 0;
+    if (wbuf->cap > KEEP_CAP) {
+        free(wbuf->buf);
+        wbuf->buf = NULL;
+        wbuf->cap = 0;
     }
-    if (w->tags_cap > KEEP_TAGS) {
-        free(w->tags);
-        w->tags = NULL;
-        w->tags_cap = 0;
+    if (wbuf->tags_cap > KEEP_TAGS) {
+        free(wbuf->tags);
+        wbuf->tags = NULL;
+        wbuf->tags_cap = 0;
     }
 }
 
-/* The frame at this offset is wholly sent, and may soon be gone. It may be shorter than what is kept
-   of it: its CRLF tells. */
-static void remember_line(nats_wbuf *w, size_t at)
+/* Keep the beginning of the frame at this offset, which is wholly sent and may be overwritten soon.
+   A shorter frame is kept with bytes of its successor: readers stop at CRLF. */
+static void remember_line(nats_wbuf *wbuf, size_t at)
 {
-    size_t len = w->end - at;
-    w->last_line_len = len < NATS_LAST_LINE ? len : NATS_LAST_LINE;
-    memcpy(w->last_line, w->buf + at, w->last_line_len);
+    size_t len = wbuf->end - at;
+    assert(at <= wbuf->end); /* equal when the line is not known */
+    wbuf->last_line_len = len < NATS_LAST_LINE ? len : NATS_LAST_LINE;
+    memcpy(wbuf->last_line, wbuf->buf + at, wbuf->last_line_len);
 }
 
-void nats_wbuf_advance(nats_wbuf *w)
+void nats_wbuf_advance(nats_wbuf *wbuf)
 {
     size_t passed = SIZE_MAX;
-    while (w->base < w->pos) {
-        size_t len = nats_wbuf_frame_len(w, w->base);
-        if (w->base + len > w->pos)
+    while (wbuf->base < wbuf->pos) {
+        size_t len = nats_wbuf_frame_len(wbuf, wbuf->base);
+        if (wbuf->base + len > wbuf->pos)
             break;
-        if (nats_is_message(w->buf + w->base)) {
-            w->counts.written++;
-            w->counts.waiting--;
+        if (nats_is_message(wbuf->buf + wbuf->base)) {
+            assert(wbuf->counts.waiting > 0);
+            wbuf->counts.written++;
+            wbuf->counts.waiting--;
         }
-        passed = w->base;
-        w->base += len;
+        passed = wbuf->base;
+        wbuf->base += len;
     }
     if (passed != SIZE_MAX)
-        remember_line(w, passed);
-    while (w->tags_begin < w->tags_end &&
-           w->tags[w->tags_begin].offset < w->origin + w->base)
-        w->tags_begin++;
-    nats_wbuf_check(w);
+        remember_line(wbuf, passed);
+    while (wbuf->tags_begin < wbuf->tags_end &&
+           wbuf->tags[wbuf->tags_begin].offset < wbuf->origin + wbuf->base)
+        wbuf->tags_begin++;
+    nats_wbuf_check(wbuf);
 }
 
 /*
- * Make room for n bytes behind end. What is moved down is never more than what was sent since the
- * last move, and the frame that pos is inside of is moved whole.
+ * Make room for n bytes after end. Return 0 or an error. The bytes that are moved down are never
+ * more than were sent since the last move, and the frame that pos is inside of is moved whole.
  */
-static int reserve(nats_wbuf *w, size_t n)
+NATS_MUST_CHECK static int reserve(nats_wbuf *wbuf, size_t n)
 {
     char *buf;
-    if (n <= w->cap - w->end)
+    if (n <= wbuf->cap - wbuf->end)
         return 0;
-    nats_wbuf_advance(w);
-    if (w->base != 0 && w->base >= w->end - w->base) {
-        memmove(w->buf, w->buf + w->base, w->end - w->base);
-        w->origin += w->base;
-        w->pos -= w->base;
-        w->end -= w->base;
-        w->last = w->end; /* the append that this makes room for sets it */
-        w->base = 0;
+    nats_wbuf_advance(wbuf);
+    if (wbuf->base != 0 && wbuf->base >= wbuf->end - wbuf->base) {
+        memmove(wbuf->buf, wbuf->buf + wbuf->base, wbuf->end - wbuf->base);
+        wbuf->origin += wbuf->base;
+        wbuf->pos -= wbuf->base;
+        wbuf->end -= wbuf->base;
+        wbuf->last = wbuf->end; /* set by the append that this call makes room for */
+        wbuf->base = 0;
     }
-    buf = grow(w->buf, &w->cap, w->end, n, 1, FIRST_CAP);
+    buf = grow(wbuf->buf, &wbuf->cap, wbuf->end, n, 1, FIRST_CAP);
     if (buf == NULL)
         return NATS_WBUF_NO_MEMORY;
-    w->buf = buf;
+    wbuf->buf = buf;
     return 0;
 }
 
-/* Make room for one more tag; 0 is none. */
-static int reserve_tag(nats_wbuf *w, uint64_t tag)
+/* Make room for one more tag; tag 0 needs no room. Return 0 or an error. */
+NATS_MUST_CHECK static int reserve_tag(nats_wbuf *wbuf, uint64_t tag)
 {
     struct nats_tag *tags;
-    if (tag == 0 || w->tags_end < w->tags_cap)
+    if (tag == 0 || wbuf->tags_end < wbuf->tags_cap)
         return 0;
-    nats_wbuf_advance(w); /* lets go of the tags of what is sent */
-    if (w->tags_begin != 0 && w->tags_begin >= w->tags_end - w->tags_begin) {
-        memmove(w->tags, w->tags + w->tags_begin,
-                (w->tags_end - w->tags_begin) * sizeof *w->tags);
-        w->tags_end -= w->tags_begin;
-        w->tags_begin = 0;
+    nats_wbuf_advance(wbuf); /* drops the tags of what is sent */
+    if (wbuf->tags_begin != 0 && wbuf->tags_begin >= wbuf->tags_end - wbuf->tags_begin) {
+        memmove(wbuf->tags, wbuf->tags + wbuf->tags_begin,
+                (wbuf->tags_end - wbuf->tags_begin) * sizeof *wbuf->tags);
+        wbuf->tags_end -= wbuf->tags_begin;
+        wbuf->tags_begin = 0;
     }
-    tags = grow(w->tags, &w->tags_cap, w->tags_end, 1, sizeof *w->tags, 64);
+    tags = grow(wbuf->tags, &wbuf->tags_cap, wbuf->tags_end, 1, sizeof *wbuf->tags, 64);
     if (tags == NULL)
         return NATS_WBUF_NO_MEMORY;
-    w->tags = tags;
+    wbuf->tags = tags;
     return 0;
 }
 
-/* For the message that is being written behind end. */
-static void add_tag(nats_wbuf *w, uint64_t tag)
+/* Tag the message that is being written at end; tag 0 means no tag. */
+static void add_tag(nats_wbuf *wbuf, uint64_t tag)
 {
     if (tag == 0)
         return;
-    assert(w->tags_begin == w->tags_end || w->tags[w->tags_end - 1].tag < tag);
-    w->tags[w->tags_end].tag = tag;
-    w->tags[w->tags_end++].offset = w->origin + w->end;
+    assert(wbuf->tags_end < wbuf->tags_cap);
+    assert(wbuf->tags_begin == wbuf->tags_end || wbuf->tags[wbuf->tags_end - 1].tag < tag);
+    wbuf->tags[wbuf->tags_end].tag = tag;
+    wbuf->tags[wbuf->tags_end++].offset = wbuf->origin + wbuf->end;
 }
 
-/* n bytes have been written behind end: they are queued now. Returns what the caller is to know. */
-static int appended(nats_wbuf *w, size_t n)
+/* Queue the n bytes that have been written at end. Return the bits of enum nats_wbuf_code. */
+static int appended(nats_wbuf *wbuf, size_t n)
 {
-    const nats_wbuf_limits *limits = &w->limits;
-    size_t before = w->end - w->pos;
+    const nats_wbuf_limits *limits = &wbuf->limits;
+    size_t before = wbuf->end - wbuf->pos;
     int bits = 0;
-    w->last = w->end;
-    w->end += n;
-    w->queued += n;
+    assert(n > 2 && n <= wbuf->cap - wbuf->end && wbuf->buf[wbuf->end + n - 1] == '\n');
+    wbuf->last = wbuf->end;
+    wbuf->end += n;
+    wbuf->queued += n;
     if (!limits->held) {
         if (before == 0)
             bits |= NATS_WBUF_FIRST;
-        if (limits->high_water != 0 && w->queued >= limits->high_water) {
-            w->queued = 0;
+        if (limits->high_water != 0 && wbuf->queued >= limits->high_water) {
+            wbuf->queued = 0;
             bits |= NATS_WBUF_HIGH;
         }
     }
     if (limits->slow_mark != 0) {
         if (before <= limits->slow_mark)
-            w->slow_told = 0;
-        if (!w->slow_told && before + n > limits->slow_mark) {
-            w->slow_told = 1;
+            wbuf->slow_reported = 0;
+        if (!wbuf->slow_reported && before + n > limits->slow_mark) {
+            wbuf->slow_reported = 1;
             bits |= NATS_WBUF_SLOW;
         }
     }
     return bits;
 }
 
-static int accepted(nats_wbuf *w, size_t frame, size_t size)
+/* Count and queue the message that has been written at end. */
+static int accepted(nats_wbuf *wbuf, size_t frame, size_t size)
 {
-    w->counts.msgs_out++;
-    w->counts.bytes_out += size;
-    w->counts.accepted++;
-    w->counts.waiting++;
-    return appended(w, frame);
+    wbuf->counts.msgs_out++;
+    wbuf->counts.bytes_out += size;
+    wbuf->counts.accepted++;
+    wbuf->counts.waiting++;
+    return appended(wbuf, frame);
 }
 
-static int check_line(const nats_wbuf *w, size_t line)
+/* Check the length of a control line. Return 0 or an error. */
+static int check_line(const nats_wbuf *wbuf, size_t line)
 {
-    size_t most = w->limits.max_control_line;
+    size_t most = wbuf->limits.max_control_line;
     return most != 0 && line > most ? NATS_WBUF_LINE_TOO_LONG : 0;
 }
 
-/* Whether a message's control line, its content and the frame are within the limits. */
-static int check_sizes(const nats_wbuf *w, size_t line, size_t size, size_t frame)
+/* Check a message's control line, content and frame against the limits. Return 0 or an error. */
+static int check_sizes(const nats_wbuf *wbuf, size_t line, size_t size, size_t frame)
 {
-    const nats_wbuf_limits *limits = &w->limits;
-    if (check_line(w, line) != 0)
+    const nats_wbuf_limits *limits = &wbuf->limits;
+    if (check_line(wbuf, line) != 0)
         return NATS_WBUF_LINE_TOO_LONG;
     if (limits->max_payload != 0 && size > limits->max_payload)
         return NATS_WBUF_PAYLOAD_TOO_LONG;
-    if (limits->max_pending != 0 && nats_plus(w->end - w->pos, frame) > limits->max_pending)
+    if (limits->max_pending != 0 && nats_plus(wbuf->end - wbuf->pos, frame) > limits->max_pending)
         return NATS_WBUF_FULL;
     return 0;
 }
 
-static int check_message(const nats_wbuf *w, struct nats_message *m)
+/* Check an interned subject and the state of the buffer. Set *prefix, "PUB subject ", and return 0,
+   or return an error. */
+static inline int check_interned(const nats_wbuf *wbuf, int subject,
+                                 const struct nats_prefix **prefix)
 {
-    if (w->limits.closed)
+    if (wbuf->limits.closed)
+        return NATS_WBUF_CLOSED;
+    if (subject < 0 || (size_t)subject >= wbuf->prefixes_len)
+        return NATS_WBUF_BAD_SUBJECT;
+    *prefix = &wbuf->prefixes[subject];
+    assert((*prefix)->len > 5 && (*prefix)->offset + (*prefix)->len <= wbuf->arena_len);
+    return 0;
+}
+
+/* Check the fields of a message, and fill in its sizes. Return 0 or an error. */
+static int check_message(const nats_wbuf *wbuf, struct nats_message *m)
+{
+    if (wbuf->limits.closed)
         return NATS_WBUF_CLOSED;
     if (!nats_is_subject(m->subject, m->subject_len))
         return NATS_WBUF_BAD_SUBJECT;
@@ -230,137 +256,135 @@ static int check_message(const nats_wbuf *w, struct nats_message *m)
     if (m->headers_len != 0)
         m->line = nats_plus(m->line, 2 + nats_count_digits(m->headers_len));
     m->frame = nats_plus(nats_plus(m->line, m->size), 4);
-    return check_sizes(w, m->line, m->size, m->frame);
+    return check_sizes(wbuf, m->line, m->size, m->frame);
 }
 
-/* A frame of one line that is already whole. */
-static int put_line(nats_wbuf *w, const char *line, size_t n)
+/* Queue a frame of one line, n bytes with CRLF. */
+NATS_MUST_CHECK static int put_line(nats_wbuf *wbuf, const char *line, size_t n)
 {
-    int error = reserve(w, n);
+    int error = reserve(wbuf, n);
     if (error != 0)
         return error;
-    nats_put(w->buf + w->end, line, n);
-    return appended(w, n);
+    nats_put(wbuf->buf + wbuf->end, line, n);
+    return appended(wbuf, n);
 }
 
-/* Public. */
+/* ---- public ---- */
 
 nats_wbuf *nats_wbuf_new(void)
 {
-    nats_wbuf *w = NATS_REALLOC(NULL, sizeof *w);
-    if (w != NULL) {
-        memset(w, 0, sizeof *w);
-        w->limits.max_control_line = DEFAULT_CONTROL_LINE;
+    nats_wbuf *wbuf = NATS_REALLOC(NULL, sizeof *wbuf);
+    if (wbuf != NULL) {
+        memset(wbuf, 0, sizeof *wbuf);
+        wbuf->limits.max_control_line = DEFAULT_CONTROL_LINE;
     }
-    return w;
+    return wbuf;
 }
 
-void nats_wbuf_free(nats_wbuf *w)
+void nats_wbuf_free(nats_wbuf *wbuf)
 {
-    if (w == NULL)
+    if (wbuf == NULL)
         return;
-    free(w->buf);
-    free(w->tags);
-    free(w->arena);
-    free(w->prefixes);
-    free(w->inbox);
-    free(w);
+    free(wbuf->buf);
+    free(wbuf->tags);
+    free(wbuf->arena);
+    free(wbuf->prefixes);
+    free(wbuf->inbox);
+    free(wbuf);
 }
 
-nats_wbuf_limits *nats_wbuf_get_limits(nats_wbuf *w)
+nats_wbuf_limits *nats_wbuf_get_limits(nats_wbuf *wbuf)
 {
-    return &w->limits;
+    return &wbuf->limits;
 }
 
-nats_wbuf_counts *nats_wbuf_get_counts(nats_wbuf *w)
+nats_wbuf_counts *nats_wbuf_get_counts(nats_wbuf *wbuf)
 {
-    nats_wbuf_advance(w);
-    return &w->counts;
+    nats_wbuf_advance(wbuf);
+    return &wbuf->counts;
 }
 
-int nats_wbuf_intern(nats_wbuf *w, const void *subject, size_t subject_len)
+int nats_wbuf_intern(nats_wbuf *wbuf, const void *subject, size_t subject_len)
 {
     size_t len = nats_plus(subject_len, 5);
     struct nats_prefix *prefixes;
     char *arena, *p;
     if (!nats_is_subject(subject, subject_len))
         return NATS_WBUF_BAD_SUBJECT;
-    if (check_line(w, nats_plus(len, 1)) != 0) /* not even an empty message fits */
+    if (check_line(wbuf, nats_plus(len, 1)) != 0) /* not even an empty message fits */
         return NATS_WBUF_LINE_TOO_LONG;
-    if (w->prefixes_len == INT_MAX)
+    if (wbuf->prefixes_len == INT_MAX)
         return NATS_WBUF_NO_MEMORY;
-    prefixes = grow(w->prefixes, &w->prefixes_cap, w->prefixes_len, 1, sizeof *prefixes, 64);
+    prefixes =
+        grow(wbuf->prefixes, &wbuf->prefixes_cap, wbuf->prefixes_len, 1, sizeof *prefixes, 64);
     if (prefixes == NULL)
         return NATS_WBUF_NO_MEMORY;
-    w->prefixes = prefixes;
-    arena = grow(w->arena, &w->arena_cap, w->arena_len, len, 1, 4096);
+    wbuf->prefixes = prefixes;
+    arena = grow(wbuf->arena, &wbuf->arena_cap, wbuf->arena_len, len, 1, 4096);
     if (arena == NULL)
         return NATS_WBUF_NO_MEMORY;
-    w->arena = arena;
-    prefixes[w->prefixes_len].offset = w->arena_len;
-    prefixes[w->prefixes_len].len = len;
-    p = nats_put(arena + w->arena_len, "PUB ", 4);
+    wbuf->arena = arena;
+    prefixes[wbuf->prefixes_len].offset = wbuf->arena_len;
+    prefixes[wbuf->prefixes_len].len = len;
+    p = nats_put(arena + wbuf->arena_len, "PUB ", 4);
     p = nats_put(p, subject, subject_len);
     *p = ' ';
-    w->arena_len += len;
-    return (int)w->prefixes_len++;
+    wbuf->arena_len += len;
+    return (int)wbuf->prefixes_len++;
 }
 
-void nats_wbuf_forget(nats_wbuf *w)
+void nats_wbuf_forget(nats_wbuf *wbuf)
 {
-    w->prefixes_len = 0;
-    w->arena_len = 0;
+    wbuf->prefixes_len = 0;
+    wbuf->arena_len = 0;
 }
 
-int nats_wbuf_pub(nats_wbuf *w, int subject, const void *payload, size_t payload_len)
+int nats_wbuf_pub(nats_wbuf *wbuf, int subject, const void *payload, size_t payload_len)
 {
     const struct nats_prefix *prefix;
     size_t line, frame;
-    int error;
     char *p;
+    int error = check_interned(wbuf, subject, &prefix);
 
-    if (w->limits.closed)
-        return NATS_WBUF_CLOSED;
-    if (subject < 0 || (size_t)subject >= w->prefixes_len)
-        return NATS_WBUF_BAD_SUBJECT;
-    prefix = &w->prefixes[subject];
-    line = prefix->len + nats_count_digits(payload_len);
-    frame = nats_plus(payload_len, line + 4);
-    error = check_sizes(w, line, payload_len, frame);
-    if (error == 0)
-        error = reserve(w, frame);
     if (error != 0)
         return error;
-    p = nats_put(w->buf + w->end, w->arena + prefix->offset, prefix->len);
+    line = prefix->len + nats_count_digits(payload_len);
+    frame = nats_plus(payload_len, line + 4);
+    error = check_sizes(wbuf, line, payload_len, frame);
+    if (error == 0)
+        error = reserve(wbuf, frame);
+    if (error != 0)
+        return error;
+    p = nats_put(wbuf->buf + wbuf->end, wbuf->arena + prefix->offset, prefix->len);
     nats_put_payload(p, payload, payload_len);
-    return accepted(w, frame, payload_len);
+    return accepted(wbuf, frame, payload_len);
 }
 
-int nats_wbuf_publish(nats_wbuf *w, const void *subject, size_t subject_len, const void *reply,
+int nats_wbuf_publish(nats_wbuf *wbuf, const void *subject, size_t subject_len, const void *reply,
                       size_t reply_len, const void *headers, size_t headers_len,
                       const void *payload, size_t payload_len, uint64_t tag)
 {
     struct nats_message m = {subject, subject_len, reply, reply_len, headers, headers_len,
-                        payload, payload_len, 0, 0, 0};
-    int error = check_message(w, &m);
+                             payload, payload_len, 0,     0,         0};
+    int error = check_message(wbuf, &m);
     if (error == 0)
-        error = reserve_tag(w, tag);
+        error = reserve_tag(wbuf, tag);
     if (error == 0)
-        error = reserve(w, m.frame);
+        error = reserve(wbuf, m.frame);
     if (error != 0)
         return error;
-    nats_put_message(w->buf + w->end, &m);
-    add_tag(w, tag);
-    return accepted(w, m.frame, m.size);
+    nats_put_message(wbuf->buf + wbuf->end, &m);
+    add_tag(wbuf, tag);
+    return accepted(wbuf, m.frame, m.size);
 }
 
-int nats_wbuf_pub_to(nats_wbuf *w, const void *subject, size_t subject_len, const void *payload,
+int nats_wbuf_pub_to(nats_wbuf *wbuf, const void *subject, size_t subject_len, const void *payload,
                      size_t payload_len)
 {
-    return nats_wbuf_publish(w, subject, subject_len, NULL, 0, NULL, 0, payload, payload_len, 0);
+    return nats_wbuf_publish(wbuf, subject, subject_len, NULL, 0, NULL, 0, payload, payload_len, 0);
 }
 
-int nats_wbuf_set_inbox(nats_wbuf *w, const void *inbox, size_t len)
+int nats_wbuf_set_inbox(nats_wbuf *wbuf, const void *inbox, size_t len)
 {
     char *copy = NULL;
     if (!nats_is_clean(inbox, len))
@@ -371,63 +395,61 @@ int nats_wbuf_set_inbox(nats_wbuf *w, const void *inbox, size_t len)
             return NATS_WBUF_NO_MEMORY;
         memcpy(copy, inbox, len);
     }
-    free(w->inbox);
-    w->inbox = copy;
-    w->inbox_len = len;
+    free(wbuf->inbox);
+    wbuf->inbox = copy;
+    wbuf->inbox_len = len;
     return 0;
 }
 
-int nats_wbuf_request(nats_wbuf *w, int subject, const void *payload, size_t payload_len,
+int nats_wbuf_request(nats_wbuf *wbuf, int subject, const void *payload, size_t payload_len,
                       uint64_t tag)
 {
     const struct nats_prefix *prefix;
     size_t line, frame;
-    int error;
     char *p;
+    int error = check_interned(wbuf, subject, &prefix);
 
-    if (w->limits.closed)
-        return NATS_WBUF_CLOSED;
-    if (subject < 0 || (size_t)subject >= w->prefixes_len)
-        return NATS_WBUF_BAD_SUBJECT;
-    if (w->inbox_len == 0)
-        return NATS_WBUF_BAD_REPLY;
-    prefix = &w->prefixes[subject]; /* "PUB subject " */
-    line = nats_plus(prefix->len + nats_count_digits(tag) + 1 + nats_count_digits(payload_len),
-                     w->inbox_len);
-    frame = nats_plus(payload_len, nats_plus(line, 4));
-    error = check_sizes(w, line, payload_len, frame);
-    if (error == 0)
-        error = reserve_tag(w, tag);
-    if (error == 0)
-        error = reserve(w, frame);
     if (error != 0)
         return error;
-    p = nats_put(w->buf + w->end, w->arena + prefix->offset, prefix->len);
-    p = nats_put(p, w->inbox, w->inbox_len);
+    if (wbuf->inbox_len == 0)
+        return NATS_WBUF_BAD_REPLY;
+    assert(tag != 0);
+    line = nats_plus(prefix->len + nats_count_digits(tag) + 1 + nats_count_digits(payload_len),
+                     wbuf->inbox_len);
+    frame = nats_plus(payload_len, nats_plus(line, 4));
+    error = check_sizes(wbuf, line, payload_len, frame);
+    if (error == 0)
+        error = reserve_tag(wbuf, tag);
+    if (error == 0)
+        error = reserve(wbuf, frame);
+    if (error != 0)
+        return error;
+    p = nats_put(wbuf->buf + wbuf->end, wbuf->arena + prefix->offset, prefix->len);
+    p = nats_put(p, wbuf->inbox, wbuf->inbox_len);
     p = nats_put_decimal(p, tag);
     *p++ = ' ';
     nats_put_payload(p, payload, payload_len);
-    add_tag(w, tag);
-    return accepted(w, frame, payload_len);
+    add_tag(wbuf, tag);
+    return accepted(wbuf, frame, payload_len);
 }
 
-int nats_wbuf_sub(nats_wbuf *w, const void *subject, size_t subject_len, const void *queue,
+int nats_wbuf_sub(nats_wbuf *wbuf, const void *subject, size_t subject_len, const void *queue,
                   size_t queue_len, uint64_t sid)
 {
     size_t line = nats_plus(nats_plus(subject_len, queue_len),
-                       5 + nats_count_digits(sid) + (size_t)(queue_len != 0));
+                            5 + nats_count_digits(sid) + (size_t)(queue_len != 0));
     int error;
     char *p;
     if (!nats_is_subject(subject, subject_len))
         return NATS_WBUF_BAD_SUBJECT;
     if (!nats_is_clean(queue, queue_len))
         return NATS_WBUF_BAD_QUEUE;
-    error = check_line(w, line);
+    error = check_line(wbuf, line);
     if (error == 0)
-        error = reserve(w, nats_plus(line, 2));
+        error = reserve(wbuf, nats_plus(line, 2));
     if (error != 0)
         return error;
-    p = nats_put(w->buf + w->end, "SUB ", 4);
+    p = nats_put(wbuf->buf + wbuf->end, "SUB ", 4);
     p = nats_put(p, subject, subject_len);
     *p++ = ' ';
     if (queue_len != 0) {
@@ -436,10 +458,10 @@ int nats_wbuf_sub(nats_wbuf *w, const void *subject, size_t subject_len, const v
     }
     p = nats_put_decimal(p, sid);
     nats_put(p, "\r\n", 2);
-    return appended(w, line + 2);
+    return appended(wbuf, line + 2);
 }
 
-int nats_wbuf_unsub(nats_wbuf *w, uint64_t sid, uint64_t max_msgs)
+int nats_wbuf_unsub(nats_wbuf *wbuf, uint64_t sid, uint64_t max_msgs)
 {
     char line[sizeof "UNSUB  \r\n" + 2 * MAX_DIGITS];
     char *p = nats_put(line, "UNSUB ", 6);
@@ -449,82 +471,82 @@ int nats_wbuf_unsub(nats_wbuf *w, uint64_t sid, uint64_t max_msgs)
         *p++ = ' ';
         p = nats_put_decimal(p, max_msgs);
     }
-    error = check_line(w, (size_t)(p - line));
+    error = check_line(wbuf, (size_t)(p - line));
     if (error != 0)
         return error;
     p = nats_put(p, "\r\n", 2);
-    return put_line(w, line, (size_t)(p - line));
+    return put_line(wbuf, line, (size_t)(p - line));
 }
 
-int nats_wbuf_ping(nats_wbuf *w)
+int nats_wbuf_ping(nats_wbuf *wbuf)
 {
-    return put_line(w, "PING\r\n", 6);
+    return put_line(wbuf, "PING\r\n", 6);
 }
 
-int nats_wbuf_pong(nats_wbuf *w)
+int nats_wbuf_pong(nats_wbuf *wbuf)
 {
-    return put_line(w, "PONG\r\n", 6);
+    return put_line(wbuf, "PONG\r\n", 6);
 }
 
-int nats_wbuf_connect(nats_wbuf *w, const void *json, size_t json_len)
+int nats_wbuf_connect(nats_wbuf *wbuf, const void *json, size_t json_len)
 {
     size_t frame = nats_plus(json_len, 10), i;
-    int error = reserve(w, frame);
+    int error = reserve(wbuf, frame);
     char *p;
     if (error != 0)
         return error;
-    p = nats_put(w->buf + w->end, "CONNECT ", 8);
+    p = nats_put(wbuf->buf + wbuf->end, "CONNECT ", 8);
     nats_put(p, json, json_len);
     for (i = 0; i < json_len; i++, p++) {
         if (*p == '\r' || *p == '\n')
             *p = ' ';
     }
     nats_put(p, "\r\n", 2);
-    return appended(w, frame);
+    return appended(wbuf, frame);
 }
 
-const char *nats_wbuf_data(const nats_wbuf *w)
+const char *nats_wbuf_data(const nats_wbuf *wbuf)
 {
-    return w->buf == NULL ? "" : w->buf + w->pos;
+    return wbuf->buf == NULL ? "" : wbuf->buf + wbuf->pos;
 }
 
-size_t nats_wbuf_len(const nats_wbuf *w)
+size_t nats_wbuf_len(const nats_wbuf *wbuf)
 {
-    return w->end - w->pos;
+    return wbuf->end - wbuf->pos;
 }
 
-void nats_wbuf_sent(nats_wbuf *w, size_t n)
+void nats_wbuf_sent(nats_wbuf *wbuf, size_t n)
 {
-    assert(n <= w->end - w->pos);
-    w->queued = 0;
-    w->pos += n;
-    w->pinned = w->pinned > n ? w->pinned - n : 0;
-    if (w->pos == w->end) {
+    assert(n <= wbuf->end - wbuf->pos);
+    wbuf->queued = 0;
+    wbuf->pos += n;
+    wbuf->pinned = wbuf->pinned > n ? wbuf->pinned - n : 0;
+    if (wbuf->pos == wbuf->end) {
         if (n != 0)
-            remember_line(w, w->last);
-        w->counts.written += w->counts.waiting;
-        w->counts.waiting = 0;
-        nats_wbuf_start_over(w);
+            remember_line(wbuf, wbuf->last);
+        wbuf->counts.written += wbuf->counts.waiting;
+        wbuf->counts.waiting = 0;
+        nats_wbuf_start_over(wbuf);
     }
-    nats_wbuf_check(w);
+    nats_wbuf_check(wbuf);
 }
 
-void nats_wbuf_pin(nats_wbuf *w, size_t n)
+void nats_wbuf_pin(nats_wbuf *wbuf, size_t n)
 {
-    assert(n <= w->end - w->pos);
-    w->pinned = n;
+    assert(n <= wbuf->end - wbuf->pos);
+    wbuf->pinned = n;
 }
 
-size_t nats_wbuf_last_line(const nats_wbuf *w, char *line, size_t cap)
+size_t nats_wbuf_last_line(const nats_wbuf *wbuf, char *line, size_t cap)
 {
-    const char *from = w->last_line, *end;
-    size_t len = w->last_line_len;
-    if (w->pos > w->base) {
-        size_t at = w->base;
-        while (at + nats_wbuf_frame_len(w, at) < w->pos)
-            at += nats_wbuf_frame_len(w, at);
-        from = w->buf + at;
-        len = w->end - at;
+    const char *from = wbuf->last_line, *end;
+    size_t len = wbuf->last_line_len;
+    if (wbuf->pos > wbuf->base) {
+        size_t at = wbuf->base;
+        while (at + nats_wbuf_frame_len(wbuf, at) < wbuf->pos)
+            at += nats_wbuf_frame_len(wbuf, at);
+        from = wbuf->buf + at;
+        len = wbuf->end - at;
     }
     if (len > cap)
         len = cap;

@@ -1,6 +1,207 @@
-"""What the compiled module offers. Its contents are cffi objects, which have no static types."""
+"""Types of the compiled module, as csrc/cdef.h declares it; `tests/` hold both against each other.
 
-from typing import Any
+The classes exist for type checkers only: at run time every one of them is cffi's ``CData``. A pointer is
+never None; a NULL pointer is false.
+"""
 
-ffi: Any
-lib: Any
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias, TypeVar, final, overload
+
+_C = TypeVar("_C", bound=CData)
+
+class CData:
+    """Any C object."""
+
+    def __bool__(self) -> bool: ...
+
+# What cffi accepts for a ``const void *``.
+Bytes: TypeAlias = bytes | CData
+
+@final
+class Buffer:
+    """The memory of a C object; slices are bytes."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: slice, /) -> bytes: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+class CharPointer(CData): ...
+class Int32Pointer(CData): ...
+class Uint64Pointer(CData): ...
+
+class SizePointer(CData):
+    def __getitem__(self, index: int, /) -> int: ...
+
+class Parser(CData):
+    """``nats_parser *``."""
+
+    max_message: int
+    inbox_sid: int
+    inbox_len: int
+    max_control_line: int
+    pos: int
+    frame: CharPointer
+    frame_len: int
+    error: int
+    error_offset: int
+    snippet: CharPointer
+    snippet_len: int
+    msgs: int
+    bytes: int
+
+class Wbuf(CData):
+    """``nats_wbuf *``."""
+
+class Limits(CData):
+    """``nats_wbuf_limits *``."""
+
+    max_payload: int
+    max_control_line: int
+    max_pending: int
+    high_water: int
+    slow_mark: int
+    closed: int
+    held: int
+
+class Counts(CData):
+    """``nats_wbuf_counts *``."""
+
+    msgs_out: int
+    bytes_out: int
+    accepted: int
+    written: int
+    waiting: int
+    discarded: int
+
+@final
+class Ffi:
+    """What is used of cffi's ``FFI``."""
+
+    NULL: CData
+
+    @overload
+    def new(self, cdecl: Literal["nats_parser *"], /) -> Parser: ...
+    @overload
+    def new(self, cdecl: Literal["int32_t[]"], init: int | Sequence[int], /) -> Int32Pointer: ...
+    @overload
+    def new(self, cdecl: Literal["uint64_t[]"], init: int | Sequence[int], /) -> Uint64Pointer: ...
+    @overload
+    def new(self, cdecl: Literal["size_t *"], /) -> SizePointer: ...
+    @overload
+    def new(self, cdecl: Literal["char[]"], init: int | bytes, /) -> CharPointer: ...
+    def gc(self, cdata: _C, destructor: Callable[[_C], None], /) -> _C: ...
+    def buffer(self, cdata: CData, size: int = -1, /) -> Buffer: ...
+    def string(self, cdata: CharPointer, /) -> bytes: ...
+    @overload
+    def unpack(self, cdata: CharPointer, length: int, /) -> bytes: ...
+    @overload
+    def unpack(self, cdata: Int32Pointer | Uint64Pointer, length: int, /) -> list[int]: ...
+
+@final
+class Lib:
+    """The constants and functions of the module."""
+
+    NATS_ROW_WIDTH: int
+    NATS_ROW_MSG: int
+    NATS_ROW_RUN: int
+    NATS_ROW_INFO: int
+    NATS_ROW_ERR: int
+    NATS_ROW_PING: int
+    NATS_ROW_PONG: int
+    NATS_ROW_OK: int
+    NATS_ROW_ANSWER: int
+    NATS_ROW_REPLY_RUN: int
+    NATS_ROW_ANSWER_RUN: int
+    NATS_PARSER_OK: int
+    NATS_PARSER_UNKNOWN_VERB: int
+    NATS_PARSER_BAD_ARGS: int
+    NATS_PARSER_BAD_SID: int
+    NATS_PARSER_BAD_SIZE: int
+    NATS_PARSER_BAD_HEADER_SIZE: int
+    NATS_PARSER_BAD_LINE_END: int
+    NATS_PARSER_BAD_PAYLOAD_END: int
+    NATS_PARSER_LINE_TOO_LONG: int
+    NATS_PARSER_MESSAGE_TOO_LONG: int
+    NATS_PARSER_NO_MEMORY: int
+    NATS_MAX_CONTROL_LINE: int
+    NATS_MAX_ERR_LINE: int
+    NATS_MAX_INFO_LINE: int
+    NATS_SNIPPET: int
+    NATS_WBUF_FIRST: int
+    NATS_WBUF_HIGH: int
+    NATS_WBUF_SLOW: int
+    NATS_WBUF_LINE_TOO_LONG: int
+    NATS_WBUF_PAYLOAD_TOO_LONG: int
+    NATS_WBUF_FULL: int
+    NATS_WBUF_CLOSED: int
+    NATS_WBUF_BAD_SUBJECT: int
+    NATS_WBUF_BAD_REPLY: int
+    NATS_WBUF_BAD_QUEUE: int
+    NATS_WBUF_BAD_HEADERS: int
+    NATS_WBUF_NO_MEMORY: int
+
+    def nats_parser_init(self, parser: Parser, max_message: int, /) -> None: ...
+    def nats_parser_destroy(self, parser: Parser, /) -> None: ...
+    def nats_parser_feed(
+        self, parser: Parser, data: Bytes, pos: int, len: int, rows: Int32Pointer, cap: int, /
+    ) -> int: ...
+    def nats_parser_strerror(self, error: int, /) -> CharPointer: ...
+    def nats_wbuf_new(self) -> Wbuf: ...
+    def nats_wbuf_free(self, wbuf: Wbuf, /) -> None: ...
+    def nats_wbuf_get_limits(self, wbuf: Wbuf, /) -> Limits: ...
+    def nats_wbuf_get_counts(self, wbuf: Wbuf, /) -> Counts: ...
+    def nats_wbuf_intern(self, wbuf: Wbuf, subject: Bytes, subject_len: int, /) -> int: ...
+    def nats_wbuf_forget(self, wbuf: Wbuf, /) -> None: ...
+    def nats_wbuf_pub(
+        self, wbuf: Wbuf, subject: int, payload: Bytes, payload_len: int, /
+    ) -> int: ...
+    def nats_wbuf_pub_to(
+        self, wbuf: Wbuf, subject: Bytes, subject_len: int, payload: Bytes, payload_len: int, /
+    ) -> int: ...
+    def nats_wbuf_publish(
+        self,
+        wbuf: Wbuf,
+        subject: Bytes,
+        subject_len: int,
+        reply: Bytes,
+        reply_len: int,
+        headers: Bytes,
+        headers_len: int,
+        payload: Bytes,
+        payload_len: int,
+        tag: int,
+        /,
+    ) -> int: ...
+    def nats_wbuf_set_inbox(self, wbuf: Wbuf, inbox: Bytes, len: int, /) -> int: ...
+    def nats_wbuf_request(
+        self, wbuf: Wbuf, subject: int, payload: Bytes, payload_len: int, tag: int, /
+    ) -> int: ...
+    def nats_wbuf_sub(
+        self,
+        wbuf: Wbuf,
+        subject: Bytes,
+        subject_len: int,
+        queue: Bytes,
+        queue_len: int,
+        sid: int,
+        /,
+    ) -> int: ...
+    def nats_wbuf_unsub(self, wbuf: Wbuf, sid: int, max_msgs: int, /) -> int: ...
+    def nats_wbuf_ping(self, wbuf: Wbuf, /) -> int: ...
+    def nats_wbuf_pong(self, wbuf: Wbuf, /) -> int: ...
+    def nats_wbuf_connect(self, wbuf: Wbuf, json: Bytes, json_len: int, /) -> int: ...
+    def nats_wbuf_data(self, wbuf: Wbuf, /) -> CharPointer: ...
+    def nats_wbuf_len(self, wbuf: Wbuf, /) -> int: ...
+    def nats_wbuf_sent(self, wbuf: Wbuf, n: int, /) -> None: ...
+    def nats_wbuf_pin(self, wbuf: Wbuf, n: int, /) -> None: ...
+    def nats_wbuf_take_back(self, wbuf: Wbuf, /) -> None: ...
+    def nats_wbuf_remove(self, wbuf: Wbuf, tags: Uint64Pointer, n: int, /) -> int: ...
+    def nats_wbuf_drop_messages(self, wbuf: Wbuf, /) -> int: ...
+    def nats_wbuf_recheck(
+        self, wbuf: Wbuf, headers: int, tags: Uint64Pointer, cap: int, n_tags: SizePointer, /
+    ) -> int: ...
+    def nats_wbuf_last_line(self, wbuf: Wbuf, line: CharPointer, cap: int, /) -> int: ...
+    def nats_wbuf_strerror(self, error: int, /) -> CharPointer: ...
+
+ffi: Ffi
+lib: Lib

@@ -143,7 +143,7 @@ class Accessors:
         """
         if limit is not _READ:
             self._option("max_payload", limit)
-        return cast(int, self._out.limits.max_payload)
+        return self._out.limits.max_payload
 
     @without_traceback
     def creds_file(self, path: str) -> None:

@@ -264,7 +264,7 @@ class Nats(Accessors):
             index = self._remember(subject)
         if index is None:
             raw = subjects.encode(subject)
-            return pub_to(self._wbuf, raw, len(raw), data, len(data))  # type: ignore[no-any-return]
+            return pub_to(self._wbuf, raw, len(raw), data, len(data))
         return self._out.pub_interned(index, data)
 
     def _remember(self, subject: str) -> int | None:

@@ -86,12 +86,12 @@ class Parser:
     @property
     def msgs(self) -> int:
         """Messages parsed since the last `take_counts`."""
-        return self._c.msgs  # type: ignore[no-any-return]
+        return self._c.msgs
 
     @property
     def bytes(self) -> int:
         """Their header and payload bytes."""
-        return self._c.bytes  # type: ignore[no-any-return]
+        return self._c.bytes
 
     def set_max_message(self, size: int) -> None:
         """Bound of headers + payload of one message, from the next frame on."""
@@ -116,7 +116,7 @@ class Outbound:
         self.limits.high_water = HIGH_WATER
 
     def __len__(self) -> int:
-        return lib.nats_wbuf_len(self.c)  # type: ignore[no-any-return]
+        return lib.nats_wbuf_len(self.c)
 
     def intern(self, subject: str) -> int:
         """Index of a remembered subject for `pub`, valid until `forget`."""
@@ -132,7 +132,7 @@ class Outbound:
 
     def pub_interned(self, index: int, payload: bytes) -> int:
         """PUB to an interned subject; returns the C code, errors included."""
-        return pub(self.c, index, payload, len(payload))  # type: ignore[no-any-return]
+        return pub(self.c, index, payload, len(payload))
 
     def publish(
         self,
@@ -143,7 +143,7 @@ class Outbound:
         tag: int = 0,
     ) -> int:
         """PUB or HPUB. Returns the C code, errors included: the caller knows what it was about."""
-        return lib.nats_wbuf_publish(  # type: ignore[no-any-return]
+        return lib.nats_wbuf_publish(
             self.c,
             subject,
             len(subject),
@@ -162,9 +162,7 @@ class Outbound:
 
     def sub(self, subject: bytes, queue: bytes, sid: int) -> int:
         """SUB; returns the C code, errors included."""
-        return lib.nats_wbuf_sub(  # type: ignore[no-any-return]
-            self.c, subject, len(subject), queue, len(queue), sid
-        )
+        return lib.nats_wbuf_sub(self.c, subject, len(subject), queue, len(queue), sid)
 
     def unsub(self, sid: int, max_msgs: int = 0) -> int:
         """UNSUB, after max_msgs messages in all when that is not 0."""
@@ -202,13 +200,11 @@ class Outbound:
         """Remove the unsent messages with these tags (ascending); returns how many."""
         if not tags:
             return 0
-        return lib.nats_wbuf_remove(  # type: ignore[no-any-return]
-            self.c, ffi.new("uint64_t[]", tags), len(tags)
-        )
+        return lib.nats_wbuf_remove(self.c, ffi.new("uint64_t[]", tags), len(tags))
 
     def drop_messages(self) -> int:
         """Drop all messages that have not begun to go out; returns how many."""
-        return lib.nats_wbuf_drop_messages(self.c)  # type: ignore[no-any-return]
+        return lib.nats_wbuf_drop_messages(self.c)
 
     def recheck(self, headers: bool, tagged: int) -> tuple[int, list[int]]:
         """Discard what a new server would not take: messages above max_payload, or with headers.

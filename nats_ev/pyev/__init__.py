@@ -6,14 +6,15 @@
 >>> timer.start()
 >>> loop.start()
 
-Names, argument order and meaning are pyev's. What is different:
+Names, argument order and meaning are those of pyev. The differences:
 
-* Ctrl-C raises KeyboardInterrupt out of `Loop.start`, also while the loop waits. Other signal
-  handlers set with `signal.signal` run promptly too, and what they raise comes out of `start`.
-* KeyboardInterrupt and SystemExit raised in a callback stop the loop and come out of `start`.
-  Any other exception goes to `sys.excepthook`, or, with ``loop.debug``, stops the loop as well.
-  Events that were pending are delivered by the next `start`: none is lost.
-* A watcher that is active or pending is kept alive by its loop.
+* Ctrl-C raises KeyboardInterrupt out of `Loop.start`, also while the loop waits, and never in the middle of
+  this package's code (the environment variable NATS_EV_DEFER_INTERRUPTS=0 turns the latter off). Other signal
+  handlers set with `signal.signal` run promptly as well, and what they raise comes out of `start`.
+* KeyboardInterrupt and SystemExit raised in a callback stop the loop and come out of `start`. Any other
+  exception goes to `sys.excepthook` or, with ``loop.debug``, stops the loop as well. The next `start`
+  delivers the events that were pending: no event is lost.
+* A loop keeps its active and pending watchers alive.
 * The default loop takes no callback (`Loop` does), because other bindings may share it.
 
 This package works alone: it must not import the rest of the client.
@@ -21,12 +22,12 @@ This package works alone: it must not import the rest of the client.
 
 from __future__ import annotations
 
-from nats_ev._libev import lib
-
+from ._arguments import require_int, require_seconds
 from ._glue import Error
+from ._libev import lib
 from ._loop import Loop, default_loop
 from ._timers import Periodic, Scheduler, Timer
-from ._watcher import Watcher, require_int, require_seconds
+from ._watcher import Watcher
 from ._watchers import (
     Async,
     Check,
@@ -89,7 +90,7 @@ __version__ = "0.9.0"
 
 
 def version() -> tuple[str, str]:
-    """Return the versions of the interface and of the libev in use, as text."""
+    """Return the version of the interface and that of the libev in use, as text."""
     return __version__, "{}.{}".format(*abi_version())
 
 
@@ -99,9 +100,8 @@ def abi_version() -> tuple[int, int]:
 
 
 def time() -> float:
-    """Return the current Unix time as libev sees it, in seconds."""
-    seconds: float = lib.ev_time()
-    return seconds
+    """Return the current Unix time by libev's clock, in seconds."""
+    return lib.ev_time()
 
 
 def sleep(interval: float) -> None:
@@ -110,7 +110,7 @@ def sleep(interval: float) -> None:
 
 
 def feed_signal(signum: int) -> None:
-    """Make the `Signal` watchers of ``signum`` fire as if the signal had been received."""
+    """Make the `Signal` watchers of ``signum`` fire, as if the process had received the signal."""
     if not 0 < require_int("signum", signum) < lib.NATS_EV_NSIG:
         raise ValueError(f"signum is not a signal number: {signum}")
     lib.ev_feed_signal(signum)
@@ -118,14 +118,12 @@ def feed_signal(signum: int) -> None:
 
 def supported_backends() -> int:
     """Return the EVBACKEND_* bits that this libev was built with."""
-    bits: int = lib.ev_supported_backends()
-    return bits
+    return lib.ev_supported_backends()
 
 
 def recommended_backends() -> int:
-    """Return the EVBACKEND_* bits among which libev chooses by itself."""
-    bits: int = lib.ev_recommended_backends()
-    return bits
+    """Return the EVBACKEND_* bits that libev chooses from without flags."""
+    return lib.ev_recommended_backends()
 
 
 __all__ = [
@@ -197,3 +195,8 @@ __all__ = [
     "time",
     "version",
 ]
+
+# Tracebacks, reprs and pickles name the path that programs import a class from.
+for _public in [globals()[_name] for _name in __all__]:
+    if isinstance(_public, type):
+        _public.__module__ = __name__

@@ -1,8 +1,17 @@
-"""The seam between Python and the compiled binding: event delivery, exceptions, signals.
+"""The boundary between Python and the compiled binding: event delivery, exceptions, signals.
 
-Everything that libev calls arrives in the ``nats_ev_on_*`` functions below. No exception may
-leave them for C; each is either reported by ``sys.excepthook`` or noted for the run that is on
-this thread's stack, which C then unwinds (see ``_libev_build.py``) and `finish` raises.
+Everything that libev calls arrives in the ``nats_ev_on_*`` functions below. No exception may leave them
+for C. `sys.excepthook` reports an exception, or the exception is noted for the run on this thread's
+stack: C then ends the run (see csrc/libev_glue.h), and `finish` hands the exception to who started the run.
+
+Where an exception strikes. A user's callback raises inside of the ``try`` of `nats_ev_on_event`. A Python
+signal handler may raise between any two instructions, so also before the ``try`` and after it. Such an
+exception leaves the function, and cffi passes it to `_interrupted`. There, the question is whether the
+callback has begun: if not, C must set the event aside, or the event would be lost. The answer is
+state of one call: calls nest when a callback runs a loop, and run in several threads, so no global can
+hold it, and a per-thread stack of calls would cost more than all else here. The call's frame holds the
+answer: `nats_ev_on_event` sets its local ``begun`` just before the callback, at the price of one store, and
+`_interrupted` reads the local from the traceback's frame.
 
 This module knows neither loops nor watchers by name and must not import them.
 """
@@ -22,9 +31,8 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any
 
-from nats_ev._libev import ffi, lib
-
 from . import _interrupts
+from ._libev import ffi, lib
 
 DELIVERED = 0
 STOP: int = lib.NATS_EV_STOP
@@ -38,17 +46,17 @@ class Error(Exception):
     """What the loop or a watcher cannot do: wrong state, wrong loop, no backend."""
 
 
-# C knows Python objects by these keys. The references are weak: what must stay alive is held by
-# its loop, so a loop that nobody uses any more can go together with its watchers.
+# C names Python objects by these keys. The references are weak: a loop holds the watchers that must stay
+# alive, so that an unused loop can be freed together with its watchers.
 refs: dict[int, weakref.ref[Any]] = {}
 _keys = count(1)
 
-# The exception that is unwinding the run on top of each thread's stack.
+# By thread: the exception that ends the innermost run.
 _raised: dict[int, BaseException] = {}
 
 
 def register(obj: object) -> int:
-    """Return a new key for ``obj``; the entry goes when the object does."""
+    """Return a new key for ``obj``, which is valid as long as the object."""
     key = next(_keys)
     refs[key] = weakref.KeyedRef(obj, _forget, key)
     return key
@@ -59,14 +67,14 @@ def _forget(ref: Any) -> None:
 
 
 def finish() -> BaseException:
-    """Take the exception of the run that C has just unwound on this thread."""
-    # Without one, an interrupt arrived while the note was being made.
+    """Return the exception of the run that C has just ended on this thread, and forget it."""
+    # Without an entry, an interrupt arrived while `_note` was being called.
     return _raised.pop(get_ident(), None) or KeyboardInterrupt()
 
 
 def _trim(exc: BaseException) -> None:
     if exc.__traceback__ is not None:
-        exc.__traceback__ = exc.__traceback__.tb_next  # without the frame of this module
+        exc.__traceback__ = exc.__traceback__.tb_next  # drops the frame of this module
 
 
 def _note(exc: BaseException) -> int:
@@ -75,7 +83,15 @@ def _note(exc: BaseException) -> int:
 
 
 def failed(stops_all: bool, exc: BaseException) -> int:
-    """Decide what an exception of a user's callback means: report it, or stop the run."""
+    """Report an exception of a user's callback, or note it and stop the run.
+
+    Args:
+        stops_all: whether an `Exception` stops the run, too (``Loop.debug``).
+        exc: what the callback raised.
+
+    Returns:
+        What C gets: `DELIVERED` or `STOP`.
+    """
     if stops_all or not isinstance(exc, Exception):
         _trim(exc)
         return _note(exc)
@@ -83,7 +99,7 @@ def failed(stops_all: bool, exc: BaseException) -> int:
 
 
 def report(exc: BaseException) -> int:
-    """Hand an exception to `sys.excepthook`; what an Exception of the hook's own hits is stderr."""
+    """Hand an exception to `sys.excepthook`. If the hook fails, print both exceptions to stderr."""
     _trim(exc)
     try:
         hook = getattr(sys, "excepthook", sys.__excepthook__)
@@ -95,22 +111,27 @@ def report(exc: BaseException) -> int:
 
 
 def _interrupted(_type: type[BaseException], exc: BaseException, traceback: TracebackType) -> int:
-    """Note what a Python signal handler raised outside a user's callback.
-
-    ``key`` is cleared in the frame below as soon as the callback has begun.
-    """
-    delivered = not traceback.tb_frame.f_locals.get("key")
+    """Note what a Python signal handler raised outside of a callback: see the head of this module."""
+    delivered = "begun" in traceback.tb_frame.f_locals
     exc.__traceback__ = traceback.tb_next
     _note(exc)
     return STOP if delivered else NOT_DELIVERED
 
 
-@ffi.def_extern(error=NOT_DELIVERED, onerror=_interrupted)  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=NOT_DELIVERED, onerror=_interrupted)
 def nats_ev_on_event(key: int, revents: int, state: int) -> int:
-    """Call the callback of one watcher. Python-level signal handlers run on the way in.
+    """Call the callback of one watcher. Python may run signal handlers before, after and in between.
 
-    When another binding runs the loop there is no `start` of ours that an exception could come
-    out of: then every one goes to the hook.
+    When another binding runs the loop, no `start` of ours exists that could raise an exception: then
+    every exception goes to the hook.
+
+    Args:
+        key: of the watcher.
+        revents: the EV_* bits of the event.
+        state: `ACTIVE` and `CAN_STOP` bits.
+
+    Returns:
+        `DELIVERED`, `STOP` or `NOT_DELIVERED`.
     """
     watcher = refs[key]()
     if watcher is None:
@@ -118,14 +139,14 @@ def nats_ev_on_event(key: int, revents: int, state: int) -> int:
     try:
         if not state & ACTIVE:
             del watcher._held[key]
-        key = 0
+        begun = True  # noqa: F841  `_interrupted` reads it
         watcher._callback(watcher, revents)
         result = 0
     except BaseException as exc:
         if not state & CAN_STOP:
             return report(exc)
         result = failed(watcher._loop.debug, exc)
-    if result != STOP and _interrupts.waiting and state & CAN_STOP and _interrupts.is_waiting():
+    if result != STOP and _interrupts.pending and state & CAN_STOP and _interrupts.take():
         return _note(KeyboardInterrupt())
     return result
 
@@ -133,9 +154,9 @@ def nats_ev_on_event(key: int, revents: int, state: int) -> int:
 _interrupts.event_code = nats_ev_on_event.__code__
 
 
-@ffi.def_extern(error=NOT_DELIVERED, onerror=_interrupted)  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=NOT_DELIVERED, onerror=_interrupted)
 def nats_ev_on_invoke(key: int) -> int:
-    """Call the callback of a loop whose user wants to deliver the pending events himself."""
+    """Call the callback of a loop whose user delivers the pending events (``Loop.callback``)."""
     loop = refs[key]()
     if loop is None:
         return 0
@@ -146,9 +167,9 @@ def nats_ev_on_invoke(key: int) -> int:
         return failed(loop.debug, exc)
 
 
-@ffi.def_extern(error=float("nan"))  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=float("nan"))
 def nats_ev_on_reschedule(key: int, now: float) -> float:
-    """Ask a `Scheduler` for its next time; not a number when it failed."""
+    """Return the next time of a `Scheduler`; not a number when the scheduler failed."""
     watcher = refs[key]()
     if watcher is None:
         return float("nan")
@@ -156,9 +177,9 @@ def nats_ev_on_reschedule(key: int, now: float) -> float:
     return at
 
 
-@ffi.def_extern(error=STOP, onerror=_interrupted)  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=STOP, onerror=_interrupted)
 def nats_ev_on_wakeup() -> int:
-    """Let Python run its signal handlers, and pass the wake-up bytes on to whom they belong."""
+    """Empty the wake-up pipe. Python runs its signal handlers on the way into this function."""
     _wakeup.forward()
     return 0
 
@@ -166,8 +187,8 @@ def nats_ev_on_wakeup() -> int:
 class _Wakeup:
     """The self-pipe that Python's signal handling writes to while a loop of ours may block.
 
-    `signal.set_wakeup_fd` has one slot per process. Whoever had it before gets every byte
-    passed on, and has the slot back when the outermost `run` returns.
+    `signal.set_wakeup_fd` has one slot per process. The descriptor that was in the slot before gets every
+    byte passed on, and gets the slot back when the outermost `run` returns.
     """
 
     def __init__(self) -> None:
@@ -175,14 +196,14 @@ class _Wakeup:
         self._owner = -1
 
     def run(self, run: Callable[[int], int]) -> int:
-        """Call ``run(fd)`` with the descriptor to watch, or -1 where signals do not arrive."""
+        """Call ``run(fd)`` with the descriptor to watch, or -1 in a thread that gets no signals."""
         if get_ident() != threading.main_thread().ident:
             return run(-1)
         reader, writer = self._open()
         ours, outer, previous = writer.fileno(), self._owner, -1
         try:
             previous = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
-        except ValueError:  # a thread that only calls itself the main one: a subinterpreter
+        except ValueError:  # a subinterpreter, in which signal.set_wakeup_fd is refused
             return run(-1)
         try:
             if previous != ours:
@@ -194,7 +215,7 @@ class _Wakeup:
                 self._owner = outer
 
     def _restore(self, ours: int, previous: int) -> None:
-        # The previous descriptor may have been closed meanwhile: then nobody owns the slot.
+        # The previous descriptor may have been closed by now: then the slot stays empty.
         with contextlib.suppress(ValueError, OSError):
             current = signal.set_wakeup_fd(-1)
             wanted = previous if current == ours else current
@@ -203,7 +224,7 @@ class _Wakeup:
         self.forward()
 
     def forward(self) -> None:
-        """Empty the pipe; never blocks."""
+        """Empty the pipe, and pass its bytes on to the slot's owner; never blocks."""
         if self._pair is None:
             return
         with contextlib.suppress(BlockingIOError):
@@ -220,7 +241,7 @@ class _Wakeup:
         return self._pair
 
     def after_fork(self) -> None:
-        """Give a child process a pipe of its own, under the numbers that its loops know."""
+        """Give a child process its own pipe, under the descriptor numbers that its loops watch."""
         if self._pair is None:
             return
         fresh = socket.socketpair()

@@ -1,16 +1,43 @@
-"""Ctrl-C while a loop runs: raised where it does no harm.
+"""Ctrl-C while a loop runs: raise KeyboardInterrupt where it does no harm.
 
-Python calls signal handlers between any two instructions. A KeyboardInterrupt out of the middle of this
-package's code would lose what that code has in its hands at the moment: bytes just read, the number of
-bytes just sent. So while a loop runs in the main thread, its handler looks at what it has interrupted:
+Theory of operation
+-------------------
 
-- code of the user: KeyboardInterrupt at once, as ever;
-- code of this package that the user's code has called: once that is at work again;
-- code of this package that handles an event: as soon as the event is handled (a client delivers
-  messages for 10 ms at most before that).
+The problem. Python calls signal handlers between any two instructions of the main thread, and the default
+handler of SIGINT raises KeyboardInterrupt on the spot. In the middle of this package's code that loses what
+the code has in its hands at the moment: bytes just read from a socket and not yet parsed, the number of
+bytes just sent, an event that libev has already marked as delivered. The connection would go on with a
+torn stream. Tests interrupt a client at random moments of 30,000 messages and compare every byte.
 
-Another Ctrl-C half a second later is raised at once, wherever it strikes. A handler of the user's own is
-left in place, and so is a watcher of the signal: it gets it instead.
+Why the obvious ways fail. Blocking the signal while the loop runs makes a callback that never returns
+uninterruptible. Setting a flag and looking at the flag between events has the same fault. Protecting each
+critical section by hand leaves a gap before the first instruction of every ``try``, and would put a cost
+on the paths that run per message.
+
+What happens instead. While `Loop.start` runs in the main thread and SIGINT has Python's default handler,
+the handler is `_on_interrupt`. It walks the stack from the interrupted frame outwards and decides by the
+first frame that is not the standard library's:
+
+- Code of the user is at work: raise at once, as without this module.
+- Code of this package is at work, called by the user's code: defer. A thread sends the process's main
+  thread the interrupt again every millisecond, until the user's code is at work again.
+- Code of this package is at work, called by the loop: defer. `_glue` looks at the flag after each event
+  and ends the run; a client delivers messages for 10 ms at most before that.
+- A callback of the user has been called but has not executed its first instruction: defer, because the
+  message that the callback was given would be lost. Such a frame stands at its RESUME instruction.
+
+A second Ctrl-C half a second later is raised at once, wherever it strikes, so that no mistake here can
+keep a program from being stopped. A handler of the user's own stays in place. A `Signal` watcher of SIGINT
+gets the signal instead of Python.
+
+The invariant: once an event has been handled, no interrupt is deferred any more. A deferred interrupt comes
+out of the `start` that it arrived in, and never out of a later one.
+
+The cost is one test of a global per event. The handler runs only on Ctrl-C.
+
+The fallback. The walk relies on how CPython names frames and where it checks for signals; an interpreter or
+a tracing tool may differ. With the environment variable NATS_EV_DEFER_INTERRUPTS=0, read when this module
+is imported, SIGINT keeps the handler that it has, and KeyboardInterrupt strikes anywhere.
 """
 
 from __future__ import annotations
@@ -25,35 +52,42 @@ from threading import get_ident, main_thread
 from types import CodeType, FrameType
 from typing import NoReturn
 
-from nats_ev._libev import lib
+from ._libev import lib
 
+_DEFERS = os.environ.get("NATS_EV_DEFER_INTERRUPTS") != "0"
 _BINDING = __name__.rpartition(".")[0]
 _PACKAGE = _BINDING.partition(".")[0]
 _STDLIB = os.path.dirname(os.__file__) + os.sep
-_PATIENCE = 0.5
 _INSTALLED = ("site-packages", "dist-packages")
-# The instruction at which a call looks for signals before it does anything; before 3.11 there was none.
+# Seconds after which a second Ctrl-C is raised at once.
+_PATIENCE = 0.5
+# A call checks for signals at this instruction, before it does anything. Python 3.10 has none.
 _RESUME = opmap.get("RESUME", -1)
 
-# The code of what calls a watcher's callback: below its frame begins another story.
+# The code that calls a watcher's callback. Frames outside of it do not belong to the current event. Set by
+# `_glue`, which imports this module.
 event_code: CodeType | None = None
 
-waiting = False  # an interrupt has been put off
+# Whether an interrupt is deferred. `_glue` tests this after each event, before it calls `take`.
+pending = False
 _since = 0.0
-_own = False  # the next call of the handler is of our own making
-_reminding = False  # a thread calls it until the interrupt is raised
+# Whether the next call of the handler comes from `_remind`, not from the user.
+_is_reminder = False
+# Whether a thread runs `_remind`.
+_reminding = False
 
 
 def _on_interrupt(signum: int, frame: FrameType | None) -> None:
-    global waiting, _since, _own
-    own, _own = _own, False
-    if own and not waiting:
+    """Handle SIGINT: raise KeyboardInterrupt at once, or defer it."""
+    global pending, _since, _is_reminder
+    is_reminder, _is_reminder = _is_reminder, False
+    if is_reminder and not pending:
         return
-    if not waiting:
+    if not pending:
         _since = time.monotonic()
-    elif not own and time.monotonic() - _since > _PATIENCE:
+    elif not is_reminder and time.monotonic() - _since > _PATIENCE:
         _raise()
-    inside = False  # code of this package, the binding apart, is to be left first
+    inside = False  # whether code of this package, the binding apart, must return first
     while frame is not None and frame.f_code is not event_code:
         if _is_in(_PACKAGE, frame):
             inside = inside or not _is_in(_BINDING, frame)
@@ -61,41 +95,44 @@ def _on_interrupt(signum: int, frame: FrameType | None) -> None:
             break
         frame = frame.f_back
     if frame is None or frame.f_code is event_code:
+        # No code of the user is between the loop and the interrupted frame.
         if not inside:
             _raise()
     elif not inside and not _is_about_to_begin(frame):
         _raise()
     elif not _reminding:
-        waiting = True
+        pending = True
         _thread.start_new_thread(_remind, ())
-    waiting = True
+    pending = True
 
 
 def _remind() -> None:
-    """Ask again every millisecond, until the user's code is at work."""
-    global _reminding, _own
+    """Interrupt the main thread again every millisecond until the deferred interrupt is raised."""
+    global _reminding, _is_reminder
     _reminding = True
     while True:
         time.sleep(0.001)
-        if not waiting:
+        if not pending:
             break
-        _own = True
+        _is_reminder = True
         _thread.interrupt_main()
     _reminding = False
 
 
 def _raise() -> NoReturn:
-    global waiting
-    waiting = False
+    global pending
+    pending = False
     raise KeyboardInterrupt
 
 
 def _is_in(package: str, frame: FrameType) -> bool:
+    """Return whether a frame runs code of the package."""
     name = frame.f_globals.get("__name__")
     return isinstance(name, str) and (name == package or name.startswith(package + "."))
 
 
 def _is_library(frame: FrameType) -> bool:
+    """Return whether a frame runs code of the standard library."""
     name = frame.f_code.co_filename
     if name.startswith("<frozen"):
         return True
@@ -103,44 +140,55 @@ def _is_library(frame: FrameType) -> bool:
 
 
 def _is_about_to_begin(frame: FrameType) -> bool:
-    """A callback that we have called and that has done nothing yet: what it was given would be lost."""
+    """Return whether a frame is a callback that this package has called and that has done nothing yet."""
     caller, at = frame.f_back, frame.f_lasti
     if caller is None or not _is_in(_PACKAGE, caller):
         return False
     return at < 0 or frame.f_code.co_code[at] == _RESUME
 
 
-def is_waiting() -> bool:
-    """Whether an interrupt was put off that the calling thread must raise now; it is put off no more."""
-    global waiting
-    if not waiting or get_ident() != main_thread().ident:
+def take() -> bool:
+    """Return whether the calling thread must raise a deferred interrupt now, and clear the flag if so."""
+    global pending
+    if not pending or get_ident() != main_thread().ident:
         return False
-    waiting = False
+    pending = False
     return True
 
 
 def _set_handler(handler: Callable[[int, FrameType | None], object]) -> None:
-    """Change Python's handler only: a watcher of SIGINT has the process's, and keeps it."""
+    """Set Python's handler of SIGINT and keep the process's action, which watchers of SIGINT own."""
     lib.nats_ev_keep_action(signal.SIGINT)
     signal.signal(signal.SIGINT, handler)
     lib.nats_ev_restore_action(signal.SIGINT)
 
 
-def shielded(run: Callable[[int], int], flags: int) -> int:
-    """Call ``run(flags)``, with interrupts put off as described above."""
-    if get_ident() != main_thread().ident:
+def run_deferring(run: Callable[[int], int], flags: int) -> int:
+    """Call ``run(flags)`` with interrupts deferred as described above.
+
+    Args:
+        run: the function that runs the loop.
+        flags: its argument.
+
+    Returns:
+        What ``run`` returns.
+
+    Raises:
+        KeyboardInterrupt: an interrupt was deferred until ``run`` had returned.
+    """
+    if not _DEFERS or get_ident() != main_thread().ident:
         return run(flags)
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return run(flags)
     try:
         _set_handler(_on_interrupt)
-    except ValueError:  # a thread that only calls itself the main one: a subinterpreter
+    except ValueError:  # a subinterpreter, in which signal.signal is refused
         return run(flags)
     try:
         result = run(flags)
     finally:
         if signal.getsignal(signal.SIGINT) is _on_interrupt:
             _set_handler(signal.default_int_handler)
-    if is_waiting():
+    if take():
         raise KeyboardInterrupt
     return result

@@ -1,238 +1,36 @@
-"""`Loop` and `default_loop`: running libev's event loops."""
+"""`Loop`, with the methods that make watchers, and `default_loop`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import get_ident
 from typing import Any
 
-from nats_ev._libev import ffi, lib
-
-from ._glue import ABORTED, Error, finish, register, run_with_signals
-from ._interrupts import shielded
+from ._base import BaseLoop, Callback
+from ._libev import lib
 from ._timers import Periodic, Scheduler, Timer
-from ._watcher import Watcher, require_callable, require_int, require_seconds
 from ._watchers import Async, Check, Child, Embed, Fork, Idle, Io, Prepare, Signal
 
-Callback = Callable[..., object]
 
+class Loop(BaseLoop):
+    """An event loop, for one thread at a time.
 
-class Loop:
-    """An event loop of its own, for one thread at a time.
+    Any number of loops may run in any number of threads: `start` releases the interpreter lock while
+    it waits. Dropping a loop stops its watchers. In the child of a fork call `reset` before the loop
+    is used again, or create the loop with EVFLAG_FORKCHECK.
 
-    Any number of loops may run in any number of threads: `start` releases the interpreter while
-    it waits. Dropping a loop stops its watchers. In the child of a fork call `reset` before the
-    loop is used again, or make it with EVFLAG_FORKCHECK.
+    The methods that return a watcher take the arguments of the watcher's class, without the loop.
 
     Args:
         flags: EVFLAG_* and EVBACKEND_* bits.
-        callback: ``callback(loop)`` is called instead of delivering pending events, and has to
-            call `invoke` for that. Not for the default loop, which other bindings may share.
+        callback: ``callback(loop)`` is called instead of delivering pending events, and must call
+            `invoke` to deliver them. Not for the default loop, which other bindings may share.
         data: any object, kept as ``data``.
-        debug: whether any exception in a callback stops the loop and comes out of `start`;
-            otherwise only those that are no `Exception` do (KeyboardInterrupt, SystemExit), and
+        debug: whether any exception in a callback stops the loop and comes out of `start`.
+            Otherwise only those that are no `Exception` do (KeyboardInterrupt, SystemExit), and all
             others go to `sys.excepthook`.
-        io_interval, timeout_interval: see the attributes.
+        io_interval: see the attribute.
+        timeout_interval: see the attribute.
     """
-
-    def __init__(
-        self,
-        flags: int = lib.EVFLAG_AUTO,
-        callback: Callback | None = None,
-        data: object = None,
-        debug: bool = False,
-        io_interval: float = 0.0,
-        timeout_interval: float = 0.0,
-    ) -> None:
-        self._open(False, flags, callback, data, debug, io_interval, timeout_interval)
-
-    def _open(
-        self,
-        default: bool,
-        flags: int,
-        callback: Callback | None,
-        data: object,
-        debug: bool,
-        io_interval: float,
-        timeout_interval: float,
-    ) -> None:
-        flags = require_int("flags", flags) & 0xFFFFFFFF
-        self._default = default
-        self._callback: Any = None
-        # The watchers that must live on without a reference of the user's, by key.
-        self._held: dict[int, Watcher] = {}
-        self._key = register(self)
-        # The thread that runs it, by `threading.get_ident`; None: nobody does.
-        self.thread: int | None = None
-        self.data = data
-        self.debug = debug
-        self._io_interval = require_seconds("io_interval", io_interval)
-        self._timeout_interval = require_seconds("timeout_interval", timeout_interval)
-        if callback is not None:
-            self._check_callback(callback)
-        memory = lib.nats_ev_loop_new(flags, default)
-        if not memory:
-            raise Error("libev could not make a loop: no backend that the flags allow works here")
-        self._c = ffi.gc(memory, lib.nats_ev_loop_free)
-        self._ev = memory.ev
-        if callback is not None:
-            self.callback = callback
-        if io_interval or timeout_interval:
-            self._set_intervals()
-
-    def start(self, flags: int = 0) -> bool:
-        """Run until `stop`, or until no watcher keeps the loop alive.
-
-        Args:
-            flags: 0, EVRUN_NOWAIT (one iteration, does not block) or EVRUN_ONCE (one iteration).
-
-        Returns:
-            Whether watchers that keep the loop alive remain.
-
-        Raises:
-            Error: another thread runs the loop, or another binding owns the default loop.
-            BaseException: what a callback (see ``debug``) or a Python signal handler raised.
-                Events that were pending then are delivered by the next `start`.
-        """
-        flags = require_int("flags", flags)
-        me, outer = get_ident(), self.thread
-        if outer is not None and outer != me:
-            raise Error("the loop is already running in another thread")
-        if self._default and lib.nats_ev_loop_is_claimed(self._c):
-            raise Error(
-                "libev's default loop belongs to another binding in this process: start it there"
-            )
-        self.thread = me
-        try:
-            result = shielded(self._run, flags)
-        finally:
-            self.thread = outer
-        if result == ABORTED:
-            raise finish()
-        return bool(result)
-
-    def _run(self, flags: int) -> int:
-        run = lib.nats_ev_loop_run
-        if flags & lib.EVRUN_NOWAIT:  # does not block, so no signal has to wait
-            return run(self._c, flags, -1)  # type: ignore[no-any-return]
-        return run_with_signals(lambda wake_fd: run(self._c, flags, wake_fd))
-
-    def stop(self, how: int = lib.EVBREAK_ONE) -> None:
-        """Make the innermost `start` return (EVBREAK_ALL: every one) after pending events."""
-        if require_int("how", how) not in (lib.EVBREAK_CANCEL, lib.EVBREAK_ONE, lib.EVBREAK_ALL):
-            raise ValueError(f"how must be one of the EVBREAK_ constants, got {how}")
-        lib.ev_break(self._ev, how)
-
-    def invoke(self) -> None:
-        """Deliver all pending events now."""
-        if lib.nats_ev_loop_invoke(self._c) == ABORTED:
-            raise finish()
-
-    def reset(self) -> None:
-        """Tell the loop that the process has forked; for the child, before `start`."""
-        lib.ev_loop_fork(self._ev)
-
-    def now(self) -> float:
-        """Unix time at which the loop began to handle the current events, in seconds."""
-        seconds: float = lib.ev_now(self._ev)
-        return seconds
-
-    def update(self) -> None:
-        """Bring `now` up to date, as after a callback that took long."""
-        lib.ev_now_update(self._ev)
-
-    def suspend(self) -> None:
-        """Before a pause of the process: time does not pass for the timers until `resume`."""
-        lib.ev_suspend(self._ev)
-
-    def resume(self) -> None:
-        """End what `suspend` began."""
-        lib.ev_resume(self._ev)
-
-    def ref(self) -> None:
-        """Count one more watcher that keeps `start` from returning."""
-        lib.ev_ref(self._ev)
-
-    def unref(self) -> None:
-        """Count one watcher less; undo it with `ref` before that watcher is stopped."""
-        lib.ev_unref(self._ev)
-
-    def verify(self) -> None:
-        """Check libev's data; ends the process if they are corrupt."""
-        lib.ev_verify(self._ev)
-
-    @property
-    def default(self) -> bool:
-        """Whether this is libev's default loop."""
-        return self._default
-
-    @property
-    def backend(self) -> int:
-        """The EVBACKEND_* in use."""
-        value: int = lib.ev_backend(self._ev)
-        return value
-
-    @property
-    def depth(self) -> int:
-        """How many calls of `start` are running, 0 outside."""
-        value: int = lib.ev_depth(self._ev)
-        return value
-
-    @property
-    def iteration(self) -> int:
-        """How often the loop has polled for events."""
-        value: int = lib.ev_iteration(self._ev)
-        return value
-
-    @property
-    def pending(self) -> int:
-        """How many events wait for their callbacks."""
-        value: int = lib.nats_ev_loop_pending(self._c)
-        return value
-
-    def _check_callback(self, callback: Any) -> None:
-        require_callable("callback", callback)
-        if self._default:
-            raise Error("the default loop may be shared and takes no callback: use Loop()")
-
-    @property
-    def callback(self) -> Any:
-        """What delivers pending events instead of the loop, or None."""
-        return self._callback
-
-    @callback.setter
-    def callback(self, callback: Callback | None) -> None:
-        if callback is None:
-            if self._callback is not None:
-                lib.nats_ev_loop_set_hook(self._c, 0)
-        else:
-            self._check_callback(callback)
-            lib.nats_ev_loop_set_hook(self._c, self._key)
-        self._callback = callback
-
-    @property
-    def io_interval(self) -> float:
-        """Seconds to gather I/O events before delivering them, 0 for at once."""
-        return self._io_interval
-
-    @io_interval.setter
-    def io_interval(self, seconds: float) -> None:
-        self._io_interval = require_seconds("io_interval", seconds)
-        self._set_intervals()
-
-    @property
-    def timeout_interval(self) -> float:
-        """Seconds by which timers may be late so that more of them are handled together."""
-        return self._timeout_interval
-
-    @timeout_interval.setter
-    def timeout_interval(self, seconds: float) -> None:
-        self._timeout_interval = require_seconds("timeout_interval", seconds)
-        self._set_intervals()
-
-    def _set_intervals(self) -> None:
-        lib.ev_set_io_collect_interval(self._ev, self._io_interval)
-        lib.ev_set_timeout_collect_interval(self._ev, self._timeout_interval)
 
     def io(
         self, fd: Any, events: int, callback: Callback, data: object = None, priority: int = 0
@@ -307,7 +105,7 @@ class Loop:
         return Fork(self, callback, data, priority)
 
     def async_(self, callback: Callback, data: object = None, priority: int = 0) -> Async:
-        """Return an `Async` of this loop. Its name in pyev, ``async``, is a keyword by now and
+        """Return an `Async` of this loop. The method's name in pyev, ``async``, is a keyword now and
         still works with `getattr`."""
         return Async(self, callback, data, priority)
 
@@ -325,10 +123,21 @@ def default_loop(
     io_interval: float = 0.0,
     timeout_interval: float = 0.0,
 ) -> Loop:
-    """Return libev's one default loop, made by the first call; later ones ignore the arguments.
+    """Return libev's one default loop. The first call creates it; later calls ignore the arguments.
 
-    It belongs to the process, and bindings linked to the same libev share it: run it in one
-    thread at a time. It alone can watch child processes. It takes no callback.
+    The default loop belongs to the process, and bindings linked to the same libev share it: run it
+    in one thread at a time. Only the default loop can watch child processes.
+
+    Args:
+        flags: EVFLAG_* and EVBACKEND_* bits.
+        callback: None. The parameter exists because pyev has one.
+        data: as for `Loop`.
+        debug: as for `Loop`.
+        io_interval: as for `Loop`.
+        timeout_interval: as for `Loop`.
+
+    Raises:
+        Error: a callback was given.
     """
     global _the_default
     if _the_default is None:

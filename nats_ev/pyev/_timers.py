@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nats_ev._libev import ffi, lib
+from ._arguments import require_callable, require_finite, require_seconds
+from ._base import BaseLoop
+from ._libev import ffi, lib
+from ._watcher import Watcher
 
-from ._watcher import Watcher, require_callable, require_seconds
-
-if TYPE_CHECKING:
-    from ._loop import Loop
-
-# Called per time-out, without the look-up in lib.
+# Called per time-out: saves the look-up in lib.
 _set_times = lib.nats_ev_set_times
 
 
 class Timer(Watcher):
-    """Calls back ``after`` seconds, then every ``repeat`` seconds unless that is 0.
+    """A watcher that fires after some seconds, once or repeatedly.
 
-    Counts from the loop's `Loop.now`, on the monotonic clock.
+    The time counts from `Loop.now`, on the monotonic clock.
+
+    Args:
+        after: seconds until the first call; 0 or less is due at once.
+        repeat: seconds between later calls; 0 for one call only.
+        loop: the loop that delivers the events.
+        callback: called as ``callback(watcher, revents)``.
+        data: any object, kept as ``data``.
+        priority: EV_MINPRI to EV_MAXPRI; higher ones are called first.
     """
 
     __slots__ = ()
@@ -30,7 +35,7 @@ class Timer(Watcher):
         self,
         after: float,
         repeat: float,
-        loop: Loop,
+        loop: BaseLoop,
         callback: Callable[..., object],
         data: object = None,
         priority: int = 0,
@@ -39,55 +44,68 @@ class Timer(Watcher):
         self.set(after, repeat)
 
     def set(self, after: float, repeat: float) -> None:
-        """Set both times, in seconds. An ``after`` of 0 or less is due at once."""
+        """Set both times of an inactive timer.
+
+        Args:
+            after: seconds until the first call; 0 or less is due at once.
+            repeat: seconds between later calls; 0 for one call only.
+
+        Raises:
+            Error: the timer is active.
+        """
         after = require_seconds("after", after, None)
         repeat = require_seconds("repeat", repeat)
         self._require_inactive()
-        _set_times(self._w, after, repeat)
+        _set_times(self._c_watcher, after, repeat)
 
     def reset(self) -> None:
-        """Start again with `repeat` as the time-out; a timer without one is stopped."""
+        """Start again, with `repeat` as the time-out. A timer whose `repeat` is 0 is stopped."""
         self._held[self._key] = self
-        lib.nats_ev_again(self._w)
+        lib.nats_ev_again(self._c_watcher)
         self._release()
 
     @property
     def remaining(self) -> float:
         """Seconds until the timer is due; when inactive, its configured ``after``."""
-        seconds: float = lib.ev_timer_remaining(self._loop._ev, ffi.cast("ev_timer *", self._w))
-        return seconds
+        return lib.ev_timer_remaining(self._loop._ev_loop, ffi.cast("ev_timer *", self._c_watcher))
 
     @property
     def repeat(self) -> float:
-        """Seconds between two calls, 0 for one call only. Used at the next expiry or `reset`."""
-        seconds: float = ffi.cast("ev_timer *", self._w).repeat
-        return seconds
+        """Seconds between two calls, 0 for one call only. A change counts from the next expiry or
+        `reset` on."""
+        return ffi.cast("ev_timer *", self._c_watcher).repeat
 
     @repeat.setter
     def repeat(self, repeat: float) -> None:
-        ffi.cast("ev_timer *", self._w).repeat = require_seconds("repeat", repeat)
+        ffi.cast("ev_timer *", self._c_watcher).repeat = require_seconds("repeat", repeat)
 
 
 class _WallClock(Watcher):
+    """The common part of the watchers that follow the wall clock."""
+
     __slots__ = ()
 
     def reset(self) -> None:
-        """Stop and start again, with the time computed anew."""
+        """Stop and start again: the time of the next call is computed again."""
         self._held[self._key] = self
-        lib.nats_ev_again(self._w)
+        lib.nats_ev_again(self._c_watcher)
 
     @property
     def at(self) -> float:
         """Unix time of the next call; meaningful while active."""
-        time: float = lib.ev_periodic_at(ffi.cast("ev_periodic *", self._w))
-        return time
+        return lib.ev_periodic_at(ffi.cast("ev_periodic *", self._c_watcher))
 
 
 class Periodic(_WallClock):
-    """Calls back at points of the wall clock, and follows when that is set.
+    """A watcher that fires at times of the wall clock, and adapts when the clock is set.
 
-    ``interval`` 0: once, at the Unix time ``offset``. Otherwise whenever the time is
-    ``offset + n * interval`` for some whole n.
+    Args:
+        offset: Unix time of the one call, if ``interval`` is 0.
+        interval: if not 0, the watcher fires at every time ``offset + n * interval``, n whole.
+        loop: the loop that delivers the events.
+        callback: called as ``callback(watcher, revents)``.
+        data: any object, kept as ``data``.
+        priority: EV_MINPRI to EV_MAXPRI; higher ones are called first.
     """
 
     __slots__ = ()
@@ -97,7 +115,7 @@ class Periodic(_WallClock):
         self,
         offset: float,
         interval: float,
-        loop: Loop,
+        loop: BaseLoop,
         callback: Callable[..., object],
         data: object = None,
         priority: int = 0,
@@ -106,46 +124,52 @@ class Periodic(_WallClock):
         self.set(offset, interval)
 
     def set(self, offset: float, interval: float) -> None:
-        """Set both times, in seconds."""
-        offset = _require_finite("offset", offset, None)
-        interval = _require_finite("interval", interval)
+        """Set both times of an inactive watcher.
+
+        Args:
+            offset: Unix time in seconds.
+            interval: seconds.
+
+        Raises:
+            Error: the watcher is active.
+        """
+        offset = require_finite("offset", offset, None)
+        interval = require_finite("interval", interval)
         self._require_inactive()
-        _set_times(self._w, offset, interval)
+        _set_times(self._c_watcher, offset, interval)
 
     @property
     def offset(self) -> float:
-        """Seconds; counts when the watcher is next started, reset or due."""
-        seconds: float = ffi.cast("ev_periodic *", self._w).offset
-        return seconds
+        """Seconds. A change counts when the watcher is next started, reset or due."""
+        return ffi.cast("ev_periodic *", self._c_watcher).offset
 
     @offset.setter
     def offset(self, offset: float) -> None:
-        ffi.cast("ev_periodic *", self._w).offset = _require_finite("offset", offset, None)
+        ffi.cast("ev_periodic *", self._c_watcher).offset = require_finite("offset", offset, None)
 
     @property
     def interval(self) -> float:
-        """Seconds; counts when the watcher is next started, reset or due."""
-        seconds: float = ffi.cast("ev_periodic *", self._w).interval
-        return seconds
+        """Seconds. A change counts when the watcher is next started, reset or due."""
+        return ffi.cast("ev_periodic *", self._c_watcher).interval
 
     @interval.setter
     def interval(self, interval: float) -> None:
-        ffi.cast("ev_periodic *", self._w).interval = _require_finite("interval", interval)
-
-
-def _require_finite(name: str, value: object, minimum: float | None = 0.0) -> float:
-    seconds = require_seconds(name, value, minimum)
-    if not isfinite(seconds):
-        raise ValueError(f"{name} must be finite")
-    return seconds
+        ffi.cast("ev_periodic *", self._c_watcher).interval = require_finite("interval", interval)
 
 
 class Scheduler(_WallClock):
-    """Calls back at the Unix times that ``scheduler(watcher, now)`` names, one after another.
+    """A watcher that fires at the Unix times that a scheduler returns, one after another.
 
-    The scheduler returns a float not before ``now``, and must not touch the loop. If it raises
-    or returns something else, the watcher is stopped and its error treated like one of the
-    callback; out of `start` and `reset` it is raised directly.
+    The scheduler returns a float not before ``now``, and must not touch the loop. If the scheduler
+    raises or returns something else, the watcher is stopped, and the error is treated like an
+    exception of the callback; `start` and `reset` raise it directly.
+
+    Args:
+        scheduler: called as ``scheduler(watcher, now)``, with ``now`` in seconds.
+        loop: the loop that delivers the events.
+        callback: called as ``callback(watcher, revents)``.
+        data: any object, kept as ``data``.
+        priority: EV_MINPRI to EV_MAXPRI; higher ones are called first.
     """
 
     __slots__ = ("_error", "_scheduler", "_user_callback")
@@ -154,7 +178,7 @@ class Scheduler(_WallClock):
     def __init__(
         self,
         scheduler: Callable[[Any, float], float],
-        loop: Loop,
+        loop: BaseLoop,
         callback: Callable[..., object],
         data: object = None,
         priority: int = 0,
@@ -162,7 +186,7 @@ class Scheduler(_WallClock):
         super().__init__(loop, callback, data, priority)
         self._error: BaseException | None = None
         self._scheduler = require_callable("scheduler", scheduler)
-        _set_times(self._w, 0.0, 0.0)
+        _set_times(self._c_watcher, 0.0, 0.0)
 
     def set(self, scheduler: Callable[[Any, float], float]) -> None:
         """Replace the scheduler of an inactive watcher."""
@@ -196,13 +220,13 @@ class Scheduler(_WallClock):
         self._raise_error()
 
     def reset(self) -> None:
-        """Ask the scheduler anew."""
+        """Ask the scheduler again."""
         super().reset()
         self._raise_error()
 
     @property
     def callback(self) -> Any:
-        """Called as ``callback(watcher, revents)``."""
+        """The callable that gets the events, as ``callback(watcher, revents)``."""
         return self._user_callback
 
     @callback.setter
@@ -211,7 +235,7 @@ class Scheduler(_WallClock):
 
     @property
     def scheduler(self) -> Any:
-        """Called as ``scheduler(watcher, now)``; may be replaced at any time."""
+        """The callable ``scheduler(watcher, now)``; may be replaced at any time."""
         return self._scheduler
 
     @scheduler.setter

@@ -1,24 +1,21 @@
-"""What all watchers of `nats_ev.pyev` have in common: the base class, and checks of arguments.
+"""`Watcher`, the base class of all watchers of `nats_ev.pyev`.
 
-Every watcher is made as ``Kind(<what to watch>, loop, callback, data=None, priority=0)``, calls
-``callback(watcher, revents)``, and is kept alive by its loop from `start` (or `feed`) until it
-is neither active nor pending. ``set()`` reconfigures an inactive watcher.
+Every watcher is created as ``Kind(<what to watch>, loop, callback, data=None, priority=0)`` and calls
+``callback(watcher, revents)``. Its loop keeps the watcher alive from `start` (or `feed`) until the watcher is
+neither active nor pending. ``set()`` reconfigures an inactive watcher.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isnan
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nats_ev._libev import ffi, lib
-
+from ._arguments import require_callable, require_int
+from ._base import BaseLoop
 from ._glue import ABORTED, Error, finish, register
+from ._libev import ffi, lib
 
-if TYPE_CHECKING:
-    from ._loop import Loop
-
-# What programs call per message or per time-out, without the look-up in lib.
+# Called per message or per time-out: saves the look-up in lib.
 _active = lib.ev_is_active
 _pending = lib.ev_is_pending
 _start = lib.nats_ev_start
@@ -26,48 +23,31 @@ _stop = lib.nats_ev_stop
 _feed = lib.nats_ev_feed
 
 
-def require_int(name: str, value: object) -> int:
-    """Return ``value`` if it is an int that fits C's, else raise TypeError or ValueError."""
-    if not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    if not -0x80000000 <= value <= 0xFFFFFFFF:
-        raise ValueError(f"{name} is out of range: {value}")
-    return value
-
-
-def require_seconds(name: str, value: object, minimum: float | None = 0.0) -> float:
-    """Return ``value`` as a float that is a number and not below ``minimum``."""
-    if not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if isnan(value):
-        raise ValueError(f"{name} is not a number")
-    if minimum is not None and value < minimum:
-        raise ValueError(f"{name} must not be less than {minimum:g}, got {value:g}")
-    return float(value)
-
-
-def require_callable(name: str, value: Any) -> Any:
-    """Return ``value`` if it can be called, else raise TypeError."""
-    if not callable(value):
-        raise TypeError(f"{name} must be callable, not {type(value).__name__}")
-    return value
-
-
 class Watcher:
-    """What all watchers have in common. Not for direct use.
+    """The common part of all watchers. Not for direct use.
 
-    ``data`` is any object of the user's. `callback` may be replaced at any time.
-    Methods must be called on the thread that runs the loop; only `Async.send` is an exception.
+    ``data`` is any object of the user's. `callback` may be replaced at any time. Methods must be called
+    on the thread that runs the loop; `Async.send` is the one exception.
+
+    Args:
+        loop: the loop that delivers the events.
+        callback: called as ``callback(watcher, revents)``.
+        data: any object, kept as ``data``.
+        priority: EV_MINPRI to EV_MAXPRI; higher ones are called first.
     """
 
-    __slots__ = ("__weakref__", "_callback", "_held", "_key", "_loop", "_w", "data")
+    __slots__ = ("__weakref__", "_c_watcher", "_callback", "_held", "_key", "_loop", "data")
 
     _type: int
 
     def __init__(
-        self, loop: Loop, callback: Callable[..., object], data: object, priority: int
+        self,
+        loop: BaseLoop,
+        callback: Callable[..., object],
+        data: object = None,
+        priority: int = 0,
     ) -> None:
-        c_loop = getattr(loop, "_c", None)
+        c_loop = getattr(loop, "_c_loop", None)
         if c_loop is None:
             raise TypeError(f"loop must be a Loop, not {type(loop).__name__}")
         self._loop = loop
@@ -78,17 +58,23 @@ class Watcher:
         memory = lib.nats_ev_watcher_new(c_loop, self._type, self._key)
         if not memory:
             raise MemoryError("no memory for a watcher")
-        self._w = ffi.gc(memory, lib.nats_ev_watcher_free)
+        self._c_watcher = ffi.gc(memory, lib.nats_ev_watcher_free)
         if priority:
             self.priority = priority
+
+    def __repr__(self) -> str:
+        states = []
+        if hasattr(self, "_c_watcher"):  # not when the constructor has failed
+            states = [state for state in ("active", "pending") if getattr(self, state)]
+        return f"<{type(self).__name__} {' and '.join(states) or 'inactive'} at {id(self):#x}>"
 
     def _checked_callback(self, callback: Any) -> Any:
         return require_callable("callback", callback)
 
     def start(self) -> None:
-        """Begin to watch; nothing happens if it already does."""
+        """Begin to watch. On an active watcher the call does nothing."""
         self._held[self._key] = self
-        failure = _start(self._w)
+        failure = _start(self._c_watcher)
         if failure:
             self._release()
             raise Error(self._why_not(failure))
@@ -97,57 +83,57 @@ class Watcher:
         return f"the watcher cannot be started: error {failure}"
 
     def stop(self) -> None:
-        """Stop watching and forget a pending event; harmless on a stopped watcher."""
-        _stop(self._w)
+        """Stop watching, and drop a pending event. On a stopped watcher the call does nothing."""
+        _stop(self._c_watcher)
         self._held.pop(self._key, None)
 
     def feed(self, revents: int) -> None:
-        """Make the loop deliver ``revents`` as if they had happened, active or not."""
+        """Make the loop deliver ``revents`` as if they had happened, whether active or not."""
         self._held[self._key] = self
-        _feed(self._w, revents)
+        _feed(self._c_watcher, revents)
 
     def invoke(self, revents: int) -> None:
-        """Call the callback now. Exceptions mean the same as in a callback of the loop."""
-        # C consults "held" for an inactive watcher, as for one whose event was pending.
+        """Call the callback now. Its exceptions mean the same as if the loop had called it."""
+        # `nats_ev_on_event` takes an inactive watcher out of the table, as after a pending event.
         self._held[self._key] = self
-        result = lib.nats_ev_invoke(self._w, revents)
-        if _pending(self._w):
+        result = lib.nats_ev_invoke(self._c_watcher, revents)
+        if _pending(self._c_watcher):
             self._held[self._key] = self
         if result == ABORTED:
             raise finish()
 
     def clear(self) -> int:
-        """Forget a pending event and return its bits, 0 if there was none."""
-        revents: int = lib.ev_clear_pending(self._loop._ev, self._w)
+        """Drop a pending event and return its bits; 0 without a pending event."""
+        revents: int = lib.ev_clear_pending(self._loop._ev_loop, self._c_watcher)
         self._release()
         return revents
 
     def _release(self) -> None:
-        if not _active(self._w) and not _pending(self._w):
+        if not _active(self._c_watcher) and not _pending(self._c_watcher):
             self._held.pop(self._key, None)
 
     def _require_inactive(self) -> None:
-        if _active(self._w):
+        if _active(self._c_watcher):
             raise Error(f"cannot reconfigure a {type(self).__name__} watcher while it is active")
 
     @property
     def active(self) -> bool:
-        """True from `start` until `stop`, or until a one-shot timer expires."""
-        return bool(_active(self._w))
+        """Whether the watcher is active: from `start` until `stop`, or until a one-shot timer expires."""
+        return bool(_active(self._c_watcher))
 
     @property
     def pending(self) -> bool:
-        """True while an event waits for the callback."""
-        return bool(_pending(self._w))
+        """Whether an event has been noticed whose callback has not been called yet."""
+        return bool(_pending(self._c_watcher))
 
     @property
-    def loop(self) -> Loop:
-        """The loop that this watcher was made for."""
+    def loop(self) -> Any:
+        """The `Loop` that delivers the events of this watcher."""
         return self._loop
 
     @property
     def callback(self) -> Any:
-        """Called as ``callback(watcher, revents)``."""
+        """The callable that gets the events, as ``callback(watcher, revents)``."""
         return self._callback
 
     @callback.setter
@@ -156,10 +142,9 @@ class Watcher:
 
     @property
     def priority(self) -> int:
-        """EV_MINPRI to EV_MAXPRI; higher ones are called first. Settable while inactive and
-        not pending."""
-        value: int = lib.ev_priority(self._w)
-        return value
+        """EV_MINPRI to EV_MAXPRI; higher ones are called first. Can be set while the watcher is
+        neither active nor pending."""
+        return lib.ev_priority(self._c_watcher)
 
     @priority.setter
     def priority(self, priority: int) -> None:
@@ -167,6 +152,6 @@ class Watcher:
             raise ValueError(
                 f"priority must be from {lib.EV_MINPRI} to {lib.EV_MAXPRI}, got {priority}"
             )
-        if _active(self._w) or _pending(self._w):
+        if _active(self._c_watcher) or _pending(self._c_watcher):
             raise Error("cannot change the priority of a watcher that is active or pending")
-        lib.ev_set_priority(self._w, priority)
+        lib.ev_set_priority(self._c_watcher, priority)

@@ -1,27 +1,34 @@
 """The watchers of `nats_ev.pyev` for descriptors, signals, processes, and the phases of a loop.
 
-Those that wait for a time are in `_timers`.
+The watchers that wait for a time are in `_timers`.
 """
 
 from __future__ import annotations
 
 import signal as _signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nats_ev._libev import ffi, lib
-
+from ._arguments import require_callable, require_int
+from ._base import BaseLoop
 from ._glue import ABORTED, Error, finish
-from ._watcher import Watcher, require_callable, require_int
-
-if TYPE_CHECKING:
-    from ._loop import Loop
+from ._libev import ffi, lib
+from ._watcher import Watcher
 
 _IO_EVENTS: int = lib.EV_READ | lib.EV_WRITE
 
 
 class Io(Watcher):
-    """Calls back while a descriptor is readable or writable (level-triggered)."""
+    """A watcher that fires while a descriptor is readable or writable (level-triggered).
+
+    Args:
+        fd: the descriptor, an int or an object with ``fileno()``.
+        events: EV_READ, EV_WRITE or both.
+        loop: the loop that delivers the events.
+        callback: called as ``callback(watcher, revents)``.
+        data: any object, kept as ``data``.
+        priority: EV_MINPRI to EV_MAXPRI; higher ones are called first.
+    """
 
     __slots__ = ("_events", "_fd")
     _type = lib.NATS_EV_TYPE_IO
@@ -30,7 +37,7 @@ class Io(Watcher):
         self,
         fd: Any,
         events: int,
-        loop: Loop,
+        loop: BaseLoop,
         callback: Callable[..., object],
         data: object = None,
         priority: int = 0,
@@ -39,7 +46,15 @@ class Io(Watcher):
         self.set(fd, events)
 
     def set(self, fd: Any, events: int) -> None:
-        """Watch another descriptor, an int or an object with ``fileno()``, or other events."""
+        """Watch another descriptor or other events. The watcher must be inactive.
+
+        Args:
+            fd: the descriptor, an int or an object with ``fileno()``.
+            events: EV_READ, EV_WRITE or both.
+
+        Raises:
+            Error: the watcher is active.
+        """
         if not isinstance(fd, int):
             fileno = getattr(fd, "fileno", None)
             if fileno is None:
@@ -52,14 +67,14 @@ class Io(Watcher):
         self._require_inactive()
         self._fd: int = fd
         self._events: int = events
-        lib.nats_ev_set_io(self._w, fd, events)
+        lib.nats_ev_set_io(self._c_watcher, fd, events)
 
     def _why_not(self, failure: int) -> str:
         return f"descriptor {self._fd} is not open"
 
     @property
     def fd(self) -> int:
-        """The descriptor being watched."""
+        """The descriptor that is watched."""
         return self._fd
 
     @property
@@ -69,10 +84,18 @@ class Io(Watcher):
 
 
 class Signal(Watcher):
-    """Calls back, as part of normal event delivery, after the process received a signal.
+    """A watcher that fires, as part of normal event delivery, after the process received a signal.
 
-    While it is active Python's own handler for that signal does not run; `stop` of the last one
-    brings it back. One signal can be watched in one loop at a time, SIGCHLD in the default loop.
+    While a watcher is active, Python's own handler for its signal does not run; `stop` of the last such
+    watcher restores the handler. A signal can be watched in one loop at a time, SIGCHLD only in the
+    default loop.
+
+    Args:
+        signum: the number of the signal.
+        loop: the loop that delivers the events.
+        callback: called as ``callback(watcher, revents)``.
+        data: any object, kept as ``data``.
+        priority: EV_MINPRI to EV_MAXPRI; higher ones are called first.
     """
 
     __slots__ = ("_signum",)
@@ -81,7 +104,7 @@ class Signal(Watcher):
     def __init__(
         self,
         signum: int,
-        loop: Loop,
+        loop: BaseLoop,
         callback: Callable[..., object],
         data: object = None,
         priority: int = 0,
@@ -99,21 +122,27 @@ class Signal(Watcher):
             raise Error("only the default loop can watch SIGCHLD")
         self._require_inactive()
         self._signum = int(signum)
-        lib.nats_ev_set_signal(self._w, signum)
+        lib.nats_ev_set_signal(self._c_watcher, signum)
 
     def _why_not(self, failure: int) -> str:
         return f"another loop watches signal {self._signum} already"
 
     @property
     def signum(self) -> int:
-        """The signal being watched."""
+        """The number of the signal that is watched."""
         return self._signum
 
 
 class Child(Watcher):
-    """Calls back when a child process changes state. Default loop only, always EV_MAXPRI.
+    """A watcher that fires when a child process changes state. Only for the default loop.
 
-    ``pid`` 0 watches all children; with ``trace`` stops and continuations count too.
+    Args:
+        pid: the process, or 0 for all children.
+        trace: whether stopping and continuing count as changes as well.
+        loop: the loop that delivers the events.
+        callback: called as ``callback(watcher, revents)``.
+        data: any object, kept as ``data``.
+        priority: accepted for symmetry; libev delivers with EV_MAXPRI.
     """
 
     __slots__ = ("_pid",)
@@ -123,7 +152,7 @@ class Child(Watcher):
         self,
         pid: int,
         trace: bool,
-        loop: Loop,
+        loop: BaseLoop,
         callback: Callable[..., object],
         data: object = None,
         priority: int = 0,
@@ -134,123 +163,108 @@ class Child(Watcher):
         self.set(pid, trace)
 
     def set(self, pid: int, trace: bool) -> None:
-        """Watch another process."""
+        """Watch another process. The watcher must be inactive.
+
+        Args:
+            pid: the process, or 0 for all children.
+            trace: whether stopping and continuing count as changes as well.
+
+        Raises:
+            Error: the watcher is active.
+        """
         if not 0 <= require_int("pid", pid) <= 0x7FFFFFFF:
             raise ValueError(f"pid must not be negative: {pid}")
         self._require_inactive()
         self._pid = int(pid)
-        lib.nats_ev_set_child(self._w, pid, bool(trace))
+        lib.nats_ev_set_child(self._c_watcher, pid, bool(trace))
 
     @property
     def pid(self) -> int:
-        """The process being watched, 0 for any."""
+        """The process that is watched, 0 for all children."""
         return self._pid
 
     @property
     def rpid(self) -> int:
         """The process that changed state."""
-        pid: int = ffi.cast("ev_child *", self._w).rpid
-        return pid
+        return ffi.cast("ev_child *", self._c_watcher).rpid
 
     @rpid.setter
     def rpid(self, pid: int) -> None:
-        ffi.cast("ev_child *", self._w).rpid = require_int("rpid", pid)
+        ffi.cast("ev_child *", self._c_watcher).rpid = require_int("rpid", pid)
 
     @property
     def rstatus(self) -> int:
-        """Its wait status; see `os.waitstatus_to_exitcode`."""
-        status: int = ffi.cast("ev_child *", self._w).rstatus
-        return status
+        """The wait status of that process; see `os.waitstatus_to_exitcode`."""
+        return ffi.cast("ev_child *", self._c_watcher).rstatus
 
     @rstatus.setter
     def rstatus(self, status: int) -> None:
-        ffi.cast("ev_child *", self._w).rstatus = require_int("rstatus", status)
+        ffi.cast("ev_child *", self._c_watcher).rstatus = require_int("rstatus", status)
 
 
 class Idle(Watcher):
-    """Calls back in each iteration that has no other event of this or a higher priority.
+    """A watcher that fires in each iteration without another event of this or a higher priority.
 
-    While one is active the loop does not block.
+    While an idle watcher is active the loop does not block.
     """
 
     __slots__ = ()
     _type = lib.NATS_EV_TYPE_IDLE
 
-    def __init__(
-        self, loop: Loop, callback: Callable[..., object], data: object = None, priority: int = 0
-    ) -> None:
-        super().__init__(loop, callback, data, priority)
-
 
 class Prepare(Watcher):
-    """Calls back in each iteration just before the loop waits for events."""
+    """A watcher that fires in each iteration, just before the loop waits for events."""
 
     __slots__ = ()
     _type = lib.NATS_EV_TYPE_PREPARE
 
-    def __init__(
-        self, loop: Loop, callback: Callable[..., object], data: object = None, priority: int = 0
-    ) -> None:
-        super().__init__(loop, callback, data, priority)
-
 
 class Check(Watcher):
-    """Calls back in each iteration right after the loop has gathered events."""
+    """A watcher that fires in each iteration, right after the loop has gathered events."""
 
     __slots__ = ()
     _type = lib.NATS_EV_TYPE_CHECK
 
-    def __init__(
-        self, loop: Loop, callback: Callable[..., object], data: object = None, priority: int = 0
-    ) -> None:
-        super().__init__(loop, callback, data, priority)
-
 
 class Fork(Watcher):
-    """Calls back in the child of a fork, in the first iteration after `Loop.reset`."""
+    """A watcher that fires in the child of a fork, in the first iteration after `Loop.reset`."""
 
     __slots__ = ()
     _type = lib.NATS_EV_TYPE_FORK
 
-    def __init__(
-        self, loop: Loop, callback: Callable[..., object], data: object = None, priority: int = 0
-    ) -> None:
-        super().__init__(loop, callback, data, priority)
-
 
 class Async(Watcher):
-    """Lets other threads wake the loop: `send` may be called from any thread."""
+    """A watcher that other threads can make fire: `send` may be called from any thread."""
 
     __slots__ = ()
     _type = lib.NATS_EV_TYPE_ASYNC
 
-    def __init__(
-        self, loop: Loop, callback: Callable[..., object], data: object = None, priority: int = 0
-    ) -> None:
-        super().__init__(loop, callback, data, priority)
-
     def send(self) -> None:
-        """Have the callback called soon, once for any number of calls until then."""
-        lib.nats_ev_async_send(self._w)
+        """Make the watcher fire soon. Calls until then are coalesced into one event."""
+        lib.nats_ev_async_send(self._c_watcher)
 
     @property
     def sent(self) -> bool:
-        """True from `send` until the loop has noticed it."""
-        return bool(lib.nats_ev_async_sent(self._w))
+        """Whether `send` has been called and the loop has not noticed the call yet."""
+        return bool(lib.nats_ev_async_sent(self._c_watcher))
 
 
 def embeddable_backends() -> int:
     """Return the EVBACKEND_* bits of loops that an `Embed` watcher can take."""
-    # libev counts io_uring among them and then aborts: such a loop has no descriptor to watch.
-    bits: int = lib.ev_embeddable_backends() & ~lib.EVBACKEND_IOURING
-    return bits
+    # libev counts io_uring among them, and then aborts: such a loop has no descriptor to watch.
+    return lib.ev_embeddable_backends() & ~lib.EVBACKEND_IOURING
 
 
 class Embed(Watcher):
-    """Runs another loop inside this one, for its I/O.
+    """A watcher that runs another loop inside its own loop, for the I/O of the other loop.
 
-    Without a callback the other loop is swept as soon as it has events; a callback has to call
-    `sweep`. The other loop's backend must be one of `embeddable_backends`.
+    Args:
+        other: the loop to embed. Its backend must be one of `embeddable_backends`.
+        loop: the loop that delivers the events.
+        callback: called as ``callback(watcher, revents)`` when the other loop has events, and must call
+            `sweep`. None sweeps without a callback.
+        data: any object, kept as ``data``.
+        priority: EV_MINPRI to EV_MAXPRI; higher ones are called first.
     """
 
     __slots__ = ("_other",)
@@ -258,8 +272,8 @@ class Embed(Watcher):
 
     def __init__(
         self,
-        other: Loop,
-        loop: Loop,
+        other: BaseLoop,
+        loop: BaseLoop,
         callback: Callable[..., object] | None = None,
         data: object = None,
         priority: int = 0,
@@ -267,9 +281,9 @@ class Embed(Watcher):
         super().__init__(loop, callback or _sweep, data, priority)
         self.set(other)
 
-    def set(self, other: Loop) -> None:
+    def set(self, other: BaseLoop) -> None:
         """Embed another loop."""
-        if getattr(other, "_c", None) is None:
+        if getattr(other, "_c_loop", None) is None:
             raise TypeError(f"other must be a Loop, not {type(other).__name__}")
         if other is self._loop:
             raise Error("a loop cannot embed itself")
@@ -277,14 +291,14 @@ class Embed(Watcher):
             raise Error("the backend of the other loop is not embeddable")
         self._require_inactive()
         self._other = other
-        lib.nats_ev_set_embed(self._w, other._c)
+        lib.nats_ev_set_embed(self._c_watcher, other._c_loop)
 
     def _checked_callback(self, callback: Any) -> Any:
         return _sweep if callback is None else require_callable("callback", callback)
 
     @property
     def callback(self) -> Any:
-        """Called as ``callback(watcher, revents)``; None: the embedded loop is swept."""
+        """The callable that gets the events; None when the embedded loop is swept without one."""
         return None if self._callback is _sweep else self._callback
 
     @callback.setter
@@ -292,13 +306,13 @@ class Embed(Watcher):
         self._callback = self._checked_callback(callback)
 
     @property
-    def other(self) -> Loop:
-        """The embedded loop."""
+    def other(self) -> Any:
+        """The embedded `Loop`."""
         return self._other
 
     def sweep(self) -> None:
         """Run the embedded loop once, without blocking."""
-        if lib.nats_ev_embed_sweep(self._w) == ABORTED:
+        if lib.nats_ev_embed_sweep(self._c_watcher) == ABORTED:
             raise finish()
 
 

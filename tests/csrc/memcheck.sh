@@ -1,5 +1,5 @@
 #!/bin/sh
-# The C tests under valgrind's memcheck: no error, no leak. Says so when there is no valgrind.
+# Runs the C tests under valgrind's memcheck: no error, no leak. Skips with a message without valgrind.
 set -eu
 cd "$(dirname "$0")/../.."
 if ! command -v valgrind >/dev/null 2>&1; then

@@ -1,15 +1,15 @@
 /*
- * parser_run: a stream fed to nats_parser in chunks, and what comes out of it as text.
+ * parser_run: feeds a stream to nats_parser in chunks and writes down as text what comes out.
  *
  * Every chunk and every array of rows is a heap block of exactly its size, so that a sanitizer sees
- * each step outside. Checks with every call what must hold whatever the input is; any breach aborts
- * with its line. Two runs over the same stream must give the same text, error and offset, however it
- * is cut. Used by test_parser.c and fuzz_parser.c; includes nats_parser.c itself in order to make its
- * allocations fail and to count what it scans and copies.
+ * each access outside. Every call checks what must hold whatever the input is; a breach prints its
+ * line and aborts. Two runs over the same stream must give the same text, error and offset, however
+ * the stream is cut. Used by test_parser.c and fuzz_parser.c; includes nats_parser.c itself in
+ * order to make its allocations fail and to count what it scans and copies.
  *
  * The text has a line per frame: "MSG sid subject reply headers payload\n", each but the sid as
- * length:bytes, then "INFO 2:{}\n", "ERR 1:x\n", "PING\n", "PONG\n", "OK\n". The subject of a numbered
- * answer to the inbox, which is subscription INBOX_SID to "in.*", is " #number".
+ * length:bytes, then "INFO 2:{}\n", "ERR 1:x\n", "PING\n", "PONG\n", "OK\n". The subject of a
+ * numbered answer to the inbox, which is subscription INBOX_SID to "in.*", is " #number".
  */
 #ifndef PARSER_RUN_H
 #define PARSER_RUN_H
@@ -19,8 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static long allocations;          /* asked for so far */
-static long fail_allocation = -1; /* how many succeed before all others fail; -1: none fails */
+static long allocations;          /* so far */
+static long fail_allocation = -1; /* how many succeed before all others fail; -1: all succeed */
 static size_t scanned;            /* bytes looked at in search of the end of a line */
 static size_t copied;             /* bytes copied, those of the rows included */
 
@@ -66,13 +66,13 @@ static void check(int condition, const char *text, const char *file, int line)
     abort();
 }
 
-/* One stream on its way through a parser. */
+/* One stream and the parser that reads it. */
 struct run {
     nats_parser p;
-    int cap;            /* ints per call */
+    int cap; /* ints per call */
     int32_t *rows;
-    uint64_t fed;       /* bytes taken by all calls */
-    uint64_t msgs;      /* delivered, and their header + payload bytes */
+    uint64_t fed;  /* bytes taken by all calls */
+    uint64_t msgs; /* delivered, and their header + payload bytes */
     uint64_t bytes;
     char *text;
     size_t text_len;
@@ -136,13 +136,13 @@ static void put_field(struct run *r, const char *base, int32_t begin, int32_t en
     put(r, base + begin, n);
 }
 
-/* Offsets of a part of the buffer. */
+/* Check that two offsets bound a part of the buffer. */
 static void check_span(int32_t begin, int32_t end, size_t len)
 {
     CHECK(begin >= 0 && begin <= end && (size_t)end <= len);
 }
 
-/* The number that a message of the inbox answers, 0 when it is no such message. */
+/* Return the number that a message of the inbox answers; 0 for any other message. */
 static size_t answered(const char *base, const int32_t *row)
 {
     const char *subject = base + row[S0];
@@ -158,7 +158,7 @@ static size_t answered(const char *base, const int32_t *row)
     return number;
 }
 
-/* A message whose fields are those of row; number is that of an answer, else 0. */
+/* Write down a message whose fields are those of row. `number` is that of an answer, else 0. */
 static void take_message(struct run *r, const char *base, size_t len, const int32_t *row,
                          size_t number)
 {
@@ -179,7 +179,7 @@ static void take_message(struct run *r, const char *base, size_t len, const int3
     r->bytes += (uint64_t)(row[P1] - row[H0]);
 }
 
-/* The same subject as before has the same offset, another one another. */
+/* Check that equal subjects in a row have the same offset, and different ones do not. */
 static void check_subject(struct run *r, const char *base, const int32_t *row)
 {
     size_t len = (size_t)(row[S1] - row[S0]);
@@ -192,7 +192,7 @@ static void check_subject(struct run *r, const char *base, const int32_t *row)
     r->last_len = len;
 }
 
-/* An answer's row, or one made of a run's item: its number is where a reply would begin. */
+/* Write down an answer: a row, or one made from a run's item. The number is in the column R0. */
 static void take_answer(struct run *r, const char *base, size_t len, const int32_t *row)
 {
     int32_t copy[NATS_ROW_WIDTH];
@@ -202,7 +202,7 @@ static void take_answer(struct run *r, const char *base, size_t len, const int32
     take_message(r, base, len, copy, (size_t)row[R0]);
 }
 
-/* A run and its items; returns how many ints. */
+/* Write down a run and its items; return how many ints they take. */
 static int take_run(struct run *r, const char *base, size_t len, const int32_t *row, int left)
 {
     int width = row[KIND] == NATS_ROW_RUN ? 2 : row[KIND] == NATS_ROW_REPLY_RUN ? 4 : 3;
@@ -230,7 +230,7 @@ static int take_run(struct run *r, const char *base, size_t len, const int32_t *
     return (int)(end - row);
 }
 
-/* One row, and the items of a run; returns how many ints. */
+/* Write down one row, with the items of a run; return how many ints they take. */
 static int take_row(struct run *r, const char *base, size_t len, const int32_t *row, int left)
 {
     static const char *const bare[] = {"PING\n", "PONG\n", "OK\n"};
@@ -241,7 +241,7 @@ static int take_row(struct run *r, const char *base, size_t len, const int32_t *
     case NATS_ROW_MSG:
         CHECK(row[S0] < row[S1]);
         check_subject(r, base, row);
-        /* only a frame that straddled chunks is not looked at for its number */
+        /* only a frame that straddled chunks comes as MSG although it has a number */
         CHECK(answered(base, row) == 0 || r->p.frame != NULL);
         take_message(r, base, len, row, answered(base, row));
         return NATS_ROW_WIDTH;
@@ -269,7 +269,7 @@ static int take_row(struct run *r, const char *base, size_t len, const int32_t *
     }
 }
 
-/* What holds after each call. */
+/* Check what holds after each call. */
 static void check_state(const struct run *r, size_t len, int n, int had_error)
 {
     const nats_parser *p = &r->p;
@@ -313,7 +313,7 @@ static void run_feed(struct run *r, const void *data, size_t len)
     free(chunk);
 }
 
-/* Two runs over the same stream came to the same end. */
+/* Check that two runs over the same stream came to the same end. */
 static void check_same(const struct run *a, const struct run *b)
 {
     CHECK(a->fed == b->fed);

@@ -1,6 +1,6 @@
 /*
- * parser_vectors: streams, what nats_parser makes of them (in the words of parser_run.h), and how they
- * end. B1 to B16 are the classes of what a server may send and must not get away with.
+ * parser_vectors: streams, what nats_parser makes of them (in the words of parser_run.h), and how
+ * they end. B1 to B16 are the classes of what a server may send and must not get away with.
  */
 #ifndef PARSER_VECTORS_H
 #define PARSER_VECTORS_H
@@ -14,7 +14,7 @@ struct span {
 
 #define T(literal) {literal, sizeof(literal) - 1}
 
-/* A stream, what comes out, and how it ends. */
+/* A stream, the text of its rows, and the error at its end. */
 struct vector {
     struct span in;
     struct span out;
@@ -25,6 +25,7 @@ struct vector {
 #define HDR "NATS/1.0\r\n\r\n"
 #define BIG "18446744073709551615" /* 2^64 - 1 */
 
+/* clang-format off */
 static const struct vector vectors[] = {
     {T(""), T(""), 0, 0},
     {T("PING\r\n"), T("PING\n"), 0, 0},
@@ -86,17 +87,17 @@ static const struct vector vectors[] = {
     {T("MSG fo\0o.\xff\xc3 1 \x80\0r 1\r\n\0\r\n"),
      T("MSG 1 7:fo\0o.\xff\xc3 3:\x80\0r 0: 1:\0\n"), 0, 0},
     {T("MSG a\rb 1 0\r\n\r\n"), T("MSG 1 3:a\rb 0: 0: 0:\n"), 0, 0},
-    /* B10: what no subscription of ours can have */
+    /* B10: sids that no subscription of ours can have */
     {T("MSG a 0 0\r\n\r\nMSG a 2147483647 0\r\n\r\nMSG a 2147483648 0\r\n\r\nMSG a 4294967297 0\r\n\r\n"
        "MSG a " BIG " 1\r\nx\r\nMSG a 1 0\r\n\r\n"),
      T("MSG 0 1:a 0: 0: 0:\nMSG 2147483647 1:a 0: 0: 0:\nMSG 0 1:a 0: 0: 0:\n"
        "MSG 0 1:a 0: 0: 0:\nMSG 0 1:a 0: 0: 1:x\nMSG 1 1:a 0: 0: 0:\n"), 0, 0},
-    /* B13: header blocks are not looked into */
+    /* B13: header blocks are not parsed */
     {T("HMSG a 1 3 5\r\nabcde\r\n"), T("MSG 1 1:a 0: 3:abc 2:de\n"), 0, 0},
     {T("HMSG a 1 14 14\r\nNATS/1.0 ABC\r\n\r\n"), T("MSG 1 1:a 0: 14:NATS/1.0 ABC\r\n 0:\n"), 0, 0},
     {T("HMSG a 1 5 5\r\n\r\n\n\r\0\r\n"), T("MSG 1 1:a 0: 5:\r\n\n\r\0 0:\n"), 0, 0},
 
-    /* What looks like a repetition of the line before, and is not. */
+    /* Lines that look like a repetition of the line before but are none. */
     {T("MSG a 1 1\r\nx\r\nMSG a 1 1 1\r\ny\r\nMSG a 1 1\r\nz\r\nMSG a 11 1\r\n1\r\n"),
      T("MSG 1 1:a 0: 0: 1:x\nMSG 1 1:a 1:1 0: 1:y\nMSG 1 1:a 0: 0: 1:z\nMSG 11 1:a 0: 0: 1:1\n"),
      0, 0},
@@ -201,10 +202,11 @@ static const struct vector vectors[] = {
     {T("INFO {}\r\nPING\r\nPING\r\nPINX\r\nPING\r\n"), T("INFO 2:{}\nPING\nPING\n"),
      NATS_PARSER_UNKNOWN_VERB, 21},
 };
+/* clang-format on */
 
 enum { VECTORS = sizeof vectors / sizeof *vectors };
 
-/* Every command, in runs and alone, with repeated subjects and with offsets of one digit and two. */
+/* Every command, in runs and alone, with repeated subjects, offsets of one digit and of two. */
 static const char every_op[] =
     "INFO {\"server_id\":\"X\",\"max_payload\":1048576}\r\n"
     "+OK\r\n"

@@ -1,7 +1,7 @@
 /*
- * Tests of nats_parser: every command and every error, at once, byte by byte and at every split; every
- * limit at its bound and one above; allocation failures at every point; what is scanned and copied; and
- * the shape of the rows.
+ * Tests of nats_parser: every command and every error, at once, byte by byte and at every split;
+ * every limit at its bound and one above; allocation failures at every point; what is scanned and
+ * copied; and the shape of the rows.
  *
  * Prints what it ran; a failed check prints its line and aborts. Meant for ASan and UBSan.
  */
@@ -30,7 +30,7 @@ static void feed_in_pieces(struct run *r, const char *data, size_t len, size_t p
     }
 }
 
-/* What is remembered of the offending frame is how it begins, as far as that had come. */
+/* Return whether the snippet is the beginning of the offending frame, as far as that had come. */
 static int snippet_is_of(const struct run *r, const char *frame)
 {
     size_t n = r->p.snippet_len;
@@ -72,7 +72,7 @@ static void every_vector_gives_its_rows_however_it_is_cut(void)
     }
 }
 
-static void every_vector_gives_its_rows_behind_other_frames_and_errors_are_sticky(void)
+static void every_vector_gives_its_rows_after_other_frames_and_errors_are_sticky(void)
 {
     size_t i;
     for (i = 0; i < VECTORS; i++) {
@@ -97,7 +97,7 @@ static void every_vector_gives_its_rows_behind_other_frames_and_errors_are_stick
     }
 }
 
-/* All pairs of cuts; also when an error, or the end of a chunk, comes in the middle of things. */
+/* Compare the rows of the whole stream with those of every cut into three; return how many cuts. */
 static unsigned long every_pair_of_cuts(const char *data, size_t len, int cap)
 {
     struct run whole, r;
@@ -131,8 +131,8 @@ static void a_stream_of_every_command_gives_the_same_rows_at_every_pair_of_cuts(
     every_pair_of_cuts(bad, sizeof bad - 1, 64);
 }
 
-/* Every beginning of the input, its end at the end of a page behind which nothing is mapped. */
-static void nothing_is_read_behind_the_input(void)
+/* Every prefix of the input ends at the end of a page, and nothing is mapped after that page. */
+static void nothing_is_read_after_the_input(void)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), i, n;
     char *memory = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -149,7 +149,7 @@ static void nothing_is_read_behind_the_input(void)
             nats_parser_init(&p, 0);
             memcpy(memory + page - n, in.p, n);
             while (pos < n) {
-                nats_parser_feed(&p, memory + page - n, pos, n, rows, 256);
+                CHECK(nats_parser_feed(&p, memory + page - n, pos, n, rows, 256) >= 0);
                 pos = p.pos;
             }
             nats_parser_destroy(&p);
@@ -188,7 +188,7 @@ static void running_out_of_memory_at_any_point_delivers_what_came_before(void)
     }
 }
 
-/* A line that begins with head, is filled up to len bytes and has an end, or not. */
+/* Return a line of len bytes that begins with head and ends with foot, followed by end. */
 static char *line_of(const char *head, const char *foot, size_t len, const char *end, size_t *n)
 {
     size_t head_len = strlen(head), foot_len = strlen(foot), end_len = strlen(end);
@@ -216,7 +216,7 @@ static int error_of(const char *data, size_t n, size_t piece, size_t max_line, s
     return error;
 }
 
-/* The line fits with bound bytes, whatever the pieces; with one more it never does. */
+/* Check that the line fits with `bound` bytes, whatever the pieces, and never with one more. */
 static void check_line_bound(const char *head, const char *foot, size_t bound, size_t max_line)
 {
     static const char *const ends[] = {"\r\n", "\r", ""};
@@ -234,6 +234,29 @@ static void check_line_bound(const char *head, const char *foot, size_t bound, s
     }
 }
 
+/* The tail has to grow for a long line and for a long message, and cannot. */
+static void a_tail_that_cannot_grow_is_an_error_of_its_frame(void)
+{
+    static const char *const heads[] = {"PING\r\nINFO {", "PING\r\nMSG a 1 4000\r\n"};
+    static char filler[1000];
+    size_t i, piece;
+    memset(filler, 'x', sizeof filler);
+    for (i = 0; i < 2; i++) {
+        struct run r;
+        run_open(&r, 0, 64);
+        run_feed(&r, heads[i], strlen(heads[i]));
+        CHECK(r.p.error == 0 && r.p.tail_cap > 0);
+        fail_allocation = 0;
+        for (piece = 0; piece < sizeof filler; piece += 100)
+            run_feed(&r, filler, 100);
+        fail_allocation = -1;
+        CHECK(r.p.error == NATS_PARSER_NO_MEMORY && r.p.error_offset == 6);
+        CHECK(r.p.snippet_len == NATS_SNIPPET && memcmp(r.p.snippet, heads[i] + 6, 6) == 0);
+        CHECK(r.text_len == 5 && memcmp(r.text, "PING\n", 5) == 0);
+        run_close(&r);
+    }
+}
+
 static void lines_fit_up_to_their_bound_and_not_one_byte_above(void)
 {
     size_t bound = NATS_MAX_CONTROL_LINE + NATS_LINE_EXTRA;
@@ -247,7 +270,7 @@ static void lines_fit_up_to_their_bound_and_not_one_byte_above(void)
     check_line_bound("INFO {", "}", NATS_MAX_INFO_LINE, 0);
 }
 
-/* What the longest PUB that a server takes by default becomes on its way here. */
+/* The line of the longest PUB that a server accepts by default, as the server delivers it. */
 static void the_longest_message_line_of_a_server_fits(void)
 {
     size_t n;
@@ -263,7 +286,8 @@ static void messages_fit_up_to_max_message_and_not_one_byte_above(void)
     for (i = 0; i < 3; i++) {
         struct run r;
         run_open(&r, 10, 64);
-        feed_in_pieces(&r, "MSG a 1 10\r\n0123456789\r\nMSG a 1 10\r\n0123456789\r\n", 48, pieces[i]);
+        feed_in_pieces(&r, "MSG a 1 10\r\n0123456789\r\nMSG a 1 10\r\n0123456789\r\n", 48,
+                       pieces[i]);
         feed_in_pieces(&r, "HMSG a 1 4 10\r\n0123456789\r\n", 27, pieces[i]);
         CHECK(r.p.error == 0 && r.p.msgs == 3 && r.p.bytes == 30);
         r.p.max_message = 11; /* counts from the next frame on */
@@ -277,7 +301,7 @@ static void messages_fit_up_to_max_message_and_not_one_byte_above(void)
     }
 }
 
-/* A message that repeats subject and sid of the one before takes a short cut, with the same bounds. */
+/* A message that repeats subject and sid of the one before is parsed by a short cut. */
 static void repeated_messages_have_the_same_bounds(void)
 {
     char *line;
@@ -302,7 +326,8 @@ static void repeated_messages_have_the_same_bounds(void)
 /* Lines without end, in pieces of all sizes: an error, and no memory beyond twice the bound. */
 static void an_endless_line_is_refused_and_takes_bounded_memory(void)
 {
-    static const char *const heads[] = {"MSG ", "HMSG ", "PING ", "PONG ", "+OK ", "-ERR ", "INFO "};
+    static const char *const heads[] = {"MSG ", "HMSG ", "PING ", "PONG ",
+                                        "+OK ", "-ERR ", "INFO "};
     static const size_t pieces[] = {1, 1000, 65536, 8 * 1024 * 1024};
     size_t i, k, n = 8 * 1024 * 1024;
     for (i = 0; i < sizeof heads / sizeof *heads; i++) {
@@ -330,12 +355,12 @@ static void an_endless_line_is_refused_and_takes_bounded_memory(void)
     }
 }
 
-/* An announced size costs nothing: memory follows the bytes that have come. */
+/* An announced size allocates nothing: memory grows with the bytes that have come. */
 static void memory_follows_what_was_received_and_not_what_was_announced(void)
 {
     static char block[1024];
-    static const char *const lines[] = {"MSG a 1 2139095039\r\n", "HMSG a 1 2139095039 2139095039\r\n",
-                                        "MSG a 1 2139095040\r\n"};
+    static const char *const lines[] = {
+        "MSG a 1 2139095039\r\n", "HMSG a 1 2139095039 2139095039\r\n", "MSG a 1 2139095040\r\n"};
     size_t i, got;
     for (i = 0; i < 3; i++) {
         struct run r;
@@ -357,7 +382,8 @@ static void memory_follows_what_was_received_and_not_what_was_announced(void)
 /* The announced size, counted from far inside a large chunk, is beyond int32. */
 static void a_huge_claim_far_inside_a_large_chunk_is_no_overflow(void)
 {
-    static const char pings[] = "PING\r\nPING\r\nPING\r\nPING\r\n", claim[] = "MSG a 1 2139095039\r\n";
+    static const char pings[] = "PING\r\nPING\r\nPING\r\nPING\r\n",
+                      claim[] = "MSG a 1 2139095039\r\n";
     static const char more[] = "MSG a 1 0\r\n\r\nMSG a 1 999999999\r\nx";
     size_t len = 9 * 1024 * 1024, n = 0;
     char *chunk = malloc(len + 64);
@@ -412,7 +438,7 @@ static void a_message_in_pieces_is_copied_once(void)
         feed_in_pieces(&r, frame, n, pieces[i]);
         CHECK(r.p.error == 0 && r.p.bytes == size && r.p.tail_cap <= n);
         CHECK(scanned == 17 && copied <= n + 4 * sizeof r.p.row && allocations <= 16);
-        /* It is given back as soon as the next call is made. */
+        /* The next call frees the memory. */
         FEED(&r, "PING\r\n");
         CHECK(r.p.tail_cap == 0);
         run_close(&r);
@@ -420,7 +446,7 @@ static void a_message_in_pieces_is_copied_once(void)
     }
 }
 
-/* Whole frames are parsed where they lie. */
+/* Whole frames are parsed in place. */
 static void whole_frames_are_not_copied(void)
 {
     size_t n;
@@ -499,8 +525,8 @@ static void answers_to_the_inbox_come_with_their_number(void)
     static const char text[] =
         "MSG in.x.17 2 2\r\nhi\r\nHMSG in.x.17 2 1 1\r\nh\r\nHMSG in.x.999999999 2 1 1\r\nh\r\n"
         "MSG in.x.1000000000 2 0\r\n\r\nMSG in.x.017 2 0\r\n\r\nMSG in.x.0 2 0\r\n\r\n"
-        "MSG in.x.1x 2 0\r\n\r\nMSG in.x.17 2 r 0\r\n\r\nMSG in.x.17 3 0\r\n\r\nMSG in.x. 2 0\r\n\r\n"
-        "MSG a 2 0\r\n\r\nMSG in.x.17 2 0\r\n\r\n";
+        "MSG in.x.1x 2 0\r\n\r\nMSG in.x.17 2 r 0\r\n\r\nMSG in.x.17 3 0\r\n\r\n"
+        "MSG in.x. 2 0\r\n\r\nMSG a 2 0\r\n\r\nMSG in.x.17 2 0\r\n\r\n";
     static const int32_t numbers[] = {17, 17, 999999999, 0, 0, 0, 0, 0, 0, 0, 0, 17};
     int32_t rows[256];
     nats_parser p;
@@ -612,7 +638,8 @@ static void counters_can_be_zeroed(void)
 
 static void every_error_has_its_text(void)
 {
-    static const int codes[] = {0, -101, -102, -103, -104, -105, -106, -107, -201, -202, -401, -999};
+    static const int codes[] = {0,    -101, -102, -103, -104, -105,
+                                -106, -107, -201, -202, -401, -999};
     size_t i, k, n = sizeof codes / sizeof *codes;
     for (i = 0; i < n; i++) {
         CHECK(nats_parser_strerror(codes[i]) != NULL && nats_parser_strerror(codes[i])[0] != '\0');
@@ -666,10 +693,11 @@ int main(int argc, char **argv)
 {
     unsigned runs = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 500;
     RUN(every_vector_gives_its_rows_however_it_is_cut);
-    RUN(every_vector_gives_its_rows_behind_other_frames_and_errors_are_sticky);
+    RUN(every_vector_gives_its_rows_after_other_frames_and_errors_are_sticky);
     RUN(a_stream_of_every_command_gives_the_same_rows_at_every_pair_of_cuts);
-    RUN(nothing_is_read_behind_the_input);
+    RUN(nothing_is_read_after_the_input);
     RUN(running_out_of_memory_at_any_point_delivers_what_came_before);
+    RUN(a_tail_that_cannot_grow_is_an_error_of_its_frame);
     RUN(lines_fit_up_to_their_bound_and_not_one_byte_above);
     RUN(the_longest_message_line_of_a_server_fits);
     RUN(messages_fit_up_to_max_message_and_not_one_byte_above);

@@ -1,6 +1,7 @@
 /*
- * Tests of nats_wbuf: exact bytes of every verb, every error, every bound at its limit and one above,
- * allocation failures at every point, and removal at every position, against a model (wbuf_model.h).
+ * Tests of nats_wbuf: exact bytes of every verb, every error, every bound at its limit and one
+ * above, allocation failures at every point, and removal at every position, against a model
+ * (wbuf_model.h).
  *
  * Prints what it ran; a failed check prints its line and aborts. Meant for ASan and UBSan.
  */
@@ -16,7 +17,8 @@ struct span {
 #define T(literal) {literal, sizeof(literal) - 1}
 #define NONE {NULL, 0}
 
-/* One call with all it takes; `reply` is SUB's queue group, `payload` CONNECT's JSON. */
+/* One call with its arguments. `reply` is also the queue group of SUB, `payload` the JSON of
+   CONNECT. */
 struct call {
     enum verb verb;
     struct span subject;
@@ -87,12 +89,13 @@ static struct text exact(struct span s)
     return text_of(s.p, s.n);
 }
 
-/* Make the call, through the model; PUB interns its subject anew. */
+/* Make the call through the model. PUB interns its subject each time. */
 static int make(struct model *m, const struct call *c)
 {
     struct text subject = exact(c->subject), reply = exact(c->reply);
     struct text headers = exact(c->headers), payload = exact(c->payload);
     int code = 0;
+    /* clang-format off */
     switch (c->verb) {
     case PUBLISH: code = model_publish(m, subject, reply, headers, payload, 0); break;
     case PUB:
@@ -106,6 +109,7 @@ static int make(struct model *m, const struct call *c)
     case PONG: code = model_ping(m, 1); break;
     default: code = model_connect(m, payload); break;
     }
+    /* clang-format on */
     free(subject.p);
     free(reply.p);
     free(headers.p);
@@ -227,7 +231,7 @@ static void content_fits_at_max_payload_and_not_one_above(void)
     }
 }
 
-/* With nothing, whole frames and part of a frame unsent; control frames pass whatever is unsent. */
+/* With nothing unsent, with whole frames unsent, and with part of a frame unsent. */
 static void messages_fit_up_to_max_pending_and_control_frames_always(void)
 {
     size_t i;
@@ -255,7 +259,7 @@ static void messages_fit_up_to_max_pending_and_control_frames_always(void)
     }
 }
 
-/* All is wrong at once; what is reported is put right, until the call succeeds. */
+/* Everything is wrong at once. Each error reported is repaired, until the call succeeds. */
 static void errors_are_reported_in_a_fixed_order(void)
 {
     struct call c = {PUBLISH, T("a b"), T("r\n"), T("x"), T("payload"), 0, 0, 0, NONE};
@@ -302,9 +306,10 @@ static void closed_refuses_messages_and_takes_control_frames(void)
     model_close(&m);
 }
 
-static void a_request_is_a_publish_with_its_tag_behind_the_inbox(void)
+static void a_request_is_a_publish_with_its_tag_after_the_inbox(void)
 {
-    static const char frames[] = "PUB svc in.x.7 2\r\nhi\r\nPUB svc in.x.18446744073709551615 0\r\n\r\n";
+    static const char frames[] =
+        "PUB svc in.x.7 2\r\nhi\r\nPUB svc in.x.18446744073709551615 0\r\n\r\n";
     uint64_t tags[] = {7, UINT64_MAX};
     nats_wbuf *w = nats_wbuf_new();
     CHECK(w != NULL && nats_wbuf_intern(w, "svc", 3) == 0);
@@ -316,7 +321,17 @@ static void a_request_is_a_publish_with_its_tag_behind_the_inbox(void)
     CHECK(nats_wbuf_set_inbox(w, "in.x.", 5) == 0);
     CHECK(nats_wbuf_request(w, 1, "hi", 2, 1) == NATS_WBUF_BAD_SUBJECT);
     CHECK(nats_wbuf_request(w, -1, "hi", 2, 1) == NATS_WBUF_BAD_SUBJECT);
+    fail_allocation = 0; /* for the tag */
+    CHECK(nats_wbuf_request(w, 0, "hi", 2, 1) == NATS_WBUF_NO_MEMORY);
+    fail_allocation = 1; /* for the frame */
+    CHECK(nats_wbuf_request(w, 0, "hi", 2, 1) == NATS_WBUF_NO_MEMORY);
+    fail_allocation = -1;
+    nats_wbuf_get_limits(w)->max_control_line = 15;
+    CHECK(nats_wbuf_request(w, 0, "hi", 2, tags[0]) == NATS_WBUF_LINE_TOO_LONG);
+    CHECK(nats_wbuf_len(w) == 0 && nats_wbuf_get_counts(w)->accepted == 0);
+    nats_wbuf_get_limits(w)->max_control_line = 16;
     CHECK(nats_wbuf_request(w, 0, "hi", 2, tags[0]) == NATS_WBUF_FIRST);
+    nats_wbuf_get_limits(w)->max_control_line = 0;
     CHECK(nats_wbuf_request(w, 0, "", 0, tags[1]) == 0);
     CHECK(nats_wbuf_len(w) == sizeof frames - 1);
     CHECK(memcmp(nats_wbuf_data(w), frames, sizeof frames - 1) == 0);
@@ -337,11 +352,11 @@ static void a_message_to_any_subject_is_a_plain_publish(void)
     nats_wbuf_free(w);
 }
 
-/* No byte of such a payload is looked at. */
+/* No byte of such a payload is read. */
 static void sizes_that_overflow_are_refused(void)
 {
-    static const size_t sizes[] = {SIZE_MAX, SIZE_MAX - 1, SIZE_MAX - 11, SIZE_MAX - 12,
-                                   SIZE_MAX - 16, SIZE_MAX - 64, SIZE_MAX / 2, SIZE_MAX / 4};
+    static const size_t sizes[] = {SIZE_MAX,      SIZE_MAX - 1,  SIZE_MAX - 11, SIZE_MAX - 12,
+                                   SIZE_MAX - 16, SIZE_MAX - 64, SIZE_MAX / 2,  SIZE_MAX / 4};
     size_t i;
     for (i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         volatile size_t huge = sizes[i];
@@ -349,7 +364,7 @@ static void sizes_that_overflow_are_refused(void)
         nats_wbuf_limits *limits;
         CHECK(w != NULL);
         limits = nats_wbuf_get_limits(w);
-        fail_allocation = 1; /* what is possible in theory is not tried */
+        fail_allocation = 1; /* the allocation that would be possible in theory fails */
         CHECK(nats_wbuf_intern(w, "a", 1) == NATS_WBUF_NO_MEMORY);
         fail_allocation = -1;
         CHECK(nats_wbuf_intern(w, "a", 1) == 0);
@@ -370,7 +385,7 @@ static void sizes_that_overflow_are_refused(void)
     }
 }
 
-/* What comes with FIRST, HIGH and SLOW; PING is 6 bytes. */
+/* FIRST, HIGH and SLOW at their marks. A PING has 6 bytes. */
 static void the_bits_say_when_to_flush_and_when_to_slow_down(void)
 {
     struct model m;
@@ -382,7 +397,7 @@ static void the_bits_say_when_to_flush_and_when_to_slow_down(void)
     CHECK(model_ping(&m, 0) == NATS_WBUF_HIGH);
     CHECK(model_ping(&m, 0) == 0); /* 18 bytes: at the mark, not above */
     CHECK(model_ping(&m, 0) == (NATS_WBUF_HIGH | NATS_WBUF_SLOW));
-    CHECK(model_ping(&m, 0) == 0); /* told already */
+    CHECK(model_ping(&m, 0) == 0); /* reported already */
     model_sent(&m, 0);
     CHECK(model_ping(&m, 0) == 0);
     CHECK(model_ping(&m, 0) == NATS_WBUF_HIGH);
@@ -396,7 +411,7 @@ static void the_bits_say_when_to_flush_and_when_to_slow_down(void)
         CHECK(model_ping(&m, 0) == 0);
     m.limits->held = 0;
     CHECK(model_ping(&m, 0) == NATS_WBUF_HIGH);
-    m.limits->slow_mark = 1000; /* raised: it can be risen above again */
+    m.limits->slow_mark = 1000; /* a raised mark is reported again */
     CHECK(model_ping(&m, 0) == 0);
     m.limits->slow_mark = 20;
     CHECK(model_ping(&m, 0) == (NATS_WBUF_HIGH | NATS_WBUF_SLOW));
@@ -444,7 +459,7 @@ static void fill(struct model *m)
     free(p.p);
 }
 
-/* What is left after an operation goes out correctly, too, and the buffer can be used on. */
+/* Check that the rest is sent correctly after an operation, and that the buffer still works. */
 static void use_on(struct model *m)
 {
     struct text a = text_of("after", 5), none = text_of("", 0);
@@ -458,7 +473,7 @@ static void use_on(struct model *m)
     free(none.p);
 }
 
-/* Operation 0: take back, 1: drop, 2...: remove a set of tags. */
+/* Run operation 0: take back, 1: drop messages, 2 and up: remove a set of tags. */
 static void operate(struct model *m, unsigned operation)
 {
     static const uint64_t sets[][7] = {{2}, {4}, {6}, {2, 4, 6}, {1, 2, 3, 5, 6, 7, 99}};
@@ -509,7 +524,7 @@ static void a_pin_shrinks_with_what_is_sent_and_ends_with_the_connection(void)
     CHECK(model_remove(&m, tags, 2) == 0);
     model_pin(&m, 10);
     CHECK(model_remove(&m, tags, 2) == 1);
-    model_take_back(&m); /* drops the first, too: it is tagged */
+    model_take_back(&m); /* drops the first as well, because it is tagged */
     CHECK(nats_wbuf_len(m.w) == 0 && nats_wbuf_get_counts(m.w)->discarded == 2);
     model_publish(&m, a, none, none, none, 3);
     CHECK(model_drop_messages(&m) == 1);
@@ -558,7 +573,7 @@ static void a_smaller_server_gets_only_what_it_takes(void)
     CHECK(model_recheck(&m, 1, 8) == 0);
     CHECK(model_recheck(&m, 0, 0) == 1);
     model_publish(&m, a, none, none, big, 0);
-    model_sent(&m, nats_wbuf_len(m.w) - 1); /* has begun: it can't be helped any more */
+    model_sent(&m, nats_wbuf_len(m.w) - 1); /* has begun, so it stays */
     m.limits->max_payload = 1;
     CHECK(model_recheck(&m, 0, 8) == 0);
     free(a.p);
@@ -631,7 +646,7 @@ static void interned_subjects_hold_until_they_are_forgotten(void)
     model_close(&m);
 }
 
-/* A run of calls that allocates for everything: buffer, tags, interned subjects, all of them twice. */
+/* Make calls that allocate buffer, tags and interned subjects, each of them twice. */
 static void allocate_everywhere(struct model *m)
 {
     struct text none = text_of("", 0), big = text_of("", 0), name;
@@ -645,7 +660,7 @@ static void allocate_everywhere(struct model *m)
     big.n = 3000;
     for (i = 0; i < 70; i++) {
         if (i < 60 && model_intern(m, name) == NATS_WBUF_NO_MEMORY)
-            fail_allocation = -1; /* once: then on with the next one */
+            fail_allocation = -1; /* fails once, then go on with the next subject */
         if (model_publish(m, name, none, none, i % 8 ? none : big, (uint64_t)i + 1) < 0) {
             fail_allocation = -1;
             CHECK(model_publish(m, name, none, none, i % 8 ? none : big, (uint64_t)i + 1) >= 0);
@@ -662,6 +677,16 @@ static void allocate_everywhere(struct model *m)
     free(none.p);
     free(big.p);
     free(name.p);
+}
+
+static void more_subjects_than_an_int_can_number_are_refused(void)
+{
+    nats_wbuf *w = nats_wbuf_new();
+    CHECK(w != NULL && nats_wbuf_intern(w, "a", 1) == 0);
+    w->prefixes_len = INT_MAX;
+    CHECK(nats_wbuf_intern(w, "b", 1) == NATS_WBUF_NO_MEMORY);
+    w->prefixes_len = 1;
+    nats_wbuf_free(w);
 }
 
 static void running_out_of_memory_at_any_point_changes_nothing(void)
@@ -694,7 +719,7 @@ static void memory_is_bounded_by_what_is_unsent(void)
     nats_wbuf *w = nats_wbuf_new();
     uint64_t tag = 0;
     CHECK(w != NULL);
-    nats_wbuf_ping(w);
+    CHECK(nats_wbuf_ping(w) == NATS_WBUF_FIRST);
     allocations = 0;
     while (tag < 200000) {
         tag++;
@@ -732,7 +757,7 @@ static void memory_of_a_burst_is_given_back(void)
     nats_wbuf_free(w);
 }
 
-/* Early flushes at 1 MiB: after the first the buffer is as large as it must be. */
+/* Early flushes at 1 MiB: after the first, the buffer has its final size. */
 static void early_flushes_do_not_allocate(void)
 {
     static const char payload[100];
@@ -781,7 +806,7 @@ static void every_error_has_its_text(void)
     }
 }
 
-/* The operations of the fuzz target, out of a fixed generator. */
+/* Run the operations of the fuzz target on bytes of a fixed generator. */
 static void random_calls_agree_with_the_model(unsigned runs)
 {
     static unsigned char data[3000];
@@ -812,7 +837,7 @@ int main(int argc, char **argv)
     RUN(messages_fit_up_to_max_pending_and_control_frames_always);
     RUN(errors_are_reported_in_a_fixed_order);
     RUN(closed_refuses_messages_and_takes_control_frames);
-    RUN(a_request_is_a_publish_with_its_tag_behind_the_inbox);
+    RUN(a_request_is_a_publish_with_its_tag_after_the_inbox);
     RUN(a_message_to_any_subject_is_a_plain_publish);
     RUN(sizes_that_overflow_are_refused);
     RUN(the_bits_say_when_to_flush_and_when_to_slow_down);
@@ -823,6 +848,7 @@ int main(int argc, char **argv)
     RUN(a_smaller_server_gets_only_what_it_takes);
     RUN(the_line_sent_last_is_known_wherever_the_kernel_stopped);
     RUN(interned_subjects_hold_until_they_are_forgotten);
+    RUN(more_subjects_than_an_int_can_number_are_refused);
     RUN(running_out_of_memory_at_any_point_changes_nothing);
     RUN(memory_is_bounded_by_what_is_unsent);
     RUN(memory_of_a_burst_is_given_back);

@@ -1,10 +1,10 @@
 /*
- * wbuf_model: what nats_wbuf promises, written down a second time as a list of frames.
+ * wbuf_model: a second implementation of nats_wbuf, as a plain list of frames.
  *
- * Every operation is done on a real buffer and on the list; any difference aborts with its line. The
- * list knows no positions, walks nothing lazily and copies every frame, so the two share no idea that
- * could be wrong in both. Used by test_wbuf.c and by fuzz_wbuf.c; includes nats_wbuf.c itself in order
- * to make its allocations fail, and nats_unsent.c.
+ * Every operation is done on a real buffer and on the list; any difference prints its line and
+ * aborts. The list has no positions, walks nothing lazily and copies every frame, so that no idea
+ * is shared that could be wrong in both. Used by test_wbuf.c and by fuzz_wbuf.c; includes
+ * nats_wbuf.c itself in order to make its allocations fail, and nats_unsent.c.
  */
 #ifndef WBUF_MODEL_H
 #define WBUF_MODEL_H
@@ -14,8 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static long allocations;          /* asked for so far */
-static long fail_allocation = -1; /* how many succeed before all others fail; -1: none fails */
+static long allocations;          /* so far */
+static long fail_allocation = -1; /* how many succeed before all others fail; -1: all succeed */
 
 static void *failing_realloc(void *memory, size_t n)
 {
@@ -41,7 +41,8 @@ static void check(int condition, const char *text, const char *file, int line)
     abort();
 }
 
-/* Text with a length, in a block of exactly that size, so that a sanitizer sees every step outside. */
+/* Text with a length, in a block of exactly that size, so that a sanitizer sees every access
+   outside. */
 struct text {
     char *p;
     size_t n;
@@ -74,7 +75,7 @@ struct model {
     size_t cap;
     size_t pinned;
     size_t queued;
-    int slow_told;
+    int slow_reported;
     nats_wbuf_counts counts;
     uint64_t last_tag;
     char last_line[128]; /* of the frame of which the kernel took bytes last */
@@ -91,7 +92,7 @@ static size_t model_unsent(const struct model *m)
     return n;
 }
 
-/* The buffer holds what the list says, byte for byte. */
+/* Check that the buffer holds the bytes of the list. */
 static void model_compare(const struct model *m)
 {
     const char *data = nats_wbuf_data(m->w);
@@ -163,7 +164,7 @@ static int model_fits(size_t value, size_t limit)
     return limit == 0 || value <= limit;
 }
 
-/* The frame has been queued: what the call must have returned. */
+/* Add a frame to the list; return what the call that queued the frame must return. */
 static int model_append(struct model *m, struct frame f)
 {
     size_t before = model_unsent(m), after = before + f.len;
@@ -182,15 +183,15 @@ static int model_append(struct model *m, struct frame f)
         m->queued = 0;
     }
     if (m->limits->slow_mark != 0 && before <= m->limits->slow_mark)
-        m->slow_told = 0;
-    if (m->limits->slow_mark != 0 && after > m->limits->slow_mark && !m->slow_told) {
+        m->slow_reported = 0;
+    if (m->limits->slow_mark != 0 && after > m->limits->slow_mark && !m->slow_reported) {
         bits += NATS_WBUF_SLOW;
-        m->slow_told = 1;
+        m->slow_reported = 1;
     }
     return bits;
 }
 
-/* `code` came back; `expected` is 0 or an error; f is what a call that succeeds appends. */
+/* Check the code of a call. `expected` is 0 or an error; f is what a successful call appends. */
 static void model_settle(struct model *m, int code, int expected, struct frame f, size_t content)
 {
     if (expected == 0 && code == NATS_WBUF_NO_MEMORY) {
@@ -411,7 +412,7 @@ static int model_connect(struct model *m, struct text json)
     return code;
 }
 
-/* Sending and removing. None of it may allocate. */
+/* Sending and removing: none of these operations may allocate. */
 
 static void model_drop(struct model *m, size_t at)
 {
@@ -481,7 +482,7 @@ static void model_take_back(struct model *m)
     model_compare(m);
 }
 
-/* Discard what may still be removed: all messages, or those with one of n tags. */
+/* Discard the messages that may still be removed: all, or those with one of n tags. */
 static size_t model_discard_unsent(struct model *m, int all, const uint64_t *tags, size_t n)
 {
     size_t i = 0, at = 0, count = 0, k;
@@ -513,7 +514,7 @@ static size_t model_remove(struct model *m, const uint64_t *tags, size_t n)
     return removed;
 }
 
-/* Known or not, it is never another frame's; and cut where it was asked to be. */
+/* Check the last line: unknown or right, never another frame's, and cut at cap. */
 static void model_last_line(const struct model *m, size_t cap)
 {
     char line[128];
@@ -563,8 +564,8 @@ static size_t model_drop_messages(struct model *m)
 }
 
 /*
- * Operations out of arbitrary bytes: a byte says which, the following ones with what. Bytes that are
- * missing read as 0.
+ * Operations from arbitrary bytes: one byte chooses the operation, the following bytes its
+ * arguments. Missing bytes read as 0.
  */
 
 struct script {
@@ -601,7 +602,7 @@ static struct text next_name(struct script *s, int may_be_empty)
         return text_of(names[kind % 6], strlen(names[kind % 6]));
     if (kind < 215)
         return text_of(wrong[kind % 6], strlen(wrong[kind % 6]));
-    if (kind < 235) { /* as it is in the input */
+    if (kind < 235) { /* taken from the input */
         n = next_byte(s) % 24;
         n = n < s->n ? n : s->n;
         t = text_of(s->p, n);
@@ -619,7 +620,7 @@ static struct text next_name(struct script *s, int may_be_empty)
     return t;
 }
 
-/* A payload made to look like frames. */
+/* Return a payload that looks like frames. */
 static struct text next_payload(struct script *s)
 {
     static const char filler[] = "\r\nPUB x 3\r\nabc\r\nPING\r\nHPUB ";
@@ -637,10 +638,12 @@ static struct text next_payload(struct script *s)
 
 static struct text next_headers(struct script *s)
 {
+    /* clang-format off */
     static const char *const blocks[] = {
         "NATS/1.0\r\n\r\n", "NATS/1.0\r\nA: b\r\n\r\n", "NATS/1.0 503\r\n\r\n",
         "NATS/1.0\r\nK: \r\n\r\n", "NATS/1.0\r\n", "NATS/1.1\r\n\r\n", "NATS/1.0X\r\n\r\n",
         "NATS/1.0\n\n", "\r\n\r\n", "NATS/1.0"};
+    /* clang-format on */
     unsigned kind = next_byte(s);
     const char *block;
     if (kind < 128)
@@ -665,6 +668,7 @@ static void script_limits(struct model *m, struct script *s)
 {
     unsigned which = next_byte(s), value = next_word(s);
     nats_wbuf_limits *l = m->limits;
+    /* clang-format off */
     switch (which % 7) {
     case 0: l->max_payload = value % 3 ? 0 : value % 700; break;
     case 1: l->max_control_line = value % 3 ? 4096 : value % 60; break;
@@ -674,6 +678,7 @@ static void script_limits(struct model *m, struct script *s)
     case 5: l->closed = value % 4 == 3; break;
     default: l->held = (int)(value & 1); break;
     }
+    /* clang-format on */
 }
 
 static void script_remove(struct model *m, struct script *s)
@@ -744,6 +749,7 @@ static void model_run(const void *data, size_t size)
     while (s.n > 0) {
         unsigned op = next_byte(&s);
         unsent = nats_wbuf_len(m.w);
+        /* clang-format off */
         switch (op % 20) {
         case 0: case 1: script_publish(&m, &s, 0); break;
         case 2: case 3: script_publish(&m, &s, 1); break;
@@ -768,6 +774,7 @@ static void model_run(const void *data, size_t size)
             fail_allocation = next_byte(&s) % 4 ? -1 : 0;
             break;
         }
+        /* clang-format on */
     }
     fail_allocation = -1;
     model_close(&m);

@@ -60,7 +60,7 @@ def copy_to(folder: Path) -> None:
     for name in ("csrc", "nats_ev", "tests"):
         ignore = shutil.ignore_patterns("__pycache__", "corpus", "*.o")
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)
-    for name in ("_parser_build.py", "pyproject.toml"):
+    for name in ("_parser_build.py", "_build_flags.py", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
 
 

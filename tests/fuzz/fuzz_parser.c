@@ -1,10 +1,10 @@
 /*
- * For any stream, cut anywhere, the parser gives the same frames, the same error and the same offset as
- * for the stream at once; what it delivers lies inside its input; and when memory runs out it has
- * delivered exactly what precedes the frame that it names.
+ * For any stream, cut anywhere, the parser gives the same frames, the same error and the same
+ * offset as for the whole stream. What the parser delivers lies inside its input. When memory runs
+ * out, the parser has delivered exactly what precedes the frame that it names.
  *
- * Input: a byte of limits, a byte for the allocation that fails, two bytes that seed the sizes of the
- * pieces, then the stream. How to run it: README.md.
+ * Input: a byte of limits, a byte for the allocation that fails, two bytes that seed the sizes of
+ * the pieces, then the stream. How to run it: README.md.
  */
 #include "parser_run.h"
 #include "replay.h"
@@ -17,7 +17,7 @@ struct limits {
     int cap;
 };
 
-/* Small limits, so that they are met; the last of each is the default. */
+/* Choose limits: small ones, so that inputs reach them; the last of each array is the default. */
 static struct limits limits_of(uint8_t byte)
 {
     static const size_t messages[] = {1, 16, 300, 0};
@@ -35,7 +35,7 @@ static void open_limited(struct run *r, struct limits l, int cap)
     r->p.max_control_line = l.max_control_line;
 }
 
-/* Pieces of 1 to 2, 16 or 256 bytes, as the seed says. */
+/* Feed pieces of random sizes: at most 2, 16, 256 or 4096 bytes, as the seed says. */
 static void feed_pieces(struct run *r, const uint8_t *data, size_t size, uint32_t seed)
 {
     static const uint32_t most[] = {2, 16, 256, 4096};

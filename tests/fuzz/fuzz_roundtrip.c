@@ -1,6 +1,6 @@
 /*
- * Whatever a caller passes as subject, reply, headers and payload, the write buffer refuses it and has
- * queued nothing, or has queued one frame of which the parser, at the other end, gets exactly these
+ * Whatever a caller passes as subject, reply, headers and payload: the write buffer refuses the
+ * message and queues nothing, or it queues one frame from which the parser gets exactly these
  * fields back.
  *
  * Input: four bytes, the lengths of subject, reply and headers and whether the headers get a proper
@@ -28,7 +28,7 @@ static struct field take(const uint8_t **data, size_t *left, size_t n)
     return f;
 }
 
-/* Between NATS/1.0 CRLF and CRLF CRLF. */
+/* Return the field between NATS/1.0 CRLF and CRLF CRLF. */
 static struct field framed(struct field f)
 {
     struct field g;
@@ -43,7 +43,7 @@ static struct field framed(struct field f)
     return g;
 }
 
-/* What a server makes of a PUB or HPUB frame for the subscription 7. */
+/* Return what a server delivers to subscription 7 for a PUB or HPUB frame. */
 static struct field delivered(const char *frame, size_t len, size_t subject_len)
 {
     size_t verb = frame[0] == 'H' ? 4 : 3, before = verb + 1 + subject_len;
@@ -59,7 +59,7 @@ static struct field delivered(const char *frame, size_t len, size_t subject_len)
     return f;
 }
 
-/* At once and in two pieces. */
+/* Parse the bytes at once, and check that two pieces give the same. */
 static void parse(struct run *r, struct field f)
 {
     struct run pieces;

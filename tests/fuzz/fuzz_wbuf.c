@@ -1,8 +1,7 @@
 /*
- * For any sequence of calls, the write buffer does what a plain list of frames does: the same result
- * of every call, the same unsent bytes after it, the same counters, and nothing changed by a call that
- * fails, out of memory included.
- * How to run it: README.md.
+ * For any sequence of calls, the write buffer does what a plain list of frames does: the same
+ * result of every call, the same unsent bytes after it, the same counters, and nothing changed by a
+ * call that fails, out of memory included. How to run it: README.md.
  */
 #include "wbuf_model.h"
 #include "replay.h"

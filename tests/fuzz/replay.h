@@ -1,6 +1,6 @@
 /*
- * What every fuzz target ends with: its entry, and with -DREPLAY a main that runs it over the files that
- * are named on the command line, each in a heap block of exactly its size.
+ * The entry of a fuzz target, and with -DREPLAY a main that runs the target over the files named on
+ * the command line, each in a heap block of exactly its size.
  */
 #ifndef REPLAY_H
 #define REPLAY_H

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs each fuzz target for FUZZ_SECONDS (60), bounded in time and memory. What it finds stays in
-# .cache/fuzz/TARGET/, the corpus of the tree is only read. Name targets to run just these.
+# Runs each fuzz target, or those that the arguments name, for FUZZ_SECONDS (60), bounded in memory. Findings
+# stay in .cache/fuzz/TARGET/; the corpus of the tree is only read.
 set -eu
 cd "$(dirname "$0")/../.."
 seconds=${FUZZ_SECONDS:-60}

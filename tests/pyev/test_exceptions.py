@@ -479,3 +479,39 @@ def test_ctrl_c_ends_a_script_with_a_traceback_and_the_usual_status() -> None:
     assert time.monotonic() - sent < 2.0
     assert process.returncode == -signal.SIGINT
     assert stderr.rstrip().endswith("KeyboardInterrupt")
+
+
+DEFERRING = """
+    import signal, sys
+    from nats_ev import pyev
+
+    loop = pyev.Loop()
+    seen = []
+
+    def look(watcher, revents):
+        seen.append(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+        signal.raise_signal(signal.SIGINT)
+
+    loop.timer(0.0, 0.0, look).start()
+    try:
+        loop.start()
+    except KeyboardInterrupt:
+        print("default handler" if seen == [True] else "deferring handler", "interrupted")
+"""
+
+
+@pytest.mark.parametrize(
+    ("setting", "handler"),
+    [("0", "default handler"), ("1", "deferring handler"), (None, "deferring handler")],
+)
+def test_deferring_interrupts_can_be_turned_off_by_the_environment(
+    setting: str | None, handler: str
+) -> None:
+    environ = {k: v for k, v in os.environ.items() if k != "NATS_EV_DEFER_INTERRUPTS"}
+    if setting is not None:
+        environ["NATS_EV_DEFER_INTERRUPTS"] = setting
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(DEFERRING)],
+        env=environ, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert done.stdout == f"{handler} interrupted\n", done.stderr

@@ -256,3 +256,23 @@ def test_other_threads_get_their_turn_while_the_loop_runs(loop: pyev.Loop, kind:
     os.close(reader)
     os.close(writer)
     assert steps > 100
+
+
+def test_reprs_tell_the_state(loop: pyev.Loop) -> None:
+    timer = loop.timer(60.0, 0.0, lambda w, r: None)
+    assert repr(timer).startswith("<Timer inactive at 0x")
+    timer.start()
+    timer.feed(pyev.EV_CUSTOM)
+    assert repr(timer).startswith("<Timer active and pending at 0x")
+    timer.stop()
+    assert repr(loop).startswith("<Loop own, stopped at 0x")
+    states: list[str] = []
+    loop.timer(0.0, 0.0, lambda w, r: states.append(repr(loop))).start()
+    loop.start()
+    assert states[0].startswith("<Loop own, running at 0x")
+    assert repr(pyev.default_loop()).startswith("<Loop default, ")
+
+
+def test_a_watcher_whose_constructor_failed_has_a_repr() -> None:
+    assert repr(pyev.Timer.__new__(pyev.Timer)).startswith("<Timer inactive at 0x")
+    assert repr(pyev.Loop.__new__(pyev.Loop)).startswith("<Loop own, stopped at 0x")

@@ -19,6 +19,7 @@ from lab.paths import ROOT
 
 AGREED = {
     "pyproject.toml", "setup.py", "MANIFEST.in", "nats_ev", "_parser_build.py", "_libev_build.py",
+    "_build_flags.py", ".clang-format",
     "csrc", "tests", "bench", "examples", "docs", "LICENSE", "README.md", "CHANGELOG.md", "Makefile",
     "CONTRIBUTING.md", "SECURITY.md", ".gitignore", ".ci", ".github",
 }  # fmt: skip
@@ -81,7 +82,7 @@ def test_the_wheel_has_the_package_its_types_and_nothing_else(tree, wheel):
     assert {t for t in top if not t.endswith(".dist-info")} == {"nats_ev"}
     package = {f"nats_ev/{f}" for f in files(tree / "nats_ev") if f.endswith((".py", ".pyi"))}
     assert package | {"nats_ev/py.typed"} <= names
-    for module in ("_parser", "_libev"):
+    for module in ("_parser", "pyev/_libev"):
         assert any(re.fullmatch(rf"nats_ev/{module}\..*\.so", name) for name in names)
         assert f"nats_ev/{module}.pyi" in names
     assert any(name.endswith("LICENSE") for name in names)

@@ -1,124 +1,52 @@
-/*
- * The C between libev and nats_ev.pyev, included into the module that CFFI generates.
- *
- * What it does, so that Python need not:
- *  - Ownership without order. Loops and watchers are C memory. A watcher may be freed before its
- *    loop or after it, active or not.
- *  - One trampoline. Watchers of every type call event_cb, which hands Python an integer key.
- *  - The interpreter lock. It is given up while libev polls, and held, taken once, for all the
- *    callbacks that follow a poll.
- *  - Stopping on an exception. Once Python asks for a stop, libev's remaining pending events are
- *    set aside instead of delivered, and are fed again when the run has returned.
- *
- * It must not set user data, an invoke-pending or a release hook on libev's default loop: other
- * bindings in the process share that loop, and may run it from inside our callbacks.
- */
-#ifndef NATS_EV_LIBEV_GLUE_H
-#define NATS_EV_LIBEV_GLUE_H
+#include <Python.h>
 
-#if defined(__has_include)
-#if !__has_include(<ev.h>)
-#error "libev's header ev.h is missing. Install libev-dev (Debian, Ubuntu), libev-devel (Fedora), \
-libev (Alpine: libev-dev), or on macOS run: brew install libev"
-#endif
-#endif
+#include "libev_glue.h"
 
-#include <ev.h>
+#include <assert.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
-#include <stdint.h>
 #include <stdlib.h>
 
-#if EV_VERSION_MAJOR < 4 || (EV_VERSION_MAJOR == 4 && EV_VERSION_MINOR < 11)
-#error "libev 4.11 or later is needed"
-#endif
-
-/* Flags and backends that an older libev does not know read as "none". */
-#ifndef EVFLAG_NOTIMERFD
-#if EV_VERSION_MAJOR == 4 && EV_VERSION_MINOR < 31
-#define EVBACKEND_LINUXAIO 0U
-#define EVBACKEND_IOURING 0U
-#define EVFLAG_NOTIMERFD 0U
-#endif
-#endif
-
 /*
- * Only polling and sleeping block, and for those the lock is given up below. Every other call is
- * shorter than giving up and taking the lock, and is atomic while it is held. PyPy has none of
- * these functions: its CFFI gives up the lock around calls by itself.
+ * Only polling and sleeping block, and only they release the interpreter lock. PyPy has neither of
+ * these functions: its CFFI releases the lock around every call.
  */
 #ifdef PYPY_VERSION
 typedef void interpreter_state;
 #define interpreter_release() NULL
 #define interpreter_retake(state) ((void)(state))
 #else
-#undef Py_BEGIN_ALLOW_THREADS
-#undef Py_END_ALLOW_THREADS
-#define Py_BEGIN_ALLOW_THREADS {
-#define Py_END_ALLOW_THREADS }
 typedef PyThreadState interpreter_state;
 #define interpreter_release() PyEval_SaveThread()
 #define interpreter_retake(state) PyEval_RestoreThread(state)
 #endif
 
-#ifdef NSIG
-#define NATS_EV_NSIG NSIG
-#else
-#define NATS_EV_NSIG 65
-#endif
-
-/* What a run returns when it was aborted, and what Python answers to an event. */
-enum { NATS_EV_ABORTED = -1, NATS_EV_STOP = 1, NATS_EV_NOT_DELIVERED = 2 };
-
-/* What Python is told of an event: whether its watcher is active, and whether a run can stop. */
-enum { NATS_EV_ACTIVE = 1, NATS_EV_CAN_STOP = 2 };
-
-/* Why a watcher cannot be started. */
-enum { NATS_EV_BAD_FD = 1, NATS_EV_OTHER_LOOP = 2 };
-
-enum {
-    NATS_EV_TYPE_IO,
-    NATS_EV_TYPE_TIMER,
-    NATS_EV_TYPE_PERIODIC,
-    NATS_EV_TYPE_SCHEDULER,
-    NATS_EV_TYPE_SIGNAL,
-    NATS_EV_TYPE_CHILD,
-    NATS_EV_TYPE_IDLE,
-    NATS_EV_TYPE_PREPARE,
-    NATS_EV_TYPE_CHECK,
-    NATS_EV_TYPE_EMBED,
-    NATS_EV_TYPE_FORK,
-    NATS_EV_TYPE_ASYNC
-};
-
-typedef struct nats_ev_loop nats_ev_loop;
-typedef struct nats_ev_watcher nats_ev_watcher;
-
-/* One for each run on the C stack of a thread: start(), Loop.invoke(), Watcher.invoke(). */
+/* A run on the C stack of a thread: Loop.start(), Loop.invoke(), Watcher.invoke(), Embed.sweep().
+   */
 struct run {
-    nats_ev_loop *loop; /* what start() runs, NULL for a run that only delivers */
-    struct run *outer, *outer_of_loop;
-    interpreter_state *released; /* not NULL while this thread has given up the interpreter */
+    nats_ev_loop *loop;          /* the loop that start() runs; NULL for a run that only delivers */
+    struct run *outer;           /* the thread's run that this one is nested in */
+    struct run *outer_of_loop;   /* the loop's run that this one is nested in */
+    interpreter_state *released; /* not NULL while this thread has released the interpreter lock */
     int in_python;               /* how many callbacks of this run are on the stack */
-    int holds;    /* keep the interpreter between callbacks: a prepare phase comes before a poll */
+    int holds;    /* keep the lock between callbacks: a prepare phase comes before the next poll */
     int waits;    /* whether the run may block at all */
     int was_busy; /* a callback ran since the last poll, so Python has looked for signals */
-    int aborting;
-    nats_ev_watcher *deferred;
+    int aborting; /* Python has asked for a stop: set aside what libev still delivers */
+    nats_ev_watcher *deferred; /* the watchers that were set aside, newest first */
 };
 
 struct nats_ev_loop {
     struct ev_loop *ev;
-    atomic_int references; /* the owner's and one for each watcher */
+    atomic_int references; /* the owner's, and one for each watcher */
     int is_default;
     uintptr_t hook_key;
     struct run *run;
-    ev_io wake;         /* readable when the interpreter has caught a signal */
-    ev_prepare polling; /* the last thing before libev polls, unless something follows it */
-    ev_check polled;
-    nats_ev_loop *next_doomed;
+    ev_io wake;                /* readable when the interpreter has caught a signal */
+    ev_prepare polling;        /* lowest priority: runs last before libev polls */
+    ev_check polled;           /* highest priority: runs first after a poll */
+    nats_ev_loop *next_doomed; /* see doomed_loops */
 };
 
 struct nats_ev_watcher {
@@ -140,21 +68,16 @@ struct nats_ev_watcher {
     uintptr_t key;
     int type;
     int deferred_events;
-    nats_ev_watcher *next_deferred, **deferred_link; /* link NULL: not set aside */
+    nats_ev_watcher *next_deferred, **deferred_link; /* NULL: not set aside */
 };
-
-static int nats_ev_on_event(uintptr_t key, int revents, int state);
-static int nats_ev_on_wakeup(void);
-static int nats_ev_on_invoke(uintptr_t key);
-static double nats_ev_on_reschedule(uintptr_t key, double now);
 
 static _Thread_local struct run *current_run;
 
-/* Loops whose last reference went while libev was inside them. */
+/* Loops whose last reference was dropped while libev was inside them. */
 static pthread_mutex_t doomed_lock = PTHREAD_MUTEX_INITIALIZER;
 static nats_ev_loop *doomed_loops;
 
-/* libev allows a signal in one loop at a time and forgets the handler that it replaced. */
+/* libev allows a signal in one loop at a time, and forgets the action that it replaced. */
 static struct {
     nats_ev_loop *loop;
     unsigned int watchers;
@@ -163,6 +86,7 @@ static struct {
 
 /* ---- runs ---- */
 
+/* Set an event aside until the run has returned. */
 static void defer(struct run *run, nats_ev_watcher *self, int revents)
 {
     self->deferred_events |= revents;
@@ -175,6 +99,7 @@ static void defer(struct run *run, nats_ev_watcher *self, int revents)
     self->deferred_link = &run->deferred;
 }
 
+/* Take a watcher off the list of its run. */
 static void undefer(nats_ev_watcher *self)
 {
     if (!self->deferred_link)
@@ -186,11 +111,13 @@ static void undefer(nats_ev_watcher *self)
     self->deferred_events = 0;
 }
 
+/* Begin a run of this thread; `loop` is NULL when the run only delivers. */
 static void run_enter(struct run *run, nats_ev_loop *loop, int waits)
 {
-    *run = (struct run){
-        .loop = loop, .outer = current_run, .waits = waits, .holds = 1, .was_busy = 1};
-    /* This run may use up the prepare event that would make the outer one let go. */
+    assert(!waits || loop);
+    *run =
+        (struct run){.loop = loop, .outer = current_run, .waits = waits, .holds = 1, .was_busy = 1};
+    /* This run may use up the prepare event after which the outer run would release the lock. */
     if (current_run)
         current_run->holds = 0;
     current_run = run;
@@ -200,15 +127,17 @@ static void run_enter(struct run *run, nats_ev_loop *loop, int waits)
     }
 }
 
+/* End a run, with the lock held, and feed its loop the events that were set aside. */
 static void run_leave(struct run *run)
 {
+    assert(current_run == run && run->in_python == 0);
     if (run->released)
         interpreter_retake(run->released);
     run->released = NULL;
     current_run = run->outer;
     if (run->loop)
         run->loop->run = run->outer_of_loop;
-    /* libev delivers the newest event first, and so does this list, which keeps the order. */
+    /* libev delivers the newest event first. So does this list, and the order of events is kept. */
     while (run->deferred) {
         nats_ev_watcher *self = run->deferred;
         int revents = self->deferred_events;
@@ -217,6 +146,7 @@ static void run_leave(struct run *run)
     }
 }
 
+/* Make a run return as soon as libev's pending events have been set aside. */
 static void run_abort(struct run *run, struct ev_loop *ev)
 {
     if (!run)
@@ -231,9 +161,9 @@ static void run_abort(struct run *run, struct ev_loop *ev)
 }
 
 /*
- * Around every call of Python. Without a run of ours libev was started by somebody else, and CFFI
- * sees to the lock. The same goes for a run of somebody else's inside one of our callbacks, during
- * which in_python is not 0.
+ * Take the lock before a call of Python. Without a run of ours, another binding has started libev,
+ * and CFFI takes and releases the lock. The same is true for another binding's run inside one of
+ * our callbacks, during which in_python is not 0.
  */
 static void python_enter(struct run *run)
 {
@@ -247,18 +177,22 @@ static void python_enter(struct run *run)
     }
 }
 
+/* Release the lock after a call of Python, unless it is held between callbacks. */
 static void python_leave(struct run *run)
 {
+    assert(!run || run->in_python > 0);
     if (run && --run->in_python == 0 && !run->holds && run->waits)
         run->released = interpreter_release();
 }
 
 /* ---- what libev calls ---- */
 
+/* Deliver an event of a watcher of any type. */
 static void event_cb(struct ev_loop *ev, ev_watcher *base, int revents)
 {
     nats_ev_watcher *self = base->data;
     struct run *run = current_run;
+    assert(&self->ev.base == base);
     if (run && run->aborting) {
         defer(run, self, revents);
         return;
@@ -267,7 +201,7 @@ static void event_cb(struct ev_loop *ev, ev_watcher *base, int revents)
     int state = (ev_is_active(base) ? NATS_EV_ACTIVE : 0) | (run ? NATS_EV_CAN_STOP : 0);
     int verdict = nats_ev_on_event(self->key, revents, state);
     if (verdict) {
-        /* Python dropped nothing on a failed delivery, so the watcher is still there. */
+        /* After a failed delivery Python still holds the watcher, so that self is valid. */
         if (verdict == NATS_EV_NOT_DELIVERED && run)
             defer(run, self, revents);
         run_abort(run, ev);
@@ -275,6 +209,7 @@ static void event_cb(struct ev_loop *ev, ev_watcher *base, int revents)
     python_leave(run);
 }
 
+/* Let Python call the handlers of the signals that it has caught. */
 static void look_for_signals(struct run *run, struct ev_loop *ev)
 {
     if (run && run->aborting)
@@ -285,6 +220,7 @@ static void look_for_signals(struct run *run, struct ev_loop *ev)
     python_leave(run);
 }
 
+/* The wake-up descriptor is readable: Python has caught a signal. */
 static void wake_cb(struct ev_loop *ev, ev_io *w, int revents)
 {
     (void)w;
@@ -293,9 +229,9 @@ static void wake_cb(struct ev_loop *ev, ev_io *w, int revents)
 }
 
 /*
- * libev is about to poll, except for what other prepare watchers still do. A poll that brought no
- * callback to life may have been interrupted by a signal: looking for one here is the second line
- * behind the wake-up descriptor, which foreign code may have replaced.
+ * libev is about to poll, after the prepare watchers that still follow. A poll after which no
+ * callback ran may have been interrupted by a signal. Looking for signals here is a second way to
+ * notice them, because foreign code may have replaced the wake-up descriptor.
  */
 static void polling_cb(struct ev_loop *ev, ev_prepare *w, int revents)
 {
@@ -314,8 +250,7 @@ static void polling_cb(struct ev_loop *ev, ev_prepare *w, int revents)
         run->released = interpreter_release();
 }
 
-/* The events of a poll are about to be delivered: from here to the next prepare phase nothing
-   blocks. */
+/* libev is about to deliver the events of a poll: nothing blocks until the next prepare phase. */
 static void polled_cb(struct ev_loop *ev, ev_check *w, int revents)
 {
     struct run *run = ((nats_ev_loop *)w->data)->run;
@@ -325,6 +260,7 @@ static void polled_cb(struct ev_loop *ev, ev_check *w, int revents)
         run->holds = 1;
 }
 
+/* Let the user's callback deliver the pending events. */
 static void invoke_hook(struct ev_loop *ev)
 {
     struct run *run = current_run;
@@ -332,7 +268,7 @@ static void invoke_hook(struct ev_loop *ev)
     if (run && run->aborting)
         return;
     python_enter(run);
-    /* Whoever set the hook may deliver nothing, our prepare event included. */
+    /* The user's callback may deliver nothing at all, and so not our prepare event either. */
     if (run)
         run->holds = 0;
     if (nats_ev_on_invoke(loop->hook_key))
@@ -340,6 +276,7 @@ static void invoke_hook(struct ev_loop *ev)
     python_leave(run);
 }
 
+/* Ask a scheduler for its next time. */
 static double reschedule_cb(ev_periodic *w, double now)
 {
     nats_ev_watcher *self = w->data;
@@ -347,7 +284,7 @@ static double reschedule_cb(ev_periodic *w, double now)
     python_enter(run);
     double at = nats_ev_on_reschedule(self->key, now);
     python_leave(run);
-    /* Also false for a NaN. libev forbids stopping the watcher here: an error event does it. */
+    /* False for a NaN, too. libev forbids stopping the watcher here; its error event does so. */
     if (at >= now)
         return at;
     ev_feed_event(self->loop->ev, w, EV_ERROR);
@@ -356,14 +293,14 @@ static double reschedule_cb(ev_periodic *w, double now)
 
 /* ---- loops ---- */
 
-static void nats_ev_sleep(double seconds)
+void nats_ev_sleep(double seconds)
 {
     interpreter_state *state = interpreter_release();
     ev_sleep(seconds);
     interpreter_retake(state);
 }
 
-static nats_ev_loop *nats_ev_loop_new(unsigned int flags, int is_default)
+nats_ev_loop *nats_ev_loop_new(unsigned int flags, int is_default)
 {
     nats_ev_loop *loop = calloc(1, sizeof *loop);
     if (!loop)
@@ -393,12 +330,8 @@ static void loop_destroy(nats_ev_loop *loop)
     free(loop);
 }
 
-/*
- * A loop whose last reference goes while libev is inside it (an embedded one whose embedder was
- * dropped by its own callback) is destroyed when that run has left it. The default loop stays:
- * others may use it.
- */
-static void nats_ev_loop_free(nats_ev_loop *loop)
+/* libev may be inside an embedded loop whose embedder was dropped by its own callback. */
+void nats_ev_loop_free(nats_ev_loop *loop)
 {
     if (atomic_fetch_sub(&loop->references, 1) != 1 || loop->is_default)
         return;
@@ -412,6 +345,7 @@ static void nats_ev_loop_free(nats_ev_loop *loop)
     pthread_mutex_unlock(&doomed_lock);
 }
 
+/* Destroy the doomed loops that libev has left. */
 static void free_doomed_loops(void)
 {
     nats_ev_loop *ready = NULL;
@@ -434,11 +368,17 @@ static void free_doomed_loops(void)
     }
 }
 
-static int nats_ev_loop_is_claimed(nats_ev_loop *loop)
+struct ev_loop *nats_ev_loop_get(nats_ev_loop *loop)
+{
+    return loop->ev;
+}
+
+int nats_ev_loop_is_claimed(nats_ev_loop *loop)
 {
     return loop->is_default && ev_userdata(loop->ev) != NULL;
 }
 
+/* Start this layer's own watchers, which do not keep the loop alive. */
 static void watch_interpreter(nats_ev_loop *loop, int wake_fd)
 {
     ev_prepare_start(loop->ev, &loop->polling);
@@ -452,6 +392,7 @@ static void watch_interpreter(nats_ev_loop *loop, int wake_fd)
     }
 }
 
+/* Undo watch_interpreter. */
 static void unwatch_interpreter(nats_ev_loop *loop)
 {
     if (ev_is_active(&loop->wake)) {
@@ -464,7 +405,7 @@ static void unwatch_interpreter(nats_ev_loop *loop)
     ev_prepare_stop(loop->ev, &loop->polling);
 }
 
-static int nats_ev_loop_run(nats_ev_loop *loop, int flags, int wake_fd)
+int nats_ev_loop_run(nats_ev_loop *loop, int flags, int wake_fd)
 {
     struct run run;
     int watches = !(flags & EVRUN_NOWAIT) && !ev_is_active(&loop->polling);
@@ -480,7 +421,7 @@ static int nats_ev_loop_run(nats_ev_loop *loop, int flags, int wake_fd)
     return run.aborting ? NATS_EV_ABORTED : active != 0;
 }
 
-static int nats_ev_loop_invoke(nats_ev_loop *loop)
+int nats_ev_loop_invoke(nats_ev_loop *loop)
 {
     struct run run;
     run_enter(&run, NULL, 0);
@@ -489,16 +430,15 @@ static int nats_ev_loop_invoke(nats_ev_loop *loop)
     return run.aborting ? NATS_EV_ABORTED : 0;
 }
 
-/* The user's pending events, without those that belong to this file. */
-static unsigned int nats_ev_loop_pending(nats_ev_loop *loop)
+unsigned int nats_ev_loop_pending(nats_ev_loop *loop)
 {
     return ev_pending_count(loop->ev) - (ev_is_pending(&loop->wake) != 0) -
            (ev_is_pending(&loop->polling) != 0) - (ev_is_pending(&loop->polled) != 0);
 }
 
-/* Key 0 gives the delivery of events back to libev. Never called for the default loop. */
-static void nats_ev_loop_set_hook(nats_ev_loop *loop, uintptr_t key)
+void nats_ev_loop_set_hook(nats_ev_loop *loop, uintptr_t key)
 {
+    assert(!loop->is_default);
     loop->hook_key = key;
     ev_set_userdata(loop->ev, loop);
     ev_set_invoke_pending_cb(loop->ev, key ? invoke_hook : ev_invoke_pending);
@@ -506,7 +446,7 @@ static void nats_ev_loop_set_hook(nats_ev_loop *loop, uintptr_t key)
 
 /* ---- watchers ---- */
 
-static nats_ev_watcher *nats_ev_watcher_new(nats_ev_loop *loop, int type, uintptr_t key)
+nats_ev_watcher *nats_ev_watcher_new(nats_ev_loop *loop, int type, uintptr_t key)
 {
     nats_ev_watcher *self = calloc(1, sizeof *self);
     if (!self)
@@ -520,18 +460,19 @@ static nats_ev_watcher *nats_ev_watcher_new(nats_ev_loop *loop, int type, uintpt
     return self;
 }
 
-static int io_start(nats_ev_watcher *self)
+NATS_MUST_CHECK static int io_start(nats_ev_watcher *self)
 {
-    /* libev would abort the process on a number too large for its tables. */
+    /* libev aborts the process on a number that is too large for its tables. */
     if (fcntl(self->ev.io.fd, F_GETFD) < 0)
         return NATS_EV_BAD_FD;
     ev_io_start(self->loop->ev, &self->ev.io);
     return 0;
 }
 
-static int signal_start(nats_ev_watcher *self)
+NATS_MUST_CHECK static int signal_start(nats_ev_watcher *self)
 {
     int signum = self->ev.signal.signum;
+    assert(signum > 0 && signum < NATS_EV_NSIG);
     if (signals[signum].watchers == 0)
         sigaction(signum, NULL, &signals[signum].replaced);
     else if (signals[signum].loop != self->loop)
@@ -542,7 +483,8 @@ static int signal_start(nats_ev_watcher *self)
     return 0;
 }
 
-/* libev leaves the default action behind, with which Ctrl-C would kill instead of interrupt. */
+/* Stop, and restore the action that libev replaced: libev itself sets the default action, with
+   which Ctrl-C kills the process instead of interrupting it. */
 static void signal_stop(nats_ev_watcher *self)
 {
     struct sigaction now;
@@ -555,22 +497,19 @@ static void signal_stop(nats_ev_watcher *self)
         sigaction(signum, &signals[signum].replaced, NULL);
 }
 
-/* For a change of Python's handler, which would take the signal from its watchers: remember what the
- * process does with it, and bring that back. */
-static struct sigaction kept;
+static struct sigaction kept; /* by nats_ev_keep_action */
 
-static void nats_ev_keep_action(int signum)
+void nats_ev_keep_action(int signum)
 {
     sigaction(signum, NULL, &kept);
 }
 
-static void nats_ev_restore_action(int signum)
+void nats_ev_restore_action(int signum)
 {
     sigaction(signum, &kept, NULL);
 }
 
-/* Returns 0, also for a watcher that is active already, or why it cannot be started. */
-static int nats_ev_start(nats_ev_watcher *self)
+int nats_ev_start(nats_ev_watcher *self)
 {
     struct ev_loop *ev = self->loop->ev;
     if (ev_is_active(&self->ev.base))
@@ -614,8 +553,7 @@ static int nats_ev_start(nats_ev_watcher *self)
     return 0;
 }
 
-/* Afterwards the watcher is neither active nor pending nor set aside. */
-static void nats_ev_stop(nats_ev_watcher *self)
+void nats_ev_stop(nats_ev_watcher *self)
 {
     struct ev_loop *ev = self->loop->ev;
     undefer(self);
@@ -659,7 +597,7 @@ static void nats_ev_stop(nats_ev_watcher *self)
     }
 }
 
-static void nats_ev_watcher_free(nats_ev_watcher *self)
+void nats_ev_watcher_free(nats_ev_watcher *self)
 {
     nats_ev_loop *loop = self->loop;
     nats_ev_stop(self);
@@ -667,7 +605,7 @@ static void nats_ev_watcher_free(nats_ev_watcher *self)
     nats_ev_loop_free(loop);
 }
 
-static void nats_ev_again(nats_ev_watcher *self)
+void nats_ev_again(nats_ev_watcher *self)
 {
     if (self->type == NATS_EV_TYPE_TIMER)
         ev_timer_again(self->loop->ev, &self->ev.timer);
@@ -675,12 +613,12 @@ static void nats_ev_again(nats_ev_watcher *self)
         ev_periodic_again(self->loop->ev, &self->ev.periodic);
 }
 
-static void nats_ev_feed(nats_ev_watcher *self, int revents)
+void nats_ev_feed(nats_ev_watcher *self, int revents)
 {
     ev_feed_event(self->loop->ev, &self->ev.base, revents);
 }
 
-static int nats_ev_invoke(nats_ev_watcher *self, int revents)
+int nats_ev_invoke(nats_ev_watcher *self, int revents)
 {
     struct run run;
     run_enter(&run, NULL, 0);
@@ -689,13 +627,12 @@ static int nats_ev_invoke(nats_ev_watcher *self, int revents)
     return run.aborting ? NATS_EV_ABORTED : 0;
 }
 
-static void nats_ev_set_io(nats_ev_watcher *self, int fd, int events)
+void nats_ev_set_io(nats_ev_watcher *self, int fd, int events)
 {
     ev_io_set(&self->ev.io, fd, events);
 }
 
-/* after and repeat of a timer, offset and interval of a periodic; a scheduler has neither. */
-static void nats_ev_set_times(nats_ev_watcher *self, double first, double interval)
+void nats_ev_set_times(nats_ev_watcher *self, double first, double interval)
 {
     if (self->type == NATS_EV_TYPE_TIMER)
         ev_timer_set(&self->ev.timer, first, interval);
@@ -704,22 +641,22 @@ static void nats_ev_set_times(nats_ev_watcher *self, double first, double interv
                         self->type == NATS_EV_TYPE_SCHEDULER ? reschedule_cb : NULL);
 }
 
-static void nats_ev_set_signal(nats_ev_watcher *self, int signum)
+void nats_ev_set_signal(nats_ev_watcher *self, int signum)
 {
     ev_signal_set(&self->ev.signal, signum);
 }
 
-static void nats_ev_set_child(nats_ev_watcher *self, int pid, int trace)
+void nats_ev_set_child(nats_ev_watcher *self, int pid, int trace)
 {
     ev_child_set(&self->ev.child, pid, trace);
 }
 
-static void nats_ev_set_embed(nats_ev_watcher *self, nats_ev_loop *other)
+void nats_ev_set_embed(nats_ev_watcher *self, nats_ev_loop *other)
 {
     ev_embed_set(&self->ev.embed, other->ev);
 }
 
-static int nats_ev_embed_sweep(nats_ev_watcher *self)
+int nats_ev_embed_sweep(nats_ev_watcher *self)
 {
     struct run run;
     run_enter(&run, NULL, 0);
@@ -728,14 +665,12 @@ static int nats_ev_embed_sweep(nats_ev_watcher *self)
     return run.aborting ? NATS_EV_ABORTED : 0;
 }
 
-static void nats_ev_async_send(nats_ev_watcher *self)
+void nats_ev_async_send(nats_ev_watcher *self)
 {
     ev_async_send(self->loop->ev, &self->ev.async);
 }
 
-static int nats_ev_async_sent(nats_ev_watcher *self)
+int nats_ev_async_sent(nats_ev_watcher *self)
 {
     return ev_async_pending(&self->ev.async) != 0;
 }
-
-#endif

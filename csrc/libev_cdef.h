@@ -1,6 +1,6 @@
 /*
- * What Python may see of libev and of _libev_glue.h; read by _libev_build.py, not by a C compiler.
- * Functions taking void * are libev's macros for watchers of any type.
+ * What Python may see of libev and of libev_glue.h. _libev_build.py reads this file; no C compiler
+ * does. The functions that take void * are libev's macros for watchers of any type.
  */
 enum {
     NATS_EV_TYPE_IO, NATS_EV_TYPE_TIMER, NATS_EV_TYPE_PERIODIC, NATS_EV_TYPE_SCHEDULER,
@@ -41,7 +41,7 @@ struct ev_loop;
 typedef struct { double repeat; ...; } ev_timer;
 typedef struct { double offset; double interval; ...; } ev_periodic;
 typedef struct { int rpid; int rstatus; ...; } ev_child;
-typedef struct { struct ev_loop *ev; ...; } nats_ev_loop;
+typedef struct nats_ev_loop nats_ev_loop;
 typedef struct nats_ev_watcher nats_ev_watcher;
 
 int ev_version_major(void);
@@ -70,6 +70,7 @@ void ev_set_timeout_collect_interval(struct ev_loop *loop, double seconds);
 
 nats_ev_loop *nats_ev_loop_new(unsigned int flags, int is_default);
 void nats_ev_loop_free(nats_ev_loop *loop);
+struct ev_loop *nats_ev_loop_get(nats_ev_loop *loop);
 int nats_ev_loop_is_claimed(nats_ev_loop *loop);
 int nats_ev_loop_run(nats_ev_loop *loop, int flags, int wake_fd);
 int nats_ev_loop_invoke(nats_ev_loop *loop);
@@ -85,24 +86,24 @@ double ev_timer_remaining(struct ev_loop *loop, ev_timer *watcher);
 double ev_periodic_at(ev_periodic *watcher);
 
 nats_ev_watcher *nats_ev_watcher_new(nats_ev_loop *loop, int type, uintptr_t key);
-void nats_ev_watcher_free(nats_ev_watcher *self);
-int nats_ev_start(nats_ev_watcher *self);
-void nats_ev_stop(nats_ev_watcher *self);
-void nats_ev_again(nats_ev_watcher *self);
-void nats_ev_feed(nats_ev_watcher *self, int revents);
-int nats_ev_invoke(nats_ev_watcher *self, int revents);
-void nats_ev_set_io(nats_ev_watcher *self, int fd, int events);
-void nats_ev_set_times(nats_ev_watcher *self, double first, double interval);
-void nats_ev_set_signal(nats_ev_watcher *self, int signum);
+void nats_ev_watcher_free(nats_ev_watcher *watcher);
+int nats_ev_start(nats_ev_watcher *watcher);
+void nats_ev_stop(nats_ev_watcher *watcher);
+void nats_ev_again(nats_ev_watcher *watcher);
+void nats_ev_feed(nats_ev_watcher *watcher, int revents);
+int nats_ev_invoke(nats_ev_watcher *watcher, int revents);
+void nats_ev_set_io(nats_ev_watcher *watcher, int fd, int events);
+void nats_ev_set_times(nats_ev_watcher *watcher, double first, double interval);
+void nats_ev_set_signal(nats_ev_watcher *watcher, int signum);
 void nats_ev_keep_action(int signum);
 void nats_ev_restore_action(int signum);
-void nats_ev_set_child(nats_ev_watcher *self, int pid, int trace);
-void nats_ev_set_embed(nats_ev_watcher *self, nats_ev_loop *other);
-int nats_ev_embed_sweep(nats_ev_watcher *self);
-void nats_ev_async_send(nats_ev_watcher *self);
-int nats_ev_async_sent(nats_ev_watcher *self);
+void nats_ev_set_child(nats_ev_watcher *watcher, int pid, int trace);
+void nats_ev_set_embed(nats_ev_watcher *watcher, nats_ev_loop *other);
+int nats_ev_embed_sweep(nats_ev_watcher *watcher);
+void nats_ev_async_send(nats_ev_watcher *watcher);
+int nats_ev_async_sent(nats_ev_watcher *watcher);
 
-extern "Python" int nats_ev_on_event(uintptr_t key, int revents, int state);
-extern "Python" int nats_ev_on_wakeup(void);
-extern "Python" int nats_ev_on_invoke(uintptr_t key);
-extern "Python" double nats_ev_on_reschedule(uintptr_t key, double now);
+extern "Python+C" int nats_ev_on_event(uintptr_t key, int revents, int state);
+extern "Python+C" int nats_ev_on_wakeup(void);
+extern "Python+C" int nats_ev_on_invoke(uintptr_t key);
+extern "Python+C" double nats_ev_on_reschedule(uintptr_t key, double now);

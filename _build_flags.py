@@ -1,0 +1,87 @@
+"""Choose the compiler and linker flags of the compiled modules, for the build scripts.
+
+Environment variables:
+
+* NATS_EV_WERROR=1: make the C compiler's warnings errors.
+* NATS_EV_DEBUG=1: check the assertions of the C code, and leave out what hardens a release, which
+  sanitizers replace by better checks of their own.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shlex
+import subprocess
+import sysconfig
+import tempfile
+from pathlib import Path
+
+WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion"]
+# Each entry lists alternatives, the best first. A buffer overflow that no test has found shall end the
+# process instead of running foreign code: checked calls of memcpy and the like, a canary before the
+# return address of functions with arrays, and no table of functions that stays writable.
+HARDENING_COMPILE = [
+    [
+        ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=3"],
+        ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"],
+    ],
+    [["-fstack-protector-strong"]],
+]
+HARDENING_LINK = [[["-Wl,-z,relro"]], [["-Wl,-z,now"]]]
+
+# CFFI's generated code, which follows the preamble, converts on purpose and has unused parameters.
+# Python's own headers precede the preamble and are not all clean, either.
+QUIET_PREAMBLE = """
+#if defined(__GNUC__) || defined(__clang__)
+#pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+#pragma GCC diagnostic ignored "-Wshadow"
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+#endif
+"""
+
+_PROBE = "#include <string.h>\nint nats_ev_probe(char *to) { memset(to, 0, 8); return to[0]; }\n"
+
+
+def is_set(name: str) -> bool:
+    """Return whether the environment variable is 1."""
+    return os.environ.get(name) == "1"
+
+
+@functools.cache
+def accepts(*flags: str) -> bool:
+    """Return whether the compiler compiles and links a shared library with these flags, silently."""
+    command = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "probe.c")
+        source.write_text(_PROBE)
+        output = ["-o", str(source.with_suffix(".so"))]
+        probe = [*shlex.split(command), "-O2", "-Werror", "-fPIC", "-shared", *flags, str(source)]
+        try:
+            return subprocess.run([*probe, *output], capture_output=True).returncode == 0
+        except OSError:  # no such compiler; the build will say so
+            return False
+
+
+def chosen(alternatives: list[list[list[str]]]) -> list[str]:
+    """Return, for each entry, the flags of the first alternative that the compiler accepts."""
+    flags: list[str] = []
+    for entry in alternatives:
+        flags += next((option for option in entry if accepts(*option)), [])
+    return flags
+
+
+def compile_args(*specific: str) -> list[str]:
+    """Return the flags for the compiler: ``specific``, warnings, assertions or hardening."""
+    flags = ["-std=c11", "-fvisibility=hidden", *specific, *WARNINGS]
+    if is_set("NATS_EV_WERROR"):
+        flags.append("-Werror")
+    if is_set("NATS_EV_DEBUG"):
+        return [*flags, "-UNDEBUG"]
+    return [*flags, "-DNDEBUG", *chosen(HARDENING_COMPILE)]
+
+
+def link_args() -> list[str]:
+    """Return the flags for the linker."""
+    return [] if is_set("NATS_EV_DEBUG") else chosen(HARDENING_LINK)

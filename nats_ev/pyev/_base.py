@@ -1,0 +1,226 @@
+"""The part of a loop that knows no watcher types: running, stopping, settings.
+
+The watchers need a loop of this class only. `_loop` adds the methods that make watchers, and so stands
+above the modules of the watchers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import get_ident
+from typing import Any
+
+from ._arguments import require_callable, require_int, require_seconds
+from ._glue import ABORTED, Error, finish, register, run_with_signals
+from ._interrupts import run_deferring
+from ._libev import ffi, lib
+
+Callback = Callable[..., object]
+
+
+class BaseLoop:
+    """What a `Loop` is without the methods that make watchers. Use `Loop`."""
+
+    def __init__(
+        self,
+        flags: int = lib.EVFLAG_AUTO,
+        callback: Callback | None = None,
+        data: object = None,
+        debug: bool = False,
+        io_interval: float = 0.0,
+        timeout_interval: float = 0.0,
+    ) -> None:
+        self._open(False, flags, callback, data, debug, io_interval, timeout_interval)
+
+    def _open(
+        self,
+        default: bool,
+        flags: int,
+        callback: Callback | None,
+        data: object,
+        debug: bool,
+        io_interval: float,
+        timeout_interval: float,
+    ) -> None:
+        flags = require_int("flags", flags) & 0xFFFFFFFF
+        self._default = default
+        self._callback: Any = None
+        # By key: the watchers that must stay alive although the user holds no reference.
+        self._held: dict[int, object] = {}
+        self._key = register(self)
+        # `threading.get_ident` of the thread that runs the loop, or None.
+        self.thread: int | None = None
+        self.data = data
+        self.debug = debug
+        self._io_interval = require_seconds("io_interval", io_interval)
+        self._timeout_interval = require_seconds("timeout_interval", timeout_interval)
+        if callback is not None:
+            self._check_callback(callback)
+        memory = lib.nats_ev_loop_new(flags, default)
+        if not memory:
+            raise Error("libev could not make a loop: no backend that the flags allow works here")
+        self._c_loop = ffi.gc(memory, lib.nats_ev_loop_free)
+        self._ev_loop = lib.nats_ev_loop_get(memory)
+        if callback is not None:
+            self.callback = callback
+        if io_interval or timeout_interval:
+            self._set_intervals()
+
+    def __repr__(self) -> str:
+        kind = "default" if getattr(self, "_default", False) else "own"
+        state = "stopped" if getattr(self, "thread", None) is None else "running"
+        return f"<{type(self).__name__} {kind}, {state} at {id(self):#x}>"
+
+    def start(self, flags: int = 0) -> bool:
+        """Run until `stop`, or until no watcher keeps the loop alive.
+
+        Args:
+            flags: 0, EVRUN_NOWAIT (one iteration, does not block) or EVRUN_ONCE (one iteration).
+
+        Returns:
+            Whether watchers that keep the loop alive remain.
+
+        Raises:
+            Error: another thread runs the loop, or another binding owns the default loop.
+            BaseException: what a callback (see ``debug``) or a Python signal handler raised.
+                Events that were pending then are delivered by the next `start`.
+        """
+        flags = require_int("flags", flags)
+        me, outer = get_ident(), self.thread
+        if outer is not None and outer != me:
+            raise Error("the loop is already running in another thread")
+        if self._default and lib.nats_ev_loop_is_claimed(self._c_loop):
+            raise Error(
+                "libev's default loop belongs to another binding in this process: start it there"
+            )
+        self.thread = me
+        try:
+            result = run_deferring(self._run, flags)
+        finally:
+            self.thread = outer
+        if result == ABORTED:
+            raise finish()
+        return bool(result)
+
+    def _run(self, flags: int) -> int:
+        run = lib.nats_ev_loop_run
+        if flags & lib.EVRUN_NOWAIT:  # does not block, so signals need no wake-up
+            return run(self._c_loop, flags, -1)
+        return run_with_signals(lambda wake_fd: run(self._c_loop, flags, wake_fd))
+
+    def stop(self, how: int = lib.EVBREAK_ONE) -> None:
+        """Make `start` return after the pending events have been delivered.
+
+        Args:
+            how: EVBREAK_ONE for the innermost `start`, EVBREAK_ALL for all that are nested,
+                EVBREAK_CANCEL to undo an earlier call.
+        """
+        if require_int("how", how) not in (lib.EVBREAK_CANCEL, lib.EVBREAK_ONE, lib.EVBREAK_ALL):
+            raise ValueError(f"how must be one of the EVBREAK_ constants, got {how}")
+        lib.ev_break(self._ev_loop, how)
+
+    def invoke(self) -> None:
+        """Deliver all pending events now."""
+        if lib.nats_ev_loop_invoke(self._c_loop) == ABORTED:
+            raise finish()
+
+    def reset(self) -> None:
+        """Adapt the loop to the child of a fork. Call in the child, before `start`."""
+        lib.ev_loop_fork(self._ev_loop)
+
+    def now(self) -> float:
+        """Return the Unix time at which the loop began to handle the current events, in seconds."""
+        return lib.ev_now(self._ev_loop)
+
+    def update(self) -> None:
+        """Bring `now` up to date, for example after a callback that took long."""
+        lib.ev_now_update(self._ev_loop)
+
+    def suspend(self) -> None:
+        """Stop the time of the timers until `resume`. Call before a pause of the process."""
+        lib.ev_suspend(self._ev_loop)
+
+    def resume(self) -> None:
+        """Let the time of the timers pass again after `suspend`."""
+        lib.ev_resume(self._ev_loop)
+
+    def ref(self) -> None:
+        """Count one more watcher that keeps `start` from returning."""
+        lib.ev_ref(self._ev_loop)
+
+    def unref(self) -> None:
+        """Count one watcher less. Call `ref` before that watcher is stopped."""
+        lib.ev_unref(self._ev_loop)
+
+    def verify(self) -> None:
+        """Check libev's data structures. The process ends if they are corrupt."""
+        lib.ev_verify(self._ev_loop)
+
+    @property
+    def default(self) -> bool:
+        """Whether this is libev's default loop."""
+        return self._default
+
+    @property
+    def backend(self) -> int:
+        """The EVBACKEND_* bit of the backend in use."""
+        return lib.ev_backend(self._ev_loop)
+
+    @property
+    def depth(self) -> int:
+        """Number of calls of `start` that are running, 0 outside."""
+        return lib.ev_depth(self._ev_loop)
+
+    @property
+    def iteration(self) -> int:
+        """Number of times that the loop has polled for events."""
+        return lib.ev_iteration(self._ev_loop)
+
+    @property
+    def pending(self) -> int:
+        """Number of events whose callbacks have not been called yet."""
+        return lib.nats_ev_loop_pending(self._c_loop)
+
+    def _check_callback(self, callback: Any) -> None:
+        require_callable("callback", callback)
+        if self._default:
+            raise Error("the default loop may be shared and takes no callback: use Loop()")
+
+    @property
+    def callback(self) -> Any:
+        """The callable that delivers pending events instead of the loop, or None."""
+        return self._callback
+
+    @callback.setter
+    def callback(self, callback: Callback | None) -> None:
+        if callback is None:
+            if self._callback is not None:
+                lib.nats_ev_loop_set_hook(self._c_loop, 0)
+        else:
+            self._check_callback(callback)
+            lib.nats_ev_loop_set_hook(self._c_loop, self._key)
+        self._callback = callback
+
+    @property
+    def io_interval(self) -> float:
+        """Seconds for which I/O events are gathered before they are delivered; 0 delivers at once."""
+        return self._io_interval
+
+    @io_interval.setter
+    def io_interval(self, seconds: float) -> None:
+        self._io_interval = require_seconds("io_interval", seconds)
+        self._set_intervals()
+
+    @property
+    def timeout_interval(self) -> float:
+        """Seconds by which timers may be late, so that more of them expire together."""
+        return self._timeout_interval
+
+    @timeout_interval.setter
+    def timeout_interval(self, seconds: float) -> None:
+        self._timeout_interval = require_seconds("timeout_interval", seconds)
+        self._set_intervals()
+
+    def _set_intervals(self) -> None:
+        lib.ev_set_io_collect_interval(self._ev_loop, self._io_interval)
+        lib.ev_set_timeout_collect_interval(self._ev_loop, self._timeout_interval)
