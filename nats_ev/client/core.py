@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
 import atexit
-from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
+
 from .. import errors
+from ..connection import Completion, Connection
+from ..options import Options
+from ..protocol import Outbound, Subscription
+from ..status import Status
 from .drain import Drain
 from .requests import Requests
 from .subscriptions import Subscriptions
 from .waits import Waits
-from ..connection import Connection
-from ..connection import Completion
-from ..options import Options
-from ..protocol import Subscription
-from ..protocol import Outbound
-from ..status import Status
-
-
 
 # A client that is connected, or on the way there, lives on when its user has dropped it.
 _live: set[Any] = set()

@@ -98,7 +98,7 @@ class Nats(Accessors):
         self._requests = core.requests
         self._out = core.out
         self._wbuf = core.out.c
-        self._answering = core.connection.answering
+        self._last_reply = core.connection.last_reply
         # Subject → index of its interned prefix, and subjects used once, which were framed directly:
         # a flood of ever new ones (acknowledgements) never displaces those that are used again.
         self._interned: dict[str, int] = {}
@@ -193,8 +193,8 @@ class Nats(Accessors):
         Raises `BadSubjectError`, `MaxPayloadError`, `OutboundBufferLimitError` or `NotConnectedError`
         (no connection and none coming), and then nothing has been queued.
         """
-        if subject is self._answering[0] and type(payload) is bytes and not reply_to:
-            raw = self._answering[1]
+        if subject is self._last_reply.text and type(payload) is bytes and not reply_to:
+            raw = self._last_reply.raw
             code = pub_to(self._wbuf, raw, len(raw), payload, len(payload))
         elif (index := self._interned.get(subject)) is None or reply_to:
             code = self._publish(subject, payload, reply_to)

@@ -246,7 +246,7 @@ class Requests:
             return  # the call is refused, and a refused call subscribes to nothing
         prefix = f"{self._options.inbox_prefix}.{next_nuid()}."
         sub = self._subscriptions.add(f"{prefix}*", _never, None)
-        sub.plain = False
+        sub.fast = False
         sub.inbox = self
         self._prefix = prefix.encode("utf-8", "surrogateescape")
         self._out.set_inbox(self._prefix)

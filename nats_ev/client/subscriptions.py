@@ -91,7 +91,7 @@ class Subscriptions:
         sub = self._users(sid)
         if sub is None:
             return
-        self._not_plain(sub)
+        self._leave_fast_path(sub)
         if max_msgs and max_msgs > sub.received:
             sub.max_msgs = max_msgs
             self._unsub(sid, max_msgs - sub.received_before)
@@ -147,10 +147,10 @@ class Subscriptions:
         if wire is not None:
             connection.queued(wire.unsub(sid, max_msgs))
 
-    def _not_plain(self, sub: Subscription) -> None:
-        if sub.plain:
-            self._connection.interrupt(sub)
-            sub.plain = False
+    def _leave_fast_path(self, sub: Subscription) -> None:
+        if sub.fast:
+            self._connection.leave_fast_path(sub)
+            sub.fast = False
 
     def refused(self, error: errors.PermissionsViolationError) -> Subscription | None:
         """End the subscription that an error names, by sid or by subject and queue group.
@@ -172,7 +172,7 @@ class Subscriptions:
                 None,
             )
         if sub is not None:
-            self._not_plain(sub)
+            self._leave_fast_path(sub)
             self.drop(sub)
         return sub
 
@@ -189,7 +189,7 @@ class Subscriptions:
                 connection.turn.soon(cb, None)
             return
         if not sub.draining:
-            self._not_plain(sub)
+            self._leave_fast_path(sub)
             sub.draining = True
             self._unsub(sid)
         order = connection.next_order()
@@ -217,7 +217,7 @@ class Subscriptions:
             sub.paused = True
 
     def _hold(self, sub: Subscription) -> None:
-        self._not_plain(sub)
+        self._leave_fast_path(sub)
         if sub.pending is None:
             sub.start_pending()
             self._holding[sub.sid] = sub
@@ -266,8 +266,8 @@ class Subscriptions:
         if sub.sid in self._emptying or (sub.finished and not sub.draining):
             self.drop(sub)
         elif not sub.draining and not sub.max_msgs:
-            sub.plain = True
-            self._connection.settle(sub)
+            sub.fast = True
+            self._connection.enter_fast_path(sub)
 
     def set_limits(self, sid: int, msgs: int, size: int) -> None:
         """Bounds of what is pending; negative: none."""

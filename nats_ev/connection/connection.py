@@ -15,7 +15,17 @@ from typing import Any, Protocol
 from .. import errors
 from ..net import Deadline, Deadlines, Stream, Turn, watch_forks
 from ..options import Options
-from ..protocol import FIRST, HIGH, SLOW, Outbound, ServerInfo, Session, State, Subscription
+from ..protocol import (
+    FIRST,
+    HIGH,
+    SLOW,
+    LastReply,
+    Outbound,
+    ServerInfo,
+    Session,
+    State,
+    Subscription,
+)
 from ..redact import hide_frames
 from ..status import Status
 from . import limits
@@ -92,8 +102,7 @@ class Connection:
         self._reading_paused = False
         self.pings = Pings(options, self.deadlines, self.turn, self)
         self.last_order = 0
-        # The last message's reply subject and its bytes: most are published to at once and never again.
-        self.answering: list[Any] = ["", b""]
+        self.last_reply = LastReply()
         self._leaving: Deadline | None = None  # force_reconnect() waits for what has been received
         self._forced = False  # a reconnect that the user asked for, whatever the options say
         self._was_connected = False  # since the last explicit connect
@@ -228,12 +237,12 @@ class Connection:
 
     def need_flush(self) -> None:
         """See to it that what is buffered leaves at the end of this turn."""
-        self.turn.need()
+        self.turn.schedule()
 
     def queued(self, code: int) -> None:
         """What a framing call's bits ask for."""
         if code & FIRST and not self.batches:
-            self.turn.need()
+            self.turn.schedule()
             # Once per turn this costs nothing.
             if getattr(self._loop, "thread", None) not in (None, get_ident()):
                 self.refuse_other_threads()
@@ -274,15 +283,15 @@ class Connection:
         """How often a lost connection has been made anew."""
         return self._reconnects
 
-    def interrupt(self, sub: Subscription) -> None:
-        """The subscription has ceased to be plain."""
+    def leave_fast_path(self, sub: Subscription) -> None:
+        """See `Session.leave_fast_path`."""
         if self.link is not None:
-            self.link.session.interrupt(sub)
+            self.link.session.leave_fast_path(sub)
 
-    def settle(self, sub: Subscription) -> None:
-        """The subscription is plain again."""
+    def enter_fast_path(self, sub: Subscription) -> None:
+        """See `Session.enter_fast_path`."""
         if self.link is not None:
-            self.link.session.settle(sub)
+            self.link.session.enter_fast_path(sub)
 
     def finish(self) -> None:
         """The end of a drain: as close(), but what was wanted has been done."""
@@ -324,7 +333,9 @@ class Connection:
         self.link = Link(
             self._loop,
             Stream(sock),
-            Session(self._subs, self, limits.max_message(self._options, self.info), self.answering),
+            Session(
+                self._subs, self, limits.max_message(self._options, self.info), self.last_reply
+            ),
             self.out,
             self,
             self._client.before_write,
@@ -457,7 +468,7 @@ class Connection:
         if self.link is not link:
             return  # a callback has disconnected
         link.session.connect(fields, self._client.live_subscriptions())
-        self.turn.need()
+        self.turn.schedule()
 
     def progress(self) -> None:
         """See `link.Owner`."""
@@ -480,7 +491,7 @@ class Connection:
         self.pings.start()
         if self._reading_paused and self.link is not None:
             self.link.pause()
-        self.turn.need()  # what has waited goes out
+        self.turn.schedule()  # what has waited goes out
         if self._options.on_connect is not None:
             self.turn.soon(self._options.on_connect)
         if again and self._options.on_reconnect is not None:

@@ -100,7 +100,7 @@ class Link:
         self._retrying: Deadline | None = None
         self._portion = 256
         self._spoke_at = 0.0  # when we wrote; 0: the server has said something since
-        turn.hold(self.go_on, self.flush)
+        turn.attach(self.go_on, self.flush)
         self._reader.start()
 
     @property
@@ -134,7 +134,7 @@ class Link:
     def close(self) -> None:
         """Nothing more is read, delivered or written."""
         self._closed = True
-        self._turn.release()
+        self._turn.detach()
         self._deadlines.end(self._continuing)
         self._deadlines.end(self._retrying)
         self._reader.stop()
@@ -146,7 +146,7 @@ class Link:
         """In the child of a fork: neither read nor write, and leave the loop, which may be shared."""
         make_dead_end(self._stream.fileno())
         self._closed = True
-        self._turn.release()
+        self._turn.detach()
         self.session.close()
 
     # In.
@@ -211,7 +211,7 @@ class Link:
                 if not self._undelivered:
                     # Callbacks may run: should one nest the loop, `go_on` delivers the rest in it.
                     self._undelivered = True
-                    self._turn.need()
+                    self._turn.schedule()
                 size = dispatch(self._portion)
                 now = clock()
                 if now - last > _PORTION_TIME or size * 2 > self._portion:
@@ -259,7 +259,7 @@ class Link:
     def go_on(self) -> None:
         """Deliver what a callback that nests the loop, or that raised, has left."""
         if self._undelivered:
-            self._turn.need()  # for a loop nested in one of the callbacks to come
+            self._turn.schedule()  # for a loop nested in one of the callbacks to come
             self.deliver()
 
     def _end_of_file(self) -> errors.NatsError | None:

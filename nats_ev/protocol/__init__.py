@@ -5,6 +5,7 @@ protocol), `subscription` (one subscription's state).
 """
 
 from .info import ServerInfo as ServerInfo
+from .session import LastReply as LastReply
 from .session import Session as Session
 from .session import State as State
 from .subscription import PENDING_BYTES_LIMIT as PENDING_BYTES_LIMIT

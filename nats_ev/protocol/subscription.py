@@ -51,13 +51,13 @@ class Subscription:
         "closed",
         "draining",
         "dropped",
+        "fast",
         "inbox",
         "max_msgs",
         "msgs_limit",
         "paused",
         "pending",
         "pending_bytes",
-        "plain",
         "prefix_len",
         "raw_queue",
         "raw_subject",
@@ -84,7 +84,7 @@ class Subscription:
         self.max_msgs = 0  # messages in all since subscribe; 0: no end
         # Plain: nothing to be looked at per message, so that the session may deliver by itself.
         # Whoever clears it calls Session.interrupt, whoever sets it again Session.settle.
-        self.plain = True
+        self.fast = True
         self.closed = False
         self.draining = False  # unsubscribed; what is in flight is still delivered
         self.inbox: Inbox | None = None  # set for the one that all requests share
