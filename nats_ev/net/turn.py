@@ -111,7 +111,8 @@ class Turn:
 
         An Exception goes to `sys.excepthook`, and the caller goes on. Anything else
         (KeyboardInterrupt, SystemExit) is raised again, and so is an Exception under ``loop.debug``:
-        it stops the loop. The rest of the turn then stays pending for the next start of the loop. """
+        it stops the loop. The rest of the turn then stays pending for the next start of the loop.
+        """
         if isinstance(exc, Exception) and not getattr(self._loop, "debug", False):
             sys.excepthook(type(exc), exc, exc.__traceback__)
             return

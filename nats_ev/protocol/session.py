@@ -12,9 +12,9 @@ The C parser does not call Python: such a call cost 490 ns per frame when it was
 returns one flat list of ints for many frames instead, and Python walks over the list.
 
 *Rows and runs.* A frame is a row of `ROW_WIDTH` ints: its kind, the sid, and where in the chunk each
-field begins and ends (`csrc/nats_parser.h` defines them). Consecutive messages that differ in nothing
-but their payload come as a *run*: one row with their number, then two to four ints per message
-(`ITEM_WIDTH`). A message of a run takes about 130 ns, callback included; one with a row of its own
+field begins and ends (`csrc/nats_parser.h` defines them). Consecutive messages of one subscription
+without headers that differ only in the payload, the reply subject or the number of the request come as a
+*run*: one row with their count, then two to four ints per message (`ITEM_WIDTH`). A message of a run takes about 130 ns, callback included; one with a row of its own
 takes 170 ns or more.
 
 *One cursor.* `_ints` is one iterator over the list. `_rows` takes nine ints at a time from `_ints`, and
@@ -35,14 +35,15 @@ calls find theirs empty and see in `_deliver` that `_rows` has been replaced. `_
 next call begin with the rest.
 
 *Ctrl-C* is such an exception. The handler of `nats_ev.pyev` raises KeyboardInterrupt in the user's
-code, or between two events of the loop, never inside this module. On a loop of another binding it may
-strike between two instructions here: what this module holds in local variables at that moment is
-lost.
+code, or between two events of the loop, never inside this module, unless the user insists with a second
+Ctrl-C. Then, and on a loop of another binding, it may strike between two instructions here: what this
+module holds in local variables at that moment is lost.
 
 *The fast path.* While `Subscription.fast` is true, the session calls the callback itself and adds a
 whole run to `received` at once (`_run_counted`). When the client ends the fast path in the middle of
 a run, `leave_fast_path` takes the messages that are still to come out of the count; `arrived` then
-counts each. """
+counts each.
+"""
 
 from __future__ import annotations
 
@@ -134,7 +135,8 @@ class Session:
 
     Call `receive` and then `dispatch` for what the socket gave. Call `connect` once, when
     `Events.info_received` has reported the first INFO, and `fill` whenever `handshake` is empty. Call
-    `close` at the end of the connection. """
+    `close` at the end of the connection.
+    """
 
     __slots__ = (
         "_chunk",
@@ -347,7 +349,8 @@ class Session:
     def _deliver_rows(self, rows: Iterator[tuple[int, ...]]) -> None:
         """Deliver row by row. Offsets of a row: [s0, s1) subject, [r0, r1) reply, [h0, p0) headers,
         [p0, p1) payload; what is missing is empty. Local names, because the loop is the hottest of
-        the package. """
+        the package.
+        """
         get = self._subs.get
         events = self._events
         data = self._data
