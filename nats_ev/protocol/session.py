@@ -13,9 +13,9 @@ returns one flat list of ints for many frames instead, and Python walks over the
 
 *Rows and runs.* A frame is a row of `ROW_WIDTH` ints: its kind, the sid, and where in the chunk each
 field begins and ends (`csrc/nats_parser.h` defines them). Consecutive messages of one subscription
-without headers that differ only in the payload, the reply subject or the number of the request come as a
-*run*: one row with their count, then two to four ints per message (`ITEM_WIDTH`). A message of a run takes about 130 ns, callback included; one with a row of its own
-takes 170 ns or more.
+without headers that differ only in the payload, the reply subject or the number of the request come
+as a *run*: one row with their count, then two to four ints per message (`ITEM_WIDTH`). A message of a
+run takes about 130 ns, callback included; one with a row of its own takes 170 ns or more.
 
 *One cursor.* `_ints` is one iterator over the list. `_rows` takes nine ints at a time from `_ints`, and
 `_run` takes the items of one run from the same `_ints`. So the rows go on after the items without any
