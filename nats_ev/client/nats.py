@@ -64,26 +64,28 @@ class Nats(Accessors):
     * The connection: loop (that of `nats_ev.pyev.default_loop`), name, connect_timeout (2000; 0: none),
       keepalive (seconds of idleness before TCP probes; 0: off), priority (of its watchers, -2 to 2; 0).
     * Who we are: user, password, token, creds_file, jwt, nkey_seed, or nkey, the public key, with a
-      signature_cb. Asked at every connect: ``user_cb()`` for (user, password), ``token_cb()``, ``jwt_cb()``,
-      ``signature_cb(nonce)`` for bytes.
-    * TLS, asked for by any of these: tls (True), tls_ca_file, tls_cert_file, tls_key_file, tls_hostname,
-      tls_skip_verify (False), tls_handshake_first (False), tls_context (an `ssl.SSLContext` in place of the
-      files). Without any the server decides, with ``tls=False`` too.
+      signature_cb. Asked at every connect: ``user_cb()`` for (user, password), ``token_cb()``,
+      ``jwt_cb()``, ``signature_cb(nonce)`` for bytes.
+    * TLS, asked for by any of these: tls (True), tls_ca_file, tls_cert_file, tls_key_file,
+      tls_hostname, tls_skip_verify (False), tls_handshake_first (False), tls_context (an
+      `ssl.SSLContext` in place of the files). Without any the server decides, with ``tls=False`` too.
     * The protocol: echo (True: receive what this client publishes itself), no_responders (False; True:
       requests fail at once when nobody listens), inbox_prefix ("_INBOX"), verbose and pedantic (False),
       ping_interval (120,000; 0: none), max_pings_outstanding (2; 0: any number).
     * Reconnecting: reconnect (False), reconnect_delay (2000), max_reconnect_delay (30,000),
-      max_reconnect_attempts (60 failures in a row; 0: unlimited), retry_on_failed_connect (as reconnect),
-      ignore_auth_error_abort (False; True: ask a server again that has refused us twice).
-    * Limits: reconnect_buffer_size (of what waits for a connection; 8 MiB; 0: nothing, -1: unlimited),
-      max_pending_bytes (unsent while connected; 256 MiB; 0: unlimited), max_payload (an own one besides the
-      server's; 0: none), max_message_size (inbound; 0: 64 MiB, or twice the server's max_payload),
-      max_control_line (4096), slow_consumer_bytes (0: off), drain_timeout (30,000 ms; 0: any time).
+      max_reconnect_attempts (60 failures in a row; 0: unlimited), retry_on_failed_connect (as
+      reconnect), ignore_auth_error_abort (False; True: ask a server again that has refused us twice).
+    * Limits: reconnect_buffer_size (of what waits for a connection; 8 MiB; 0: nothing, -1:
+      unlimited), max_pending_bytes (unsent while connected; 256 MiB; 0: unlimited), max_payload (an
+      own one besides the server's; 0: none), max_message_size (inbound; 0: 64 MiB, or twice the
+      server's max_payload), max_control_line (4096), slow_consumer_bytes (0: off), drain_timeout
+      (30,000 ms; 0: any time).
     * Callbacks: ``on_connect()``, ``on_disconnect()``, ``on_reconnect()``, ``on_error(err)``,
-      ``on_lame_duck()``, ``on_slow_consumer(pending_bytes)``, ``on_discovered_servers(urls)``; each is also a
-      method, which explains it.
+      ``on_lame_duck()``, ``on_slow_consumer(pending_bytes)``, ``on_discovered_servers(urls)``; each
+      is also a method, which explains it.
 
-    Raises TypeError for an unknown option or a wrong type, `BadOptionsError` (a ValueError) for a bad value.
+    Raises TypeError for an unknown option or a wrong type, `BadOptionsError` (a ValueError) for a bad
+    value.
     """
 
     @discreet
@@ -186,8 +188,8 @@ class Nats(Accessors):
 
         Args:
             subject: no empty string, no blank, no control character.
-            payload: any bytes-like object, copied before the call returns, or str, sent as UTF-8; None is
-                empty.
+            payload: any bytes-like object, copied before the call returns, or str, sent as UTF-8;
+                None is empty.
             reply_to: a subject for answers; None and "" mean none.
 
         Raises `BadSubjectError`, `MaxPayloadError`, `OutboundBufferLimitError` or `NotConnectedError`
@@ -374,8 +376,9 @@ class Nats(Accessors):
         """Read nothing from the socket until `resume_reading`, so that the server has to wait.
 
         What has been read already is still delivered. Meanwhile the end of the connection is not
-        noticed, and a server that has waited for too long, or has too much that waits, closes it (10 s of a
-        full socket, 64 MiB, or some unanswered PINGs, unless configured otherwise). Survives a reconnect.
+        noticed, and a server that has waited for too long, or has too much that waits, closes it (10
+        s of a full socket, 64 MiB, or some unanswered PINGs, unless configured otherwise). Survives a
+        reconnect.
         """
         self._connection.pause_reading(True)
 
@@ -407,9 +410,9 @@ class Nats(Accessors):
             check_callback(cb)
         requests = self._requests
         if timeout_ms != requests.timeout:
-            requests.choose(timeout_ms)
+            requests.use_timeout(timeout_ms)
         if no_responders is not None:
-            cb = requests.choosing(cb, no_responders)
+            cb = requests.override_no_responders(cb, no_responders)
         connection = self._connection
         index: int | None
         try:
@@ -417,7 +420,7 @@ class Nats(Accessors):
         except KeyError:
             index = self._remember(subject)
         if index is None or headers is not None or type(payload) is not bytes:
-            code = requests.send_any(
+            code = requests.send(
                 subjects.encode(subject),
                 payload_bytes(payload),
                 cb,
@@ -431,7 +434,7 @@ class Nats(Accessors):
                 code = request(self._wbuf, index, payload, len(payload), order)
             if code >= 0:
                 requests.waiting[order] = cb
-                if not requests.first:
+                if not requests.run_start:
                     requests.begin_run(order)
         if code:
             if code > 0:
@@ -555,8 +558,8 @@ class Nats(Accessors):
         Args:
             delay_ms: in ms, or a `datetime.timedelta`.
             cb: what it raises is treated like an exception of any callback.
-            ended: called instead of cb, on the loop, when the client ends before (`disconnect`, the end of
-                `drain`, giving up) or has ended already. Without it, cb is then never called.
+            ended: called instead of cb, on the loop, when the client ends before (`disconnect`, the
+                end of `drain`, giving up) or has ended already. Without it, cb is then never called.
         """
         check_callback(cb)
         seconds = milliseconds(delay_ms, "delay_ms") / 1000
@@ -569,12 +572,12 @@ class Nats(Accessors):
     def add_status_listener(self, cb: Callable[[Status], object]) -> None:
         """Call ``cb(status)`` on the loop for each change of `status`, before the on_* callbacks."""
         check_callback(cb)
-        self._core.listeners.append(cb)
+        self._core.status_listeners.append(cb)
 
     def remove_status_listener(self, cb: Callable[[Status], object]) -> None:
         """Undo `add_status_listener`; harmless when it is not there."""
-        if cb in self._core.listeners:
-            self._core.listeners.remove(cb)
+        if cb in self._core.status_listeners:
+            self._core.status_listeners.remove(cb)
 
     def add_error_listener(self, cb: Callable[[errors.NatsError], object]) -> None:
         """Call ``cb(err)`` on the loop for each error, before on_error, which it does not replace."""
