@@ -62,7 +62,7 @@ class Requests:
         self.call = connection.turn.call
         self.soon = connection.turn.soon
         self.failed = connection.turn.failed
-        # The callbacks by number. Always the same dicts: `TimeoutGroup` and `Nats.request` hold them.
+        # The callbacks by number. `waiting` is always the same dict: each `TimeoutGroup` holds it.
         self.waiting: dict[int, RequestCallback] = {}
         self.many: dict[int, ManyRequest] = {}
         # The groups by time-out, as the caller gave it: finding one takes no conversion.
@@ -77,10 +77,8 @@ class Requests:
         # Runs of this turn with other time-outs: (group, first, last). They get their deadlines at
         # its end.
         self._ended_runs: list[tuple[TimeoutGroup, int, int]] = []
-        self._newest_run: tuple[TimeoutGroup | None, Run] = (
-            None,
-            NO_RUN,
-        )  # the one that may be extended
+        # The only run that may be extended, and its group.
+        self._newest_run: tuple[TimeoutGroup | None, Run] = (None, NO_RUN)
         self._early_503 = options.no_responders
         self._connection = connection
         self._out = connection.out
