@@ -103,8 +103,9 @@ class Accessors:
     ) -> None:
         """Call ``cb(pending_bytes)`` once each time the *unsent* bytes rise above a threshold.
 
-        This is about a server that does not read fast enough. A subscription that receives more than
-        it may keep is another matter: `on_error` gets a `SlowConsumerError` for it.
+        The reason is a server that does not read fast enough. Not to be confused with
+        `SlowConsumerError`, which `on_error` gets when a paused subscription receives more than it may
+        keep.
 
         Args:
             bytes_threshold: in bytes; 0 switches the notice off.

@@ -20,9 +20,9 @@ about what was published before. The steps:
 4. `_finish`: the callbacks, then the end of the connection.
 
 A drain ends once, in one of three ways: `_finish(None)`, `_finish(DrainTimeoutError)` after the
-option drain_timeout, or, when the connection is lost, `completions`, which the client calls to fail
-all that waits. The subscription that all requests share is not unsubscribed by step 2; it ends with
-the connection.
+option drain_timeout, or, when the connection is lost or closed, `completions`, which the client calls
+to fail all that waits. The subscription that all requests share is not unsubscribed by step 2; it
+ends with the connection.
 """
 
 from __future__ import annotations

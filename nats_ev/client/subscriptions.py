@@ -14,11 +14,9 @@ from typing import Any, Protocol
 from .. import errors, subjects
 from ..arguments import check_callback, count, integer
 from ..connection import Completion, Connection
+from ..net import CALLBACKS_SLICE
 from ..options import Options
 from ..protocol import MessageCallback, Outbound, Subscription
-
-# Seconds of callbacks of a resumed subscription in a row, before other watchers have their turn.
-_SLICE = 0.01
 
 
 class Owner(Protocol):
@@ -108,7 +106,7 @@ class Subscriptions:
             self._unsub(sid, max_msgs - sub.received_before)
         else:
             self.drop(sub)
-            if not sub.finished:
+            if not sub.finished:  # else the server has forgotten the subscription already
                 self._unsub(sid)
 
     def drop(self, sub: Subscription) -> None:
@@ -260,8 +258,9 @@ class Subscriptions:
     def _deliver_slice(self, sub: Subscription) -> None:
         """Deliver for one slice of time. The rest follows in later iterations, also if a callback raises."""
         deadlines = self._connection.deadlines
+        # Before any callback: one that raises or nests the loop must not end the delivery.
         again = deadlines.after(0.0, lambda: self._deliver_slice(sub))
-        until = deadlines.clock() + _SLICE
+        until = deadlines.clock() + CALLBACKS_SLICE
         while sub.pending and not sub.paused:
             if deadlines.clock() > until:
                 return

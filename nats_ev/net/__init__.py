@@ -21,6 +21,7 @@ from .transport import EV_READ as EV_READ
 from .transport import EV_WRITE as EV_WRITE
 from .transport import NO_BUFFERS as NO_BUFFERS
 from .transport import Stream as Stream
+from .turn import CALLBACKS_SLICE as CALLBACKS_SLICE
 from .turn import Turn as Turn
 
 __all__ = ["HAS_TLS", "Deadline"]

@@ -43,6 +43,8 @@ from typing import Any
 # From libev's ev.h, whose numbers are its ABI. Written here so that no binding of libev is imported.
 EV_MINPRI = -2
 EV_CUSTOM = 0x01000000
+# Seconds of callbacks in a row, for one client, before other watchers have their turn.
+CALLBACKS_SLICE = 0.01
 
 
 class Turn:
