@@ -1,7 +1,8 @@
 """The methods of `Nats` that only read or set something.
 
-An accessor called without an argument returns the current value; with one it sets it, with the
-checks that the option of the same name has.
+An accessor that is called without an argument returns the current value. With an argument it sets the
+value, with the checks that the option of the same name has, and returns it. `Omitted` is the default,
+because None clears a callback.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from ..arguments import Milliseconds, Omitted
 from ..connection import Connection
 from ..errors import NatsError
 from ..options import Options
-from ..protocol import Outbound
+from ..protocol import PENDING_BYTES_LIMIT, PENDING_MSGS_LIMIT, Outbound
 from ..redact import without_traceback
+from ..status import Status
+from .core import Core
 from .requests import Requests
 
 Hook = Callable[[], object] | None
@@ -37,9 +40,10 @@ class Counts:
 
 
 class Accessors:
-    """See the module's docstring."""
+    """The callbacks, settings and state of `Nats`."""
 
     _options: Options
+    _core: Core
     _connection: Connection
     _requests: Requests
     _out: Outbound
@@ -51,67 +55,91 @@ class Accessors:
             self._connection.option_changed(name)
         return getattr(self._options, name)
 
-    # Callbacks: None clears.
+    # Callbacks. None clears.
 
     def on_error(self, cb: Callable[[NatsError], object] | None = _READ) -> Any:
-        """``cb(err)``: anything that went wrong on the network, a `NatsError`.
+        """Get or set ``cb(err)``, called for each error of the network, a `NatsError`.
 
-        Unset: raised out of a loop callback, when all is settled. `nats_ev.pyev` gives that to
-        `sys.excepthook`, or, with the loop's ``debug``, lets it come out of ``start()``.
+        Without a callback the error is raised out of a callback of the loop, after everything else.
+        `nats_ev.pyev` gives it to `sys.excepthook`; with the loop's ``debug`` it comes out of
+        ``start()``.
         """
         return self._option("on_error", cb)
 
     def on_connect(self, cb: Hook = _READ) -> Any:
-        """``cb()`` at the end of each handshake."""
+        """Get or set ``cb()``, called at the end of each handshake."""
         return self._option("on_connect", cb)
 
     def on_disconnect(self, cb: Hook = _READ) -> Any:
-        """``cb()`` when a connection has ended, before the first attempt to make a new one."""
+        """Get or set ``cb()``, called when a connection has ended, before the first attempt to reconnect."""
         return self._option("on_disconnect", cb)
 
     def on_reconnect(self, cb: Hook = _READ) -> Any:
-        """``cb()`` behind `on_connect`, from the second connection on."""
+        """Get or set ``cb()``, called after `on_connect` when a connection replaces a lost one.
+
+        Also after `force_reconnect`, but not after an explicit `connect`, however many connections
+        there were.
+        """
         return self._option("on_reconnect", cb)
 
     def on_lame_duck(self, cb: Hook = _READ) -> Any:
-        """``cb()`` once per connection whose server announces its shutdown (INFO ``ldm``)."""
+        """Get or set ``cb()``, called once per connection when its server announces a shutdown (``ldm``)."""
         return self._option("on_lame_duck", cb)
 
     def on_discovered_servers(self, cb: Callable[[list[str]], object] | None = _READ) -> Any:
-        """``cb(urls)``: servers of the cluster that were not known before."""
+        """Get or set ``cb(urls)``, called for servers of the cluster that were not known before.
+
+        Not called for the servers that the first INFO after `connect` names: see
+        `discovered_servers`. With the option ignore_discovered_servers it is never called.
+        """
         return self._option("on_discovered_servers", cb)
 
     def on_slow_consumer(self, cb: Callable[[int], object] | None = _READ) -> Any:
-        """``cb(pending_bytes)``: see `slow_consumer`, which sets it with the threshold."""
+        """Get or set ``cb(pending_bytes)`` of `slow_consumer`, which sets it together with the threshold."""
         return self._option("on_slow_consumer", cb)
 
     def slow_consumer(
         self, bytes_threshold: int, cb: Callable[[int], object] | None = None
     ) -> None:
-        """``cb(pending_bytes)`` once each time the unsent bytes rise above the threshold; 0: off."""
+        """Call ``cb(pending_bytes)`` once each time the *unsent* bytes rise above a threshold.
+
+        The reason is a server that does not read fast enough. Not to be confused with
+        `SlowConsumerError`, which `on_error` gets when a paused subscription receives more than it may
+        keep.
+
+        Args:
+            bytes_threshold: in bytes; 0 switches the notice off.
+            cb: None: no callback.
+        """
         self._options.set_all({"slow_consumer_bytes": bytes_threshold, "on_slow_consumer": cb})
         self._connection.option_changed("slow_consumer_bytes")
 
     # Settings.
 
     def connect_timeout(self, ms: Milliseconds = _READ) -> Any:
-        """Milliseconds from name resolution to the handshake's PONG; 0: none. For the next attempt."""
+        """Get or set the limit of an attempt, from name resolution to the handshake's PONG, in ms; 0: none.
+
+        A new value counts from the next attempt on.
+        """
         return self._option("connect_timeout", ms)
 
     def ping_interval(self, ms: Milliseconds = _READ) -> Any:
-        """Milliseconds between keep-alive PINGs; 0: none."""
+        """Get or set the time between keep-alive PINGs, in ms; 0: no PINGs."""
         return self._option("ping_interval", ms)
 
     def max_pings_outstanding(self, num: int = _READ) -> Any:
-        """Unanswered PINGs that a connection survives."""
+        """Get or set how many unanswered PINGs a connection survives."""
         return self._option("max_pings_outstanding", num)
 
     def priority(self, num: int = _READ) -> Any:
-        """Priority of the socket's watchers, -2 to 2. For the next connection."""
+        """Get or set the priority of the socket's watchers, -2 to 2. Counts for the next connection."""
         return self._option("priority", num)
 
     def keepalive(self, seconds: int = _READ) -> Any:
-        """TCP keep-alive: seconds of idleness before the first probe; 0: off. For the next connection."""
+        """Get or set the TCP keep-alive: seconds of idleness before the first probe; 0: off.
+
+        A new value counts for the next connection.
+        """
         return self._option("keepalive", seconds)
 
     def reconnect(
@@ -120,11 +148,16 @@ class Accessors:
         delay_ms: Milliseconds | None = None,
         max_attempts: int | None = None,
     ) -> None:
-        """Configure reconnection; what is omitted stays as it is.
+        """Configure reconnection. `reconnect_enabled` reads whether it is on.
 
-        delay_ms: before another round over the servers, in ms; it doubles each time. max_attempts:
-        failures in a row before giving up; 0: unlimited. Switched off while it waits for the next
-        attempt, there is none, and what is pending gets ``disconnected``.
+        Switching it off while the client waits for the next attempt cancels that attempt, and pending
+        completions get ``disconnected``.
+
+        Args:
+            enable: whether a lost connection is replaced.
+            delay_ms: the wait before another round over the servers, in ms; it doubles with each
+                round. None: no change.
+            max_attempts: failures in a row before the client gives up; 0: unlimited. None: no change.
         """
         given = {"reconnect_delay": delay_ms, "max_reconnect_attempts": max_attempts}
         given = {name: value for name, value in given.items() if value is not None}
@@ -132,14 +165,14 @@ class Accessors:
         self._connection.option_changed("reconnect")
 
     def reconnect_enabled(self) -> bool:
-        """Whether a lost connection is made anew."""
+        """Return whether a lost connection is replaced; `reconnect` sets it."""
         return self._options.reconnect
 
     def max_payload(self, limit: int = _READ) -> int:
-        """Bytes that a message's headers and payload may have.
+        """Get or set the largest size of a message's headers and payload together, in bytes.
 
-        The smaller one of what the server said and of limit, which survives the next INFO. 0 removes
-        the own limit.
+        The result is the smaller one of the server's limit and of the client's own, which limit sets
+        and which survives the next INFO. 0 removes the client's own limit.
         """
         if limit is not _READ:
             self._option("max_payload", limit)
@@ -147,31 +180,34 @@ class Accessors:
 
     @without_traceback
     def creds_file(self, path: str) -> None:
-        """Take JWT and NKey seed from a credentials file, which each new connection reads anew.
+        """Take the JWT and the NKey seed from a credentials file, which each new connection reads again.
 
-        They replace those of `jwt` and `nkey_seed`. Raises `BadOptionsError` when a block is missing, or
-        when the file can't be read (then it is an OSError, too). Warns once if others can read it.
+        They replace those of `jwt` and `nkey_seed`. Raises `BadOptionsError` if a block is missing,
+        or if the file can't be read (then the error is an OSError, too). Warns once if other users
+        can read the file.
         """
         self._options.set_all({"creds_file": path, "jwt": None, "nkey_seed": None})
 
     @without_traceback
     def nkey_seed(self, seed: str) -> None:
-        """The NKey seed ("SU…") that signs the server's nonce, for the next connection.
+        """Set the NKey seed ("SU…") that signs the server's nonce, for the next connection.
 
-        Wins over that of a credentials file. Raises `BadOptionsError` for what is no seed.
+        Takes precedence over that of a credentials file. Raises `BadOptionsError` if seed is not a seed.
         """
         self._options.set("nkey_seed", seed)
 
     @without_traceback
     def jwt(self, token: str) -> None:
-        """The user JWT, for the next connection. Wins over that of a credentials file."""
+        """Set the user JWT, for the next connection. Takes precedence over that of a credentials file."""
         self._options.set("jwt", token)
 
     def tls(self, enable: bool, ca_file: str | None = None, skip_verify: bool = False) -> None:
-        """Configure TLS, for the next connection.
+        """Configure TLS, for the next connection. An option ``tls_context`` given before is removed.
 
-        ca_file: whom to trust, instead of the system's authorities. skip_verify: do not look at the
-        server's certificate at all. A ``tls_context`` given before counts no more.
+        Args:
+            enable: True: TLS is required. False: the server decides.
+            ca_file: the authorities to trust instead of the system's; None: the system's.
+            skip_verify: do not check the server's certificate at all.
         """
         self._options.set_all(
             {
@@ -183,40 +219,82 @@ class Accessors:
         )
         self._connection.option_changed("tls")
 
+    def set_pending_limits(
+        self, sid: int, msgs: int = PENDING_MSGS_LIMIT, size: int = PENDING_BYTES_LIMIT
+    ) -> None:
+        """Set how much a paused subscription keeps, from the next message on.
+
+        Args:
+            sid: an unknown one is ignored.
+            msgs: messages; 500,000 by default. Negative: any number.
+            size: bytes of headers and payload; 64 MiB by default. Negative: any number.
+        """
+        self._core.subscriptions.set_limits(sid, msgs, size)
+
     # State.
 
+    def is_connected(self) -> bool:
+        """Return True from the end of the handshake to the end of the connection."""
+        return self._connection.connected
+
+    def status(self) -> Status:
+        """Return what the client is doing, as a `Status`.
+
+        DISCONNECTED (never connected), CONNECTING, CONNECTED, RECONNECTING (also while the client
+        waits before the next attempt), DRAINING_SUBS, DRAINING_PUBS, or CLOSED (ended; `connect`
+        starts it again).
+        """
+        return self._core.status
+
     def server_info(self) -> str | None:
-        """The latest INFO's JSON text; None before the first."""
+        """Return the JSON text of the latest INFO, or None before the first one."""
         info = self._connection.info
         return info.raw if info is not None else None
 
     def client_id(self) -> int | None:
-        """The number that the server gave to this connection; None without one."""
+        """Return the number that the server gave to this connection, or None without a connection."""
         info = self._connection.info
         return info.client_id if info is not None and self._connection.connected else None
 
     def client_ip(self) -> str | None:
-        """This client's address as the server sees it; None without a connection."""
+        """Return this client's address as the server sees it, or None without a connection."""
         info = self._connection.info
         return info.client_ip if info is not None and self._connection.connected else None
 
     def connected_url(self) -> str | None:
-        """The URL, without credentials, of the server that the client is connected to, or None."""
+        """Return the URL, without credentials, of the server that the client is connected to, or None."""
         server = self._connection.pool.current
         return server.url if server is not None and self._connection.connected else None
 
     def servers(self) -> list[str]:
-        """URLs of all known servers, discovered ones included, in the order of the next attempts."""
+        """Return the URLs of all known servers, also discovered ones, in the order of the next attempts."""
         return self._connection.pool.urls
 
     def discovered_servers(self) -> list[str]:
-        """Those of `servers` that the cluster has told of."""
+        """Return those of `servers` that were named by a server of the cluster and not by the user."""
         return self._connection.pool.discovered_urls
 
-    def waiting_count(self) -> int:
-        """Messages that wait for a connection: published while there is none, or taken back.
+    def subscription_count(self) -> int:
+        """Return how many subscriptions there are.
 
-        0 while connected; what the socket has not yet taken then is ``stats()["waiting"]``.
+        As in the manual, the subscription that all requests share counts, from the first request on.
+        """
+        return len(self._core.subscriptions.by_sid)
+
+    def subscription_info(self, sid: int) -> dict[str, Any] | None:
+        """Return the state of a subscription as a dict, or None for an unknown sid.
+
+        Keys: sid, subject, queue_group, max_msgs (0: no end), received (from the server), delivered
+            (to the
+        callback), dropped, pending_msgs, pending_bytes, their limits pending_msgs_limit and
+        pending_bytes_limit, paused, draining.
+        """
+        return self._core.subscriptions.info(sid)
+
+    def waiting_count(self) -> int:
+        """Return how many messages wait for a connection: published without one, or unsent when it was lost.
+
+        0 while connected; ``stats()["waiting"]`` counts what the socket has not taken yet.
         """
         if self._connection.connected:
             return 0
@@ -224,19 +302,20 @@ class Accessors:
         return cast(int, self._out.accounting().waiting)
 
     def skip_waiting(self) -> None:
-        """Drop all messages that wait for a connection; queued requests fail with ``disconnected``."""
+        """Discard all messages that wait for a connection. Queued requests fail with ``disconnected``."""
         if not self._connection.connected:
             self._out.drop_messages()
             self._requests.fail_all()
 
     def stats(self) -> dict[str, int]:
-        """Counters since the start, or since `reset_stats`.
+        """Return the counters since the client was made, or since `reset_stats`.
 
-        msgs_in, bytes_in, msgs_out, bytes_out: messages and their header and payload bytes, requests
-        and replies included. accepted == written + waiting + discarded, in messages: taken by
-        `publish` and the like; handed to the kernel; still here; dropped (by `skip_waiting`,
-        `disconnect`, as requests that have failed, or because a new server would not take them).
-        reconnects: connections made anew.
+        * msgs_in, bytes_in, msgs_out, bytes_out: messages, and their header and payload bytes,
+          requests and replies included.
+        * accepted == written + waiting + discarded, in messages: accepted by `publish` and the like;
+          given to the kernel; still in the buffer; discarded (by `skip_waiting`, `disconnect`, as
+          requests that have failed, or because a new server would not take them).
+        * reconnects: connections that replaced a lost one.
         """
         counts = self._out.accounting()
         zero = self._zero
@@ -256,7 +335,7 @@ class Accessors:
         }
 
     def reset_stats(self) -> None:
-        """Count anew. What waits is still waiting, and counts as accepted."""
+        """Set the counters of `stats` to 0. Messages that wait still count as waiting and as accepted."""
         counts = self._out.accounting()
         msgs_in, bytes_in = self._connection.received()
         self._zero = Counts(

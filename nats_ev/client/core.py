@@ -1,43 +1,50 @@
-"""What a `Nats` is made of, out of its user's sight: the parts, and what they tell each other."""
+"""The parts behind `Nats` and their wiring.
+
+`Nats` checks arguments and calls the parts; a part reports to `Core`, which knows all of them:
+
+- `Connection` (in `connection/`) reports what happens on the wire, through the protocol
+  `connection.Client`;
+- `Subscriptions`, `Requests`, `Waits` and `Drain` have what the client keeps over connections. Each
+  knows the connection and the parts that it uses, and `Core` only by a small protocol of its own
+  (`Owner`).
+
+`Core` also keeps a client alive while it is connected, or may be again, though its user has dropped it.
+"""
 
 from __future__ import annotations
 
-from typing import Any
 import atexit
-from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
+
 from .. import errors
+from ..connection import Completion, Connection
+from ..options import Options
+from ..protocol import Outbound, Subscription
+from ..status import Status
 from .drain import Drain
 from .requests import Requests
 from .subscriptions import Subscriptions
 from .waits import Waits
-from ..connection import Connection
-from ..connection import Completion
-from ..options import Options
-from ..protocol import Subscription
-from ..protocol import Outbound
-from ..status import Status
 
-
-
-# A client that is connected, or on the way there, lives on when its user has dropped it.
+# The clients that are connected, connecting or waiting to reconnect. An entry keeps its client alive.
 _live: set[Any] = set()
 
 
 @atexit.register
 def _at_exit() -> None:
-    """Close what is open, without a word to anybody: the interpreter would warn of it."""
+    """Close all sockets and call nobody: the interpreter warns of sockets that are open at its end."""
     for nats in list(_live):
         nats._core.connection.abandon()
 
 
 class Core:
-    """See the module's docstring. Also the `connection.Client` of the connection."""
+    """The parts of one client. Also the `connection.Client` of its connection."""
 
     def __init__(self, options: Options, nats: object) -> None:
         self.options = options
         self.out = Outbound()
-        self.listeners: list[Callable[[Status], object]] = []
+        self.status_listeners: list[Callable[[Status], object]] = []
         self.error_listeners: list[Callable[[errors.NatsError], object]] = []
         self.drain: Drain | None = None
         by_sid: dict[int, Subscription] = {}
@@ -49,7 +56,7 @@ class Core:
 
     @property
     def status(self) -> Status:
-        """What the client is doing."""
+        """The client's status: that of the connection, or of a drain."""
         if self.drain is None:
             return self.connection.status
         return Status.DRAINING_PUBS if self.connection.refusing else Status.DRAINING_SUBS
@@ -60,34 +67,34 @@ class Core:
         self.connection.open()
 
     def start_drain(self, cb: Completion | None) -> None:
-        """Begin a drain, or join it."""
+        """Start a drain, or join the one that is under way."""
         drain = self.drain
         if drain is not None:
             drain.join(cb)
             return
         self.drain = drain = Drain(self.connection, self.options, self.subscriptions, self)
-        self.requests.refuse()
+        self.requests.drain_began()
         drain.join(cb)
         drain.begin()
         self.status_changed()
 
     def drained(self) -> None:
-        """The drain is over."""
+        """Forget the drain, which is over."""
         self.drain = None
 
     def inbox_closed(self) -> None:
-        """The subscription that all requests share has ended."""
+        """Let the next request subscribe again: the subscription that all requests share has ended."""
         self.requests.inbox_closed()
 
     def refuse_if_draining(self) -> None:
-        """For what cannot be done any more."""
+        """Raise `ConnectionDrainingError` after `Nats.drain`."""
         if self.drain is not None:
             raise errors.ConnectionDrainingError("connection is draining")
 
-    # What the connection tells; see `connection.Client`.
+    # The methods of `connection.Client`.
 
     def report(self, error: errors.NatsError) -> None:
-        """An error for on_error; without one it comes out of the loop callback."""
+        """Give an error to the listeners and to on_error; without on_error, raise it out of the loop."""
         for listener in self.error_listeners:
             self.connection.turn.soon(listener, error)
         if self.options.on_error is not None:
@@ -96,7 +103,7 @@ class Core:
             self.connection.turn.throw(error)
 
     def server_error(self, error: errors.ServerError) -> None:
-        """An -ERR that leaves the connection open: end the subscription that it names."""
+        """Report an -ERR that leaves the connection open, and end the subscription that it names."""
         if isinstance(error, errors.PermissionsViolationError):
             sub = self.subscriptions.refused(error)
             if sub is not None:
@@ -106,22 +113,22 @@ class Core:
         self.report(error)
 
     def live_subscriptions(self) -> Iterator[Subscription]:
-        """What a new connection must restore.
+        """Return the subscriptions that a new connection must restore.
 
-        For a drain, too: it follows the queue, whose messages some of them may be waiting for.
+        A drain needs them, too: queued messages go out before its UNSUBs, and may be for them.
         """
         return self.subscriptions.live()
 
     def waiting_requests(self) -> int:
-        """How many requests wait for an answer."""
+        """Return how many requests wait for an answer."""
         return len(self.requests)
 
     def discarded(self, tags: list[int]) -> None:
-        """These requests will not be sent."""
+        """Fail the requests with these tags: they will not be sent."""
         self.requests.discarded(tags)
 
     def completions(self) -> Iterator[tuple[int, Completion]]:
-        """What can no longer succeed, other than fences."""
+        """Return (order of the call, completion) for all that can no longer succeed, except PINGs."""
         yield from self.requests.take_all()
         if self.drain is not None:
             yield from self.drain.completions()
@@ -130,23 +137,24 @@ class Core:
             yield from self.waits.take_all()
 
     def status_changed(self) -> None:
-        """Tell the listeners, before the on_* callbacks."""
+        """Call the status listeners, before the on_* callbacks."""
         status = self.status
-        for listener in self.listeners:
+        for listener in self.status_listeners:
             self.connection.turn.soon(listener, status)
 
     def before_write(self) -> None:
-        """The last moment to change what is about to be written."""
+        """Change what is about to be written: remove requests that timed out, frame a drain's UNSUBs."""
         if self.requests.withdrawn:
             self.requests.purge()
         if self.drain is not None and self.connection.connected:
             self.drain.before_write()
 
     def ended(self) -> None:
-        """No connection and none coming."""
+        """Let go of the client, which has no connection and will have none."""
         self.connection.turn.soon(self._release)
 
     def _release(self) -> None:
+        # A callback that ran before may have called connect().
         if not self.connection.active:
             self.connection.deadlines.stop()
             self.subscriptions.go_on()

@@ -1,24 +1,43 @@
 """The graceful end of a client: unsubscribe, deliver what is in flight, flush, disconnect.
 
-A fence (PING) behind the UNSUBs: its PONG comes behind every message that the server still had for us.
-When callbacks of these messages have published meanwhile, another fence follows theirs.
+Theory of operation
+-------------------
+The server answers commands in order. So a PING after the UNSUBs is a *fence*: when its PONG comes,
+every message that the server still had for the client has come before it, and so has every error
+about what was published before. The steps:
+
+1. `begin`: from now on subscribe and request are refused, paused subscriptions are resumed, and
+   reading goes on if it was paused, because the PONG must be read.
+2. `before_write` frames an UNSUB for each subscription. It runs when the connection writes, so that,
+   before a connection is up, the UNSUBs come after the queued messages. Hundreds of thousands of
+   UNSUBs would block the loop, so they are framed in portions of 4096, one per iteration. Each full
+   portion has a fence of its own, at which those subscriptions are forgotten: forgetting all of them
+   at the end would block the loop, too.
+3. `_fence`: the PING after the last UNSUB. From now on publish is refused (`Connection.refusing`),
+   except in callbacks of messages that were in flight, which may still answer. What such a callback
+   has published needs a fence of its own. So at the PONG the count of accepted messages is compared
+   with that at the PING: if it has grown, another fence follows.
+4. `_finish`: the callbacks, then the end of the connection.
+
+A drain ends once, in one of three ways: `_finish(None)`, `_finish(DrainTimeoutError)` after the
+option drain_timeout, or, when the connection is lost or closed, `completions`, which the client calls
+to fail all that waits. The subscription that all requests share is not unsubscribed by step 2; it
+ends with the connection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from typing import Protocol
 
 from .. import errors
-from ..connection import Connection
+from ..connection import Completion, Connection
 from ..net import Deadline
 from ..options import Options
 from .subscriptions import Subscriptions
 
-Done = Callable[[errors.NatsError | None], object]
-
-# UNSUBs framed in one go: hundreds of thousands of subscriptions must not stall the loop.
+# How many UNSUBs are framed in one iteration of the loop.
 _PORTION = 4096
 
 
@@ -26,17 +45,17 @@ class Owner(Protocol):
     """What a drain needs of its client."""
 
     def report(self, error: errors.NatsError) -> None:
-        """An error for on_error."""
+        """Give an error to on_error."""
 
     def status_changed(self) -> None:
-        """The client's status has a new value."""
+        """Report that the client's status has changed."""
 
     def drained(self) -> None:
-        """The drain is over: the client may be connected again."""
+        """Forget the drain, which is over: the client may connect again."""
 
 
 class Drain:
-    """One drain() and those that joined it."""
+    """One call of `Nats.drain`, and the calls that have joined it."""
 
     def __init__(
         self, connection: Connection, options: Options, subscriptions: Subscriptions, owner: Owner
@@ -46,16 +65,16 @@ class Drain:
         self._subscriptions = subscriptions
         self._owner = owner
         self._over = False
-        self._callbacks: list[tuple[int, Done]] = []
+        self._callbacks: list[tuple[int, Completion]] = []
         self._sids: Iterator[int] | None = None  # to be unsubscribed before the first fence
-        self._framed_at_fence = 0
+        self._accepted_at_fence = 0  # messages that had been accepted for sending at the last fence
         self._limit: Deadline | None = None
 
     def begin(self) -> None:
-        """The connection may be up or still to come."""
+        """Start the drain, of a connection that is up or on its way."""
         connection = self._connection
         connection.closing = True
-        connection.pause_reading(False)  # or the confirmation would not be read
+        connection.pause_reading(False)  # else the PONG would not be read
         self._subscriptions.resume_all()
         self._sids = iter(list(self._subscriptions.by_sid))
         seconds = self._options.drain_timeout / 1000
@@ -63,13 +82,13 @@ class Drain:
             self._limit = connection.deadlines.after(seconds, self._too_slow)
         connection.need_flush()
 
-    def join(self, cb: Done | None) -> None:
-        """Call cb with the outcome, once."""
+    def join(self, cb: Completion | None) -> None:
+        """Call cb with the outcome when the drain is over, once."""
         if cb is not None:
             self._callbacks.append((self._connection.next_order(), cb))
 
     def before_write(self) -> None:
-        """Frame UNSUBs, and behind the last one the fence. Only called while connected."""
+        """Frame a portion of UNSUBs, or the last ones and the fence. Called only while connected."""
         if self._sids is None:
             return
         connection, subs = self._connection, self._subscriptions
@@ -78,7 +97,6 @@ class Drain:
             if sid in subs.by_sid and subs.by_sid[sid].inbox is None:
                 connection.out.unsub(sid)
         if len(sids) == _PORTION:
-            # A fence of their own: taking all of them out of the table at the end would stall, too.
             connection.ping(lambda error: subs.drop_idle(sids))
             connection.deadlines.after(0.0, connection.flush)
             return
@@ -86,7 +104,7 @@ class Drain:
         self._fence()
 
     def _fence(self) -> None:
-        self._framed_at_fence = self._connection.out.accounting().accepted
+        self._accepted_at_fence = self._connection.out.accounting().accepted
         self._connection.ping(self._fenced)
         if not self._connection.refusing:
             self._connection.refusing = True
@@ -96,11 +114,11 @@ class Drain:
     def _fenced(self, error: errors.NatsError | None) -> None:
         connection = self._connection
         if error is not None or self._over:
-            return  # `completions` tells, or has told
+            return  # `completions` calls the callbacks, or has called them
         if self._subscriptions.pending:
-            # Resumed subscriptions, whose callbacks may publish, too.
+            # Wait for subscriptions that were resumed: their callbacks may publish, too.
             connection.deadlines.after(0.0, lambda: self._fenced(None))
-        elif connection.out.accounting().accepted != self._framed_at_fence:
+        elif connection.out.accounting().accepted != self._accepted_at_fence:
             self._fence()
         else:
             self._finish(None)
@@ -116,12 +134,12 @@ class Drain:
             self._connection.turn.soon(callback, error)
         self._connection.disconnect()
 
-    def completions(self) -> Iterator[tuple[int, Done]]:
-        """It is over: callbacks that have not been told, in order of call."""
+    def completions(self) -> Iterator[tuple[int, Completion]]:
+        """End the drain. Return (order of the call, callback) for each callback that has not been called."""
         self._over = True
         self._owner.drained()
         self._connection.deadlines.end(self._limit)
-        # What has been drained does not come back with a later connect().
+        # A later connect() must not restore them.
         self._subscriptions.drop_all()
         callbacks, self._callbacks = self._callbacks, []
         return iter(callbacks)

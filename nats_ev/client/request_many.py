@@ -1,4 +1,9 @@
-"""Requests with many answers."""
+"""Requests that take many answers (ADR-47).
+
+A `ManyRequest` is its own deadline, that of all answers together. `stalled` is a second one, which
+begins again with each answer. Whatever ends the request, `fail` or the last answer removes it from
+the table first, so that the final call ``callback(None, err, None)`` is made once.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +14,10 @@ from .. import errors
 from ..headers import Headers
 from ..net import Deadline, Deadlines
 
-# (payload, headers) of an answer -> whether it says that no more will come.
+# Called with (payload, headers) of an answer: is it the last one?
 Sentinel = Callable[[bytes, bytes | None], object]
 
-# (response, err, headers)
+# Called with (response, err, headers).
 RequestCallback = Callable[[bytes | None, errors.NatsError | None, bytes | None], object]
 
 NO_RESPONDERS = b"NATS/1.0 503"
@@ -20,7 +25,7 @@ _STATUS = b"NATS/1.0 "
 
 
 class Owner(Protocol):
-    """What a request with many answers needs of the table that it is in."""
+    """What a `ManyRequest` needs of the table that has it."""
 
     deadlines: Deadlines
     many: dict[int, ManyRequest]
@@ -28,30 +33,39 @@ class Owner(Protocol):
     soon: Callable[..., None]
 
     def failed(self, exc: BaseException) -> None:
-        """Deal with what a callback raised."""
+        """Deal with what a callback raised; see `Turn.failed`."""
 
     def withdraw(self, order: int) -> None:
         """Remove the request's unsent frame."""
 
 
 class ManyRequest(Deadline):
-    """One request with any number of answers (ADR-47)."""
+    """One request with any number of answers, and the deadline for all of them."""
 
-    __slots__ = ("callback", "left", "order", "requests", "sentinel", "stall", "stalled", "told")
+    __slots__ = (
+        "answered",
+        "callback",
+        "left",
+        "order",
+        "requests",
+        "sentinel",
+        "stall",
+        "stalled",
+    )
 
     def __init__(self, requests: Owner, order: int, callback: RequestCallback) -> None:
         self.requests = requests
         self.order = order
         self.callback = callback
         self._fifo = None
-        self.left = 0  # answers that are still wanted; 0: any number
+        self.left = 0  # how many answers are to come; 0: any number
         self.sentinel: Sentinel | None = None
-        self.stall = 0.0  # seconds of silence behind an answer that end it; 0: any time
+        self.stall = 0.0  # seconds after an answer without another one; 0: no limit
         self.stalled: Deadline | None = None
-        self.told = False  # at least one answer has come
+        self.answered = False  # at least once
 
     def answer(self, payload: bytes, headers: bytes | None) -> None:
-        """A message has come to its inbox."""
+        """Take a message that has come to the inbox."""
         requests = self.requests
         requests.deadlines.end(self.stalled)
         if headers is not None and not payload and headers.startswith(_STATUS):
@@ -67,7 +81,7 @@ class ManyRequest(Deadline):
             if last:
                 self.fail(None)
                 return
-        self.told = True
+        self.answered = True
         ends = self.left == 1
         if self.left:
             self.left -= 1
@@ -85,12 +99,12 @@ class ManyRequest(Deadline):
         self.fail(None)
 
     def _expire(self) -> None:
-        """Its time is over: an error only when nobody has answered."""
+        """End the request when its time is over; with an error only if no answer has come."""
         self.requests.withdraw(self.order)
-        self.fail(None if self.told else errors.RequestTimeoutError("request timeout"))
+        self.fail(None if self.answered else errors.RequestTimeoutError("request timeout"))
 
     def fail(self, error: errors.NatsError | None) -> None:
-        """End it, with an error or in order."""
+        """End the request: call back with the error, or with None for an orderly end."""
         self.requests.deadlines.end(self.stalled)
         self._forget()
         self.requests.call(self.callback, None, error, None)

@@ -1,6 +1,19 @@
-"""Requests and their answers, over one wildcard inbox that all of a client's requests share.
+"""Requests and their answers.
 
-Knows the table of what waits for an answer; the connection and the deadlines are the client's.
+All requests of a client share one subscription, to ``<inbox_prefix>.<unguessable>.*``. Each request
+has a number, taken from the connection's counter, which is the last token of its reply subject. So an
+answer leads to its callback by one look into a dict, and a number that has been used comes from the
+past: no other request can get a late answer.
+
+Who does what: `Nats.request` has the hot path of sending; `Requests` has the tables, the other ways
+of sending and the answers; `expiry` has the time-outs; `request_many` the requests that take many
+answers.
+
+A request leaves the tables in exactly one of these ways, before its callback is called: an answer
+(`answer`, `answers`), a 503 (`_no_responders`), its time-out (`expired`), the end of the connection
+(`take_all`), or a server that does not take it (`discarded`, `inbox_refused`). If the frame of a
+request that has timed out is still in the write buffer, the next write removes it (`withdraw`,
+`purge`).
 """
 
 from __future__ import annotations
@@ -15,13 +28,16 @@ from ..arguments import milliseconds
 from ..connection import Connection
 from ..nuid import next_nuid
 from ..options import Options
-from .expiry import EXPIRY_SLOP, MAX_GROUPS, TimeoutGroup
+from .expiry import EXPIRY_SLOP, MAX_GROUPS, NO_RUN, Run, TimeoutGroup
 from .request_many import NO_RESPONDERS, ManyRequest, RequestCallback, Sentinel
 from .subscriptions import Subscriptions
 
 
-class _Choosing(partial[object]):
-    """The callback of a request for which "no responders" means something else than for others."""
+class _NoRespondersOverride(partial[object]):
+    """The callback of a request that overrides the client's option no_responders.
+
+    A partial, because the call of a partial adds no Python call.
+    """
 
     ends_early: bool
 
@@ -30,11 +46,11 @@ class Owner(Protocol):
     """What the requests need of their client."""
 
     def refuse_if_draining(self) -> None:
-        """Raise `ConnectionDrainingError` after drain()."""
+        """Raise `ConnectionDrainingError` after `Nats.drain`."""
 
 
 class Requests:
-    """What waits for an answer, by the last token of its inbox: the number of the call."""
+    """The requests that wait for an answer, by number. Also the `Inbox` of their subscription."""
 
     def __init__(
         self, connection: Connection, options: Options, subscriptions: Subscriptions, owner: Owner
@@ -46,107 +62,126 @@ class Requests:
         self.call = connection.turn.call
         self.soon = connection.turn.soon
         self.failed = connection.turn.failed
-        self.waiting: dict[int, RequestCallback] = {}  # always the same dict
+        # The callbacks by number. `waiting` is always the same dict: each `TimeoutGroup` holds it.
+        self.waiting: dict[int, RequestCallback] = {}
         self.many: dict[int, ManyRequest] = {}
-        self._lines: dict[Any, TimeoutGroup] = {}  # by time-out as the caller gave it
-        self._lines_max = MAX_GROUPS
-        # The time-out of the last request as the caller gave it, and the first request since it was
-        # another one or `_end_turn` was called, 0: none. Deadlines are counted from that call.
-        self.timeout: Any = math.nan  # which no other is equal to
-        self.first = 0
-        self._line: TimeoutGroup | None = None
-        self._ended: list[tuple[TimeoutGroup, int, int]] = []  # this turn's runs of other time-outs
-        self._last_run: tuple[TimeoutGroup | None, list[Any]] = (None, [])
+        # The groups by time-out, as the caller gave it: finding one takes no conversion.
+        self._groups: dict[Any, TimeoutGroup] = {}
+        self._groups_max = MAX_GROUPS
+        # The run that is being made. `timeout` is that of the last request, as the caller gave it
+        # (NaN is equal to nothing, so the first request calls `use_timeout`); `run_start` is the
+        # number of the run's first request, 0: no run has begun.
+        self.timeout: Any = math.nan
+        self.run_start = 0
+        self._group: TimeoutGroup | None = None
+        # Runs of this turn with other time-outs: (group, first, last). They get their deadlines at
+        # its end.
+        self._ended_runs: list[tuple[TimeoutGroup, int, int]] = []
+        # The only run that may be extended, and its group.
+        self._newest_run: tuple[TimeoutGroup | None, Run] = (None, NO_RUN)
         self._early_503 = options.no_responders
         self._connection = connection
         self._out = connection.out
-        self._prefix = b""
-        self.withdrawn: list[int] = []  # whose frames are to be removed
+        self._prefix = b""  # of the shared inbox; empty: no subscription yet
+        self.withdrawn: list[int] = []  # the numbers of requests whose frames are to be removed
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self.many)
 
-    # Sending. The hot path, from an interned subject, is in `Nats.request`.
+    # Sending. `Nats.request` has the hot path, to a subject that is interned.
 
-    def choose(self, timeout_ms: Any) -> None:
-        """The next requests have another time-out. Raises what a bad one deserves, and when draining."""
+    def use_timeout(self, timeout_ms: Any) -> None:
+        """Choose the time-out of the next requests.
+
+        Raises TypeError and `BadOptionsError` for what is no time, `ConnectionDrainingError` after
+        `Nats.drain`.
+        """
         self._owner.refuse_if_draining()
         try:
-            line = self._lines.get(timeout_ms)
-        except TypeError:  # not even hashable
-            line = None
-        if line is None:
-            line = self._new_line(timeout_ms)
+            group = self._groups.get(timeout_ms)
+        except TypeError:  # unhashable: _new_group raises the right error
+            group = None
+        if group is None:
+            group = self._new_group(timeout_ms)
         self._end_run()
-        self._line = line
+        self._group = group
         self.timeout = timeout_ms
 
-    def refuse(self) -> None:
-        """A drain has begun: every request comes to `choose`, which looks."""
+    def drain_began(self) -> None:
+        """Let the next request call `use_timeout`, which refuses it."""
         self.timeout = math.nan
 
-    def _new_line(self, timeout_ms: Any) -> TimeoutGroup:
-        line = TimeoutGroup(
+    def _new_group(self, timeout_ms: Any) -> TimeoutGroup:
+        group = TimeoutGroup(
             self.waiting,
             self.deadlines,
             self.expired,
             milliseconds(timeout_ms, "timeout_ms") / 1000,
         )
-        if len(self._lines) >= self._lines_max:
-            for old in self._lines.values():
-                old.trim()
-            for key in [key for key, old in self._lines.items() if not old.runs]:
-                self._lines.pop(key).cancel()
-            self._lines_max = max(MAX_GROUPS, 2 * len(self._lines))
-            self._last_run = (None, [])
-        self._lines[timeout_ms] = line
-        return line
+        if len(self._groups) >= self._groups_max:
+            self._forget_idle_groups()
+        self._groups[timeout_ms] = group
+        return group
+
+    def _forget_idle_groups(self) -> None:
+        for group in self._groups.values():
+            group.trim()
+        for timeout_ms in [key for key, group in self._groups.items() if not group.runs]:
+            self._groups.pop(timeout_ms).cancel()
+        self._groups_max = max(MAX_GROUPS, 2 * len(self._groups))
+        self._newest_run = (None, NO_RUN)  # may have been trimmed
 
     def begin_run(self, order: int) -> None:
-        """The first request of a turn, or of a time-out in it."""
-        self.first = order
-        if not self._ended:
+        """Note the first request of a turn, or of another time-out in the same turn."""
+        self.run_start = order
+        if not self._ended_runs:  # else the call has been put off already
             self.soon(self._end_turn)
 
     def _end_run(self) -> None:
-        if self.first:
-            assert self._line is not None
-            self._ended.append((self._line, self.first, self._connection.last_order))
-            self.first = 0
+        if self.run_start:
+            assert self._group is not None
+            self._ended_runs.append((self._group, self.run_start, self._connection.last_order))
+            self.run_start = 0
 
     def _end_turn(self) -> None:
-        """From now on their time is running."""
+        """Start the time-outs of the requests that were made in this turn."""
         self._end_run()
-        ended, self._ended = self._ended, []
+        ended_runs, self._ended_runs = self._ended_runs, []
         now = self.deadlines.clock()
-        for line, first, last in ended:
-            deadline = now + line.seconds
-            last_line, run = self._last_run
-            if not line.seconds:
-                self._last_run = (None, [])
-            elif line is last_line and line.waiting and deadline <= run[0]:
-                run[2] = last  # no other line's are in between
+        for group, first, last in ended_runs:
+            deadline = now + group.seconds
+            newest_group, run = self._newest_run
+            if not group.seconds:
+                self._newest_run = (None, NO_RUN)  # these numbers must not get into another run
+            elif group is newest_group and group.waiting and deadline <= run.deadline:
+                run.last = last
             else:
-                self._last_run = (line, line.add(deadline + EXPIRY_SLOP, first, last))
+                self._newest_run = (group, group.add(deadline + EXPIRY_SLOP, first, last))
 
-    def choosing(self, callback: RequestCallback, ends_early: bool) -> RequestCallback:
-        """The callback of a request that "no responders" ends, or not, whatever the client's option says."""
-        choosing = _Choosing(callback)
-        choosing.ends_early = ends_early
-        return choosing
+    def override_no_responders(
+        self, callback: RequestCallback, ends_early: bool
+    ) -> RequestCallback:
+        """Return a callback for a request that a 503 ends, or not, whatever the client's option says."""
+        override = _NoRespondersOverride(callback)
+        override.ends_early = ends_early
+        return override
 
-    def send_any(
+    def send(
         self,
         subject: bytes,
         payload: bytes,
         callback: RequestCallback,
         headers: bytes | None,
     ) -> int:
-        """To any subject, with headers. Returns the C code, errors included."""
+        """Send a request that is not on the hot path: subject not interned, headers, or payload not bytes.
+
+        Returns:
+            The C code of the framing call, errors included.
+        """
         order, code = self._publish(subject, payload, headers)
         if code >= 0:
             self.waiting[order] = callback
-            if not self.first:
+            if not self.run_start:
                 self.begin_run(order)
         return code
 
@@ -161,7 +196,18 @@ class Requests:
         max_msgs: int,
         sentinel: Sentinel | None,
     ) -> int:
-        """As `send_any`, for any number of answers."""
+        """Send a request that takes many answers; see `Nats.request_many`.
+
+        Args:
+            subject, payload, callback, headers: as for `send`.
+            timeout: seconds for all answers together; 0: no limit.
+            stall: seconds without an answer, after the first one, that end the request; 0: no limit.
+            max_msgs: the number of answers that end it; 0: any number.
+            sentinel: tells the last answer; None: no answer is special.
+
+        Returns:
+            The C code of the framing call, errors included.
+        """
         order, code = self._publish(subject, payload, headers)
         if code >= 0:
             self.many[order] = many = ManyRequest(self, order, callback)
@@ -171,7 +217,7 @@ class Requests:
         return code
 
     def _publish(self, subject: bytes, payload: bytes, headers: bytes | None) -> tuple[int, int]:
-        """(number of the call, C code)."""
+        """Frame a request. Return its number and the C code."""
         if not self._prefix:
             self.open_inbox()
         order = self._connection.next_order()
@@ -179,7 +225,7 @@ class Requests:
         return order, self._out.publish(subject, reply, headers, payload, order)
 
     def expired(self, order: int) -> None:
-        """Its time is over. What of it is still unsent will not be sent."""
+        """Fail a request that has timed out. Its frame is not sent if it is still in the buffer."""
         self.withdraw(order)
         self._fail(order, errors.RequestTimeoutError("request timeout"))
 
@@ -187,7 +233,7 @@ class Requests:
         self.call(self.waiting.pop(order), None, error, None)
 
     def withdraw(self, order: int) -> None:
-        """Its unsent frame is to be removed: at the next write, together with others."""
+        """Remove the unsent frame of a request, before the next write and together with others."""
         if not self.withdrawn:
             self._connection.turn.soon(self.purge)
         self.withdrawn.append(order)
@@ -200,29 +246,29 @@ class Requests:
                 self._out.remove(tags)
 
     def take_all(self) -> Iterator[tuple[int, Callable[[errors.NatsError | None], None]]]:
-        """All that wait, as completions to be failed; they wait no more."""
+        """Empty the tables. Return (number, a function that fails the request) for each request."""
         waiting = list(self.waiting.items())
         self.waiting.clear()
-        for line in self._lines.values():
-            line.runs.clear()
-        self._last_run = (None, [])
+        for group in self._groups.values():
+            group.runs.clear()
+        self._newest_run = (None, NO_RUN)
         many, self.many = self.many, {}
         for order, callback in waiting:
-            yield order, partial(self._tell, callback)
+            yield order, partial(self._call_with_error, callback)
         for order, one in many.items():
             self.deadlines.end(one)
             yield order, one.fail
 
-    def _tell(self, callback: RequestCallback, error: errors.NatsError | None) -> None:
+    def _call_with_error(self, callback: RequestCallback, error: errors.NatsError | None) -> None:
         self.call(callback, None, error, None)
 
     def fail_all(self) -> None:
-        """Those that wait for a connection will not be sent."""
+        """Fail all requests, which wait for a connection, with ``disconnected``."""
         for _, fail in self.take_all():
             self._connection.turn.soon(fail, errors.ConnectionClosedError("disconnected"))
 
     def discarded(self, tags: list[int]) -> None:
-        """The server that we have come to would not take these."""
+        """Fail the requests with these numbers: the new server does not take them."""
         error = errors.MaxPayloadError("the server does not take the request: it was discarded")
         for order in tags:
             if order in self.waiting:
@@ -231,33 +277,33 @@ class Requests:
                 self.soon(self.many.pop(order).fail, error)
 
     def inbox_refused(self, error: errors.NatsError) -> None:
-        """The server does not let us listen for answers."""
+        """Fail all requests: the server refuses the subscription to their answers."""
         for _, fail in self.take_all():
             self.soon(fail, error)
 
     def inbox_closed(self) -> None:
-        """The subscription of the shared inbox has ended: the next request opens another."""
+        """Forget the shared inbox, whose subscription has ended. The next request opens another."""
         self._prefix = b""
         self._out.set_inbox(b"")
 
     def open_inbox(self) -> None:
-        """Subscribe to what the answers to all requests come on."""
+        """Subscribe to the answers of all requests."""
         if self._out.limits.closed:
-            return  # the call is refused, and a refused call subscribes to nothing
+            return  # the request will be refused, and a refused call must not subscribe
         prefix = f"{self._options.inbox_prefix}.{next_nuid()}."
-        sub = self._subscriptions.add(f"{prefix}*", _never, None)
-        sub.plain = False
+        sub = self._subscriptions.add(f"{prefix}*", _unused_callback, None)
+        sub.fast = False
         sub.inbox = self
         self._prefix = prefix.encode("utf-8", "surrogateescape")
         self._out.set_inbox(self._prefix)
         sub.prefix_len = len(self._prefix)
 
-    # As `subscription.Inbox`.
+    # The methods of `protocol.subscription.Inbox`.
 
     def answer(self, order: int, payload: bytes, headers: bytes | None) -> None:
-        """A message has come to the shared inbox."""
+        """Give an answer to its request. Ignore it if no request waits under its number."""
         if not order:
-            order = self._only()
+            order = self._only_request()
         if headers is not None and not payload and headers.startswith(NO_RESPONDERS):
             self._no_responders(order, headers)
             return
@@ -272,7 +318,7 @@ class Requests:
             self.failed(exc)
 
     def answers(self, run: Iterable[tuple[int, int, int]], data: bytes) -> None:
-        """`answer` for each of several without headers."""
+        """Give several answers without headers to their requests; see `answer`."""
         pop = self.waiting.pop
         for order, start, end in run:
             callback = pop(order, None)
@@ -284,8 +330,12 @@ class Requests:
             except BaseException as exc:
                 self.failed(exc)
 
-    def _only(self) -> int:
-        """A server that maps subjects has rewritten the inbox: it can be for the only request there is."""
+    def _only_request(self) -> int:
+        """Return the number of the only request, or 0 if there are more or none.
+
+        A server that maps subjects may rewrite the inbox. An answer without a number is for the only
+        request then.
+        """
         return next(iter(self.waiting or self.many)) if len(self) == 1 else 0
 
     def _no_responders(self, order: int, headers: bytes) -> None:
@@ -293,9 +343,15 @@ class Requests:
             self.many[order].answer(b"", headers)
         elif order in self.waiting:
             callback = self.waiting[order]
-            if callback.ends_early if isinstance(callback, _Choosing) else self._early_503:
+            if (
+                callback.ends_early
+                if isinstance(callback, _NoRespondersOverride)
+                else self._early_503
+            ):
                 self._fail(order, errors.NoRespondersError("no responders"))
 
 
-def _never(subject: str, payload: bytes, reply: str | None, headers: bytes | None) -> None:
+def _unused_callback(
+    subject: str, payload: bytes, reply: str | None, headers: bytes | None
+) -> None:
     raise AssertionError("the shared inbox has no callback of its own")

@@ -1,6 +1,9 @@
-"""The table of a client's subscriptions: making, ending, pausing and draining them.
+"""The table of a client's subscriptions: adding, ending, pausing and draining them.
 
-What the wire needs of a change is framed here; when it is sent is the connection's matter.
+SUB and UNSUB are framed here, into what `Connection.wire` names: the client's write buffer, or the
+handshake's while one is under way. Without either, the next handshake restores the table. The
+connection decides when the bytes are sent. How a subscription leaves and enters the fast path is told
+in `protocol/subscription.py`.
 """
 
 from __future__ import annotations
@@ -10,28 +13,24 @@ from typing import Any, Protocol
 
 from .. import errors, subjects
 from ..arguments import check_callback, count, integer
-from ..connection import Connection
+from ..connection import Completion, Connection
+from ..net import CALLBACKS_SLICE
 from ..options import Options
 from ..protocol import MessageCallback, Outbound, Subscription
-
-Done = Callable[[errors.NatsError | None], object]
-
-# Seconds of callbacks in a row that a resumed subscription may take before others have their turn.
-_SLICE = 0.01
 
 
 class Owner(Protocol):
     """What the subscriptions need of their client."""
 
     def report(self, error: errors.NatsError) -> None:
-        """An error for on_error."""
+        """Give an error to on_error."""
 
     def inbox_closed(self) -> None:
-        """The subscription that all requests share has ended."""
+        """Note that the subscription that all requests share has ended."""
 
 
 class Subscriptions:
-    """See the module's docstring. Also what each `Subscription` calls its owner."""
+    """The table of subscriptions by sid. Also the `Owner` of each `Subscription`."""
 
     def __init__(
         self,
@@ -44,23 +43,33 @@ class Subscriptions:
         self._options = options
         self._owner = owner
         self.by_sid = by_sid
-        # Refuses what the wire would refuse, for subscriptions that no connection needs yet.
+        # Without a connection: a buffer whose only use is to check a SUB as a connection's buffer would.
         self._probe: Outbound | None = None
         self._last_sid = 0
-        # Those that keep messages, or have just been paused: few, however many there are in all.
+        # Those whose `pending` is not None. Few, however many subscriptions there are.
         self._holding: dict[int, Subscription] = {}
-        # Drained ones that have only their pending messages left: (order of the call, callback) each.
-        self._emptying: dict[int, list[tuple[int, Done | None]]] = {}
+        # Drained ones that the server has forgotten and that still have pending messages:
+        # (order of the call, callback) of each drain_subscription.
+        self._emptying: dict[int, list[tuple[int, Completion | None]]] = {}
 
-    def _users(self, sid: int) -> Subscription | None:
-        """A subscription of the user's; the one that all requests share is none. Raises TypeError."""
+    def _find(self, sid: int) -> Subscription | None:
+        """Return a subscription that the user has made, not the one that all requests share.
+
+        Raises TypeError for a sid that is not an int.
+        """
         sub = self.by_sid.get(integer(sid, "sid"))
         return sub if sub is not None and sub.inbox is None else None
 
-    # Making and ending.
+    # Adding and ending.
 
     def add(self, subject: str, cb: MessageCallback, queue_group: str | None) -> Subscription:
-        """A new subscription, SUB included. Raises TypeError and `BadSubjectError`."""
+        """Make a subscription and frame its SUB. Raises TypeError and `BadSubjectError`.
+
+        Args:
+            subject: may have wildcards.
+            cb: called with (subject, payload, reply, headers).
+            queue_group: None and "" mean none.
+        """
         subjects.check_subscribe(subject)
         check_callback(cb)
         queue = subjects.encode(queue_group) if queue_group else b""
@@ -80,28 +89,28 @@ class Subscriptions:
         self.by_sid[sid] = sub
         if wire is not None:
             connection.queued(code)
-        else:  # the next handshake brings it
-            out.sent(len(out))
+        else:
+            out.sent(len(out))  # empty the probe; the next handshake frames the SUB
         return sub
 
     def end(self, sid: int, max_msgs: int | None) -> None:
-        """unsubscribe(): now, or when max_msgs messages in all have come."""
+        """End a subscription at once, or when max_msgs messages in all have come since subscribe."""
         if max_msgs is not None:
             count(max_msgs, "max_msgs")
-        sub = self._users(sid)
+        sub = self._find(sid)
         if sub is None:
             return
-        self._not_plain(sub)
+        self._leave_fast_path(sub)
         if max_msgs and max_msgs > sub.received:
             sub.max_msgs = max_msgs
             self._unsub(sid, max_msgs - sub.received_before)
         else:
             self.drop(sub)
-            if not sub.finished:
+            if not sub.finished:  # else the server has forgotten the subscription already
                 self._unsub(sid)
 
     def drop(self, sub: Subscription) -> None:
-        """It is not there any more; what it has pending is not delivered."""
+        """Forget a subscription and its pending messages."""
         sub.closed = True
         sub.forget_pending()
         self.by_sid.pop(sub.sid, None)
@@ -113,32 +122,32 @@ class Subscriptions:
                 self._connection.turn.soon(done, None)
 
     def drop_idle(self, sids: Iterable[int]) -> None:
-        """Drop those of a drain that the server has confirmed, but for what is yet to be delivered."""
+        """Drop the subscriptions with these sids, except those that still have messages to deliver."""
         for sid in sids:
             sub = self.by_sid.get(sid)
             if sub is not None and sub.pending is None and sub.inbox is None:
                 self.drop(sub)
 
     def drop_all(self) -> None:
-        """The end of a drain."""
+        """Drop all subscriptions."""
         for sub in list(self.by_sid.values()):
             self.drop(sub)
 
     def forget_pending(self) -> None:
-        """disconnect(): nothing that waits is delivered any more."""
+        """Discard the pending messages of all subscriptions."""
         for sub in list(self._holding.values()):
             sub.forget_pending()
             self._caught_up(sub)
 
-    def completions(self) -> Iterator[tuple[int, Done]]:
-        """Callbacks of drains that will not come to their end."""
+    def completions(self) -> Iterator[tuple[int, Completion]]:
+        """Drop the subscriptions that are being emptied. Return (order, callback) of their drains."""
         emptying, self._emptying = self._emptying, {}
         for sid, waiting in emptying.items():
             self.drop(self.by_sid[sid])
             yield from ((order, done) for order, done in waiting if done is not None)
 
     def live(self) -> Iterator[Subscription]:
-        """What a new connection must restore."""
+        """Return the subscriptions that a new connection must restore."""
         return iter(list(self.by_sid.values()))
 
     def _unsub(self, sid: int, max_msgs: int = 0) -> None:
@@ -147,15 +156,15 @@ class Subscriptions:
         if wire is not None:
             connection.queued(wire.unsub(sid, max_msgs))
 
-    def _not_plain(self, sub: Subscription) -> None:
-        if sub.plain:
-            self._connection.interrupt(sub)
-            sub.plain = False
+    def _leave_fast_path(self, sub: Subscription) -> None:
+        if sub.fast:
+            self._connection.leave_fast_path(sub)
+            sub.fast = False
 
     def refused(self, error: errors.PermissionsViolationError) -> Subscription | None:
-        """End the subscription that an error names, by sid or by subject and queue group.
+        """Drop and return the subscription that an error names, by sid or by subject and queue group.
 
-        The server works through SUBs in order, so of several alike the oldest is meant.
+        The server handles SUBs in order, so of several equal ones the error is about the oldest.
         """
         sub = None
         if error.sid is not None:
@@ -172,24 +181,24 @@ class Subscriptions:
                 None,
             )
         if sub is not None:
-            self._not_plain(sub)
+            self._leave_fast_path(sub)
             self.drop(sub)
         return sub
 
     # Draining one.
 
-    def drain(self, sid: int, cb: Done | None) -> None:
-        """Unsubscribe, deliver what is in flight and pending, then ``cb(err)``."""
+    def drain(self, sid: int, cb: Completion | None) -> None:
+        """Unsubscribe, deliver what is in flight and pending, then call ``cb(err)``."""
         connection = self._connection
-        sub = self._users(sid)
-        if sub is None or not connection.connected:  # nothing can be in flight
+        sub = self._find(sid)
+        if sub is None or not connection.connected:  # then nothing is in flight
             if sub is not None and not sub.draining:
                 self.end(sid, None)
             if cb is not None:
                 connection.turn.soon(cb, None)
             return
         if not sub.draining:
-            self._not_plain(sub)
+            self._leave_fast_path(sub)
             sub.draining = True
             self._unsub(sid)
         order = connection.next_order()
@@ -198,8 +207,9 @@ class Subscriptions:
             self.resume(sid)
 
     def _fenced(
-        self, sub: Subscription, error: errors.NatsError | None, order: int, cb: Done | None
+        self, sub: Subscription, error: errors.NatsError | None, order: int, cb: Completion | None
     ) -> None:
+        """Take the PONG after a drained subscription's UNSUB, or the error that came instead."""
         if sub.pending and not sub.closed and error is None:
             self._emptying.setdefault(sub.sid, []).append((order, cb))
             return
@@ -211,45 +221,46 @@ class Subscriptions:
 
     def pause(self, sid: int) -> None:
         """Keep the messages of a subscription instead of delivering them."""
-        sub = self._users(sid)
+        sub = self._find(sid)
         if sub is not None:
             self._hold(sub)
             sub.paused = True
 
     def _hold(self, sub: Subscription) -> None:
-        self._not_plain(sub)
+        self._leave_fast_path(sub)
         if sub.pending is None:
             sub.start_pending()
             self._holding[sub.sid] = sub
 
     def resume(self, sid: int) -> None:
-        """Deliver what is pending, then what comes."""
-        sub = self._users(sid)
+        """Deliver what is pending on the loop, then what comes."""
+        sub = self._find(sid)
         if sub is not None and sub.paused:
             sub.paused = False
-            self._connection.turn.soon(self._deliver_pending, sub)
+            self._connection.turn.soon(self._deliver_slice, sub)
 
     def go_on(self) -> None:
-        """All deadlines have been stopped: what waits for one to be delivered must not stay behind."""
+        """Deliver what is pending without a deadline, after `Deadlines.stop` has discarded those in use."""
         for sub in self._holding.values():
             if sub.pending and not sub.paused:
-                self._connection.turn.soon(self._deliver_pending, sub)
+                self._connection.turn.soon(self._deliver_slice, sub)
 
     def resume_all(self) -> None:
-        """For a drain: nothing is to be left behind."""
+        """Resume all paused subscriptions."""
         for sid in list(self._holding):
             self.resume(sid)
 
     @property
     def pending(self) -> bool:
-        """Whether there are messages of a subscription that is not paused, yet to be delivered."""
+        """Whether a subscription that is not paused has messages to deliver."""
         return any(sub.pending for sub in self._holding.values() if not sub.paused)
 
-    def _deliver_pending(self, sub: Subscription) -> None:
-        """For a while; the rest in the loop's next iterations, also when a callback raises."""
+    def _deliver_slice(self, sub: Subscription) -> None:
+        """Deliver for one slice of time. The rest follows in later iterations, also if a callback raises."""
         deadlines = self._connection.deadlines
-        again = deadlines.after(0.0, lambda: self._deliver_pending(sub))
-        until = deadlines.clock() + _SLICE
+        # Before any callback: one that raises or nests the loop must not end the delivery.
+        again = deadlines.after(0.0, lambda: self._deliver_slice(sub))
+        until = deadlines.clock() + CALLBACKS_SLICE
         while sub.pending and not sub.paused:
             if deadlines.clock() > until:
                 return
@@ -258,7 +269,7 @@ class Subscriptions:
         self._caught_up(sub)
 
     def _caught_up(self, sub: Subscription) -> None:
-        """Nothing is pending any more: what comes goes straight to the callback again."""
+        """Stop keeping messages: enter the fast path, or drop the subscription if it has ended."""
         if sub.paused or sub.closed or sub.pending is None:
             return
         sub.pending = None
@@ -266,20 +277,20 @@ class Subscriptions:
         if sub.sid in self._emptying or (sub.finished and not sub.draining):
             self.drop(sub)
         elif not sub.draining and not sub.max_msgs:
-            sub.plain = True
-            self._connection.settle(sub)
+            sub.fast = True
+            self._connection.enter_fast_path(sub)
 
     def set_limits(self, sid: int, msgs: int, size: int) -> None:
-        """Bounds of what is pending; negative: none."""
+        """Set the bounds of what a paused subscription keeps; negative: unlimited."""
         integer(msgs, "msgs")
         integer(size, "size")
-        sub = self._users(sid)
+        sub = self._find(sid)
         if sub is not None:
             sub.msgs_limit, sub.bytes_limit = msgs, size
 
     def info(self, sid: int) -> dict[str, Any] | None:
-        """See `Nats.subscription_info`."""
-        sub = self._users(sid)
+        """Return the state of a subscription; see `Nats.subscription_info`."""
+        sub = self._find(sid)
         if sub is None:
             return None
         pending = len(sub.pending) if sub.pending else 0
@@ -299,18 +310,18 @@ class Subscriptions:
             "draining": sub.draining,
         }
 
-    # What a subscription tells; see `subscription.Owner`.
+    # The methods of `protocol.subscription.Owner`.
 
     def call(self, callback: Callable[..., object], *args: object) -> None:
-        """Call a user's callback; deals with what it raises."""
+        """Call a user's callback, and deal with what it raises."""
         self._connection.turn.call(callback, *args)
 
     def exhausted(self, sub: Subscription) -> None:
-        """The server has sent all that was asked for, and dropped it."""
+        """Drop a subscription that has received its max_msgs."""
         self.drop(sub)
 
     def slow(self, sub: Subscription) -> None:
-        """It has begun to drop messages."""
+        """Report that a subscription has begun to discard messages."""
         subject = subjects.decode(sub.raw_subject)
         pending = len(sub.pending) if sub.pending else 0
         self._owner.report(

@@ -1,4 +1,9 @@
-"""Calls for later whose owner must know of the client's end: due, cancelled, or ended with the client."""
+"""Calls for later whose owner must know of the client's end.
+
+A `Wait` ends in exactly one of three ways: it is due, it is cancelled, or the client ends. In the
+last case the client calls `ended` for it, in the order of the calls, among the other completions that
+fail then.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ from ..net import Deadline
 
 
 class Wait(Deadline):
-    """A deadline that calls `ended` when the client ends before it is due."""
+    """A deadline that calls `ended` if the client ends before it is due."""
 
     __slots__ = ("_ended", "_over", "_waits", "order")
 
@@ -20,17 +25,17 @@ class Wait(Deadline):
         super().__init__(due)
         self._waits = waits
         self._ended = ended
-        self._over = False
+        self._over = False  # due, cancelled, or ended
         self.order = order
 
     def cancel(self) -> None:
-        """Call neither. Does nothing if one was called or this was cancelled before."""
+        """Cancel both calls. Does nothing if one was made or this was cancelled before."""
         self._over = True
         self._waits.forget(self)
         super().cancel()
 
     def end(self, error: NatsError | None) -> None:
-        """Call `ended`, unless this was cancelled meanwhile."""
+        """Call `ended`, unless this was cancelled. error, which a completion gets, does not matter here."""
         if not self._over:
             self._over = True
             self._waits.call(self._ended)
@@ -42,7 +47,7 @@ class Wait(Deadline):
 
 
 class Waits:
-    """All waits of a client, in the order of the calls."""
+    """The waits of one client."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -52,7 +57,13 @@ class Waits:
     def add(
         self, seconds: float, due: Callable[[], object], ended: Callable[[], object]
     ) -> Deadline:
-        """Call due in so many seconds, or ended when the client has ended or ends before."""
+        """Call due in so many seconds, or ended if the client ends before or has ended already.
+
+        Args:
+            seconds: 0 or more.
+            due: called on the loop; must deal with exceptions itself.
+            ended: called on the loop.
+        """
         connection = self._connection
         wait = Wait(self, connection.next_order(), due, ended)
         if connection.active:
@@ -63,10 +74,10 @@ class Waits:
         return wait
 
     def forget(self, wait: Wait) -> None:
-        """Take a wait out of the table."""
+        """Remove a wait that the client's end does not concern any more."""
         self._waiting.pop(wait, None)
 
     def take_all(self) -> Iterator[tuple[int, Completion]]:
-        """Return all waits as completions to be called, and forget them."""
+        """Forget all waits. Return (order of the call, completion) for each."""
         waiting, self._waiting = self._waiting, {}
         return iter([(wait.order, wait.end) for wait in waiting])

@@ -37,7 +37,17 @@ from typing import Any, Protocol
 from .. import errors
 from ..net import Deadline, Deadlines, Guard, Stream, Turn, watch_forks
 from ..options import Options
-from ..protocol import FIRST, HIGH, SLOW, Outbound, ServerInfo, Session, State, Subscription
+from ..protocol import (
+    FIRST,
+    HIGH,
+    SLOW,
+    LastReply,
+    Outbound,
+    ServerInfo,
+    Session,
+    State,
+    Subscription,
+)
 from ..status import Status
 from .attempts import Attempts
 from .handshake import Handshake
@@ -111,9 +121,7 @@ class Connection:
         self._limits = Limits(out.limits, options)
         self.info: ServerInfo | None = None  # of the last server
         self.last_order = 0  # see `next_order`
-        # The last message's reply subject and its bytes: most are published to at once and never
-        # again.
-        self.answering: list[Any] = ["", b""]
+        self.last_reply = LastReply()
         # The connection, or what an attempt has of it so far.
         self.link: Link | None = None
         self._handshake: Handshake | None = None
@@ -247,12 +255,12 @@ class Connection:
 
     def need_flush(self) -> None:
         """Write what is buffered at the end of this turn."""
-        self.turn.need()
+        self.turn.schedule()
 
     def queued(self, code: int) -> None:
         """Do what the bits of a framing call's code ask for."""
         if code & FIRST and not self.batches:
-            self.turn.need()
+            self.turn.schedule()
             self.guard.check_thread()  # once per turn
         if code & SLOW and self._options.on_slow_consumer is not None:
             self.turn.soon(self._report_slow_consumer, len(self.out))
@@ -296,15 +304,15 @@ class Connection:
         """How often a connection has replaced a lost one."""
         return self._reconnects
 
-    def interrupt(self, sub: Subscription) -> None:
-        """The subscription has ceased to be plain."""
+    def leave_fast_path(self, sub: Subscription) -> None:
+        """See `Session.leave_fast_path`."""
         if self.link is not None:
-            self.link.session.interrupt(sub)
+            self.link.session.leave_fast_path(sub)
 
-    def settle(self, sub: Subscription) -> None:
-        """The subscription is plain again."""
+    def enter_fast_path(self, sub: Subscription) -> None:
+        """See `Session.enter_fast_path`."""
         if self.link is not None:
-            self.link.session.settle(sub)
+            self.link.session.enter_fast_path(sub)
 
     def option_changed(self, name: str) -> None:
         """Let an option that was set at run time count from now on, where it can."""
@@ -345,7 +353,7 @@ class Connection:
     def dialed(self, sock: socket.socket) -> None:
         """Begin the handshake on a connected socket; see `attempts.Owner`."""
         assert self.pool.current is not None
-        session = Session(self._subs, self, self._limits.max_message, self.answering)
+        session = Session(self._subs, self, self._limits.max_message, self.last_reply)
         self.link = Link(
             self._loop,
             Stream(sock),
@@ -430,7 +438,7 @@ class Connection:
         self.pings.start()
         if self._reading_paused and self.link is not None:
             self.link.pause()
-        self.turn.need()  # what has waited goes out
+        self.turn.schedule()  # what has waited goes out
         if self._options.on_connect is not None:
             self.turn.soon(self._options.on_connect)
         if again and self._options.on_reconnect is not None:

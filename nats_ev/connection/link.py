@@ -34,6 +34,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from .. import errors
 from ..net import (
     BROKEN_PIPE,
+    CALLBACKS_SLICE,
+    EV_READ,
+    EV_WRITE,
     NO_BUFFERS,
     Deadline,
     Deadlines,
@@ -51,10 +54,6 @@ if TYPE_CHECKING:
     from .server import Server
 
 
-EV_READ = 0x01
-EV_WRITE = 0x02
-# Seconds of callbacks in a row, after which other watchers have their turn.
-_SLICE = 0.01
 # What is delivered between two looks at the clock, in ints of the parser's rows (two for a plain
 # message), and the seconds that this should take.
 _MOST_PORTION, _LEAST_PORTION = 2048, 64
@@ -123,7 +122,7 @@ class Link:
         self._retrying: Deadline | None = None
         self._portion = 256
         self._spoke_at = 0.0  # when we last wrote; 0: the server has said something since
-        turn.hold(self.go_on, self.flush)
+        turn.attach(self.go_on, self.flush)
         self._reader.start()
 
     @property
@@ -162,7 +161,7 @@ class Link:
     def close(self) -> None:
         """Close the socket; nothing more is read, delivered or written."""
         self._closed = True
-        self._turn.release()
+        self._turn.detach()
         self._deadlines.end(self._continuing)
         self._deadlines.end(self._retrying)
         self._reader.stop()
@@ -177,7 +176,7 @@ class Link:
         """
         make_dead_end(self._stream.fileno())
         self._closed = True
-        self._turn.release()
+        self._turn.detach()
         self.session.close()
 
     # In.
@@ -243,13 +242,13 @@ class Link:
                 if not self._undelivered:
                     # If a callback nests the loop, `go_on` delivers the rest in it.
                     self._undelivered = True
-                    self._turn.need()
+                    self._turn.schedule()
                 size = dispatch(self._portion)
                 now = clock()
                 if now - last > _PORTION_TIME or size * 2 > self._portion:
                     self._adapt(size, now - last)
                 last = now
-                if now - start > _SLICE:
+                if now - start > CALLBACKS_SLICE:
                     self._give_way()
                     return
         finally:
@@ -291,7 +290,7 @@ class Link:
     def go_on(self) -> None:
         """Deliver what is left by a callback that nests the loop, or that raised out of it."""
         if self._undelivered:
-            self._turn.need()  # one of the next callbacks may nest the loop, too
+            self._turn.schedule()  # one of the next callbacks may nest the loop, too
             self.deliver()
 
     def _end_of_file(self) -> errors.NatsError | None:

@@ -1,8 +1,9 @@
 """Sockets, TLS and time on an event loop. Nothing here knows NATS.
 
-Files: `turn` (the end of a loop turn, and what callbacks raise), `deadlines` (all time-outs on one timer),
-`fork` (sockets in a forked child), `dial` (from a name to a socket), `transport` (a plain socket), `tls`,
-`guard` (who may call).
+Files: `turn` (the end of a loop turn, and what happens to callbacks' exceptions), `deadlines` (all
+time-outs on one timer), `fork` (descriptors in a forked child), `transport` (a plain socket), `dial`
+(from a name to a connected socket), `tls` (a socket under TLS), `guard`
+(which process and thread may call).
 """
 
 from .deadlines import Deadline
@@ -18,8 +19,11 @@ from .tls import describe as describe
 from .tls import handshake_error as handshake_error
 from .tls import read_error as read_error
 from .transport import BROKEN_PIPE as BROKEN_PIPE
+from .transport import EV_READ as EV_READ
+from .transport import EV_WRITE as EV_WRITE
 from .transport import NO_BUFFERS as NO_BUFFERS
 from .transport import Stream as Stream
+from .turn import CALLBACKS_SLICE as CALLBACKS_SLICE
 from .turn import Turn as Turn
 
 __all__ = ["HAS_TLS", "Deadline"]

@@ -1,7 +1,31 @@
-"""From a server's name to a connected socket, without ever blocking the loop.
+"""From a server's name to a connected socket, without blocking the loop. Nothing of NATS here.
 
-Numeric addresses are used at once; names are looked up in a worker thread. All addresses are
-tried, IPv6 and IPv4 in turn. Nothing of NATS here.
+Theory of operation
+-------------------
+A `Dialer` makes one attempt: it looks a name up, tries the addresses in turn, and ends with one call
+of `done` with a socket or an error. The caller bounds the attempt in time, and calls `cancel` when
+the time is over.
+
+*Names.* `getaddrinfo` blocks, for half a minute if the name server is silent, and cannot be
+interrupted. A numeric address does not need it and is used at once. A name is looked up in a daemon
+thread, which wakes the loop with an Async watcher, the only watcher that another thread may use. A
+look-up that is no longer wanted cannot be stopped: `Resolver` forgets the question, and the thread
+ends by itself. There is at most one thread per name, however often a client that reconnects asks for
+it; a thread that a former attempt has started answers the next attempt, too.
+
+*Order.* The addresses of one name alternate between IPv6 and IPv4, so that a broken network of one
+family costs one attempt and not all. With `shuffle` they are in random order within each family
+(ADR-11).
+
+*Time.* If there is more than one address, each gets an equal share of `timeout`, at least 0.25 s.
+Otherwise the first one that swallows packets would use up the time of all. The last address has all
+the time that is left.
+
+*Two peculiarities of kernels.* A Unix socket whose backlog is full answers EAGAIN to `connect`, and
+no event says that there is room again: `_retry` tries again 20 ms later. While nobody listens on a
+local port from the ephemeral range, the kernel may choose that very port as ours, and the socket is
+connected to itself. Such a connection would also keep the server from getting its port back: it
+counts as refused.
 """
 
 from __future__ import annotations
@@ -18,20 +42,19 @@ from typing import Any
 
 from .deadlines import Deadline, Deadlines
 from .fork import make_dead_end
-from .transport import open_socket
+from .transport import EV_WRITE, open_socket
 
-EV_WRITE = 0x02
-# A Unix socket whose backlog is full says EAGAIN and gives no sign when there is room again.
+# Seconds until a Unix socket with a full backlog is tried again.
 _BACKLOG_RETRY = 0.02
-# When there are several addresses, a silent one must not use up the time of the others.
-_LEAST_TRY = 0.25
+# The least share of the time that each of several addresses gets, in seconds.
+_LEAST_SHARE = 0.25
 
 Address = tuple[int, Any]  # (family, sockaddr)
 Lookup = Callable[[str, int], list[Address]]
 
 
 def numeric_addresses(host: str, port: int) -> list[Address]:
-    """The address when host is numeric, else nothing. Never blocks."""
+    """Return the address if host is numeric, else an empty list. Never blocks."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except (socket.gaierror, UnicodeError):
@@ -40,7 +63,7 @@ def numeric_addresses(host: str, port: int) -> list[Address]:
 
 
 def look_up(host: str, port: int) -> list[Address]:
-    """All addresses of host, families in turn. Blocks; raises OSError."""
+    """Return all addresses of host, families alternating. Blocks. Raises OSError."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError as exc:
@@ -54,7 +77,7 @@ def look_up(host: str, port: int) -> list[Address]:
 
 
 def shuffled(addresses: list[Address]) -> list[Address]:
-    """In random order within each family; the families keep their places."""
+    """Return the addresses in random order within each family. The order of the families stays."""
     by_family: dict[int, list[Address]] = {}
     for address in addresses:
         by_family.setdefault(address[0], []).append(address)
@@ -64,22 +87,25 @@ def shuffled(addresses: list[Address]) -> list[Address]:
 
 
 def talks_to_itself(sock: socket.socket) -> bool:
-    """Whether the kernel, looking for a port of ours, took the very one that nobody listens on.
+    """Return whether sock is connected to itself.
 
-    It happens while a local server is down, and would keep that server from getting its port back.
+    That happens while a local server is down: the kernel chooses the port that is dialled as our own.
     """
     try:
         return sock.family != socket.AF_UNIX and sock.getsockname() == sock.getpeername()
-    except OSError:  # broken again already; whoever reads learns of it
+    except OSError:  # broken already: the first read reports it
         return False
 
 
 class Resolver:
-    """Looks names up, each in one worker thread at a time however often it is asked for."""
+    """The look-up of names in worker threads, at most one thread per name.
+
+    One question is open at a time: the next call of `resolve`, or `cancel`, forgets the last question.
+    """
 
     def __init__(self, loop: Any, look_up: Lookup = look_up) -> None:
         self._look_up = look_up
-        # `async` is a keyword of the language, and yet the factory's name.
+        # The factory's name is a keyword of the language.
         self._wake = getattr(loop, "async")(self._on_wake)
         self._results: deque[tuple[tuple[str, int], list[Address] | OSError]] = deque()
         self._running: set[tuple[str, int]] = set()
@@ -89,7 +115,13 @@ class Resolver:
     def resolve(
         self, host: str, port: int, done: Callable[[list[Address] | OSError], None]
     ) -> None:
-        """Call done on the loop, later. One at a time: a new call or `cancel` forgets the last."""
+        """Look host up, and call done with the addresses or the error, on the loop, never in this call.
+
+        Args:
+            host: a name; a numeric address works, too.
+            port: becomes part of each address.
+            done: not called after another `resolve` or `cancel`.
+        """
         self._wanted = key = (host, port)
         self._done = done
         self._wake.start()
@@ -101,13 +133,13 @@ class Resolver:
         )
         try:
             worker.start()
-        except RuntimeError as exc:  # no more threads: as good as a name that can't be found
+        except RuntimeError as exc:  # the process has too many threads
             self._running.discard(key)
             self._results.append((key, OSError(f"no thread to look {host} up: {exc}")))
             self._wake.send()
 
     def cancel(self) -> None:
-        """Forget the question; a worker that still looks for it ends by itself, unheard."""
+        """Forget the question. A thread that still works on it ends by itself; its result is ignored."""
         self._wanted = self._done = None
         self._wake.stop()
 
@@ -130,7 +162,7 @@ class Resolver:
 
 
 class Dialer:
-    """Opens a socket to one host or path. Ends with exactly one call of done, or none after cancel."""
+    """One attempt to connect a socket. Ends with exactly one call of done; with none after `cancel`."""
 
     def __init__(
         self,
@@ -144,9 +176,19 @@ class Dialer:
         timeout: float = 0.0,
         shuffle: bool = False,
     ) -> None:
-        """timeout in seconds only divides the time among addresses; the caller bounds the whole.
+        """Make a dialer; `tcp` or `unix` starts it.
 
-        shuffle: so that many clients of one name do not all go to its first address (ADR-11).
+        Args:
+            loop: makes the watcher of the socket.
+            resolver: shared by a client's dialers.
+            deadlines: the client's.
+            done: called with the connected socket, or with the last address's error.
+            keepalive: see `open_socket`.
+            priority: of the watcher.
+            timeout: seconds that the addresses share; 0: no limit for each. The caller bounds the
+                whole attempt.
+            shuffle: use the addresses of a name in random order, so that not all clients go to the
+                first one.
         """
         self._loop = loop
         self._resolver = resolver
@@ -164,7 +206,7 @@ class Dialer:
         self._error: OSError = OSError("no address")
 
     def tcp(self, host: str, port: int) -> None:
-        """Begin. done may be called at once when it can be known at once."""
+        """Connect to a host. done may be called before this returns."""
         addresses = numeric_addresses(host, port)
         if addresses:
             self._try_all(addresses)
@@ -172,17 +214,17 @@ class Dialer:
             self._resolver.resolve(host, port, self._resolved)
 
     def unix(self, path: str) -> None:
-        """Begin; see `tcp`."""
+        """Connect to a Unix socket. done may be called before this returns."""
         self._try_all([(socket.AF_UNIX, path)])
 
     def cancel(self) -> None:
-        """Give up; done will not be called."""
+        """Stop the attempt. done is not called."""
         self._addresses.clear()
         self._resolver.cancel()
         self._forget_socket()
 
     def forked(self) -> None:
-        """In the child of a fork: see `fork`."""
+        """Replace the socket by a dead end in the child of a fork; see `fork`."""
         if self._sock is not None:
             make_dead_end(self._sock.fileno())
 
@@ -195,7 +237,7 @@ class Dialer:
     def _try_all(self, addresses: list[Address]) -> None:
         self._addresses.extend(addresses)
         if self._timeout and len(addresses) > 1:
-            self._share = max(self._timeout / len(addresses), _LEAST_TRY)
+            self._share = max(self._timeout / len(addresses), _LEAST_SHARE)
         self._try_next()
 
     def _try_next(self) -> None:
@@ -214,7 +256,7 @@ class Dialer:
         sock = self._sock = open_socket(family, self._keepalive)
         try:
             code = sock.connect_ex(address)
-        except OSError as exc:  # before the kernel was asked: a path is longer than it can be
+        except OSError as exc:  # raised by Python itself: the path is too long
             raise OSError("invalid unix socket path") from exc
         if code == 0:
             self._connected()
@@ -243,7 +285,7 @@ class Dialer:
             self._try_next()
 
     def _too_slow(self) -> None:
-        if self._addresses:  # the last one may take all the time that is left
+        if self._addresses:  # else this is the last address, which has all the time that is left
             self._error = TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
             self._forget_socket()
             self._try_next()

@@ -1,8 +1,9 @@
-"""What becomes of connections in the child of a fork: they are the parent's, and stay so.
+"""Connections in the child of a fork. They are the parent's, and the child must not disturb them.
 
 The child must not send, read or close anything on them, whatever it does with the objects that it has
-inherited. So its copies of the descriptors are replaced by a dead end, at once; the parent notices
-nothing, and no call in the child costs anything for it.
+inherited: a `close_notify` or a stray byte would end the parent's connection. So in the child the
+copies of the descriptors are replaced by a dead end at once, from `os.register_at_fork`. The parent
+is not affected, and no call has to check whether it runs in a child.
 """
 
 from __future__ import annotations
@@ -13,22 +14,22 @@ from typing import Protocol
 
 
 class Forked(Protocol):
-    """What has something to lose in a fork."""
+    """An object that owns descriptors."""
 
     def forked(self) -> None:
-        """Called in the child."""
+        """Give the descriptors up. Called in the child, before `os.fork` returns there."""
 
 
 _all: weakref.WeakSet[Forked] = weakref.WeakSet()
 
 
 def watch_forks(thing: Forked) -> None:
-    """Call ``thing.forked()`` in the child of each fork to come, as long as thing lives."""
+    """Call ``thing.forked()`` in the child of each future fork, as long as thing lives."""
     _all.add(thing)
 
 
 def make_dead_end(fd: int) -> None:
-    """Let the descriptor refer to nothing that anybody else has."""
+    """Replace an open descriptor by one of the null device."""
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
         os.dup2(nothing, fd, inheritable=False)

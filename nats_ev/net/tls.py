@@ -1,7 +1,33 @@
-"""TLS over one connection's socket, and the context that its options describe.
+"""TLS over one connection's socket. Non-blocking, without a loop; nothing of NATS here.
 
-`TlsStream` has the interface of `transport.Stream`: it encrypts into memory and makes one call to the
-kernel per `send`, however many records that are. Non-blocking, no loop, nothing of NATS.
+Theory of operation
+-------------------
+`ssl.SSLSocket` makes one call to the kernel per record of 16 KiB, and after a partial write it must
+be called again with the same bytes. The client promises one `send` per loop turn, and its write
+buffer may change between two calls. So `TlsStream` has the interface of `transport.Stream`, but
+OpenSSL sees only memory:
+
+    plaintext → SSLObject.write → MemoryBIO `_outgoing` → `_cipher` → one send → kernel
+    kernel → one recv → MemoryBIO `_incoming` → SSLObject.read → plaintext
+
+*Out.* `send` encrypts what is new of the caller's buffer, at most 1 MiB of ciphertext ahead of the
+kernel, and offers all ciphertext in one call. `_records` keeps the sizes of the records that are not
+wholly sent, ciphertext and plaintext, because the accounting needs to know which *plaintext* bytes
+are gone: those in records that the kernel has taken to the last byte. If the connection breaks, the
+server cannot have decrypted the others.
+
+The invariant: the first `held` bytes of the caller's buffer are encrypted but not counted as sent.
+The next `send` must begin with the same bytes, so the caller pins them (`Outbound.pin`). They count
+as unsent, and are sent again over the next connection.
+
+TLS itself may write, too: handshake, alerts, answers to a change of keys. Such bytes have a record
+with no plaintext (`_note_own`), so that the order is right.
+
+*In.* One `recv` per call, and then every record that is complete. Nothing stays decrypted in OpenSSL,
+because no event of the loop would tell of it. A truncated stream (end of TCP without close_notify) is
+an error, `TruncatedError`: an attacker could cut the connection. Data before the end or before an
+error are returned first; the next call reports the end or the error. SHUT_RD makes the socket
+readable, so that the owner makes that call.
 """
 
 from __future__ import annotations
@@ -22,25 +48,26 @@ try:
 except ImportError:  # pragma: no cover - a Python built without OpenSSL: all else still works
     HAS_TLS = False
 
-# What one record holds at most; OpenSSL makes one record of each write up to this size.
+# The most plaintext in one record. OpenSSL makes one record of each write up to this size.
 RECORD_SIZE = 16 * 1024
-# Ciphertext that one send may offer to the kernel: as much plaintext as the write buffer's mark.
-_MOST = 1024 * 1024
+# The most ciphertext that is encrypted ahead of the kernel: the size of the write buffer's
+# high-water mark.
+_MOST_AHEAD = 1024 * 1024
 
 
 class TruncatedError(OSError):
-    """The TCP connection ended without TLS's own end: somebody may have cut it."""
+    """The TCP connection ended without TLS's close_notify: an attacker may have cut it."""
 
     def __init__(self) -> None:
         super().__init__("TLS connection was cut off (no close_notify)")
 
 
 class TlsStream:
-    """A connected non-blocking socket under TLS. Call `handshake` until it is True, first of all.
+    """A connected non-blocking socket under TLS.
 
-    What `send` has encrypted can't be unsaid: `held` bytes at the front of the caller's buffer are in
-    records of which the kernel has not yet taken every byte. They must stay where they are, and count
-    as unsent: should the connection break, the server can't have read them.
+    Call `handshake` until it returns True, before anything else. `handshaking` is true until then.
+    `held` is how many bytes at the front of the caller's buffer are encrypted and not yet sent: they
+    must stay unchanged.
     """
 
     __slots__ = (
@@ -66,16 +93,24 @@ class TlsStream:
         hostname: str | None,
         session: ssl.SSLSession | None = None,
     ) -> None:
-        """hostname is what the certificate must be for; it is sent (SNI) when it is no IP address."""
+        """Wrap a connected socket; nothing is sent before `handshake`.
+
+        Args:
+            sock: connected and non-blocking. `close` closes it.
+            context: decides whom to trust.
+            hostname: what the certificate must be for. A name, not an IP address, is also sent (SNI).
+            session: of an earlier connection, to be resumed.
+        """
         self._sock = sock
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(
             self._incoming, self._outgoing, server_hostname=hostname, session=session
         )
-        self._cipher = b""  # what the kernel has not taken yet
-        self._records: deque[tuple[int, int]] = deque()  # their sizes: ciphertext, plaintext
-        self._begun = 0  # bytes that the kernel has of the first of them
+        self._cipher = b""  # ciphertext that the kernel has not taken yet
+        # (size of the ciphertext, size of the plaintext) of each record that is not wholly sent.
+        self._records: deque[tuple[int, int]] = deque()
+        self._begun = 0  # how many bytes of the first record the kernel has taken
         self._closed_by_peer = False
         self._error: OSError | None = None
         self._pid = os.getpid()
@@ -93,17 +128,17 @@ class TlsStream:
 
     @property
     def context(self) -> ssl.SSLContext:
-        """What it was made with."""
+        """The context that the stream was made with."""
         return self._tls.context
 
     @property
     def hostname(self) -> str | None:
-        """What the server's certificate is for."""
+        """The name that the server's certificate must be for."""
         return self._tls.server_hostname
 
     @property
     def session(self) -> ssl.SSLSession | None:
-        """What the next connection to this server may resume."""
+        """The session that the next connection to this server may resume; None before the handshake."""
         return None if self.handshaking else self._tls.session
 
     @property
@@ -113,11 +148,11 @@ class TlsStream:
 
     @property
     def version(self) -> str | None:
-        """Such as "TLSv1.3"."""
+        """The version of the protocol, such as "TLSv1.3"; None before the handshake."""
         return self._tls.version()
 
     def handshake(self) -> bool:
-        """Go on with the handshake as far as possible without waiting; True when it is complete.
+        """Go on with the handshake as far as possible without waiting. Return whether it is complete.
 
         Raises OSError (`ssl.SSLError` is one).
         """
@@ -131,14 +166,15 @@ class TlsStream:
             return False
         except ssl.SSLError:
             with contextlib.suppress(OSError):
-                self._push_own()  # the alert that tells the server why
+                self._push_own()  # the alert that tells the server the reason
             raise
         self.handshaking = False
         self._push_own()
         return True
 
     def recv(self) -> bytes | None:
-        """What one read gives, decrypted: None when nothing is there, empty at the end.
+        """Read once. Return the decrypted bytes, b"" at the end of the stream, None if there is
+        nothing to read.
 
         Raises OSError: what the socket raises, `ssl.SSLError`, or `TruncatedError`.
         """
@@ -147,7 +183,7 @@ class TlsStream:
         open_ = self._pull()
         chunks = []
         try:
-            # Each call takes all of one record, so nothing is ever left decrypted in the engine.
+            # Each call takes all of one record, so nothing stays decrypted in OpenSSL.
             while self._incoming.pending:
                 chunk = self._tls.read(RECORD_SIZE)
                 if not chunk:
@@ -158,12 +194,12 @@ class TlsStream:
             pass
         except ssl.SSLError as exc:
             self._error = exc
-        if self._outgoing.pending:  # an answer of TLS itself, to a change of keys or as an alert
+        if self._outgoing.pending:  # TLS itself answers: a change of keys, an alert
             with contextlib.suppress(OSError):
                 self._push_own()
         if chunks:
             if self._closed_by_peer or self._error is not None:
-                # The end, or the error, comes after the data, although no more bytes may come.
+                # The owner must call again for the end or the error, although no more bytes may come.
                 with contextlib.suppress(OSError):
                     self._sock.shutdown(socket.SHUT_RD)
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -176,19 +212,25 @@ class TlsStream:
         return None
 
     def send(self, data: Any) -> int:
-        """Encrypt what is new of data, as far as it seems sensible; hand ciphertext to the kernel, once.
+        """Encrypt what is new of data, up to the bound, and give ciphertext to the kernel in one call.
 
-        The first `held` bytes of data must be those of the last call. Returns how many bytes are gone:
-        those in records that the kernel has taken whole. Raises OSError.
+        Args:
+            data: all unsent bytes. The first `held` ones must be the same as in the last call.
+
+        Returns:
+            How many bytes of data are sent: those in records that the kernel has taken to the last byte.
+
+        Raises:
+            OSError: the socket's error.
         """
         self._note_own()
-        room = _MOST - len(self._cipher)
+        room = _MOST_AHEAD - len(self._cipher)
         if room > 0 and len(data) > self.held:
             self._encrypt(memoryview(data)[self.held : self.held + room])
         return self._push()
 
     def close(self) -> None:
-        """Stop the watchers first. Says good-bye (close_notify) if the socket takes it."""
+        """Send close_notify if the socket takes it, and close the socket. Stop its watchers before."""
         # Not in a forked child: the connection is the parent's.
         if not self.handshaking and not self._cipher and self._pid == os.getpid():
             with contextlib.suppress(OSError):
@@ -198,7 +240,7 @@ class TlsStream:
         self._sock.close()
 
     def _pull(self) -> bool:
-        """Move what one read gives into the engine; False at the end of the TCP connection."""
+        """Read ciphertext once, for OpenSSL. Return False at the end of the TCP connection."""
         try:
             cipher = self._sock.recv(READ_SIZE)
         except (BlockingIOError, InterruptedError):
@@ -218,7 +260,7 @@ class TlsStream:
             self.held += plain
 
     def _push_own(self) -> None:
-        """Offer to the kernel what TLS itself has to say; what it has no room for is `unsent`."""
+        """Offer what TLS itself has written to the kernel. What the kernel does not take is `unsent`."""
         self._note_own()
         try:
             self._push()
@@ -227,12 +269,12 @@ class TlsStream:
                 raise
 
     def _note_own(self) -> None:
-        """What waits in the engine carries nothing of the caller's."""
+        """Record what TLS itself has written as ciphertext without plaintext."""
         if self._outgoing.pending:
             self._records.append((self._outgoing.pending, 0))
 
     def _push(self) -> int:
-        """Offer the ciphertext to the kernel, in one call; returns the plaintext bytes that are gone."""
+        """Offer the ciphertext to the kernel in one call. Return how many plaintext bytes are sent."""
         if self._outgoing.pending:
             fresh = self._outgoing.read()
             self._cipher = self._cipher + fresh if self._cipher else fresh
@@ -252,7 +294,7 @@ class TlsStream:
         return self._count(taken)
 
     def _count(self, taken: int) -> int:
-        """The kernel took so many bytes, not all: find the records that are whole among them."""
+        """Return how many plaintext bytes are sent, after the kernel took a part of the ciphertext."""
         records, gone = self._records, 0
         taken += self._begun
         while records[0][0] <= taken:
@@ -265,7 +307,7 @@ class TlsStream:
 
 
 def describe(exc: BaseException) -> str:
-    """What went wrong, in words, without OpenSSL's source lines."""
+    """Return the error in words, without OpenSSL's source lines."""
     if HAS_TLS and isinstance(exc, ssl.SSLCertVerificationError):
         return f"certificate verify failed: {exc.verify_message}"
     if HAS_TLS and isinstance(exc, ssl.SSLError) and exc.reason:
@@ -274,7 +316,7 @@ def describe(exc: BaseException) -> str:
 
 
 def handshake_error(exc: OSError) -> errors.TlsError:
-    """For what `TlsStream.handshake` raised."""
+    """Return the client's error for what `TlsStream.handshake` raised."""
     text = "connection closed by the server" if isinstance(exc, TruncatedError) else describe(exc)
     error = errors.TlsError(f"SSL handshake failed: {text}")
     error.__cause__ = exc
@@ -282,10 +324,13 @@ def handshake_error(exc: OSError) -> errors.TlsError:
 
 
 def read_error(exc: OSError, connected: bool) -> errors.NatsError:
-    """For what a stream's `recv` or `send` raised.
+    """Return the client's error for what a stream's `recv` or `send` raised.
 
-    Before the connection is up it may be the server's verdict on our certificate, which TLS 1.3 tells
-    only then.
+    Args:
+        exc: of a `Stream` or a `TlsStream`.
+        connected: whether the NATS handshake is complete. Before that a TLS error is reported as one
+            of the TLS handshake: with TLS 1.3 the server rejects our certificate only after the
+            client has finished.
     """
     if HAS_TLS and isinstance(exc, ssl.SSLError) and not connected:
         return handshake_error(exc)

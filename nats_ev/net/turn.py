@@ -1,10 +1,35 @@
-"""The end of a loop turn: what has been put off for it, then one flush.
+"""The end of a loop turn: calls that were put off, then one write.
 
-One Prepare watcher at the lowest priority that is never started, only fed. libev runs fed events in
-the phase in which they are fed, after all that have a higher priority: whatever a watcher of any
-kind publishes leaves before the loop blocks, and a turn without work costs nothing.
-The only place that calls user callbacks outside message dispatch, and that decides what their
-exceptions do.
+Theory of operation
+-------------------
+A client coalesces all that one iteration of the loop publishes into one `write`.
+It needs a moment that comes after every callback of the iteration and before the loop blocks. libev
+has the Prepare watcher for that, but a started one has two faults:
+
+- libev queues all started Prepare watchers together. What the Prepare of another part of the program
+  publishes after ours has run stays in the buffer until the next event, which may be hours away.
+- It runs in every iteration, also when there is nothing to do, and it keeps the loop running.
+
+So the one Prepare watcher here has the lowest priority and is never started. `schedule` *feeds* it:
+libev puts it among the pending events. libev handles those by priority, highest first, and before it
+blocks it goes on until none is left, those included that were fed meanwhile. The invariant: **bytes
+that a watcher of any type and priority publishes, in any phase of the iteration, leave before the
+loop blocks.** An iteration that publishes nothing does not run this file. Feeding a watcher that is
+pending already has no effect, and what is fed while the loop does not run waits for the loop's next
+start. Only factory methods of the loop are used, so this works with every binding that has pyev's
+interface.
+
+The order in `_on_prepare` is fixed:
+
+1. `deliver`: messages that have been received and not delivered, because a callback nested the loop
+   or raised. They came before everything that follows.
+2. The calls that `soon` has put off, in order: completions, on_* callbacks, listeners. They may publish.
+3. `flush`: one write for all of it.
+4. At most one exception of `throw` is raised, when all state is settled. If more are waiting, the
+   watcher is fed again.
+
+Apart from the delivery of messages and the credential callbacks this is the only file that calls the
+user's callbacks, and the only one that decides what happens to their exceptions: see `Turn.failed`.
 """
 
 from __future__ import annotations
@@ -15,15 +40,26 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-# From libev's ev.h; the numbers are its ABI. Taken from here so that no binding needs to be imported.
+# From libev's ev.h, whose numbers are its ABI. Written here so that no binding of libev is imported.
 EV_MINPRI = -2
 EV_CUSTOM = 0x01000000
+# Seconds of callbacks in a row, for one client, before other watchers have their turn.
+CALLBACKS_SLICE = 0.01
 
 
 class Turn:
-    """Puts things off to the end of the loop's turn, in order."""
+    """The end of each turn of one client's loop."""
 
-    __slots__ = ("_feed", "_loop", "_prepare", "_soon", "_unhandled", "after", "before", "need")
+    __slots__ = (
+        "_feed",
+        "_loop",
+        "_prepare",
+        "_soon",
+        "_unhandled",
+        "deliver",
+        "flush",
+        "schedule",
+    )
 
     def __init__(self, loop: Any) -> None:
         self._loop = loop
@@ -31,26 +67,32 @@ class Turn:
         self._unhandled: deque[BaseException] = deque()
         self._prepare = loop.prepare(self._on_prepare, None, EV_MINPRI)
         self._feed = self._prepare.feed
-        # See to it that this turn's end comes here.
-        self.need = partial(self._feed, EV_CUSTOM)
-        self.release()
+        # Ask libev to call `_on_prepare` before it blocks. A partial, because a method would be one
+        # call more.
+        self.schedule = partial(self._feed, EV_CUSTOM)
+        self.detach()
 
-    def hold(self, before: Callable[[], None], after: Callable[[], None]) -> None:
-        """What is to be done at the end of each turn: before what was put off, and after it."""
-        self.before = before
-        self.after = after
+    def attach(self, deliver: Callable[[], None], flush: Callable[[], None]) -> None:
+        """Set what a connection does at the end of each scheduled turn.
 
-    def release(self) -> None:
-        """Undo `hold`."""
-        self.hold(_nothing, _nothing)
+        Args:
+            deliver: called before the calls that were put off.
+            flush: called after them.
+        """
+        self.deliver = deliver
+        self.flush = flush
+
+    def detach(self) -> None:
+        """Undo `attach`."""
+        self.attach(_nothing, _nothing)
 
     def soon(self, callback: Callable[..., object], *args: object) -> None:
-        """Call it at the end of this turn, or of the next one when the loop does not run."""
+        """Call ``callback(*args)`` at the end of this turn; if the loop does not run, when it is started."""
         self._soon.append((callback, args))
         self._feed(EV_CUSTOM)
 
     def run_soon(self) -> None:
-        """Call now what was put off: for watcher callbacks in which order matters."""
+        """Make the calls that `soon` has put off now, so that what the caller does next comes after them."""
         soon = self._soon
         while soon:
             callback, args = soon.popleft()
@@ -60,16 +102,18 @@ class Turn:
                 self.failed(exc)
 
     def call(self, callback: Callable[..., object], *args: object) -> None:
-        """Call a user's callback; see `failed`."""
+        """Call a user's callback now. `failed` deals with what it raises."""
         try:
             callback(*args)
         except BaseException as exc:
             self.failed(exc)
 
     def failed(self, exc: BaseException) -> None:
-        """A callback raised: report it and go on, or, when it must stop the loop, pass it on.
+        """Deal with the exception of a user's callback.
 
-        What is left of this turn then stays pending for the loop's next run.
+        An Exception goes to `sys.excepthook`, and the caller goes on. Anything else
+        (KeyboardInterrupt, SystemExit) is raised again, and so is an Exception under ``loop.debug``:
+        it stops the loop. The rest of the turn then stays pending for the next start of the loop.
         """
         if isinstance(exc, Exception) and not getattr(self._loop, "debug", False):
             sys.excepthook(type(exc), exc, exc.__traceback__)
@@ -78,15 +122,15 @@ class Turn:
         raise exc
 
     def throw(self, error: BaseException) -> None:
-        """Raise error out of this turn's watcher callback, when all else is settled."""
+        """Raise error out of the watcher's callback at the end of this turn, after everything else."""
         self._unhandled.append(error)
         self._feed(EV_CUSTOM)
 
     def _on_prepare(self, watcher: Any, revents: int) -> None:
-        self.before()
+        self.deliver()
         if self._soon:
             self.run_soon()
-        self.after()
+        self.flush()
         if self._unhandled:
             error = self._unhandled.popleft()
             if self._unhandled:

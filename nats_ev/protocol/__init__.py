@@ -1,10 +1,12 @@
 """The NATS protocol without I/O: bytes in, events out; commands in, bytes out.
 
-Files: `wire` (the compiled parser and write buffer), `info` (what INFO says), `session` (one connection's
-protocol), `subscription` (one subscription's state).
+Files, each using those before it: `wire` (the compiled parser and write buffer), `info` (an INFO's
+fields), `subscription` (one subscription's state, fast path included), `session` (one connection's
+protocol).
 """
 
 from .info import ServerInfo as ServerInfo
+from .session import LastReply as LastReply
 from .session import Session as Session
 from .session import State as State
 from .subscription import PENDING_BYTES_LIMIT as PENDING_BYTES_LIMIT

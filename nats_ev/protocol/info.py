@@ -13,7 +13,7 @@ _MAX_PAYLOAD_CEILING = 2**31
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """What the client uses of an INFO; `raw` is all of it. Fields are those of the server's INFO."""
+    """The fields of an INFO that the client uses, under the server's names. `raw` is the whole JSON text."""
 
     raw: str
     server_id: str = ""
@@ -34,7 +34,10 @@ class ServerInfo:
 
     @classmethod
     def parse(cls, raw: str) -> ServerInfo:
-        """Raises `ProtocolError` for anything but an object whose known fields have their types."""
+        """Return the INFO that a JSON text describes.
+
+        Raises `ProtocolError` unless the text is an object whose known fields have the right types.
+        """
         try:
             fields = json.loads(raw)
         except (ValueError, RecursionError) as exc:
@@ -56,7 +59,11 @@ class ServerInfo:
         return cls(raw=raw, **known)
 
     def without_topology(self) -> ServerInfo:
-        """What may be believed of an INFO that came in clear: nothing of where else to go, or when."""
+        """Return what may be trusted of an INFO that came before TLS.
+
+        Anybody on the way may have written it. So it must not name other servers (``connect_urls``),
+        make the client leave (``ldm``), or name a cluster.
+        """
         return replace(self, connect_urls=None, ldm=False, cluster=None)
 
 

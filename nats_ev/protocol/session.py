@@ -1,11 +1,48 @@
 """One connection's protocol without any I/O: bytes in → calls, commands → bytes.
 
 A `Session` lives from the server's first INFO to the end of one connection; the next connection gets
-a new one. Inputs: `receive` (bytes), `dispatch`, `connect`, `interrupt`, `settle`, `close`. Outputs: the
-callbacks of the subscriptions and the methods of its `Events`, all called from `dispatch`, and
-`handshake`, the buffer of what must be written before anything else.
+a new one. Inputs: `receive` (bytes), `dispatch`, `connect`, `fill`, `leave_fast_path`,
+`enter_fast_path`, `close`. Outputs: the callbacks of the subscriptions and the methods of its
+`Events`, all called from `dispatch`, and `handshake`, the buffer of what must be written before
+anything else. No socket, no loop, no clock.
 
-No socket, no loop, no clock.
+Theory of operation
+-------------------
+The C parser does not call Python: such a call cost 490 ns per frame when it was measured. `Parser.feed`
+returns one flat list of ints for many frames instead, and Python walks over the list.
+
+*Rows and runs.* A frame is a row of `ROW_WIDTH` ints: its kind, the sid, and where in the chunk each
+field begins and ends (`csrc/nats_parser.h` defines them). Consecutive messages of one subscription
+without headers that differ only in the payload, the reply subject or the number of the request come
+as a *run*: one row with their count, then two to four ints per message (`ITEM_WIDTH`). A message of a
+run takes about 130 ns, callback included; one with a row of its own takes 170 ns or more.
+
+*One cursor.* `_ints` is one iterator over the list. `_rows` takes nine ints at a time from `_ints`, and
+`_run` takes the items of one run from the same `_ints`. So the rows go on after the items without any
+index, provided that nobody asks `_rows` for a row while `_run` has items left.
+
+*Nested dispatch.* A callback may run the loop, and so call `dispatch` again. The inner call delivers
+what is left of the run and of the rows, then what has been received since. The outer call shares the
+iterators: when the inner call returns, the outer one finds them empty. No frame is lost, delivered
+twice or delivered out of order, at any depth.
+
+*Exceptions.* `Events.callback_failed` swallows what a callback raises, unless it must stop the loop
+(KeyboardInterrupt, SystemExit, any exception under ``loop.debug``). Such an exception leaves
+`dispatch` with frames undelivered. An enclosing `dispatch`, whose callback may have caught the
+exception, must not go on with its own `for` loop then: it would read a row from the middle of the run
+that the inner call has left. So the call that fails moves what is left into new iterators. Enclosing
+calls find theirs empty and see in `_deliver` that `_rows` has been replaced. `_delivering` makes the
+next call begin with the rest.
+
+*Ctrl-C* is such an exception. The handler of `nats_ev.pyev` raises KeyboardInterrupt in the user's
+code, or between two events of the loop, never inside this module, unless the user insists with a second
+Ctrl-C. Then, and on a loop of another binding, it may strike between two instructions here: what this
+module holds in local variables at that moment is lost.
+
+*The fast path.* While `Subscription.fast` is true, the session calls the callback itself and adds a
+whole run to `received` at once (`_run_counted`). When the client ends the fast path in the middle of
+a run, `leave_fast_path` takes the messages that are still to come out of the count; `arrived` then
+counts each.
 """
 
 from __future__ import annotations
@@ -52,35 +89,54 @@ class State(Enum):
 
 
 class Events(Protocol):
-    """What a session tells its connection, always from inside `Session.dispatch`."""
+    """What a session reports to its connection, always from inside `Session.dispatch`."""
 
     def info_received(self, info: ServerInfo, first: bool) -> None:
-        """An INFO; the first one asks for `Session.connect`."""
+        """Take an INFO. After the first one the session waits for `Session.connect`."""
 
     def info_refused(self, error: errors.ProtocolError) -> None:
-        """A later INFO that makes no sense was ignored."""
+        """Report a later INFO that was not valid and has been ignored."""
 
     def ready(self) -> None:
-        """The handshake's PONG has come."""
+        """Note that the PONG of the handshake has come."""
 
     def ping_received(self, count: int) -> None:
-        """So many PINGs in a row want a PONG each."""
+        """Answer count consecutive PINGs."""
 
     def pong_received(self) -> None:
-        """A PONG behind the handshake's own."""
+        """Take a PONG, other than the one that ends the handshake."""
 
     def server_error(self, text: str) -> None:
-        """-ERR, with its quotes."""
+        """Take the text of an -ERR, with its quotes."""
 
     def protocol_failed(self, error: errors.ProtocolError) -> None:
-        """The server broke the protocol; nothing that it sends later is looked at."""
+        """Note that the server broke the protocol. The session discards all that the server sends later."""
 
     def callback_failed(self, error: BaseException) -> None:
-        """A subscription's callback raised. Re-raises what must stop the loop."""
+        """Deal with what a subscription's callback raised. Re-raise what must stop the loop."""
+
+
+class LastReply:
+    """The reply subject that the session decoded last, as str and as bytes.
+
+    Most reply subjects are published to at once, in the callback that gets them. `Nats.publish`
+    recognises the very object `text` and sends `raw`: the subject is neither looked up nor encoded.
+    """
+
+    __slots__ = ("raw", "text")
+
+    def __init__(self) -> None:
+        self.text = ""  # publishing to it is an error in any case
+        self.raw = b""
 
 
 class Session:
-    """See the module's docstring."""
+    """The protocol of one connection; see the module's docstring.
+
+    Call `receive` and then `dispatch` for what the socket gave. Call `connect` once, when
+    `Events.info_received` has reported the first INFO, and `fill` whenever `handshake` is empty. Call
+    `close` at the end of the connection.
+    """
 
     __slots__ = (
         "_chunk",
@@ -103,9 +159,9 @@ class Session:
         "_run_sub",
         "_run_subject",
         "_subs",
-        "answering",
         "drained",
         "handshake",
+        "last_reply",
         "state",
     )
 
@@ -114,40 +170,54 @@ class Session:
         subs: Mapping[int, Subscription],
         events: Events,
         max_message: int,
-        answering: list[Any],
+        last_reply: LastReply,
     ) -> None:
-        """answering: keeps the reply subject of the last message, and its bytes."""
+        """Make a session that waits for INFO.
+
+        Args:
+            subs: the client's subscriptions by sid, which may change at any time.
+            events: who gets all that is not a message of a subscription.
+            max_message: bound of headers + payload of an inbound message, in bytes.
+            last_reply: where to put the reply subject of each message.
+        """
         self.state = State.GREETING
         self.handshake = Outbound()
-        self.answering = answering
+        self.last_reply = last_reply
         self._subs = subs
         self._events = events
         self._parser = Parser(max_message)
         self._resubscribe: Iterator[Subscription] | None = None
-        self._greeting: list[bytes] = []  # all that came before the first INFO was understood
+        self._greeting: list[bytes] = []  # all bytes up to the first INFO, for `greeted_alone`
         self._ping_framed = False
-        self.drained = True  # nothing that was received waits for `dispatch`
+        self.drained = True  # all that was received has been dispatched
+        # Input: the chunk being parsed, how far the parser has come in it, and the chunks after it.
         self._chunks: deque[bytes] = deque()
         self._chunk = b""
-        self._data: Any = b""  # the chunk, or the frame assembled from several
         self._pos = self._end = 0
-        # The iterators are shared by enclosing and nested calls of dispatch: whatever one of them
-        # takes, no other will, and a call that ends early leaves the rest to the next.
-        self._walk([])
-        self._delivering = False  # there are rows: a call delivers them, or has been stopped at it
+        # What the offsets of the current rows refer to: the chunk, or a frame assembled from
+        # several chunks.
+        self._data: Any = b""
+        # The cursor, shared by enclosing and nested calls of `dispatch`: see "One cursor" above.
+        self._set_rows([])
+        self._delivering = False  # a call is delivering the rows, or was stopped by an exception
+        # The run that is being delivered, and what its items have in common.
         self._run: Iterator[tuple[int, ...]] | None = None
         self._run_kind = RUN
         self._run_sub: Subscription | None = None
         self._run_subject = b""
-        self._run_counted = False  # all of it is in the subscription's `received` already
-        self._pongs = 0  # of a PONG row, not yet told
+        self._run_counted = False  # the subscription's `received` includes the whole run
+        self._pongs = 0  # PONGs of the current row that have not been reported
 
     # Commands.
 
     def connect(self, fields: Mapping[str, Any], subs: Iterator[Subscription]) -> None:
-        """Frame CONNECT, what restores the subscriptions, and the PING that ends the handshake.
+        """Frame CONNECT, the SUBs of all subscriptions, and the PING that ends the handshake.
 
-        Fills `handshake` with the first portion; `fill` brings the next ones.
+        `handshake` then has the first portion. `fill` frames the next ones.
+
+        Args:
+            fields: the JSON object of CONNECT.
+            subs: the subscriptions to restore.
         """
         self.state = State.HANDSHAKE
         self.handshake.connect(json.dumps(fields, separators=(",", ":")).encode())
@@ -155,7 +225,7 @@ class Session:
         self.fill()
 
     def fill(self) -> bool:
-        """Frame the next portion of the handshake; False when there is none."""
+        """Frame the next portion of the handshake. Return False when all of it has been framed."""
         out = self.handshake
         if self._resubscribe is None:
             return False
@@ -174,25 +244,26 @@ class Session:
         return True
 
     def close(self) -> None:
-        """The connection is over: nothing more is delivered, whatever has been received."""
+        """End the session: discard what has been received and not yet delivered."""
         self.state = State.CLOSED
         self._chunks.clear()
-        self._chunk = self._data = b""  # a closed session may stay until Python collects cycles
+        # Free the memory now: the object may stay until Python collects reference cycles.
+        self._chunk = self._data = b""
         self._pos = self._end
         self._pongs = 0
         if self._run is not None:
             self._uncount_run()
             deque(self._run, maxlen=0)
             self._run = None
-        deque(self._ints, maxlen=0)
+        deque(self._ints, maxlen=0)  # exhausts the iterators, also those that a running call holds
 
-    def interrupt(self, sub: Subscription) -> None:
-        """The subscription has ceased to be `plain`: what is left of its run needs looking at each."""
+    def leave_fast_path(self, sub: Subscription) -> None:
+        """Deliver the rest of the subscription's run one by one. Call before `fast` becomes false."""
         if self._run is not None and self._run_sub is sub:
             self._uncount_run()
 
-    def settle(self, sub: Subscription) -> None:
-        """The subscription is `plain` again: what is left of its run is not looked at any more."""
+    def enter_fast_path(self, sub: Subscription) -> None:
+        """Count the rest of the subscription's run at once. Call after `fast` has become true."""
         if self._run is not None and self._run_sub is sub and not self._run_counted:
             rest = list(self._run)
             sub.received += len(rest)
@@ -200,7 +271,7 @@ class Session:
             self._run_counted = True
 
     def _uncount_run(self) -> None:
-        """What is left of the run has not been received yet."""
+        """Take the rest of the run out of the subscription's count of received messages."""
         assert self._run is not None
         assert self._run_sub is not None
         if self._run_counted:
@@ -210,24 +281,24 @@ class Session:
             self._run = iter(rest)
 
     def set_max_message(self, size: int) -> None:
-        """Bound of one inbound message, from the next frame on."""
+        """Set the bound of headers + payload of an inbound message, from the next frame on."""
         self._parser.set_max_message(size)
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Messages received, and their header and payload bytes."""
+        """Return how many messages were received, and their header and payload bytes."""
         return self._parser.msgs, self._parser.bytes
 
     @property
     def greeted_alone(self) -> bool:
-        """While the first INFO is being told of: nothing has come behind it."""
+        """Whether no byte has followed the first INFO. Valid inside `Events.info_received` for that INFO."""
         greeting = b"".join(self._greeting)
         return greeting.find(b"\n") == len(greeting) - 1
 
     # Data in.
 
     def receive(self, data: bytes) -> None:
-        """Take what the socket gave; `dispatch` delivers it."""
+        """Take bytes from the socket, for `dispatch`. A closed session discards them."""
         if self.state is not State.CLOSED:
             self._chunks.append(data)
             self.drained = False
@@ -235,9 +306,16 @@ class Session:
                 self._greeting.append(data)
 
     def dispatch(self, most: int = ROWS_CAP) -> int:
-        """Deliver from where the last call stopped; a portion of at most so many ints of the parser's.
+        """Deliver the rest of the last portion, then parse and deliver one more. Callbacks may call this.
 
-        Returns how many there were: 0 when nothing is left to be delivered. Callbacks may call it, too.
+        Args:
+            most: the largest portion, in ints of the parser (64 to `ROWS_CAP`).
+
+        Returns:
+            The ints of the portion: 0 when all that was received has been delivered.
+
+        Raises:
+            BaseException: what `Events.callback_failed` raises. The next call delivers the rest.
         """
         try:
             if self._delivering:
@@ -248,11 +326,11 @@ class Session:
                 self.drained = self._pos >= self._end and not (self._chunks or self._parser.failed)
             return size
         except BaseException:
-            # Enclosing calls find their iterators empty and go on with these.
+            # See "Exceptions" above. First the run: it takes its items from the same ints.
             self._delivering = True
             if self._run is not None:
                 self._run = iter(list(self._run))
-            self._walk(list(self._ints))
+            self._set_rows(list(self._ints))
             raise
 
     def _deliver(self) -> None:
@@ -263,18 +341,24 @@ class Session:
                 self._deliver_pongs()
             rows = self._rows
             self._deliver_rows(rows)
-            # A nested call that was stopped by an exception has left its rest in new rows.
+            # A nested call that failed has replaced the rows: see "Exceptions" above.
             if self._rows is rows:
                 self._delivering = False
                 return
 
     def _deliver_rows(self, rows: Iterator[tuple[int, ...]]) -> None:
+        """Deliver row by row. Offsets of a row: [s0, s1) subject, [r0, r1) reply, [h0, p0) headers,
+        [p0, p1) payload; what is missing is empty. Local names, because the loop is the hottest of
+        the package.
+        """
         get = self._subs.get
         events = self._events
         data = self._data
-        answering = self.answering
-        seen = -1  # offset of the subject decoded last: frames with the same one share it
+        last_reply = self.last_reply
         subject = ""
+        # Where the last subject began: the parser repeats the offset for an equal subject, so that a
+        # subject is decoded once for consecutive messages that share it.
+        seen = -1
         for kind, sid, s0, s1, r0, r1, h0, p0, p1 in rows:
             if kind == MSG:
                 sub = get(sid)
@@ -286,9 +370,9 @@ class Session:
                 headers = data[h0:p0] if h0 < p0 else None
                 reply = None
                 if r0 < r1:
-                    answering[1] = raw = data[r0:r1]
-                    answering[0] = reply = raw.decode("utf-8", "surrogateescape")
-                if sub.plain:
+                    last_reply.raw = raw = data[r0:r1]
+                    last_reply.text = reply = raw.decode("utf-8", "surrogateescape")
+                if sub.fast:
                     sub.received += 1
                     try:
                         sub.callback(subject, data[p0:p1], reply, headers)
@@ -297,8 +381,7 @@ class Session:
                 elif sub.inbox is None:
                     sub.arrived(subject, data[p0:p1], reply, headers)
                 else:
-                    self._parser.set_inbox(sid, sub.prefix_len)
-                    number = _number(data[s0 + sub.prefix_len : s1])
+                    number = self._request_number(sub, data[s0:s1])
                     sub.inbox.answer(number, data[p0:p1], headers)
             elif kind in ITEM_WIDTH:
                 self._start_run(kind, sid, data[s0:s1], p1)
@@ -310,18 +393,29 @@ class Session:
             else:
                 self._control(kind, data[s0:s1], p1)
 
+    def _request_number(self, inbox_sub: Subscription, subject: bytes) -> int:
+        """Return the number of the request that an answer with this subject is for.
+
+        From the next chunk on the parser reads the numbers itself and the answers come as `ANSWER`
+        rows. What comes here: the first answers, answers that have a reply subject, and subjects
+        whose last token is not a number below 10^9.
+        """
+        self._parser.set_inbox(inbox_sub.sid, inbox_sub.prefix_len)
+        return _number(subject[inbox_sub.prefix_len :])
+
     def _start_run(self, kind: int, sid: int, subject: bytes, count: int) -> None:
+        """Set the cursor to a run's count items, which come next among the ints."""
         run = islice(zip(*[self._ints] * ITEM_WIDTH[kind], strict=False), count)
         sub = self._subs.get(sid)
         if sub is None:
-            deque(run, maxlen=0)
+            deque(run, maxlen=0)  # skip the items
             return
         self._run_kind = kind
         self._run_sub = sub
         self._run_subject = subject
         self._run = run
-        self._run_counted = sub.plain
-        if sub.plain:
+        self._run_counted = sub.fast
+        if sub.fast:
             sub.received += count
 
     def _deliver_run(self) -> None:
@@ -334,14 +428,17 @@ class Session:
                 self._deliver_pairs(run, sub)
             else:
                 self._deliver_replies(run, sub)
-            if self._run is run:  # else a callback has interrupted it, and the rest waits there
+            # Else `leave_fast_path`, `enter_fast_path` or a failed nested call has put the rest
+            # into another iterator, which is to be delivered by another callback or with another
+            # count.
+            if self._run is run:
                 self._run = None
 
     def _deliver_pairs(self, run: Iterator[Any], sub: Subscription) -> None:
         events = self._events
         subject = self._run_subject.decode("utf-8", "surrogateescape")
         data = self._data
-        callback = sub.callback if sub.plain else sub.arrived
+        callback = sub.callback if sub.fast else sub.arrived
         for start, end in run:
             try:
                 callback(subject, data[start:end], None, None)
@@ -352,15 +449,15 @@ class Session:
         events = self._events
         subject = self._run_subject.decode("utf-8", "surrogateescape")
         data = self._data
-        answering = self.answering
-        callback = sub.callback if sub.plain else sub.arrived
+        last_reply = self.last_reply
+        callback = sub.callback if sub.fast else sub.arrived
         for r0, r1, start, end in run:
-            answering[1] = raw = data[r0:r1]
+            last_reply.raw = raw = data[r0:r1]
             try:
-                reply = raw.decode()  # half as long as with the arguments below
+                reply = raw.decode()  # takes half as long as with the arguments below
             except UnicodeDecodeError:
                 reply = raw.decode("utf-8", "surrogateescape")
-            answering[0] = reply
+            last_reply.text = reply
             try:
                 callback(subject, data[start:end], reply, None)
             except BaseException as exc:
@@ -371,12 +468,16 @@ class Session:
         if self._run_kind == ANSWER_RUN:
             inbox.answers(run, data)
             return
-        number = _number(self._run_subject[sub.prefix_len :])  # several answers to one request
+        # Messages of one subject that the parser did not number: several answers to one request.
+        number = _number(self._run_subject[sub.prefix_len :])
         for *_, start, end in run:
             inbox.answer(number, data[start:end], None)
 
     def _parse(self, most: int) -> int:
-        """Fill the rows anew, with so many ints; 0 when all that was received has been dispatched."""
+        """Parse the next portion, of at most so many ints, into the cursor.
+
+        Return how many ints there are: 0 when all that was received has been dispatched.
+        """
         while self.state is not State.CLOSED:
             parser = self._parser
             if self._pos >= self._end:
@@ -393,7 +494,7 @@ class Session:
             if ints:
                 self._data = self._chunk if parser.frame is None else parser.frame
                 self._delivering = True
-                self._walk(ints)
+                self._set_rows(ints)
                 if self.state is State.GREETING and ints[0] not in (INFO, ERR):
                     self.close()
                     self._events.protocol_failed(
@@ -404,7 +505,8 @@ class Session:
         self.drained = True
         return 0
 
-    def _walk(self, ints: list[int]) -> None:
+    def _set_rows(self, ints: list[int]) -> None:
+        """Set the cursor to the beginning of ints."""
         self._ints = it = iter(ints)
         self._rows = zip(*[it] * ROW_WIDTH, strict=False)
 
@@ -421,12 +523,12 @@ class Session:
             events.server_error(text.decode("utf-8", "surrogateescape"))
 
     def _deliver_pongs(self) -> None:
-        # Counted down before each is told: what a callback interrupts, another dispatch goes on with.
+        # Counted down before each call: if the call raises, the next dispatch reports the other PONGs.
         while self._pongs:
             self._pongs -= 1
             if self.state is State.READY:
                 self._events.pong_received()
-            elif self._ping_framed:  # a PONG before our PING is nobody's
+            elif self._ping_framed:  # a PONG that comes before our PING answers nothing
                 self.state = State.READY
                 self._events.ready()
 
@@ -448,5 +550,5 @@ class Session:
 
 
 def _number(token: bytes) -> int:
-    """The number of a request's inbox; 0 for what is none."""
+    """Return the number that token is, or 0 for a token that is no number of a request."""
     return int(token) if token.isdigit() and len(token) < 20 else 0

@@ -1,7 +1,13 @@
-"""The compiled parser and write buffer as the rest of the package sees them.
+"""The compiled parser and write buffer, as the rest of the package sees them.
 
-The only importer of ``nats_ev._parser``. Turns C codes into exceptions; decides nothing else.
-`csrc/nats_parser.h` says what a row is, `csrc/nats_wbuf.h` what the write buffer promises.
+The only importer of ``nats_ev._parser``. `Parser` turns bytes into lists of ints, `Outbound` checks
+and frames commands. Both turn the C library's error codes into exceptions and decide nothing else.
+`csrc/nats_parser.h` defines the rows, `csrc/nats_wbuf.h` the guarantees of the write buffer.
+
+Three functions of the write buffer are handed on without a wrapper, because a Python call per message
+would be a sixth of a publish (217 ns): `pub`, `pub_to` and `request`, for the hot paths of
+`Nats.publish` and `Nats.request`. Each returns one int: 0 in most cases, bits that ask for an action
+(`FIRST`, `HIGH`, `SLOW`), or a negative code, which `Outbound.fail` turns into an exception.
 """
 
 from __future__ import annotations
@@ -14,30 +20,40 @@ from .._parser import ffi, lib
 
 ROW_WIDTH: int = lib.NATS_ROW_WIDTH
 MSG, RUN, INFO, ERR, PING, PONG, OK, ANSWER, REPLY_RUN, ANSWER_RUN = range(10)
-# Ints of an item, by kind of the run.
+# The ints of each item of a run, by the run's kind.
 ITEM_WIDTH = {RUN: 2, REPLY_RUN: 4, ANSWER_RUN: 3}
 
+# Bits of a framing call's result: these are the first unsent bytes; the unsent bytes have passed the
+# high-water mark; they have risen above the slow consumer's threshold.
 FIRST: int = lib.NATS_WBUF_FIRST
 HIGH: int = lib.NATS_WBUF_HIGH
 SLOW: int = lib.NATS_WBUF_SLOW
-# What `request` says when there is no inbox for its answer.
+# The result of `request` when no inbox for the answer has been set.
 NO_INBOX: int = lib.NATS_WBUF_BAD_REPLY
 
 HIGH_WATER = 1024 * 1024
-# 32 KiB of row ints: stays in the first-level cache and holds some 900 plain messages.
+# 32 KiB of ints: stays in the first-level cache, and has room for some 900 rows.
 ROWS_CAP = 8192
 _NULL = ffi.NULL
 
-# The hot path of `Nats.publish` calls this without a wrapper: (wbuf, index, payload, len) -> code.
+# To an interned subject: (wbuf, index, payload, len) -> code.
 pub = lib.nats_wbuf_pub
-# So does that of its first uses (wbuf, subject, len, payload, len), and `Nats.request`
-# (wbuf, index, payload, len, tag).
+# To any subject: (wbuf, subject, len, payload, len) -> code.
 pub_to = lib.nats_wbuf_pub_to
+# A request to an interned subject; tag becomes the last token of its inbox, and names the frame for
+# `Outbound.remove`: (wbuf, index, payload, len, tag) -> code.
 request = lib.nats_wbuf_request
 
 
 class Parser:
-    """Bytes of one connection → flat lists of ints, `ROW_WIDTH` per row (plus the items of runs)."""
+    """The incremental parser of one connection: bytes in, flat lists of ints out.
+
+    A row has `ROW_WIDTH` ints; the items of a run follow its row. After each `feed`: `pos` is where
+    in the chunk to go on, the chunk's length when all of it has been taken. `frame` is None while the
+    rows' offsets refer to the chunk; for a frame that was assembled from several chunks it is the
+    buffer that they refer to, whose slices are bytes, valid until the next `feed`. `failed` becomes
+    true, for ever, when the stream after these rows breaks the protocol; see `error`.
+    """
 
     __slots__ = ("_c", "_ints", "_rows", "failed", "frame", "pos")
 
@@ -45,20 +61,19 @@ class Parser:
         self._c = ffi.gc(ffi.new("nats_parser *"), lib.nats_parser_destroy)
         lib.nats_parser_init(self._c, max_message)
         self._rows = ffi.new("int32_t[]", ROWS_CAP)
-        # Measured: a memoryview makes a list in 60 % of the time that ffi.unpack takes.
+        # Measured: memoryview.tolist takes 60 % of the time of ffi.unpack.
         self._ints = memoryview(ffi.buffer(self._rows)).cast("i")
-        # Of the last feed: where in the chunk to go on, its length when all of it is taken;
         self.pos = 0
-        # the assembled frame that the rows' offsets refer to, a buffer whose slices are bytes, valid until
-        # the next feed, or None: they refer to the chunk;
         self.frame: Any = None
-        # and whether the stream is broken behind these rows, and for ever: see `error`.
         self.failed = False
 
     def feed(self, chunk: bytes, pos: int, most: int = ROWS_CAP) -> list[int]:
-        """Parse chunk from pos on into at most so many ints (64 to `ROWS_CAP`).
+        """Return the rows of what is complete in chunk, from pos on, and set `pos`, `frame` and `failed`.
 
-        Empty when nothing is complete. Then `pos` tells how far it came.
+        Args:
+            chunk: what was received. The parser keeps a copy of an unfinished frame at its end.
+            pos: where to begin.
+            most: the largest number of ints to return, 64 to `ROWS_CAP`.
         """
         c = self._c
         n = lib.nats_parser_feed(c, chunk, pos, len(chunk), self._rows, most)
@@ -70,11 +85,16 @@ class Parser:
         return self._ints[:n].tolist() if n else []
 
     def set_inbox(self, sid: int, prefix_len: int) -> None:
-        """Let the numbered answers of this subscription come as `ANSWER` rows and runs."""
+        """Return the numbered answers of this subscription as `ANSWER` rows and runs from now on.
+
+        Args:
+            sid: the subscription to ``prefix*`` that all requests share.
+            prefix_len: the length of prefix.
+        """
         self._c.inbox_sid, self._c.inbox_len = sid, prefix_len
 
     def error(self) -> errors.ProtocolError:
-        """What was wrong with the stream, when it has `failed`."""
+        """Return what was wrong with the stream that has `failed`."""
         text = ffi.string(lib.nats_parser_strerror(self._c.error)).decode()
         offset = self._c.error_offset
         return errors.ProtocolError(
@@ -85,27 +105,28 @@ class Parser:
 
     @property
     def msgs(self) -> int:
-        """Messages parsed since the last `take_counts`."""
+        """How many messages were parsed on this connection."""
         return self._c.msgs
 
     @property
     def bytes(self) -> int:
-        """Their header and payload bytes."""
+        """The header and payload bytes of the messages that were parsed."""
         return self._c.bytes
 
     def set_max_message(self, size: int) -> None:
-        """Bound of headers + payload of one message, from the next frame on."""
+        """Set the bound of headers + payload of one message, in bytes, from the next frame on."""
         self._c.max_message = size
 
 
 class Outbound:
-    """The bounded write buffer: every command is validated and framed by one C call.
+    """The bounded write buffer: one C call checks and frames a command.
 
-    The methods return the C code's bits (`FIRST`, `HIGH`, `SLOW`) and raise what the caller got
-    wrong; a call that raises has changed nothing.
+    A framing method returns the C code: bits (`FIRST`, `HIGH`, `SLOW`), or, where its docstring says
+    so, a negative code, for `fail`. A call that is refused changes nothing. `c` is the C object, for
+    `pub` and the like; `limits` are its limits, to be read and set.
     """
 
-    __slots__ = ("c", "counts", "limits")
+    __slots__ = ("c", "limits")
 
     def __init__(self) -> None:
         raw = lib.nats_wbuf_new()
@@ -119,7 +140,7 @@ class Outbound:
         return lib.nats_wbuf_len(self.c)
 
     def intern(self, subject: str) -> int:
-        """Index of a remembered subject for `pub`, valid until `forget`."""
+        """Remember a subject, and return its index for `pub` and `request`, valid until `forget`."""
         raw = subjects.encode(subject)
         index: int = lib.nats_wbuf_intern(self.c, raw, len(raw))
         if index < 0:
@@ -127,11 +148,11 @@ class Outbound:
         return index
 
     def forget(self) -> None:
-        """Drop all interned subjects."""
+        """Forget all interned subjects."""
         lib.nats_wbuf_forget(self.c)
 
     def pub_interned(self, index: int, payload: bytes) -> int:
-        """PUB to an interned subject; returns the C code, errors included."""
+        """Frame a PUB to an interned subject. Return the C code, errors included."""
         return pub(self.c, index, payload, len(payload))
 
     def publish(
@@ -142,7 +163,18 @@ class Outbound:
         payload: bytes,
         tag: int = 0,
     ) -> int:
-        """PUB or HPUB. Returns the C code, errors included: the caller knows what it was about."""
+        """Frame a PUB, or an HPUB if there are headers.
+
+        Args:
+            subject: checked here.
+            reply: checked here; empty for none.
+            headers: the raw block, or None.
+            payload: copied.
+            tag: a number for a request, larger than those before; `remove` takes it. 0: no request.
+
+        Returns:
+            The C code, errors included: the caller has the arguments that an error text needs.
+        """
         return lib.nats_wbuf_publish(
             self.c,
             subject,
@@ -157,67 +189,75 @@ class Outbound:
         )
 
     def set_inbox(self, prefix: bytes) -> None:
-        """What `request` puts before a tag."""
+        """Set what `request` puts before a tag to make the reply subject; empty: nothing is set."""
         self._checked(lib.nats_wbuf_set_inbox(self.c, prefix, len(prefix)))
 
     def sub(self, subject: bytes, queue: bytes, sid: int) -> int:
-        """SUB; returns the C code, errors included."""
+        """Frame a SUB. Return the C code, errors included."""
         return lib.nats_wbuf_sub(self.c, subject, len(subject), queue, len(queue), sid)
 
     def unsub(self, sid: int, max_msgs: int = 0) -> int:
-        """UNSUB, after max_msgs messages in all when that is not 0."""
+        """Frame an UNSUB: at once, or, if max_msgs is not 0, after so many messages in all."""
         return self._checked(lib.nats_wbuf_unsub(self.c, sid, max_msgs))
 
     def ping(self) -> int:
-        """PING."""
+        """Frame a PING."""
         return self._checked(lib.nats_wbuf_ping(self.c))
 
     def pong(self) -> int:
-        """PONG."""
+        """Frame a PONG."""
         return self._checked(lib.nats_wbuf_pong(self.c))
 
     def connect(self, json: bytes) -> int:
-        """CONNECT."""
+        """Frame a CONNECT."""
         return self._checked(lib.nats_wbuf_connect(self.c, json, len(json)))
 
     def peek(self) -> Any:
-        """The unsent bytes as a buffer, valid until the next call that changes this object."""
+        """Return the unsent bytes as a buffer, valid until the next call that changes this object."""
         return ffi.buffer(lib.nats_wbuf_data(self.c), lib.nats_wbuf_len(self.c))
 
     def sent(self, n: int) -> None:
-        """The kernel took the first n unsent bytes; the high-water mark counts anew."""
+        """Remove the first n unsent bytes, which the kernel has. The high-water mark counts from here."""
         lib.nats_wbuf_sent(self.c, n)
 
     def pin(self, n: int) -> None:
-        """The first n unsent bytes are in TLS records: they can't be changed or removed any more."""
+        """Keep the first n unsent bytes unchanged and in their place: they are in TLS records already."""
         lib.nats_wbuf_pin(self.c, n)
 
     def take_back(self) -> None:
-        """The connection is gone: keep whole what was not wholly sent, drop requests and control frames."""
+        """Prepare for the next connection: restore frames of which a part was sent to their whole length.
+
+        Requests and control frames are discarded: the former have failed, the latter belong to the
+        connection.
+        """
         lib.nats_wbuf_take_back(self.c)
 
     def remove(self, tags: Sequence[int]) -> int:
-        """Remove the unsent messages with these tags (ascending); returns how many."""
+        """Remove the unsent messages with these tags (ascending). Return how many there were."""
         if not tags:
             return 0
         return lib.nats_wbuf_remove(self.c, ffi.new("uint64_t[]", tags), len(tags))
 
     def drop_messages(self) -> int:
-        """Drop all messages that have not begun to go out; returns how many."""
+        """Discard all messages of which no byte has been sent. Return how many there were."""
         return lib.nats_wbuf_drop_messages(self.c)
 
     def recheck(self, headers: bool, tagged: int) -> tuple[int, list[int]]:
-        """Discard what a new server would not take: messages above max_payload, or with headers.
+        """Discard messages that a new server would not take.
 
-        tagged is the most requests that there may be. Returns how many messages were discarded, and
-        the tags of the requests among them.
+        Args:
+            headers: whether the server supports headers; max_payload is that of `limits`.
+            tagged: an upper bound of the requests in the buffer.
+
+        Returns:
+            How many messages were discarded, and the tags of the requests among them.
         """
         tags, n = ffi.new("uint64_t[]", max(1, tagged)), ffi.new("size_t *")
         discarded: int = lib.nats_wbuf_recheck(self.c, headers, tags, tagged, n)
         return discarded, ffi.unpack(tags, n[0]) if n[0] else []
 
     def last_command(self) -> str:
-        """The verb, subject and size of what was sent last; "" when it was nothing."""
+        """Return the verb, subject and size of the command that was sent last; "" if unknown."""
         line = ffi.new("char[]", 128)
         size = lib.nats_wbuf_last_line(self.c, line, 128)
         raw = ffi.unpack(line, size) if size else b""
@@ -229,7 +269,7 @@ class Outbound:
         return f"{verb} {_shorten(args[0])}, {args[-1]} B"
 
     def accounting(self) -> Any:
-        """The C counters (msgs_out, bytes_out, accepted, written, waiting, discarded), up to date."""
+        """Return the C counters, up to date: msgs_out, bytes_out, accepted, written, waiting, discarded."""
         return lib.nats_wbuf_get_counts(self.c)
 
     def _checked(self, code: int) -> int:
@@ -240,7 +280,13 @@ class Outbound:
     def fail(
         self, code: int, subject: str = "", reply: str = "", queue: str = "", what: str = "payload"
     ) -> None:
-        """Raise the exception that belongs to a negative C code."""
+        """Raise the exception for a negative C code.
+
+        Args:
+            code: what a framing call returned.
+            subject, reply, queue: the arguments of that call, for the error's text.
+            what: the name of what may exceed max_payload.
+        """
         limits = self.limits
         if code == lib.NATS_WBUF_CLOSED:
             raise errors.NotConnectedError
@@ -249,7 +295,8 @@ class Outbound:
                 f"{what} exceeds max_payload ({limits.max_payload})", limit=limits.max_payload
             )
         if code == lib.NATS_WBUF_FULL:
-            most = limits.max_pending if limits.max_pending > 1 else 0  # 1 stands for nothing
+            # The C limit is 1 where the option is 0 (queue nothing), because 0 means unlimited there.
+            most = limits.max_pending if limits.max_pending > 1 else 0
             raise errors.OutboundBufferLimitError(
                 f"outbound buffer is full ({most} bytes)", limit=most
             )

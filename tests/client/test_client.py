@@ -501,3 +501,38 @@ def test_secrets_are_in_no_repr(client):
     text = repr(nats) + repr(inside.options_of(nats))
     assert not {"s3cret", "t0ken", "j3wt"} & set(text.replace("'", " ").split())
     assert "s3cret" not in text
+
+
+def test_the_repr_names_the_server_and_the_status_and_works_after_a_bad_option(
+    loop, connected, server
+):
+    assert repr(Nats(loop=loop)) == "<Nats DISCONNECTED>"
+    nats = connected(server)
+    assert repr(nats) == f"<Nats {nats.connected_url()} CONNECTED>"
+    half = Nats.__new__(Nats)
+    with pytest.raises(TypeError):
+        half.__init__(no_such_option=1)
+    assert repr(half) == "<Nats>"
+
+
+@pytest.mark.parametrize("what", ["status", "error"])
+def test_a_listener_must_be_callable(client, what):
+    nats = client()
+    with pytest.raises(TypeError, match="cb must be callable, not int"):
+        getattr(nats, f"add_{what}_listener")(3)
+    getattr(nats, f"remove_{what}_listener")(print)  # is not there
+
+
+def test_on_reconnect_is_for_a_connection_that_replaces_another_not_for_an_explicit_connect(
+    connected, server, run
+):
+    nats, log = connected(server), []
+    nats.on_connect(lambda: log.append("connect"))
+    nats.on_reconnect(lambda: log.append("reconnect"))
+    nats.disconnect()
+    nats.connect(server.host, server.port)
+    run(lambda: log)
+    assert log == ["connect"]
+    nats.force_reconnect()
+    run(lambda: len(log) == 3)
+    assert log == ["connect", "connect", "reconnect"]

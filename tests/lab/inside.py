@@ -27,7 +27,7 @@ def options_of(nats: Nats) -> Any:
 
 def listeners_of(nats: Nats) -> list[Any]:
     """Return the upper layers' listeners for changes of the client's status."""
-    return nats._core.listeners
+    return nats._core.status_listeners
 
 
 def shown_parts(nats: Nats) -> list[object]:
@@ -146,7 +146,7 @@ def waiting_requests(nats: Nats) -> int:
 
 def request_runs(nats: Nats) -> list[int]:
     """Return, for each time-out in use, how many runs of requests wait for it."""
-    return [len(line.runs) for line in nats._requests._lines.values()]
+    return [len(group.runs) for group in nats._requests._groups.values()]
 
 
 # Deadlines on their own.

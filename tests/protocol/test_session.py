@@ -10,7 +10,7 @@ import pytest
 
 from nats_ev import errors
 from nats_ev.protocol.info import ServerInfo
-from nats_ev.protocol.session import Session, State
+from nats_ev.protocol.session import LastReply, Session, State
 from nats_ev.protocol.subscription import Subscription
 
 GREETING = b'INFO {"server_id":"X","max_payload":1000,"headers":true}\r\n'
@@ -25,7 +25,7 @@ class Host:
         self.subs: dict[int, Subscription] = {}
         self.connects = True
         self.on_pong: Callable[[], None] = lambda: None
-        self.session = Session(self.subs, self, max_message, [None, b""])
+        self.session = Session(self.subs, self, max_message, LastReply())
 
     # What a session tells (`protocol.Events`).
 
@@ -85,8 +85,8 @@ class Host:
 
     def unsubscribe(self, sub: Subscription, max_msgs: int = 0) -> None:
         """As `Nats.unsubscribe`."""
-        sub.plain = False
-        self.session.interrupt(sub)
+        sub.fast = False
+        self.session.leave_fast_path(sub)
         if max_msgs > sub.received:
             sub.max_msgs = max_msgs
         else:
@@ -615,7 +615,7 @@ class Answers:
 
 def test_an_inbox_gets_the_number_behind_its_prefix(host: Host) -> None:
     sub = host.subscribe(1)
-    sub.plain = False
+    sub.fast = False
     sub.prefix_len = len("_INBOX.x.")
     sub.inbox = inbox = Answers()
     for _ in range(2):  # by the second time the parser knows the inbox

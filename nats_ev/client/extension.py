@@ -1,0 +1,100 @@
+"""The methods of `Nats` for programs and layers on top that must act in time with the client.
+
+`JetStream`, `KV`, `ObjectStore` and `Service` use these and the other public methods of `Nats`,
+nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from ..arguments import Milliseconds, callable_or_none, check_callback, milliseconds
+from ..connection import Connection
+from ..errors import NatsError
+from ..net import Deadline
+from ..status import Status
+from .core import Core
+
+
+class Extension:
+    """The extension API of `Nats`: calls on the client's loop, and listeners.
+
+    A callback that one of these methods takes is treated like any other one: an exception goes to
+    ``sys.excepthook``; KeyboardInterrupt and SystemExit come out of the loop's ``start()``.
+    """
+
+    _connection: Connection
+    _core: Core
+
+    def call(self, cb: Callable[..., object], *args: object) -> None:
+        """Call ``cb(*args)`` now, with the exception handling of a callback.
+
+        Args:
+            cb: what it raises is treated like an exception of any callback.
+            args: passed to cb.
+        """
+        self._connection.turn.call(cb, *args)
+
+    def call_soon(self, cb: Callable[..., object], *args: object) -> None:
+        """Call ``cb(*args)`` on the loop, after all callbacks that are due already.
+
+        Args:
+            cb: what it raises is treated like an exception of any callback.
+            args: passed to cb.
+        """
+        check_callback(cb)
+        self._connection.turn.soon(cb, *args)
+
+    def call_later(
+        self,
+        delay_ms: Milliseconds,
+        cb: Callable[..., object],
+        *args: object,
+        ended: Callable[[], object] | None = None,
+    ) -> Deadline:
+        """Call ``cb(*args)`` on the loop in delay_ms.
+
+        Costs far less than a timer watcher of the loop.
+
+        Args:
+            delay_ms: in ms, or a `datetime.timedelta`.
+            cb: what it raises is treated like an exception of any callback.
+            args: passed to cb.
+            ended: called instead of cb, on the loop, if the client ends before (`disconnect`, the end
+                of `drain`, giving up) or has ended already. Without it, cb is then never called.
+
+        Returns:
+            The `Deadline`, whose ``cancel()`` prevents the call.
+        """
+        check_callback(cb)
+        seconds = milliseconds(delay_ms, "delay_ms") / 1000
+        due = partial(self._connection.turn.call, cb, *args)
+        callable_or_none(ended, "ended")
+        if ended is None:
+            return self._connection.deadlines.after(seconds, due)
+        return self._core.waits.add(seconds, due, ended)
+
+    def report(self, error: NatsError) -> None:
+        """Give an error to the error listeners and to `on_error`, like one of the client's own."""
+        self._core.report(error)
+
+    def add_status_listener(self, cb: Callable[[Status], object]) -> None:
+        """Call ``cb(status)`` on the loop for each change of `status`, before the on_* callbacks."""
+        check_callback(cb)
+        self._core.status_listeners.append(cb)
+
+    def remove_status_listener(self, cb: Callable[[Status], object]) -> None:
+        """Remove a listener of `add_status_listener`. Does nothing if it is not there."""
+        if cb in self._core.status_listeners:
+            self._core.status_listeners.remove(cb)
+
+    def add_error_listener(self, cb: Callable[[NatsError], object]) -> None:
+        """Call ``cb(err)`` on the loop for each error, before `on_error`, which it does not replace."""
+        check_callback(cb)
+        self._core.error_listeners.append(cb)
+
+    def remove_error_listener(self, cb: Callable[[NatsError], object]) -> None:
+        """Remove a listener of `add_error_listener`. Does nothing if it is not there."""
+        if cb in self._core.error_listeners:
+            self._core.error_listeners.remove(cb)
