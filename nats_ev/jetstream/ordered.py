@@ -22,11 +22,12 @@ know it, the engine keeps that message's reply subject and parses it only when i
 Before the first message the position is what the first incarnation's info says, so that a policy like "new"
 or "last" is applied once, and messages stored during a reset are not skipped.
 
-**One comparison per message.** Parsing a reply subject of nine or more tokens would cost more than all the
-rest of the delivery. The consumer sequence is preceded by the stream sequence, whose length changes rarely and
-never shrinks. So `_Incarnation` remembers where in the reply it found the sequence the last time (`_where`) and
-compares that slice with ``.<n>.``; only if this fails does it parse the subject (`_look_again`), which finds
-either the number's new place or a gap. The slice includes both dots, so that it can't match a part of a number.
+**One comparison per message.** Parsing a reply subject takes 1.5 µs, more than the rest of the delivery. The
+consumer sequence comes after the stream sequence, whose length changes rarely and never shrinks. So
+`_Incarnation` remembers where in the reply it found the sequence the last time (`_where`) and compares
+that slice with ``.<n>.``, which takes 0.15 µs. Only if they differ does it parse the subject
+(`_look_again`), which finds either the number's new place or a gap. The slice includes both dots, so it
+can't match a part of a number.
 
 **Several things at once.** A create request may be on its way when the user stops or the connection is lost.
 Only one is in flight (`_asking`), and every attempt is made by the timer `_retry`. Each incarnation has a
