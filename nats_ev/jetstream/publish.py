@@ -320,7 +320,7 @@ class Publishing:
         if retry != _RETRY:
             message.attempts = count(retry[0], "retry_attempts")
             message.retry_wait = milliseconds(retry[1], "retry_wait")
-        if options:
+        if not _OPTION_NEEDS.keys().isdisjoint(options):
             message.needs = option_needs(options)
         return message
 

@@ -12,7 +12,7 @@ after each batch. So the next request must be with the server before the present
 counts since its beginning. `_asked` is the number of messages requested, `_received` the number that has
 come. The invariant is
 
-    _asked - _received  =  messages that the server may still send  <=  max_messages
+    _asked - _received  =  messages that the present round may still bring  <=  max_messages
 
 `_ask` requests what is missing to max_messages. When a request ends early, the status says in
 ``Nats-Pending-Messages`` how many of its messages will not come, and they are taken off `_asked`.
@@ -29,9 +29,9 @@ have. The puller then begins a new round: ``_asked = _received``, and one full r
 earlier rounds still report must not be taken off. So the reply subject of a request ends with its round, and
 a status counts only if it comes on the present round's subject. Messages count always.
 
-**Heartbeats.** While a request waits, the server sends a status 100 every `heartbeat`. Starting a timer again
-with each message would cost more than the message. One timer ticks at the heartbeat's interval instead and
-looks whether anything has come since its last tick (`_seen`, `_looked_at`); two ticks in a row without
+**Heartbeats.** While a request waits, the server sends a status 100 every `heartbeat`. A timer that starts
+again with each message would be work per message. Instead one timer ticks at the heartbeat's interval and
+looks whether anything has come since its last tick (`_seen`, `_looked_at`). Two ticks in a row without
 anything are two missed heartbeats: a new round, and `NoHeartbeatError`.
 
 **Trouble.** An error that does not end the consumer leads to a new round after a pause, which doubles from
