@@ -34,7 +34,7 @@ _FAST_FIELDS = {"flow": None, "max_outstanding_acks": None, "gap_ok": None, "on_
 _START, _ADD, _COMMIT, _COMMIT_EOB, _PING = range(5)
 
 # (subject, payload, raw headers)
-Message = tuple[str, bytes, "bytes | None"]
+Message = tuple[str, bytes, bytes]
 # (batch sequence, subject, payload, raw headers, operation)
 FastMessage = tuple[int, str, bytes, "bytes | None", int]
 
@@ -64,8 +64,8 @@ class Batches:
             flow: how many messages the server is asked to acknowledge at a time (100).
             max_outstanding_acks: how many acknowledgements may be missing before messages are kept (2).
             gap_ok: True: a lost message does not end the batch (False).
-            on_error: ``on_error(err)`` for each gap, refused message and invalid answer, and for an end
-                that no other callback gets.
+            on_error: ``on_error(err)`` for each gap, refused message, invalid answer and failed ping, and
+                for an end that no other callback gets.
         """
         given = with_keywords(
             opts,
@@ -245,7 +245,7 @@ class AtomicBatch(_Batch):
 
     def _send(self, message: Message) -> None:
         subject, payload, headers = message
-        self._api.nats.hpublish(subject, headers or b"", payload)
+        self._api.nats.hpublish(subject, headers, payload)
 
     def _finish(self, message: Message, cb: Callback) -> None:
         if not self.size:  # a batch of one message
