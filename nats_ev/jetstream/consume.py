@@ -15,43 +15,17 @@ from .errors import (
     PullStatusError,
     StreamNotFoundError,
 )
+from .handle import Handle
 from .message import JsMsg
 from .pull import MsgCallback, Puller, PullOptions, StopAfter, priority_needs
 
 
-class Consume:
+class Consume(Handle):
     """The handle of a running `JetStream.consume`: `stop` and `drain` end it.
 
-    `stream` and `name` are those of the consumer; `closed` says whether the consuming has ended.
+    `stream` and `name` are those of the consumer. After `stop` the server delivers messages that were on
+    their way again later.
     """
-
-    def __init__(self, engine: ConsumeEngine) -> None:
-        self.stream = engine.stream
-        self.name = engine.name
-        self._engine = engine
-
-    def __repr__(self) -> str:
-        state = "closed" if self.closed else "running"
-        return f"<{type(self).__name__} {self.stream} {self.name} {state}>"
-
-    @property
-    def closed(self) -> bool:
-        """Whether the consuming has ended: no callback follows."""
-        return self._engine.closed
-
-    def stop(self) -> None:
-        """End the consuming at once: no callback follows.
-
-        The server delivers messages that are on their way again later.
-        """
-        self._engine.close()
-
-    def drain(self, cb: Callback | None = None) -> None:
-        """End the consuming after the messages that are on their way.
-
-        Then ``cb(True, None)``, or ``cb(None, err)`` if the connection was lost before.
-        """
-        self._engine.drain(cb)
 
 
 class ConsumeEngine(Puller):
@@ -79,8 +53,12 @@ class ConsumeEngine(Puller):
         if not self.closed:
             super().start()
 
+    def stop(self) -> None:
+        """See `Handle.stop`."""
+        self.close()
+
     def drain(self, cb: Callback | None) -> None:
-        """See `Consume.drain`."""
+        """See `Handle.drain`."""
         if self.closed:
             if cb is not None:
                 self.api.nats.call_soon(cb, True, None)

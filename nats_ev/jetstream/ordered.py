@@ -55,6 +55,7 @@ from ..times import SECOND
 from .api import Api, Timer, name_of
 from .config import consumer_config
 from .errors import APIError, JetStreamError, StreamNotFoundError
+from .handle import Handle
 from .message import OrderedJsMsg, parse_ack_reply
 from .pull import (
     MsgCallback,
@@ -119,29 +120,16 @@ def ordered_config(
     return config, options, own
 
 
-class OrderedConsumer:
+class OrderedConsumer(Handle):
     """The handle of a running `JetStream.ordered_consumer`: `stop` and `drain` end it.
 
-    `stream` is the stream's name.
+    `stream` is the stream's name, `name` that of the present consumer on the server, which is deleted at the
+    end.
     """
-
-    def __init__(self, engine: OrderedEngine) -> None:
-        self.stream = engine.stream
-        self._engine = engine
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"at {self.last_seq}"
         return f"<{type(self).__name__} {self.stream} {state}>"
-
-    @property
-    def closed(self) -> bool:
-        """Whether the consumer has ended: no callback follows."""
-        return self._engine.closed
-
-    @property
-    def name(self) -> str:
-        """The name of the present consumer on the server."""
-        return self._engine.name
 
     @property
     def last_seq(self) -> int:
@@ -151,18 +139,7 @@ class OrderedConsumer:
     @property
     def resets(self) -> int:
         """How often the consumer on the server was replaced."""
-        return self._engine.resets
-
-    def stop(self) -> None:
-        """End the consumer at once: no callback follows. The consumer on the server is deleted."""
-        self._engine.stop()
-
-    def drain(self, cb: Callback | None = None) -> None:
-        """End the consumer after the messages that are on their way.
-
-        Then ``cb(True, None)``, or ``cb(None, err)`` if the connection was lost before.
-        """
-        self._engine.drain(cb)
+        return int(self._engine.resets)
 
 
 class OrderedEngine:
@@ -221,12 +198,12 @@ class OrderedEngine:
         self._retry.start(0)
 
     def stop(self) -> None:
-        """See `OrderedConsumer.stop`."""
+        """See `Handle.stop`."""
         if not self.closed:
             self._close()
 
     def drain(self, cb: Callback | None) -> None:
-        """See `OrderedConsumer.drain`."""
+        """See `Handle.drain`."""
 
         def done(error: NatsError | None) -> None:
             self.stop()

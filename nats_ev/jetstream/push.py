@@ -25,42 +25,19 @@ from .errors import (
     SequenceMismatchError,
     StreamNotFoundError,
 )
+from .handle import Handle
 from .message import JsMsg, parse_ack_reply
 from .pull import MsgCallback, is_status
 
 _FIELDS = {"on_error": None, "on_start": None}
 
 
-class PushSubscription:
+class PushSubscription(Handle):
     """The handle of a running `JetStream.push_subscribe`: `stop` and `drain` end it.
 
-    `stream` and `name` are those of the consumer; `closed` says whether the subscription has ended.
+    `stream` and `name` are those of the consumer. A consumer that was created without a name is deleted at
+    the end.
     """
-
-    def __init__(self, engine: PushEngine) -> None:
-        self.stream = engine.stream
-        self.name = engine.name
-        self._engine = engine
-
-    def __repr__(self) -> str:
-        state = "closed" if self.closed else "running"
-        return f"<{type(self).__name__} {self.stream} {self.name} {state}>"
-
-    @property
-    def closed(self) -> bool:
-        """Whether the subscription has ended: no callback follows."""
-        return self._engine.closed
-
-    def stop(self) -> None:
-        """End the subscription at once: no callback follows. A consumer without a name is deleted."""
-        self._engine.stop()
-
-    def drain(self, cb: Callback | None = None) -> None:
-        """End the subscription after the messages that are on their way.
-
-        Then ``cb(True, None)``, or ``cb(None, err)`` if the connection was lost before.
-        """
-        self._engine.drain(cb)
 
 
 class PushEngine:
@@ -127,14 +104,14 @@ class PushEngine:
             raise
 
     def stop(self) -> None:
-        """See `PushSubscription.stop`."""
+        """See `Handle.stop`."""
         if not self.closed:
             self._leave()
             self.api.nats.unsubscribe(self._sid)
             self._forget()
 
     def drain(self, cb: Callback | None) -> None:
-        """See `PushSubscription.drain`."""
+        """See `Handle.drain`."""
 
         def done(error: NatsError | None) -> None:
             if not self.closed:
