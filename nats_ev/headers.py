@@ -229,6 +229,28 @@ def encode_headers(headers: HeadersLike) -> bytes:
     )
 
 
+def set_in_block(raw: bytes | None, values: Mapping[str, str]) -> bytes:
+    """Return a raw block with headers set, as `Headers.set` does; None: a new block.
+
+    A block that has none of these headers yet is extended without being parsed. Raises `BadHeadersError`.
+
+    Args:
+        raw: the block, as `encode_headers` returns it.
+        values: names and their new values.
+    """
+    if raw is not None and any(b"\r\n%b:" % name.encode() in raw for name in values):
+        block = Headers.parse(raw)
+        for name, value in values.items():
+            block.set(name, value)
+        return block.encode()
+    lines = [raw[:-2] if raw is not None else _VERSION + b"\r\n"]
+    for name, value in values.items():
+        _check(name, value)
+        lines.append(b"%b: %b\r\n" % (_bytes(name), _bytes(value)))
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
 def _several(value: str | Iterable[str]) -> list[str]:
     """Return one value, or several, as a list."""
     if isinstance(value, str):

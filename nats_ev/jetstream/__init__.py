@@ -1,4 +1,9 @@
-"""JetStream: streams, consumers, and publishing with acknowledgement (ADR-37)."""
+"""JetStream: streams, consumers, and publishing with acknowledgement (ADR-37).
+
+Files: `jetstream` (the class), `stream`, `direct`, `consumer`, `publish`, `batch`, `advisory` (its methods);
+`fetch`, `consume` on `pull`, `ordered`, `ordered_fetch`, `push` (ways to receive); `handle` (the base of what
+these return); `message`, `errors`; `config` (fields), `api` (requests).
+"""
 
 from . import errors
 from .advisory import Advisory, decode_advisory

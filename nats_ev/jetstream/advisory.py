@@ -1,4 +1,4 @@
-"""What servers tell of JetStream by themselves (ADR-2): advisories, and metrics of acknowledgements."""
+"""Events that servers publish about JetStream (ADR-2): advisories, and metrics of acknowledgements."""
 
 from __future__ import annotations
 
@@ -15,50 +15,62 @@ from .errors import InvalidAnswerError
 
 _PREFIXES = ("io.nats.jetstream.advisory.v1.", "io.nats.jetstream.metric.v1.")
 
-# kind → what it tells, and the fields of `data` besides those that all have.
+# kind → the event, and the fields of `data` besides those that all events have.
 KINDS = {
-    "api_audit": "a request to the API: server, client, subject, request, response",
-    "stream_action": "a stream was created, deleted, modified (action)",
-    "consumer_action": "a consumer was created, deleted (action)",
+    "api_audit": "a request was sent to the API: server, client, subject, request, response",
+    "stream_action": "a stream was created, deleted or modified: action",
+    "consumer_action": "a consumer was created or deleted: action",
     "consumer_pause": "a consumer was paused or resumed: paused, pause_until",
     "max_deliver": "a message was delivered max_deliver times: stream_seq, deliveries",
-    "nak": "a message was refused: consumer_seq, stream_seq, deliveries",
+    "nak": "a client refused a message (nak): consumer_seq, stream_seq, deliveries",
     "terminated": "a message was terminated: consumer_seq, stream_seq, deliveries, reason",
-    "consumer_ack": "an acknowledgement, sampled: ack_time, consumer_seq, stream_seq, deliveries",
+    "consumer_ack": "a sampled acknowledgement: ack_time, consumer_seq, stream_seq, deliveries",
     "consumer_group_pinned": "a client was pinned: group, pinned_id",
-    "consumer_group_unpinned": "a client is pinned no more: group, reason",
-    "stream_leader_elected": "leader, replicas",
-    "stream_quorum_lost": "replicas",
-    "stream_batch_abandoned": "an atomic batch was dropped: batch, reason",
-    "consumer_leader_elected": "leader, replicas",
-    "consumer_quorum_lost": "replicas",
-    "snapshot_create": "a backup was begun: blksize, client",
+    "consumer_group_unpinned": "a client is no longer pinned: group, reason",
+    "stream_leader_elected": "a stream has a new leader: leader, replicas",
+    "stream_quorum_lost": "a stream has lost its quorum: replicas",
+    "stream_batch_abandoned": "an atomic batch was abandoned: batch, reason",
+    "consumer_leader_elected": "a consumer has a new leader: leader, replicas",
+    "consumer_quorum_lost": "a consumer has lost its quorum: replicas",
+    "snapshot_create": "a backup has begun: blksize, client",
     "snapshot_complete": "a backup has ended: start, end, client",
-    "restore_create": "a restore was begun: client",
+    "restore_create": "a restore has begun: client",
     "restore_complete": "a restore has ended: start, end, bytes, client",
-    "domain_leader_elected": "leader, replicas",
-    "meta_rescue": "a quorum was lowered by hand: server, prev_quorum, new_quorum",
-    "server_out_of_space": "server, server_id, cluster",
-    "server_removed": "server, server_id, cluster",
-    "api_limit_reached": "requests were dropped: dropped",
+    "domain_leader_elected": "a domain has a new leader: leader, replicas",
+    "meta_rescue": "an operator has lowered a quorum: server, prev_quorum, new_quorum",
+    "server_out_of_space": "a server has no space left: server, server_id, cluster",
+    "server_removed": "a server was removed: server, server_id, cluster",
+    "api_limit_reached": "a server has dropped requests: dropped",
 }
 
 
 class Advisory(NamedTuple):
-    """One event. kind is the last part of type: a key of `KINDS`, or one that a newer server has."""
+    """An event from a server, as `JetStream.advisories` delivers it.
+
+    kind is the last part of type: a key of `KINDS`, or a word of a newer server. stream and consumer are ""
+    when the event is not about one. subject is the one that the event came on; data is the whole event.
+    """
 
     kind: str
     type: str
     id: str
     time: datetime
-    stream: str  # "" when it is about none
+    stream: str
     consumer: str
-    subject: str  # that it came on
-    data: dict[str, Any]  # all of it
+    subject: str
+    data: dict[str, Any]
 
 
 def decode_advisory(subject: str, payload: bytes) -> Advisory:
-    """The event in a message's payload. Raises `InvalidAnswerError`."""
+    """Return the event in a message.
+
+    Args:
+        subject: the message's subject.
+        payload: the event's JSON.
+
+    Raises:
+        InvalidAnswerError: the payload is not an event of JetStream.
+    """
     try:
         data = json.loads(payload)
         kind = data["type"]
@@ -79,7 +91,7 @@ def decode_advisory(subject: str, payload: bytes) -> Advisory:
 
 
 class Advisories:
-    """The part of `JetStream` that listens to servers."""
+    """The methods of `JetStream` that listen to servers."""
 
     _api: Api
 
@@ -89,10 +101,12 @@ class Advisories:
         *,
         events: str = "ADVISORY.>",
     ) -> int:
-        """Listen: ``cb(advisory, None)`` for each event, ``(None, err)`` for what is none.
+        """Listen to the servers' events; returns the subscription's sid, for `Nats.unsubscribe`.
 
-        events: what follows ``$JS.EVENT.``, such as "ADVISORY.STREAM.>", "METRIC.CONSUMER.ACK.>" or
-        "ADVISORY.CONSUMER.MAX_DELIVERIES.<stream>.<consumer>". Returns the sid, for `Nats.unsubscribe`.
+        Args:
+            cb: ``cb(advisory, None)`` for each event, ``cb(None, err)`` for a message that is not one.
+            events: the subject after ``$JS.EVENT.``, such as "ADVISORY.STREAM.>",
+                "METRIC.CONSUMER.ACK.>" or "ADVISORY.CONSUMER.MAX_DELIVERIES.<stream>.<consumer>".
         """
         check_callback(cb)
 

@@ -1,6 +1,10 @@
-"""Requests to ``$JS.API``: subjects, the envelope of answers, paging, and waiting that always ends.
+"""Requests to ``$JS.API``: subjects, the envelope of answers, paging, server features, timers.
 
-Knows nothing of streams or consumers. Uses the public methods of `Nats` only.
+Everything in `JetStream` that talks to the API goes through one `Api` object. A short call is one
+`Api.request`. A call with several answers, such as a fetch, is an `Exchange` with an inbox of its own.
+Something that may have to wait takes a `Timer`, which also ends with the client, so that no callback is
+ever left without an answer. This module knows nothing of streams or consumers, and uses the public
+methods of `Nats` only.
 """
 
 from __future__ import annotations
@@ -20,7 +24,6 @@ from ..errors import (
     RequestTimeoutError,
 )
 from ..status import Status
-from ..times import to_wire
 from .errors import APIError, ApiLevelError, InvalidAnswerError
 
 if TYPE_CHECKING:
@@ -29,14 +32,24 @@ if TYPE_CHECKING:
 
 
 Body = Mapping[str, Any]
-# (version that has it first, JetStream's API level of it); 0: older than levels are
+# The first nats-server version that has it, and the first JetStream API level. Level 0: the feature is
+# older than API levels are.
 Feature = tuple[tuple[int, int], int]
 
 _NO_NAME_CHARS = frozenset(' \t\r\n\f\0.*>/\\"')
 
 
 def name_of(what: str, name: object) -> str:
-    """A stream's or consumer's name that fits in a subject (ADR-6); raises `BadOptionsError`."""
+    """Return a stream's or consumer's name if a subject can hold it (ADR-6).
+
+    Args:
+        what: "stream" or "consumer", for the error's text.
+        name: the name to check.
+
+    Raises:
+        BadOptionsError: the name is empty or has a character that a name must not have.
+        TypeError: it is no str.
+    """
     if name is None or name == "":
         raise BadOptionsError(f"{what} name required")
     if not isinstance(name, str):
@@ -48,15 +61,19 @@ def name_of(what: str, name: object) -> str:
 
 
 def encode(body: Body) -> bytes:
-    """A request's body; raises `BadOptionsError` for what JSON can't hold."""
+    """Return the JSON of a request's body. Raises `BadOptionsError` for a value that JSON can't hold.
+
+    Times and durations must have been converted before, by `times.to_wire`: the functions that check a
+    user's options do that once.
+    """
     try:
-        return json.dumps(to_wire(body), separators=(",", ":"), allow_nan=False).encode()
+        return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
     except (TypeError, ValueError) as exc:
         raise BadOptionsError(f"not JSON: {exc}") from None
 
 
 def decode(payload: bytes) -> tuple[dict[str, Any] | None, NatsError | None]:
-    """An answer's ``(result, err)``."""
+    """Return an answer as ``(result, err)``."""
     try:
         answer = json.loads(payload)
     except ValueError as exc:
@@ -71,9 +88,9 @@ def decode(payload: bytes) -> tuple[dict[str, Any] | None, NatsError | None]:
 
 @lru_cache(maxsize=16)
 def version_of(info: str | None) -> tuple[tuple[int, ...], int | None]:
-    """The (version, API level or None) in a server's INFO.
+    """Return the (version, API level or None) in a server's INFO.
 
-    One that does not tell its version, or calls itself 0.0 as when built from source, counts as new.
+    A server without a version, or with version 0.0 (a build from source), counts as newer than all.
     """
     fields = json.loads(info or "{}")
     numbers = str(fields.get("version", "")).partition("-")[0].split(".")
@@ -87,8 +104,8 @@ def version_of(info: str | None) -> tuple[tuple[int, ...], int | None]:
 Completion = Callable[[NatsError], object]
 
 
-class Wait:
-    """A delay that may be started again: calls due after it, or closed(err) when the client ends before."""
+class Timer:
+    """A timer that can be started again; it calls due(), or closed(err) if the client ends first."""
 
     __slots__ = ("_closed", "_deadline", "_due", "_nats")
 
@@ -99,17 +116,17 @@ class Wait:
         self._deadline: Deadline | None = None
 
     def start(self, delay_ms: float) -> None:
-        """Wait delay_ms from now on, whether this was waiting or not."""
+        """Start the timer; if it is running, start it again with the new delay."""
         self.cancel()
         self._deadline = self._nats.call_later(delay_ms, self._expire, ended=self._close)
 
     @property
-    def waiting(self) -> bool:
-        """Whether this was started and neither due nor cancelled."""
+    def running(self) -> bool:
+        """Whether the timer was started and has neither expired nor been cancelled."""
         return self._deadline is not None
 
     def cancel(self) -> None:
-        """Stop waiting. Does nothing if this is not waiting."""
+        """Stop the timer. Does nothing if it is not running."""
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -124,9 +141,10 @@ class Wait:
 
 
 class Exchange:
-    """A request with several answers, to an inbox of its own; ends exactly once, on the loop.
+    """A request with several answers, which come to an inbox of its own; ends exactly once, on the loop.
 
-    A subclass has `on_message` and `finish`. Lost connections end it: the server has forgotten it, too.
+    A subclass has `on_message` and `finish`. A lost connection ends the exchange, because the server
+    forgets the request with the connection.
     """
 
     def __init__(self, api: Api) -> None:
@@ -134,7 +152,7 @@ class Exchange:
         self.ended = False
         self.inbox = ""
         self.sid = 0
-        self.late = api.wait(lambda: self.timed_out(), self.end)
+        self.late = api.timer(lambda: self.timed_out(), self.end)
 
     def open(self) -> None:
         """Subscribe to the inbox."""
@@ -143,7 +161,7 @@ class Exchange:
         self.api.nats.add_status_listener(self._on_status)
 
     def publish(self, subject: str, payload: bytes) -> None:
-        """Send the request. When that raises nothing is left behind."""
+        """Send the request. If that raises, the inbox is unsubscribed before."""
         try:
             self.api.nats.publish(subject, payload, self.inbox)
         except BaseException:
@@ -151,7 +169,7 @@ class Exchange:
             raise
 
     def end(self, error: NatsError | None) -> None:
-        """It is over."""
+        """End the exchange, unless it has ended."""
         if not self.ended:
             self._leave()
             self.finish(error)
@@ -159,15 +177,15 @@ class Exchange:
     def on_message(
         self, subject: str, payload: bytes, reply: str | None, headers: bytes | None
     ) -> None:
-        """An answer."""
+        """Take an answer."""
         raise NotImplementedError
 
     def timed_out(self) -> None:
-        """`late` is due."""
+        """End the exchange because the timer `late` has expired."""
         self.end(RequestTimeoutError("request timeout"))
 
     def finish(self, error: NatsError | None) -> None:
-        """Tell the user; called once."""
+        """Call the user back. Called once."""
         raise NotImplementedError
 
     def _leave(self) -> None:
@@ -198,9 +216,15 @@ class Api:
         level: int = 0,
         timeout: Milliseconds | None = None,
     ) -> None:
-        """Ask ``<prefix>.<verb>``; ``cb(answer, err)``. Raises what `Nats.request` raises.
+        """Send a request to ``<prefix>.<verb>``; ``cb(answer, err)``. Raises what `Nats.request` raises.
 
-        level: the API level that the server must have, or it refuses (2.12 and later).
+        Args:
+            verb: what the subject has after the prefix.
+            body: the request's JSON; None: an empty payload.
+            cb: gets the decoded answer, or the error in it.
+            level: the API level that the request needs. A server of a lower one refuses it (nats-server
+                2.12 and later).
+            timeout: for the answer; default: that of the `JetStream`.
         """
 
         def answered(payload: bytes | None, error: NatsError | None, headers: object) -> None:
@@ -218,40 +242,65 @@ class Api:
             no_responders=True,
         )
 
-    def again(
+    def request_or_report(
         self, verb: str, body: Body | None, cb: Callback, *, timeout: Milliseconds | None = None
     ) -> None:
-        """`request` for a later step: what it would raise goes to cb, like all else."""
+        """Send a `request` as a later step of an operation: what it raises goes to cb.
+
+        The original caller has returned, so there is nobody else to raise it to.
+        """
         try:
             self.request(verb, body, cb, timeout=timeout)
         except NatsError as exc:
             cb(None, exc)
 
-    def pages(self, verb: str, body: Body, key: str, cb: Callback) -> None:
-        """All pages of a list; ``cb([items of key], err)``."""
+    def pages(
+        self,
+        verb: str,
+        body: Body,
+        items_of: Callable[[dict[str, Any]], list[Any]],
+        cb: Callable[[dict[str, Any] | None, list[Any], NatsError | None], object],
+    ) -> None:
+        """Request all pages of an answer; ``cb(last page, [items of all pages], err)``.
+
+        Args:
+            verb: as in `request`.
+            body: the request's JSON without ``offset``.
+            items_of: returns the items of one page.
+            cb: called once; with an err the last page is None.
+        """
         items: list[Any] = []
 
         def page(answer: dict[str, Any] | None, error: NatsError | None) -> None:
             if answer is None:
-                cb(None, error)
+                cb(None, items, error)
                 return
-            more = answer.get(key) or []
+            more = items_of(answer)
             items.extend(more)
             if more and len(items) < answer.get("total", 0):
-                self.again(verb, {**body, "offset": len(items)}, page)
+                self.request_or_report(verb, {**body, "offset": len(items)}, page)
             else:
-                cb(items, None)
+                cb(answer, items, None)
 
         self.request(verb, {**body, "offset": 0}, page)
+
+    def all_items(self, verb: str, body: Body, key: str, cb: Callback) -> None:
+        """Request all pages of a list, which answers have under key; ``cb([item, …], err)``."""
+        self.pages(
+            verb,
+            body,
+            lambda answer: answer.get(key) or [],
+            lambda answer, items, error: cb(items if error is None else None, error),
+        )
 
     # What the server can do.
 
     def version(self) -> tuple[tuple[int, ...], int | None]:
-        """The connected server's (version, API level or None when it does not say)."""
+        """Return the connected server's (version, API level); None: its INFO has no level."""
         return version_of(self.nats.server_info())
 
     def supports(self, feature: Feature) -> bool:
-        """Whether the server that we are connected to knows the feature."""
+        """Return whether the server that the client is connected to has the feature."""
         version, level = self.version()
         if level is not None and feature[1]:
             return level >= feature[1]
@@ -260,10 +309,11 @@ class Api:
     def require(
         self, needs: Mapping[str, Feature], go: Callable[[int], object], cb: Callback
     ) -> None:
-        """``go(level)`` if the server has all that is needed, else `ApiLevelError` to cb.
+        """Call ``go(level)`` if the server has all features in needs, else pass `ApiLevelError` to cb.
 
-        Older servers ignore what they do not know, so this can only be found out beforehand; without a
-        connection it waits for one. What go raises is raised, or given to cb when it comes later.
+        An older server ignores fields that it does not know, so its answer would not show that something
+        is missing: the client must check before. Without a connection it waits for one. An exception of
+        go is raised if go runs inside this call; later it goes to cb.
         """
         level = max((feature[1] for feature in needs.values()), default=0)
 
@@ -296,25 +346,25 @@ class Api:
 
     # Time.
 
-    def later(self, delay_ms: float, due: Callable[[], object], closed: Completion) -> Wait:
-        """Call ``due()`` in delay_ms, or ``closed(err)`` when the client ends before."""
-        wait = self.wait(due, closed)
-        wait.start(delay_ms)
-        return wait
+    def start_timer(self, delay_ms: float, due: Callable[[], object], closed: Completion) -> Timer:
+        """Return a running `timer`."""
+        timer = self.timer(due, closed)
+        timer.start(delay_ms)
+        return timer
 
-    def wait(self, due: Callable[[], object], closed: Completion) -> Wait:
-        """A `later` that is not waiting yet."""
-        return Wait(self.nats, due, closed)
+    def timer(self, due: Callable[[], object], closed: Completion) -> Timer:
+        """Return a `Timer` that is not running yet."""
+        return Timer(self.nats, due, closed)
 
     def when_connected(self, cb: Callable[[NatsError | None], object]) -> None:
-        """``cb(None)`` at the next handshake, ``cb(err)`` after the timeout or when the client ends.
+        """Call ``cb(None)`` at the next handshake, or ``cb(err)`` on timeout or when the client ends.
 
         Raises `NotConnectedError` when no connection is coming.
         """
         self.refuse_if_closed()
 
         def end(error: NatsError | None) -> None:
-            wait.cancel()
+            timer.cancel()
             self.nats.remove_status_listener(changed)
             cb(error)
 
@@ -325,11 +375,10 @@ class Api:
         def late() -> None:
             end(RequestTimeoutError("request timeout"))
 
-        wait = self.wait(late, end)
-        wait.start(self.timeout or 3_600_000)
+        timer = self.start_timer(self.timeout or 3_600_000, late, end)
         self.nats.add_status_listener(changed)
 
     def refuse_if_closed(self) -> None:
-        """Raise `NotConnectedError` when there is no connection and none is coming."""
+        """Raise `NotConnectedError` when the client is not connected and no attempt is planned."""
         if self.nats.status() in (Status.DISCONNECTED, Status.CLOSED):
             raise NotConnectedError

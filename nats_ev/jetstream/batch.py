@@ -1,63 +1,127 @@
 """Publishing in batches (ADR-50): atomic ones, and fast ones with flow control.
 
-Headers make a message a member of an atomic batch; a reply subject makes it one of a fast batch.
+A message of an atomic batch is marked by headers. The first is a request, whose answer says whether the
+stream takes batches; those after it wait for that answer, are then published without one, and the last,
+the commit, is a request again. A message of a fast batch is marked by its reply subject; all answers come
+to one inbox, and the server says in them how many messages it acknowledges at a time.
 """
 
 from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import Callback, Payload, callable_or_none, check_callback, integer, payload_bytes
-from ..errors import BadOptionsError, NatsError, NoRespondersError, RequestTimeoutError
-from ..headers import Headers, HeadersLike
+from ..errors import BadOptionsError, NatsError, RequestTimeoutError
+from ..headers import Headers, HeadersLike, set_in_block
 from ..nuid import next_nuid
-from .api import Api, Wait
-from .config import V2_12, V2_14, check_fields
-from .errors import APIError, BatchClosedError, InvalidAnswerError
+from .api import Api, Timer
+from .config import V2_12, V2_14, check_fields, with_keywords
+from .errors import APIError, BatchClosedError, InvalidAnswerError, status_error
 from .publish import ack_of, check_message, message_headers
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .publish import PublishOptions
 
 # The server's limit for an atomic batch.
 MAX_ATOMIC = 1000
 _FAST_FIELDS = {"flow": None, "max_outstanding_acks": None, "gap_ok": None, "on_error": None}
+# The operations in a fast batch's reply subjects.
 _START, _ADD, _COMMIT, _COMMIT_EOB, _PING = range(5)
 
-Message = tuple[str, bytes | str | None, bytes | None]
+# (subject, payload, raw headers)
+Message = tuple[str, bytes, bytes]
+# (batch sequence, subject, payload, raw headers, operation)
+FastMessage = tuple[int, str, bytes, "bytes | None", int]
 
 
 class Batches:
-    """The part of `JetStream` that publishes in batches."""
+    """The methods of `JetStream` that publish in batches."""
 
     _api: Api
 
     def atomic_batch(self) -> AtomicBatch:
-        """A batch that is stored as a whole or not at all."""
+        """Return a batch that the server stores as a whole or not at all."""
         return AtomicBatch(self._api)
 
-    def fast_batch(self, opts: Mapping[str, Any] | None = None) -> FastBatch:
-        """A stream of messages with few acknowledgements; opts: see `FastBatch`."""
-        return FastBatch(self._api, opts or {})
+    def fast_batch(
+        self,
+        opts: Mapping[str, Any] | None = None,
+        *,
+        flow: int | None = None,
+        max_outstanding_acks: int | None = None,
+        gap_ok: bool | None = None,
+        on_error: Callable[[NatsError], object] | None = None,
+    ) -> FastBatch:
+        """Return a batch of any length, with one acknowledgement for many messages.
+
+        Args:
+            opts: a dict of the options below.
+            flow: how many messages the server is asked to acknowledge at a time (100).
+            max_outstanding_acks: how many acknowledgements may be missing before messages are kept (2).
+            gap_ok: True: a lost message does not end the batch (False).
+            on_error: ``on_error(err)`` for each gap, refused message, invalid answer and failed ping, and
+                for an end that no other callback gets.
+        """
+        given = with_keywords(
+            opts,
+            flow=flow,
+            max_outstanding_acks=max_outstanding_acks,
+            gap_ok=gap_ok,
+            on_error=on_error,
+        )
+        return FastBatch(self._api, given)
 
 
-class AtomicBatch:
-    """Messages that a stream with ``allow_atomic`` stores all together, or none of them.
+class _Batch:
+    """The parts that both kinds of batches have.
 
-    `add` as many as needed, at most 1000, then `commit` with the last, or `close` without one. All
-    failures are told to the callback of these two. A batch without traffic for 10 s is abandoned by the
-    server. nats-server 2.12 or later, `close` 2.14.
+    `size` is the number of messages, `closed` whether the batch takes no more.
     """
 
     def __init__(self, api: Api) -> None:
-        self.id = next_nuid()
         self.size = 0
         self.closed = False
         self._api = api
-        self._waiting: deque[Message] = deque()  # until the server has taken the first one
+        self._subject = ""  # of the last message
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "open"
+        return f"<{type(self).__name__} {self.size} messages {state}>"
+
+    def close(self, cb: Callback) -> None:
+        """Commit the messages that were added; ``cb(ack, err)`` as in `commit`.
+
+        Raises `BatchClosedError` when the batch is empty or has ended.
+        """
+        check_callback(cb)
+        if not self.size:
+            raise BatchClosedError("the batch is empty")
+        self._close(cb)
+
+    def _close(self, cb: Callback) -> None:
+        raise NotImplementedError
+
+
+class AtomicBatch(_Batch):
+    """Messages that a stream with ``allow_atomic`` stores all together, or none of them.
+
+    `add` messages, at most 1000, then `commit` with the last one, or `close` without one. The callback of
+    these two gets all failures. The server abandons a batch that has had no message for 10 s. `id` is the
+    batch's name on the server. nats-server 2.12 or later, for `close` 2.14.
+    """
+
+    def __init__(self, api: Api) -> None:
+        super().__init__(api)
+        self.id = next_nuid()
+        self._waiting: deque[Message] = deque()  # until the server has answered the first one
         self._started = False
         self._error: NatsError | None = None
-        self._last: tuple[Message, Callback] | None = None
+        self._last: tuple[Message, Callback] | None = None  # a commit that waits as well
 
     def add(
         self,
@@ -65,11 +129,15 @@ class AtomicBatch:
         payload: Payload = b"",
         *,
         headers: HeadersLike | None = None,
-        **options: Any,
+        **options: Unpack[PublishOptions],
     ) -> None:
-        """Add a message; options are those of `Publishing.publish`.
+        """Add a message. Raises `BatchClosedError` after commit, close or discard.
 
-        Raises `BatchClosedError` after commit, close or discard.
+        Args:
+            subject: a subject of the batch's stream.
+            payload: the message's data.
+            headers: as in `Publishing.publish`.
+            options: those of `Publishing.publish`.
         """
         self._put(self._member(subject, payload, headers, options, None))
 
@@ -80,21 +148,19 @@ class AtomicBatch:
         cb: Callback,
         *,
         headers: HeadersLike | None = None,
-        **options: Any,
+        **options: Unpack[PublishOptions],
     ) -> None:
-        """Add the last message and store them all; ``cb(ack, err)``.
+        """Add the last message and have the server store them all; ``cb(ack, err)``.
 
-        ack has stream, seq (of the last message), batch and count.
+        Args:
+            subject, payload, headers, options: as in `add`.
+            cb: ack has stream, seq (of the last message), batch and count.
         """
         check_callback(cb)
         message = self._member(subject, payload, headers, options, "1")
         self._finish(message, cb)
 
-    def close(self, cb: Callback) -> None:
-        """Store what has been added; ``cb(ack, err)``. nats-server 2.14 or later."""
-        check_callback(cb)
-        if not self.size:
-            raise BatchClosedError("the batch is empty")
+    def _close(self, cb: Callback) -> None:
         message = self._member(self._subject, b"", None, {}, "eob")
         self.closed = True
         self._api.require(
@@ -104,7 +170,7 @@ class AtomicBatch:
         )
 
     def discard(self) -> None:
-        """Store nothing. The server forgets the batch by itself."""
+        """End the batch without storing anything. The server abandons it by itself."""
         self.closed = True
         self._waiting.clear()
 
@@ -120,12 +186,11 @@ class AtomicBatch:
             raise BatchClosedError
         if self.size >= MAX_ATOMIC:
             raise BadOptionsError(f"an atomic batch has at most {MAX_ATOMIC} messages")
-        block = Headers.parse(message_headers(headers, options))
-        block.set("Nats-Batch-Id", self.id)
-        block.set("Nats-Batch-Sequence", str(self.size + 1))
+        marks = {"Nats-Batch-Id": self.id, "Nats-Batch-Sequence": str(self.size + 1)}
         if commit is not None:
-            block.set("Nats-Batch-Commit", commit)
-        message = (subject, payload_bytes(payload), block.encode())
+            marks["Nats-Batch-Commit"] = commit
+        block = set_in_block(message_headers(headers, options), marks)
+        message = (subject, payload_bytes(payload), block)
         check_message(self._api.nats, *message)
         return message
 
@@ -140,7 +205,7 @@ class AtomicBatch:
         self._subject = message[0]
 
     def _begin(self, message: Message) -> None:
-        """The first message is a request: its answer says whether the stream takes batches."""
+        """Send the first message as a request: its answer says whether the stream takes batches."""
         subject, payload, headers = message
         self._api.require(
             {"atomic batch": V2_12},
@@ -180,10 +245,10 @@ class AtomicBatch:
 
     def _send(self, message: Message) -> None:
         subject, payload, headers = message
-        self._api.nats.hpublish(subject, headers or b"", payload)
+        self._api.nats.hpublish(subject, headers, payload)
 
     def _finish(self, message: Message, cb: Callback) -> None:
-        if not self.size:  # a batch of one
+        if not self.size:  # a batch of one message
             self._started = True
             self.size = 1
             self.closed = True
@@ -223,42 +288,39 @@ class AtomicBatch:
         )
 
 
-class FastBatch:
-    """Any number of messages for a stream with ``allow_batched``, with an acknowledgement for many.
+class FastBatch(_Batch):
+    """Any number of messages for a stream with ``allow_batched``, with one acknowledgement for many.
 
-    The server says how many; as long as it is slow, messages are kept and `add` returns False. They are
-    stored one by one: not atomically, but, unless gap_ok, without a gap and in order. End it with
-    `commit` or `close`. nats-server 2.14 or later.
+    The server says how many messages it acknowledges at a time. While it is slow, messages are kept and
+    `add` returns False. The server stores them one by one, not atomically, but in order and, unless gap_ok,
+    without a gap. End the batch with `commit` or `close`. `sent` is the batch sequence of the last message
+    sent, `acked` that of the last one acknowledged. nats-server 2.14 or later.
     """
 
     def __init__(self, api: Api, opts: Mapping[str, Any]) -> None:
-        """opts: flow (100), max_outstanding_acks (2), gap_ok (False), on_error."""
+        """opts: those of `Batches.fast_batch`."""
         check_fields("fast batch options", opts, _FAST_FIELDS)
+        super().__init__(api)
+        self.sent = 0
+        self.acked = 0
         self._flow = _whole(opts, "flow", 100, 65535)
         self._acks = _whole(opts, "max_outstanding_acks", 2, 1000)
         self._on_error = callable_or_none(opts.get("on_error"), "on_error")
         self._gap_ok = bool(opts.get("gap_ok"))
-        self._api = api
         self._inbox = api.nats.new_inbox()
         gap = "ok" if self._gap_ok else "fail"
         self._prefix = f"{self._inbox}.{self._flow}.{gap}."
         self._sid = 0
-        self._subject = ""
-        self.sent = 0  # batch sequence of the last message sent
-        self.acked = 0  # up to here the server has answered
-        self.size = 0
-        self.closed = False
-        self._begun = False  # the server has said how fast it wants to go on
+        self._begun = False  # the server has answered the first message
         self._over = False
-        self._kept: deque[tuple[int, str, bytes | str | None, bytes | None, int]] = deque()
+        self._kept: deque[FastMessage] = deque()
         self._callbacks: deque[tuple[int, Callback]] = deque()
-        self._failed: dict[
-            int, NatsError
-        ] = {}  # by batch sequence, told before its acknowledgement
-        self._final: Callback | None = None
-        self._silence = api.timeout or 5000.0
+        # Batch sequence → error. The server sends a message's error before its acknowledgement.
+        self._failed: dict[int, NatsError] = {}
+        self._final: Callback | None = None  # that of commit or close
+        self._silence_ms = api.timeout or 5000.0
         self._pings = 0
-        self._late: Wait = api.wait(self._silent, self._end_with)
+        self._silence: Timer = api.timer(self._on_silence, self._end_with)
 
     def add(
         self,
@@ -267,12 +329,19 @@ class FastBatch:
         cb: Callback | None = None,
         *,
         headers: HeadersLike | None = None,
-        **options: Any,
+        **options: Unpack[PublishOptions],
     ) -> bool:
-        """Add a message; ``cb({"batch_seq", "ack_seq"}, err)`` when the server has answered for it.
+        """Add a message. Raises `BatchClosedError` after the batch has ended.
 
-        Options are those of `Publishing.publish`. Returns False when there is no room to send it now: it
-        is kept, and the time to stop for a while. Raises `BatchClosedError` after the end.
+        Args:
+            subject: a subject of the batch's stream.
+            payload: the message's data.
+            cb: ``cb({"batch_seq", "ack_seq"}, err)`` when the server has acknowledged or refused it.
+            headers: as in `Publishing.publish`.
+            options: those of `Publishing.publish`.
+
+        Returns:
+            False when there is no room to send the message now: it is kept; stop adding for a while.
         """
         if cb is not None:
             check_callback(cb)
@@ -286,19 +355,20 @@ class FastBatch:
         cb: Callback,
         *,
         headers: HeadersLike | None = None,
-        **options: Any,
+        **options: Unpack[PublishOptions],
     ) -> None:
-        """Add the last message and end the batch; ``cb(ack, err)``: stream, seq, batch, count."""
+        """Add the last message and end the batch; ``cb(ack, err)``.
+
+        Args:
+            subject, payload, headers, options: as in `add`.
+            cb: ack has stream, seq, batch and count.
+        """
         check_callback(cb)
         self._put(subject, payload, headers, options, _COMMIT, None)
         self.closed = True
         self._final = cb
 
-    def close(self, cb: Callback) -> None:
-        """End the batch; ``cb(ack, err)`` as in `commit`."""
-        check_callback(cb)
-        if not self.size:
-            raise BatchClosedError("the batch is empty")
+    def _close(self, cb: Callback) -> None:
         self._put(self._subject, b"", None, {}, _COMMIT_EOB, None)
         self.closed = True
         self._final = cb
@@ -333,15 +403,15 @@ class FastBatch:
         assert error is not None
         self._end_with(error)
 
-    def _open(self, entry: tuple[int, str, bytes | str | None, bytes | None, int]) -> None:
+    def _open(self, entry: FastMessage) -> None:
         self._sid = self._api.nats.subscribe(f"{self._inbox}.>", self._on_answer)
         self._send(entry)
-        self._late.start(self._silence / 3)
+        self._silence.start(self._silence_ms / 3)
 
     def _has_room(self) -> bool:
         return self.sent < self.acked + self._flow * self._acks
 
-    def _send(self, entry: tuple[int, str, bytes | str | None, bytes | None, int]) -> None:
+    def _send(self, entry: FastMessage) -> None:
         number, subject, payload, headers, operation = entry
         reply = f"{self._prefix}{number}.{operation}.$FI"
         if headers is None:
@@ -352,13 +422,13 @@ class FastBatch:
 
     def _on_answer(self, subject: str, data: bytes, reply: str | None, raw: bytes | None) -> None:
         if not data and Headers.parse(raw).status == 503:
-            self._end_with(NoRespondersError("no responders"))
+            self._end_with(status_error(503, None))
             return
         try:
             answer = json.loads(data)
             kind = answer.get("type")
         except (ValueError, AttributeError) as exc:
-            self._tell(InvalidAnswerError(f"invalid answer: {exc}"))
+            self._report(InvalidAnswerError(f"invalid answer: {exc}"))
             return
         self._pings = 0
         if kind == "ack":
@@ -368,11 +438,13 @@ class FastBatch:
             self._drain_kept()
         elif kind == "gap":
             first, last = answer.get("last_seq"), answer.get("seq")
-            self._tell(BatchClosedError(f"gap in the batch: {first} to {last}", lost=(first, last)))
+            self._report(
+                BatchClosedError(f"gap in the batch: {first} to {last}", lost=(first, last))
+            )
         elif kind == "err":
             error = APIError.of(answer.get("error") or {})
             self._failed[int(answer.get("seq", 0))] = error
-            self._tell(error)
+            self._report(error)
         else:
             self._finished(data)
 
@@ -394,22 +466,22 @@ class FastBatch:
             self._end_with(exc)
 
     def _finished(self, data: bytes) -> None:
-        """The final acknowledgement: expected, or the server has ended the batch."""
+        """Take the final acknowledgement, which also comes when the server ends the batch by itself."""
         ack, error = ack_of(data, None)
         if ack is None:
             self._end_with(error or InvalidAnswerError("invalid answer"))
             return
         self._acknowledged(int(ack.get("count", self.sent)))
         final = None
-        if not self._kept:  # else the server has ended it before it had all
+        if not self._kept:  # else the server has ended the batch before it had all messages
             final, self._final = self._final, None
         self._end_with(BatchClosedError("the server has ended the batch", ack=ack), final is None)
         if final is not None:
             final(ack, None)
 
-    def _silent(self) -> None:
-        """Nothing has come for a third of the timeout: acknowledgements may have been lost."""
-        self._late.start(self._silence / 3)
+    def _on_silence(self) -> None:
+        """Ping the server after a third of the timeout without an answer: answers may have been lost."""
+        self._silence.start(self._silence_ms / 3)
         if self.sent <= self.acked and not self._final:
             return
         self._pings += 1
@@ -420,14 +492,14 @@ class FastBatch:
             try:
                 self._api.nats.publish(self._subject, b"", f"{self._prefix}{self.sent}.{_PING}.$FI")
             except NatsError as exc:
-                self._tell(exc)
+                self._report(exc)
 
     def _end_with(self, error: NatsError, failed: bool = True) -> None:
-        """It is over; whatever waits for an answer gets the error."""
+        """End the batch; every callback that has not been called gets the error."""
         if self._over:
             return
         self._over = self.closed = True
-        self._late.cancel()
+        self._silence.cancel()
         self._api.nats.unsubscribe(self._sid)
         self._kept.clear()
         callbacks, self._callbacks = self._callbacks, deque()
@@ -437,9 +509,9 @@ class FastBatch:
         if final is not None:
             self._api.nats.call_soon(final, None, error)
         elif failed and not callbacks:
-            self._tell(error)
+            self._report(error)
 
-    def _tell(self, error: NatsError) -> None:
+    def _report(self, error: NatsError) -> None:
         if self._on_error is not None:
             self._api.nats.call_soon(self._on_error, error)
 

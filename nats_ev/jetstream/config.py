@@ -1,7 +1,9 @@
-"""Stream and consumer configurations: the to_wire's JSON as dicts, checked against the field lists.
+"""Stream and consumer configurations: the wire's JSON as dicts, checked against lists of fields.
 
-The lists are those of nats-server 2.15. From 2.12 on a server refuses a field that it does not know;
-an older one ignores it, so fields say which server has them. No I/O.
+The lists are those of nats-server 2.15. From 2.12 on a server refuses a field that it does not know; an
+older server ignores the field silently. The tables `_STREAM_NEEDS` and `_CONSUMER_NEEDS` therefore say
+which server has a field first, and `Api.require` refuses a configuration that the server would not keep.
+Times and durations are converted here, once. No I/O.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ V2_11: Feature = ((2, 11), 1)
 V2_12: Feature = ((2, 12), 2)
 V2_14: Feature = ((2, 14), 4)
 
-# A field is followed by what is inside it: None (anything), a table (an object), [table] (a list of
-# objects), or the set of the words that it may be.
+# Field → what its value may be: None (anything), a table (an object), [table] (a list of objects), or a
+# set of words.
 Fields = dict[str, Any]
 
 _TRANSFORM: Fields = {"src": None, "dest": None}
@@ -32,7 +34,7 @@ _SOURCE: Fields = {
     "filter_subject": None,
     "subject_transforms": [_TRANSFORM],
     "external": {"api": None, "deliver": None},
-    "domain": None,  # not the to_wire's: see `external_source`
+    "domain": None,  # a word of the client: see `external_source`
     "consumer": {"name": None, "deliver_subject": None},
 }
 
@@ -117,7 +119,8 @@ CONSUMER: Fields = {
     "priority_timeout": None,
 }  # fmt: skip
 
-# What older servers lack. Only fields that are set count: a server's answer has many of them as false.
+# Fields that older servers lack. Only fields with a value count: a configuration that came from a server
+# has many of them as false.
 _STREAM_NEEDS: dict[str, Feature] = {
     "allow_direct": V2_9,
     "mirror_direct": V2_9,
@@ -143,12 +146,12 @@ _CONSUMER_NEEDS: dict[str, Feature] = {
     "priority_policy": V2_11,
     "priority_timeout": V2_11,
 }
-# Words of old fields that are younger than these.
+# Words that are younger than their field.
 _WORD_NEEDS: dict[tuple[str, str], Feature] = {
     ("ack_policy", "flow_control"): V2_14,
     ("priority_policy", "prioritized"): V2_12,
 }
-# What the published schemas require, as the server has it when it is left out.
+# Fields that the published schemas require, with the server's own defaults.
 _STREAM_DEFAULTS: dict[str, Any] = {
     "retention": "limits",
     "max_consumers": -1,
@@ -159,14 +162,14 @@ _STREAM_DEFAULTS: dict[str, Any] = {
     "num_replicas": 1,
 }
 _CONSUMER_DEFAULTS = {"deliver_policy": "all", "ack_policy": "none", "replay_policy": "instant"}
-# What every server takes for "not set", besides what is false.
+# Values that mean "not set" to every server, besides those that are false.
 _UNSET = {"compression": "none", "persist_mode": "default", "priority_policy": "none"}
 
 
 def stream_config(config: object) -> tuple[dict[str, Any], dict[str, Feature]]:
-    """A stream's configuration as it is sent, and what the server must have for it.
+    """Return a stream's configuration as it is sent, and the features that the server must have.
 
-    Raises TypeError and `BadOptionsError`, which names the field.
+    Raises TypeError and `BadOptionsError`, which name the field.
     """
     checked = _checked("stream configuration", config, STREAM)
     if checked.get("mirror"):
@@ -183,13 +186,16 @@ def stream_config(config: object) -> tuple[dict[str, Any], dict[str, Feature]]:
 
 
 def consumer_config(config: object) -> tuple[dict[str, Any], dict[str, Feature]]:
-    """`stream_config` for a consumer's configuration."""
+    """Return a consumer's configuration as it is sent, and the features that the server must have.
+
+    Raises TypeError and `BadOptionsError`, which name the field.
+    """
     checked = _checked("consumer configuration", config, CONSUMER)
     return {**_CONSUMER_DEFAULTS, **checked}, _needs(checked, _CONSUMER_NEEDS)
 
 
 def external_source(source: Mapping[str, Any]) -> dict[str, Any]:
-    """A mirror or source whose domain, if it has one, is written as the server wants it."""
+    """Return a mirror or source with its ``domain``, a word of the client, turned into ``external``."""
     result = dict(source)
     domain = result.pop("domain", None)
     if domain:
@@ -200,7 +206,17 @@ def external_source(source: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_fields(what: str, given: Mapping[str, Any], known: Fields) -> None:
-    """Raise `BadOptionsError` for a field that is not in the table, or a word not in its set."""
+    """Check the fields of a mapping.
+
+    Args:
+        what: the mapping's name, for the error's text.
+        given: the mapping.
+        known: the table of its fields.
+
+    Raises:
+        BadOptionsError: a field is not in the table, or a word not in the field's set.
+        TypeError: an object or a list is wanted.
+    """
     for field, value in given.items():
         if field not in known:
             close = difflib.get_close_matches(str(field), known, 1)
@@ -240,9 +256,23 @@ def _needs(config: Mapping[str, Any], table: Mapping[str, Feature]) -> dict[str,
         if not value or value == _UNSET.get(field):
             continue
         if field == "metadata" and all(key.startswith("_nats.") for key in value):
-            continue  # the server's own
+            continue  # set by the server itself
         if field in table:
             needs[field] = table[field]
         if isinstance(value, str) and (feature := _WORD_NEEDS.get((field, value))):
             needs[f"{field} {value}"] = feature
     return needs
+
+
+def with_keywords(opts: Mapping[str, Any] | None, **keywords: Any) -> dict[str, Any]:
+    """Return a call's options: the dict, and those keywords that are not None.
+
+    Raises TypeError when an option is in both.
+    """
+    result = dict(opts or {})
+    for name, value in keywords.items():
+        if value is not None:
+            if result.get(name) is not None:
+                raise TypeError(f"{name} is given twice: in the options and as a keyword")
+            result[name] = value
+    return result

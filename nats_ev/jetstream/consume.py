@@ -1,4 +1,4 @@
-"""`Consume`: all messages of a pull consumer, without a pause, until it is stopped."""
+"""`Consume`: the handle of a continuous `consume`, and its engine."""
 
 from __future__ import annotations
 
@@ -15,30 +15,34 @@ from .errors import (
     PullStatusError,
     StreamNotFoundError,
 )
+from .handle import Handle
 from .message import JsMsg
-from .pull import MsgCallback, Puller, PullOptions, priority_needs
+from .pull import MsgCallback, Puller, PullOptions, StopAfter, priority_needs
 
 
-class Consume(Puller):
-    """A running `Consumers.consume`: `stop` and `drain` end it, `closed` tells whether it has ended.
+class Consume(Handle):
+    """The handle of a running `JetStream.consume`: `stop` and `drain` end it.
 
-    The other methods are its machinery.
+    `stream` and `name` are those of the consumer. After `stop` the server delivers messages that were on
+    their way again later.
     """
+
+
+class ConsumeEngine(Puller):
+    """The `Puller` of a `Consume`: it passes messages to the user, and decides which errors are final."""
 
     def __init__(
         self, api: Api, stream: str, consumer: str, options: PullOptions, cb: MsgCallback
     ) -> None:
         super().__init__(api, stream, consumer, options)
-        self._stream = stream
-        self._consumer = consumer
-        self._cb = self._limited(cb) if options.stop_after else cb
+        self.stream = stream
+        self.name = consumer
+        if options.stop_after:
+            cb = StopAfter(options.stop_after, cb, self.close).deliver
+        self._cb = cb
         self._nats = api.nats
-        self._missing = 0  # times in a row that the server did not know the consumer
+        self._missing = 0  # how often in a row the server did not know the consumer
         self._asking = False
-
-    def __repr__(self) -> str:
-        state = "closed" if self.closed else "running"
-        return f"<{type(self).__name__} {self._stream} {self._consumer} {state}>"
 
     def start(self) -> None:
         """See `Puller`; refused at once when the server lacks priority groups."""
@@ -49,22 +53,12 @@ class Consume(Puller):
         if not self.closed:
             super().start()
 
-    def _limited(self, cb: MsgCallback) -> MsgCallback:
-        """cb that stops it with the last of stop_after messages."""
-
-        def deliver(msg: JsMsg | None, error: NatsError | None) -> None:
-            if self._received >= self.options.stop_after:
-                self.close()
-            cb(msg, error)
-
-        return deliver
-
     def stop(self) -> None:
-        """No callback any more, also not for messages that are on their way: they come again later."""
+        """See `Handle.stop`."""
         self.close()
 
-    def drain(self, cb: Callback | None = None) -> None:
-        """Deliver what is on its way, then ``cb(True, None)``, or err if the connection was lost before."""
+    def drain(self, cb: Callback | None) -> None:
+        """See `Handle.drain`."""
         if self.closed:
             if cb is not None:
                 self.api.nats.call_soon(cb, True, None)
@@ -89,25 +83,25 @@ class Consume(Puller):
             self.close()
             self._cb(None, error)
             return
-        # nats-server 2.9 is silent about a consumer that does not exist.
+        # nats-server 2.9 does not answer a request to a consumer that does not exist.
         silent = isinstance(error, (NoRespondersError, NoHeartbeatError))
         if silent and not self._asking:
             self._ask_for_consumer()
-        self._tell(error)
+        self._report(error)
 
     def ended(self, error: NatsError) -> None:
         """See `Puller`."""
         self._cb(None, error)
 
-    def _tell(self, error: NatsError) -> None:
+    def _report(self, error: NatsError) -> None:
         if self.options.on_error is not None:
             self.api.nats.call_soon(self.options.on_error, error)
 
     def _ask_for_consumer(self) -> None:
-        """Nobody answers: is it gone, or just not there yet, as after a restart?"""
+        """Find out whether the consumer is gone, or just not there yet, as after a server's restart."""
         self._asking = True
-        self.api.again(
-            f"CONSUMER.INFO.{self._stream}.{self._consumer}", None, self._consumer_answered
+        self.api.request_or_report(
+            f"CONSUMER.INFO.{self.stream}.{self.name}", None, self._consumer_answered
         )
 
     def _consumer_answered(self, info: Any, error: NatsError | None) -> None:
@@ -120,7 +114,7 @@ class Consume(Puller):
             self._missing = 0
             return
         self._missing += 1
-        # Twice, because a server that has just started may not have read all of it yet.
+        # Once is not enough: a server that has just started may not have loaded all consumers yet.
         if self._missing >= 2 and not self.closed:
             self.close()
             self._cb(None, error)

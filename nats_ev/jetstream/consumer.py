@@ -1,8 +1,12 @@
-"""Consumers: their management, and the ways to get messages from them."""
+"""Consumers: creating, changing and listing them, and all ways to receive their messages.
+
+Here are the methods of `JetStream`. Each way to receive has a module: `fetch`, `consume` (on `pull`),
+`ordered`, `ordered_fetch`, `push`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,44 +15,54 @@ from ..errors import BadOptionsError, NatsError
 from ..nuid import next_nuid
 from ..times import rfc3339
 from .api import Api, Feature, name_of
-from .config import V2_11, V2_14, consumer_config
-from .consume import Consume
-from .ordered import OrderedConsumer, ordered_config
+from .config import V2_11, V2_14, consumer_config, with_keywords
+from .consume import Consume, ConsumeEngine
+from .fetch import Fetch, fetch_opts
+from .ordered import OrderedConsumer, OrderedEngine, ordered_config
 from .ordered_fetch import OrderedFetcher
-from .pull import Fetch, MsgCallback, consume_opts, fetch_opts
-from .push import PushSubscription
+from .pull import MsgCallback, consume_opts
+from .push import PushEngine, PushSubscription
 
 Opts = Mapping[str, Any] | Callback | None
 
 
 class Consumers:
-    """The part of `JetStream` that deals with consumers."""
+    """The methods of `JetStream` that deal with consumers and their messages."""
 
     _api: Api
 
     # Management.
 
     def consumer_create(self, stream: str, config: Mapping[str, Any], cb: Callback) -> None:
-        """Create a consumer; creating it again with the same configuration succeeds.
+        """Create a consumer; ``cb(info, err)``. Creating it again with the same configuration succeeds.
 
-        config: durable_name or name, or neither: then the consumer is ephemeral and gets a name; ack_policy
-        ("explicit", "all", "none"), ack_wait, max_deliver, max_ack_pending, deliver_policy, opt_start_seq,
-        filter_subject or filter_subjects, inactive_threshold and all other fields that the server has.
+        On nats-server 2.9 this is the same as `consumer_create_or_update`, and so is `consumer_update`.
 
-        ``cb(info, err)``: `ConsumerExistsError` when it exists with another configuration, `ApiLevelError`
-        when the server lacks a field, and then nothing was created. For nats-server 2.9 this is the same as
-        `consumer_create_or_update`, and so is `consumer_update`.
+        Args:
+            stream: the stream's name.
+            config: durable_name or name, or neither: then the consumer is ephemeral and gets a name;
+                ack_policy ("explicit", "all", "none"), ack_wait, max_deliver, max_ack_pending,
+                deliver_policy, opt_start_seq, filter_subject or filter_subjects, inactive_threshold
+                and all other fields that the server has.
+            cb: gets `ConsumerExistsError` when the consumer exists with another configuration,
+                `ApiLevelError` when the server lacks a field; nothing was created then.
+
+        Raises:
+            TypeError, BadOptionsError: config is not a consumer configuration.
         """
         self._consumer_store(stream, config, "create", cb)
 
     def consumer_update(self, stream: str, config: Mapping[str, Any], cb: Callback) -> None:
-        """Change a consumer; `ConsumerNotFoundError` when there is none. See `consumer_create`."""
+        """Change a consumer; cb gets `ConsumerNotFoundError` when it does not exist.
+
+        Arguments and errors otherwise as in `consumer_create`.
+        """
         self._consumer_store(stream, config, "update", cb)
 
     def consumer_create_or_update(
         self, stream: str, config: Mapping[str, Any], cb: Callback
     ) -> None:
-        """Create a consumer, or change the one that has the name."""
+        """Create a consumer, or change the one that has its name. Arguments as in `consumer_create`."""
         self._consumer_store(stream, config, "", cb)
 
     def consumer_delete(self, stream: str, consumer: str, cb: Callback) -> None:
@@ -56,11 +70,14 @@ class Consumers:
         self._consumer("DELETE", stream, consumer, None, cb)
 
     def consumer_info(self, stream: str, consumer: str, cb: Callback) -> None:
-        """A consumer's configuration and state; ``cb({"name", "config", "num_pending", …}, err)``."""
+        """Ask for a consumer's configuration and state.
+
+        ``cb({"name", "config", "num_pending", …}, err)``.
+        """
         self._consumer("INFO", stream, consumer, None, cb)
 
     def consumer_list(self, stream: str, cb: Callback) -> None:
-        """All consumers of a stream: ``{"consumers": [info, …], "total": n}``, all pages of it."""
+        """List all consumers of a stream; ``cb({"consumers": [info, …], "total": n}, err)``."""
         check_callback(cb)
 
         def listed(items: Any, error: NatsError | None) -> None:
@@ -69,17 +86,24 @@ class Consumers:
             else:
                 cb({"consumers": items, "total": len(items)}, None)
 
-        self._api.pages(f"CONSUMER.LIST.{name_of('stream', stream)}", {}, "consumers", listed)
+        self._api.all_items(f"CONSUMER.LIST.{name_of('stream', stream)}", {}, "consumers", listed)
 
     def consumer_names(self, stream: str, cb: Callback) -> None:
-        """The names of all consumers of a stream, as a list."""
+        """List the names of all consumers of a stream; ``cb([name, …], err)``."""
         check_callback(cb)
-        self._api.pages(f"CONSUMER.NAMES.{name_of('stream', stream)}", {}, "consumers", cb)
+        self._api.all_items(f"CONSUMER.NAMES.{name_of('stream', stream)}", {}, "consumers", cb)
 
     def consumer_pause(
         self, stream: str, consumer: str, until: datetime | timedelta, cb: Callback
     ) -> None:
-        """Deliver nothing until a time, or for so long; ``cb({"paused", "pause_until", …}, err)``."""
+        """Pause a consumer: it delivers nothing until a time. nats-server 2.11 or later.
+
+        Args:
+            stream: the stream's name.
+            consumer: the consumer's name.
+            until: a time, or a timedelta from now on.
+            cb: ``cb({"paused", "pause_until", …}, err)``.
+        """
         if isinstance(until, timedelta):
             until = datetime.now().astimezone() + until
         if not isinstance(until, datetime):
@@ -88,11 +112,11 @@ class Consumers:
         self._consumer("PAUSE", stream, consumer, body, cb, {"consumer pause": V2_11})
 
     def consumer_resume(self, stream: str, consumer: str, cb: Callback) -> None:
-        """Undo `consumer_pause`."""
+        """Resume a paused consumer; the answer is as in `consumer_pause`."""
         self._consumer("PAUSE", stream, consumer, {}, cb, {"consumer resume": V2_11})
 
     def consumer_unpin(self, stream: str, consumer: str, group: str, cb: Callback) -> None:
-        """Let the server choose another pinned client of a priority group."""
+        """Have the server choose another pinned client of a priority group. nats-server 2.11 or later."""
         needs = {"consumer unpin": V2_11}
         self._consumer("UNPIN", stream, consumer, {"group": group}, cb, needs)
 
@@ -103,7 +127,14 @@ class Consumers:
         seq: int | Callback | None = None,
         cb: Callback | None = None,
     ) -> None:
-        """Deliver from a stream sequence on again; without one, from the acknowledged ones on."""
+        """Set a consumer back to a stream sequence (ADR-60). nats-server 2.14 or later.
+
+        Args:
+            stream: the stream's name.
+            consumer: the consumer's name.
+            seq: the sequence to deliver from; left out: the first one that is not acknowledged.
+            cb: called once.
+        """
         if cb is None and callable(seq):
             seq, cb = None, seq
         check_callback(cb)
@@ -111,31 +142,29 @@ class Consumers:
         assert cb is not None
         self._consumer("RESET", stream, consumer, body, cb, {"consumer reset": V2_14})
 
-    # nats.go's words.
-    create_or_update_consumer = consumer_create_or_update
-    pause_consumer = consumer_pause
-    resume_consumer = consumer_resume
-    unpin_consumer = consumer_unpin
-    reset_consumer = consumer_reset
-
     # Messages.
 
     def fetch(
         self, stream: str, consumer: str, opts: Opts = None, cb: Callback | None = None
     ) -> None:
-        """Get a number of messages from a pull consumer; ``cb([JsMsg, …], err)``.
+        """Fetch a number of messages from a pull consumer; ``cb([JsMsg, …], err)``.
 
-        The list has what there was: up to batch messages, fewer or none when no more came in time or
-        fitted in max_bytes. After an error it is None, or what had come before the error.
+        The list has up to batch messages: fewer, or none, when no more came in time or fitted in
+        max_bytes. With an err it has the messages that came before the error, or it is None.
 
-        opts, with durations in ns or as timedelta: batch (1; with max_bytes as many as fit), max_bytes,
-        expires (5 s), no_wait (true: only what is there now; with an expires, wait for the first),
-        heartbeat or idle_heartbeat, and for priority groups group, id, min_pending, min_ack_pending,
-        priority.
+        Args:
+            stream: the stream's name.
+            consumer: the consumer's name.
+            opts: with durations as timedelta or in ns: batch (1; with max_bytes as many as fit),
+                max_bytes, expires (5 s), no_wait (True: only messages that the consumer has now; with an
+                expires it waits for the first), heartbeat or idle_heartbeat, and for priority groups
+                group, id, min_pending, min_ack_pending, priority.
+            cb: gets `NoRespondersError` when the consumer does not exist, `NoHeartbeatError`,
+                ``disconnected``, or the `PullStatusError` of a status that is not an ordinary end.
 
-        Errors: `NoRespondersError` when there is no such consumer, `NoHeartbeatError`, ``disconnected``,
-        and the `PullStatusError` for a status that is no ordinary end. Raises `BadOptionsError`, and
-        `NotConnectedError` when no connection is coming.
+        Raises:
+            TypeError, BadOptionsError: an option is wrong.
+            NotConnectedError: the client is not connected and no attempt is planned.
         """
         given, done = optional_middle(opts, cb)
         body = fetch_opts(given or {})
@@ -144,9 +173,13 @@ class Consumers:
     def next(
         self, stream: str, consumer: str, opts: Opts = None, cb: Callback | None = None
     ) -> None:
-        """Get one message; ``cb(JsMsg, None)``, or `RequestTimeoutError` when none came in time.
+        """Fetch one message from a pull consumer; ``cb(JsMsg, err)``.
 
-        opts as in `fetch`, but batch.
+        Args:
+            stream: the stream's name.
+            consumer: the consumer's name.
+            opts: as in `fetch`, except batch.
+            cb: gets `RequestTimeoutError` when no message came in time, and the errors of `fetch`.
         """
         given, done = optional_middle(opts, cb)
         body = fetch_opts({**(given or {}), "batch": 1})
@@ -160,60 +193,108 @@ class Consumers:
         consumer: str,
         opts: Mapping[str, Any] | MsgCallback | None = None,
         cb: MsgCallback | None = None,
+        *,
+        on_error: Callable[[NatsError], object] | None = None,
+        stop_after: int | None = None,
     ) -> Consume:
-        """Get all messages from a pull consumer, without a pause (ADR-37), until `Consume.stop`.
+        """Deliver all messages of a pull consumer continuously (ADR-37), until `Consume.stop`.
 
-        ``cb(msg, None)`` for each; ``cb(None, err)`` once when it can't go on: the consumer has been
-        deleted or is none to pull from. Lost connections, restarting servers and missed heartbeats are
-        got over: then messages that were on the way are delivered again.
+        Consuming survives lost connections, restarted servers and missed heartbeats; messages that were
+        on their way are delivered again.
 
-        opts, with durations in ns or as timedelta: max_messages (500) asked for at a time, or max_bytes;
-        threshold_messages, threshold_bytes (half of it): ask for more when so much is still to come;
-        expires (30 s) of each request; heartbeat (half of expires, at most 30 s); for priority groups
-        group, min_pending, min_ack_pending, priority; stop_after: so many messages, then it stops, and no
-        more are asked for; on_error: ``on_error(err)`` for what was got over.
+        Args:
+            stream: the stream's name.
+            consumer: the consumer's name.
+            opts: with durations as timedelta or in ns: max_messages (500) or max_bytes, the most that is
+                requested at a time; threshold_messages, threshold_bytes (half of it): request more when
+                no more than this is still to come; expires (30 s) of each request; heartbeat (half of
+                expires, at most 30 s); for priority groups group, min_pending, min_ack_pending,
+                priority. Also on_error and stop_after.
+            cb: ``cb(msg, None)`` for each message; ``cb(None, err)`` once when consuming can't go on: the
+                consumer was deleted or is a push consumer, or the client has ended.
+            on_error: ``on_error(err)`` for each error that consuming survives.
+            stop_after: stop after this number of messages, and request no more than these.
+
+        Returns:
+            The handle, with `stop` and `drain`.
         """
         given, done = optional_middle(opts, cb)
-        options = consume_opts(given or {})
-        consume = Consume(
+        options = consume_opts(with_keywords(given, on_error=on_error, stop_after=stop_after))
+        engine = ConsumeEngine(
             self._api, name_of("stream", stream), name_of("consumer", consumer), options, done
         )
-        consume.start()
-        return consume
+        engine.start()
+        return Consume(engine)
 
     def ordered_consumer(
         self,
         stream: str,
         config: Mapping[str, Any] | MsgCallback | None = None,
         cb: MsgCallback | None = None,
+        *,
+        on_start: Callable[[Any], object] | None = None,
+        on_error: Callable[[NatsError], object] | None = None,
+        stop_after: int | None = None,
+        max_reset_attempts: int | None = None,
+        name_prefix: str | None = None,
     ) -> OrderedConsumer:
-        """All messages of a stream in its order (ADR-17), until `OrderedConsumer.stop`.
+        """Deliver all messages of a stream in its order (ADR-17), until `OrderedConsumer.stop`.
 
-        ``cb(msg, None)`` for each, exactly once, whatever happens to connections and servers; they are
-        not acknowledged. ``cb(None, err)`` once when it can't go on: there is no such stream.
+        Each message is delivered exactly once, across lost connections and restarted servers. The
+        messages are not acknowledged.
 
-        config: deliver_policy, opt_start_seq, opt_start_time, filter_subject, filter_subjects,
-        headers_only, replay_policy, inactive_threshold (5 min), metadata, name_prefix; the options of
-        `consume` but those of priority groups (max_messages: 1000); on_start: ``on_start(info)`` once,
-        before the first message, with the consumer's info: ``num_pending`` is how many there are initially;
-        max_reset_attempts (-1: any number).
+        Args:
+            stream: the stream's name.
+            config: deliver_policy, opt_start_seq, opt_start_time, filter_subject, filter_subjects,
+                headers_only, replay_policy, inactive_threshold (5 min), metadata; the options of `consume`
+                except those of priority groups (max_messages: 1000). Also the keywords below.
+            cb: ``cb(msg, None)`` for each message; ``cb(None, err)`` once when the consumer can't go on: the
+                stream does not exist, or the client has ended.
+            on_start: ``on_start(info)`` once, before the first message, with the consumer's info, whose
+                ``num_pending`` is the number of messages that there are initially.
+            on_error: ``on_error(err)`` for each error that the consumer survives.
+            stop_after: stop after this number of messages.
+            max_reset_attempts: how often in a row creating the consumer may fail (-1: any number).
+            name_prefix: names on the server are ``<name_prefix>_<number>``; default: a random one.
+
+        Returns:
+            The handle, with `stop` and `drain`.
         """
         given, done = optional_middle(config, cb)
-        fields, options, extra = ordered_config(given or {})
-        ordered = OrderedConsumer(
-            self._api, name_of("stream", stream), fields, options, extra, done
+        keywords = with_keywords(
+            given,
+            on_start=on_start,
+            on_error=on_error,
+            stop_after=stop_after,
+            max_reset_attempts=max_reset_attempts,
+            name_prefix=name_prefix,
         )
-        ordered.start()
-        return ordered
+        fields, options, own = ordered_config(keywords)
+        engine = OrderedEngine(self._api, name_of("stream", stream), fields, options, own, done)
+        engine.start()
+        return OrderedConsumer(engine)
 
     def ordered_fetcher(
-        self, stream: str, config: Mapping[str, Any] | None = None
+        self,
+        stream: str,
+        config: Mapping[str, Any] | None = None,
+        *,
+        max_reset_attempts: int | None = None,
+        name_prefix: str | None = None,
     ) -> OrderedFetcher:
-        """All messages of a stream in its order, a batch at a time: see `OrderedFetcher.fetch`.
+        """Return an object that fetches a stream's messages in order: see `OrderedFetcher.fetch`.
 
-        config as in `ordered_consumer`, without the options of `consume`. Nothing is asked for yet.
+        Nothing is sent to the server yet.
+
+        Args:
+            stream: the stream's name.
+            config: as in `ordered_consumer`, without the options of `consume`.
+            max_reset_attempts, name_prefix: as in `ordered_consumer`.
         """
-        return OrderedFetcher(self._api, name_of("stream", stream), config or {})
+        given = with_keywords(
+            config, max_reset_attempts=max_reset_attempts, name_prefix=name_prefix
+        )
+        return OrderedFetcher(self._api, name_of("stream", stream), given)
 
     def push_subscribe(
         self,
@@ -221,21 +302,33 @@ class Consumers:
         consumer: str | Mapping[str, Any],
         opts: Mapping[str, Any] | MsgCallback | None = None,
         cb: MsgCallback | None = None,
+        *,
+        on_start: Callable[[Any], object] | None = None,
+        on_error: Callable[[NatsError], object] | None = None,
     ) -> PushSubscription:
-        """Receive what a push consumer sends, until `PushSubscription.stop`.
+        """Receive the messages of a push consumer, until `PushSubscription.stop`.
 
-        consumer: the name of one that exists, or a configuration: it is created, with an inbox as
-        deliver_subject unless there is one, and deleted at the end if it has no name. A deliver_group
-        shares the messages among its members. ``cb(msg, None)`` for each message, ``cb(None, err)`` once
-        when it can't go on. Flow control is answered.
+        The server's flow control is answered. The members of a deliver_group share the messages.
 
-        opts: on_start: ``on_start(info)`` with the consumer's info; on_error: ``on_error(err)`` for what
-        does not end it (`NoHeartbeatError`, `SequenceMismatchError`).
+        Args:
+            stream: the stream's name.
+            consumer: the name of a consumer that exists, or a configuration: then the consumer is created,
+                with an inbox as deliver_subject unless the configuration has one, and deleted at the end
+                if it has no name.
+            opts: on_start and on_error.
+            cb: ``cb(msg, None)`` for each message; ``cb(None, err)`` once when the subscription can't go on.
+            on_start: ``on_start(info)`` once, with the consumer's info.
+            on_error: ``on_error(err)`` for each error that does not end the subscription
+                (`NoHeartbeatError`, `SequenceMismatchError`).
+
+        Returns:
+            The handle, with `stop` and `drain`.
         """
         given, done = optional_middle(opts, cb)
-        subscription = PushSubscription(self._api, stream, consumer, given or {}, done)
-        subscription.start()
-        return subscription
+        options = with_keywords(given, on_start=on_start, on_error=on_error)
+        engine = PushEngine(self._api, stream, consumer, options, done)
+        engine.start()
+        return PushSubscription(engine)
 
     # Helpers.
 

@@ -1,4 +1,8 @@
-"""Direct gets (ADR-31): messages read from any replica of a stream that has ``allow_direct``."""
+"""Direct gets (ADR-31): messages read from any replica of a stream that has ``allow_direct``.
+
+The answer to a direct get is the message itself, with ``Nats-…`` headers that say where it is stored, or
+an empty message with a status.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..arguments import Callback, check_callback
-from ..errors import BadOptionsError, NatsError, NoRespondersError
+from ..errors import BadOptionsError, NatsError
 from ..headers import Headers
 from ..subjects import check_publish
 from ..times import to_wire
 from .api import Api, Exchange, encode, name_of
 from .config import V2_11, check_fields
-from .errors import APIError, ApiLevelError, InvalidAnswerError
+from .errors import APIError, ApiLevelError, InvalidAnswerError, status_error
 from .message import StoredMsg
 
 _GET_FIELDS = {"seq": None, "last_by_subj": None, "next_by_subj": None, "start_time": None}
@@ -29,15 +33,20 @@ _BATCH_FIELDS = {
 
 
 class DirectGets:
-    """The part of `JetStream` that reads without the stream's leader."""
+    """The methods of `JetStream` that read without the stream's leader."""
 
     _api: Api
 
     def direct_get(self, stream: str, opts: Mapping[str, Any] | int, cb: Callback) -> None:
-        """One message, as a `StoredMsg`; opts: a sequence, or as in `stream_msg_get`.
+        """Read one message from any replica; ``cb(StoredMsg, err)``.
 
-        Any replica answers, so it may be one behind. `MessageNotFoundError` when there is none,
-        `NoRespondersError` when the stream does not exist or has no ``allow_direct``.
+        A replica may lag, so its answer may be older than the leader's.
+
+        Args:
+            stream: the stream's name.
+            opts: a sequence, or a dict as in `stream_msg_get`.
+            cb: gets `MessageNotFoundError` when the message does not exist, `NoRespondersError` when
+                the stream does not exist or has no ``allow_direct``.
         """
         check_callback(cb)
         name = name_of("stream", stream)
@@ -49,7 +58,7 @@ class DirectGets:
             self._ask_directly(name, encode(body), cb)
 
     def direct_get_last(self, stream: str, subject: str, cb: Callback) -> None:
-        """The last message of a subject; see `direct_get`."""
+        """Read the last message of a subject from any replica; see `direct_get`."""
         check_callback(cb)
         check_publish(subject)
         self._ask_directly(f"{name_of('stream', stream)}.{subject}", b"", cb)
@@ -66,13 +75,18 @@ class DirectGets:
         api.nats.request(subject, payload, answered, api.timeout, no_responders=True)
 
     def direct_get_batch(self, stream: str, opts: Mapping[str, Any], cb: Callback) -> None:
-        """Several messages with one request; ``cb([StoredMsg, …], err)``, in order.
+        """Read several messages with one request; ``cb([StoredMsg, …], err)``, in order.
 
-        opts: batch (at most so many) or max_bytes, from seq or start_time on, next_by_subj (only that
-        subject, may have wildcards). Or multi_last (subjects, wildcards too: the last message of each,
-        at most 1024), with up_to_seq or up_to_time for a consistent view, and batch. nats-server 2.11
-        or later, else `ApiLevelError`; `NoRespondersError` as in `direct_get`. A list that ends at batch
-        has messages whose ``num_pending`` is above 0: go on from the last one's seq + 1.
+        When the list was cut at batch or max_bytes, the last message's ``num_pending`` is above 0: go on
+        from its seq + 1.
+
+        Args:
+            stream: the stream's name.
+            opts: either batch (the most messages) or max_bytes, with seq or start_time (where to begin) and
+                next_by_subj (only this subject, which may have wildcards). Or multi_last (subjects, which
+                may have wildcards: the last message of each, at most 1024), with up_to_seq or up_to_time
+                for a consistent view, and batch.
+            cb: gets `ApiLevelError` from a server before 2.11, `NoRespondersError` as in `direct_get`.
         """
         check_callback(cb)
         if not isinstance(opts, Mapping):
@@ -95,7 +109,7 @@ class DirectGets:
 
 
 def get_opts(opts: object) -> dict[str, Any]:
-    """What says which message is wanted, checked."""
+    """Return the options that select a message, checked and as they are sent."""
     if not isinstance(opts, Mapping):
         raise TypeError(f"options must be a mapping, not {type(opts).__name__}")
     check_fields("get options", opts, _GET_FIELDS)
@@ -111,7 +125,7 @@ def get_opts(opts: object) -> dict[str, Any]:
 
 
 class _Batch(Exchange):
-    """The answers to one batch request. The timeout is between one answer and the next."""
+    """The answers to one batch request. The timeout runs from one answer to the next."""
 
     def __init__(self, api: Api, cb: Callback) -> None:
         super().__init__(api)
@@ -127,16 +141,16 @@ class _Batch(Exchange):
         self.late.start(self.api.timeout or 5000)
         headers = Headers.parse(raw)
         if not data and headers.status is not None:
-            # 204 is the end of the batch.
+            # 204 ends the batch.
             nothing = headers.status == 404 and not self._messages
-            self.end(None if nothing or headers.status == 204 else _status(headers))
+            self.end(None if nothing or headers.status == 204 else _error_of(headers))
             return
         message, error = _result(data, raw)
         if message is None:
             self.end(error)
             return
         self._messages.append(message)
-        if headers.get("Nats-Num-Pending") is None:  # an old server: it has given all that it will
+        if headers.get("Nats-Num-Pending") is None:  # an old server, which answers once
             self.end(ApiLevelError("batch get is not supported (code 412)", code=412))
 
     def finish(self, error: NatsError | None) -> None:
@@ -144,10 +158,10 @@ class _Batch(Exchange):
 
 
 def _result(data: bytes, raw: bytes | None) -> tuple[StoredMsg | None, NatsError | None]:
-    """A direct answer's message, or what its status says."""
+    """Return an answer's message, or the error that its status stands for."""
     headers = Headers.parse(raw)
     if headers.status is not None and headers.get("Nats-Stream") is None:
-        return None, _status(headers)
+        return None, _error_of(headers)
     try:
         message = StoredMsg(
             headers["Nats-Stream"],
@@ -163,13 +177,10 @@ def _result(data: bytes, raw: bytes | None) -> tuple[StoredMsg | None, NatsError
     return message, None
 
 
-def _status(headers: Headers) -> NatsError:
+def _error_of(headers: Headers) -> NatsError:
     code = headers.status or 0
-    text = headers.description or f"status {code}"
-    if code == 503:
-        return NoRespondersError("no responders")
     if code == 404:
         return APIError.of({"code": 404, "err_code": 10037, "description": "no message found"})
-    if code == 412:
-        return APIError.of({"code": 412, "err_code": 10185, "description": text})
-    return APIError.of({"code": code, "description": text})
+    if code in (412, 503):
+        return status_error(code, headers.description)
+    return APIError.of({"code": code, "description": headers.description or f"status {code}"})

@@ -1,15 +1,15 @@
-"""What JetStream answers instead of a result.
+"""The errors of JetStream: those that the server answers with, and those that the client finds.
 
 ::
 
     JetStreamError                          code, err_code, description
-    ├── APIError                            an answer with an error in it; ADR-7: branch on err_code
+    ├── APIError                            the server's answer is an error; branch on err_code (ADR-7)
     │   ├── JetStreamNotEnabledError · JetStreamNotEnabledForAccountError
     │   ├── StreamNotFoundError · StreamNameAlreadyInUseError · SubjectOverlapError
     │   ├── ConsumerNotFoundError · ConsumerExistsError · ConsumerNameAlreadyInUseError
     │   ├── MessageNotFoundError
     │   ├── WrongLastSequenceError · WrongLastMsgIdError · WrongStreamError
-    │   ├── ApiLevelError                   the server is too old for what was asked for
+    │   ├── ApiLevelError                   the server is too old for the request
     │   ├── MaximumMessagesError · ResourcesExceededError
     │   ├── MessageTtlError
     │   └── BatchError
@@ -19,12 +19,12 @@
     │   ├── ConsumerDeletedError · ConsumerIsPushError · ConsumerLeadershipChangedError
     │   ├── ServerShutdownError · MaxBytesExceededError · MaxWaitingExceededError
     │   └── MaxRequestExceededError
-    ├── NoHeartbeatError                    the server has fallen silent
+    ├── NoHeartbeatError                    two heartbeats are missing
     ├── ConsumerIsPullError · SequenceMismatchError (push consumers)
     ├── MsgAlreadyAckedError · MsgNotAckableError
     ├── BatchClosedError
-    ├── InvalidAnswerError                  an answer that is none of JetStream's
-    └── TooManyStalledMsgsError             the window of asynchronous publishing does not move
+    ├── InvalidAnswerError                  the answer is not one of JetStream's
+    └── TooManyStalledMsgsError             no acknowledgement frees the window of publish_async
 
 No I/O.
 """
@@ -34,7 +34,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from ..errors import NatsError
+from ..errors import NatsError, NoRespondersError
 
 __all__ = [
     "APIError",
@@ -80,12 +80,12 @@ __all__ = [
 
 
 class JetStreamError(NatsError):
-    """Base of all that JetStream reports; code is HTTP-like, err_code JetStream's own (0: none)."""
+    """Base of all errors of JetStream; code is HTTP-like, err_code JetStream's own (0: none)."""
 
     text = "jetstream error"
     code: int = 0
     err_code: int = 0
-    description: str  # the server's words, without the code
+    description: str  # the server's text, without the code
 
     def __init__(self, text: str = "", **data: Any) -> None:
         super().__init__(text, **data)
@@ -99,12 +99,12 @@ class APIError(JetStreamError):
 
     def __init_subclass__(cls, err_codes: tuple[int, ...] = ()) -> None:
         cls.by_err_code.update(dict.fromkeys(err_codes, cls))
-        if err_codes:  # what an exception of the class has that was not made from an answer
+        if err_codes:  # the err_code of an exception that the client raises by itself
             cls.err_code = err_codes[0]
 
     @staticmethod
     def of(error: Mapping[str, Any]) -> APIError:
-        """The exception for an answer's ``error``; an unknown err_code gives a plain `APIError`."""
+        """Return the exception for an answer's ``error``; an unknown err_code gives a plain `APIError`."""
         code = error.get("code", 0)
         err_code = error.get("err_code", 0)
         description = str(error.get("description", "") or "unknown error")
@@ -126,7 +126,7 @@ class JetStreamNotEnabledForAccountError(APIError, err_codes=(10039,)):
 
 
 class StreamNotFoundError(APIError, err_codes=(10059,)):
-    """There is no such stream."""
+    """The stream does not exist."""
 
 
 class StreamNameAlreadyInUseError(APIError, err_codes=(10058,)):
@@ -138,11 +138,11 @@ class SubjectOverlapError(APIError, err_codes=(10065,)):
 
 
 class ConsumerNotFoundError(APIError, err_codes=(10014, 10149)):
-    """There is no such consumer."""
+    """The consumer does not exist."""
 
 
 class ConsumerExistsError(APIError, err_codes=(10105, 10148)):
-    """There is such a consumer already, with another configuration."""
+    """A consumer of this name exists, with another configuration."""
 
 
 class ConsumerNameAlreadyInUseError(APIError, err_codes=(10013,)):
@@ -154,7 +154,7 @@ class MessageNotFoundError(APIError, err_codes=(10037,)):
 
 
 class WrongLastSequenceError(APIError, err_codes=(10071, 10164)):
-    """The stream, or the subject, has gone on since the expected sequence."""
+    """The last sequence of the stream, or of the subject, is not the expected one."""
 
 
 class WrongLastMsgIdError(APIError, err_codes=(10070,)):
@@ -166,19 +166,19 @@ class WrongStreamError(APIError, err_codes=(10060,)):
 
 
 class ApiLevelError(APIError, err_codes=(10185,)):
-    """The server's JetStream is too old for what was asked for; nothing was done."""
+    """The server's JetStream is too old for the request; the server has done nothing."""
 
 
 class MaximumMessagesError(APIError, err_codes=(10077,)):
-    """The message was not stored: a limit of the stream."""
+    """The server did not store the message, because the stream has reached a limit."""
 
 
 class ResourcesExceededError(APIError, err_codes=(10002, 10023, 10026, 10027, 10028, 10047)):
-    """A limit of the account or the server."""
+    """The account or the server has reached a limit."""
 
 
 class MessageTtlError(APIError, err_codes=(10165, 10166)):
-    """The time to live is invalid, or the stream has none."""
+    """The time to live is invalid, or the stream does not allow one per message."""
 
 
 class BatchError(
@@ -187,13 +187,13 @@ class BatchError(
         10174, 10175, 10176, 10177, 10179, 10199, 10200, 10201, 10205, 10206, 10207, 10208, 10210, 10211,
     ),
 ):  # fmt: skip
-    """A batch was refused or abandoned."""
+    """The server has refused or abandoned a batch."""
 
 
 class PullStatusError(JetStreamError):
     """A status that ends a pull request; `code` is the status, ``str(err)`` its text."""
 
-    terminal: ClassVar[bool] = False  # the consumer will give no more messages
+    terminal: ClassVar[bool] = False  # the consumer delivers no more messages
 
 
 class BadPullRequestError(PullStatusError):
@@ -203,11 +203,11 @@ class BadPullRequestError(PullStatusError):
 
 
 class NoMessagesError(PullStatusError):
-    """There is no message now."""
+    """The consumer has no message now."""
 
 
 class TooManyRequestsError(PullStatusError):
-    """The server has too much to do."""
+    """The server is overloaded."""
 
 
 class PinIdMismatchError(PullStatusError):
@@ -221,7 +221,7 @@ class ConsumerDeletedError(PullStatusError):
 
 
 class ConsumerIsPushError(PullStatusError):
-    """The consumer delivers by itself; it can't be asked."""
+    """The consumer is a push consumer: it takes no pull requests."""
 
     terminal = True
 
@@ -239,7 +239,7 @@ class MaxBytesExceededError(PullStatusError):
 
 
 class MaxWaitingExceededError(PullStatusError):
-    """As many requests wait already as the consumer allows (max_waiting)."""
+    """The consumer has as many waiting requests as it allows (max_waiting)."""
 
 
 class MaxRequestExceededError(PullStatusError):
@@ -249,43 +249,46 @@ class MaxRequestExceededError(PullStatusError):
 
 
 class NoHeartbeatError(JetStreamError):
-    """Two heartbeats in a row have not come."""
+    """Two heartbeats in a row are missing."""
 
     text = "no heartbeat received"
 
 
 class ConsumerIsPullError(JetStreamError):
-    """The consumer delivers nothing by itself; it wants to be asked."""
+    """The consumer is a pull consumer: it delivers only on request."""
 
     text = "consumer is not push based"
 
 
 class SequenceMismatchError(JetStreamError):
-    """The server has sent more of a push consumer's messages than have arrived."""
+    """The server has sent messages of a push consumer that have not arrived."""
 
     text = "messages have not arrived"
 
 
 class MsgAlreadyAckedError(JetStreamError):
-    """A message can be answered for good only once."""
+    """The message has had its final answer: a message gets only one."""
 
     text = "message was already acknowledged"
 
 
 class MsgNotAckableError(JetStreamError):
-    """Messages of this consumer are not acknowledged."""
+    """The message can't be acknowledged: its consumer wants no acknowledgements."""
 
     text = "message can not be acknowledged"
 
 
 class InvalidAnswerError(JetStreamError):
-    """Whoever answered, it was not JetStream."""
+    """The answer is not one that JetStream gives."""
 
     text = "invalid answer"
 
 
 class BatchClosedError(JetStreamError):
-    """The batch has ended: by its user, or by the server (`ack`, if it gave one, says how far it got)."""
+    """The user or the server has ended the batch.
+
+    `ack` is the server's acknowledgement if it sent one: up to there the messages are stored.
+    """
 
     text = "batch is closed"
     ack: dict[str, Any] | None = None
@@ -293,12 +296,12 @@ class BatchClosedError(JetStreamError):
 
 
 class TooManyStalledMsgsError(JetStreamError):
-    """max_ack_pending messages are unacknowledged, and no acknowledgement came for stall_wait."""
+    """max_ack_pending messages are unacknowledged, and no acknowledgement came within stall_wait."""
 
     text = "stalled with too many outstanding async published messages"
 
 
-# Beginning of a 409's text in lower case → class; from nats-server's consumer.
+# How the text of a 409 begins, in lower case → class. The texts are those of nats-server's consumer.
 _BY_TEXT: tuple[tuple[str, type[PullStatusError]], ...] = (
     ("consumer deleted", ConsumerDeletedError),
     ("consumer is push based", ConsumerIsPushError),
@@ -316,8 +319,15 @@ _BY_STATUS: dict[int, type[PullStatusError]] = {
 }
 
 
-def status_error(status: int, text: str | None) -> JetStreamError:
-    """The exception for a status message of a pull request."""
+def status_error(status: int, text: str | None) -> NatsError:
+    """Return the exception for a status message.
+
+    Args:
+        status: the code. 503 is the server's notice that nobody listens: `NoRespondersError`.
+        text: the description, which tells the 409s of a pull request apart.
+    """
+    if status == 503:
+        return NoRespondersError("no responders")
     text = text or f"status {status}"
     if status == 412:
         return ApiLevelError(f"{text} (code 412)", code=412, err_code=10185, description=text)

@@ -1,4 +1,8 @@
-"""`JetStream`: streams, consumers, and publishing with acknowledgement, over one `Nats`."""
+"""`JetStream`: one class made of the methods of `stream`, `consumer`, `batch`, `advisory` and `publish`.
+
+The methods have the manual's words (``stream_create``). nats.go's words (``create_stream``) are aliases of
+them, declared here.
+"""
 
 from __future__ import annotations
 
@@ -18,25 +22,50 @@ from .stream import Streams
 class JetStream(Streams, Consumers, Batches, Advisories, Publishing):
     """JetStream on a client's connection.
 
-    Every method takes a callback, ``cb(result, err)``, as its last positional argument or as ``cb``; it is
-    called once, on the loop, never inside the call. Options before it may be left out. What is wrong with
-    an argument is raised; so is `NotConnectedError` when no connection is coming.
+    Every method takes a callback, ``cb(result, err)``, as its last positional argument or as ``cb``. It is
+    called once, on the loop, never inside the call. Options before it may be left out. A wrong argument
+    is raised; so is `NotConnectedError` when the client is not connected and no attempt is planned.
 
-    Configurations and results are dicts of the server's JSON unless a method says otherwise: durations in
-    ns (a timedelta will do in what is sent), times as RFC 3339. err is None, or an `APIError` with the
+    Configurations and results are dicts of the server's JSON unless a method says otherwise: durations as
+    timedelta or in ns (in results always in ns), times as RFC 3339. err is None, or an `APIError` with the
     server's code, err_code and description (`StreamNotFoundError`, …), `RequestTimeoutError`,
     ``disconnected``, or `NoRespondersError`: nobody serves the prefix, as when JetStream is off. The server
-    may answer calls in another order: what needs the result of one belongs into its callback.
+    may answer calls in another order: put a call that needs the result of another one in its callback.
 
     Args:
         nats: the client; any number of `JetStream` objects may share one.
-        prefix: where the API listens.
-        timeout: for each answer, in ms or a timedelta; 0: for ever.
+        prefix: the subject of the API.
+        timeout: for each answer, in ms or a timedelta; 0: no limit.
         domain: the JetStream domain; the same as the prefix ``$JS.<domain>.API``.
-        max_ack_pending: messages of `publish_async` in flight.
-        stall_wait: how long, in ms, `publish_async` keeps messages while no acknowledgement comes; 0: for
-            ever.
+        max_ack_pending: how many messages of `publish_async` may be in flight.
+        stall_wait: how long, in ms or a timedelta, `publish_async` keeps messages while no acknowledgement
+            comes; 0: no limit.
     """
+
+    # nats.go's words. Where they are the same as the manual's (`account_info`, `stream_info`, `stream_names`,
+    # `stream_name_by_subject`, `get_msg`, `consumer_info`, `consumer_names`, `fetch`, `next`, `consume`,
+    # `ordered_consumer`, `publish`, `publish_async`, `publish_async_pending`) there is nothing to declare.
+    create_stream = Streams.stream_create
+    update_stream = Streams.stream_update
+    create_or_update_stream = Streams.stream_create_or_update
+    delete_stream = Streams.stream_delete
+    list_streams = Streams.stream_list
+    purge_stream = Streams.stream_purge
+    get_last_msg_for_subject = Streams.get_last_msg
+    delete_msg = Streams.stream_msg_delete
+    secure_delete_msg = Streams.stream_msg_erase
+    create_consumer = Consumers.consumer_create
+    update_consumer = Consumers.consumer_update
+    create_or_update_consumer = Consumers.consumer_create_or_update
+    delete_consumer = Consumers.consumer_delete
+    list_consumers = Consumers.consumer_list
+    pause_consumer = Consumers.consumer_pause
+    resume_consumer = Consumers.consumer_resume
+    unpin_consumer = Consumers.consumer_unpin
+    reset_consumer = Consumers.consumer_reset
+    publish_async_complete = Publishing.publish_complete
+    # The manual's other word for `publish`.
+    js_publish = Publishing.publish
 
     def __init__(
         self,
@@ -70,5 +99,5 @@ class JetStream(Streams, Consumers, Batches, Advisories, Publishing):
 
     @property
     def timeout(self) -> float:
-        """For each answer, in ms."""
+        """The time-out of each answer, in ms."""
         return self._api.timeout

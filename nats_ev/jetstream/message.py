@@ -1,4 +1,8 @@
-"""`JsMsg`: a message that a consumer has delivered, what it knows of itself, and its answers."""
+"""Messages of streams: `JsMsg`, which a consumer has delivered, and `StoredMsg`, which was read by itself.
+
+A consumer's message carries its metadata in the reply subject (`parse_ack_reply`); its answers (`ack`,
+`nak`, …) are publishes to that subject.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +13,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..arguments import Milliseconds, check_callback, milliseconds
 from ..errors import NatsError
 from ..headers import Headers
+from ..times import MILLISECOND
 from .api import version_of
 from .errors import MsgAlreadyAckedError, MsgNotAckableError
 
 if TYPE_CHECKING:
     from ..client import Nats
 
-
-_REASONS = (2, 10, 4)
+# The first server that takes a reason after "+TERM".
+_TERM_REASONS = (2, 10, 4)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class Metadata(NamedTuple):
-    """What the reply subject of a consumer's message says about it.
+    """The metadata of a consumer's message, from its reply subject.
 
-    num_delivered is 1 at the first delivery; timestamp_ns, in ns since 1970, is when it was stored;
-    num_pending counts what the consumer had behind it when it was delivered; domain and account_hash
-    are "" when the server does not tell them.
+    num_delivered is 1 at the first delivery. timestamp_ns, in ns since 1970, is when the server stored the
+    message. num_pending is the number of messages that the consumer still had after this one when it
+    delivered it. domain and account_hash are "" if the reply subject does not contain them.
     """
 
     stream: str
@@ -40,12 +45,12 @@ class Metadata(NamedTuple):
 
     @property
     def timestamp(self) -> datetime:
-        """When it was stored, in UTC (microseconds)."""
+        """When the server stored the message, in UTC (microseconds)."""
         return _EPOCH + timedelta(microseconds=self.timestamp_ns // 1000)
 
 
 def parse_ack_reply(reply: str | None) -> Metadata | None:
-    """The metadata in a reply subject, of either version; None when it is none.
+    """Return the metadata in a reply subject of either version, or None if it has none.
 
     v1: ``$JS.ACK.<stream>.<consumer>.<delivered>.<sseq>.<cseq>.<ts>.<pending>``; v2 has
     ``<domain or _>.<account hash>`` before the stream, and may have more tokens at its end.
@@ -82,15 +87,34 @@ def parse_ack_reply(reply: str | None) -> Metadata | None:
     )
 
 
-class JsMsg:
+class _Content:
+    """The parts that both kinds of messages have."""
+
+    __slots__ = ("data", "headers", "subject")
+
+    data: bytes
+    headers: bytes | None
+    subject: str
+
+    @property
+    def payload(self) -> bytes:
+        """The same as `data`."""
+        return self.data
+
+    def header(self, name: str, default: str | None = None) -> str | None:
+        """Return the first value of a header, or default if the message does not have it."""
+        return Headers.parse(self.headers).get(name, default)
+
+
+class JsMsg(_Content):
     """A message from a consumer.
 
-    `subject`; `data`, bytes (`payload` is the same); `headers`, the raw block or None; `reply`, where
-    its answers go. A message is answered for good once, by `ack`, `ack_sync`, `nak` or `term`; a second
-    one raises `MsgAlreadyAckedError`. Answers raise what `Nats.publish` raises.
+    `subject`; `data`, bytes (`payload` is the same); `headers`, the raw block or None; `reply`, the subject
+    that its answers go to. A message gets one final answer: `ack`, `ack_sync`, `nak` or `term`; a second one
+    raises `MsgAlreadyAckedError`. Answers raise what `Nats.publish` raises.
     """
 
-    __slots__ = ("_acked", "_nats", "data", "headers", "reply", "subject")
+    __slots__ = ("_acked", "_nats", "reply")
 
     def __init__(
         self,
@@ -114,13 +138,8 @@ class JsMsg:
         return f"<JsMsg {self.subject!r}{where} {len(self.data)} bytes>"
 
     @property
-    def payload(self) -> bytes:
-        """The same as `data`."""
-        return self.data
-
-    @property
     def metadata(self) -> Metadata:
-        """What the server says about this delivery. Raises `MsgNotAckableError` if it says nothing."""
+        """The server's data about this delivery. Raises `MsgNotAckableError` if the message has none."""
         meta = parse_ack_reply(self.reply)
         if meta is None:
             raise MsgNotAckableError(f"no metadata in reply subject {self.reply!r}")
@@ -133,15 +152,11 @@ class JsMsg:
 
     @property
     def acked(self) -> bool:
-        """Whether it has been answered for good."""
+        """Whether the message has had its final answer."""
         return self._acked
 
-    def header(self, name: str, default: str | None = None) -> str | None:
-        """The first value of a header."""
-        return Headers.parse(self.headers).get(name, default)
-
     def ack(self) -> None:
-        """Done: it need not be delivered again."""
+        """Acknowledge the message: the server need not deliver it again."""
         if self._acked or self._nats is None or self.reply is None:
             self._refuse()
         self._nats.publish(self.reply, b"+ACK")  # type: ignore[union-attr, arg-type]
@@ -150,9 +165,13 @@ class JsMsg:
     def ack_sync(
         self, cb: Callable[[Any, NatsError | None], object], timeout: Milliseconds = 5000
     ) -> None:
-        """`ack`, and ``cb(True, None)`` when the server has taken it.
+        """Acknowledge the message; ``cb(True, None)`` when the server has taken the acknowledgement.
 
         After ``cb(None, err)`` the server may or may not have it; the message can be answered again.
+
+        Args:
+            cb: called once.
+            timeout: for the server's answer, in ms or a timedelta.
         """
         check_callback(cb)
         nats = self._answerable()
@@ -170,28 +189,31 @@ class JsMsg:
     double_ack = ack_sync
 
     def nak(self, delay: Milliseconds | None = None) -> None:
-        """Not done: deliver it again, at once or after a delay (ms or a timedelta)."""
+        """Have the server deliver the message again, at once or after a delay (ms or a timedelta)."""
         body = b"-NAK"
         if delay is not None and (ms := milliseconds(delay, "delay")):
-            body += b' {"delay": %d}' % round(ms * 1_000_000)
-        self._terminal(body)
+            body += b' {"delay": %d}' % round(ms * MILLISECOND)
+        self._answer_finally(body)
 
     def term(self, reason: str | None = None) -> None:
-        """Never deliver it again; the reason goes into the server's advisory (2.10.4 and later)."""
+        """Have the server never deliver the message again.
+
+        The reason goes into the server's advisory (2.10.4 and later).
+        """
         body = b"+TERM"
         if reason:
             if not isinstance(reason, str):
                 raise TypeError(f"reason must be str, not {type(reason).__name__}")
-            # An older server does not understand the answer at all when there is more to it.
-            if version_of(self._answerable().server_info())[0] >= _REASONS:
+            # An older server would not recognise "+TERM" with text after it.
+            if version_of(self._answerable().server_info())[0] >= _TERM_REASONS:
                 body += b" " + reason.encode()
-        self._terminal(body)
+        self._answer_finally(body)
 
     def in_progress(self) -> None:
-        """Still working on it: the server's ack_wait starts anew. May be called many times."""
+        """Start the server's ack_wait for this message again. May be called any number of times."""
         self._answerable().publish(self.reply or "", b"+WPI")
 
-    def _terminal(self, body: bytes) -> None:
+    def _answer_finally(self, body: bytes) -> None:
         self._answerable().publish(self.reply or "", body)
         self._acked = True
 
@@ -207,15 +229,33 @@ class JsMsg:
         raise MsgNotAckableError
 
 
-class StoredMsg:
-    """A message read from a stream by itself, without a consumer.
+class OrderedJsMsg(JsMsg):
+    """A `JsMsg` that can't be answered, for the ordered consumer: created in half the time.
 
-    `stream`, `subject`, `seq`, `time` (RFC 3339), `data` (bytes), `headers` (the raw block or None; a
-    direct get's has ``Nats-…`` headers besides the message's own). `num_pending`: of a batch, how many
-    follow.
+    The constructor is `object`'s, and the caller sets the four attributes that differ from message to
+    message. Users see a `JsMsg`: the class shows that name.
     """
 
-    __slots__ = ("data", "headers", "num_pending", "seq", "stream", "subject", "time")
+    __slots__ = ()
+    __module__ = "nats_ev"
+    __qualname__ = "JsMsg"
+    _nats = None
+    _acked = False
+    __init__ = object.__init__
+
+
+OrderedJsMsg.__name__ = "JsMsg"
+
+
+class StoredMsg(_Content):
+    """A message that was read from a stream by itself, without a consumer.
+
+    `stream`, `subject`, `seq`, `time` (RFC 3339), `data` (bytes), `headers` (the raw block or None; that of
+    a direct get has ``Nats-…`` headers besides the message's own). `num_pending`: in a batch, the number of
+    messages after this one.
+    """
+
+    __slots__ = ("num_pending", "seq", "stream", "time")
 
     def __init__(
         self,
@@ -237,12 +277,3 @@ class StoredMsg:
 
     def __repr__(self) -> str:
         return f"<StoredMsg {self.stream} {self.seq} {self.subject!r} {len(self.data)} bytes>"
-
-    @property
-    def payload(self) -> bytes:
-        """The same as `data`."""
-        return self.data
-
-    def header(self, name: str, default: str | None = None) -> str | None:
-        """The first value of a header."""
-        return Headers.parse(self.headers).get(name, default)

@@ -1,4 +1,8 @@
-"""Batches in a stream's order: `OrderedConsumer`, a number of messages at a time."""
+"""`OrderedFetcher`: a stream's messages in order, a batch at a time.
+
+Each batch is an ordered consumer (`OrderedEngine`) that stops after so many messages. The fetcher itself
+keeps only the position: between two fetches there is nothing on the server.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,13 @@ from typing import Any
 from ..arguments import Callback, optional_middle
 from ..errors import BadOptionsError, NatsError, RequestTimeoutError
 from ..times import MILLISECOND
-from .api import Api, Wait
+from .api import Api, Timer
 from .config import check_fields, consumer_config
 from .errors import MaxBytesExceededError, NoMessagesError
+from .fetch import fetch_opts
 from .message import JsMsg
-from .ordered import CONFIG_FIELDS, OrderedConsumer, ordered_config
-from .pull import fetch_opts, size_of
+from .ordered import CONFIG_FIELDS, OrderedEngine, ordered_config
+from .pull import size_of
 
 _CONFIG = dict.fromkeys((*CONFIG_FIELDS, "max_reset_attempts", "name_prefix"))
 _OPTIONS = dict.fromkeys(
@@ -24,15 +29,15 @@ Opts = Mapping[str, Any] | Callback | None
 
 
 class OrderedFetcher:
-    """What `Consumers.ordered_fetcher` makes: each `fetch` goes on behind the one before it.
+    """The handle of `JetStream.ordered_fetcher`: each `fetch` goes on after the one before it.
 
-    Messages are in the stream's order, each exactly once, as from an `OrderedConsumer`; between two
-    fetches nothing of it is on the server.
+    The messages come in the stream's order, each exactly once, as from an `OrderedConsumer`; between two
+    fetches it has no consumer on the server. `stream` is the stream's name.
     """
 
     def __init__(self, api: Api, stream: str, config: Mapping[str, Any]) -> None:
         check_fields("ordered consumer", config, _CONFIG)
-        consumer_config(ordered_config(config)[0])  # raises for a bad one
+        consumer_config(ordered_config(config)[0])  # only to raise for a bad one
         self.stream = stream
         self._api = api
         self._config = dict(config)
@@ -40,17 +45,27 @@ class OrderedFetcher:
         self._count = 0
         self._running: _Batch | None = None
 
+    def __repr__(self) -> str:
+        state = " fetching" if self._running is not None else ""
+        return f"<{type(self).__name__} {self.stream} at {self.last_seq}{state}>"
+
     @property
     def last_seq(self) -> int:
-        """Stream sequence of the last message fetched, or the one before the first to come."""
+        """The stream sequence of the last message fetched, or the one before the first to come."""
         return int(self._config.get("opt_start_seq", 1)) - 1
 
     def fetch(self, opts: Opts = None, cb: Callback | None = None) -> None:
-        """Get a number of messages; ``cb([JsMsg, …], err)``, after an error what had come before it.
+        """Fetch the next messages; ``cb([JsMsg, …], err)``.
 
-        opts: batch (1; with max_bytes as many as fit), max_bytes (`MaxBytesExceededError` when the first
-        does not fit), expires (5 s), no_wait (true: only what is there now), heartbeat; durations in ns
-        or as timedelta. One at a time: raises `BadOptionsError` while another is running.
+        Args:
+            opts: batch (1; with max_bytes as many as fit), max_bytes (`MaxBytesExceededError` when the
+                first message does not fit), expires (5 s), no_wait (True: only messages that the stream
+                has now), heartbeat; durations as timedelta or in ns.
+            cb: called once. With an err the list has the messages that came before the error, or it is
+                None if there are none.
+
+        Raises:
+            BadOptionsError: an option is wrong, or another fetch is running.
         """
         given, done = optional_middle(opts, cb)
         self._start(
@@ -59,9 +74,11 @@ class OrderedFetcher:
         )
 
     def next(self, opts: Opts = None, cb: Callback | None = None) -> None:
-        """Get one message; ``cb(JsMsg, None)``, or `RequestTimeoutError`, with no_wait `NoMessagesError`.
+        """Fetch the next message; ``cb(JsMsg, err)``.
 
-        opts as in `fetch`, but batch.
+        Args:
+            opts: as in `fetch`, except batch.
+            cb: gets `RequestTimeoutError` when no message came in time; with no_wait `NoMessagesError`.
         """
         given, done = optional_middle(opts, cb)
         none: NatsError = RequestTimeoutError("request timeout")
@@ -100,7 +117,7 @@ class OrderedFetcher:
 
 
 class _Batch:
-    """An ordered consumer for one batch."""
+    """The ordered consumer of one batch."""
 
     def __init__(
         self,
@@ -115,29 +132,29 @@ class _Batch:
         self._expires = body.get("expires", 0) / MILLISECOND or api.timeout or 5000
         self._messages: list[JsMsg] = []
         self._room: int = body.get("max_bytes") or sys.maxsize
-        self._too_large = False  # the message behind those
+        self._too_large = False  # the next message does not fit in max_bytes
         self._ended = ended
-        self._made = False  # the server has the consumer
+        self._created = False  # the server has the consumer
         self._over = False
         given = {**config, "max_messages": min(self._most, 1000), "stop_after": self._most}
         if beats := body.get("idle_heartbeat"):
             given["heartbeat"] = beats
         fields, options, own = ordered_config({**given, "on_start": self._on_start})
-        self.ordered = OrderedConsumer(api, stream, fields, options, own, self._on_message)
-        self._late: Wait = api.wait(self._timed_out, self._finish)
+        self._engine = OrderedEngine(api, stream, fields, options, own, self._on_message)
+        self._late: Timer = api.timer(self._timed_out, self._finish)
 
     def start(self) -> None:
-        self.ordered.start()
+        self._engine.start()
         self._late.start(self._expires)
 
     def position(self) -> int | None:
-        """Stream sequence that the next fetch begins behind; None: where this one did."""
+        """Return the stream sequence after which the next fetch begins; None: where this one began."""
         if self._messages:
             return self._messages[-1].seq
-        return None if self._too_large else self.ordered.position
+        return None if self._too_large else self._engine.position
 
     def _on_start(self, info: Any) -> None:
-        self._made = True
+        self._created = True
         if self._no_wait:
             self._most = min(self._most, info["num_pending"])
             if not self._most:
@@ -156,11 +173,11 @@ class _Batch:
             self._finish(error)
 
     def _timed_out(self) -> None:
-        self._finish(None if self._made else RequestTimeoutError("request timeout"))
+        self._finish(None if self._created else RequestTimeoutError("request timeout"))
 
     def _finish(self, error: NatsError | None) -> None:
         if not self._over:
             self._over = True
             self._late.cancel()
-            self.ordered.stop()
+            self._engine.stop()
             self._ended(self._messages, error)

@@ -1,4 +1,43 @@
-"""Pull requests: one batch (`Fetch`), or one after the other for ever (`Puller`)."""
+"""Continuous pulling: `Puller` keeps pull requests with the server so that messages never stop coming.
+
+Theory of operation (ADR-37)
+----------------------------
+
+A pull consumer sends nothing by itself. A request asks for `batch` messages, with an inbox as the reply
+subject, and ends when they have come, when it expires, or with an error, which comes as a message without a
+body and with a status line. One request after the other would leave the connection idle for a round trip
+after each batch. So the next request must be with the server before the present one is used up.
+
+**Counting.** Nothing in a message says which request it belongs to, and requests overlap; so the puller
+counts since its beginning. `_asked` is the number of messages requested, `_received` the number that has
+come. The invariant is
+
+    _asked - _received  =  messages that the present round may still bring  <=  max_messages
+
+`_ask` requests what is missing to max_messages. When a request ends early, the status says in
+``Nats-Pending-Messages`` how many of its messages will not come, and they are taken off `_asked`.
+
+**The two marks.** Testing the threshold per message would take a subtraction and two attribute look-ups.
+`_mark` is therefore kept ready: ``_asked - threshold_messages``, the count of received messages at which to
+ask again. The path of a message has one comparison, ``received >= _mark``. Stopping needs no test of its
+own: `_stop_asking` sets the mark to `_NEVER`. With max_bytes there is a second mark, of bytes: the size of
+each message comes off `_pending_bytes`, and the puller asks again at ``threshold_bytes``; only then do
+messages take the path `_on_sized_message`.
+
+**Rounds.** After a lost connection the server has forgotten all requests, and after missed heartbeats it may
+have. The puller then begins a new round: ``_asked = _received``, and one full request. What requests of
+earlier rounds still report must not be taken off. So the reply subject of a request ends with its round, and
+a status counts only if it comes on the present round's subject. Messages count always.
+
+**Heartbeats.** While a request waits, the server sends a status 100 every `heartbeat`. A timer that starts
+again with each message would be work per message. Instead one timer ticks at the heartbeat's interval and
+looks whether anything has come since its last tick (`_seen`, `_looked_at`). Two ticks in a row without
+anything are two missed heartbeats: a new round, and `NoHeartbeatError`.
+
+**Trouble.** An error that does not end the consumer leads to a new round after a pause, which doubles from
+250 ms to 5 s as long as no message comes. A request that ends in the ordinary way (expired, complete) is
+replaced at once.
+"""
 
 from __future__ import annotations
 
@@ -7,207 +46,93 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..arguments import Callback, callable_or_none, integer
-from ..errors import (
-    BadOptionsError,
-    NatsError,
-    NoRespondersError,
-    RequestTimeoutError,
-)
+from ..arguments import callable_or_none, integer
+from ..errors import BadOptionsError, NatsError
 from ..headers import Headers
 from ..status import Status
 from ..times import MILLISECOND, SECOND, to_wire
-from .api import Api, Exchange, Feature, Wait, encode
+from .api import Api, Feature, Timer, encode
 from .config import V2_11, V2_12, check_fields
-from .errors import (
-    MaxBytesExceededError,
-    NoHeartbeatError,
-    PinIdMismatchError,
-    status_error,
-)
+from .errors import MaxBytesExceededError, NoHeartbeatError, PinIdMismatchError, status_error
 from .message import JsMsg
 
 MsgCallback = Callable[["JsMsg | None", "NatsError | None"], object]
 
-# How long the server may be late with the end of a request.
-_SLACK_MS = 1000.0
-# Asked for when only max_bytes limits a request.
-_MANY = 1_000_000
+# The batch of a request that only max_bytes limits.
+MANY = 1_000_000
+# The shortest and the longest pause after an error, in ms.
 _FIRST_BACK_OFF, _LAST_BACK_OFF = 250.0, 5000.0
+# A mark that no count of messages reaches.
 _NEVER = 1 << 62
 
-_PRIORITY: dict[str, Feature] = {
+# The fields of priority groups.
+PRIORITY: dict[str, Feature] = {
     "group": V2_11,
     "min_pending": V2_11,
     "min_ack_pending": V2_11,
     "priority": V2_12,
 }
-_FETCH_FIELDS = dict.fromkeys(
-    ["batch", "expires", "no_wait", "max_bytes", "heartbeat", "idle_heartbeat", "id", *_PRIORITY]
-)
 _CONSUME_FIELDS = dict.fromkeys(
     [
         "max_messages", "max_bytes", "threshold_messages", "threshold_bytes", "expires", "heartbeat",
-        "idle_heartbeat", "stop_after", "on_error", *_PRIORITY,
+        "idle_heartbeat", "stop_after", "on_error", *PRIORITY,
     ]
 )  # fmt: skip
 
 
 def is_status(payload: bytes, reply: str | None, headers: bytes) -> bool:
-    """Whether a delivery is a status. A stored message that looks like one has an ack reply."""
+    """Return whether a delivery is a status.
+
+    A stored message that looks like a status is told apart by its reply subject, the one for its ack.
+    """
     return (
         headers[8:9] == b" " and not payload and (reply is None or not reply.startswith("$JS.ACK."))
     )
 
 
 def size_of(subject: str, payload: bytes, reply: str | None, headers: bytes | None) -> int:
-    """What a message counts towards max_bytes: all parts of it, as the server counts."""
+    """Return what a message counts towards max_bytes: the size of all its parts, as the server counts."""
     return len(subject) + len(payload) + len(reply or "") + len(headers or b"")
 
 
 def priority_needs(body: Mapping[str, Any]) -> dict[str, Feature]:
-    """What the server must have for a request's priority fields."""
-    return {name: feature for name, feature in _PRIORITY.items() if body.get(name)}
+    """Return the features that a request's priority fields need."""
+    return {name: feature for name, feature in PRIORITY.items() if body.get(name)}
 
 
-def _count(opts: Mapping[str, Any], name: str, default: int = 0, least: int = 1) -> int:
+def count_of(opts: Mapping[str, Any], name: str, default: int = 0, least: int = 1) -> int:
+    """Return an option that is a number of `least` or more, or the default if it is not given."""
     value = opts.get(name)
     if value is None:
         return default
     return integer(value, name, least)
 
 
-def _priority_fields(opts: Mapping[str, Any]) -> dict[str, Any]:
+def priority_fields(opts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request's fields for priority groups. Raises TypeError and `BadOptionsError`."""
     fields: dict[str, Any] = {}
     for name in ("group", "id"):
         if not isinstance(opts.get(name, ""), str):
             raise TypeError(f"{name} must be str, not {type(opts[name]).__name__}")
         fields[name] = opts.get(name)
     for name in ("min_pending", "min_ack_pending", "priority"):
-        fields[name] = _count(opts, name, least=0)
+        fields[name] = count_of(opts, name, least=0)
     if fields["priority"] > 9:
         raise BadOptionsError(f"priority must be 0 to 9, not {fields['priority']}")
     return {name: value for name, value in fields.items() if value}
 
 
-def _beats(opts: Mapping[str, Any]) -> int:
+def heartbeat_of(opts: Mapping[str, Any]) -> int:
+    """Return the heartbeat's interval in ns, given by one of its two names; 0: not given."""
     if "heartbeat" in opts and "idle_heartbeat" in opts:
         raise BadOptionsError("heartbeat and idle_heartbeat are the same")
     name = "heartbeat" if "heartbeat" in opts else "idle_heartbeat"
-    return _count(opts, name, least=0)
-
-
-def fetch_opts(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The body of a request for one batch. Raises TypeError and `BadOptionsError`."""
-    check_fields("fetch options", given, _FETCH_FIELDS)
-    opts = to_wire(given)
-    max_bytes = _count(opts, "max_bytes")
-    body: dict[str, Any] = {"batch": _count(opts, "batch", _MANY if max_bytes else 1)}
-    no_wait = bool(opts.get("no_wait"))
-    expires = _count(opts, "expires", 0 if no_wait else 5 * SECOND)
-    if expires:
-        body["expires"] = expires
-    if no_wait:
-        body["no_wait"] = True
-    if max_bytes:
-        body["max_bytes"] = max_bytes
-    if beats := _beats(opts):
-        if not expires or beats * 2 > expires:
-            raise BadOptionsError("heartbeat must be at most half of expires")
-        body["idle_heartbeat"] = beats
-    return {**body, **_priority_fields(opts)}
-
-
-class Fetch(Exchange):
-    """One batch; see `Consumers.fetch`."""
-
-    def __init__(self, api: Api, subject: str, body: dict[str, Any], cb: Callback) -> None:
-        super().__init__(api)
-        self.single = False  # the result is a message, and none is an error
-        self._subject = subject
-        self._body = body
-        self._batch: int = body["batch"]
-        self._cb = cb
-        self._messages: list[JsMsg] = []
-        self._sent = False
-        self._beats = body.get("idle_heartbeat", 0) / MILLISECOND
-        self._silence: Wait = api.wait(lambda: self.end(NoHeartbeatError()), self.end)
-
-    def start(self) -> None:
-        """Send the request, once there is a connection; that time counts towards expires, too."""
-        needs = priority_needs(self._body)
-        self.api.refuse_if_closed()
-        self.api.require(needs, lambda level: self._open(), self._cb)
-
-    def _open(self) -> None:
-        self.open()
-        if self.api.nats.is_connected():
-            self._send()
-        expires = self._body.get("expires", 0) / MILLISECOND
-        self.late.start((expires or self.api.timeout or 5000) + _SLACK_MS)
-
-    def _send(self) -> None:
-        self._sent = True
-        self.publish(self._subject, encode(self._body))
-        if self._beats:
-            self._silence.start(self._beats * 2 + 100)
-
-    def _on_status(self, status: Status) -> None:
-        if status is Status.CONNECTED and not self._sent:
-            try:
-                self._send()
-            except NatsError as exc:
-                self.ended = True
-                self.finish(exc)
-        elif self._sent:
-            super()._on_status(status)
-
-    def on_message(
-        self, subject: str, payload: bytes, reply: str | None, headers: bytes | None
-    ) -> None:
-        """See `Exchange`."""
-        if self._beats:
-            self._silence.start(self._beats * 2 + 100)
-        if headers is not None and is_status(payload, reply, headers):
-            self._on_status_message(Headers.parse(headers))
-            return
-        self._messages.append(JsMsg(self.api.nats, subject, payload, reply, headers))
-        if len(self._messages) >= self._batch:
-            self.end(None)
-
-    def _on_status_message(self, status: Headers) -> None:
-        code, text = status.status or 0, status.description
-        if code == 100:
-            return
-        if code == 503:
-            self.end(NoRespondersError("no responders"))
-        elif code in (404, 408) or (text or "").startswith("Batch Completed"):
-            self.end(status_error(code, text) if self.single and code == 404 else None)
-        else:
-            error = status_error(code, text)
-            # It fits in no request like this one; behind other messages it only ends this one.
-            fits_later = isinstance(error, MaxBytesExceededError) and self._messages
-            self.end(None if fits_later else error)
-
-    def timed_out(self) -> None:
-        """See `Exchange`."""
-        self.end(None if self._messages else RequestTimeoutError("request timeout"))
-
-    def finish(self, error: NatsError | None) -> None:
-        """See `Exchange`."""
-        self._silence.cancel()
-        messages = self._messages
-        if not self.single:
-            self._cb(messages if messages or error is None else None, error)
-        elif messages:
-            self._cb(messages[0], None)
-        else:
-            self._cb(None, error or RequestTimeoutError("request timeout"))
+    return count_of(opts, name, least=0)
 
 
 @dataclass(slots=True)
 class PullOptions:
-    """How a `Puller` asks. Times in ns."""
+    """The options of a `Puller`. Times in ns."""
 
     max_messages: int
     max_bytes: int
@@ -221,18 +146,18 @@ class PullOptions:
 
 
 def consume_opts(given: Mapping[str, Any]) -> PullOptions:
-    """The options of `Consumers.consume`, with defaults. Raises TypeError and `BadOptionsError`."""
+    """Return the options of `Consumers.consume`, with defaults. Raises TypeError and `BadOptionsError`."""
     check_fields("consume options", given, _CONSUME_FIELDS)
     opts = to_wire({name: value for name, value in given.items() if name != "on_error"})
     on_error = callable_or_none(given.get("on_error"), "on_error")
-    max_bytes = _count(opts, "max_bytes")
-    max_messages = _count(opts, "max_messages", _MANY if max_bytes else 500)
-    expires = _count(opts, "expires", 30 * SECOND, SECOND)
-    heartbeat = _beats(opts) or min(expires // 2, 30 * SECOND)
+    max_bytes = count_of(opts, "max_bytes")
+    max_messages = count_of(opts, "max_messages", MANY if max_bytes else 500)
+    expires = count_of(opts, "expires", 30 * SECOND, SECOND)
+    heartbeat = heartbeat_of(opts) or min(expires // 2, 30 * SECOND)
     if heartbeat * 2 > expires:
         raise BadOptionsError("heartbeat must be at most half of expires")
-    threshold = _count(opts, "threshold_messages", (max_messages + 1) // 2, 0)
-    threshold_bytes = _count(opts, "threshold_bytes", (max_bytes + 1) // 2, 0)
+    threshold = count_of(opts, "threshold_messages", (max_messages + 1) // 2, 0)
+    threshold_bytes = count_of(opts, "threshold_bytes", (max_bytes + 1) // 2, 0)
     if threshold > max_messages or threshold_bytes > max_bytes:
         raise BadOptionsError("a threshold must not be above what is asked for")
     return PullOptions(
@@ -243,17 +168,34 @@ def consume_opts(given: Mapping[str, Any]) -> PullOptions:
         expires,
         heartbeat,
         on_error,
-        _count(opts, "stop_after"),
-        _priority_fields(opts),
+        count_of(opts, "stop_after"),
+        priority_fields(opts),
     )
 
 
-class Puller:
-    """Keeps requests with the server such that messages never stop coming (ADR-37).
+class StopAfter:
+    """A message callback that stops its consumer just before it passes on the last of `left` messages."""
 
-    Counts what has been asked for and has not come yet; below the threshold it asks for the rest. What
-    ends a request is taken off; two missed heartbeats, or a lost connection, and it begins anew. It
-    goes on until `close`. A subclass has `deliver` and `failed`.
+    __slots__ = ("_cb", "_stop", "left")
+
+    def __init__(self, left: int, cb: MsgCallback, stop: Callable[[], object]) -> None:
+        self.left = left
+        self._cb = cb
+        self._stop = stop
+
+    def deliver(self, msg: JsMsg | None, error: NatsError | None) -> None:
+        """Pass a message, or an error, on."""
+        if msg is not None:
+            self.left -= 1
+            if not self.left:
+                self._stop()
+        self._cb(msg, error)
+
+
+class Puller:
+    """The engine of continuous pulling: it requests messages until `close` (see the head of this file).
+
+    A subclass has `deliver`, `failed` and `ended`.
     """
 
     def __init__(self, api: Api, stream: str, consumer: str, options: PullOptions) -> None:
@@ -266,24 +208,24 @@ class Puller:
             "idle_heartbeat": options.heartbeat,
             **options.priority,
         }
-        self._request = encode(fixed)[:-1]  # what is the same in all of them
+        self._request = encode(fixed)[:-1]  # what all requests have in common
         self._inbox = ""
         self._sid = 0
-        self._round = 0  # requests of an earlier one do not count any more
-        # Counted since the beginning: what has come, and what has been asked for by then. At the mark
-        # it is time to ask for more.
+        self._round = 0
+        # Messages since the beginning: those that have come, those that were requested, and how many must
+        # have come before the next request.
         self._received = 0
         self._asked = 0
         self._mark = 0
         self._pending_bytes = 0
-        self._asked_for_all = False  # the last request had max_bytes in full
-        self._looked_at = 0  # `_received` when it was: whether anything has come since
+        self._asked_for_all = False  # the last request was for all of max_bytes
+        self._looked_at = 0  # `_received` at the last tick or request
         self._pinned = bool(options.priority.get("group"))
         self._pin_id = ""
-        self._seen = False  # a status has come since the last tick, or a round has begun
-        self._silent = 0
-        self._ticks: Wait = api.wait(self._tick, self._client_ended)
-        self._pause: Wait = api.wait(self._resume, self._client_ended)
+        self._seen = False  # since the last tick a status has come or a request was sent
+        self._silent = 0  # ticks in a row without anything
+        self._ticks: Timer = api.timer(self._tick, self._client_ended)
+        self._pause: Timer = api.timer(self._resume, self._client_ended)
         self._back_off = 0.0
 
     # For the subclass.
@@ -291,22 +233,22 @@ class Puller:
     def deliver(
         self, subject: str, payload: bytes, reply: str | None, headers: bytes | None
     ) -> None:
-        """A message has come."""
+        """Take a message."""
         raise NotImplementedError
 
     def failed(self, error: NatsError) -> None:
-        """A request has ended with an error, or heartbeats are missing. May close the puller.
+        """Take the error that a request has ended with, or `NoHeartbeatError`. May close the puller.
 
-        Otherwise it goes on: at once, or after a growing pause when nothing has come since the last time.
+        If it does not, the puller goes on, after a pause that grows as long as no message comes.
         """
         raise NotImplementedError
 
     def ended(self, error: NatsError) -> None:
-        """The client has ended; the puller is closed."""
+        """Take the error of the client's end; the puller is closed."""
         raise NotImplementedError
 
     def start(self) -> None:
-        """Begin, as soon as there is a connection. Raises `NotConnectedError`."""
+        """Begin to request, as soon as the client is connected. Raises `NotConnectedError`."""
         nats = self.api.nats
         self.api.refuse_if_closed()
         self._inbox = nats.new_inbox()
@@ -318,13 +260,13 @@ class Puller:
             self._begin_round()
 
     def close(self) -> None:
-        """Ask for nothing more, and deliver nothing more."""
+        """Request nothing more, and deliver nothing more."""
         if not self.closed:
             self._leave()
             self.api.nats.unsubscribe(self._sid)
 
     def close_after(self, cb: Callable[[NatsError | None], object]) -> None:
-        """Ask for nothing more, deliver what the server has sent already, then call cb."""
+        """Request nothing more, deliver what the server has sent already, then call ``cb(err)``."""
         self._stop_asking()
         self.api.nats.drain_subscription(self._sid, lambda error: self._drained(cb, error))
 
@@ -343,10 +285,10 @@ class Puller:
         self._pause.cancel()
         self.api.nats.remove_status_listener(self._on_status)
 
-    # Asking.
+    # Requests.
 
     def _begin_round(self) -> None:
-        """What was asked for before does not count any more."""
+        """Discard the count of what was requested before, and send a full request."""
         self._round += 1
         self._asked = self._received
         self._pending_bytes = 0
@@ -355,9 +297,9 @@ class Puller:
         self._ask()
 
     def _ask(self) -> None:
-        """Ask for what is missing to the maximum."""
+        """Send a request for what is missing to the maximum."""
         options = self.options
-        # More may have come than was asked for: what an earlier round has asked for.
+        # Messages of an earlier round's requests may have come as well.
         self._asked = max(self._asked, self._received)
         batch = options.max_messages - (self._asked - self._received)
         if options.stop_after:
@@ -378,18 +320,18 @@ class Puller:
             return
         self._seen = True
         self._looked_at = self._received
-        self._now_asked(batch)
+        self._count_asked(batch)
         if options.max_bytes:
             self._pending_bytes = max(0, self._pending_bytes) + size
 
-    def _now_asked(self, more: int) -> None:
-        """So many more are to come, or fewer."""
+    def _count_asked(self, more: int) -> None:
+        """Count `more` messages as requested; a negative number: they will not come."""
         self._asked += more
         if self._mark != _NEVER:
             self._mark = self._asked - self.options.threshold_messages
 
     def _refill(self) -> None:
-        if not self._pause.waiting and self.api.nats.is_connected():
+        if not self._pause.running and self.api.nats.is_connected():
             self._ask()
 
     def _resume(self) -> None:
@@ -397,20 +339,20 @@ class Puller:
             self._begin_round()
 
     def _trouble(self, error: NatsError) -> None:
-        """Tell of it; then go on after a pause, which grows while nothing comes."""
+        """Report an error, and begin a new round after a pause, which grows as long as no message comes."""
         if self._received != self._looked_at:
             self._back_off = 0.0
             self._looked_at = self._received
-        if not self._pause.waiting and self._mark != _NEVER:
+        if not self._pause.running and self._mark != _NEVER:
             self._back_off = min(max(self._back_off * 2, _FIRST_BACK_OFF), _LAST_BACK_OFF)
             self._pause.start(self._back_off)
         self.failed(error)
 
     def _tick(self) -> None:
-        """A heartbeat's time has passed. Goes on whatever happens to requests."""
+        """Look, once per heartbeat interval, whether anything has come since the last time."""
         self._ticks.start(self.options.heartbeat / MILLISECOND)
         come = self._seen or self._received != self._looked_at
-        if come or self._pause.waiting or not self.api.nats.is_connected():
+        if come or self._pause.running or not self.api.nats.is_connected():
             self._seen = False
             self._looked_at = self._received
             self._silent = 0
@@ -428,7 +370,7 @@ class Puller:
             self.connection_lost()
 
     def connection_lost(self) -> None:
-        """Requests have gone with the connection; the next one begins a new round."""
+        """Do nothing: the next connection begins a new round. A subclass may do more."""
 
     def _client_ended(self, error: NatsError) -> None:
         if not self.closed:
@@ -440,7 +382,7 @@ class Puller:
     def _on_message(
         self, subject: str, payload: bytes, reply: str | None, headers: bytes | None
     ) -> None:
-        if headers is not None and self._headers(subject, payload, reply, headers):
+        if headers is not None and self._take_status(subject, payload, reply, headers):
             return
         self._received = received = self._received + 1
         if received >= self._mark:
@@ -450,8 +392,8 @@ class Puller:
     def _on_sized_message(
         self, subject: str, payload: bytes, reply: str | None, headers: bytes | None
     ) -> None:
-        """`_on_message` when max_bytes counts."""
-        if headers is not None and self._headers(subject, payload, reply, headers):
+        """Take a message when there is a max_bytes."""
+        if headers is not None and self._take_status(subject, payload, reply, headers):
             return
         self._received += 1
         self._pending_bytes -= size_of(subject, payload, reply, headers)
@@ -459,8 +401,8 @@ class Puller:
             self._refill()
         self.deliver(subject, payload, reply, headers)
 
-    def _headers(self, subject: str, payload: bytes, reply: str | None, headers: bytes) -> bool:
-        """True for a status, which has been dealt with then."""
+    def _take_status(self, subject: str, payload: bytes, reply: str | None, headers: bytes) -> bool:
+        """Handle a message with headers if it is a status, and return whether it is one."""
         if is_status(payload, reply, headers):
             self._seen = True
             self._on_status_message(subject, Headers.parse(headers))
@@ -475,15 +417,13 @@ class Puller:
             return
         current = subject == f"{self._inbox}.{self._round}"
         if not current and code in (404, 408, 503):
-            return  # the end of a request that does not count any more
+            return  # the end of a request of an earlier round
         if current:
-            self._now_asked(-_number(status, "Nats-Pending-Messages"))
+            self._count_asked(-_number(status, "Nats-Pending-Messages"))
             self._pending_bytes -= _number(status, "Nats-Pending-Bytes")
         if code in (404, 408) or (status.description or "").startswith("Batch Completed"):
             if self._below():
                 self._refill()
-        elif code == 503:
-            self._trouble(NoRespondersError("no responders"))
         else:
             error = status_error(code, status.description)
             if isinstance(error, MaxBytesExceededError) and not self._too_large():
@@ -498,10 +438,11 @@ class Puller:
                 self._trouble(error)
 
     def _too_large(self) -> bool:
-        """Whether the next message would fit in no request, not just not in the rest of this one."""
+        """Return whether the next message is too large for any request, not just for the rest of this one."""
         return self._asked_for_all and self._received == self._looked_at
 
     def _below(self) -> bool:
+        """Return whether so little is still to come that it is time for the next request."""
         if self._mark != _NEVER and self.options.max_bytes:
             return self._pending_bytes <= self.options.threshold_bytes
         return self._received >= self._mark

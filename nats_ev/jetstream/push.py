@@ -1,4 +1,9 @@
-"""Push consumers: the server sends by itself to a subject, and is answered so that it can go on."""
+"""Push consumers: `PushSubscription`, and its engine.
+
+The server sends a push consumer's messages to a subject by itself. With flow control it waits at times
+for an answer, which the engine sends. With an idle heartbeat the engine notices a silent server, and
+messages that were lost.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,7 @@ from ..headers import Headers
 from ..nuid import next_nuid
 from ..status import Status
 from ..times import MILLISECOND
-from .api import Api, Feature, Wait, name_of
+from .api import Api, Feature, Timer, name_of
 from .config import check_fields, consumer_config
 from .errors import (
     ConsumerIsPullError,
@@ -20,17 +25,23 @@ from .errors import (
     SequenceMismatchError,
     StreamNotFoundError,
 )
+from .handle import Handle
 from .message import JsMsg, parse_ack_reply
 from .pull import MsgCallback, is_status
 
 _FIELDS = {"on_error": None, "on_start": None}
 
 
-class PushSubscription:
-    """A running `Consumers.push_subscribe`: `stop` and `drain` end it, `closed` tells whether it has ended.
+class PushSubscription(Handle):
+    """The handle of a running `JetStream.push_subscribe`: `stop` and `drain` end it.
 
-    `stream` and `name` are its stream and consumer.
+    `stream` and `name` are those of the consumer. A consumer that was created without a name is deleted at
+    the end.
     """
+
+
+class PushEngine:
+    """The machine of a `PushSubscription`: it creates the consumer if it must, and answers the server."""
 
     def __init__(
         self,
@@ -50,11 +61,11 @@ class PushSubscription:
         self._on_error: Callable[[NatsError], object] | None = opts.get("on_error")
         self._on_start: Callable[[Any], object] | None = opts.get("on_start")
         self._config: dict[str, Any] | None = None
-        self._ours = False  # to be deleted at the end
+        self._ours = False  # created here and without a name: deleted at the end
         self._needs: dict[str, Feature] = {}
         if isinstance(consumer, Mapping):
             self._config, self._needs = consumer_config(consumer)
-            push_config(self._config)
+            check_push_config(self._config)
             named = self._config.get("durable_name") or self._config.get("name")
             self._ours = not named
             self.name = name_of("consumer", named or next_nuid())
@@ -64,24 +75,20 @@ class PushSubscription:
         else:
             self.name = name_of("consumer", consumer)
         self._sid = 0
-        self._last: str | None = None  # reply of the last message
-        self._beats = 0.0  # ms; 0: the server sends none
+        self._last: str | None = None  # the last message's reply subject
+        self._beats = 0.0  # the heartbeat's interval in ms; 0: no heartbeats
         self._seen = False
         self._silent = 0
-        self._ticks: Wait = api.wait(self._tick, self._ended)
-
-    def __repr__(self) -> str:
-        state = "closed" if self.closed else "running"
-        return f"<{type(self).__name__} {self.stream} {self.name} {state}>"
+        self._ticks: Timer = api.timer(self._tick, self._ended)
 
     def start(self) -> None:
-        """Create the consumer, or ask what it is like. Raises what `Nats.request` raises."""
+        """Create the consumer, or ask for its configuration. Raises what `Nats.request` raises."""
         self.api.refuse_if_closed()
         if self._config is None:
             verb = f"CONSUMER.INFO.{self.stream}.{self.name}"
             self.api.request(verb, None, self._answered)
             return
-        # Before the consumer, which begins to send at once.
+        # Subscribed before the consumer exists, because it begins to send at once.
         self._subscribe(self._config)
         body = {"stream_name": self.stream, "config": self._config, "action": "create"}
         verb = f"CONSUMER.CREATE.{self.stream}.{self.name}"
@@ -97,14 +104,14 @@ class PushSubscription:
             raise
 
     def stop(self) -> None:
-        """No callback any more. A consumer without a name is deleted."""
+        """See `Handle.stop`."""
         if not self.closed:
             self._leave()
             self.api.nats.unsubscribe(self._sid)
             self._forget()
 
-    def drain(self, cb: Callback | None = None) -> None:
-        """Deliver what is on its way, then ``cb(True, None)``, or err if the connection was lost before."""
+    def drain(self, cb: Callback | None) -> None:
+        """See `Handle.drain`."""
 
         def done(error: NatsError | None) -> None:
             if not self.closed:
@@ -130,7 +137,7 @@ class PushSubscription:
             if not self._sid:
                 self._subscribe(config)
             beats = config.get("idle_heartbeat", 0)
-            # A group's heartbeats go to one of its members.
+            # The server sends a group's heartbeats to one of its members only.
             if beats and not config.get("deliver_group"):
                 self._beats = beats / MILLISECOND
                 self._ticks.start(self._beats)
@@ -156,20 +163,21 @@ class PushSubscription:
     def _on_status_message(self, reply: str | None, status: Headers) -> None:
         if status.status != 100:
             return
-        # What came before has been handled: the callbacks ran as it was read.
+        # The messages before this status have been handled: their callbacks ran as they were read.
         go_on = reply or status.get("Nats-Consumer-Stalled")
         if go_on:
             try:
                 self.api.nats.publish(go_on)
-            except NatsError as exc:  # no room: the next heartbeat says that the server waits
-                self._tell(exc)
+            except NatsError as exc:
+                # The write buffer is full. The next heartbeat says again that the server waits.
+                self._report(exc)
         expected = status.get("Nats-Last-Consumer")
         meta = parse_ack_reply(self._last)
         if expected is not None and meta is not None and expected.isdecimal():
             missed = int(expected) - meta.consumer_sequence
             if missed > 0 and self._beats:
-                self._last = None  # told once
-                self._tell(SequenceMismatchError(f"{missed} messages have not arrived"))
+                self._last = None  # so that it is reported once
+                self._report(SequenceMismatchError(f"{missed} messages have not arrived"))
 
     def _tick(self) -> None:
         self._ticks.start(self._beats)
@@ -181,8 +189,8 @@ class PushSubscription:
         if self._silent >= 2:
             self._silent = 0
             verb = f"CONSUMER.INFO.{self.stream}.{self.name}"
-            self.api.again(verb, None, self._still_there)
-            self._tell(NoHeartbeatError())
+            self.api.request_or_report(verb, None, self._still_there)
+            self._report(NoHeartbeatError())
 
     def _still_there(self, info: Any, error: NatsError | None) -> None:
         if isinstance(error, (ConsumerNotFoundError, StreamNotFoundError)) and not self.closed:
@@ -211,15 +219,15 @@ class PushSubscription:
         if self._ours:
             self._ours = False
             verb = f"CONSUMER.DELETE.{self.stream}.{self.name}"
-            self.api.again(verb, None, lambda result, error: None)
+            self.api.request_or_report(verb, None, lambda result, error: None)
 
-    def _tell(self, error: NatsError) -> None:
+    def _report(self, error: NatsError) -> None:
         if self._on_error is not None:
             self.api.nats.call_soon(self._on_error, error)
 
 
-def push_config(config: Mapping[str, Any]) -> None:
-    """Raise `BadOptionsError` for a configuration that no push consumer can have."""
+def check_push_config(config: Mapping[str, Any]) -> None:
+    """Raise `BadOptionsError` if a push consumer can't have this configuration."""
     if config.get("flow_control") and not config.get("idle_heartbeat"):
         raise BadOptionsError("flow_control needs an idle_heartbeat")
     if config.get("deliver_group") and (config.get("flow_control") or config.get("idle_heartbeat")):

@@ -1,7 +1,7 @@
-"""Streams: their management, and single messages of theirs.
+"""Streams: creating, changing, listing and purging them, and reading and deleting single messages.
 
-What goes out are dicts of the wire's JSON (durations in ns or as timedelta); what comes back is the
-server's answer as it is, unless a method says otherwise.
+Configurations and options are dicts of the wire's JSON (durations in ns or as timedelta). A result is the
+server's answer, unchanged, unless a method says otherwise.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 from ..arguments import Callback, check_callback, integer, optional_middle
 from ..errors import BadOptionsError, NatsError
 from ..subjects import check_subscribe
+from ..times import to_wire
 from .api import Api, name_of
 from .config import check_fields, stream_config
 from .direct import DirectGets, get_opts
@@ -27,36 +28,44 @@ _LIST_FIELDS = {"subject": None}
 
 
 class Streams(DirectGets):
-    """The part of `JetStream` that deals with streams."""
+    """The methods of `JetStream` that deal with streams."""
 
     _api: Api
 
     def account_info(self, cb: Callback) -> None:
-        """Usage and limits of the account: memory, storage, streams, consumers, limits, tiers, api."""
+        """Ask for the account's usage and limits; ``cb(info, err)``.
+
+        info has memory, storage, streams, consumers, limits, tiers and api.
+        """
         check_callback(cb)
         self._api.request("INFO", None, cb)
 
-    # Streams.
+    # Streams as a whole.
 
     def stream_create(self, config: Mapping[str, Any], cb: Callback) -> None:
-        """Create a stream; creating it again with the same configuration succeeds.
+        """Create a stream; ``cb(info, err)``. Creating it again with the same configuration succeeds.
 
-        config: name and subjects, and if wanted storage ("file", "memory"), retention ("limits",
-        "interest", "workqueue"), max_msgs, max_bytes, max_age, max_msgs_per_subject, discard,
-        duplicate_window, num_replicas and all other fields that the server has.
+        Args:
+            config: name and subjects; optional: storage ("file", "memory"), retention ("limits",
+                "interest", "workqueue"), max_msgs, max_bytes, max_age, max_msgs_per_subject, discard,
+                duplicate_window, num_replicas and all other fields that the server has.
+            cb: gets `StreamNameAlreadyInUseError` when the stream exists with another configuration,
+                `ApiLevelError` when the server lacks a field; nothing was created then.
 
-        ``cb(info, err)``: `StreamNameAlreadyInUseError` when it exists with another configuration,
-        `ApiLevelError` when the server lacks a field, and then nothing was created. Raises
-        `BadOptionsError` for what is no stream configuration.
+        Raises:
+            TypeError, BadOptionsError: config is not a stream configuration.
         """
         self._store("CREATE", config, cb)
 
     def stream_update(self, config: Mapping[str, Any], cb: Callback) -> None:
-        """Change a stream; see `stream_create`. `StreamNotFoundError` when there is none."""
+        """Change a stream's configuration; cb gets `StreamNotFoundError` when it does not exist.
+
+        Arguments and errors otherwise as in `stream_create`.
+        """
         self._store("UPDATE", config, cb)
 
     def stream_create_or_update(self, config: Mapping[str, Any], cb: Callback) -> None:
-        """`stream_update`, or `stream_create` when there is no such stream."""
+        """Change a stream's configuration, or create the stream if it does not exist; see `stream_create`."""
         check_callback(cb)
 
         def updated(info: Any, error: NatsError | None) -> None:
@@ -71,16 +80,19 @@ class Streams(DirectGets):
         self._store("UPDATE", config, updated)
 
     def stream_delete(self, name: str, cb: Callback) -> None:
-        """Delete a stream and all that is in it; ``cb({"success": True}, err)``."""
+        """Delete a stream with all its messages and consumers; ``cb({"success": True}, err)``."""
         check_callback(cb)
         self._api.request(f"STREAM.DELETE.{name_of('stream', name)}", None, cb)
 
     def stream_info(self, name: str, opts: Opts = None, cb: Callback | None = None) -> None:
-        """A stream's configuration and state; ``cb({"config", "state", "created", …}, err)``.
+        """Ask for a stream's configuration and state; ``cb({"config", "state", "created", …}, err)``.
 
-        opts: deleted_details (true: which sequences are deleted), subjects_filter (a subject: state
-        gets ``subjects``, the number of messages of each matching one; all pages are fetched unless
-        an offset is given).
+        Args:
+            name: the stream's name.
+            opts: deleted_details (True: state lists the deleted sequences), subjects_filter (a subject:
+                state gets ``subjects``, the number of messages of each matching one; the client fetches
+                all pages unless offset is given).
+            cb: called once.
         """
         given, done = optional_middle(opts, cb)
         verb = f"STREAM.INFO.{name_of('stream', name)}"
@@ -88,39 +100,39 @@ class Streams(DirectGets):
             self._api.request(verb, None, done)
             return
         check_fields("stream info options", given, _INFO_FIELDS)
-        if "subjects_filter" not in given or "offset" in given:
-            self._api.request(verb, given, done)
+        body = to_wire(given)
+        if "subjects_filter" not in body or "offset" in body:
+            self._api.request(verb, body, done)
             return
-        subjects: dict[str, int] = {}
 
-        def page(info: dict[str, Any] | None, error: NatsError | None) -> None:
-            if info is None:
-                done(None, error)
-                return
-            state = info.get("state", {})
-            more = state.get("subjects") or {}
-            subjects.update(more)
-            if more and len(subjects) < info.get("total", 0):
-                self._api.again(verb, {**given, "offset": len(subjects)}, page)
-            else:
-                state["subjects"] = subjects
-                done(info, None)
+        def subjects_of(info: dict[str, Any]) -> list[Any]:
+            return list((info.get("state", {}).get("subjects") or {}).items())
 
-        self._api.request(verb, given, page)
+        def told(info: dict[str, Any] | None, items: list[Any], error: NatsError | None) -> None:
+            if info is not None:
+                info.setdefault("state", {})["subjects"] = dict(items)
+            done(info, error)
+
+        self._api.pages(verb, body, subjects_of, told)
 
     def stream_list(self, opts: Opts = None, cb: Callback | None = None) -> None:
-        """All streams: ``{"streams": [info, …], "total": n}``, all pages of it.
+        """List all streams; ``cb({"streams": [info, …], "total": n}, err)``, with all pages.
 
-        opts: subject (only streams that have it).
+        Args:
+            opts: subject (only streams that store it).
+            cb: called once.
         """
         self._list("STREAM.LIST", opts, cb, as_answer=True)
 
     def stream_names(self, opts: Opts = None, cb: Callback | None = None) -> None:
-        """The names of all streams, as a list; opts as in `stream_list`."""
+        """List the names of all streams; ``cb([name, …], err)``. Arguments as in `stream_list`."""
         self._list("STREAM.NAMES", opts, cb, as_answer=False)
 
     def stream_name_by_subject(self, subject: str, cb: Callback) -> None:
-        """The name of the stream that stores a subject; `StreamNotFoundError` when none does."""
+        """Find the stream that stores a subject; ``cb(name, err)``.
+
+        cb gets `StreamNotFoundError` when no stream stores it.
+        """
         check_callback(cb)
         check_subscribe(subject)
 
@@ -138,30 +150,42 @@ class Streams(DirectGets):
     def stream_purge(self, name: str, opts: Opts = None, cb: Callback | None = None) -> None:
         """Delete a stream's messages; ``cb({"success", "purged"}, err)``.
 
-        opts: filter (a subject: only those), and either seq (all before it) or keep (all but so many).
+        Args:
+            name: the stream's name.
+            opts: filter (a subject: only its messages), and either seq (only messages before this sequence)
+                or keep (the number of newest messages that stay).
+            cb: called once.
         """
         given, done = optional_middle(opts, cb)
         given = given or {}
         check_fields("purge options", given, _PURGE_FIELDS)
         if given.get("seq") and given.get("keep"):
             raise BadOptionsError("seq and keep exclude each other")
-        self._api.request(f"STREAM.PURGE.{name_of('stream', name)}", given or None, done)
+        body = to_wire(given) or None
+        self._api.request(f"STREAM.PURGE.{name_of('stream', name)}", body, done)
 
-    # Messages.
+    # Their messages.
 
     def stream_msg_get(self, stream: str, opts: Mapping[str, Any], cb: Callback) -> None:
-        """One message, as the server's answer: ``message`` with data and hdrs in base64.
+        """Read one message as the server's answer: ``message`` with data and hdrs in base64.
 
-        opts: seq, or last_by_subj, or next_by_subj with or without a seq to start at. `get_msg` gives a
-        decoded one.
+        `get_msg` decodes it.
+
+        Args:
+            stream: the stream's name.
+            opts: seq, or last_by_subj, or next_by_subj with or without a seq to start at.
+            cb: called once.
         """
         check_callback(cb)
         self._api.request(f"STREAM.MSG.GET.{name_of('stream', stream)}", get_opts(opts), cb)
 
     def get_msg(self, stream: str, opts: Mapping[str, Any] | int, cb: Callback) -> None:
-        """One message, as a `StoredMsg`; opts as in `stream_msg_get`, or a sequence.
+        """Read one message from the stream's leader; ``cb(StoredMsg, err)``.
 
-        Asks the stream's leader. `MessageNotFoundError` when there is none.
+        Args:
+            stream: the stream's name.
+            opts: a sequence, or a dict as in `stream_msg_get`.
+            cb: gets `MessageNotFoundError` when the message does not exist.
         """
         check_callback(cb)
 
@@ -180,22 +204,16 @@ class Streams(DirectGets):
         self._api.request(f"STREAM.MSG.GET.{name_of('stream', stream)}", get_opts(opts), answered)
 
     def get_last_msg(self, stream: str, subject: str, cb: Callback) -> None:
-        """The last message of a subject, which may have wildcards; see `get_msg`."""
+        """Read the last message of a subject, which may have wildcards; see `get_msg`."""
         self.get_msg(stream, {"last_by_subj": subject}, cb)
 
     def stream_msg_delete(self, stream: str, seq: int, cb: Callback) -> None:
-        """Delete a message: it is only marked; `stream_msg_erase` also overwrites what is stored."""
+        """Mark a message as deleted; `stream_msg_erase` also overwrites its data. ``cb(answer, err)``."""
         self._delete(stream, {"seq": seq, "no_erase": True}, cb)
 
     def stream_msg_erase(self, stream: str, seq: int, cb: Callback) -> None:
-        """Delete a message and overwrite it with random data (slow)."""
+        """Delete a message and overwrite its data with random bytes (slow); ``cb(answer, err)``."""
         self._delete(stream, {"seq": seq}, cb)
-
-    # nats.go's words.
-    create_or_update_stream = stream_create_or_update
-    get_last_msg_for_subject = get_last_msg
-    delete_msg = stream_msg_delete
-    secure_delete_msg = stream_msg_erase
 
     def _delete(self, stream: str, body: dict[str, Any], cb: Callback) -> None:
         check_callback(cb)
@@ -221,7 +239,7 @@ class Streams(DirectGets):
             else:
                 done({"streams": items, "total": len(items)}, None)
 
-        self._api.pages(verb, opts, "streams", listed)
+        self._api.all_items(verb, to_wire(opts), "streams", listed)
 
 
 def _stored(stream: str, message: Mapping[str, Any]) -> StoredMsg:

@@ -186,8 +186,8 @@ def waiting_calls(js: JetStream) -> int:
 
 def skip_a_message(ordered: Any) -> None:
     """Let an ordered consumer believe that it has received one message more, if it is receiving."""
-    if ordered._incarnation is not None:
-        ordered._incarnation._received += 1
+    if ordered._engine._incarnation is not None:
+        ordered._engine._incarnation._received += 1
 
 
 def stream_config(kv: KV, config: dict[str, Any]) -> dict[str, Any]:
