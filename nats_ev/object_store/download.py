@@ -28,7 +28,7 @@ from .sinks import Sink
 
 if TYPE_CHECKING:
     from ..jetstream import JsMsg, OrderedConsumer
-    from .store import ObjectStore
+    from .infos import Infos
 
 
 Progress = Callable[[int, int], object]
@@ -49,7 +49,7 @@ class Download:
 
     def __init__(
         self,
-        store: ObjectStore,
+        infos: Infos,
         name: str,
         sink: Sink,
         progress: Progress | None,
@@ -58,8 +58,8 @@ class Download:
         self.done = False
         self.paused = False
         self.info: Info = {}
-        self._store = store
-        self._js = store.js
+        self._infos = infos
+        self._js = infos.js
         self._name = name
         self._sink = sink
         self._progress = progress
@@ -92,12 +92,12 @@ class Download:
             if self._subject and not self.done:
                 self._consume()
 
-    def start(self, store: ObjectStore, info: Info) -> None:
+    def start(self, infos: Infos, info: Info) -> None:
         """Begin to read what info tells of, in the store where it is."""
-        self._store = store
-        self._js = store.js
+        self._infos = infos
+        self._js = infos.js
         self.info = info
-        self._subject = chunk_subject(store.bucket, info["nuid"])
+        self._subject = chunk_subject(infos.bucket, info["nuid"])
         digest = info.get("digest") or ""
         if (info["size"] or info["chunks"] or digest) and not digest.startswith(DIGEST):
             self.fail(BadObjectMetaError(f"{info['name']} has no SHA-256 digest"))
@@ -122,7 +122,7 @@ class Download:
             "on_start": self._on_start,
         }
         try:
-            self._consumer = self._js.ordered_consumer(self._store.stream, config, self._on_part)
+            self._consumer = self._js.ordered_consumer(self._infos.stream, config, self._on_part)
         except NatsError as exc:
             self._js.nats.call_soon(self.fail, exc)
 
@@ -216,11 +216,11 @@ class Download:
             if self.done or self._chunks != at or not isinstance(error, MessageNotFoundError):
                 return
             call_or_report(
-                self._explain, lambda: self._store.last_info(self.info["name"], self._explain)
+                self._explain, lambda: self._infos.last(self.info["name"], self._explain)
             )
 
         opts = {"next_by_subj": self._subject, "seq": self._seq + 1}
-        call_or_report(found, lambda: self._js.get_msg(self._store.stream, opts, found))
+        call_or_report(found, lambda: self._js.get_msg(self._infos.stream, opts, found))
 
     def _explain(self, current: Info | None, error: NatsError | None) -> None:
         """The rest is not there; why?"""

@@ -11,7 +11,7 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..arguments import Callback
 from ..buckets import (
@@ -21,20 +21,11 @@ from ..buckets import (
     call_or_report,
     transfer_error,
 )
-from ..errors import (
-    ConnectionLostError,
-    NatsError,
-    NoRespondersError,
-    OutboundBufferLimitError,
-    RequestTimeoutError,
-)
+from ..errors import ConnectionLostError, NatsError, NoRespondersError
 from ..jetstream import WrongLastSequenceError
+from .infos import TRANSIENT, Infos
 from .meta import Info, chunk_subject, digest_text, link_of
 from .sources import Source
-
-if TYPE_CHECKING:
-    from .store import ObjectStore
-
 
 Progress = Callable[[int, "int | None"], object]
 
@@ -46,10 +37,7 @@ _RETRY_WAIT_MS = 250.0
 _RETRY_FOR = 30.0
 # When nobody has listened from the beginning, there is no such store: not as long.
 _FIRST_RETRY_FOR = 1.0
-_PASSING = (ConnectionLostError, RequestTimeoutError, NoRespondersError, OutboundBufferLimitError)
 _INFO_ATTEMPTS = 20
-_REMOVAL_WAIT_MS = 1000.0
-_REMOVAL_ATTEMPTS = 600
 
 
 class Upload:
@@ -57,20 +45,20 @@ class Upload:
 
     def __init__(
         self,
-        store: ObjectStore,
+        infos: Infos,
         info: Info,
         source: Source,
         progress: Progress | None,
         callback: Callback,
     ) -> None:
         self.done = False
-        self._store = store
-        self._js = store.js
+        self._infos = infos
+        self._js = infos.js
         self._info = info
         self._source = source
         self._progress = progress
         self._callback = callback
-        self._subject = chunk_subject(store.bucket, info["nuid"])
+        self._subject = chunk_subject(infos.bucket, info["nuid"])
         self._hash = hashlib.sha256()
         # Parts that have been read but not acknowledged, in order: (number, content).
         self._unacked: deque[tuple[int, bytes]] = deque()
@@ -104,7 +92,7 @@ class Upload:
 
     def start(self) -> None:
         """Raises what a request raises."""
-        self._store.last_info(self._info["name"], self._began)
+        self._infos.last(self._info["name"], self._began)
 
     def _began(self, old: Info | None, error: NatsError | None) -> None:
         self._old = old
@@ -170,7 +158,7 @@ class Upload:
             self._note(exc)
 
     def _note(self, error: NatsError) -> None:
-        if not isinstance(error, _PASSING):
+        if not isinstance(error, TRANSIENT):
             self._error = self._error or bucket_error(error)
         else:
             self._trouble = error
@@ -252,7 +240,7 @@ class Upload:
                 self._fail(ObjectIncompleteError(f"{count} of {self._info['chunks']} parts stored"))
 
         opts = {"subjects_filter": self._subject}
-        call_or_report(counted, lambda: self._js.stream_info(self._store.stream, opts, counted))
+        call_or_report(counted, lambda: self._js.stream_info(self._infos.stream, opts, counted))
 
     # The info.
 
@@ -261,21 +249,19 @@ class Upload:
         self._info["digest"] = digest_text(self._hash)
         call_or_report(
             self._info_stored,
-            lambda: self._store.publish_info(self._info, self._old, self._info_stored),
+            lambda: self._infos.publish(self._info, self._old, self._info_stored),
         )
 
     def _info_stored(self, info: Info | None, error: NatsError | None) -> None:
         if info is not None:
             self._remove_old(info)
-        elif isinstance(error, _PASSING):
+        elif isinstance(error, TRANSIENT):
             self._trouble = error
             self._retry(self._publish_info)
         elif isinstance(error, WrongLastSequenceError) and self._info_attempts < _INFO_ATTEMPTS:
             # Another writer was faster, or it is our own of which only the answer was lost.
             self._info_attempts += 1
-            call_or_report(
-                self._looked, lambda: self._store.last_info(self._info["name"], self._looked)
-            )
+            call_or_report(self._looked, lambda: self._infos.last(self._info["name"], self._looked))
         else:
             assert error is not None
             self._fail(error)
@@ -294,7 +280,7 @@ class Upload:
         if old is None or link_of(old) is not None or old["nuid"] == info["nuid"]:
             self._end(info, None)
         else:
-            remove_chunks(self._store, old["nuid"], lambda: self._end(info, None))
+            self._infos.remove_content(old["nuid"], lambda: self._end(info, None))
 
     # The end.
 
@@ -309,7 +295,7 @@ class Upload:
         self.done = True
         if self._committing:  # the object is there or not: that decides
             call_or_report(
-                self._verdict, lambda: self._store.last_info(self._info["name"], self._verdict)
+                self._verdict, lambda: self._infos.last(self._info["name"], self._verdict)
             )
         elif self._info["chunks"]:
             self._remove_own()
@@ -325,36 +311,10 @@ class Upload:
             self._end(None, self._error)
 
     def _remove_own(self) -> None:
-        remove_chunks(self._store, self._info["nuid"], lambda: self._end(None, self._error))
+        self._infos.remove_content(self._info["nuid"], lambda: self._end(None, self._error))
 
     def _end(self, info: Info | None, error: NatsError | None) -> None:
         self.done = True
         self._source.close()
         self._unacked.clear()
         self._callback(info, error)
-
-
-def remove_chunks(store: ObjectStore, nuid: str, done: Callable[[], object]) -> None:
-    """Delete an object's content; calls done after the first call_or_report.
-
-    When that has failed, in a way that may pass, further ones follow as long as the client lives: nobody
-    else would ever delete it.
-    """
-    js, attempts = store.js, 0
-    if not nuid:
-        js.nats.call_soon(done)
-        return
-    opts = {"filter": chunk_subject(store.bucket, nuid)}
-
-    def purge() -> None:
-        call_or_report(purged, lambda: js.stream_purge(store.stream, opts, purged))
-
-    def purged(result: Any, error: NatsError | None) -> None:
-        nonlocal attempts
-        attempts += 1
-        if isinstance(error, _PASSING) and attempts < _REMOVAL_ATTEMPTS:
-            js.nats.call_later(_REMOVAL_WAIT_MS, purge)
-        if attempts == 1:
-            done()
-
-    purge()

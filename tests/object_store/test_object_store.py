@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from lab import inside
 from lab.natsserver import cached_binary
 from nats_ev import (
     APIError,
@@ -389,10 +390,10 @@ def test_digest_mismatch_missing_and_surplus_parts_are_errors(make, js, call, tm
             call(js.stream_purge, store.stream, {"filter": subject})
         elif what == "surplus":
             info["chunks"], info["size"] = 4, 4000
-            call(store.publish_info, info, info)
+            call(inside.store_info, store, info, info)
         elif what == "no digest":
             del info["digest"]
-            call(store.publish_info, info, info)
+            call(inside.store_info, store, info, info)
         result, error = call(store.get, "x", path)
         assert result is None
         assert os.listdir(tmp_path) == [], what
@@ -575,7 +576,7 @@ def test_links_in_a_circle_are_an_error(make, js, call):
             "name": name, "options": {"link": link}, "bucket": store.bucket, "nuid": name,
             "size": 0, "chunks": 0,
         }  # fmt: skip
-        assert call(store.publish_info, info, None)[1] is None
+        assert call(inside.store_info, store, info, None)[1] is None
     assert isinstance(call(store.get, "a")[1], ObjectLinkError)
 
 
