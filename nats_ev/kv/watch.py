@@ -1,10 +1,10 @@
-"""Keys and entries of a bucket, and watching them (ADR-8, 48)."""
+"""Watching keys of a bucket (ADR-8, 48): `KvWatch`, and how a message becomes an entry."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..buckets import Watch, codec_error
+from ..buckets import Reader, Watch, codec_error
 from .entry import PUT, KvEntry, operation
 
 if TYPE_CHECKING:
@@ -13,22 +13,27 @@ if TYPE_CHECKING:
 
 
 class KvWatch(Watch):
-    """What `KV.watch` returns: `stop` ends it, `stopped` tells whether it has ended."""
+    """A running watch of keys: what `KV.watch` and `KV.list_keys` return.
 
-    key_codec: KeyCodec | None = None
-    value_codec: ValueCodec | None = None
+    `stop` ends the watch, `stopped` tells whether the watch has ended, `bucket` is the bucket's name.
+    """
 
-    def read(self, key: str, message: JsMsg, meta: Metadata) -> tuple[KvEntry, bool]:
-        """See `Watch`."""
+
+def entry_reader(bucket: str, key_codec: KeyCodec | None, value_codec: ValueCodec | None) -> Reader:
+    """Return the reader for a watch of this bucket: it makes a `KvEntry` of a message."""
+
+    def read(key: str, message: JsMsg, meta: Metadata) -> tuple[KvEntry, bool]:
         value, change = message.data, operation(message.headers)
         try:
-            if self.key_codec is not None:
-                key = self.key_codec.decode_key(key)
-            if self.value_codec is not None and change == PUT:
-                value = self.value_codec.decode_value(value)
+            if key_codec is not None:
+                key = key_codec.decode_key(key)
+            if value_codec is not None and change == PUT:
+                value = value_codec.decode_value(value)
         except Exception as exc:
             raise codec_error(key, exc) from exc
         entry = KvEntry(
-            self.bucket, key, value, meta.stream_sequence, meta.timestamp, meta.num_pending, change
+            bucket, key, value, meta.stream_sequence, meta.timestamp, meta.num_pending, change
         )
         return entry, entry.deleted
+
+    return read

@@ -16,10 +16,10 @@ from ..buckets import ObjectExistsError, ObjectLinkError, ObjectNotFoundError, c
 from ..errors import ConnectionLostError, NatsError
 from ..nuid import next_nuid
 from .infos import Infos
-from .meta import Info, link_of
+from .meta import Info, check_name, link_of
 
 if TYPE_CHECKING:
-    from .download import Download
+    from .download import ObjectReader
 
 _MAX_LINKS = 8
 # After a lost connection, before an object is looked for again.
@@ -29,10 +29,10 @@ _RETRY_WAIT_MS = 50.0
 class Search:
     """The search of a download for its object: reads infos, over all links, until one has content."""
 
-    def __init__(self, infos: Infos, name: str, download: Download) -> None:
+    def __init__(self, infos: Infos, name: str, reader: ObjectReader) -> None:
         self._infos = infos
         self._name = name
-        self._download = download
+        self._reader = reader
         self._links_left = _MAX_LINKS
 
     def start(self) -> None:
@@ -40,17 +40,17 @@ class Search:
         self._infos.last(self._name, self._found)
 
     def _found(self, info: Info | None, error: NatsError | None) -> None:
-        download = self._download
-        if download.done:
+        reader = self._reader
+        if reader.done:
             return
         if isinstance(error, ConnectionLostError):
             self._try_again(error)
         elif error is not None:
-            download.fail(error)
+            reader.fail(error)
         elif info is None or info["deleted"]:
-            download.missing()
+            reader.missing()
         elif (link := link_of(info)) is None:
-            download.start(self._infos, info)
+            reader.start(self._infos, info)
         else:
             self._follow(link)
 
@@ -60,24 +60,27 @@ class Search:
             call_or_report,
             self._found,
             self.start,
-            ended=lambda: self._download.fail(error),
+            ended=lambda: self._reader.fail(error),
         )
 
     def _follow(self, link: Mapping[str, Any]) -> None:
-        target, bucket = link.get("name"), link.get("bucket")
+        target, bucket = link.get("name"), link.get("bucket") or self._infos.bucket
         if not target:
-            self._download.fail(ObjectLinkError(f"{self._name} is a link to bucket {bucket!r}"))
+            self._reader.fail(
+                ObjectLinkError(f"{self._name} is a link to bucket {link.get('bucket')!r}")
+            )
             return
         if not self._links_left:
-            self._download.fail(ObjectLinkError(f"too many links: {self._name}"))
+            self._reader.fail(ObjectLinkError(f"too many links: {self._name}"))
             return
         self._links_left -= 1
         try:
-            self._infos = self._infos.of_bucket(bucket or self._infos.bucket)
-            self._name = target
-            self.start()
-        except NatsError as exc:
-            self._download.fail(exc)
+            self._infos = self._infos.of_bucket(bucket)
+            self._name = check_name(target)
+        except (NatsError, TypeError) as exc:  # another client has stored names that can't be
+            self._reader.fail(ObjectLinkError(f"{self._name} is a malformed link: {exc}"))
+            return
+        call_or_report(self._found, self.start)
 
 
 def add_link(infos: Infos, name: str, target: Infos, target_name: str, cb: Callback) -> None:

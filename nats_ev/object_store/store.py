@@ -13,6 +13,7 @@ from typing import Any, cast
 from ..arguments import Callback, callable_or_none, check_callback, integer
 from ..buckets import (
     ObjectNotFoundError,
+    WatchEngine,
     check_bucket,
     collect,
     completion,
@@ -22,7 +23,7 @@ from ..headers import HeadersLike
 from ..jetstream import JetStream
 from ..nuid import next_nuid
 from .bucket import ObjectBucket
-from .download import Download
+from .download import Download, ObjectReader
 from .infos import Infos
 from .links import Search, add_link, put_link
 from .meta import (
@@ -34,8 +35,8 @@ from .meta import (
 )
 from .sinks import Into, sink_of
 from .sources import Data, source_of
-from .upload import Upload
-from .watch import ObjectWatch
+from .upload import ObjectWriter, Upload
+from .watch import ObjectWatch, info_reader
 
 WatchCallback = Callable[["Info | None", "NatsError | None"], object]
 
@@ -111,13 +112,13 @@ class ObjectStore(ObjectBucket):
             "chunks": 0,
         }
         source = source_of(data, size)
-        upload = Upload(self._infos, info, source, progress, done)
+        writer = ObjectWriter(self._infos, info, source, progress, done)
         try:
-            upload.start()
+            writer.start()
         except NatsError:
             source.close()
             raise
-        return upload
+        return Upload(writer)
 
     def get(
         self,
@@ -148,13 +149,13 @@ class ObjectStore(ObjectBucket):
         callable_or_none(progress, "progress")
         check_name(name)
         sink = sink_of(cast(Into, into))
-        download = Download(self._infos, name, sink, progress, cb)
+        reader = ObjectReader(self._infos, name, sink, progress, cb)
         try:
-            Search(self._infos, name, download).start()
+            Search(self._infos, name, reader).start()
         except NatsError:
             sink.abandon()
             raise
-        return download
+        return Download(reader)
 
     # What there is.
 
@@ -190,7 +191,7 @@ class ObjectStore(ObjectBucket):
                 infos[info["name"]] = info
             cb([i for i in infos.values() if show_deleted or not i["deleted"]], None)
 
-        collect(self.js, self.watch, collected)
+        collect(self.js, self._start_watch, collected)
 
     def watch(
         self,
@@ -214,9 +215,15 @@ class ObjectStore(ObjectBucket):
         if updates_only and include_history:
             raise BadOptionsError("updates_only excludes include_history")
         policy = "new" if updates_only else "all" if include_history else "last_per_subject"
-        watch = ObjectWatch(self.js, self.bucket, cb, ignore_deletes=ignore_deletes)
-        watch.start(self.stream, f"$O.{self.bucket}.M.", [">"], {"deliver_policy": policy})
-        return watch
+        return ObjectWatch(self._start_watch(cb, policy, ignore_deletes=ignore_deletes))
+
+    def _start_watch(
+        self, cb: WatchCallback, policy: str = "last_per_subject", *, ignore_deletes: bool = False
+    ) -> WatchEngine:
+        read = info_reader(self.bucket)
+        engine = WatchEngine(self.js, self.bucket, read, cb, ignore_deletes=ignore_deletes)
+        engine.start(self.stream, f"$O.{self.bucket}.M.", [">"], {"deliver_policy": policy})
+        return engine
 
     # Changes.
 

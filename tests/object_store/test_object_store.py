@@ -580,6 +580,21 @@ def test_links_in_a_circle_are_an_error(make, js, call):
     assert isinstance(call(store.get, "a")[1], ObjectLinkError)
 
 
+@pytest.mark.parametrize(
+    "link",
+    [{"bucket": "a.b", "name": "x"}, {"bucket": 5, "name": "x"}, {"name": 5}, {"name": "\ud800"}],
+)
+def test_links_that_lead_nowhere_are_an_error(make, call, link):
+    """Another client may store anything as a link; the get must end all the same."""
+    store = make()
+    info = {"name": "a", "options": {"link": link}, "nuid": "n", "size": 0, "chunks": 0}
+    assert call(inside.store_info, store, info, None)[1] is None
+    result, error = call(store.get, "a")
+    assert result is None
+    assert isinstance(error, ObjectLinkError)
+    assert str(error).startswith("a is a malformed link: ")
+
+
 def test_watch_tells_what_there_is_then_changes(make, call, run):
     store = make()
     empty: list[Any] = []
