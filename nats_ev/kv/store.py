@@ -4,15 +4,15 @@ A bucket ``b`` is the stream ``KV_b`` on the subjects ``$KV.b.>``. An entry is a
 revision is the message's sequence. A deletion is a message too, a marker: without a value, with a header
 that says so.
 
-What is in other files: `bucket` creates and describes the stream, `stream` finds out how its keys are read
-and written, `watch` reads entries from a consumer, `entry` checks keys and makes a `KvEntry` of a message.
-Here are the operations. A read asks for one message by subject or sequence. A write is a publish that says
-in its headers which revision of the key it expects. Only what `jetstream` offers to other layers is used.
+What is in other files: `bucket` creates and describes the stream; `stream` finds out how its keys are read
+and written; `encoding` applies codecs and makes a `KvEntry` of a message. Here are the operations. A read
+asks for one message by subject or sequence. A write is a publish whose headers say which revision of the
+key must be the latest. Of `jetstream` only what that package offers to other layers is used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
@@ -23,18 +23,15 @@ from ..arguments import (
     age_ms,
     check_callback,
     integer,
-    payload_bytes,
 )
 from ..buckets import (
     BucketNotFoundError,
-    InvalidKeyError,
     KeyDeletedError,
     KeyExistsError,
     KeyNotFoundError,
     WatchEngine,
     bucket_error,
     call_or_report,
-    codec_error,
     collect,
     completion,
     optional_before_cb,
@@ -51,10 +48,10 @@ from ..jetstream import (
 )
 from .bucket import KvBucket
 from .codecs import KeyCodec, ValueCodec
-from .entry import KvEntry, check_filters, check_key, stored_entry
-from .watch import KvWatch, entry_reader
+from .encoding import Encoding, Keys
+from .entry import KvEntry
+from .watch import KvWatch
 
-Keys = str | Iterable[str] | None
 WatchCallback = Callable[[KvEntry | None, NatsError | None], object]
 
 _DELETE_MARKERS_OLDER_THAN = 30 * 60 * 1000  # ms; the default of `KV.purge_deletes`
@@ -96,8 +93,7 @@ class KV(KvBucket):
         value_codec: ValueCodec | None = None,
     ) -> None:
         super().__init__(js if timeout is None else JetStream(js.nats, js.prefix, timeout), bucket)
-        self._key_codec = key_codec
-        self._value_codec = value_codec
+        self._encoding = Encoding(self.bucket, key_codec, value_codec)
 
     # Reading.
 
@@ -132,7 +128,7 @@ class KV(KvBucket):
                 `KeyDeletedError` when that revision deletes the key.
         """
         check_callback(cb)
-        stored_key = self._stored_key(key)
+        stored_key = self._encoding.key(key)
         if not integer(revision, "a revision", 0):
             raise BadOptionsError("a revision to read must be 1 or more")
 
@@ -142,7 +138,7 @@ class KV(KvBucket):
             elif message.subject != self._kv_stream.read_prefix + stored_key:
                 cb(None, KeyNotFoundError(f"key not found: {key} has no revision {revision}"))
             else:
-                entry, error = self._decoded(key, message)
+                entry, error = self._encoding.entry(key, message)
                 if entry is not None and entry.deleted:
                     cb(None, KeyDeletedError(f"key was deleted: {key}", entry=entry))
                 else:
@@ -173,7 +169,7 @@ class KV(KvBucket):
             else:
                 cb(entries, error)
 
-        self._stored_key(key)  # raises for wildcards, which a watch would take
+        self._encoding.key(key)  # raises for wildcards, which a watch would take
         only = {"ignore_deletes": ignore_deletes, "meta_only": meta_only}
         self._collect(key, listed, include_history=True, **only)
 
@@ -277,7 +273,7 @@ class KV(KvBucket):
         resume_from_revision: int | None = None,
     ) -> WatchEngine:
         """Start a watch; see `watch` for the arguments."""
-        filters = self._stored_filters(keys)
+        filters = self._encoding.filters(keys)
         start = 0
         if resume_from_revision is not None:
             start = integer(resume_from_revision, "a revision", 0)
@@ -293,8 +289,7 @@ class KV(KvBucket):
             options["opt_start_seq"] = start
         if meta_only:
             options["headers_only"] = True
-        value_codec = None if meta_only else self._value_codec
-        read = entry_reader(self.bucket, self._key_codec, value_codec)
+        read = self._encoding.reader(meta_only=meta_only)
         engine = WatchEngine(self.js, self.bucket, read, cb, ignore_deletes=ignore_deletes)
         self._kv_stream.when_known(
             lambda: engine.start(self.stream, self._kv_stream.read_prefix, filters, options),
@@ -307,7 +302,7 @@ class KV(KvBucket):
     def put(self, key: str, value: Payload, cb: Callback | None = None) -> None:
         """Set a key to a value; ``cb(revision, err)``, the new revision of the key."""
         done = completion(self.js, cb)
-        self._publish(self._stored_key(key), self._stored_value(value), done)
+        self._publish(self._encoding.key(key), self._encoding.value(value), done)
 
     def create(
         self,
@@ -327,7 +322,7 @@ class KV(KvBucket):
                 limit_marker_ttl.
         """
         done = completion(self.js, cb)
-        stored_key, data = self._stored_key(key), self._stored_value(value)
+        stored_key, data = self._encoding.key(key), self._encoding.value(value)
 
         def write(revision: int, cb: Callback) -> None:
             self._publish(stored_key, data, cb, ttl=ttl, expect_last_subject_seq=revision)
@@ -365,7 +360,7 @@ class KV(KvBucket):
         """
         done = completion(self.js, cb)
         expected = integer(revision, "a revision", 0)
-        stored_key, data = self._stored_key(key), self._stored_value(value)
+        stored_key, data = self._encoding.key(key), self._encoding.value(value)
         self._publish(stored_key, data, done, expect_last_subject_seq=expected)
 
     def delete(self, key: str, cb: Callback | None = None, *, revision: int | None = None) -> None:
@@ -435,7 +430,7 @@ class KV(KvBucket):
         marker = markers[at]
         # By sequence: what has been put after the marker stays.
         seq = marker.revision + (marker.created <= newest)
-        opts = {"filter": self._kv_stream.read_prefix + self._stored_key(marker.key), "seq": seq}
+        opts = {"filter": self._kv_stream.read_prefix + self._encoding.key(marker.key), "seq": seq}
 
         def purged(result: Any, error: NatsError | None) -> None:
             if error is not None:
@@ -445,47 +440,6 @@ class KV(KvBucket):
 
         call_or_report(done, lambda: self.js.stream_purge(self.stream, opts, purged))
 
-    # Keys and values as they are stored.
-
-    def _stored_key(self, key: str) -> str:
-        """Return the key as subjects have it. Raises TypeError and `InvalidKeyError`."""
-        if self._key_codec is None:
-            return check_key(key)
-        if not isinstance(key, str) or not key:
-            raise InvalidKeyError(f"invalid key {key!r}")
-        return check_key(self._key_codec.encode_key(key))
-
-    def _stored_filters(self, keys: Keys) -> list[str]:
-        """Return the filters as subjects have them. Raises TypeError and `InvalidKeyError`."""
-        if self._key_codec is None or not keys:
-            return check_filters(keys)
-        codec = self._key_codec
-        wanted = [keys] if isinstance(keys, str) else list(keys)
-        encoded = []
-        for key in wanted:
-            if "*" not in key and ">" not in key:
-                encoded.append(codec.encode_key(key))
-            elif hasattr(codec, "encode_filter"):
-                encoded.append(codec.encode_filter(key))
-            else:
-                raise InvalidKeyError(f"invalid key {key!r}: the codec can't keep wildcards")
-        return check_filters(encoded)
-
-    def _stored_value(self, value: Payload) -> bytes:
-        """Return the value as messages have it. Raises TypeError, ValueError and what the codec raises."""
-        data = payload_bytes(value, "a value")
-        return data if self._value_codec is None else self._value_codec.encode_value(data)
-
-    def _decoded(self, key: str, message: StoredMsg) -> tuple[KvEntry | None, NatsError | None]:
-        """Return (entry, None) for a message, or (None, `CodecError`)."""
-        entry = stored_entry(self.bucket, key, message)
-        if self._value_codec is None or entry.deleted:
-            return entry, None
-        try:
-            return entry._replace(value=self._value_codec.decode_value(entry.value)), None
-        except Exception as exc:
-            return None, codec_error(key, exc)
-
     # Messages.
 
     def _last(self, key: str, cb: Callback, *, leader: bool = False) -> None:
@@ -493,11 +447,11 @@ class KV(KvBucket):
 
         leader: ask the stream's leader, who has the latest for sure, instead of any replica.
         """
-        stored_key = self._stored_key(key)
+        stored_key = self._encoding.key(key)
 
         def found(message: StoredMsg | None, error: NatsError | None) -> None:
             if message is not None:
-                cb(*self._decoded(key, message))
+                cb(*self._encoding.entry(key, message))
             elif isinstance(error, MessageNotFoundError):
                 cb(None, None)
             else:
@@ -561,7 +515,7 @@ class KV(KvBucket):
 
         expected = None if revision is None else integer(revision, "a revision", 0)
         self._publish(
-            self._stored_key(key),
+            self._encoding.key(key),
             b"",
             stored,
             headers=headers,
