@@ -1,6 +1,7 @@
 """What key-value buckets and object stores have in common: each is a stream with rules.
 
-Files: `bucket` (a bucket's stream), `calls` (operations of several steps), `watch`, `errors`.
+Files: `bucket` (a bucket's stream and configuration), `watch` (watches), `calls` (callbacks of operations),
+`errors`. Users see of all this only the errors; `kv` and `object_store` are built on the rest.
 """
 
 from . import errors
@@ -11,12 +12,15 @@ from .bucket import check_bucket as check_bucket
 from .bucket import duplicate_window as duplicate_window
 from .calls import call_or_report as call_or_report
 from .calls import completion as completion
+from .calls import optional_before_cb as optional_before_cb
 from .errors import *  # noqa: F403
 from .errors import bucket_error as bucket_error
 from .errors import codec_error as codec_error
 from .errors import recast as recast
 from .errors import transfer_error as transfer_error
+from .watch import Reader as Reader
 from .watch import Watch as Watch
+from .watch import WatchEngine as WatchEngine
 from .watch import collect as collect
 
 __all__: list[str] = []

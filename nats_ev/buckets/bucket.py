@@ -1,24 +1,30 @@
-"""A bucket as a whole, of either kind: its stream, its state, and the list of all of its kind."""
+"""A bucket of either kind as a whole: its configuration, its state, and the list of all buckets of the kind.
+
+A bucket is a stream with a prefix in its name and rules for its configuration. `Bucket` is the base of `KV`
+and `ObjectStore`: it checks a configuration in the words of buckets, turns it into the stream's fields, and
+turns the stream's state back into the words of buckets. What the kinds differ in are the hooks at the end
+of the class. The functions after the class are the operations on the stream, which take several steps.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from ..arguments import Callback, check_callback
 from ..errors import BadOptionsError, NatsError
 from ..jetstream import STREAM, JetStream, StreamNameAlreadyInUseError, check_fields
 from ..times import to_wire
-from .calls import call_or_report, completion
+from .calls import call_or_report, completion, optional_before_cb
 from .errors import BucketNotFoundError, InvalidBucketNameError, bucket_error
 
 Config = Mapping[str, Any]
 
 _TWO_MINUTES = 120_000_000_000
 
-# What both kinds can be configured with: nats.go's words, and the stream's own, for a stream's fields.
-# The first word for a field is the one that `Bucket.status` uses.
+# Word of a configuration → field of the stream, for both kinds: nats.go's words, and the stream's own.
+# `Bucket.status` uses the first word for a field.
 COMMON_FIELDS: dict[str, str] = {
     "description": "description",
     "ttl": "max_age",
@@ -38,7 +44,11 @@ _NUMBERS = {
 
 
 class Bucket:
-    """The part of `KV` and `ObjectStore` that deals with the bucket as a whole."""
+    """The part of `KV` and `ObjectStore` that deals with the bucket as a whole.
+
+    Attributes: bucket, its name; stream, the name of the bucket's stream; js, the `JetStream` that all calls
+    go through, with their timeout.
+    """
 
     _STREAM_PREFIX: ClassVar[str]
     _FIELDS: ClassVar[dict[str, str]]
@@ -54,19 +64,20 @@ class Bucket:
     def create_bucket(
         self, config: Config | Callback | None = None, cb: Callback | None = None
     ) -> None:
-        """Create the bucket; ``cb(stream's info, err)``. With the same configuration it succeeds again.
+        """Create the bucket; ``cb(stream's info, err)``.
 
-        `BucketExistsError` when it exists with another configuration.
+        Succeeds too when the bucket exists with the same configuration; `BucketExistsError` when the bucket
+        exists with another one.
         """
-        config, cb = _optional_config(config, cb)
+        config, cb = optional_before_cb(config, cb)
         done = completion(self.js, cb)
-        stream = self._stream_config(config)
+        stream = self._stream_config({} if config is None else cast(Config, config))
         self._change_stream(done, lambda cb: _create(self.js, stream, cb))
 
     def update_bucket(self, config: Config, cb: Callback | None = None) -> None:
-        """Change the bucket's configuration; what config does not name stays as it is.
+        """Change the fields of the bucket's configuration that config names; ``cb(stream's info, err)``.
 
-        ``cb(stream's info, err)``; `BucketNotFoundError` when there is none.
+        `BucketNotFoundError` when the bucket does not exist. See `create_bucket` for the fields.
         """
         done = completion(self.js, cb)
         fields = self._stream_fields(config)
@@ -75,14 +86,15 @@ class Bucket:
     def create_or_update_bucket(
         self, config: Config | Callback | None = None, cb: Callback | None = None
     ) -> None:
-        """`update_bucket`, or `create_bucket` when there is none."""
-        config, cb = _optional_config(config, cb)
+        """Call `update_bucket`, or `create_bucket` when the bucket does not exist."""
+        config, cb = optional_before_cb(config, cb)
         done = completion(self.js, cb)
-        fields, stream = self._stream_fields(config), self._stream_config(config)
+        given = {} if config is None else cast(Config, config)
+        fields, stream = self._stream_fields(given), self._stream_config(given)
         self._change_stream(done, lambda cb: _create_or_update(self.js, stream, fields, cb))
 
     def delete_bucket(self, cb: Callback | None = None) -> None:
-        """Delete the bucket and all that is in it; ``cb(True, err)``."""
+        """Delete the bucket and everything in it; ``cb(True, err)``."""
         done = completion(self.js, cb)
 
         def deleted(result: Any, error: NatsError | None) -> None:
@@ -91,23 +103,24 @@ class Bucket:
         self.js.stream_delete(self.stream, deleted)
 
     def status(self, cb: Callback) -> None:
-        """The bucket's state: ``cb(dict, err)``.
+        """Read the bucket's state; ``cb(dict, err)``.
 
-        bytes, ttl (ns, 0: none), storage, replicas, compressed, description, metadata, backing_store;
-        config, as `create_bucket` takes it; stream_info, as the server tells it.
+        The dict has: bytes, ttl (ns; 0: entries do not expire), storage, replicas, compressed, description,
+        metadata, backing_store; config, as `create_bucket` takes it; stream_info, the server's answer.
         """
         check_callback(cb)
 
-        def told(info: Any, error: NatsError | None) -> None:
+        def received(info: Any, error: NatsError | None) -> None:
             cb(self._state(info) if error is None else None, bucket_error(error))
 
-        self.js.stream_info(self.stream, cb=told)
+        self.js.stream_info(self.stream, cb=received)
 
-    # By their streams' names: a mirror has no subjects that could be asked for.
+    # Both lists go by the streams' names. To ask for streams by a bucket's subjects would miss mirrors, which
+    # have no subjects.
 
     @classmethod
     def bucket_names(cls, js: JetStream, cb: Callback) -> None:
-        """The names of all buckets of this kind; ``cb([name, …], err)``."""
+        """List the names of all buckets of this kind; ``cb([name, …], err)``."""
         check_callback(cb)
 
         def listed(names: Any, error: NatsError | None) -> None:
@@ -120,7 +133,7 @@ class Bucket:
 
     @classmethod
     def buckets(cls, js: JetStream, cb: Callback) -> None:
-        """The `status` of all buckets of this kind; ``cb([status, …], err)``."""
+        """List the `status` of all buckets of this kind; ``cb([status, …], err)``."""
         check_callback(cb)
 
         def listed(answer: Any, error: NatsError | None) -> None:
@@ -132,19 +145,19 @@ class Bucket:
 
         js.stream_list(listed)
 
-    # For each kind.
+    # Hooks, which each kind extends.
 
     def _change_stream(self, done: Callback, change: Callable[[Callback], object]) -> None:
-        """Let change(cb) change the stream; done gets what cb gets."""
+        """Call change(cb), which changes the stream; done gets what cb gets."""
         change(done)
 
     def _update_stream(self, fields: dict[str, Any], cb: Callback) -> None:
-        """Change some of the stream's fields."""
+        """Change some of the stream's fields; ``cb(stream's info, err)``."""
         _update(self.js, self.stream, fields, cb)
 
     @classmethod
     def _state(cls, info: Mapping[str, Any]) -> dict[str, Any]:
-        """What `status` tells."""
+        """Return the dict that `status` gives."""
         config, state = info["config"], info["state"]
         words = {field: word for word, field in reversed(cls._FIELDS.items())}
         return {
@@ -162,9 +175,9 @@ class Bucket:
         }
 
     def _stream_fields(self, config: Config) -> dict[str, Any]:
-        """The stream's fields for a configuration.
+        """Return the stream's fields for a bucket's configuration.
 
-        Raises TypeError and `BadOptionsError`, which name what is wrong.
+        Raises TypeError and `BadOptionsError`, which name the field and its value.
         """
         what = "bucket configuration"
         if not isinstance(config, Mapping):
@@ -187,6 +200,7 @@ class Bucket:
             if field == "metadata" and not isinstance(value, dict):
                 raise TypeError(f"metadata in {what} must be a mapping, not {value!r}")
             result[field], words[field] = value, word
+        # As in Go, 0 means the default: one replica, no limit.
         if result.get("num_replicas") == 0:
             result["num_replicas"] = 1
         for limit in ("max_bytes", "max_msg_size"):
@@ -195,24 +209,24 @@ class Bucket:
         return result
 
     def _stream_config(self, config: Config) -> dict[str, Any]:
-        """The stream of a new bucket with that configuration."""
+        """Return the configuration of the stream of a new bucket."""
         raise NotImplementedError
 
 
 def duplicate_window(max_age: int) -> int:
-    """What goes with a bucket's max_age; both in ns. A server refuses a longer one than the age."""
+    """Return the duplicate_window for a stream with this max_age, both in ns.
+
+    Two minutes, the server's default, or less: a server refuses a window that is longer than max_age.
+    """
     return min(max_age, _TWO_MINUTES) if max_age > 0 else _TWO_MINUTES
 
 
-def _optional_config(config: Any, cb: Any) -> tuple[Config, Callback | None]:
-    """``(config, cb)`` of a call that may have left out either."""
-    if cb is None and callable(config):
-        config, cb = None, config
-    return ({} if config is None else config), cb
-
-
 def _create(js: JetStream, config: dict[str, Any], cb: Callback) -> None:
-    """Create a bucket's stream; one that only lacks what old clients did not set is brought up to date."""
+    """Create a bucket's stream; ``cb(stream's info, err)``.
+
+    Buckets made by old clients lack two settings of today. Such a stream, if all else is the same, is
+    updated.
+    """
 
     def created(info: Any, error: NatsError | None) -> None:
         if isinstance(error, StreamNameAlreadyInUseError):
@@ -225,9 +239,9 @@ def _create(js: JetStream, config: dict[str, Any], cb: Callback) -> None:
             cb(None, bucket_error(error))
             return
         theirs = info["config"]
-        mended = ("discard", "allow_direct")
-        if all(theirs.get(k) == v for k, v in config.items() if k not in mended):
-            _update(js, config["name"], {k: config[k] for k in mended}, cb)
+        updated = ("discard", "allow_direct")
+        if all(theirs.get(k) == v for k, v in config.items() if k not in updated):
+            _update(js, config["name"], {k: config[k] for k in updated}, cb)
         else:
             exists = StreamNameAlreadyInUseError(
                 "stream name already in use (code 400)", code=400, err_code=10058
@@ -238,7 +252,7 @@ def _create(js: JetStream, config: dict[str, Any], cb: Callback) -> None:
 
 
 def _update(js: JetStream, name: str, fields: dict[str, Any], cb: Callback) -> None:
-    """Change some fields of a bucket's stream."""
+    """Change some fields of a bucket's stream; ``cb(stream's info, err)``."""
 
     def current(info: Any, error: NatsError | None) -> None:
         if error is not None:
@@ -257,7 +271,7 @@ def _update(js: JetStream, name: str, fields: dict[str, Any], cb: Callback) -> N
 def _create_or_update(
     js: JetStream, config: dict[str, Any], fields: dict[str, Any], cb: Callback
 ) -> None:
-    """`_update`, or `_create` when there is none."""
+    """Update a bucket's stream, or create it when it does not exist; ``cb(stream's info, err)``."""
 
     def updated(info: Any, error: NatsError | None) -> None:
         if isinstance(error, BucketNotFoundError):
@@ -272,7 +286,7 @@ _BUCKET = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def check_bucket(bucket: object) -> str:
-    """A bucket's name that is valid; raises `InvalidBucketNameError`."""
+    """Return bucket if it is a valid name of a bucket. Raises TypeError and `InvalidBucketNameError`."""
     if not isinstance(bucket, str):
         raise TypeError(f"a bucket's name must be str, not {type(bucket).__name__}")
     if not _BUCKET.fullmatch(bucket):

@@ -1,27 +1,12 @@
-"""What key-value buckets and object stores share: names, errors, completions.
+"""How the calls of buckets take and use their callbacks: optional ones, and those of several steps.
 
-::
-
-    NatsError
-    ├── InvalidBucketNameError(BadOptionsError)   raised at the call, as are the next two
-    ├── InvalidKeyError(BadOptionsError)
-    ├── InvalidObjectNameError(BadOptionsError)
-    └── JetStreamError
-        ├── StreamNotFoundError ─ BucketNotFoundError
-        ├── StreamNameAlreadyInUseError ─ BucketExistsError
-        ├── BadBucketError                        a stream of the name that is no bucket
-        ├── KeyNotFoundError ─ KeyDeletedError
-        ├── WrongLastSequenceError ─ KeyExistsError
-        ├── CodecError
-        ├── ObjectNotFoundError ─ ObjectDeletedError
-        ├── ObjectExistsError · ObjectLinkError · BadObjectMetaError
-        ├── DigestMismatchError · ObjectIncompleteError · ObjectChangedError
-        └── ObjectTransferError
+An operation on a bucket often needs several requests. What goes wrong in the first one is raised to the
+caller; later the caller has returned, so `call_or_report` gives errors to the callback.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..arguments import Callback, check_callback
@@ -31,11 +16,8 @@ if TYPE_CHECKING:
     from ..jetstream import JetStream
 
 
-Config = Mapping[str, Any]
-
-
 def completion(js: JetStream, cb: Callback | None) -> Callback:
-    """The callback to use: without one, an error goes to the client's on_error."""
+    """Return the callback to use for cb: without one, errors go to the client's on_error."""
     if cb is None:
         nats = js.nats
 
@@ -48,9 +30,17 @@ def completion(js: JetStream, cb: Callback | None) -> Callback:
     return cb
 
 
-def call_or_report(cb: Callback, go: Callable[[], object]) -> None:
-    """Call go for a later step of an operation: what it raises is no longer its caller's mistake."""
+def optional_before_cb(value: Any, cb: Any) -> tuple[Any, Any]:
+    """Return (value, cb) of a call whose caller may have left out value and passed cb in its place."""
+    return (None, value) if cb is None and callable(value) else (value, cb)
+
+
+def call_or_report(cb: Callback, step: Callable[[], object]) -> None:
+    """Call a later step of an operation; a NatsError that the step raises goes to cb.
+
+    The caller of the operation has returned by then, so raising would reach the event loop.
+    """
     try:
-        go()
+        step()
     except NatsError as exc:
         cb(None, exc)

@@ -1,4 +1,24 @@
-"""Errors of key-value buckets and object stores."""
+"""Errors of key-value buckets and object stores.
+
+An error that a server's answer has caused keeps that answer's code and err_code (`recast`)::
+
+    NatsError
+    ├── BadOptionsError                           raised at the call
+    │   ├── InvalidBucketNameError
+    │   ├── InvalidKeyError
+    │   └── InvalidObjectNameError
+    └── JetStreamError                            given to the callback
+        ├── StreamNotFoundError ─ BucketNotFoundError
+        ├── StreamNameAlreadyInUseError ─ BucketExistsError
+        ├── BadBucketError
+        ├── KeyNotFoundError ─ KeyDeletedError
+        ├── WrongLastSequenceError ─ KeyExistsError
+        ├── CodecError
+        ├── ObjectNotFoundError ─ ObjectDeletedError
+        ├── ObjectExistsError · ObjectLinkError · BadObjectMetaError
+        ├── DigestMismatchError · ObjectIncompleteError · ObjectChangedError
+        └── ObjectTransferError
+"""
 
 from __future__ import annotations
 
@@ -36,52 +56,52 @@ __all__ = [
 
 
 class InvalidBucketNameError(BadOptionsError):
-    """Buckets are named by letters, digits, dashes and underscores."""
+    """A bucket's name must consist of letters, digits, dashes and underscores."""
 
 
 class InvalidKeyError(BadOptionsError):
-    """Keys consist of letters, digits and ``-/_=.``, without an empty part between dots."""
+    """A key must consist of letters, digits and ``-/_=.``, without an empty token between dots."""
 
 
 class InvalidObjectNameError(BadOptionsError):
-    """Objects have a name that is not empty."""
+    """An object's name must be text that UTF-8 can express, and not empty."""
 
 
 class BucketNotFoundError(StreamNotFoundError):
-    """There is no such bucket."""
+    """The server has no bucket of this name."""
 
 
 class BucketExistsError(StreamNameAlreadyInUseError):
-    """There is such a bucket already, with another configuration."""
+    """A bucket of this name exists, with another configuration."""
 
 
 class BadBucketError(JetStreamError):
-    """The stream has the name of a bucket and is none."""
+    """A stream has the name of a bucket's stream, and not the configuration of one."""
 
 
 class KeyNotFoundError(JetStreamError):
-    """The bucket has no such key, or no such revision of it."""
+    """The bucket has no such key, or no such revision of the key."""
 
     text = "key not found"
 
 
 class KeyDeletedError(KeyNotFoundError):
-    """The revision deletes the key; `entry` is that revision."""
+    """The revision is a deletion of the key; `entry` is that revision."""
 
     text = "key was deleted"
     entry: Any = None  # a KvEntry
 
 
 class KeyExistsError(WrongLastSequenceError):
-    """The key to be created exists."""
+    """`KV.create` was called for a key that exists."""
 
 
 class CodecError(JetStreamError):
-    """A codec could not read what is stored; see the cause."""
+    """A codec has failed to decode a stored key or value; ``__cause__`` is the codec's exception."""
 
 
 class ObjectNotFoundError(JetStreamError):
-    """The store has no such object."""
+    """The store has no object of this name."""
 
     text = "object not found"
 
@@ -93,29 +113,29 @@ class ObjectDeletedError(ObjectNotFoundError):
 
 
 class ObjectExistsError(JetStreamError):
-    """The name belongs to another object."""
+    """The new name belongs to another object."""
 
     text = "an object already exists with that name"
 
 
 class ObjectLinkError(JetStreamError):
-    """A link that can't be made or followed."""
+    """A link can't be made or followed."""
 
 
 class BadObjectMetaError(JetStreamError):
-    """What the store says about the object makes no sense."""
+    """The stored info of an object is malformed."""
 
     text = "object-store meta information invalid"
 
 
 class DigestMismatchError(JetStreamError):
-    """What came is not what was put."""
+    """The content that was read differs from the digest or size in the object's info."""
 
     text = "digest mismatch"
 
 
 class ObjectIncompleteError(JetStreamError):
-    """Parts of the object are missing from the store."""
+    """Parts of the object's content are missing from the store."""
 
     text = "object is incomplete"
 
@@ -127,25 +147,28 @@ class ObjectChangedError(JetStreamError):
 
 
 class ObjectTransferError(JetStreamError):
-    """Content could not be read from where it comes from, or written to where it goes; see the cause."""
+    """A transfer was cancelled, or its source or target has failed.
+
+    After a failure ``__cause__`` is the exception of the source or target.
+    """
 
 
 def codec_error(key: str, cause: Exception) -> CodecError:
-    """What a codec has raised."""
+    """Return the error for what a codec has raised."""
     error = CodecError(f"codec failed for {key!r}: {cause or type(cause).__name__}")
     error.__cause__ = cause
     return error
 
 
 def transfer_error(what: str, cause: Exception) -> ObjectTransferError:
-    """What a source or sink has raised."""
+    """Return the error for what a source or sink has raised."""
     error = ObjectTransferError(f"{what} failed: {cause or type(cause).__name__}")
     error.__cause__ = cause
     return error
 
 
 def bucket_error(error: NatsError | None) -> NatsError | None:
-    """The error in terms of buckets."""
+    """Return the error in terms of buckets: an error about the stream becomes one about the bucket."""
     if type(error) is StreamNotFoundError:
         return recast(error, BucketNotFoundError, "bucket not found")
     if type(error) is StreamNameAlreadyInUseError:
@@ -154,7 +177,7 @@ def bucket_error(error: NatsError | None) -> NatsError | None:
 
 
 def recast(error: JetStreamError, kind: type[JetStreamError], text: str) -> JetStreamError:
-    """A more specific error with the data of the one that caused it."""
+    """Return a more specific error with the code, err_code and cause of the given one."""
     special = kind(text, code=error.code, err_code=error.err_code, description=text)
     special.__cause__ = error
     return special

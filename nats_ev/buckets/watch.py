@@ -1,4 +1,33 @@
-"""Watching the last messages of subjects, and what follows them, on an ordered consumer (ADR-8, 17)."""
+"""Watching a bucket: first what there is, then every change, on an ordered consumer (ADR-8, 17).
+
+A user holds a `Watch`, which can be stopped. A `WatchEngine` does the work: it turns the messages of an
+ordered consumer into calls of the user's callback. `collect` makes a list of the first half of a watch.
+
+Theory of operation: the end of the initial data
+-------------------------------------------------
+
+The callback gets ``(None, None)`` once, when the initial data is over. The server sends no mark at that
+place, so the client has to find it.
+
+Every message says how many more are pending for the consumer (num_pending), and the obvious way is to wait
+for the first message with 0. Alone it fails in three cases:
+
+1. A bucket without entries sends no message at all.
+2. In a busy bucket, writers add messages as fast as the consumer delivers them: num_pending may never be 0.
+3. Entries may expire, or be purged, after the consumer was created and before they are delivered. The
+   last message to arrive then has announced others that never come, and no message tells so.
+
+So the engine counts. The answer to the creation of the consumer says how many messages are pending: those
+are the initial data (case 1: none). Each message takes one off, whatever follows later (case 2); a message
+with num_pending 0 ends the count early, as fewer may be left than there were. When no message has come for
+half a second (case 3), the engine asks the server about the consumer: if the consumer has nothing pending
+and the last message that it has sent is the last one that the engine has seen, the initial data is over.
+The second half of that condition matters: what the server has sent may still be in a socket.
+
+An ordered consumer replaces a lost consumer with another one. The sequence in the server's answer counts
+from that one's start, so the engine compares sequences only within one consumer's name; a new consumer
+from which nothing has come yet must not have sent anything.
+"""
 
 from __future__ import annotations
 
@@ -10,56 +39,80 @@ from .calls import call_or_report
 from .errors import bucket_error
 
 if TYPE_CHECKING:
+    from ..arguments import Callback
     from ..jetstream import JetStream, JsMsg, Metadata, OrderedConsumer
     from ..net import Deadline
 
+# Makes of (key, message, metadata) what the callback gets, and tells whether that is a deletion. May raise a
+# NatsError: then the message is left out, and the error goes to the client's on_error.
+Reader = Callable[[str, "JsMsg", "Metadata"], tuple[Any, bool]]
 
-# So long without one of the initial messages: ask whether they still exist.
+# After this long without an initial message, ask the server whether there are any left.
 _ASK_AFTER_MS = 500.0
 
 
 class Watch:
-    """A running watch: `stop` ends it. `stopped` tells whether it has ended."""
+    """A running watch.
+
+    `stop` ends the watch, `stopped` tells whether the watch has ended, `bucket` is the bucket's name.
+    """
+
+    def __init__(self, engine: WatchEngine) -> None:
+        self._engine = engine
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.bucket}{' stopped' if self.stopped else ''}>"
+
+    @property
+    def bucket(self) -> str:
+        """The name of the bucket that is watched."""
+        return self._engine.bucket
+
+    @property
+    def stopped(self) -> bool:
+        """True after `stop`, and after the callback has got an error."""
+        return self._engine.stopped
+
+    def stop(self) -> None:
+        """Stop the watch: no call of its callback follows.
+
+        May be called in the callback, and more than once.
+        """
+        self._engine.stop()
+
+
+class WatchEngine:
+    """Reads the messages of one watch and calls its callback; see this module's theory of operation."""
 
     def __init__(
         self,
         js: JetStream,
         bucket: str,
-        callback: Callable[[Any, NatsError | None], object],
+        read: Reader,
+        callback: Callback,
         *,
         ignore_deletes: bool = False,
     ) -> None:
-        self.stopped = False
         self.bucket = bucket
+        self.stopped = False
         self._js = js
+        self._read = read
         self._callback = callback
         self._ignore_deletes = ignore_deletes
         self._prefix = 0  # length of what subjects have before the key
         self._consumer: OrderedConsumer | None = None
-        self._initial = -1  # messages of the initial data still to come; -1: not known yet, or told
-        self._last = ("", 0)  # consumer and consumer sequence of the last message
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.bucket}{' stopped' if self.stopped else ''}>"
-
-    def stop(self) -> None:
-        """No call of the callback follows. May be called in the callback, and more than once."""
-        self.stopped = True
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            consumer.stop()
-
-    # For the bucket.
-
-    def read(self, key: str, message: JsMsg, meta: Metadata) -> tuple[Any, bool]:
-        """What a message tells: what the callback gets, and whether that is a deletion.
-
-        May raise a NatsError: then the message is left out, and the error goes to on_error.
-        """
-        raise NotImplementedError
+        # Initial messages still to come. None: the server has not said; 0: the callback knows of the end.
+        self._initial_left: int | None = None
+        self._last = ("", 0)  # the last message's consumer, and its sequence there
 
     def start(self, stream: str, prefix: str, filters: list[str], options: dict[str, Any]) -> None:
-        """Begin; prefix is what subjects have before the key. Raises what a request raises."""
+        """Create the consumer, unless the watch was stopped before. Raises what a request raises.
+
+        Args:
+            prefix: what subjects have before the key.
+            filters: keys, perhaps with wildcards.
+            options: for the consumer, deliver_policy above all.
+        """
         if self.stopped:
             return
         self._prefix = len(prefix)
@@ -71,28 +124,34 @@ class Watch:
             config["filter_subjects"] = subjects
         self._consumer = self._js.ordered_consumer(stream, config, self._on_message)
 
+    def stop(self) -> None:
+        """Stop without a call of the callback."""
+        self.stopped = True
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            consumer.stop()
+
     def fail(self, error: NatsError) -> None:
-        """It can't go on."""
+        """Stop, and give the error to the callback."""
         if not self.stopped:
             self.stop()
             self._callback(None, bucket_error(error))
 
     @property
-    def progress(self) -> tuple[bool, int, tuple[str, int]]:
-        """Another value whenever something of the initial data has come."""
-        return self._consumer is not None, self._initial, self._last
+    def progress(self) -> object:
+        """A value that changes whenever a part of the initial data has come."""
+        return self._consumer is not None, self._initial_left, self._last
 
     def _on_start(self, info: dict[str, Any]) -> None:
         if self.stopped:
             return
-        if info.get("config", {}).get("deliver_policy") == "new":
-            self._initial = 0
+        # To such a consumer everything that is pending by now is a change already.
+        is_new = info.get("config", {}).get("deliver_policy") == "new"
+        self._initial_left = 0 if is_new else info.get("num_pending", 0)
+        if self._initial_left:
+            self._expect_initial()
         else:
-            self._initial = info.get("num_pending", 0)
-        if not self._initial:
-            self._tell_initial_done()
-        else:
-            self._wait_for_initial()
+            self._end_initial()
 
     def _on_message(self, message: JsMsg | None, error: NatsError | None) -> None:
         if self.stopped:
@@ -103,97 +162,100 @@ class Watch:
             return
         meta = message.metadata
         self._last = (meta.consumer, meta.consumer_sequence)
-        # Counted although the callback may raise: it has had this one.
         try:
-            item, deleted = self.read(message.subject[self._prefix :], message, meta)
+            item, deleted = self._read(message.subject[self._prefix :], message, meta)
             if not (deleted and self._ignore_deletes):
                 self._js.nats.call(self._callback, item, None)
         except NatsError as exc:
             self._js.nats.report(exc)
         finally:
-            # The last one of the initial data has nothing behind it (ADR-8).
-            if self._initial > 0 and not self.stopped:
-                self._initial = self._initial - 1 if meta.num_pending else 0
-                if not self._initial:
-                    self._tell_initial_done()
+            # In any case: the message has come, also when it was unreadable or the callback has raised.
+            if self._initial_left and not self.stopped:
+                self._initial_left = self._initial_left - 1 if meta.num_pending else 0
+                if not self._initial_left:
+                    self._end_initial()
 
-    def _tell_initial_done(self) -> None:
-        self._initial = -1
+    def _end_initial(self) -> None:
+        self._initial_left = 0
         self._js.nats.call(self._callback, None, None)
 
-    # Initial messages may expire, or be purged, before they come: then they never do, and nobody says so.
+    def _expect_initial(self) -> None:
+        """Look later whether initial messages still come."""
+        self._js.nats.call_later(_ASK_AFTER_MS, self._look, self._last)
 
-    def _wait_for_initial(self) -> None:
-        before = self._last
-
-        def due() -> None:
-            consumer = self._consumer
-            if self.stopped or self._initial < 0 or consumer is None:
-                return
-            if self._last == before and self._js.nats.is_connected():
-                stream, name = consumer.stream, consumer.name
-                call_or_report(told, lambda: self._js.consumer_info(stream, name, told))
-            else:
-                self._wait_for_initial()
-
-        def told(info: Any, error: NatsError | None) -> None:
-            if self.stopped or self._initial < 0:
-                return
-            name, seq = self._last
-            seen = seq if error is None and info["name"] == name else 0
-            if error is None and not info["num_pending"] and _delivered(info) <= seen:
-                self._tell_initial_done()
-            else:
-                self._wait_for_initial()
-
-        self._js.nats.call_later(_ASK_AFTER_MS, due)
-
-
-def collect(
-    js: JetStream,
-    begin: Callable[[Callable[[Any, NatsError | None], object]], Watch],
-    cb: Callable[[list[Any] | None, NatsError | None], object],
-) -> None:
-    """``cb(items, err)`` once: the initial data of the watch that ``begin(callback)`` starts.
-
-    A watch outlasts any silence; who waits for a list does not: ``request timeout`` when nothing more
-    of it comes for the timeout of js.
-    """
-    items: list[Any] = []
-    silence: Deadline | None = None
-
-    def next_one(item: Any, error: NatsError | None) -> None:
-        if item is None:
-            end(error)
+    def _look(self, last_before: tuple[str, int]) -> None:
+        consumer = self._consumer
+        if self.stopped or not self._initial_left or consumer is None:
+            return
+        if self._last == last_before and self._js.nats.is_connected():
+            stream, name = consumer.stream, consumer.name
+            call_or_report(self._looked, lambda: self._js.consumer_info(stream, name, self._looked))
         else:
-            items.append(item)
+            self._expect_initial()
 
-    def end(error: NatsError | None) -> None:
-        watch.stop()
-        if silence is not None:
-            silence.cancel()
-        cb(items if error is None else None, error)
+    def _looked(self, info: Any, error: NatsError | None) -> None:
+        if self.stopped or not self._initial_left:
+            return
+        if error is None and not info["num_pending"] and self._has_seen_all(info):
+            self._end_initial()
+        else:
+            self._expect_initial()
 
-    def listen() -> None:
-        nonlocal silence
-        before = watch.progress
-
-        def due() -> None:
-            if watch.stopped:
-                return
-            if watch.progress == before:
-                end(RequestTimeoutError("request timeout"))
-            else:
-                listen()
-
-        # No shorter than it takes to find out that what is still to come has expired.
-        silence = js.nats.call_later(js.timeout + 2 * _ASK_AFTER_MS, due)
-
-    watch = begin(next_one)
-    if js.timeout:
-        listen()
+    def _has_seen_all(self, info: dict[str, Any]) -> bool:
+        """Return whether all messages that the server says it has sent have arrived."""
+        name, seen = self._last
+        sent: int = info["delivered"]["consumer_seq"]
+        return sent <= (seen if info["name"] == name else 0)
 
 
-def _delivered(info: dict[str, Any]) -> int:
-    sequence: int = info["delivered"]["consumer_seq"]
-    return sequence
+def collect(js: JetStream, begin: Callable[[Callback], WatchEngine], cb: Callback) -> None:
+    """Make a list of a watch's initial data; ``cb(items, err)`` once.
+
+    A watch survives any silence. Who waits for a list does not: ``request timeout`` when no part of the list
+    has come for the timeout of js.
+
+    Args:
+        begin: ``begin(callback)`` starts the watch.
+    """
+    _Collection(js, cb).start(begin)
+
+
+class _Collection:
+    """A list that a watch fills."""
+
+    def __init__(self, js: JetStream, cb: Callback) -> None:
+        self._js = js
+        self._cb = cb
+        self._items: list[Any] = []
+        self._engine: WatchEngine
+        self._silence: Deadline | None = None
+
+    def start(self, begin: Callable[[Callback], WatchEngine]) -> None:
+        self._engine = begin(self._on_item)
+        if self._js.timeout:
+            self._listen()
+
+    def _on_item(self, item: Any, error: NatsError | None) -> None:
+        if item is not None:
+            self._items.append(item)
+        else:
+            self._end(error)
+
+    def _listen(self) -> None:
+        # No shorter than the engine needs to find out that initial messages have expired.
+        limit = self._js.timeout + 2 * _ASK_AFTER_MS
+        self._silence = self._js.nats.call_later(limit, self._check, self._engine.progress)
+
+    def _check(self, progress_before: object) -> None:
+        if self._engine.stopped:
+            return
+        if self._engine.progress == progress_before:
+            self._end(RequestTimeoutError("request timeout"))
+        else:
+            self._listen()
+
+    def _end(self, error: NatsError | None) -> None:
+        self._engine.stop()
+        if self._silence is not None:
+            self._silence.cancel()
+        self._cb(self._items if error is None else None, error)

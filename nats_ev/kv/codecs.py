@@ -1,8 +1,8 @@
-"""Codecs for the keys and values of a `KV` (ADR-54): what is stored differs from what is asked for.
+"""Codecs for the keys and values of a `KV` (ADR-54): the bucket stores another form than programs use.
 
 A key codec has ``encode_key(key)`` and ``decode_key(key)``, and ``encode_filter(filter)`` if it can
 keep wildcards; a value codec has ``encode_value(value)`` and ``decode_value(value)``, bytes to bytes.
-Any object will do; these are the official ones. No I/O.
+Any object with these methods is a codec; the classes here are those of ADR-54. No I/O.
 """
 
 from __future__ import annotations
@@ -14,27 +14,33 @@ _ROOT = "_root_"
 
 
 class KeyCodec(Protocol):
-    """What `KV` needs of a key codec."""
+    """The methods of a key codec. One that can keep wildcards also has ``encode_filter(filter)``."""
 
     def encode_key(self, key: str) -> str:
-        """The key as it is stored."""
+        """Return the key to store for a program's key."""
 
     def decode_key(self, key: str) -> str:
-        """The key as it is asked for."""
+        """Return the program's key for a stored one."""
 
 
 class ValueCodec(Protocol):
-    """What `KV` needs of a value codec."""
+    """The methods of a value codec."""
 
     def encode_value(self, value: bytes) -> bytes:
-        """The value as it is stored."""
+        """Return the value to store for a program's value."""
 
     def decode_value(self, value: bytes) -> bytes:
-        """The value as it was put."""
+        """Return the program's value for a stored one."""
 
 
 class Base64Codec:
-    """Keys, token by token, and values in base64url without padding: any character in a key."""
+    """Keys and values in base64url without padding. A key may have any character.
+
+    Keys are encoded token by token, so filters with wildcards still work.
+    """
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
 
     def encode_key(self, key: str) -> str:
         """See `KeyCodec`."""
@@ -45,7 +51,7 @@ class Base64Codec:
         return ".".join(_decode(token.encode()).decode() for token in key.split("."))
 
     def encode_filter(self, pattern: str) -> str:
-        """A filter with its wildcards as they are."""
+        """Return the filter to use for a program's filter; wildcards stay."""
         tokens = pattern.split(".")
         return ".".join(token if token in ("*", ">") else _encode(token) for token in tokens)
 
@@ -60,6 +66,9 @@ class Base64Codec:
 
 class PathCodec:
     """Keys like paths, with slashes in place of dots. A slash at the end is lost."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
 
     def encode_key(self, key: str) -> str:
         """See `KeyCodec`."""
@@ -81,12 +90,16 @@ class PathCodec:
 
 
 class ChainCodec:
-    """Several codecs: the first one is applied first to what is stored, and last to what is read."""
+    """Several codecs, one after the other. The first one encodes first and decodes last."""
 
     def __init__(self, *codecs: Any) -> None:
         if not codecs:
             raise ValueError("a chain has at least one codec")
         self._codecs = codecs
+
+    def __repr__(self) -> str:
+        # Only of what kind they are: a codec that encrypts may show its key.
+        return f"{type(self).__name__}({', '.join(type(codec).__name__ for codec in self._codecs)})"
 
     def encode_key(self, key: str) -> str:
         """See `KeyCodec`."""
@@ -101,7 +114,10 @@ class ChainCodec:
         return key
 
     def encode_filter(self, pattern: str) -> str:
-        """A filter with its wildcards as they are; AttributeError when one of the codecs can't."""
+        """Return the filter to use for a program's filter; wildcards stay.
+
+        Raises AttributeError when one of the codecs can't keep wildcards.
+        """
         for codec in self._codecs:
             pattern = codec.encode_filter(pattern)
         return pattern

@@ -1,4 +1,4 @@
-"""`KvEntry`: one revision of a key, and what keys may look like."""
+"""`KvEntry`: one revision of a key, how a message becomes one, and the checks of keys and filters. No I/O."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from ..jetstream import StoredMsg
 
 
-# A key, and the same with wildcards, each a token of its own.
+# Keys, and filters: the same with wildcards, each of which is a token of its own.
 _TOKEN = r"[-/_=a-zA-Z0-9]+"
 _KEY = re.compile(rf"{_TOKEN}(?:\.{_TOKEN})*")
 _FILTER = re.compile(rf"(?:{_TOKEN}|\*)(?:\.(?:{_TOKEN}|\*))*(?:\.>)?|>")
 _OPERATIONS = {"DEL": "DEL", "PURGE": "PURGE"}
-# ADR-48: why the server itself has ended a key.
+# Why the server itself has deleted a key (ADR-48).
 _MARKERS = {"MaxAge": "PURGE", "Purge": "PURGE", "Remove": "DEL"}
 
 PUT = "PUT"
@@ -29,8 +29,14 @@ PUT = "PUT"
 class KvEntry(NamedTuple):
     """One revision of a key.
 
-    operation is "PUT", "DEL" or "PURGE"; only PUT has a value. created is in UTC. revision counts over
-    the whole bucket. delta: how many later entries there were, for the same watch or list, when it was read.
+    Attributes:
+        bucket: the bucket's name.
+        key: the key.
+        value: the value; b"" unless operation is "PUT", and after ``meta_only=True``.
+        revision: counted over the whole bucket.
+        created: when the server stored the revision, in UTC.
+        delta: how many later entries the same watch or list had at the time of reading.
+        operation: "PUT", "DEL" or "PURGE".
     """
 
     bucket: str
@@ -41,14 +47,20 @@ class KvEntry(NamedTuple):
     delta: int = 0
     operation: str = PUT
 
+    def __repr__(self) -> str:
+        # Without the value, which may be secret, or very long.
+        size = "" if self.deleted else f", {len(self.value)} bytes"
+        what = f"{self.bucket} {self.key}: {self.operation}, revision {self.revision}{size}"
+        return f"<{type(self).__name__} {what}>"
+
     @property
     def deleted(self) -> bool:
-        """Whether this revision ends the key."""
+        """True for a deletion of the key: operation is "DEL" or "PURGE"."""
         return self.operation != PUT
 
 
 def check_key(key: object) -> str:
-    """A key that is valid; raises `InvalidKeyError`."""
+    """Return key if it is valid. Raises TypeError and `InvalidKeyError`."""
     if not isinstance(key, str):
         raise TypeError(f"a key must be str, not {type(key).__name__}")
     if not _KEY.fullmatch(key):
@@ -57,7 +69,10 @@ def check_key(key: object) -> str:
 
 
 def check_filters(keys: str | Iterable[str] | None) -> list[str]:
-    """Filters that are valid, as a list; None and "" are all keys. Raises `InvalidKeyError`."""
+    """Return filters as a list if they are valid; None and "" mean all keys.
+
+    Raises TypeError and `InvalidKeyError`.
+    """
     if keys is None or keys == "":
         return [">"]
     if not isinstance(keys, Iterable):
@@ -72,18 +87,18 @@ def check_filters(keys: str | Iterable[str] | None) -> list[str]:
 
 
 def operation(raw: bytes | None) -> str:
-    """What a message with these headers does to its key."""
+    """Return what a message with these headers does to its key: "PUT", "DEL" or "PURGE"."""
     if raw is None or (b"KV-Operation" not in raw and b"Nats-Marker-Reason" not in raw):
         return PUT
     headers = Headers.parse(raw)
-    told = headers.get("KV-Operation")
-    if told is not None:
-        return _OPERATIONS.get(told, PUT)
+    by_client = headers.get("KV-Operation")
+    if by_client is not None:
+        return _OPERATIONS.get(by_client, PUT)
     return _MARKERS.get(headers.get("Nats-Marker-Reason", ""), PUT)
 
 
 def stored_entry(bucket: str, key: str, message: StoredMsg) -> KvEntry:
-    """The entry in a message that was read by itself."""
+    """Return the entry in a message that was read on its own, not from a consumer."""
     return KvEntry(
         bucket,
         key,

@@ -1,15 +1,20 @@
 """`KV`: a key-value bucket in a stream (ADR-8, 48, 57).
 
-A bucket ``b`` is the stream ``KV_b`` on the subjects ``$KV.b.>``; the revision of an entry is its
-message's sequence. What the stream is like (a mirror, without direct get, with TTLs) is asked once,
-before the first operation; all others follow in order. Only public methods of `JetStream` are used.
+A bucket ``b`` is the stream ``KV_b`` on the subjects ``$KV.b.>``. An entry is a message there, and its
+revision is the message's sequence. A deletion is a message too, a marker: without a value, with a header
+that says so.
+
+What is in other files: `bucket` creates and describes the stream; `stream` finds out how its keys are read
+and written; `encoding` applies codecs and makes a `KvEntry` of a message. Here are the operations. A read
+asks for one message by subject or sequence. A write is a publish whose headers say which revision of the
+key must be the latest. Of `jetstream` only what that package offers to other layers is used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, cast
 
 from ..arguments import (
     Callback,
@@ -18,19 +23,18 @@ from ..arguments import (
     age_ms,
     check_callback,
     integer,
-    payload_bytes,
 )
 from ..buckets import (
     BucketNotFoundError,
-    InvalidKeyError,
     KeyDeletedError,
     KeyExistsError,
     KeyNotFoundError,
+    WatchEngine,
     bucket_error,
     call_or_report,
-    codec_error,
     collect,
     completion,
+    optional_before_cb,
     recast,
 )
 from ..errors import BadOptionsError, NatsError, NoRespondersError
@@ -44,29 +48,39 @@ from ..jetstream import (
 )
 from .bucket import KvBucket
 from .codecs import KeyCodec, ValueCodec
-from .entry import KvEntry, check_filters, check_key, stored_entry
+from .encoding import Encoding, Keys
+from .entry import KvEntry
 from .watch import KvWatch
 
-Keys = str | Iterable[str] | None
 WatchCallback = Callable[[KvEntry | None, NatsError | None], object]
 
-_DELETE_MARKERS_OLDER_THAN = 30 * 60 * 1000
+_DELETE_MARKERS_OLDER_THAN = 30 * 60 * 1000  # ms; the default of `KV.purge_deletes`
 
 
 class KV(KvBucket):
-    """The bucket of a name. Making one asks nothing of the server: see `create_bucket`.
+    """A key-value bucket, by its name. To construct one asks nothing of the server: see `create_bucket`.
 
     Callbacks are ``cb(result, err)``, the last argument or a keyword. Where one may be left out, errors
     go to the client's on_error. Operations on a bucket that does not exist get `BucketNotFoundError`; all
-    may get the errors of `JetStream`. A key is of letters, digits and ``-/_=.``, else `InvalidKeyError` is
-    raised; a value is what `Nats.publish` takes, and comes back as bytes. Revisions are ints, counted over
+    may get the errors of `JetStream`. A key consists of letters, digits and ``-/_=.``, else `InvalidKeyError`
+    is raised; a value is what `Nats.publish` takes, and comes back as bytes. Revisions are ints, counted over
     the whole bucket.
 
     Args:
-        timeout: for each answer, in ms or a timedelta, in place of that of js.
-        key_codec, value_codec: see `kv_codecs`; all that use the bucket must have the same.
+        js: the `JetStream` whose client, prefix and timeout all calls use.
+        bucket: letters, digits, dashes and underscores.
+        timeout: for each answer, a timedelta or ms, in place of that of js.
+        key_codec: encodes and decodes keys, such as `Base64Codec`; see `KeyCodec`. All programs that use
+            the bucket must have the same.
+        value_codec: encodes and decodes values; see `ValueCodec`.
 
-    Raises `InvalidBucketNameError`.
+    Attributes:
+        bucket: the bucket's name.
+        stream: the name of the bucket's stream, for calls of `JetStream` that `KV` has no word for.
+        js: the `JetStream` that all calls go through, with this bucket's timeout.
+
+    Raises:
+        InvalidBucketNameError: a bucket can't have this name.
     """
 
     def __init__(
@@ -79,15 +93,14 @@ class KV(KvBucket):
         value_codec: ValueCodec | None = None,
     ) -> None:
         super().__init__(js if timeout is None else JetStream(js.nats, js.prefix, timeout), bucket)
-        self._key_codec = key_codec
-        self._value_codec = value_codec
+        self._encoding = Encoding(self.bucket, key_codec, value_codec)
 
     # Reading.
 
     def get(self, key: str, cb: Callback) -> None:
-        """A key's value as bytes; ``cb(None, None)`` when it is missing or deleted.
+        """Read a key's value; ``cb(bytes, err)``, ``cb(None, None)`` when the key is missing or deleted.
 
-        Any replica answers, so it may be one behind; `entry` tells the revision, too.
+        Any replica answers, so the value may be one revision old. `entry` tells the revision, too.
         """
 
         def found(entry: KvEntry | None, error: NatsError | None) -> None:
@@ -97,7 +110,7 @@ class KV(KvBucket):
         self._last(key, found)
 
     def entry(self, key: str, cb: Callback) -> None:
-        """A key's latest `KvEntry`; ``cb(None, None)`` when it is missing or deleted."""
+        """Read a key's latest `KvEntry`; ``cb(None, None)`` when the key is missing or deleted."""
 
         def found(entry: KvEntry | None, error: NatsError | None) -> None:
             cb(entry if entry is not None and not entry.deleted else None, error)
@@ -106,40 +119,47 @@ class KV(KvBucket):
         self._last(key, found)
 
     def get_revision(self, key: str, revision: int, cb: Callback) -> None:
-        """A key's `KvEntry` of a revision, 1 or more.
+        """Read a key's `KvEntry` of a revision; ``cb(entry, err)``.
 
-        `KeyNotFoundError` when the bucket has no such revision of this key any more, `KeyDeletedError`
-        when it deletes the key.
+        Args:
+            key: the key that the revision must belong to.
+            revision: 1 or more.
+            cb: gets `KeyNotFoundError` when the bucket has no such revision of this key (any more),
+                `KeyDeletedError` when that revision deletes the key.
         """
         check_callback(cb)
-        stored_key = self._stored_key(key)
+        stored_key = self._encoding.key(key)
         if not integer(revision, "a revision", 0):
             raise BadOptionsError("a revision to read must be 1 or more")
 
         def found(message: StoredMsg | None, error: NatsError | None) -> None:
             if message is None:
                 self._fail(_missing_key(error, key), cb)
-            elif message.subject != self._read_prefix + stored_key:
+            elif message.subject != self._kv_stream.read_prefix + stored_key:
                 cb(None, KeyNotFoundError(f"key not found: {key} has no revision {revision}"))
             else:
-                entry, error = self._entry(key, message)
+                entry, error = self._encoding.entry(key, message)
                 if entry is not None and entry.deleted:
                     cb(None, KeyDeletedError(f"key was deleted: {key}", entry=entry))
                 else:
                     cb(entry, error)
 
-        def go() -> None:
-            read = self.js.direct_get if self._direct else self.js.get_msg
-            read(self.stream, revision, found)
+        def read() -> None:
+            direct = self._kv_stream.has_direct_get
+            (self.js.direct_get if direct else self.js.get_msg)(self.stream, revision, found)
 
-        self._when_bound(go, cb)
+        self._kv_stream.when_known(read, cb)
 
     def history(
         self, key: str, cb: Callback, *, ignore_deletes: bool = False, meta_only: bool = False
     ) -> None:
-        """All revisions that the bucket has of a key, oldest first, deletions included.
+        """List all revisions that the bucket has of a key, oldest first; ``cb([entry, …], err)``.
 
-        `KeyNotFoundError` when it has none. ignore_deletes, meta_only: as in `watch`.
+        Args:
+            key: the key.
+            cb: gets `KeyNotFoundError` when the bucket has no revision of the key.
+            ignore_deletes: only entries with a value, no deletions.
+            meta_only: entries without their values.
         """
         check_callback(cb)
 
@@ -149,37 +169,50 @@ class KV(KvBucket):
             else:
                 cb(entries, error)
 
-        self._stored_key(key)  # no wildcards
+        self._encoding.key(key)  # raises for wildcards, which a watch would take
         only = {"ignore_deletes": ignore_deletes, "meta_only": meta_only}
         self._collect(key, listed, include_history=True, **only)
 
     def keys(self, keys: Keys | Callback = None, cb: Callback | None = None) -> None:
-        """The names of all keys that are not deleted, sorted.
+        """List the names of all keys that are not deleted, sorted; ``cb([key, …], err)``.
 
-        keys: a filter such as "a.*" or "a.>", or several (nats-server 2.10 or later).
+        Args:
+            keys: a filter such as "a.*" or "a.>", or several (nats-server 2.10 or later); default: all.
+            cb: see above.
         """
-        keys, cb = _middle(keys, cb)
+        keys, cb = optional_before_cb(keys, cb)
         check_callback(cb)
+        listed = cast(Callback, cb)
 
-        def listed(entries: Any, error: NatsError | None) -> None:
-            cb(None if error is not None else sorted({entry.key for entry in entries}), error)
+        def collected(entries: Any, error: NatsError | None) -> None:
+            names = sorted({entry.key for entry in entries}) if error is None else None
+            listed(names, error)
 
-        self._collect(keys, listed, ignore_deletes=True, meta_only=True)
+        self._collect(cast(Keys, keys), collected, ignore_deletes=True, meta_only=True)
 
     def list_keys(self, keys: Keys | Callback = None, cb: Callback | None = None) -> KvWatch:
-        """`keys` one by one: ``cb(key, None)`` for each, in the end ``cb(None, None)`` or an error.
+        """List the names of all keys one by one, for buckets whose keys are too many for a list.
 
-        For buckets whose keys are too many for a list. A key that changes meanwhile may come twice.
+        ``cb(key, None)`` for each key that is not deleted, then once ``cb(None, None)`` or ``cb(None, err)``.
+        A key that changes meanwhile may come twice.
+
+        Args:
+            keys: as in `keys`.
+            cb: see above.
+
+        Returns:
+            The `KvWatch`; to stop it ends the list early, without a further call.
         """
-        keys, cb = _middle(keys, cb)
+        keys, cb = optional_before_cb(keys, cb)
         check_callback(cb)
+        next_key = cast(Callback, cb)
 
-        def next_one(entry: KvEntry | None, error: NatsError | None) -> None:
+        def next_entry(entry: KvEntry | None, error: NatsError | None) -> None:
             if entry is None:
                 watch.stop()
-            cb(entry.key if entry is not None else None, error)
+            next_key(entry.key if entry is not None else None, error)
 
-        watch = self.watch(keys, next_one, ignore_deletes=True, meta_only=True)
+        watch = self.watch(cast(Keys, keys), next_entry, ignore_deletes=True, meta_only=True)
         return watch
 
     def watch(
@@ -193,26 +226,57 @@ class KV(KvBucket):
         updates_only: bool = False,
         resume_from_revision: int | None = None,
     ) -> KvWatch:
-        """Every change of keys, from now until `KvWatch.stop`, after what they are now.
+        """Watch keys: first what they are now, then every change until `KvWatch.stop`.
 
         ``cb(entry, None)`` for the latest entry of each key, deleted ones included; ``cb(None, None)``
-        once when that was all; then an entry per change, in order, none lost while the connection is.
-        ``cb(None, err)`` once when it can't go on.
+        once at the end of these; then an entry per change, in order. The watch survives a lost connection
+        and loses no change. ``cb(None, err)`` once when the watch can't go on.
 
         Args:
-            keys: a key or filter such as "a.>", or several (nats-server 2.10 or later); default: all.
+            keys: a key or a filter such as "a.>", or several (nats-server 2.10 or later); default: all.
+            cb: see above.
             include_history: first all revisions that the bucket has, not only the latest.
-            ignore_deletes: only entries with a value.
+            ignore_deletes: only entries with a value, no deletions.
             meta_only: entries without their values.
-            updates_only: no entries of before; the ``cb(None, None)`` comes at once.
-            resume_from_revision: first all entries from this revision on; 0 is none.
+            updates_only: no entries from before the call; the ``cb(None, None)`` comes at once.
+            resume_from_revision: first all entries from this revision on; 0 means as without it.
+
+        Returns:
+            The `KvWatch`, which can be stopped.
+
+        Raises:
+            BadOptionsError: updates_only with include_history or resume_from_revision.
+            InvalidKeyError: a key or filter that can't be.
         """
-        keys, done = _middle(keys, cb)
-        check_callback(done)
-        filters = self._stored_filters(keys)
-        start = (
-            None if resume_from_revision is None else integer(resume_from_revision, "a revision", 0)
+        keys, cb = optional_before_cb(keys, cb)
+        check_callback(cb)
+        engine = self._start_watch(
+            cast(Keys, keys),
+            cast(WatchCallback, cb),
+            include_history=include_history,
+            ignore_deletes=ignore_deletes,
+            meta_only=meta_only,
+            updates_only=updates_only,
+            resume_from_revision=resume_from_revision,
         )
+        return KvWatch(engine)
+
+    def _start_watch(
+        self,
+        keys: Keys,
+        cb: WatchCallback,
+        *,
+        include_history: bool = False,
+        ignore_deletes: bool = False,
+        meta_only: bool = False,
+        updates_only: bool = False,
+        resume_from_revision: int | None = None,
+    ) -> WatchEngine:
+        """Start a watch; see `watch` for the arguments."""
+        filters = self._encoding.filters(keys)
+        start = 0
+        if resume_from_revision is not None:
+            start = integer(resume_from_revision, "a revision", 0)
         if updates_only and (include_history or start):
             raise BadOptionsError("updates_only excludes include_history and resume_from_revision")
         options: dict[str, Any] = {"deliver_policy": "last_per_subject"}
@@ -225,20 +289,20 @@ class KV(KvBucket):
             options["opt_start_seq"] = start
         if meta_only:
             options["headers_only"] = True
-        watch = KvWatch(self.js, self.bucket, done, ignore_deletes=ignore_deletes)
-        watch.key_codec = self._key_codec
-        watch.value_codec = None if meta_only else self._value_codec
-        self._when_bound(
-            lambda: watch.start(self.stream, self._read_prefix, filters, options),
-            lambda result, error: watch.fail(error) if error is not None else None,
+        read = self._encoding.reader(meta_only=meta_only)
+        engine = WatchEngine(self.js, self.bucket, read, cb, ignore_deletes=ignore_deletes)
+        self._kv_stream.when_known(
+            lambda: engine.start(self.stream, self._kv_stream.read_prefix, filters, options),
+            lambda result, error: engine.fail(error) if error is not None else None,
         )
-        return watch
+        return engine
 
     # Writing.
 
     def put(self, key: str, value: Payload, cb: Callback | None = None) -> None:
-        """Set a key; ``cb(revision, err)``, the new revision of the key."""
-        self._write(key, value, completion(self.js, cb))
+        """Set a key to a value; ``cb(revision, err)``, the new revision of the key."""
+        done = completion(self.js, cb)
+        self._publish(self._encoding.key(key), self._encoding.value(value), done)
 
     def create(
         self,
@@ -248,20 +312,24 @@ class KV(KvBucket):
         *,
         ttl: Milliseconds | None = None,
     ) -> None:
-        """Set a key that is missing or deleted; ``cb(revision, err)``, else `KeyExistsError`.
+        """Set a key that is missing or deleted; ``cb(revision, err)``.
 
-        ttl: milliseconds, 1000 or more, after which it ends by itself; the bucket needs
-        limit_marker_ttl.
+        Args:
+            key: the key.
+            value: the value.
+            cb: gets `KeyExistsError` when the key has a value.
+            ttl: a timedelta or ms, 1 s or more, after which the key expires; the bucket needs
+                limit_marker_ttl.
         """
         done = completion(self.js, cb)
-        value = payload_bytes(value, "a value")
+        stored_key, data = self._encoding.key(key), self._encoding.value(value)
 
         def write(revision: int, cb: Callback) -> None:
-            self._write(key, value, cb, ttl=ttl, expect_last_subject_seq=revision)
+            self._publish(stored_key, data, cb, ttl=ttl, expect_last_subject_seq=revision)
 
         def created(revision: int | None, error: NatsError | None) -> None:
             if isinstance(error, WrongLastSequenceError):
-                # Perhaps only by a deletion's marker: the stream's leader knows for sure.
+                # There is a message of this key. It may be a marker of a deletion: the stream's leader knows.
                 call_or_report(done, lambda: self._last(key, existing, leader=True))
             else:
                 done(revision, error)
@@ -273,28 +341,37 @@ class KV(KvBucket):
                 done(None, _exists(key))
             else:
                 revision = entry.revision if entry is not None else 0
-                call_or_report(done, lambda: write(revision, again))
+                call_or_report(done, lambda: write(revision, over_marker))
 
-        def again(revision: int | None, error: NatsError | None) -> None:
-            lost = isinstance(error, WrongLastSequenceError)  # to somebody who was faster
+        def over_marker(revision: int | None, error: NatsError | None) -> None:
+            lost = isinstance(error, WrongLastSequenceError)  # to another writer, who was faster
             done(revision, _exists(key) if lost else error)
 
         write(0, created)
 
     def update(self, key: str, value: Payload, revision: int, cb: Callback | None = None) -> None:
-        """Set a key whose latest revision is this one; ``cb(revision, err)``.
+        """Set a key whose latest revision is the given one; ``cb(new revision, err)``.
 
-        `WrongLastSequenceError` when it is another one; 0: the key must not have any.
+        Args:
+            key: the key.
+            value: the value.
+            revision: the latest one, deletions counted; 0: the bucket must have no revision of the key.
+            cb: gets `WrongLastSequenceError` when the latest revision is another one.
         """
-        revision = integer(revision, "a revision", 0)
-        self._write(key, value, completion(self.js, cb), expect_last_subject_seq=revision)
+        done = completion(self.js, cb)
+        expected = integer(revision, "a revision", 0)
+        stored_key, data = self._encoding.key(key), self._encoding.value(value)
+        self._publish(stored_key, data, done, expect_last_subject_seq=expected)
 
     def delete(self, key: str, cb: Callback | None = None, *, revision: int | None = None) -> None:
-        """Delete a key and keep its history; ``cb(True, err)`` when the server has stored that.
+        """Delete a key and keep its history; ``cb(True, err)`` when the server has stored the deletion.
 
-        revision: only if this is the latest one, else `WrongLastSequenceError`.
+        Args:
+            key: the key.
+            cb: gets `WrongLastSequenceError` when the latest revision is not the given one.
+            revision: delete only if this is the latest revision.
         """
-        self._end(key, cb, {"KV-Operation": "DEL"}, revision)
+        self._mark(key, cb, {"KV-Operation": "DEL"}, revision)
 
     def purge(
         self,
@@ -304,127 +381,105 @@ class KV(KvBucket):
         revision: int | None = None,
         ttl: Milliseconds | None = None,
     ) -> None:
-        """Delete a key and its history; ``cb(True, err)``.
+        """Delete a key and its history; ``cb(True, err)`` when the server has done so.
 
-        revision: as in `delete`. ttl: milliseconds, 1000 or more, after which the marker that tells of
-        the deletion ends as well; the bucket needs limit_marker_ttl, and the server makes it as long
-        as that at least.
+        Args:
+            key: the key.
+            cb: gets `WrongLastSequenceError` when the latest revision is not the given one.
+            revision: purge only if this is the latest revision.
+            ttl: a timedelta or ms, 1 s or more, after which the marker of the deletion expires too. The
+                bucket needs limit_marker_ttl; a marker lives at least that long.
         """
         headers = {"KV-Operation": "PURGE", "Nats-Rollup": "sub"}
-        self._end(key, cb, headers, revision, ttl)
+        self._mark(key, cb, headers, revision, ttl)
 
     def purge_deletes(
         self, older_than: Milliseconds | Callback | None = None, cb: Callback | None = None
     ) -> None:
-        """Remove what deletions have left; ``cb(count of keys, err)``.
+        """Remove the history of deleted keys, and the markers of their deletion; ``cb(count of keys, err)``.
 
-        older_than: milliseconds, 30 minutes by default; of younger deletions the marker itself is kept.
-        A key that is set again meanwhile is not touched.
+        A key that is set again meanwhile keeps its new value.
+
+        Args:
+            older_than: a timedelta or ms, default 30 minutes; of younger deletions the marker stays.
+            cb: see above.
         """
-        if cb is None and callable(older_than):
-            older_than, cb = None, older_than
+        older_than, cb = optional_before_cb(older_than, cb)
         done = completion(self.js, cb)
         age = _DELETE_MARKERS_OLDER_THAN if older_than is None else age_ms(older_than)
-        limit = datetime.now(timezone.utc) - timedelta(milliseconds=age)
-        markers: list[KvEntry] = []
-        counted: list[int] = []
+        newest = datetime.now(timezone.utc) - timedelta(milliseconds=age)
+        if age <= 0:  # all; the clocks of server and client may differ
+            newest = datetime.max.replace(tzinfo=timezone.utc)
 
         def listed(entries: Any, error: NatsError | None) -> None:
             if error is not None:
                 done(None, error)
-                return
-            markers.extend(entry for entry in reversed(entries) if entry.deleted)
-            counted.append(len(markers))
-            purge_next()
+            else:
+                markers = [entry for entry in entries if entry.deleted]
+                self._purge_markers(markers, 0, newest, done)
 
-        def purge_next() -> None:
-            if not markers:
-                done(counted[0], None)
-                return
-            marker = markers.pop()
-            # By sequence: whatever has been put behind the marker stays.
-            seq = marker.revision + (age <= 0 or marker.created <= limit)
-            opts = {"filter": self._read_prefix + self._stored_key(marker.key), "seq": seq}
-            call_or_report(done, lambda: self.js.stream_purge(self.stream, opts, purged))
+        self._collect(None, listed, meta_only=True)
+
+    def _purge_markers(
+        self, markers: list[KvEntry], at: int, newest: datetime, done: Callback
+    ) -> None:
+        """Purge what is before each of the markers from at on, and the markers themselves up to newest."""
+        if at == len(markers):
+            done(at, None)
+            return
+        marker = markers[at]
+        # By sequence: what has been put after the marker stays.
+        seq = marker.revision + (marker.created <= newest)
+        opts = {"filter": self._kv_stream.read_prefix + self._encoding.key(marker.key), "seq": seq}
 
         def purged(result: Any, error: NatsError | None) -> None:
             if error is not None:
                 done(None, bucket_error(error))
             else:
-                purge_next()
+                self._purge_markers(markers, at + 1, newest, done)
 
-        self._collect(None, listed, meta_only=True)
+        call_or_report(done, lambda: self.js.stream_purge(self.stream, opts, purged))
 
     # Messages.
 
     def _last(self, key: str, cb: Callback, *, leader: bool = False) -> None:
-        """A key's latest entry, deleted or not; (None, None) when there is none."""
-        stored_key = self._stored_key(key)
+        """Read a key's latest entry, deleted or not; ``cb(None, None)`` when the bucket has none.
+
+        leader: ask the stream's leader, who has the latest for sure, instead of any replica.
+        """
+        stored_key = self._encoding.key(key)
 
         def found(message: StoredMsg | None, error: NatsError | None) -> None:
             if message is not None:
-                cb(*self._entry(key, message))
+                cb(*self._encoding.entry(key, message))
             elif isinstance(error, MessageNotFoundError):
                 cb(None, None)
             else:
                 self._fail(error, cb)
 
-        def go() -> None:
-            subject = self._read_prefix + stored_key
-            if self._direct and not leader:
+        def read() -> None:
+            subject = self._kv_stream.read_prefix + stored_key
+            if self._kv_stream.has_direct_get and not leader:
                 self.js.direct_get_last(self.stream, subject, found)
             else:
                 self.js.get_last_msg(self.stream, subject, found)
 
-        self._when_bound(go, cb)
+        self._kv_stream.when_known(read, cb)
 
-    def _entry(self, key: str, message: StoredMsg) -> tuple[KvEntry | None, NatsError | None]:
-        entry = stored_entry(self.bucket, key, message)
-        if self._value_codec is None or entry.deleted:
-            return entry, None
-        try:
-            return entry._replace(value=self._value_codec.decode_value(entry.value)), None
-        except Exception as exc:
-            return None, codec_error(key, exc)
-
-    def _stored_key(self, key: str) -> str:
-        """The key in subjects; raises `InvalidKeyError`."""
-        if self._key_codec is None:
-            return check_key(key)
-        if not isinstance(key, str) or not key:
-            raise InvalidKeyError(f"invalid key {key!r}")
-        return check_key(self._key_codec.encode_key(key))
-
-    def _stored_filters(self, keys: Keys) -> list[str]:
-        if self._key_codec is None or not keys:
-            return check_filters(keys)
-        codec = self._key_codec
-        wanted = [keys] if isinstance(keys, str) else list(keys)
-        encoded = []
-        for key in wanted:
-            if "*" not in key and ">" not in key:
-                encoded.append(codec.encode_key(key))
-            elif hasattr(codec, "encode_filter"):
-                encoded.append(codec.encode_filter(key))
-            else:
-                raise InvalidKeyError(f"invalid key {key!r}: the codec can't keep wildcards")
-        return check_filters(encoded)
-
-    def _write(
+    def _publish(
         self,
-        key: str,
-        value: Payload,
+        stored_key: str,
+        data: bytes,
         cb: Callback,
         *,
         headers: dict[str, str] | None = None,
         ttl: Milliseconds | None = None,
         **options: Any,
     ) -> None:
-        """Publish an entry; ``cb(revision, err)``. Bad arguments raise here, whenever it is published."""
-        stored_key = self._stored_key(key)
-        data = payload_bytes(value, "a value")
-        if self._value_codec is not None and (headers is None or "KV-Operation" not in headers):
-            data = self._value_codec.encode_value(data)
+        """Publish a key's next message; ``cb(revision, err)``.
+
+        Bad headers and options raise here, also when the message has to wait until the stream is known.
+        """
         block = message_headers(headers, {"ttl": ttl, **options})
 
         def stored(ack: Any, error: NatsError | None) -> None:
@@ -433,17 +488,18 @@ class KV(KvBucket):
             else:
                 self._fail(error, cb)
 
-        def go() -> None:
-            if ttl is not None and not self._has_ttl:
+        def write() -> None:
+            if ttl is not None and not self._kv_stream.has_ttl:
                 cb(None, _no_ttl(self.bucket))
             else:
-                self.js.publish(self._write_prefix + stored_key, data, stored, headers=block)
+                subject = self._kv_stream.write_prefix + stored_key
+                self.js.publish(subject, data, stored, headers=block)
 
-        if ttl is not None and not self._has_ttl:
-            self._bound = False  # it may have been given to the bucket since
-        self._when_bound(go, cb)
+        if ttl is not None and not self._kv_stream.has_ttl:
+            self._kv_stream.forget()  # TTLs may have been allowed since
+        self._kv_stream.when_known(write, cb)
 
-    def _end(
+    def _mark(
         self,
         key: str,
         cb: Callback | None,
@@ -451,25 +507,36 @@ class KV(KvBucket):
         revision: int | None,
         ttl: Milliseconds | None = None,
     ) -> None:
+        """Publish a marker of a deletion; ``cb(True, err)``."""
         done = completion(self.js, cb)
 
         def stored(revision: int | None, error: NatsError | None) -> None:
             done(True if error is None else None, error)
 
         expected = None if revision is None else integer(revision, "a revision", 0)
-        self._write(key, b"", stored, headers=headers, ttl=ttl, expect_last_subject_seq=expected)
+        self._publish(
+            self._encoding.key(key),
+            b"",
+            stored,
+            headers=headers,
+            ttl=ttl,
+            expect_last_subject_seq=expected,
+        )
 
     def _collect(self, keys: Keys, cb: Callback, **options: Any) -> None:
-        """The initial entries of a watch, as a list."""
-        collect(self.js, lambda next_one: self.watch(keys, next_one, **options), cb)
+        """Make a list of a watch's initial entries; ``cb([entry, …], err)``."""
+        collect(self.js, lambda next_one: self._start_watch(keys, next_one, **options), cb)
 
     def _fail(self, error: NatsError | None, cb: Callback) -> None:
-        """Tell the error of a read or write; when nobody listens, whether there is no such bucket."""
+        """Give the error of a read or write to cb.
+
+        "No responders" says little to a user of a bucket: then find out first whether the bucket exists.
+        """
         error = bucket_error(error)
         if isinstance(error, (NoRespondersError, BucketNotFoundError)):
-            self._bound = False  # it may be gone, or made anew
+            self._kv_stream.forget()  # it may be gone, or another one by now
         if isinstance(error, NoRespondersError):
-            call_or_report(cb, lambda: self._when_bound(lambda: cb(None, error), cb))
+            call_or_report(cb, lambda: self._kv_stream.when_known(lambda: cb(None, error), cb))
         else:
             cb(None, error)
 
@@ -488,8 +555,3 @@ def _missing_key(error: NatsError | None, key: str) -> NatsError | None:
 def _no_ttl(bucket: str) -> MessageTtlError:
     text = f"bucket {bucket} has no TTL for keys: it needs limit_marker_ttl"
     return MessageTtlError(text, code=400, err_code=10166, description=text)
-
-
-def _middle(keys: Any, cb: Any) -> tuple[Keys, Callback]:
-    """``(keys, cb)`` of a call that may have left out keys."""
-    return (None, keys) if cb is None and callable(keys) else (keys, cb)

@@ -8,12 +8,13 @@ from typing import Any
 from ..arguments import Callback
 from ..buckets import COMMON_FIELDS, Bucket, Config, completion
 from ..errors import NatsError
+from .meta import STREAM_PREFIX
 
 
 class ObjectBucket(Bucket):
     """The part of `ObjectStore` that deals with the bucket."""
 
-    _STREAM_PREFIX = "OBJ_"
+    _STREAM_PREFIX = STREAM_PREFIX
     _FIELDS = COMMON_FIELDS
 
     def create_bucket(

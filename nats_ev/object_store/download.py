@@ -1,7 +1,28 @@
-"""Reading an object: its parts from an ordered consumer, checked, into a sink.
+"""Reading an object: its parts come from an ordered consumer, are checked, and go into a sink.
 
-A lost connection is got over: the next consumer goes on behind the last part. What is handed over as
-complete has the size, the number of parts and the digest that its info says.
+A user holds a `Download`, which can be paused and cancelled. An `ObjectReader` does the work;
+`links.Search` gives it the info of the object.
+
+Theory of operation
+-------------------
+
+The parts of an object are the messages of one subject, and an ordered consumer delivers these in order, each
+once, also over a lost connection. Three things are left to do.
+
+*Flow.* The consumer asks for about 4 MiB at a time, at least four parts, so memory does not depend on the
+object's size. To pause means to stop the consumer; to resume, to start another one after the last part
+that the sink has taken. No part is kept in between, whatever the length of the pause.
+
+*The end.* The info says how many parts there are, and the last one completes the object. Only then are size
+and digest compared, and only then does the sink show its result (a file gets its name). A sink gets either
+`finish` or `abandon`, once.
+
+*Parts that never come.* Another client may replace or delete the object meanwhile, which purges its parts.
+The consumer then waits for ever: a missing part looks like a slow one. So the reader looks for the next
+part itself, by a request to the stream, whenever the consumer says that it has nothing more, and when no
+part has come for a second. If there is no next part, the object's info tells why: another nuid means that
+the object has changed, the same nuid that the store has lost parts. Answers that are late are ignored: each
+look remembers how many parts there were.
 """
 
 from __future__ import annotations
@@ -23,81 +44,99 @@ from ..buckets import (
 )
 from ..errors import ConnectionLostError, NatsError, RequestTimeoutError
 from ..jetstream import MessageNotFoundError
+from .infos import Infos
 from .meta import CHUNK_SIZE, DIGEST, Info, chunk_subject, digest_matches
 from .sinks import Sink
 
 if TYPE_CHECKING:
     from ..jetstream import JsMsg, OrderedConsumer
-    from .store import ObjectStore
 
-
+# Called as progress(bytes so far, bytes in all).
 Progress = Callable[[int, int], object]
 
-# Content that is asked for at a time, in bytes, and in parts at least.
+# Content that the consumer asks for at a time: in bytes, and in parts at least.
 _WINDOW = 4 * 1024 * 1024
 _LEAST_PARTS = 4
-# So long without a part: look whether it is still there.
+# After this long without a part: look whether the next one is still there.
 _LOOK_AFTER_MS = 1000.0
 
 
 class Download:
-    """A get that is under way. `pause` and `resume` it as what takes the content needs.
+    """A running `ObjectStore.get`, which can be paused, resumed and cancelled.
 
-    `cancel` stops it; `done` tells whether it has ended, `paused` whether it is paused; `info` is the
-    object's, as soon as it is known ({} before). The other methods are the store's.
+    `done` tells whether it has ended, `paused` whether it is paused; `info` is the object's.
     """
+
+    def __init__(self, reader: ObjectReader) -> None:
+        self._reader = reader
+
+    def __repr__(self) -> str:
+        reader = self._reader
+        state = "done" if self.done else f"{'paused ' if self.paused else ''}at {reader.size} B"
+        return f"<{type(self).__name__} {reader.name!r} {state}>"
+
+    @property
+    def done(self) -> bool:
+        """True when the callback has been called, or is about to be in this turn of the loop."""
+        return self._reader.done
+
+    @property
+    def paused(self) -> bool:
+        """True from `pause` to `resume`."""
+        return self._reader.paused
+
+    @property
+    def info(self) -> Info:
+        """The object's info as soon as it is known, {} before."""
+        return self._reader.info
+
+    def cancel(self) -> None:
+        """Stop the download; its callback gets `ObjectTransferError`, on the loop."""
+        self._reader.cancel()
+
+    def pause(self) -> None:
+        """Stop the flow of content until `resume`. May be called by what takes the content."""
+        self._reader.pause()
+
+    def resume(self) -> None:
+        """Let the content flow again after `pause`. Does nothing if the download is not paused."""
+        self._reader.resume()
+
+
+class ObjectReader:
+    """Reads one object into a sink; see this module's theory of operation."""
 
     def __init__(
         self,
-        store: ObjectStore,
+        infos: Infos,
         name: str,
         sink: Sink,
         progress: Progress | None,
         callback: Callback,
     ) -> None:
+        self.name = name
         self.done = False
         self.paused = False
         self.info: Info = {}
-        self._store = store
-        self._js = store.js
-        self._name = name
+        self.size = 0  # bytes so far
+        self._infos = infos
+        self._js = infos.js
         self._sink = sink
         self._progress = progress
         self._callback = callback
         self._hash = hashlib.sha256()
-        self._size = 0
-        self._chunks = 0
+        self._chunks = 0  # parts so far
         self._seq = 0  # of the last part in the stream
-        self._subject = ""
+        self._subject = ""  # of the parts; "": the info is not known yet
         self._consumer: OrderedConsumer | None = None
-        self._looked_at = -1
+        self._chunks_at_tick = -1
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._name!r} {'done' if self.done else self._size}>"
-
-    def cancel(self) -> None:
-        """Stop it; its callback gets `ObjectTransferError`."""
-        if not self.done:
-            self._js.nats.call_soon(self.fail, ObjectTransferError("get was cancelled"))
-
-    def pause(self) -> None:
-        """No more content until `resume`. May be called by what takes the content."""
-        self.paused = True
-        self._stop()
-
-    def resume(self) -> None:
-        """Go on after `pause`."""
-        if self.paused:
-            self.paused = False
-            if self._subject and not self.done:
-                self._consume()
-
-    def start(self, store: ObjectStore, info: Info) -> None:
-        """Begin to read what info tells of, in the store where it is."""
-        self._store = store
-        self._js = store.js
+    def start(self, infos: Infos, info: Info) -> None:
+        """Begin to read the object that info describes, in the store of infos."""
+        self._infos = infos
+        self._js = infos.js
         self.info = info
-        self._subject = chunk_subject(store.bucket, info["nuid"])
+        self._subject = chunk_subject(infos.bucket, info["nuid"])
         digest = info.get("digest") or ""
         if (info["size"] or info["chunks"] or digest) and not digest.startswith(DIGEST):
             self.fail(BadObjectMetaError(f"{info['name']} has no SHA-256 digest"))
@@ -108,11 +147,42 @@ class Download:
         if not info["chunks"]:
             self._complete()
         else:
-            self._watch_over()
+            self._tick_later()
             if not self.paused:
                 self._consume()
 
+    def cancel(self) -> None:
+        """See `Download.cancel`."""
+        if not self.done:
+            self._js.nats.call_soon(self.fail, ObjectTransferError("get was cancelled"))
+
+    def pause(self) -> None:
+        """See `Download.pause`."""
+        self.paused = True
+        self._stop_consumer()
+
+    def resume(self) -> None:
+        """See `Download.resume`."""
+        if self.paused:
+            self.paused = False
+            if self._subject and not self.done:
+                self._consume()
+
+    def fail(self, error: NatsError) -> None:
+        """Stop, and give the error to the callback."""
+        if not self.done:
+            self._sink.abandon()
+            self._end(None, bucket_error(error))
+
+    def missing(self) -> None:
+        """Stop because there is no such object; ``callback(None, None)``."""
+        self._sink.abandon()
+        self._end(None, None)
+
+    # Parts.
+
     def _consume(self) -> None:
+        """Start a consumer after the last part."""
         chunk_size = (self.info.get("options") or {}).get("max_chunk_size") or CHUNK_SIZE
         config: dict[str, Any] = {
             "filter_subject": self._subject,
@@ -122,9 +192,14 @@ class Download:
             "on_start": self._on_start,
         }
         try:
-            self._consumer = self._js.ordered_consumer(self._store.stream, config, self._on_part)
+            self._consumer = self._js.ordered_consumer(self._infos.stream, config, self._on_part)
         except NatsError as exc:
             self._js.nats.call_soon(self.fail, exc)
+
+    def _stop_consumer(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            consumer.stop()
 
     def _on_start(self, consumer: dict[str, Any]) -> None:
         if not self.done and consumer["num_pending"] < self.info["chunks"] - self._chunks:
@@ -141,10 +216,10 @@ class Download:
         data = message.data
         self._seq = meta.stream_sequence
         self._chunks += 1
-        self._size += len(data)
+        self.size += len(data)
         self._hash.update(data)
-        if self._size > self.info["size"]:
-            self.fail(DigestMismatchError(f"{self._name} is larger than its info says"))
+        if self.size > self.info["size"]:
+            self.fail(DigestMismatchError(f"{self.name} is larger than its info says"))
             return
         try:
             self._sink.write(data)
@@ -152,18 +227,63 @@ class Download:
             self.fail(transfer_error("what takes the object", exc))
             return
         if self._progress is not None:
-            self._js.nats.call(self._progress, self._size, self.info["size"])
-        if self.done:  # cancelled, or the client has ended, in one of these
+            self._js.nats.call(self._progress, self.size, self.info["size"])
+        if self.done:  # the sink or the progress callback has disconnected the client
             return
         if self._chunks == self.info["chunks"]:
             self._complete()
         elif not meta.num_pending:
             self._look()
 
+    # Missing parts.
+
+    def _tick_later(self) -> None:
+        self._js.nats.call_later(_LOOK_AFTER_MS, self._tick)
+
+    def _tick(self) -> None:
+        """Look for the next part if none has come since the last tick."""
+        if self.done:
+            return
+        self._tick_later()
+        stuck = self._chunks_at_tick == self._chunks and not self.paused
+        if stuck and self._js.nats.is_connected():
+            self._look()
+        self._chunks_at_tick = self._chunks
+
+    def _look(self) -> None:
+        """Ask the stream whether it has the next part; find out why if it has not."""
+        chunks_before = self._chunks
+
+        def found(message: Any, error: NatsError | None) -> None:
+            if self.done or self._chunks != chunks_before:
+                return
+            if isinstance(error, MessageNotFoundError):
+                call_or_report(
+                    self._explain, lambda: self._infos.last(self.info["name"], self._explain)
+                )
+
+        opts = {"next_by_subj": self._subject, "seq": self._seq + 1}
+        call_or_report(found, lambda: self._js.get_msg(self._infos.stream, opts, found))
+
+    def _explain(self, current: Info | None, error: NatsError | None) -> None:
+        """Fail with the reason why the next part is missing, which the object's present info tells."""
+        if self.done or isinstance(error, (ConnectionLostError, RequestTimeoutError)):
+            return  # the next look will tell
+        if error is not None:
+            self.fail(error)
+        elif current is None or current["nuid"] != self.info["nuid"]:
+            self.fail(ObjectChangedError("object has changed while it was read"))
+        else:
+            count = f"{self._chunks} of {self.info['chunks']}"
+            self.fail(ObjectIncompleteError(f"{count} parts are there"))
+
+    # The end.
+
     def _complete(self) -> None:
+        """Check the content as a whole, and give the sink's result to the callback."""
         info = self.info
-        if self._size != info["size"]:
-            self.fail(ObjectIncompleteError(f"{self._size} of {info['size']} bytes are there"))
+        if self.size != info["size"]:
+            self.fail(ObjectIncompleteError(f"{self.size} of {info['size']} bytes are there"))
         elif info.get("digest") and not digest_matches(info["digest"], self._hash):
             self.fail(DigestMismatchError("digest mismatch"))
         else:
@@ -174,62 +294,7 @@ class Download:
                 return
             self._end(info if result is None else result, None)
 
-    def fail(self, error: NatsError) -> None:
-        """It can't go on."""
-        if not self.done:
-            self._sink.abandon()
-            self._end(None, bucket_error(error))
-
-    def missing(self) -> None:
-        """There is no such object."""
-        self._sink.abandon()
-        self._end(None, None)
-
     def _end(self, result: Any, error: NatsError | None) -> None:
         self.done = True
-        self._stop()
+        self._stop_consumer()
         self._callback(result, error)
-
-    def _stop(self) -> None:
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            consumer.stop()
-
-    # Parts may have been deleted meanwhile: then they never come, and nobody says so.
-
-    def _watch_over(self) -> None:
-        self._js.nats.call_later(_LOOK_AFTER_MS, self._tick)
-
-    def _tick(self) -> None:
-        if self.done:
-            return
-        self._watch_over()
-        if self._looked_at == self._chunks and not self.paused and self._js.nats.is_connected():
-            self._look()
-        self._looked_at = self._chunks
-
-    def _look(self) -> None:
-        """Is the next part there?"""
-        at = self._chunks
-
-        def found(message: Any, error: NatsError | None) -> None:
-            if self.done or self._chunks != at or not isinstance(error, MessageNotFoundError):
-                return
-            call_or_report(
-                self._explain, lambda: self._store.last_info(self.info["name"], self._explain)
-            )
-
-        opts = {"next_by_subj": self._subject, "seq": self._seq + 1}
-        call_or_report(found, lambda: self._js.get_msg(self._store.stream, opts, found))
-
-    def _explain(self, current: Info | None, error: NatsError | None) -> None:
-        """The rest is not there; why?"""
-        if self.done or isinstance(error, (ConnectionLostError, RequestTimeoutError)):
-            return  # the next look will tell
-        if error is not None:
-            self.fail(error)
-        elif current is None or current["nuid"] != self.info["nuid"]:
-            self.fail(ObjectChangedError("object has changed while it was read"))
-        else:
-            count = f"{self._chunks} of {self.info['chunks']}"
-            self.fail(ObjectIncompleteError(f"{count} parts are there"))

@@ -21,6 +21,7 @@ Info = dict[str, Any]
 
 DIGEST = "SHA-256="
 CHUNK_SIZE = 128 * 1024
+STREAM_PREFIX = "OBJ_"
 
 _NUID = re.compile(r"[A-Za-z0-9_-]*")
 
@@ -36,6 +37,11 @@ def check_name(name: object) -> str:
     except UnicodeEncodeError:
         raise InvalidObjectNameError(f"invalid object name {name!r}: a lone surrogate") from None
     return name
+
+
+def stream_name(bucket: str) -> str:
+    """Return the name of a store's stream."""
+    return STREAM_PREFIX + bucket
 
 
 def meta_subject(bucket: str, name: str) -> str:

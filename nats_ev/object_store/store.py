@@ -7,51 +7,38 @@ under ``$O.b.M.`` that tells which parts are its content. Only public methods of
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import Any, cast
 
 from ..arguments import Callback, callable_or_none, check_callback, integer
 from ..buckets import (
-    BadObjectMetaError,
-    ObjectExistsError,
-    ObjectLinkError,
     ObjectNotFoundError,
-    bucket_error,
-    call_or_report,
+    WatchEngine,
     check_bucket,
     collect,
     completion,
 )
-from ..errors import BadOptionsError, ConnectionLostError, NatsError
+from ..errors import BadOptionsError, NatsError
 from ..headers import HeadersLike
-from ..jetstream import JetStream, MessageNotFoundError, StoredMsg, WrongLastSequenceError
+from ..jetstream import JetStream
 from ..nuid import next_nuid
-from ..times import rfc3339
 from .bucket import ObjectBucket
-from .download import Download
+from .download import Download, ObjectReader
+from .infos import Infos
+from .links import Search, add_link, put_link
 from .meta import (
     CHUNK_SIZE,
     Info,
     check_name,
-    encode,
-    link_of,
     meta_fields,
-    meta_subject,
     names,
-    parse,
 )
 from .sinks import Into, sink_of
 from .sources import Data, source_of
-from .upload import Upload, remove_chunks
-from .watch import ObjectWatch
+from .upload import ObjectWriter, Upload
+from .watch import ObjectWatch, info_reader
 
 WatchCallback = Callable[["Info | None", "NatsError | None"], object]
-
-# How many links are followed, one leading to the next, and how often a change is tried against others.
-_MAX_LINKS = 8
-_MAX_ATTEMPTS = 20
-# After a lost connection, before an object is looked for again.
-_RETRY_WAIT_MS = 50.0
 
 
 class ObjectStore(ObjectBucket):
@@ -76,6 +63,7 @@ class ObjectStore(ObjectBucket):
         timeout: float | timedelta | None = None,
     ) -> None:
         super().__init__(js if timeout is None else JetStream(js.nats, js.prefix, timeout), bucket)
+        self._infos = Infos(self.js, self.bucket)
         self.chunk_size = integer(chunk_size, "chunk_size", 1)
 
     # Content.
@@ -124,13 +112,13 @@ class ObjectStore(ObjectBucket):
             "chunks": 0,
         }
         source = source_of(data, size)
-        upload = Upload(self, info, source, progress, done)
+        writer = ObjectWriter(self._infos, info, source, progress, done)
         try:
-            upload.start()
+            writer.start()
         except NatsError:
             source.close()
             raise
-        return upload
+        return Upload(writer)
 
     def get(
         self,
@@ -161,51 +149,13 @@ class ObjectStore(ObjectBucket):
         callable_or_none(progress, "progress")
         check_name(name)
         sink = sink_of(cast(Into, into))
-        download = Download(self, name, sink, progress, cb)
+        reader = ObjectReader(self._infos, name, sink, progress, cb)
         try:
-            self._find(name, download, _MAX_LINKS)
+            Search(self._infos, name, reader).start()
         except NatsError:
             sink.abandon()
             raise
-        return download
-
-    def _find(self, name: str, download: Download, links: int) -> None:
-        """Start a download of the object, behind all links to it."""
-
-        def found(info: Info | None, error: NatsError | None) -> None:
-            if download.done:
-                return
-            if isinstance(error, ConnectionLostError):
-                self.js.nats.call_later(
-                    _RETRY_WAIT_MS, call_or_report, found, look, ended=lambda: download.fail(error)
-                )
-            elif error is not None:
-                download.fail(error)
-            elif info is None or info["deleted"]:
-                download.missing()
-            elif (link := link_of(info)) is None:
-                download.start(self, info)
-            else:
-                follow(link)
-
-        def follow(link: Mapping[str, Any]) -> None:
-            target = link.get("name")
-            if not target:
-                download.fail(ObjectLinkError(f"{name} is a link to bucket {link.get('bucket')!r}"))
-            elif not links:
-                download.fail(ObjectLinkError(f"too many links: {name}"))
-            else:
-                bucket = link.get("bucket") or self.bucket
-                store = self if bucket == self.bucket else ObjectStore(self.js, bucket)
-                try:
-                    store._find(target, download, links - 1)
-                except NatsError as exc:
-                    download.fail(exc)
-
-        def look() -> None:
-            self.last_info(name, found)
-
-        look()
+        return Download(reader)
 
     # What there is.
 
@@ -216,7 +166,7 @@ class ObjectStore(ObjectBucket):
         def found(info: Info | None, error: NatsError | None) -> None:
             cb(info if info is not None and (show_deleted or not info["deleted"]) else None, error)
 
-        self.last_info(check_name(name), found)
+        self._infos.last(check_name(name), found)
 
     def list(self, cb: Callback, *, show_deleted: bool = False) -> None:
         """The names of all objects, sorted; ``cb([name, …], err)``. Deleted ones only with show_deleted."""
@@ -241,7 +191,7 @@ class ObjectStore(ObjectBucket):
                 infos[info["name"]] = info
             cb([i for i in infos.values() if show_deleted or not i["deleted"]], None)
 
-        collect(self.js, self.watch, collected)
+        collect(self.js, self._start_watch, collected)
 
     def watch(
         self,
@@ -265,9 +215,15 @@ class ObjectStore(ObjectBucket):
         if updates_only and include_history:
             raise BadOptionsError("updates_only excludes include_history")
         policy = "new" if updates_only else "all" if include_history else "last_per_subject"
-        watch = ObjectWatch(self.js, self.bucket, cb, ignore_deletes=ignore_deletes)
-        watch.start(self.stream, f"$O.{self.bucket}.M.", [">"], {"deliver_policy": policy})
-        return watch
+        return ObjectWatch(self._start_watch(cb, policy, ignore_deletes=ignore_deletes))
+
+    def _start_watch(
+        self, cb: WatchCallback, policy: str = "last_per_subject", *, ignore_deletes: bool = False
+    ) -> WatchEngine:
+        read = info_reader(self.bucket)
+        engine = WatchEngine(self.js, self.bucket, read, cb, ignore_deletes=ignore_deletes)
+        engine.start(self.stream, f"$O.{self.bucket}.M.", [">"], {"deliver_policy": policy})
+        return engine
 
     # Changes.
 
@@ -284,9 +240,9 @@ class ObjectStore(ObjectBucket):
             if info is None:
                 done(None, error)
             else:
-                remove_chunks(self, info["nuid"], lambda: done(True, None))
+                self._infos.remove_content(info["nuid"], lambda: done(True, None))
 
-        self._change(check_name(name), change, changed)
+        self._infos.change(check_name(name), change, changed)
 
     def update_meta(self, name: str, meta: Mapping[str, Any], cb: Callback | None = None) -> None:
         """Change what is kept with an object; what meta does not name stays. ``cb(info, err)``.
@@ -310,44 +266,9 @@ class ObjectStore(ObjectBucket):
             return {**info, **fields, "name": new_name}
 
         if new_name == name:
-            self._change(name, change, done)
+            self._infos.change(name, change, done)
         else:
-            self._rename(name, new_name, change, done)
-
-    def _rename(
-        self,
-        name: str,
-        new_name: str,
-        change: Callable[[Info | None], Info | NatsError],
-        done: Callback,
-    ) -> None:
-        def found(info: Info | None, error: NatsError | None) -> None:
-            changed = error if error is not None else change(info)
-            if isinstance(changed, NatsError):
-                done(None, changed)
-                return
-            assert info is not None
-            old_seq = info["seq"]
-
-            def take(target: Info | None) -> Info | NatsError:
-                if target is not None and not target["deleted"]:
-                    return ObjectExistsError(f"an object already exists with that name: {new_name}")
-                return changed
-
-            def taken(info: Info | None, error: NatsError | None) -> None:
-                if info is None:
-                    done(None, error)
-                    return
-                opts = {"filter": meta_subject(self.bucket, name), "seq": old_seq + 1}
-
-                def purged(result: Any, error: NatsError | None) -> None:
-                    done(info if error is None else None, bucket_error(error))
-
-                call_or_report(done, lambda: self.js.stream_purge(self.stream, opts, purged))
-
-            call_or_report(done, lambda: self._change(new_name, take, taken))
-
-        self.last_info(name, found)
+            self._infos.rename(name, new_name, change, done)
 
     def add_link(
         self,
@@ -367,20 +288,8 @@ class ObjectStore(ObjectBucket):
         if isinstance(target, Mapping):
             bucket, target = target.get("bucket", bucket), target.get("name", "")
         other = check_name(target)
-        store = self if bucket in (None, self.bucket) else ObjectStore(self.js, str(bucket))
-
-        def found(info: Info | None, error: NatsError | None) -> None:
-            if error is None and (info is None or info["deleted"]):
-                error = ObjectNotFoundError(f"object not found: {other}")
-            elif error is None and info is not None and link_of(info) is not None:
-                error = ObjectLinkError(f"{other} is a link itself")
-            if error is not None:
-                done(None, error)
-            else:
-                link = {"bucket": store.bucket, "name": other}
-                call_or_report(done, lambda: self._put_link(name, link, done))
-
-        store.last_info(other, found)
+        store = self._infos if bucket is None else self._infos.of_bucket(str(bucket))
+        add_link(self._infos, name, store, other, done)
 
     def add_bucket_link(
         self, name: str, bucket: str | ObjectStore, cb: Callback | None = None
@@ -388,82 +297,4 @@ class ObjectStore(ObjectBucket):
         """Let name lead to a whole store; ``cb(info, err)``. `get` of it is an `ObjectLinkError`."""
         done = completion(self.js, cb)
         target = bucket.bucket if isinstance(bucket, ObjectStore) else check_bucket(bucket)
-        self._put_link(check_name(name), {"bucket": target}, done)
-
-    def _put_link(self, name: str, link: Mapping[str, str], done: Callback) -> None:
-        def change(info: Info | None) -> Info | NatsError:
-            if info is not None and not info["deleted"] and link_of(info) is None:
-                return ObjectExistsError(f"an object already exists with that name: {name}")
-            return {
-                "name": name,
-                "options": {"link": dict(link)},
-                "bucket": self.bucket,
-                "nuid": next_nuid(),
-                "size": 0,
-                "chunks": 0,
-            }
-
-        self._change(name, change, done)
-
-    # Infos, as they are stored. Also for uploads and downloads.
-
-    def last_info(self, name: str, cb: Callback) -> None:
-        """An object's info, deleted or not, from the stream's leader; (None, None) when there is none."""
-
-        def found(message: StoredMsg | None, error: NatsError | None) -> None:
-            if message is None:
-                cb(None, None if isinstance(error, MessageNotFoundError) else bucket_error(error))
-                return
-            try:
-                info = parse(self.bucket, message.data, message.time, message.seq)
-            except BadObjectMetaError as exc:
-                cb(None, exc)
-                return
-            cb(info, None)
-
-        self.js.get_msg(self.stream, {"last_by_subj": meta_subject(self.bucket, name)}, found)
-
-    def publish_info(self, info: Info, old: Info | None, cb: Callback) -> None:
-        """Store an info in place of old; ``cb(info, err)``, `WrongLastSequenceError` when it is not."""
-
-        def stored(ack: Any, error: NatsError | None) -> None:
-            if error is not None:
-                cb(None, bucket_error(error))
-                return
-            # The server knows the time to the nanosecond; this saves asking for it.
-            now = rfc3339(datetime.now(timezone.utc))
-            cb(
-                {**info, "mtime": now, "seq": ack["seq"], "deleted": info.get("deleted", False)},
-                None,
-            )
-
-        self.js.publish(
-            meta_subject(self.bucket, info["name"]),
-            encode(info),
-            stored,
-            rollup="sub",
-            expect_last_subject_seq=old["seq"] if old is not None else 0,
-        )
-
-    def _change(
-        self, name: str, change: Callable[[Info | None], Info | NatsError], cb: Callback
-    ) -> None:
-        """Store what change makes of a name's info, whoever else may be changing it."""
-        attempts = 0
-
-        def found(info: Info | None, error: NatsError | None) -> None:
-            changed = error if error is not None else change(info)
-            if isinstance(changed, NatsError):
-                cb(None, changed)
-            else:
-                call_or_report(cb, lambda: self.publish_info(changed, info, stored))
-
-        def stored(info: Info | None, error: NatsError | None) -> None:
-            nonlocal attempts
-            attempts += 1
-            if isinstance(error, WrongLastSequenceError) and attempts < _MAX_ATTEMPTS:
-                call_or_report(cb, lambda: self.last_info(name, found))
-            else:
-                cb(info, error)
-
-        self.last_info(name, found)
+        put_link(self._infos, check_name(name), {"bucket": target}, done)

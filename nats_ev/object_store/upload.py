@@ -1,8 +1,31 @@
-"""Writing an object: its content in parts, so many unacknowledged at a time, then its info.
+"""Writing an object: its content in parts, then its info, then the removal of what it replaces.
 
-Parts carry message ids, so what a lost connection or a new leader leaves unclear is sent again and
-stored once. The info is published on the condition that the name's former info is still the one that
-was seen: two writers then replace each other, and each removes the content that it replaces.
+A user holds an `Upload`, which can be cancelled. An `ObjectWriter` does the work, from a source.
+
+Theory of operation
+-------------------
+
+The parts of an object must be in the stream in order, each once. To wait for each acknowledgement would
+cost a round trip per part, so a window of 4 MiB of parts is sent ahead of the acknowledgements. The source
+is read only as the window has room; memory does not depend on the object's size.
+
+*Resending.* To let `JetStream.publish` send a part again by itself would put that part after later ones. A
+lost connection leaves open which parts were stored. So after the first error that may pass, nothing new is
+sent. When no part is in flight any more, and there is a connection, all unacknowledged parts are sent again
+in order. Each part has a message id, and the server drops a part that it has stored already. The invariant
+is that the sequences of the parts increase; where they do not, the put fails. After any such trouble the
+stream is asked, before the commit, whether it has exactly as many parts as were sent. The server remembers
+ids for two minutes, so the writer gives up after 30 seconds without an acknowledgement.
+
+*Commit.* The object exists from the moment at which its info is stored. The info is published on the
+condition that the name's last info is still the one that was read at the start. Two writers of one name
+thus replace each other, in one order for all, and each removes the content that it has replaced. When the
+condition fails, or the answer is lost, the writer reads the last info: if that has its own nuid, the commit
+has succeeded earlier; if not, another writer was faster, and the commit is tried again over that one's
+info.
+
+*Failure.* An upload that fails removes its parts. While a commit is under way nobody knows whether they are
+an object's: then the last info decides.
 """
 
 from __future__ import annotations
@@ -11,7 +34,7 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..arguments import Callback
 from ..buckets import (
@@ -21,90 +44,99 @@ from ..buckets import (
     call_or_report,
     transfer_error,
 )
-from ..errors import (
-    ConnectionLostError,
-    NatsError,
-    NoRespondersError,
-    OutboundBufferLimitError,
-    RequestTimeoutError,
-)
+from ..errors import ConnectionLostError, NatsError, NoRespondersError
 from ..jetstream import WrongLastSequenceError
+from .infos import TRANSIENT, Infos
 from .meta import Info, chunk_subject, digest_text, link_of
 from .sources import Source
 
-if TYPE_CHECKING:
-    from .store import ObjectStore
-
-
+# Called as progress(bytes stored, bytes in all or None).
 Progress = Callable[[int, "int | None"], object]
 
-# Content that may be unacknowledged, in bytes: a put needs it of memory, about twice.
+# Content that may be unacknowledged, in bytes. A put needs about twice as much memory.
 _WINDOW = 4 * 1024 * 1024
-# After an error that may pass: wait so long, and give up when so long nothing has been acknowledged. That
-# must stay below the stream's duplicate window, 2 min, behind which a part might be stored twice.
+# After an error that may pass, send again after the first time (ms). Give up when nothing has been
+# acknowledged for the second one (s), which must be shorter than the stream's duplicate window of 2 min.
 _RETRY_WAIT_MS = 250.0
 _RETRY_FOR = 30.0
-# When nobody has listened from the beginning, there is no such store: not as long.
+# The same when nothing was ever acknowledged and nobody listens: probably there is no such store.
 _FIRST_RETRY_FOR = 1.0
-_PASSING = (ConnectionLostError, RequestTimeoutError, NoRespondersError, OutboundBufferLimitError)
+# How often the commit is tried again because another writer was faster.
 _INFO_ATTEMPTS = 20
-_REMOVAL_WAIT_MS = 1000.0
-_REMOVAL_ATTEMPTS = 600
 
 
 class Upload:
-    """A put that is under way: `cancel` stops it, `done` tells whether it has ended."""
+    """A running `ObjectStore.put`: `cancel` stops it, `done` tells whether it has ended."""
+
+    def __init__(self, writer: ObjectWriter) -> None:
+        self._writer = writer
+
+    def __repr__(self) -> str:
+        writer = self._writer
+        state = "done" if self.done else f"{writer.confirmed} B stored"
+        return f"<{type(self).__name__} {writer.name!r} {state}>"
+
+    @property
+    def done(self) -> bool:
+        """True when the outcome is certain; the callback may follow a little later."""
+        return self._writer.done
+
+    def cancel(self) -> None:
+        """Stop the upload and remove its parts; its callback gets `ObjectTransferError`, on the loop.
+
+        Does nothing when all content is stored: then the object is about to exist.
+        """
+        self._writer.cancel()
+
+
+class ObjectWriter:
+    """Writes one object from a source; see this module's theory of operation."""
 
     def __init__(
         self,
-        store: ObjectStore,
+        infos: Infos,
         info: Info,
         source: Source,
         progress: Progress | None,
         callback: Callback,
     ) -> None:
+        self.name: str = info["name"]
         self.done = False
-        self._store = store
-        self._js = store.js
+        self.confirmed = 0  # bytes that are acknowledged, without a gap
+        self._infos = infos
+        self._js = infos.js
         self._info = info
         self._source = source
         self._progress = progress
         self._callback = callback
-        self._subject = chunk_subject(store.bucket, info["nuid"])
+        self._subject = chunk_subject(infos.bucket, info["nuid"])
         self._hash = hashlib.sha256()
-        # Parts that have been read but not acknowledged, in order: (number, content).
-        self._unacked: deque[tuple[int, bytes]] = deque()
-        self._acks: dict[
-            int, int
-        ] = {}  # number → sequence, of those behind the first unacknowledged
-        self._window = max(2, _WINDOW // source.chunk_size)
+        # The message id of a part makes the server drop the same part when it comes again. As a raw header
+        # block: a part is published with fewer calls than by ``msg_id=``.
+        self._header = f"NATS/1.0\r\nNats-Msg-Id: {info['nuid']}-".encode()
+        self._window = max(2, _WINDOW // source.chunk_size)  # in parts
+        self._unacked: deque[tuple[int, bytes]] = deque()  # (number, content), in order
+        # Number → sequence, of acknowledged parts that come after one that is not.
+        self._acks: dict[int, int] = {}
         self._in_flight = 0
-        self._confirmed = 0
-        self._last_seq = 0
+        self._last_seq = 0  # of the last part that counts as confirmed
         self._all_read = False
-        self._error: NatsError | None = None
-        self._trouble: NatsError | None = None  # an error that may pass
+        self._error: NatsError | None = None  # the put fails
+        self._trouble: NatsError | None = None  # an error that may pass: nothing new is sent
         self._had_trouble = False
-        self._moved_at = time.monotonic()
-        self._old: Info | None = None
+        self._moved_at = time.monotonic()  # the last acknowledgement
+        self._old: Info | None = None  # what the info is to replace
         self._committing = False  # the info may be stored already
         self._info_attempts = 0
 
-    def __repr__(self) -> str:
-        state = "done" if self.done else f"{self._confirmed} B stored"
-        return f"<{type(self).__name__} {self._info['name']!r} {state}>"
-
     def cancel(self) -> None:
-        """Stop it; what is stored of it is removed, and its callback gets `ObjectTransferError`.
-
-        Too late, and ignored, when all content is stored.
-        """
+        """See `Upload.cancel`."""
         if not self.done and not self._committing:
             self._fail(ObjectTransferError("put was cancelled"))
 
     def start(self) -> None:
-        """Raises what a request raises."""
-        self._store.last_info(self._info["name"], self._began)
+        """Read the name's info, then send the content. Raises what a request raises."""
+        self._infos.last(self.name, self._began)
 
     def _began(self, old: Info | None, error: NatsError | None) -> None:
         self._old = old
@@ -120,7 +152,7 @@ class Upload:
     # The content.
 
     def _pump(self) -> None:
-        """Send parts while the window has room."""
+        """Read and send parts while the window has room."""
         while self._healthy and not self._all_read and len(self._unacked) < self._window:
             try:
                 chunk = self._source.next()
@@ -157,40 +189,41 @@ class Upload:
 
         self._in_flight += 1
         try:
-            # No retries down there: what is sent again must come before all that is behind it.
+            # Without retries in `publish`: they would put this part after later ones.
             self._js.publish(
                 self._subject,
                 chunk,
                 stored,
+                headers=b"%b%d\r\n\r\n" % (self._header, number),
                 retry_attempts=0,
-                msg_id=f"{self._info['nuid']}-{number}",
             )
         except NatsError as exc:
             self._in_flight -= 1
             self._note(exc)
 
     def _note(self, error: NatsError) -> None:
-        if not isinstance(error, _PASSING):
+        """Remember an error: one that may pass, or the one that fails the put."""
+        if not isinstance(error, TRANSIENT):
             self._error = self._error or bucket_error(error)
         else:
             self._trouble = error
 
     def _advance(self) -> None:
-        """Take off what is acknowledged, up to the first part that is not."""
-        before = self._confirmed
+        """Drop the parts that are acknowledged, up to the first one that is not."""
+        before = self.confirmed
         while self._unacked and (seq := self._acks.pop(self._unacked[0][0], None)) is not None:
             if seq <= self._last_seq:
                 self._error = ObjectTransferError("parts were stored out of order")
                 return
             self._last_seq = seq
-            self._confirmed += len(self._unacked.popleft()[1])
-        if self._confirmed > before:
+            self.confirmed += len(self._unacked.popleft()[1])
+        if self.confirmed > before:
             self._moved_at = time.monotonic()
             if self._progress is not None:
-                self._js.nats.call(self._progress, self._confirmed, self._source.total)
+                self._js.nats.call(self._progress, self.confirmed, self._source.total)
 
     def _settled(self) -> None:
-        """Nothing is in flight: go on with what comes next."""
+        """Take the next step. No part is in flight."""
         if self.done:
             return
         if self._error is not None:
@@ -205,7 +238,7 @@ class Upload:
             self._publish_info()
 
     def _retry(self, again: Callable[[], object]) -> None:
-        """After a while, and when there is a connection; unless it takes too long."""
+        """Call again a little later, as soon as there is a connection; fail when that takes too long."""
         trouble, self._trouble = self._trouble, None
         assert trouble is not None
         self._had_trouble = True
@@ -228,6 +261,7 @@ class Upload:
         self._js.nats.call_later(_RETRY_WAIT_MS, due, ended=ended)
 
     def _send_again(self) -> None:
+        """Send all parts again, in order, that are not acknowledged."""
         for number, chunk in list(self._unacked):
             if number not in self._acks and self._healthy:
                 self._send(number, chunk)
@@ -235,7 +269,7 @@ class Upload:
             self._settled()
 
     def _check_parts(self) -> None:
-        """After trouble: is each part there once?"""
+        """Check that the stream has as many parts as were sent, then commit."""
 
         def counted(info: Any, error: NatsError | None) -> None:
             if error is not None:
@@ -252,35 +286,33 @@ class Upload:
                 self._fail(ObjectIncompleteError(f"{count} of {self._info['chunks']} parts stored"))
 
         opts = {"subjects_filter": self._subject}
-        call_or_report(counted, lambda: self._js.stream_info(self._store.stream, opts, counted))
+        call_or_report(counted, lambda: self._js.stream_info(self._infos.stream, opts, counted))
 
-    # The info.
+    # The commit.
 
     def _publish_info(self) -> None:
         self._committing = True
         self._info["digest"] = digest_text(self._hash)
         call_or_report(
             self._info_stored,
-            lambda: self._store.publish_info(self._info, self._old, self._info_stored),
+            lambda: self._infos.publish(self._info, self._old, self._info_stored),
         )
 
     def _info_stored(self, info: Info | None, error: NatsError | None) -> None:
         if info is not None:
             self._remove_old(info)
-        elif isinstance(error, _PASSING):
+        elif isinstance(error, TRANSIENT):
             self._trouble = error
             self._retry(self._publish_info)
         elif isinstance(error, WrongLastSequenceError) and self._info_attempts < _INFO_ATTEMPTS:
-            # Another writer was faster, or it is our own of which only the answer was lost.
+            # Another writer was faster, or the info is stored and only the answer was lost.
             self._info_attempts += 1
-            call_or_report(
-                self._looked, lambda: self._store.last_info(self._info["name"], self._looked)
-            )
+            call_or_report(self._compare, lambda: self._infos.last(self.name, self._compare))
         else:
             assert error is not None
             self._fail(error)
 
-    def _looked(self, current: Info | None, error: NatsError | None) -> None:
+    def _compare(self, current: Info | None, error: NatsError | None) -> None:
         if error is not None:
             self._info_stored(None, error)
         elif current is not None and current["nuid"] == self._info["nuid"]:
@@ -290,15 +322,17 @@ class Upload:
             self._publish_info()
 
     def _remove_old(self, info: Info) -> None:
+        """Remove the content that this object has replaced; that is the end of a put that succeeds."""
         old = self._old
         if old is None or link_of(old) is not None or old["nuid"] == info["nuid"]:
             self._end(info, None)
         else:
-            remove_chunks(self._store, old["nuid"], lambda: self._end(info, None))
+            self._infos.remove_content(old["nuid"], lambda: self._end(info, None))
 
     # The end.
 
     def _fail(self, error: NatsError) -> None:
+        """Fail the put, as soon as no part is in flight."""
         self._error = self._error or error
         if not self._in_flight:
             self._js.nats.call_soon(self._give_up)
@@ -307,16 +341,14 @@ class Upload:
         if self.done:
             return
         self.done = True
-        if self._committing:  # the object is there or not: that decides
-            call_or_report(
-                self._verdict, lambda: self._store.last_info(self._info["name"], self._verdict)
-            )
+        if self._committing:  # the object exists or not: the last info tells
+            call_or_report(self._decide, lambda: self._infos.last(self.name, self._decide))
         elif self._info["chunks"]:
             self._remove_own()
         else:
             self._end(None, self._error)
 
-    def _verdict(self, current: Info | None, error: NatsError | None) -> None:
+    def _decide(self, current: Info | None, error: NatsError | None) -> None:
         if current is not None and current["nuid"] == self._info["nuid"]:
             self._remove_old(current)
         elif error is None:
@@ -325,36 +357,10 @@ class Upload:
             self._end(None, self._error)
 
     def _remove_own(self) -> None:
-        remove_chunks(self._store, self._info["nuid"], lambda: self._end(None, self._error))
+        self._infos.remove_content(self._info["nuid"], lambda: self._end(None, self._error))
 
     def _end(self, info: Info | None, error: NatsError | None) -> None:
         self.done = True
         self._source.close()
         self._unacked.clear()
         self._callback(info, error)
-
-
-def remove_chunks(store: ObjectStore, nuid: str, done: Callable[[], object]) -> None:
-    """Delete an object's content; calls done after the first call_or_report.
-
-    When that has failed, in a way that may pass, further ones follow as long as the client lives: nobody
-    else would ever delete it.
-    """
-    js, attempts = store.js, 0
-    if not nuid:
-        js.nats.call_soon(done)
-        return
-    opts = {"filter": chunk_subject(store.bucket, nuid)}
-
-    def purge() -> None:
-        call_or_report(purged, lambda: js.stream_purge(store.stream, opts, purged))
-
-    def purged(result: Any, error: NatsError | None) -> None:
-        nonlocal attempts
-        attempts += 1
-        if isinstance(error, _PASSING) and attempts < _REMOVAL_ATTEMPTS:
-            js.nats.call_later(_REMOVAL_WAIT_MS, purge)
-        if attempts == 1:
-            done()
-
-    purge()

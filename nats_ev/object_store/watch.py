@@ -1,10 +1,10 @@
-"""Watching what an object store has."""
+"""Watching the objects of a store: `ObjectWatch`, and how a message becomes an info."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..buckets import Watch
+from ..buckets import Reader, Watch
 from ..times import rfc3339
 from .meta import Info, parse
 
@@ -13,10 +13,17 @@ if TYPE_CHECKING:
 
 
 class ObjectWatch(Watch):
-    """What `ObjectStore.watch` returns: `stop` ends it, `stopped` tells whether it has ended."""
+    """A running watch of objects: what `ObjectStore.watch` returns.
 
-    def read(self, key: str, message: JsMsg, meta: Metadata) -> tuple[Info, bool]:
-        """See `Watch`."""
-        time = rfc3339(meta.timestamp)
-        info = parse(self.bucket, message.data, time, meta.stream_sequence)
+    `stop` ends the watch, `stopped` tells whether the watch has ended, `bucket` is the store's name.
+    """
+
+
+def info_reader(bucket: str) -> Reader:
+    """Return the reader for a watch of this store: it makes an info of a message."""
+
+    def read(key: str, message: JsMsg, meta: Metadata) -> tuple[Info, bool]:
+        info = parse(bucket, message.data, rfc3339(meta.timestamp), meta.stream_sequence)
         return info, info["deleted"]
+
+    return read

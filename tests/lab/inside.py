@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from nats_ev import KV, JetStream, Nats
+from nats_ev import KV, JetStream, Nats, ObjectStore
 
 # The client and its loop.
 
@@ -188,6 +188,13 @@ def skip_a_message(ordered: Any) -> None:
     """Let an ordered consumer believe that it has received one message more, if it is receiving."""
     if ordered._engine._incarnation is not None:
         ordered._engine._incarnation._received += 1
+
+
+def store_info(
+    store: ObjectStore, info: dict[str, Any], old: Any, cb: Callable[..., object]
+) -> None:
+    """Store an object's info as a client with other ideas would, in the place of old; ``cb(info, err)``."""
+    store._infos.publish(info, old, cb)
 
 
 def stream_config(kv: KV, config: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from lab import inside
 from lab.natsserver import cached_binary
 from nats_ev import (
     APIError,
@@ -389,10 +390,10 @@ def test_digest_mismatch_missing_and_surplus_parts_are_errors(make, js, call, tm
             call(js.stream_purge, store.stream, {"filter": subject})
         elif what == "surplus":
             info["chunks"], info["size"] = 4, 4000
-            call(store.publish_info, info, info)
+            call(inside.store_info, store, info, info)
         elif what == "no digest":
             del info["digest"]
-            call(store.publish_info, info, info)
+            call(inside.store_info, store, info, info)
         result, error = call(store.get, "x", path)
         assert result is None
         assert os.listdir(tmp_path) == [], what
@@ -575,8 +576,23 @@ def test_links_in_a_circle_are_an_error(make, js, call):
             "name": name, "options": {"link": link}, "bucket": store.bucket, "nuid": name,
             "size": 0, "chunks": 0,
         }  # fmt: skip
-        assert call(store.publish_info, info, None)[1] is None
+        assert call(inside.store_info, store, info, None)[1] is None
     assert isinstance(call(store.get, "a")[1], ObjectLinkError)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [{"bucket": "a.b", "name": "x"}, {"bucket": 5, "name": "x"}, {"name": 5}, {"name": "\ud800"}],
+)
+def test_links_that_lead_nowhere_are_an_error(make, call, link):
+    """Another client may store anything as a link; the get must end all the same."""
+    store = make()
+    info = {"name": "a", "options": {"link": link}, "nuid": "n", "size": 0, "chunks": 0}
+    assert call(inside.store_info, store, info, None)[1] is None
+    result, error = call(store.get, "a")
+    assert result is None
+    assert isinstance(error, ObjectLinkError)
+    assert str(error).startswith("a is a malformed link: ")
 
 
 def test_watch_tells_what_there_is_then_changes(make, call, run):
