@@ -14,7 +14,7 @@ from nats_ev import KV, JetStream, KeyExistsError, ObjectStore, WrongLastSequenc
 
 
 @pytest.fixture(scope="module")
-def servers():
+def servers(needs_server):
     with cluster(3, jetstream=True) as running:
         yield running
 

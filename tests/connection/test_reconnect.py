@@ -119,6 +119,7 @@ def test_hundreds_of_thousands_of_subscriptions_come_back_without_stalling_the_l
     run(lambda: got == [b"x"])
 
 
+@pytest.mark.slow
 def test_resubscribing_may_take_longer_than_the_connect_timeout(fake, client, run):
     """As long as there is progress: many subscriptions are no fault of the server."""
 
@@ -470,6 +471,7 @@ def test_the_pool_can_be_changed_while_connected(own_server, server, connected, 
         nats.set_server_pool([5])
 
 
+@pytest.mark.server
 def test_a_cluster_is_discovered_and_failed_over_to(client, run):
     found: list[str] = []
     with cluster(3) as nodes:

@@ -44,7 +44,7 @@ def good(certs):
 
 
 @pytest.fixture(scope="session")
-def tls_server(good):
+def tls_server(needs_server, good):
     with NatsServer(config=server_config(good)) as running:
         yield running
 

@@ -13,7 +13,7 @@ from nats_ev import JetStream
 
 
 @pytest.fixture(scope="session")
-def line_server() -> Iterator[Callable[[str], NatsServer]]:
+def line_server(needs_server: None) -> Iterator[Callable[[str], NatsServer]]:
     """line_server("2.10"): one server of each line, for the whole session."""
     servers: dict[str, NatsServer] = {}
 

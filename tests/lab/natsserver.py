@@ -27,6 +27,8 @@ from lab.paths import CACHE
 
 OLDER = CACHE / "nats-server"
 READY_WITHIN = 20.0
+# Set by tests/conftest.py while a test runs that is not marked as one that needs a server.
+NO_SERVER = "NATS_EV_TEST_WITHOUT_SERVER"
 
 
 def find_binary() -> str | None:
@@ -131,6 +133,8 @@ class NatsServer:
 
     def start(self) -> NatsServer:
         """Start and wait until it takes connections; the second start uses the first one's ports."""
+        if test := os.environ.get(NO_SERVER):
+            raise RuntimeError(f"mark {test} as one that starts a server: pytest.mark.server")
         for old in self._dir.glob("*.ports"):
             old.unlink()
         command = [self.binary, "-a", self.host, "-p", str(self.port or -1)]

@@ -111,8 +111,10 @@ def test_nested_starts_count_depth_and_stop_one_or_all(loop: pyev.Loop) -> None:
             last.start()
             loop.start()
             trail.append("still in the callback")
+        else:
+            watcher.start()  # not one that repeats, which could also expire in a nested run
 
-    timer = loop.timer(0.0, 0.01, outer)
+    timer = loop.timer(0.0, 0.0, outer)
     timer.start()
     loop.start()
     assert trail == [

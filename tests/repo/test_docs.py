@@ -101,7 +101,7 @@ README_LINES = [
 
 
 @pytest.fixture(scope="module")
-def plain_server() -> Iterator[NatsServer]:
+def plain_server(needs_server: None) -> Iterator[NatsServer]:
     with NatsServer(jetstream=True) as server:
         yield server
 
