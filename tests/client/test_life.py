@@ -14,20 +14,14 @@ from typing import Any
 
 import pytest
 
-from drills.soak import Sample, descriptors, resident
+from drills.soak import Sample
 from lab import inside
-from lab.natsserver import free_port, wait_for
+from lab.fakeserver import silent
+from lab.natsserver import wait_for
 from lab.paths import ROOT
+from lab.ports import free_port
+from lab.process import descriptors, resident
 from nats_ev import Nats, pyev
-
-
-def until_closed(peer: Any) -> None:
-    peer.at_eof()
-
-
-def silent(peer: Any) -> None:
-    """Takes the connection and says nothing."""
-    until_closed(peer)
 
 
 @pytest.mark.parametrize("state", ["connected", "connecting", "waiting", "resolving", "idle"])

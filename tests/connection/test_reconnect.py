@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from lab.natsserver import cluster, free_port
+from lab.natsserver import cluster
+from lab.ports import free_port
+from lab.steps import collect, flushed
 from nats_ev import (
     AlreadyConnectedError,
     BadOptionsError,
@@ -19,17 +21,6 @@ from nats_ev import (
 )
 
 FAST = {"reconnect": True, "reconnect_delay": 5, "max_reconnect_attempts": 0}
-
-
-def collect(messages: list[Any]) -> Any:
-    return lambda subject, payload, reply, headers: messages.append(payload)
-
-
-def flushed(nats: Any, run: Any) -> None:
-    done: list[Any] = []
-    nats.flush(done.append)
-    run(lambda: done)
-    assert done == [None]
 
 
 # What comes back.

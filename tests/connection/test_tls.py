@@ -17,7 +17,9 @@ from cryptography.hazmat.primitives import serialization
 from lab import inside
 from lab.certs import server_config
 from lab.fakeserver import INFO
-from lab.natsserver import NatsServer, free_port, wait_for
+from lab.natsserver import NatsServer, wait_for
+from lab.ports import free_port
+from lab.process import descriptors
 from nats_ev import (
     HAS_TLS,
     BadOptionsError,
@@ -764,9 +766,9 @@ def test_many_failed_handshakes_leak_no_descriptor(certs, tls_server, client, ru
         max_reconnect_attempts=0,
     )  # fmt: skip
     run(lambda: len(nats.recorder.errors) >= 20)
-    before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
+    before = descriptors()
     run(lambda: len(nats.recorder.errors) >= 200)
-    after = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
+    after = descriptors()
     assert after <= before + 2
 
 

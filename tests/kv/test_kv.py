@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lab import inside
-from lab.natsserver import free_port
+from lab.ports import free_port
 from nats_ev import (
     KV,
     ApiLevelError,
@@ -37,11 +37,6 @@ from nats_ev import (
 
 _numbers = itertools.count(1)
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-def js(connected, server):
-    return JetStream(connected(server))
 
 
 @pytest.fixture

@@ -34,6 +34,13 @@ def delete_streams(js: JetStream, call: Any) -> None:
         call(js.stream_delete, name)
 
 
+def publish_numbers(js: JetStream, call: Any, first: int, count: int) -> None:
+    """Publish first, first + 1, … to s.0 and s.1 in turn, and wait until all are acknowledged."""
+    for i in range(first, first + count):
+        js.publish_async(f"s.{i % 2}", str(i), lambda ack, err: None)
+    assert call(js.publish_complete) == (True, None)
+
+
 @pytest.fixture
 def js(connected: Any, line_server: Any, call: Any) -> Iterator[JetStream]:
     """A `JetStream` on the newest server; at the end no stream is left."""

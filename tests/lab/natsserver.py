@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.paths import CACHE
+from lab.ports import free_port
 
 OLDER = CACHE / "nats-server"
 READY_WITHIN = 20.0
@@ -66,13 +67,6 @@ def wait_for(condition: Callable[[], Any], timeout: float = READY_WITHIN, what: 
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {timeout} s for {what or condition}")
         time.sleep(0.01)
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class NatsServer:
@@ -284,7 +278,7 @@ def _started(size: int, binary: str | None, jetstream: bool, attempts: int = 3) 
     except BaseException as exc:
         for server in servers:
             server.remove()
-        # Somebody else may have taken one of the ports since.
+        # Another program may have taken one of the ports since.
         if "address already in use" in str(exc) and attempts > 1:
             return _started(size, binary, jetstream, attempts - 1)
         raise

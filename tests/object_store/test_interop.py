@@ -10,22 +10,12 @@ from typing import Any
 
 import pytest
 
-from lab.peers import nats_js
-from nats_ev import KV, JetStream, ObjectStore
+from lab.buckets import only_nats_js
+from nats_ev import KV, ObjectStore
 
 _numbers = itertools.count(1)
 CHUNK = 128 * 1024
 SIZES = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1]
-
-# For what nats-py lacks.
-only_nats_js = pytest.mark.parametrize(
-    "peer", [nats_js], ids=["nats.js"], indirect=True, scope="session"
-)
-
-
-@pytest.fixture
-def js(connected, server):
-    return JetStream(connected(server))
 
 
 @pytest.fixture

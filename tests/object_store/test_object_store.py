@@ -43,11 +43,6 @@ CHUNK = 128 * KIB
 
 
 @pytest.fixture
-def js(connected, server):
-    return JetStream(connected(server))
-
-
-@pytest.fixture
 def make(js, call):
     """make(config, name, chunk_size) → a store of its own."""
 
@@ -710,19 +705,22 @@ def through(connected, server, proxy):
     return through
 
 
+def cutting(link: Any) -> Any:
+    """A callback for progress that cuts the link three times on the way."""
+    positions = [500_000, 6_000_000, 12_000_000]
+
+    def progress(done: int, total: Any) -> None:
+        if positions and done > positions[0]:
+            positions.pop(0)
+            link.cut(reset=True)
+
+    return progress
+
+
 def test_cut_link_is_got_over_by_put(make, through, call, run, parts):
     store, data, results = make({"storage": "memory"}), content(20_000_000), []
     far, link = through(store, reconnect=True)
-    cut_at = iter([500_000, 6_000_000, 12_000_000, 10**9])
-    next_cut = next(cut_at)
-
-    def progress(done: int, total: Any) -> None:
-        nonlocal next_cut
-        if done > next_cut:
-            next_cut = next(cut_at)
-            link.cut(reset=True)
-
-    far.put("x", data, lambda *result: results.append(result), progress=progress)
+    far.put("x", data, lambda *result: results.append(result), progress=cutting(link))
     run(lambda: results, 20)
     info, error = results[0]
     assert error is None
@@ -771,16 +769,7 @@ def test_cut_link_is_got_over_by_get(make, through, call, run):
     store, data, results = make({"storage": "memory"}), content(20_000_000), []
     call(store.put, "x", data)
     far, link = through(store, reconnect=True)
-    cut_at = iter([500_000, 6_000_000, 12_000_000, 10**9])
-    next_cut = next(cut_at)
-
-    def progress(done: int, total: Any) -> None:
-        nonlocal next_cut
-        if done > next_cut:
-            next_cut = next(cut_at)
-            link.cut(reset=True)
-
-    far.get("x", lambda *result: results.append(result), progress=progress)
+    far.get("x", lambda *result: results.append(result), progress=cutting(link))
     run(lambda: results, 20)
     assert results == [(data, None)]
     assert link.connections >= 4

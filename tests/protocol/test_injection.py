@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lab import refparser
+from lab.steps import ignore
 from nats_ev import Headers, Nats, pyev
 
 EXAMPLES = int(os.environ.get("NATS_EV_EXAMPLES", "400"))
@@ -127,10 +128,6 @@ def wire() -> Iterator[Wire]:
     wire = Wire()
     yield wire
     wire.close()
-
-
-def ignore(*arguments: Any) -> None:
-    """A callback."""
 
 
 def raw(text: str) -> bytes:

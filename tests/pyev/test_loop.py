@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from lab.steps import ignore
 from nats_ev import pyev
 
 CONSTANTS = """
@@ -23,10 +24,6 @@ EVFLAG_FORKCHECK EVFLAG_NOINOTIFY EVFLAG_SIGNALFD EVFLAG_NOSIGMASK EVFLAG_NOTIME
 EVBACKEND_SELECT EVBACKEND_POLL EVBACKEND_EPOLL EVBACKEND_KQUEUE EVBACKEND_DEVPOLL EVBACKEND_PORT
 EVBACKEND_LINUXAIO EVBACKEND_IOURING EVBACKEND_ALL EVBACKEND_MASK
 """
-
-
-def ignore(watcher: Any, revents: int) -> None:
-    pass
 
 
 def script(code: str, *, timeout: float = 20.0) -> subprocess.CompletedProcess[str]:

@@ -21,8 +21,9 @@ import pytest
 
 from lab import jwts
 from lab.certs import Certificates
-from lab.natsserver import NatsServer, find_binary, free_port
+from lab.natsserver import NatsServer, find_binary
 from lab.paths import ROOT
+from lab.ports import free_port
 from nats_ev import Nats
 from nats_ev.options import Options
 
