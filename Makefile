@@ -7,18 +7,24 @@ PY := .venv/bin/python
 # `lab` and `drills`, which tests import, are packages there.
 IN_TESTS := PYTHONPATH=tests $(PY)
 FUZZ_SECONDS ?= 60
+JOBS ?= 4
 # Lines of nats-server that the suite runs on besides the newest; fetched when there is a network.
 SERVER_LINES := 2.10.26 2.12.8
 
-.PHONY: tls-soak demo test build lint pytest bench bench-js soak-js packaging fuzz sanitize soak chaos cuts monkey handovers bigobject mutants servers peers system clean
+.PHONY: tls-soak demo check test build lint pytest bench bench-js soak-js packaging fuzz sanitize soak chaos cuts monkey handovers bigobject mutants servers peers system clean
 
 demo: build
 	$(PY) examples/demo.py
 
+# While working: style, types, and every test that needs no server and takes no long time.
+check: lint
+	$(PY) -m pytest -q -n auto --dist worksteal -m "not server and not slow"
+
 test: lint pytest
 
+# More processes than cores: many tests wait for a server or for a time. JOBS=0 is one after the other.
 pytest: build .venv/.servers .venv/.peers
-	$(PY) -m pytest $(PYTEST_ARGS)
+	$(PY) -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 lint: build
 	$(PY) -m ruff check .

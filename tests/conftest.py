@@ -38,11 +38,16 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give the marker `server` to each test one of whose fixtures starts a nats-server."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give the marker `server` to each test one of whose fixtures starts a nats-server.
+
+    A worker of pytest-xdist begins with the slow ones, so that none of them is left for the end.
+    """
     for item in items:
         if "needs_server" in getattr(item, "fixturenames", ()):
             item.add_marker("server")
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -109,6 +109,7 @@ def test_giving_up_and_draining_end_a_client_as_disconnect_does(loop, server, ru
         assert_gone(alive)
 
 
+@pytest.mark.slow
 def test_a_thousand_connects_and_disconnects_leave_nothing(loop, server, run):
     def cycle(number: int) -> None:
         nats = Nats(loop=loop, host=server.host, port=server.port, on_error=lambda error: None)
@@ -181,6 +182,7 @@ OPERATIONS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_no_operation_leaves_memory_behind(connected, server, run, name):
     nats, operation = connected(server, reconnect=True, reconnect_delay=1), OPERATIONS[name]

@@ -92,6 +92,7 @@ def test_unsubscribing_and_subscribing_while_disconnected_counts(own_server, con
     assert got == [b"1"]
 
 
+@pytest.mark.slow
 def test_hundreds_of_thousands_of_subscriptions_come_back_without_stalling_the_loop(
     own_server, client, run, loop
 ):

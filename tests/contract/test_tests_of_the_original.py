@@ -419,6 +419,7 @@ def test_xt_17_flush_disconnect(peer, connected, proxy, run):
     assert flushed == ["disconnected"] * 2
 
 
+@pytest.mark.slow
 def test_the_environment_names_the_server_to_test_with(server):
     env = os.environ | {"TEST_NATS_HOST": server.host, "TEST_NATS_PORT": str(server.port)}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]

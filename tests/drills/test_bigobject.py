@@ -9,6 +9,8 @@ import pytest
 
 from lab.paths import TESTS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.server
 def test_object_streams_in_little_memory_and_over_a_cut_link():

@@ -8,6 +8,8 @@ from drills import chaos, monkey, soak
 from lab.certs import Certificates, server_config
 from lab.natsserver import NatsServer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.server
 def test_nothing_grows_with_messages_and_reconnects():

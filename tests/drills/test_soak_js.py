@@ -11,6 +11,8 @@ import pytest
 from drills import soak_js
 from lab.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.server
 def test_soak_with_restarts_and_cuts(capsys):

@@ -83,6 +83,7 @@ def test_put_there_get_here(store, call, theirs, file, tmp_path, size):
     assert call(store.list) == (["object"], None)
 
 
+@pytest.mark.slow
 def test_64_mib_both_ways(store, call, theirs, file, tmp_path):
     path, here, there = file(64 << 20), tmp_path / "here", tmp_path / "there"
     expected = digest(path)

@@ -775,6 +775,7 @@ def test_cut_link_is_got_over_by_get(make, through, call, run):
     assert link.connections >= 4
 
 
+@pytest.mark.slow
 def test_cuts_at_any_moment_make_no_wrong_object_and_leave_no_parts(
     make, through, call, run, parts
 ):

@@ -23,6 +23,7 @@ def benchmark(*args: str, **environ: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_every_row_is_measured_and_verified_for_nats_ev_and_nats_py(tmp_path):
     done = benchmark("--clients", "nats_ev,nats-py", "--json", str(tmp_path / "out.json"))
@@ -40,6 +41,7 @@ def test_every_row_is_measured_and_verified_for_nats_ev_and_nats_py(tmp_path):
     assert done.stdout.count("nats_ev: ") == 4  # the ratios
 
 
+@pytest.mark.slow
 def test_it_uses_a_server_that_is_named_in_the_environment(server):
     port = str(server.port)
     done = benchmark("--clients", "nats_ev", BENCH_HOST=server.host, BENCH_PORT=port)
@@ -68,6 +70,7 @@ def test_messages_that_come_back_wrong_make_it_fail(monkeypatch, capsys):
         assert said in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_the_benchmark_of_tls_runs_and_verifies_too():
     done = subprocess.run(
