@@ -26,6 +26,7 @@ from lab.js_servers import any_js, js, line_server  # noqa: F401
 from lab.natsserver import NO_SERVER, OLDER, External, NatsServer, find_binary, wait_for
 from lab.peers import nats_js, nats_py
 from lab.proxy import Proxy
+from lab.recorder import Recorder
 from lab.server_versions import any_binary  # noqa: F401
 from nats_ev import Nats, pyev
 
@@ -256,21 +257,6 @@ def run(loop: pyev.Loop) -> Run:
             raise AssertionError("the deadline has passed" if late else "the loop has ended")
 
     return run
-
-
-class Recorder:
-    """What a client's callbacks have seen, in order."""
-
-    def __init__(self) -> None:
-        self.events: list[Any] = []
-        self.errors: list[BaseException] = []
-
-    def count(self, event: str) -> int:
-        return self.events.count(event)
-
-    def on_error(self, error: BaseException) -> None:
-        self.errors.append(error)
-        self.events.append(f"error: {error}")
 
 
 @pytest.fixture

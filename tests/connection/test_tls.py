@@ -276,7 +276,10 @@ def test_tls_url_of_one_server_makes_it_a_must_for_all(fake, client, run):
 
     server = fake(script)
     nats = client(
-        servers=["tls://127.0.0.1:1", server.url], reconnect=True, reconnect_delay=1, **SECRETS
+        servers=[f"tls://127.0.0.1:{free_port()}", server.url],
+        reconnect=True,
+        reconnect_delay=1,
+        **SECRETS,
     )
     run(lambda: any(isinstance(e, SecureConnectionRequiredError) for e in nats.recorder.errors))
     nats.disconnect()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ import pytest
 
 from lab import inside
 from lab.paths import ROOT
+from lab.ports import free_port
 from lab.process import resident
 from nats_ev import (
     AuthorizationError,
@@ -431,7 +433,9 @@ def test_A18_a_flush_whose_write_fails_is_told_disconnected(connected, server, p
     link, calls = proxy(server.port), []
     nats = connected(link, reconnect=True, reconnect_delay=10)
     link.cut(reset=True)
-    time.sleep(0.02)  # the reset is here, the loop has not seen it
+    arrived = select.poll()
+    arrived.register(inside.socket_of(nats), 0)  # errors only: the loop has not seen the reset
+    assert arrived.poll(5000)
     nats.flush(lambda error: calls.append(str(error)))
     run(lambda: nats.recorder.count("reconnect"))
     nats.flush(lambda error: calls.append(str(error)))
@@ -664,7 +668,7 @@ def test_A27_no_callback_runs_inside_the_call_that_caused_it(connected, client, 
     nats.request("x", b"", callback, 0)
     nats.call_soon(callback)
     nats.disconnect()
-    failing = client(None, host="127.0.0.1", port=1, on_error=callback)
+    failing = client(None, host="127.0.0.1", port=free_port(), on_error=callback)
     failing.drain(callback)
     failing.disconnect()
     unix = client(None, path="/no/such/socket", on_error=callback)
@@ -812,7 +816,7 @@ def test_B10_what_waits_is_bounded_with_and_without_a_connection(
     stats = nats.stats()
     assert stats["accepted"] == accepted
     assert stats["waiting"] <= 41
-    waiting = client(None, host="127.0.0.1", port=1, reconnect=True, reconnect_delay=1000)
+    waiting = client(None, host="127.0.0.1", port=free_port(), reconnect=True, reconnect_delay=1000)
     with pytest.raises(Exception, match=r"outbound buffer is full \(8388608 bytes\)"):
         for _ in range(100):
             waiting.publish("x", payload)
@@ -874,7 +878,7 @@ def test_B15_many_requests_in_flight_answered_last_first(fake, client, run):
 
 
 def test_errors_of_an_attempt_to_connect_are_connect_errors(client, run):
-    nats = client(None, host="127.0.0.1", port=1)
+    nats = client(None, host="127.0.0.1", port=free_port())
     run(lambda: nats.recorder.errors)
     assert isinstance(nats.recorder.errors[0], ConnectError)
     assert isinstance(nats.recorder.errors[0].__cause__, OSError)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from lab.natsserver import cached_binary
+from lab.server_versions import line_binary
 from nats_ev import (
     APIError,
     BadBucketError,
@@ -868,9 +868,7 @@ def test_stream_that_is_no_store(js, call):
 
 @pytest.mark.parametrize("line", ["2.10", "2.12"])
 def test_older_servers(line, own_server, connected, call, tmp_path):
-    binary = cached_binary(line)
-    if binary is None:
-        pytest.skip(f"no nats-server {line}: make servers")
+    binary = line_binary(line)
     store = ObjectStore(JetStream(connected(own_server(jetstream=True, binary=binary))), "older")
     data, out = content(300_000), tmp_path / "out"
     assert call(store.create_bucket, {"compression": True, "metadata": {"a": "b"}})[1] is None
