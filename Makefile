@@ -7,21 +7,27 @@ PY := .venv/bin/python
 # `lab` and `drills`, which tests import, are packages there.
 IN_TESTS := PYTHONPATH=tests $(PY)
 FUZZ_SECONDS ?= 60
+JOBS ?= 4
 # Lines of nats-server that the suite runs on besides the newest; fetched when there is a network.
 SERVER_LINES := 2.10.26 2.12.8
 # All C but what only CFFI reads: a cdef is no C file.
 C_FILES := $(filter-out %cdef.h,$(wildcard csrc/*.[ch] tests/csrc/*.[ch] tests/fuzz/*.[ch] bench/*.[ch]))
 CLANG_FORMAT := .venv/bin/clang-format
 
-.PHONY: tls-soak demo test build lint format coverage-c pytest bench bench-js soak-js packaging fuzz sanitize soak chaos cuts monkey handovers bigobject mutants servers peers system clean
+.PHONY: tls-soak demo check test build lint format structure coverage-c pytest bench bench-js soak-js packaging fuzz sanitize soak chaos cuts monkey handovers bigobject mutants servers peers system clean
 
 demo: build
 	$(PY) examples/demo.py
 
+# While working: style, types, and every test that needs no server and takes no long time.
+check: lint
+	$(PY) -m pytest -q -n auto --dist worksteal -m "not server and not slow"
+
 test: lint pytest
 
+# More processes than cores: many tests wait for a server or for a time. JOBS=0 is one after the other.
 pytest: build .venv/.servers .venv/.peers
-	$(PY) -m pytest $(PYTEST_ARGS)
+	$(PY) -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 lint: build
 	$(PY) -m ruff check .
@@ -32,6 +38,10 @@ lint: build
 format: build
 	$(PY) -m ruff format .
 	$(CLANG_FORMAT) -i $(C_FILES)
+
+# Rooms, floors, arrows and circles of nats_ev/, and its longest files.
+structure:
+	@PYTHONPATH=tests $(PYTHON) -m lab.structure
 
 build: .venv/.built
 

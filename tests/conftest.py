@@ -23,9 +23,10 @@ import pytest
 from lab.certs import Certificates
 from lab.fakeserver import FakeServer
 from lab.js_servers import any_js, js, line_server  # noqa: F401
-from lab.natsserver import OLDER, External, NatsServer, find_binary, wait_for
+from lab.natsserver import NO_SERVER, OLDER, External, NatsServer, find_binary, wait_for
 from lab.peers import nats_js, nats_py
 from lab.proxy import Proxy
+from lab.recorder import Recorder
 from lab.server_versions import any_binary  # noqa: F401
 from nats_ev import Nats, pyev
 
@@ -38,6 +39,33 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give the marker `server` to each test one of whose fixtures starts a nats-server.
+
+    A worker of pytest-xdist begins with the slow ones, so that none of them is left for the end.
+    """
+    for item in items:
+        if "needs_server" in getattr(item, "fixturenames", ()):
+            item.add_marker("server")
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Freeze what is loaded by now: the collection at the end of each test need not walk through it."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let `NatsServer` refuse to start for a test without the marker, in its subprocesses too."""
+    if item.get_closest_marker("server"):
+        os.environ.pop(NO_SERVER, None)
+    else:
+        os.environ[NO_SERVER] = item.nodeid
+
+
 def pytest_report_header(config: pytest.Config) -> list[str]:
     binary = find_binary()
     server = "none" if binary is None else ".".join(map(str, NatsServer(binary=binary).version))
@@ -47,7 +75,12 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Any]:
+def needs_server() -> None:
+    """Asked for by every fixture that starts a nats-server: its tests get the marker `server`."""
+
+
+@pytest.fixture(scope="session")
+def server(needs_server: None) -> Iterator[Any]:
     """A nats-server that all tests share, or the one that the environment names."""
     if "TEST_NATS_HOST" in os.environ or "TEST_NATS_PORT" in os.environ:
         yield External()
@@ -80,7 +113,7 @@ def peer(request: pytest.FixtureRequest, server: Any) -> Iterator[Any]:
 
 
 @pytest.fixture
-def own_server() -> Iterator[Callable[..., NatsServer]]:
+def own_server(needs_server: None) -> Iterator[Callable[..., NatsServer]]:
     """Starts servers of the test's own: own_server(config="…")."""
     servers: list[NatsServer] = []
 
@@ -224,21 +257,6 @@ def run(loop: pyev.Loop) -> Run:
             raise AssertionError("the deadline has passed" if late else "the loop has ended")
 
     return run
-
-
-class Recorder:
-    """What a client's callbacks have seen, in order."""
-
-    def __init__(self) -> None:
-        self.events: list[Any] = []
-        self.errors: list[BaseException] = []
-
-    def count(self, event: str) -> int:
-        return self.events.count(event)
-
-    def on_error(self, error: BaseException) -> None:
-        self.errors.append(error)
-        self.events.append(f"error: {error}")
 
 
 @pytest.fixture

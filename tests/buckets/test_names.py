@@ -24,6 +24,7 @@ def literal(subject: str) -> bool:
     return "" not in tokens and "*" not in tokens and ">" not in tokens
 
 
+@pytest.mark.slow
 @given(texts)
 def test_keys(text: str) -> None:
     try:

@@ -8,19 +8,8 @@ from typing import Any
 import pytest
 
 from lab import inside
+from lab.steps import collect, flushed
 from nats_ev import OutboundBufferLimitError, SlowConsumerError, pyev
-
-
-def collect(messages: list[Any]) -> Any:
-    return lambda subject, payload, reply, headers: messages.append(payload)
-
-
-def flushed(nats: Any, run: Any) -> None:
-    done: list[Any] = []
-    nats.flush(done.append)
-    run(lambda: done)
-    assert done == [None]
-
 
 # Outbound.
 

@@ -35,6 +35,7 @@ class Stream:
         return subject, self.base[start : start + max(0, room)], reply, headers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "count"),
     [(0, 2000), (100, 2000), (50_000, 2000), (200_000, 2000), (1024 * 1024, 2000)],

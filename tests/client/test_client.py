@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lab import inside
+from lab.steps import collect_messages
 from nats_ev import (
     AlreadyConnectedError,
     BadHeadersError,
@@ -22,15 +23,9 @@ from nats_ev import (
 )
 
 
-def collect(messages: list[Any]) -> Any:
-    return lambda subject, payload, reply, headers: messages.append(
-        (subject, payload, reply, headers)
-    )
-
-
 def test_message_arrives_with_subject_payload_reply_and_headers(connected, server, run):
     nats, got = connected(server), []
-    assert nats.subscribe("core.>", collect(got)) == 1
+    assert nats.subscribe("core.>", collect_messages(got)) == 1
     nats.publish("core.a", b"one")
     nats.publish("core.b", "zwölf", "core.reply")
     nats.hpublish("core.c", {"X-Trace": "42"}, b"body", "r")
@@ -53,7 +48,7 @@ def test_message_arrives_with_subject_payload_reply_and_headers(connected, serve
 )  # fmt: skip
 def test_payload_of_any_bytes_like_or_str_arrives(connected, server, run, payload, sent):
     nats, got = connected(server), []
-    nats.subscribe("p", collect(got))
+    nats.subscribe("p", collect_messages(got))
     for _ in range(3):  # framed directly, interned, from the table
         nats.publish("p", payload)
     run(lambda: len(got) == 3)
@@ -62,7 +57,7 @@ def test_payload_of_any_bytes_like_or_str_arrives(connected, server, run, payloa
 
 def test_every_message_of_a_flood_has_its_subject_and_payload_in_order(connected, server, run):
     nats, got = connected(server), []
-    nats.subscribe("flood.subject", collect(got))
+    nats.subscribe("flood.subject", collect_messages(got))
     payloads = [b"%0100d" % i for i in range(20_000)]
     for payload in payloads:
         nats.publish("flood.subject", payload)
@@ -72,8 +67,8 @@ def test_every_message_of_a_flood_has_its_subject_and_payload_in_order(connected
 
 def test_wildcards_match_one_token_or_the_rest(connected, server, run):
     nats, one, rest = connected(server), [], []
-    nats.subscribe("w.*", collect(one))
-    nats.subscribe("w.>", collect(rest))
+    nats.subscribe("w.*", collect_messages(one))
+    nats.subscribe("w.>", collect_messages(rest))
     for subject in ("w.a", "w.a.b", "w.c", "v.a"):
         nats.publish(subject)
     done = []
@@ -85,8 +80,8 @@ def test_wildcards_match_one_token_or_the_rest(connected, server, run):
 
 def test_queue_group_gets_each_message_once_and_both_members_some(connected, server, run):
     nats, first, second = connected(server), [], []
-    nats.subscribe("q", collect(first), "workers")
-    nats.subscribe("q", collect(second), queue_group="workers")
+    nats.subscribe("q", collect_messages(first), "workers")
+    nats.subscribe("q", collect_messages(second), queue_group="workers")
     for _ in range(40):
         nats.publish("q", b"job")
     run(lambda: len(first) + len(second) == 40)
@@ -96,7 +91,7 @@ def test_queue_group_gets_each_message_once_and_both_members_some(connected, ser
 
 def test_subscribe_max_delivers_exactly_so_many(connected, server, run):
     nats, got, done = connected(server), [], []
-    nats.subscribe_max("m", collect(got), 3)
+    nats.subscribe_max("m", collect_messages(got), 3)
     for i in range(10):
         nats.publish("m", b"%d" % i)
     nats.flush(done.append)
@@ -107,7 +102,7 @@ def test_subscribe_max_delivers_exactly_so_many(connected, server, run):
 
 def test_unsubscribe_counts_from_subscribe_and_ends_at_once_when_reached(connected, server, run):
     nats, got, done = connected(server), [], []
-    sid = nats.subscribe("m", collect(got))
+    sid = nats.subscribe("m", collect_messages(got))
     for _ in range(5):
         nats.publish("m")
     run(lambda: len(got) == 5)
@@ -232,7 +227,7 @@ def test_new_inboxes_are_unique_and_work(connected, server, run):
     assert len(inboxes) == 1000
     assert all(inbox.startswith("_MINE.x.") for inbox in inboxes)
     inbox = inboxes.pop()
-    nats.subscribe(inbox, collect(got))
+    nats.subscribe(inbox, collect_messages(got))
     nats.request(inbox, b"", lambda *a: None)  # opens the shared inbox
     nats.publish(inbox, b"x")
     run(lambda: len(got) == 2)
@@ -242,7 +237,7 @@ def test_new_inboxes_are_unique_and_work(connected, server, run):
 def test_flush_means_that_the_server_has_processed_everything(connected, server, run):
     nats, other, done = connected(server), connected(server), []
     got = []
-    other.subscribe("f", collect(got))
+    other.subscribe("f", collect_messages(got))
     other.flush(done.append)
     run(lambda: done)
     for _ in range(1000):
@@ -276,13 +271,13 @@ def test_ping_does_not_satisfy_a_flush(fake, client, run):
 def test_drain_delivers_what_is_in_flight_then_disconnects(connected, server, run):
     nats, got = connected(server), []
     events = nats.recorder.events
-    nats.subscribe("d", collect(got))
+    nats.subscribe("d", collect_messages(got))
     for _ in range(500):
         nats.publish("d", b"x")
     nats.drain(lambda error: events.append(("drained", error)))
     nats.publish("d", b"last")
     with pytest.raises(ConnectionDrainingError):
-        nats.subscribe("e", collect(got))
+        nats.subscribe("e", collect_messages(got))
     with pytest.raises(ConnectionDrainingError):
         nats.request("e", b"", lambda *a: None)
     nats.drain(lambda error: events.append(("joined", error)))
@@ -311,7 +306,7 @@ def test_answers_published_while_draining_arrive(connected, server, run):
 
 def test_batch_publishes_everything_also_when_its_body_raises(connected, server, run):
     nats, got = connected(server), []
-    nats.subscribe("b", collect(got))
+    nats.subscribe("b", collect_messages(got))
 
     def body() -> None:
         nats.publish("b", b"1")
@@ -327,7 +322,7 @@ def test_batch_publishes_everything_also_when_its_body_raises(connected, server,
 
 def test_stats_count_messages_and_their_bytes(connected, server, run):
     nats, got = connected(server), []
-    nats.subscribe("s", collect(got))
+    nats.subscribe("s", collect_messages(got))
     nats.publish("s", b"12345")
     nats.hpublish("s", b"NATS/1.0\r\n\r\n", b"123")
     run(lambda: len(got) == 2)

@@ -7,16 +7,13 @@ from typing import Any
 
 import pytest
 
+from lab.steps import collect
 from nats_ev import (
     ConnectionDrainingError,
     DrainTimeoutError,
     NotConnectedError,
     Status,
 )
-
-
-def collect(messages: list[Any]) -> Any:
-    return lambda subject, payload, reply, headers: messages.append(payload)
 
 
 def test_what_is_in_flight_until_the_pong_is_delivered_and_nothing_after(fake, client, run):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lab.natsserver import wait_for
+from lab.steps import collect
 from nats_ev import (
     AuthExpiredError,
     AuthorizationError,
@@ -65,10 +66,6 @@ TEXTS = [
     ("''", ServerError, KEEP),
     ("", ServerError, KEEP),
 ]  # fmt: skip
-
-
-def collect(messages: list[Any]) -> Any:
-    return lambda subject, payload, reply, headers: messages.append(payload)
 
 
 @pytest.mark.parametrize(("text", "kind", "outcome"), TEXTS, ids=[t[0] for t in TEXTS])

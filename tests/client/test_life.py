@@ -14,20 +14,14 @@ from typing import Any
 
 import pytest
 
-from drills.soak import Sample, descriptors, resident
+from drills.soak import Sample
 from lab import inside
-from lab.natsserver import free_port, wait_for
+from lab.fakeserver import silent
+from lab.natsserver import wait_for
 from lab.paths import ROOT
+from lab.ports import free_port
+from lab.process import descriptors, resident
 from nats_ev import Nats, pyev
-
-
-def until_closed(peer: Any) -> None:
-    peer.at_eof()
-
-
-def silent(peer: Any) -> None:
-    """Takes the connection and says nothing."""
-    until_closed(peer)
 
 
 @pytest.mark.parametrize("state", ["connected", "connecting", "waiting", "resolving", "idle"])
@@ -115,6 +109,7 @@ def test_giving_up_and_draining_end_a_client_as_disconnect_does(loop, server, ru
         assert_gone(alive)
 
 
+@pytest.mark.slow
 def test_a_thousand_connects_and_disconnects_leave_nothing(loop, server, run):
     def cycle(number: int) -> None:
         nats = Nats(loop=loop, host=server.host, port=server.port, on_error=lambda error: None)
@@ -187,6 +182,7 @@ OPERATIONS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_no_operation_leaves_memory_behind(connected, server, run, name):
     nats, operation = connected(server, reconnect=True, reconnect_delay=1), OPERATIONS[name]

@@ -8,23 +8,13 @@ from typing import Any
 import pytest
 
 from lab import inside
+from lab.steps import collect, flushed
 from nats_ev import BadOptionsError, BadSubjectError, __version__
 
 ALWAYS = {
     "verbose", "pedantic", "echo", "tls_required", "lang", "version", "protocol", "headers",
     "no_responders",
 }  # fmt: skip
-
-
-def collect(messages: list[Any]) -> Any:
-    return lambda subject, payload, reply, headers: messages.append(payload)
-
-
-def flushed(nats: Any, run: Any) -> None:
-    done: list[Any] = []
-    nats.flush(done.append)
-    run(lambda: done)
-    assert done == [None]
 
 
 @pytest.fixture

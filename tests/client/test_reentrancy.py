@@ -35,7 +35,7 @@ LOSSES = {"disconnect", "reconnect", "lame_duck"}
 
 
 @pytest.fixture(scope="module")
-def broker() -> Iterator[NatsServer]:
+def broker(needs_server: None) -> Iterator[NatsServer]:
     """A server that denies publishing to "denied"."""
     with NatsServer(config=CONFIG) as running:
         yield running

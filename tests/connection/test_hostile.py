@@ -11,20 +11,19 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-import os
 import re
 import ssl
 import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lab import inside
 from lab.fakeserver import INFO, FakeServer, Peer
+from lab.process import HAS_PROC, descriptors, resident
 from nats_ev import (
     ConnectError,
     ConnectTimeoutError,
@@ -324,7 +323,7 @@ class Scene:
             self.options["tls_ca_file"] = certs.ca.cert_file
         self.got: list[Message] = []
         self.nats: Nats
-        self._fds = count_fds()
+        self._fds = descriptors()
 
     def greet(self, peer: Peer) -> None:
         """Up to where INFO is due; under TLS that is TLS first."""
@@ -359,9 +358,9 @@ class Scene:
             yield nats.recorder
             nats.disconnect()
             self._run()  # the loop ends by itself: no watcher is left
-        if count_fds() > self._fds:
+        if descriptors() > self._fds:
             gc.collect()
-            assert count_fds() <= self._fds
+            assert descriptors() <= self._fds
 
     def run(self, condition: Callable[[], Any], timeout: float = 10) -> None:
         self._run(condition, timeout)
@@ -374,11 +373,6 @@ class Scene:
 
     def has(self, subject: str) -> bool:
         return any(message[0] == subject for message in self.got)
-
-
-def count_fds() -> int:
-    path = Path("/proc/self/fd")
-    return len(os.listdir(path)) if path.exists() else 0
 
 
 @pytest.fixture(scope="module")
@@ -634,17 +628,22 @@ def test_messages_after_unsubscribe_are_skipped(scene):
         assert gone == []
 
 
+def assert_stale(scene: Scene, script: Callable[[Peer], None]) -> None:
+    """Run a client against this script: it gives the connection up, once, and reconnects."""
+    options = {"ping_interval": 30, "max_pings_outstanding": 2}
+    with scene.play(script, scene.honest(), **options) as seen:
+        scene.be_patient_after(seen.errors)
+        scene.run(lambda: scene.has("s.end"))
+        assert [type(error) for error in seen.errors] == [StaleConnectionError]
+
+
 def test_server_that_says_nothing_any_more_is_stale(scene):
     def script(peer: Peer) -> None:
         scene.handshake(peer, False)
         with contextlib.suppress(OSError):
             peer.at_eof()
 
-    options = {"ping_interval": 30, "max_pings_outstanding": 2}
-    with scene.play(script, scene.honest(), **options) as seen:
-        scene.be_patient_after(seen.errors)
-        scene.run(lambda: scene.has("s.end"))
-        assert [type(error) for error in seen.errors] == [StaleConnectionError]
+    assert_stale(scene, script)
 
 
 def test_server_that_talks_but_answers_no_ping_is_stale(scene):
@@ -655,11 +654,7 @@ def test_server_that_talks_but_answers_no_ping_is_stale(scene):
                 peer.send(msg(5) + b"PING\r\n+OK\r\n")
                 time.sleep(0.005)
 
-    options = {"ping_interval": 30, "max_pings_outstanding": 2}
-    with scene.play(script, scene.honest(), **options) as seen:
-        scene.be_patient_after(seen.errors)
-        scene.run(lambda: scene.has("s.end"))
-        assert [type(error) for error in seen.errors] == [StaleConnectionError]
+    assert_stale(scene, script)
 
 
 def test_lame_duck_is_told_once_per_connection_and_the_connection_stays(scene):
@@ -674,12 +669,7 @@ def test_lame_duck_is_told_once_per_connection_and_the_connection_stays(scene):
         assert seen.events == ["connect", "lame_duck"]
 
 
-def rss() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
+@pytest.mark.skipif(not HAS_PROC, reason="reads /proc")
 @pytest.mark.parametrize(
     ("claim", "most"),
     [
@@ -700,12 +690,12 @@ def test_memory_follows_what_has_come_and_not_what_was_announced(scene, claim, m
 
     with scene.play(script, max_message_size=most):
         scene.run(lambda: scene.has("s.good"))
-        before = rss()
+        before = resident()
         scene.run(lambda: reached)
         turns: list[bool] = []
         scene.nats.call_later(30, turns.append, True)
         scene.run(lambda: turns)
-        assert rss() - before < 4 * 1024 * 1024
+        assert resident() - before < 4 * 1024 * 1024
         assert scene.nats.is_connected()
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from lab.natsserver import cluster, free_port
+from lab.natsserver import cluster
+from lab.ports import free_port
+from lab.steps import collect, flushed
 from nats_ev import (
     AlreadyConnectedError,
     BadOptionsError,
@@ -19,17 +21,6 @@ from nats_ev import (
 )
 
 FAST = {"reconnect": True, "reconnect_delay": 5, "max_reconnect_attempts": 0}
-
-
-def collect(messages: list[Any]) -> Any:
-    return lambda subject, payload, reply, headers: messages.append(payload)
-
-
-def flushed(nats: Any, run: Any) -> None:
-    done: list[Any] = []
-    nats.flush(done.append)
-    run(lambda: done)
-    assert done == [None]
 
 
 # What comes back.
@@ -101,6 +92,7 @@ def test_unsubscribing_and_subscribing_while_disconnected_counts(own_server, con
     assert got == [b"1"]
 
 
+@pytest.mark.slow
 def test_hundreds_of_thousands_of_subscriptions_come_back_without_stalling_the_loop(
     own_server, client, run, loop
 ):
@@ -119,6 +111,7 @@ def test_hundreds_of_thousands_of_subscriptions_come_back_without_stalling_the_l
     run(lambda: got == [b"x"])
 
 
+@pytest.mark.slow
 def test_resubscribing_may_take_longer_than_the_connect_timeout(fake, client, run):
     """As long as there is progress: many subscriptions are no fault of the server."""
 
@@ -470,6 +463,7 @@ def test_the_pool_can_be_changed_while_connected(own_server, server, connected, 
         nats.set_server_pool([5])
 
 
+@pytest.mark.server
 def test_a_cluster_is_discovered_and_failed_over_to(client, run):
     found: list[str] = []
     with cluster(3) as nodes:

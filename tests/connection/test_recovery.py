@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lab.natsserver import free_port
+from lab.ports import free_port
 from nats_ev import ConnectTimeoutError, StaleConnectionError
 
 GRACE = 1.0  # seconds that a busy machine may take on top
@@ -161,7 +161,7 @@ def test_delays_between_rounds_double_with_jitter_up_to_their_maximum(client, ru
 def test_a_connection_to_itself_is_taken_for_what_it_is(client, run, monkeypatch):
     from nats_ev.net import dial
 
-    port, real, bound = free_port(), dial.open_socket, []
+    port, real, bound = free_port(held=False), dial.open_socket, []
 
     def open_socket(family: int, keepalive: int) -> Any:
         sock = real(family, keepalive)

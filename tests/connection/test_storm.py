@@ -5,12 +5,12 @@ What must hold afterwards: order, no doubles, exact accounting, each completion 
 
 from __future__ import annotations
 
-import os
 import random
 from typing import Any
 
 import pytest
 
+from lab.process import descriptors
 from nats_ev import Nats, NatsError
 
 
@@ -83,7 +83,7 @@ def test_a_storm_of_connections_loses_no_count_and_no_order(seed, loop, client, 
     run(lambda: publisher.is_connected() and subscriber.is_connected())
     for timer in storm.timers:
         timer.start()
-    fds = len(os.listdir("/proc/self/fd"))
+    fds = descriptors()
     publisher.call_later(1500, over.append, 1)
     run(lambda: over)
     for timer in storm.timers:
@@ -111,4 +111,4 @@ def test_a_storm_of_connections_loses_no_count_and_no_order(seed, loop, client, 
         events = nats.recorder.events  # type: ignore[attr-defined]
         assert events.count("connect") == events.count("disconnect") + 1
         assert events.count("reconnect") == nats.stats()["reconnects"] > 3
-    assert len(os.listdir("/proc/self/fd")) <= fds + 2
+    assert descriptors() <= fds + 2

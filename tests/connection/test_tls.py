@@ -17,7 +17,9 @@ from cryptography.hazmat.primitives import serialization
 from lab import inside
 from lab.certs import server_config
 from lab.fakeserver import INFO
-from lab.natsserver import NatsServer, free_port, wait_for
+from lab.natsserver import NatsServer, wait_for
+from lab.ports import free_port
+from lab.process import descriptors
 from nats_ev import (
     HAS_TLS,
     BadOptionsError,
@@ -44,7 +46,7 @@ def good(certs):
 
 
 @pytest.fixture(scope="session")
-def tls_server(good):
+def tls_server(needs_server, good):
     with NatsServer(config=server_config(good)) as running:
         yield running
 
@@ -274,7 +276,10 @@ def test_tls_url_of_one_server_makes_it_a_must_for_all(fake, client, run):
 
     server = fake(script)
     nats = client(
-        servers=["tls://127.0.0.1:1", server.url], reconnect=True, reconnect_delay=1, **SECRETS
+        servers=[f"tls://127.0.0.1:{free_port()}", server.url],
+        reconnect=True,
+        reconnect_delay=1,
+        **SECRETS,
     )
     run(lambda: any(isinstance(e, SecureConnectionRequiredError) for e in nats.recorder.errors))
     nats.disconnect()
@@ -764,9 +769,9 @@ def test_many_failed_handshakes_leak_no_descriptor(certs, tls_server, client, ru
         max_reconnect_attempts=0,
     )  # fmt: skip
     run(lambda: len(nats.recorder.errors) >= 20)
-    before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
+    before = descriptors()
     run(lambda: len(nats.recorder.errors) >= 200)
-    after = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
+    after = descriptors()
     assert after <= before + 2
 
 

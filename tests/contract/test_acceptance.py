@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import nats_ev
+from lab.ports import free_port
 from nats_ev import KV, Headers, JetStream, Nats, NatsError, ObjectStore, pyev
 
 ERRORS = {  # name → what else it is
@@ -274,7 +275,7 @@ def test_what_is_missing_is_none_and_no_error(connected, server, call):
 
 
 def test_the_account_of_messages_outlives_reset_stats(client):
-    nats = client(host="127.0.0.1", port=1, reconnect=True)
+    nats = client(host="127.0.0.1", port=free_port(), reconnect=True)
     for _ in range(3):
         nats.publish("a", b"xyz")
     nats.reset_stats()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -20,6 +21,8 @@ import pytest
 
 from lab import inside
 from lab.paths import ROOT
+from lab.ports import free_port
+from lab.process import resident
 from nats_ev import (
     AuthorizationError,
     BadSubjectError,
@@ -32,17 +35,6 @@ from nats_ev import (
     ProtocolError,
     RequestTimeoutError,
 )
-
-
-def until_closed(peer: Any) -> None:
-    peer.at_eof()
-
-
-def resident() -> int:
-    """This process's memory in bytes."""
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * 4096
-
 
 # A: correctness and protocol.
 
@@ -119,7 +111,7 @@ def test_A3_only_its_own_pong_completes_a_flush(fake, client, run, ping):
         peer.expect("PING")
         peer.send("PONG\r\n")  # the first one's; the flush is never answered
         peer.send("MSG x 1 0\r\n\r\n")
-        until_closed(peer)
+        peer.at_eof()
 
     nats, got, flushed = client(fake(script)), [], []
     nats.subscribe("x", lambda *message: got.append(message))
@@ -147,7 +139,7 @@ def test_A4_flush_in_on_connect_waits_for_a_pong_of_its_own(fake, client, run):
         peer.handshake()
         peer.expect("PING")
         peer.send("MSG x 1 0\r\n\r\n")
-        until_closed(peer)
+        peer.at_eof()
 
     flushed: list[Any] = []
     got: list[Any] = []
@@ -344,7 +336,7 @@ def test_A14_ping_while_connecting_writes_nothing_before_connect(fake, client, r
         lines.extend(peer.until("PING"))
         peer.send("PONG\r\n")
         lines.extend(peer.until("PUB x 0"))
-        until_closed(peer)
+        peer.at_eof()
 
     nats = client(fake(script))
     nats.ping()
@@ -367,7 +359,7 @@ def test_A15_a_second_info_before_the_pong_does_not_connect_twice(fake, client, 
         peer.send("PONG\r\n")
         lines.extend(peer.until("PUB x 0"))
         peer.send("MSG s 1 0\r\n\r\n")
-        until_closed(peer)
+        peer.at_eof()
 
     nats, got = client(fake(script)), []
     nats.subscribe("s", lambda *m: got.append(m))
@@ -441,7 +433,9 @@ def test_A18_a_flush_whose_write_fails_is_told_disconnected(connected, server, p
     link, calls = proxy(server.port), []
     nats = connected(link, reconnect=True, reconnect_delay=10)
     link.cut(reset=True)
-    time.sleep(0.02)  # the reset is here, the loop has not seen it
+    arrived = select.poll()
+    arrived.register(inside.socket_of(nats), 0)  # errors only: the loop has not seen the reset
+    assert arrived.poll(5000)
     nats.flush(lambda error: calls.append(str(error)))
     run(lambda: nats.recorder.count("reconnect"))
     nats.flush(lambda error: calls.append(str(error)))
@@ -478,12 +472,12 @@ def test_A20_what_breaks_the_protocol_ends_the_connection(fake, client, run, fra
     def script(peer: Any) -> None:
         peer.handshake()
         peer.send(f"MSG x 1 4\r\ngood\r\n{frame}MSG x 1 3\r\nbad\r\n")
-        until_closed(peer)
+        peer.at_eof()
 
     def again(peer: Any) -> None:
         peer.handshake()
         peer.send("MSG x 1 5\r\nagain\r\n")
-        until_closed(peer)
+        peer.at_eof()
 
     nats, got = client(fake(script, again), reconnect=True, reconnect_delay=1), []
     nats.subscribe("x", lambda s, p, *rest: got.append(p))
@@ -525,7 +519,7 @@ def test_A22_discovered_addresses_are_read_right_and_the_first_server_is_kept(fa
 
     def script(peer: Any) -> None:
         peer.handshake(connect_urls=urls)
-        until_closed(peer)
+        peer.at_eof()
 
     server = fake(script)
     nats = client(server, reconnect=True)
@@ -534,7 +528,7 @@ def test_A22_discovered_addresses_are_read_right_and_the_first_server_is_kept(fa
     expected = {"nats://[::1]:4223", "nats://10.0.0.5:4224", "nats://plain:4222"}
     assert known == {server.url} | expected
     # Connecting elsewhere forgets them all.
-    other = fake(lambda peer: (peer.handshake(), until_closed(peer)))
+    other = fake(lambda peer: (peer.handshake(), peer.at_eof()))
     nats.disconnect()
     nats.connect(other.host, other.port)
     assert inside.known_urls(nats) == [other.url]
@@ -554,7 +548,7 @@ def test_A23_info_is_read_as_json(fake, client, run, info, expected):
         peer.send(f"INFO {info}\r\n")
         peer.until("PING")
         peer.send("PONG\r\n" + "MSG x 1 20\r\n" + "y" * 20 + "\r\n")
-        until_closed(peer)
+        peer.at_eof()
 
     nats, got = client(fake(script)), []
     nats.subscribe("x", lambda s, p, *rest: got.append(p))
@@ -568,7 +562,7 @@ def test_A23_info_is_read_as_json(fake, client, run, info, expected):
     "info", ['{"max_payload":0}', '{"max_payload":99999999999999999999}', '{"max_payload":"5"}']
 )
 def test_A23_an_info_that_makes_no_sense_is_refused(fake, client, run, info):
-    nats = client(fake(lambda peer: (peer.send(f"INFO {info}\r\n"), until_closed(peer))))
+    nats = client(fake(lambda peer: (peer.send(f"INFO {info}\r\n"), peer.at_eof())))
     run(lambda: nats.recorder.errors)
     assert isinstance(nats.recorder.errors[0], ProtocolError)
     assert nats.status() == "CLOSED"
@@ -611,7 +605,7 @@ def test_A25_on_error_may_disconnect_and_connect_elsewhere(server, fake, client,
     def script(peer: Any) -> None:
         peer.handshake()
         peer.send("nonsense\r\n")
-        until_closed(peer)
+        peer.at_eof()
 
     def on_error(error: Any) -> None:
         nats.disconnect()
@@ -674,7 +668,7 @@ def test_A27_no_callback_runs_inside_the_call_that_caused_it(connected, client, 
     nats.request("x", b"", callback, 0)
     nats.call_soon(callback)
     nats.disconnect()
-    failing = client(None, host="127.0.0.1", port=1, on_error=callback)
+    failing = client(None, host="127.0.0.1", port=free_port(), on_error=callback)
     failing.drain(callback)
     failing.disconnect()
     unix = client(None, path="/no/such/socket", on_error=callback)
@@ -722,7 +716,7 @@ def test_B2_a_header_length_above_the_total_is_refused(fake, client, run, header
     def script(peer: Any) -> None:
         peer.handshake()
         peer.send(f"HMSG x 1 {header} {total}\r\n" + "y" * total + "\r\n")
-        until_closed(peer)
+        peer.at_eof()
 
     nats, got = client(fake(script)), []
     nats.subscribe("x", lambda *m: got.append(m))
@@ -822,7 +816,7 @@ def test_B10_what_waits_is_bounded_with_and_without_a_connection(
     stats = nats.stats()
     assert stats["accepted"] == accepted
     assert stats["waiting"] <= 41
-    waiting = client(None, host="127.0.0.1", port=1, reconnect=True, reconnect_delay=1000)
+    waiting = client(None, host="127.0.0.1", port=free_port(), reconnect=True, reconnect_delay=1000)
     with pytest.raises(Exception, match=r"outbound buffer is full \(8388608 bytes\)"):
         for _ in range(100):
             waiting.publish("x", payload)
@@ -873,7 +867,7 @@ def test_B15_many_requests_in_flight_answered_last_first(fake, client, run):
                 inboxes.append(words[2].encode())
         inboxes.reverse()
         peer.send(b"".join(b"MSG %s %s 0\r\n\r\n" % (inbox, sid) for inbox in inboxes))
-        until_closed(peer)
+        peer.at_eof()
 
     nats, order = client(fake(script)), []
     run(nats.is_connected)
@@ -884,7 +878,7 @@ def test_B15_many_requests_in_flight_answered_last_first(fake, client, run):
 
 
 def test_errors_of_an_attempt_to_connect_are_connect_errors(client, run):
-    nats = client(None, host="127.0.0.1", port=1)
+    nats = client(None, host="127.0.0.1", port=free_port())
     run(lambda: nats.recorder.errors)
     assert isinstance(nats.recorder.errors[0], ConnectError)
     assert isinstance(nats.recorder.errors[0].__cause__, OSError)

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from lab import inside
+from lab.fakeserver import silent
 from lab.jwts import Key, Setup
-from lab.natsserver import free_port
+from lab.ports import free_port
 from nats_ev import (
     AlreadyConnectedError,
     AuthorizationError,
@@ -99,10 +100,10 @@ def test_connect_timeout_of_zero_is_none_and_one_set_later_counts_for_the_next_a
     patient = client(fake(slow), connect_timeout=0)
     run(patient.is_connected)
     assert patient.recorder.errors == []
-    silent = fake(lambda peer: peer.at_eof())
+    mute = fake(silent)
     hasty = client(connect_timeout=0)
     hasty.connect_timeout(50)
-    hasty.connect(silent.host, silent.port)
+    hasty.connect(mute.host, mute.port)
     run(lambda: hasty.recorder.errors)
     assert isinstance(hasty.recorder.errors[0], ConnectTimeoutError)
     assert hasty.status() == "CLOSED"

@@ -18,9 +18,11 @@ from typing import Any
 import pytest
 
 from lab import inside
-from lab.natsserver import External, NatsServer, cluster, find_binary, free_port
+from lab.natsserver import External, NatsServer, cluster, find_binary
 from lab.paths import ROOT
-from nats_ev import AuthorizationError, MaxPayloadError, Nats
+from lab.ports import free_port
+from lab.steps import flushed
+from nats_ev import AuthorizationError, MaxPayloadError
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +35,6 @@ def peer(any_binary: str) -> Iterator[Any]:
         return
     with NatsServer(binary=any_binary) as running:
         yield running
-
-
-def flush(nats: Nats, run: Any) -> None:
-    """Until the server has processed everything."""
-    done: list[Any] = []
-    nats.flush(done.append)
-    run(lambda: done)
-    assert done == [None]
 
 
 def test_t_01_connect(peer, client, run):
@@ -87,7 +81,7 @@ def test_t_04_queue_group(peer, connected, run):
         nats.subscribe("ported.q", lambda *m, member=member: counts.update(member), "workers")
     for n in range(20):
         nats.publish("ported.q", b"%d" % n)
-    flush(nats, run)
+    flushed(nats, run)
     assert counts.total() == 20
     assert set(counts) == {"a", "b"}
 
@@ -98,7 +92,7 @@ def test_t_05_autounsub(peer, connected, run):
     nats.unsubscribe(sid, 3)
     for _ in range(10):
         nats.publish("ported.auto")
-    flush(nats, run)
+    flushed(nats, run)
     assert len(got) == 3
     assert nats.subscription_count() == 0
 
@@ -154,7 +148,7 @@ def test_t_11_multi_conn(peer, connected, run):
         nats.subscribe("ported.fan", lambda *m, n=n: got.update([n]))
     clients[1].subscribe("ported.cross", lambda s, p, r, h: clients[1].publish(r, p + b" answered"))
     for nats in clients:
-        flush(nats, run)
+        flushed(nats, run)
     for _ in range(10):
         clients[0].publish("ported.fan")
     clients[2].request("ported.cross", b"asked", lambda *a: answers.append(a))
@@ -189,7 +183,7 @@ def test_t_12_multi_process(peer, connected, run):
     nats, ready, done = connected(peer), [], []
     nats.subscribe("ported.ready", lambda *m: ready.append(m))
     nats.subscribe("ported.done", lambda s, p, r, h: done.append(tuple(map(int, p.split()))))
-    flush(nats, run)
+    flushed(nats, run)
     command = [sys.executable, "-c", WORKER, peer.host, str(peer.port)]
     workers = [subprocess.Popen(command, cwd=ROOT) for _ in range(3)]
     try:
@@ -197,7 +191,7 @@ def test_t_12_multi_process(peer, connected, run):
         for _ in range(50):
             nats.publish("ported.mp.fan")
             nats.publish("ported.mp.queue")
-        flush(nats, run)
+        flushed(nats, run)
         nats.publish("ported.mp.stop")
         run(lambda: len(done) == 3)
         assert [worker.wait(10) for worker in workers] == [0, 0, 0]
@@ -221,7 +215,7 @@ def test_t_13_misc(peer, connected, run):
     assert nats.subscription_count() == 2
     for subject in ("ported.misc.a", "ported.misc.b", "ported.misc.c.d"):
         nats.publish(subject, b"12345")
-    flush(nats, run)
+    flushed(nats, run)
     assert (len(one), len(rest)) == (2, 3)
     stats = nats.stats()
     assert (stats["msgs_out"], stats["bytes_out"]) == (3, 15)
@@ -231,7 +225,7 @@ def test_t_13_misc(peer, connected, run):
     nats.subscribe_max("ported.misc3", lambda *m: three.append(m), 3)
     for _ in range(10):
         nats.publish("ported.misc3")
-    flush(nats, run)
+    flushed(nats, run)
     assert len(three) == 3
     assert nats.is_connected()
 
@@ -247,7 +241,7 @@ def test_t_16_max_payload(peer, connected, run):
     with pytest.raises(MaxPayloadError, match=r"^payload exceeds max_payload \(8\)$"):
         nats.request("ported.max", b"123456789", lambda *a: None)
     nats.publish("ported.max", b"12345678")
-    flush(nats, run)
+    flushed(nats, run)
 
 
 def test_xt_01_cluster_failover(any_binary, client, run):
@@ -328,7 +322,7 @@ def test_xt_04_server_restart(any_binary, own_server, connected, run):
 def test_xt_05_concurrent_requests(peer, connected, run):
     nats, other, answers = connected(peer), connected(peer), {}
     other.subscribe("ported.echo", lambda s, p, r, h: other.publish(r, b"re " + p))
-    flush(other, run)
+    flushed(other, run)
     for n in range(1000):
         nats.request("ported.echo", b"%d" % n, lambda *a, n=n: answers.setdefault(n, a))
     run(lambda: len(answers) == 1000)
@@ -350,12 +344,12 @@ def test_xt_07_slow_consumer(peer, connected, run):
     nats.slow_consumer(4096, pending.append)
     for _ in range(100):
         nats.publish("ported.slow", b"x" * 1000)
-    flush(nats, run)
+    flushed(nats, run)
     assert len(pending) == 1  # once per crossing, whatever comes on top
     assert pending[0] > 4096
     for _ in range(10):
         nats.publish("ported.slow", b"x" * 1000)
-    flush(nats, run)
+    flushed(nats, run)
     assert len(pending) == 2
 
 
@@ -368,7 +362,7 @@ def test_xt_08_drain_under_load(peer, connected, run):
             nats.drain(drained.append)
 
     nats.subscribe("ported.load", message)
-    flush(nats, run)
+    flushed(nats, run)
     sent = 0
 
     def publish() -> None:
@@ -385,7 +379,7 @@ def test_xt_08_drain_under_load(peer, connected, run):
     assert len(got) >= 100
     assert got == list(range(len(got)))
     assert not nats.is_connected()
-    flush(other, run)
+    flushed(other, run)
 
 
 def test_xt_09_max_payload(peer, connected, run):
@@ -398,7 +392,7 @@ def test_xt_09_max_payload(peer, connected, run):
         nats.publish("ported.limit", b"x" * (limit + 1))
     run(lambda: len(got) == 2)
     assert got == [limit - 1, limit]
-    flush(nats, run)
+    flushed(nats, run)
 
 
 def test_xt_14_lame_duck(any_binary, own_server, connected, run):
@@ -425,6 +419,7 @@ def test_xt_17_flush_disconnect(peer, connected, proxy, run):
     assert flushed == ["disconnected"] * 2
 
 
+@pytest.mark.slow
 def test_the_environment_names_the_server_to_test_with(server):
     env = os.environ | {"TEST_NATS_HOST": server.host, "TEST_NATS_PORT": str(server.port)}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]

@@ -19,20 +19,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static long allocations;          /* so far */
-static long fail_allocation = -1; /* how many succeed before all others fail; -1: all succeed */
-static size_t scanned;            /* bytes looked at in search of the end of a line */
-static size_t copied;             /* bytes copied, those of the rows included */
+#include "harness.h"
 
-static void *failing_realloc(void *memory, size_t n)
-{
-    allocations++;
-    if (fail_allocation == 0)
-        return NULL;
-    if (fail_allocation > 0)
-        fail_allocation--;
-    return realloc(memory, n);
-}
+static size_t scanned; /* bytes looked at in search of the end of a line */
+static size_t copied;  /* bytes copied, those of the rows included */
 
 static const void *counting_memchr(const void *p, int c, size_t n)
 {
@@ -56,17 +46,7 @@ static void *counting_memcpy(void *to, const void *from, size_t n)
 
 enum { INBOX_SID = 77, INBOX_LEN = 3 };
 
-#define CHECK(condition) check((condition) != 0, #condition, __FILE__, __LINE__)
-
-static void check(int condition, const char *text, const char *file, int line)
-{
-    if (condition)
-        return;
-    fprintf(stderr, "%s:%d: %s\n", file, line, text);
-    abort();
-}
-
-/* One stream and the parser that reads it. */
+/* One stream on its way through a parser. */
 struct run {
     nats_parser p;
     int cap; /* ints per call */

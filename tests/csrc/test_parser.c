@@ -648,14 +648,6 @@ static void every_error_has_its_text(void)
     }
 }
 
-static uint64_t next_random(uint64_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return *state >> 16;
-}
-
 /* Commands and broken commands in any order, in pieces of any size, into rows of any number. */
 static void random_streams_give_the_same_rows_however_they_are_cut(unsigned runs)
 {
@@ -686,8 +678,6 @@ static void random_streams_give_the_same_rows_however_they_are_cut(unsigned runs
         run_close(&whole);
     }
 }
-
-#define RUN(test) (test(), printf("%s\n", #test))
 
 int main(int argc, char **argv)
 {

@@ -814,17 +814,11 @@ static void random_calls_agree_with_the_model(unsigned runs)
     unsigned run;
     size_t i;
     for (run = 0; run < runs; run++) {
-        for (i = 0; i < sizeof data; i++) {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            data[i] = (unsigned char)(state >> 32);
-        }
+        for (i = 0; i < sizeof data; i++)
+            data[i] = (unsigned char)(next_random(&state) >> 16);
         model_run(data, sizeof data);
     }
 }
-
-#define RUN(test) (test(), printf("%s\n", #test))
 
 int main(int argc, char **argv)
 {

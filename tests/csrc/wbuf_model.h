@@ -14,35 +14,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static long allocations;          /* so far */
-static long fail_allocation = -1; /* how many succeed before all others fail; -1: all succeed */
-
-static void *failing_realloc(void *memory, size_t n)
-{
-    allocations++;
-    if (fail_allocation == 0)
-        return NULL;
-    if (fail_allocation > 0)
-        fail_allocation--;
-    return realloc(memory, n);
-}
+#include "harness.h"
 
 #define NATS_REALLOC failing_realloc
 #include "nats_wbuf.c"
 #include "nats_unsent.c"
 
-#define CHECK(condition) check((condition) != 0, #condition, __FILE__, __LINE__)
-
-static void check(int condition, const char *text, const char *file, int line)
-{
-    if (condition)
-        return;
-    fprintf(stderr, "%s:%d: %s\n", file, line, text);
-    abort();
-}
-
-/* Text with a length, in a block of exactly that size, so that a sanitizer sees every access
-   outside. */
+/* Text with a length, in a block of exactly that size, so that a sanitizer sees every step outside. */
 struct text {
     char *p;
     size_t n;

@@ -25,8 +25,9 @@ from array import array
 from collections.abc import Callable
 from typing import Any
 
-from drills.soak import descriptors, resident
 from lab.natsserver import NatsServer, cluster, wait_for
+from lab.process import descriptors, resident
+from lab.steps import run_until
 from nats_ev import Nats, ProtocolError, ServerError, pyev
 
 ROUNDS = 30
@@ -149,16 +150,12 @@ class Chaos:
 
     def until(self, condition: Callable[[], Any], timeout: float = 60.0) -> None:
         """Run the loop until condition() is true."""
-        deadline = time.monotonic() + timeout
-        timer = self.loop.timer(0.02, 0.02, lambda watcher, revents: None)
-        timer.start()
-        while not condition():
-            if time.monotonic() > deadline:
-                raise AssertionError(
-                    f"stuck: {self.publisher.events[-3:]} {self.subscriber.events[-3:]}"
-                )
-            self.loop.start(pyev.EVRUN_ONCE)
-        timer.stop()
+        run_until(
+            self.loop,
+            condition,
+            timeout,
+            lambda: (self.publisher.events[-3:], self.subscriber.events[-3:]),
+        )
 
     def settle(self) -> None:
         """Until both are connected and something published now has arrived, and for a while."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from lab.natsserver import NatsServer
 from lab.proxy import DOWN, UP, Proxy
+from lab.steps import run_until
 from nats_ev import ConnectError, ConnectionLostError, Nats, pyev
 
 WITHIN = 10.0
@@ -92,14 +93,7 @@ class Exchange:
             assert str(error) == "disconnected", error
 
     def _until(self, condition: Any) -> None:
-        deadline = time.monotonic() + WITHIN
-        timer = self.loop.timer(0.05, 0.05, lambda watcher, revents: None)
-        timer.start()
-        while not condition():
-            if time.monotonic() > deadline:
-                raise AssertionError(f"stuck: {self.events} {self.errors} {self.calls}")
-            self.loop.start(pyev.EVRUN_ONCE)
-        timer.stop()
+        run_until(self.loop, condition, WITHIN, lambda: (self.events, self.errors, self.calls))
 
     def check(self, cut: bool) -> None:
         """Nothing wrong has come."""

@@ -21,6 +21,7 @@ from typing import Any
 from lab.certs import Certificates, server_config
 from lab.natsserver import NatsServer
 from lab.proxy import Proxy
+from lab.steps import run_until
 from nats_ev import (
     ConnectionDrainingError,
     NatsError,
@@ -332,16 +333,7 @@ class Monkey:
 
     def until(self, condition: Any) -> None:
         """Run the loop until condition() is true."""
-        deadline = time.monotonic() + WITHIN
-        timer = self.loop.timer(0.01, 0.01, lambda watcher, revents: None)
-        timer.start()
-        try:
-            while not condition():
-                if time.monotonic() > deadline:
-                    raise AssertionError(f"stuck: {self.nats!r}, owed {self.owed}")
-                self.loop.start(pyev.EVRUN_ONCE)
-        finally:
-            timer.stop()
+        run_until(self.loop, condition, WITHIN, lambda: (self.nats, self.owed))
 
     def play(self) -> None:
         """Random things, then quiet, then everything must work."""

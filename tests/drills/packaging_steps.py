@@ -163,7 +163,7 @@ def try_make(work: Path) -> None:
     user = ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
     home = {"HOME": str(tree)}
     python = Path(sys.base_prefix, "bin", "python3")
-    if subprocess.run([*user, "test", "-x", python]).returncode:  # in somebody's home, say
+    if subprocess.run([*user, "test", "-x", python]).returncode:  # in another's home
         python = Path("/usr/bin/python3")
     quick = ["pytest", "PYTEST_ARGS=-q tests/client/test_client.py"]
     make = [*user, "make", f"PYTHON={python}"]

@@ -9,14 +9,15 @@ grow: resident memory, file descriptors, watchers, objects, allocated blocks.
 from __future__ import annotations
 
 import gc
-import os
 import sys
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
 from lab.natsserver import NatsServer
+from lab.process import descriptors, resident
 from lab.proxy import Proxy
+from lab.steps import run_until
 from nats_ev import Nats, pyev
 
 ROUNDS = 1500
@@ -26,17 +27,6 @@ MEMORY = 2 * 1024 * 1024  # bytes that resident memory may grow by
 OBJECTS = (
     200  # objects, and blocks, of Python's that may come and not go: caches of the interpreter
 )
-
-
-def resident() -> int:
-    """This process's memory in bytes."""
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def descriptors() -> int:
-    """How many are open."""
-    return len(os.listdir("/proc/self/fd"))
 
 
 @dataclass
@@ -92,14 +82,7 @@ class Soak:
 
     def until(self, condition: Any) -> None:
         """Run the loop until condition() is true."""
-        deadline = time.monotonic() + WITHIN
-        timer = self.loop.timer(0.05, 0.05, lambda watcher, revents: None)
-        timer.start()
-        while not condition():
-            if time.monotonic() > deadline:
-                raise AssertionError("stuck")
-            self.loop.start(pyev.EVRUN_ONCE)
-        timer.stop()
+        run_until(self.loop, condition, WITHIN)
 
     def round(self, number: int, messages: int) -> None:
         """One round; see the module's docstring."""

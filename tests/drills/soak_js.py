@@ -12,13 +12,12 @@ Last, an ordered consumer reads all of it through a proxy that cuts the link: th
 from __future__ import annotations
 
 import argparse
-import resource
 import time
 from array import array
-from pathlib import Path
 from typing import Any
 
 from lab.natsserver import NatsServer, wait_for
+from lab.process import resident
 from lab.proxy import Proxy
 from nats_ev import JetStream, Nats, pyev
 
@@ -34,12 +33,6 @@ RECONNECT: dict[str, Any] = {
 }  # fmt: skip
 # Of the messages published after a restart, so many more before the next.
 AHEAD = 20_000
-
-
-def memory() -> int:
-    """Resident bytes now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
 
 
 class Soak:
@@ -146,7 +139,7 @@ class Soak:
             msg.ack_sync(confirmed)
 
     def _watch(self, watcher: Any, revents: int) -> None:
-        self.sizes.append(memory())
+        self.sizes.append(resident())
         if self.marks and self.n_acked >= self.marks[0]:
             self.marks.pop(0)
             self.server.stop()

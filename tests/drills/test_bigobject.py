@@ -5,9 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from lab.paths import TESTS
 
+pytestmark = pytest.mark.slow
 
+
+@pytest.mark.server
 def test_object_streams_in_little_memory_and_over_a_cut_link():
     done = subprocess.run(
         [sys.executable, "-m", "drills.bigobject", "96"],

@@ -7,6 +7,8 @@ import pytest
 from drills import cuts
 from lab.proxy import DOWN, UP
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("reset", [False, True])
 def test_a_cut_anywhere_gives_a_clean_reconnect_and_no_wrong_message(loop, server, proxy, reset):

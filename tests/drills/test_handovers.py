@@ -6,6 +6,8 @@ import pytest
 
 from drills.handovers import run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("script", "arguments"),

@@ -8,12 +8,16 @@ from drills import chaos, monkey, soak
 from lab.certs import Certificates, server_config
 from lab.natsserver import NatsServer
 
+pytestmark = pytest.mark.slow
 
+
+@pytest.mark.server
 def test_nothing_grows_with_messages_and_reconnects():
     # Short runs see the allocator settle, so memory may grow by more than in `make soak`.
     soak.soak(60, 3000, memory=8 * 1024 * 1024)
 
 
+@pytest.mark.server
 def test_a_rolling_restart_loses_nothing_but_what_was_under_way():
     chaos.chaos(rounds=1, nodes_per_round=2)
 
@@ -23,6 +27,7 @@ def test_random_actions_in_random_callbacks_break_no_promise(server, seed):
     monkey.collected(monkey.monkey(seed, server))
 
 
+@pytest.mark.server
 def test_random_actions_over_tls_break_no_promise(tmp_path):
     certs = Certificates(tmp_path)
     with NatsServer(config=server_config(certs.issue("server", "127.0.0.1"))) as server:

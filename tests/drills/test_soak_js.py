@@ -6,10 +6,15 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from drills import soak_js
 from lab.paths import ROOT
 
+pytestmark = pytest.mark.slow
 
+
+@pytest.mark.server
 def test_soak_with_restarts_and_cuts(capsys):
     soak_js.main(["--messages", "20000", "--restarts", "2", "--cuts", "5"])
     out = capsys.readouterr().out
@@ -17,6 +22,7 @@ def test_soak_with_restarts_and_cuts(capsys):
     assert "20000 in order, 5 cuts" in out
 
 
+@pytest.mark.server
 def test_benchmark_measures_all_rows():
     command = [sys.executable, "bench/bench_js.py", "--messages", "4000", "--runs", "1"]
     out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)

@@ -137,6 +137,7 @@ def soak(total: int, folder: Path) -> dict[str, Any]:
         nats = Nats(
             loop=loop, host="127.0.0.1", port=port, tls_ca_file=pair.cert_file.with_name("ca.pem"),
             max_pending_bytes=8 * 1024 * 1024, on_error=failed,
+            connect_timeout=60_000,  # the peer is a process that has to start first
             on_disconnect=lambda: failed(RuntimeError("disconnected")),
         )  # fmt: skip
         nats.subscribe("back", got)

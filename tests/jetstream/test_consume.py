@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from lab import inside
+from lab.js_servers import publish_numbers
 from nats_ev import (
     BadOptionsError,
     ConsumerDeletedError,
@@ -66,9 +67,7 @@ def fill(js: JetStream, call: Any, count: int, *, create: bool = True, **fields:
         call(js.stream_create, {"name": "S", "subjects": ["s.*"], "storage": "file", **fields})
         call(js.consumer_create, "S", {"durable_name": "c", "ack_policy": "explicit"})
     last = call(js.stream_info, "S")[0]["state"]["last_seq"]
-    for i in range(last, last + count):
-        js.publish_async(f"s.{i % 2}", str(i), lambda ack, err: None)
-    assert call(js.publish_complete) == (True, None)
+    publish_numbers(js, call, last, count)
 
 
 # Continuous pulling.

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-nats_py = pytest.importorskip("nats")
+nats_py = pytest.importorskip("nats", reason="nats-py is not installed")
 
 Official = Callable[[Callable[[Any], Awaitable[Any]]], Any]
 

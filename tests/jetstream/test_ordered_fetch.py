@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lab.js_servers import publish_numbers
 from nats_ev import (
     BadOptionsError,
     JetStream,
@@ -23,9 +24,7 @@ MS = 1_000_000
 def fill(js: JetStream, call: Any, count: int) -> None:
     """So many messages more in the stream S."""
     call(js.stream_create, {"name": "S", "subjects": ["s.*"]})
-    for i in range(count):
-        js.publish_async(f"s.{i % 2}", str(i), lambda ack, err: None)
-    assert call(js.publish_complete) == (True, None)
+    publish_numbers(js, call, 0, count)
 
 
 def seqs(answer: Any) -> list[int]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lab import inside
+from lab.steps import run_until
 from nats_ev import (
     APIError,
     ApiLevelError,
@@ -156,21 +157,10 @@ def test_retry_that_is_waited_for_ends_with_the_client(js, call):
     js.nats.add_status_listener(lambda status: None)
     loop_end: list[Any] = []
     js.nats.on_disconnect(lambda: js.nats.call_soon(loop_end.append, True))
-    _run_until(js, lambda: answers)
+    run_until(inside.loop_of(js.nats), lambda: answers)
     assert str(answers[0]) == "disconnected"
     js.nats.connect()
-    _run_until(js, js.nats.is_connected)
-
-
-def _run_until(js: JetStream, condition: Any) -> None:
-    from nats_ev import pyev
-
-    loop: pyev.Loop = inside.loop_of(js.nats)  # type: ignore[attr-defined]
-    for _ in range(10_000):
-        if condition():
-            return
-        loop.start(pyev.EVRUN_ONCE)
-    raise AssertionError("it did not happen")
+    run_until(inside.loop_of(js.nats), js.nats.is_connected)
 
 
 def test_window_keeps_what_is_beyond_it_and_all_are_acknowledged_in_order(js, call, run):

@@ -302,6 +302,8 @@ def test_events_of_batches_and_backups_are_decoded(js, call, run):
     assert (abandoned.stream, abandoned.data["batch"]) == ("B", "broken")
 
 
+@pytest.mark.slow
+@pytest.mark.server
 def test_events_of_a_cluster_are_decoded(connected, call, run, eventually):
     with cluster(3, jetstream=True) as servers:
         js = JetStream(connected(servers[0]), timeout=2000)

@@ -9,20 +9,11 @@ from typing import Any
 
 import pytest
 
-from lab.peers import PeerError, nats_js
-from nats_ev import KV, BucketNotFoundError, JetStream, KeyExistsError, WrongLastSequenceError
+from lab.buckets import only_nats_js
+from lab.peers import PeerError
+from nats_ev import KV, BucketNotFoundError, KeyExistsError, WrongLastSequenceError
 
 _numbers = itertools.count(1)
-
-# For what nats-py lacks.
-only_nats_js = pytest.mark.parametrize(
-    "peer", [nats_js], ids=["nats.js"], indirect=True, scope="session"
-)
-
-
-@pytest.fixture
-def js(connected, server):
-    return JetStream(connected(server))
 
 
 @pytest.fixture

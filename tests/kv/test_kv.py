@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from lab import inside
-from lab.natsserver import free_port
+from lab.ports import free_port
+from lab.server_versions import line_binary
+from lab.steps import run_until
 from nats_ev import (
     KV,
     ApiLevelError,
@@ -29,19 +31,16 @@ from nats_ev import (
     KeyNotFoundError,
     KvEntry,
     MessageTtlError,
+    Nats,
     NotConnectedError,
     PathCodec,
     RequestTimeoutError,
     WrongLastSequenceError,
+    pyev,
 )
 
 _numbers = itertools.count(1)
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-def js(connected, server):
-    return JetStream(connected(server))
 
 
 @pytest.fixture
@@ -568,7 +567,26 @@ def test_key_with_ttl_ends_and_tells_its_watchers(make, call, run, until):
     until(lambda entries, error: isinstance(error, KeyNotFoundError), kv.history, "short")
 
 
-def test_initial_data_ends_also_when_it_has_expired_on_the_way(connected, server, call, since):
+def wait_until_empty(server: Any, stream: str) -> None:
+    """Block this thread until the server has expired all messages of a stream."""
+    loop, counts = pyev.Loop(), []
+    nats = Nats(loop=loop, host=server.host, port=server.port)
+
+    def ask() -> None:
+        JetStream(nats).stream_info(stream, note)
+
+    def note(info: Any, error: Any) -> None:
+        assert error is None
+        counts.append(info["state"]["messages"])
+        nats.call_later(20, ask)
+
+    ask()
+    run_until(loop, lambda: counts and counts[-1] == 0)
+    nats.disconnect()
+    loop.start()
+
+
+def test_initial_data_ends_also_when_it_has_expired_on_the_way(connected, server, call):
     class Slow(JetStream):
         """Between the making of the consumer and its first message, all messages expire."""
 
@@ -576,7 +594,7 @@ def test_initial_data_ends_also_when_it_has_expired_on_the_way(connected, server
             started = config["on_start"]
 
             def on_start(info: Any) -> None:
-                time.sleep(1.5 if since(2, 11) else 3)  # older ones look less often
+                wait_until_empty(server, stream)
                 started(info)
 
             return super().ordered_consumer(stream, {**config, "on_start": on_start}, cb)
@@ -936,11 +954,8 @@ def test_callback_is_last_or_a_keyword_and_never_called_inside(make, run):
 
 @pytest.mark.parametrize("line", ["2.10", "2.12"])
 def test_older_servers(line, own_server, connected, call, run):
-    from lab.natsserver import cached_binary
 
-    binary = cached_binary(line)
-    if binary is None:
-        pytest.skip(f"no nats-server {line}: make servers")
+    binary = line_binary(line)
     js = JetStream(connected(own_server(jetstream=True, binary=binary)))
     kv, seen = KV(js, "older"), Seen()
     config = {"history": 3, "limit_marker_ttl": timedelta(seconds=5)}

@@ -135,6 +135,11 @@ class Peer:
         self.sock.close()
 
 
+def silent(peer: Peer) -> None:
+    """Take the connection and say nothing until the client closes it: a script."""
+    peer.at_eof()
+
+
 class FakeServer:
     """Listens on a free port; runs `script(peer)` for each connection, in one thread, in turn."""
 

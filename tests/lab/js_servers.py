@@ -13,7 +13,7 @@ from nats_ev import JetStream
 
 
 @pytest.fixture(scope="session")
-def line_server() -> Iterator[Callable[[str], NatsServer]]:
+def line_server(needs_server: None) -> Iterator[Callable[[str], NatsServer]]:
     """line_server("2.10"): one server of each line, for the whole session."""
     servers: dict[str, NatsServer] = {}
 
@@ -32,6 +32,13 @@ def delete_streams(js: JetStream, call: Any) -> None:
     names, _ = call(js.stream_names)
     for name in names or ():
         call(js.stream_delete, name)
+
+
+def publish_numbers(js: JetStream, call: Any, first: int, count: int) -> None:
+    """Publish first, first + 1, … to s.0 and s.1 in turn, and wait until all are acknowledged."""
+    for i in range(first, first + count):
+        js.publish_async(f"s.{i % 2}", str(i), lambda ack, err: None)
+    assert call(js.publish_complete) == (True, None)
 
 
 @pytest.fixture

@@ -24,9 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from lab.paths import CACHE
+from lab.ports import free_port
 
 OLDER = CACHE / "nats-server"
 READY_WITHIN = 20.0
+# Set by tests/conftest.py while a test runs that is not marked as one that needs a server.
+NO_SERVER = "NATS_EV_TEST_WITHOUT_SERVER"
 
 
 def find_binary() -> str | None:
@@ -64,13 +67,6 @@ def wait_for(condition: Callable[[], Any], timeout: float = READY_WITHIN, what: 
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {timeout} s for {what or condition}")
         time.sleep(0.01)
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class NatsServer:
@@ -131,6 +127,8 @@ class NatsServer:
 
     def start(self) -> NatsServer:
         """Start and wait until it takes connections; the second start uses the first one's ports."""
+        if test := os.environ.get(NO_SERVER):
+            raise RuntimeError(f"mark {test} as one that starts a server: pytest.mark.server")
         for old in self._dir.glob("*.ports"):
             old.unlink()
         command = [self.binary, "-a", self.host, "-p", str(self.port or -1)]
@@ -280,7 +278,7 @@ def _started(size: int, binary: str | None, jetstream: bool, attempts: int = 3) 
     except BaseException as exc:
         for server in servers:
             server.remove()
-        # Somebody else may have taken one of the ports since.
+        # Another program may have taken one of the ports since.
         if "address already in use" in str(exc) and attempts > 1:
             return _started(size, binary, jetstream, attempts - 1)
         raise

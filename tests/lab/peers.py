@@ -8,6 +8,7 @@ packages `make peers` puts into .cache/js.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import selectors
@@ -125,20 +126,29 @@ def nats_js(url: str) -> Peer:
     program = JS / "peer.mjs"
     source = LAB / "js" / "peer.mjs"
     if not program.exists() or program.read_bytes() != source.read_bytes():
-        shutil.copyfile(source, program)  # next to its packages, where Node.js looks for them
+        # Next to its packages, where Node.js looks for them; in one step, other workers may be reading it.
+        copy = JS / f"peer.{os.getpid()}.mjs"
+        shutil.copyfile(source, copy)
+        copy.replace(program)
     return Peer("nats.js", [node, str(program), url])
 
 
 def fetch_js() -> None:
     """Put the packages of lab/js/package.json into .cache/js, unless they are there."""
     wanted = (LAB / "js" / "package.json").read_bytes()
-    done = JS / ".installed"
-    if done.exists() and done.read_bytes() == wanted:
-        return
+    JS.mkdir(parents=True, exist_ok=True)
+    with open(JS / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # only one of the workers installs them
+        done = JS / ".installed"
+        if not done.exists() or done.read_bytes() != wanted:
+            _install(wanted)
+            done.write_bytes(wanted)
+
+
+def _install(wanted: bytes) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise FileNotFoundError("no npm: install nodejs and npm")
-    JS.mkdir(parents=True, exist_ok=True)
     (JS / "package.json").write_bytes(wanted)
     command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
     command += ["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=20000"]
@@ -148,7 +158,6 @@ def fetch_js() -> None:
         raise FileNotFoundError(f"npm could not fetch the packages: {exc.stderr[-500:]}") from exc
     except subprocess.TimeoutExpired as exc:
         raise FileNotFoundError("npm could not fetch the packages in 120 s") from exc
-    done.write_bytes(wanted)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,6 @@ def line_binary(line: str) -> str | None:
 
 
 @pytest.fixture(scope="session", params=LINES)
-def any_binary(request: pytest.FixtureRequest) -> str | None:
+def any_binary(needs_server: None, request: pytest.FixtureRequest) -> str | None:
     """The binary of each line in turn: own_server(config=…, binary=any_binary)."""
     return line_binary(request.param)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from lab import inside
+from lab.process import descriptors
 from nats_ev import BadOptionsError, ConnectError, ConnectTimeoutError, Status
 from nats_ev.net.deadlines import Deadlines
 from nats_ev.net.dial import Dialer, Resolver, look_up, numeric_addresses, shuffled
@@ -266,9 +267,9 @@ def test_failed_attempts_leave_no_descriptors(client, run):
         reconnect=True, reconnect_delay=0, max_reconnect_attempts=0,
     )  # fmt: skip
     run(lambda: len(nats.recorder.errors) > 20)
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     run(lambda: len(nats.recorder.errors) > 200)
-    assert len(os.listdir("/proc/self/fd")) <= before
+    assert descriptors() <= before
 
 
 def test_keepalive_is_set_on_tcp_sockets_only(connected, server, tmp_path):

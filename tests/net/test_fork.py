@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from lab import inside
+from lab.steps import flushed
 from nats_ev import Nats, NotConnectedError, pyev
 
 
@@ -33,13 +34,6 @@ def in_child(body: Callable[[], Any]) -> None:
         text = pipe.read()
     _, status = os.waitpid(pid, 0)
     assert status == 0, text
-
-
-def flushed(nats: Any, run: Any) -> None:
-    done: list[Any] = []
-    nats.flush(done.append)
-    run(lambda: done)
-    assert done == [None]
 
 
 def test_every_use_in_the_child_is_a_clear_error(connected, server, run):

@@ -17,7 +17,7 @@ COUNT = 300
 
 
 @pytest.fixture(scope="module")
-def secure(certs):
+def secure(needs_server, certs):
     with NatsServer(config=server_config(certs.issue("syscalls", "127.0.0.1"))) as running:
         yield running
 

@@ -18,6 +18,7 @@ import pytest
 from drills.tls_soak import soak
 from lab import inside
 from lab.certs import server_config
+from lab.steps import flushed
 from nats_ev import Nats, NotConnectedError
 from nats_ev.net.tls import RECORD_SIZE, TlsStream
 
@@ -334,10 +335,7 @@ def test_child_of_a_fork_does_not_end_the_parents_tls_connection(
         finally:
             os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
-    done: list[Any] = []
-    nats.flush(done.append)
-    run(lambda: done)
-    assert done == [None]
+    flushed(nats, run)
 
 
 def test_soak_smoke_masses_past_a_slow_reader_are_byte_exact(tmp_path):

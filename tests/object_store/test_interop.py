@@ -10,22 +10,12 @@ from typing import Any
 
 import pytest
 
-from lab.peers import nats_js
-from nats_ev import KV, JetStream, ObjectStore
+from lab.buckets import only_nats_js
+from nats_ev import KV, ObjectStore
 
 _numbers = itertools.count(1)
 CHUNK = 128 * 1024
 SIZES = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1]
-
-# For what nats-py lacks.
-only_nats_js = pytest.mark.parametrize(
-    "peer", [nats_js], ids=["nats.js"], indirect=True, scope="session"
-)
-
-
-@pytest.fixture
-def js(connected, server):
-    return JetStream(connected(server))
 
 
 @pytest.fixture
@@ -93,6 +83,7 @@ def test_put_there_get_here(store, call, theirs, file, tmp_path, size):
     assert call(store.list) == (["object"], None)
 
 
+@pytest.mark.slow
 def test_64_mib_both_ways(store, call, theirs, file, tmp_path):
     path, here, there = file(64 << 20), tmp_path / "here", tmp_path / "there"
     expected = digest(path)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from lab import inside
-from lab.natsserver import cached_binary
+from lab.server_versions import line_binary
 from nats_ev import (
     APIError,
     BadBucketError,
@@ -41,11 +41,6 @@ from nats_ev import (
 _numbers = itertools.count(1)
 KIB = 1024
 CHUNK = 128 * KIB
-
-
-@pytest.fixture
-def js(connected, server):
-    return JetStream(connected(server))
 
 
 @pytest.fixture
@@ -726,19 +721,22 @@ def through(connected, server, proxy):
     return through
 
 
+def cutting(link: Any) -> Any:
+    """A callback for progress that cuts the link three times on the way."""
+    positions = [500_000, 6_000_000, 12_000_000]
+
+    def progress(done: int, total: Any) -> None:
+        if positions and done > positions[0]:
+            positions.pop(0)
+            link.cut(reset=True)
+
+    return progress
+
+
 def test_cut_link_is_got_over_by_put(make, through, call, run, parts):
     store, data, results = make({"storage": "memory"}), content(20_000_000), []
     far, link = through(store, reconnect=True)
-    cut_at = iter([500_000, 6_000_000, 12_000_000, 10**9])
-    next_cut = next(cut_at)
-
-    def progress(done: int, total: Any) -> None:
-        nonlocal next_cut
-        if done > next_cut:
-            next_cut = next(cut_at)
-            link.cut(reset=True)
-
-    far.put("x", data, lambda *result: results.append(result), progress=progress)
+    far.put("x", data, lambda *result: results.append(result), progress=cutting(link))
     run(lambda: results, 20)
     info, error = results[0]
     assert error is None
@@ -787,21 +785,13 @@ def test_cut_link_is_got_over_by_get(make, through, call, run):
     store, data, results = make({"storage": "memory"}), content(20_000_000), []
     call(store.put, "x", data)
     far, link = through(store, reconnect=True)
-    cut_at = iter([500_000, 6_000_000, 12_000_000, 10**9])
-    next_cut = next(cut_at)
-
-    def progress(done: int, total: Any) -> None:
-        nonlocal next_cut
-        if done > next_cut:
-            next_cut = next(cut_at)
-            link.cut(reset=True)
-
-    far.get("x", lambda *result: results.append(result), progress=progress)
+    far.get("x", lambda *result: results.append(result), progress=cutting(link))
     run(lambda: results, 20)
     assert results == [(data, None)]
     assert link.connections >= 4
 
 
+@pytest.mark.slow
 def test_cuts_at_any_moment_make_no_wrong_object_and_leave_no_parts(
     make, through, call, run, parts
 ):
@@ -894,9 +884,7 @@ def test_stream_that_is_no_store(js, call):
 
 @pytest.mark.parametrize("line", ["2.10", "2.12"])
 def test_older_servers(line, own_server, connected, call, tmp_path):
-    binary = cached_binary(line)
-    if binary is None:
-        pytest.skip(f"no nats-server {line}: make servers")
+    binary = line_binary(line)
     store = ObjectStore(JetStream(connected(own_server(jetstream=True, binary=binary))), "older")
     data, out = content(300_000), tmp_path / "out"
     assert call(store.create_bucket, {"compression": True, "metadata": {"a": "b"}})[1] is None

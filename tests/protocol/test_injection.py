@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lab import refparser
+from lab.steps import ignore
 from nats_ev import Headers, Nats, pyev
 
 EXAMPLES = int(os.environ.get("NATS_EV_EXAMPLES", "400"))
@@ -129,10 +130,6 @@ def wire() -> Iterator[Wire]:
     wire.close()
 
 
-def ignore(*arguments: Any) -> None:
-    """A callback."""
-
-
 def raw(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
@@ -145,6 +142,7 @@ def is_sendable(text: str) -> bool:
     )
 
 
+@pytest.mark.slow
 @examples(EXAMPLES)
 @given(subject=TEXT, payload=PAYLOADS, reply=st.none() | TEXT)
 @example(subject="x 0\r\n\r\nPUB injected 3\r\nabc\r\nPUB y", payload=b"", reply=None)
@@ -159,6 +157,7 @@ def test_publish(wire: Wire, subject: str, payload: bytes, reply: str | None) ->
             assert commands is None
 
 
+@pytest.mark.slow
 @examples(EXAMPLES)
 @given(subject=TEXT, items=st.lists(st.tuples(TEXT, TEXT), max_size=3), payload=PAYLOADS)
 @example(subject="a", items=[("Key", "value\r\n\r\nPUB x 0\r\n")], payload=b"")
@@ -181,6 +180,7 @@ def test_hpublish_with_a_mapping(
         assert read.pairs() == [(k, v.strip(" \t")) for k, v in dict(items).items()]
 
 
+@pytest.mark.slow
 @examples(EXAMPLES)
 @given(subject=TEXT, block=RAW, payload=PAYLOADS, reply=TEXT)
 def test_hpublish_with_a_raw_block(
@@ -193,6 +193,7 @@ def test_hpublish_with_a_raw_block(
         assert commands == [("PUB", raw(subject), raw(reply), block, payload)]
 
 
+@pytest.mark.slow
 @examples(EXAMPLES)
 @given(subject=TEXT, queue=st.none() | TEXT)
 @example(subject="foo bar", queue=None)
@@ -213,6 +214,7 @@ def test_subscribe(wire: Wire, subject: str, queue: str | None) -> None:
     assert wire.outcome(wire.nats.unsubscribe, sids[0]) == [("UNSUB", sids[0], 0)]
 
 
+@pytest.mark.slow
 @examples(EXAMPLES)
 @given(subject=TEXT, payload=PAYLOADS)
 def test_request(wire: Wire, subject: str, payload: bytes) -> None:

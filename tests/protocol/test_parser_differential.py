@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from itertools import cycle, islice
 
+import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
@@ -172,6 +173,7 @@ def check(stream: bytes, pieces: list[int], max_message: int, max_line: int) -> 
         assert (parser.msgs, parser.bytes) == (len(sizes_in), sum(sizes_in))
 
 
+@pytest.mark.slow
 @SETTINGS
 @given(st.lists(FRAMES, max_size=8), EDITS, PIECES, st.sampled_from([100, 2**26]), st.booleans())
 @example([b"MSG a 1 18446744073709551621\r\nhello\r\n"], [], [7], 2**26, False)

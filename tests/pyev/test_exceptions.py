@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from lab.steps import ignore
 from nats_ev import pyev
 
 
@@ -23,10 +24,6 @@ def raiser(exc: BaseException) -> Callable[[Any, int], None]:
         raise exc
 
     return callback
-
-
-def ignore(watcher: Any, revents: int) -> None:
-    pass
 
 
 @pytest.fixture

@@ -13,11 +13,8 @@ from typing import Any
 
 import pytest
 
+from lab.steps import ignore
 from nats_ev import pyev
-
-
-def ignore(watcher: Any, revents: int) -> None:
-    pass
 
 
 class Probe:

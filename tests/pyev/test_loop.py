@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from lab.steps import ignore
 from nats_ev import pyev
 
 CONSTANTS = """
@@ -23,10 +24,6 @@ EVFLAG_FORKCHECK EVFLAG_NOINOTIFY EVFLAG_SIGNALFD EVFLAG_NOSIGMASK EVFLAG_NOTIME
 EVBACKEND_SELECT EVBACKEND_POLL EVBACKEND_EPOLL EVBACKEND_KQUEUE EVBACKEND_DEVPOLL EVBACKEND_PORT
 EVBACKEND_LINUXAIO EVBACKEND_IOURING EVBACKEND_ALL EVBACKEND_MASK
 """
-
-
-def ignore(watcher: Any, revents: int) -> None:
-    pass
 
 
 def script(code: str, *, timeout: float = 20.0) -> subprocess.CompletedProcess[str]:
@@ -111,8 +108,10 @@ def test_nested_starts_count_depth_and_stop_one_or_all(loop: pyev.Loop) -> None:
             last.start()
             loop.start()
             trail.append("still in the callback")
+        else:
+            watcher.start()  # not one that repeats, which could also expire in a nested run
 
-    timer = loop.timer(0.0, 0.01, outer)
+    timer = loop.timer(0.0, 0.0, outer)
     timer.start()
     loop.start()
     assert trail == [

@@ -11,11 +11,8 @@ from typing import Any
 
 import pytest
 
+from lab.steps import ignore
 from nats_ev import pyev
-
-
-def ignore(watcher: Any, revents: int) -> None:
-    pass
 
 
 def every_kind(loop: pyev.Loop) -> list[pyev.Watcher]:

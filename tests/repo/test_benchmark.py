@@ -23,6 +23,8 @@ def benchmark(*args: str, **environ: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
+@pytest.mark.server
 def test_every_row_is_measured_and_verified_for_nats_ev_and_nats_py(tmp_path):
     done = benchmark("--clients", "nats_ev,nats-py", "--json", str(tmp_path / "out.json"))
     assert done.returncode == 0, done.stderr
@@ -39,6 +41,7 @@ def test_every_row_is_measured_and_verified_for_nats_ev_and_nats_py(tmp_path):
     assert done.stdout.count("nats_ev: ") == 4  # the ratios
 
 
+@pytest.mark.slow
 def test_it_uses_a_server_that_is_named_in_the_environment(server):
     port = str(server.port)
     done = benchmark("--clients", "nats_ev", BENCH_HOST=server.host, BENCH_PORT=port)
@@ -53,6 +56,7 @@ def test_a_number_below_one_is_refused(flag):
     assert f"{flag} must be at least 1" in done.stderr
 
 
+@pytest.mark.server
 def test_messages_that_come_back_wrong_make_it_fail(monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(BENCH))
     import benchmark as module
@@ -66,6 +70,8 @@ def test_messages_that_come_back_wrong_make_it_fail(monkeypatch, capsys):
         assert said in capsys.readouterr().out
 
 
+@pytest.mark.slow
+@pytest.mark.server
 def test_the_benchmark_of_tls_runs_and_verifies_too():
     done = subprocess.run(
         [sys.executable, str(BENCH / "bench_tls.py"), "--messages", "300", "--runs", "1"],

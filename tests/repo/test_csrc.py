@@ -49,6 +49,7 @@ def build(sources: list[Path], target: Path, *options: str, compiler: str = "cc"
     return target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_c_tests_pass_under_address_and_undefined_behaviour_sanitizers(
     tmp_path: Path, name: str
@@ -58,6 +59,7 @@ def test_the_c_tests_pass_under_address_and_undefined_behaviour_sanitizers(
     assert last.format(runs) in run(program)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_c_tests_pass_as_the_module_is_built_optimised_and_without_assertions(
     tmp_path: Path, name: str
@@ -68,6 +70,7 @@ def test_the_c_tests_pass_as_the_module_is_built_optimised_and_without_assertion
     assert last.format(runs) in run(program, str(runs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_fuzz_corpus_replays(tmp_path: Path, target: str) -> None:
     inputs = sorted((TESTS / "fuzz" / "corpus" / target).iterdir())

@@ -21,8 +21,9 @@ import pytest
 
 from lab import jwts
 from lab.certs import Certificates
-from lab.natsserver import NatsServer, find_binary, free_port
+from lab.natsserver import NatsServer, find_binary
 from lab.paths import ROOT
+from lab.ports import free_port
 from nats_ev import Nats
 from nats_ev.options import Options
 
@@ -101,7 +102,7 @@ README_LINES = [
 
 
 @pytest.fixture(scope="module")
-def plain_server() -> Iterator[NatsServer]:
+def plain_server(needs_server: None) -> Iterator[NatsServer]:
     with NatsServer(jetstream=True) as server:
         yield server
 
@@ -178,7 +179,7 @@ def test_the_readmes_program_runs(folder: Path, plain_server: NatsServer) -> Non
 
 
 def test_the_programs_have_the_style_of_the_code(tmp_path: Path) -> None:
-    pytest.importorskip("ruff")
+    pytest.importorskip("ruff", reason="ruff is not installed")
     for number, program in enumerate(PROGRAMS):
         (tmp_path / f"program_{number}.py").write_text(program.code)
     for command in (["check"], ["format", "--check"]):
@@ -196,7 +197,9 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^\w -]", "", heading.strip().lower()).replace(" ", "-")
 
 
-@pytest.mark.parametrize("name", ["README.md", *[f"docs/{p.name}" for p in ROOT.glob("docs/*.md")]])
+@pytest.mark.parametrize(
+    "name", ["README.md", "tests/README.md", *[f"docs/{p.name}" for p in ROOT.glob("docs/*.md")]]
+)
 def test_links_lead_somewhere(name: str) -> None:
     for target, part in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", (ROOT / name).read_text()):
         if target.startswith("http"):

@@ -6,12 +6,14 @@ import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
-from lab.paths import EXAMPLES
+import pytest
+
+from lab.paths import EXAMPLES, TESTS
 
 
+@pytest.mark.server
 def test_demo() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / "demo.py")],
@@ -71,7 +73,7 @@ def test_monitoring(program: Any) -> None:
 
 
 def test_each_example_is_short_and_has_a_test() -> None:
-    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("*.py"))
+    tests = "".join(path.read_text() for path in TESTS.rglob("test_*.py"))
     for path in EXAMPLES.glob("*.py"):
         assert path.name in tests, f"{path.name} is run by no test"
         if path.name != "demo.py":

@@ -17,6 +17,7 @@ import pytest
 from drills import packaging_steps as steps
 from lab.paths import ROOT
 
+pytestmark = pytest.mark.slow
 AGREED = {
     "pyproject.toml", "setup.py", "MANIFEST.in", "nats_ev", "_parser_build.py", "_libev_build.py",
     "_build_flags.py", ".clang-format",

@@ -62,14 +62,16 @@ def check(folder: Path, code: str) -> list[str]:
     return [line.partition(": ")[2] for line in done.stdout.splitlines()[:-1]]
 
 
+@pytest.mark.slow
 def test_a_typical_program_is_well_typed_and_a_wrong_call_is_found(tmp_path: Path) -> None:
-    pytest.importorskip("mypy")
+    pytest.importorskip("mypy", reason="mypy is not installed")
     complaints = check(tmp_path, PROGRAM)
     assert len(complaints) == 1, complaints
     assert 'Argument 1 to "publish" of "Nats" has incompatible type "int"' in complaints[0]
 
 
+@pytest.mark.slow
 def test_every_public_name_can_be_imported_for_a_type_checker(tmp_path: Path) -> None:
-    pytest.importorskip("mypy")
+    pytest.importorskip("mypy", reason="mypy is not installed")
     names = ", ".join(sorted(nats_ev.__all__))
     assert check(tmp_path, f"from nats_ev import {names}\n") == []
