@@ -2,13 +2,17 @@
 # The interpreter is chosen by PYTHON when .venv is made: make test PYTHON=python3.12
 
 PYTHON ?= python3
-# Not by the scripts in bin/: their first line breaks when a folder's name has a blank.
+# Not by the scripts in bin/: their first line breaks when a folder's name has a blank. zizmor is a binary.
 PY := .venv/bin/python
 FUZZ_SECONDS ?= 60
+# Floors of the coverage of Python, in per cent.
+COVERED_LINES := 97
+COVERED_BRANCHES := 93
 # Lines of nats-server that the suite runs on besides the newest; fetched when there is a network.
 SERVER_LINES := 2.10.26 2.12.8
+# NATS_SERVER=2.10 or NATS_SERVER=/path/to/nats-server: the server that stands in for the newest one.
 
-.PHONY: tls-soak demo test build lint pytest bench bench-js soak-js packaging fuzz sanitize soak chaos cuts monkey handovers bigobject mutants servers peers system clean
+.PHONY: tls-soak demo test build lint pytest coverage bench bench-js soak-js packaging fuzz sanitize soak chaos cuts monkey handovers bigobject mutants servers peers system clean
 
 demo: build
 	$(PY) examples/demo.py
@@ -22,6 +26,18 @@ lint: build
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(PY) -m check_jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	.venv/bin/zizmor --offline --quiet --no-progress --persona=pedantic .github
+
+# The suite once, with programs that the tests start; the report as pages is .cache/coverage/html.
+coverage: build .venv/.servers .venv/.peers
+	rm -rf .cache/coverage
+	$(PY) -m coverage run -m pytest $(PYTEST_ARGS)
+	$(PY) -m coverage combine --quiet
+	$(PY) -m coverage json --quiet -o .cache/coverage/report.json
+	$(PY) -m coverage html --quiet -d .cache/coverage/html
+	$(PY) tests/coverage_floor.py --lines $(COVERED_LINES) --branches $(COVERED_BRANCHES) .cache/coverage/report.json
+	$(MAKE) --no-print-directory coverage-c
 
 build: .venv/.built
 

@@ -19,7 +19,7 @@ ROOT = steps.ROOT
 AGREED = {
     "pyproject.toml", "setup.py", "MANIFEST.in", "nats_ev", "_parser_build.py", "_libev_build.py",
     "csrc", "tests", "bench", "examples", "docs", "LICENSE", "README.md", "CHANGELOG.md", "Makefile",
-    ".gitignore", ".ci",
+    ".gitignore", ".ci", ".github",
 }  # fmt: skip
 
 
