@@ -39,7 +39,9 @@ def find_binary() -> str | None:
     if wanted != "newest":
         named = cached_binary(wanted) if re.fullmatch(r"\d+\.\d+", wanted) else wanted
         if named is None or not os.access(named, os.X_OK):
-            raise FileNotFoundError(f"NATS_SERVER={wanted}: not found; `make servers` fetches lines")
+            raise FileNotFoundError(
+                f"NATS_SERVER={wanted}: not found; `make servers` fetches lines"
+            )
         return named
     candidates = [str(Path(sys.executable).parent / "nats-server"), shutil.which("nats-server")]
     return next((c for c in candidates if c and os.access(c, os.X_OK)), None)
