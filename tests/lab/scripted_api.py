@@ -65,4 +65,6 @@ OVERLOADED = failure(503, 10008, "JetStream system temporarily unavailable")
 
 def ack_reply(consumer_seq: int, stream_seq: int | None = None, pending: int = 0) -> str:
     """Return the reply subject of a consumer's message."""
-    return f"$JS.ACK.S.C.1.{stream_seq or consumer_seq}.{consumer_seq}.1700000000000000000.{pending}"
+    return (
+        f"$JS.ACK.S.C.1.{stream_seq or consumer_seq}.{consumer_seq}.1700000000000000000.{pending}"
+    )
