@@ -6,6 +6,7 @@ import base64
 from typing import Any
 
 import pytest
+from broker import broker
 from scripted_api import OVERLOADED, ScriptedApi, failure
 
 from nats_ev import (
@@ -23,8 +24,8 @@ NO_STREAM = failure(404, 10059, "stream not found")
 
 
 @pytest.fixture
-def api(connected, server):
-    return ScriptedApi(connected(server), timeout=2000)
+def api(connected, fake):
+    return ScriptedApi(connected(fake(broker)), timeout=2000)
 
 
 def with_headers(api: ScriptedApi, block: bytes, data: bytes = b"") -> Any:
@@ -132,16 +133,10 @@ def test_the_status_of_a_direct_get_becomes_an_error_of_its_kind(api, call, stat
     assert isinstance(error, kind)
 
 
-@pytest.fixture
-def batches(since):
-    if not since(2, 11):
-        pytest.skip("batched direct gets: nats-server 2.11")
+BATCH = {"batch": 2}
 
 
-@pytest.mark.usefixtures("batches")
 class TestDirectGetBatch:
-    options = {"batch": 2}
-
     def test_gathers_the_messages_until_the_status_that_ends_them(self, api, call):
         def answer(reply):
             for number in (b"1", b"2"):
@@ -150,30 +145,30 @@ class TestDirectGetBatch:
             with_headers(api, b" 204 EOB")(reply)
 
         api.on("DIRECT.GET", answer)
-        messages, error = call(api.js.direct_get_batch, "S", self.options)
+        messages, error = call(api.js.direct_get_batch, "S", BATCH)
         assert error is None
         assert [(m.seq, m.data) for m in messages] == [(1, b"m1"), (2, b"m2")]
 
     def test_nothing_there_is_an_empty_list(self, api, call):
         api.on("DIRECT.GET", with_headers(api, b" 404 No Results"))
-        assert call(api.js.direct_get_batch, "S", self.options) == ([], None)
+        assert call(api.js.direct_get_batch, "S", BATCH) == ([], None)
 
     def test_an_answer_that_makes_no_sense_ends_it(self, api, call):
         api.on("DIRECT.GET", with_headers(api, DIRECT % b"x", b"m"))
-        messages, error = call(api.js.direct_get_batch, "S", self.options)
+        messages, error = call(api.js.direct_get_batch, "S", BATCH)
         assert messages is None
         assert isinstance(error, InvalidAnswerError)
 
     def test_a_server_that_gives_only_one_message_does_not_know_batches(self, api, call):
         api.on("DIRECT.GET", with_headers(api, DIRECT % b"1", b"m"))
-        messages, error = call(api.js.direct_get_batch, "S", self.options)
+        messages, error = call(api.js.direct_get_batch, "S", BATCH)
         assert messages is None
         assert isinstance(error, ApiLevelError)
 
-    def test_silence_is_a_timeout(self, connected, server, call):
-        api = ScriptedApi(connected(server), timeout=60)
+    def test_silence_is_a_timeout(self, connected, fake, call):
+        api = ScriptedApi(connected(fake(broker)), timeout=60)
         api.on("DIRECT.GET", None)
-        messages, error = call(api.js.direct_get_batch, "S", self.options)
+        messages, error = call(api.js.direct_get_batch, "S", BATCH)
         assert messages is None
         assert isinstance(error, RequestTimeoutError)
 
@@ -197,9 +192,7 @@ def test_what_is_no_acknowledgement_of_a_publish_is_an_invalid_answer(api, call,
     assert isinstance(error, InvalidAnswerError)
 
 
-def test_an_atomic_batch_wants_an_acknowledgement_of_itself(api, call, since):
-    if not since(2, 12):
-        pytest.skip("atomic batches: nats-server 2.12")
+def test_an_atomic_batch_wants_an_acknowledgement_of_itself(api, call):
     answer = b'{"stream":"S","seq":1,"batch":"of another one","count":1}'
     api.nats.subscribe(
         "batch.a", lambda subject, payload, reply, headers: api.nats.publish(reply, answer)
@@ -210,9 +203,7 @@ def test_an_atomic_batch_wants_an_acknowledgement_of_itself(api, call, since):
     assert isinstance(error, InvalidAnswerError)
 
 
-def test_a_refused_atomic_batch_tells_the_commit_and_sends_no_more(api, call, run, since):
-    if not since(2, 12):
-        pytest.skip("atomic batches: nats-server 2.12")
+def test_a_refused_atomic_batch_tells_the_commit_and_sends_no_more(api, call, run):
     seen = []
 
     def refuse(subject, payload, reply, headers):

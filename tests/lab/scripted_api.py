@@ -1,6 +1,7 @@
 """A JetStream API that answers what a test says, for answers that no good server gives.
 
-It listens on a real server, under a prefix of its own: `JetStream(nats, prefix=api.prefix)` asks it.
+It listens on any server, under a prefix of its own. A test whose messages have a consumer's reply subject
+needs `broker` as the server.
 """
 
 from __future__ import annotations
