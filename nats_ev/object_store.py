@@ -200,8 +200,8 @@ class ObjectStore(ObjectBucket):
                 download.fail(ObjectLinkError(f"too many links: {name}"))
             else:
                 bucket = link.get("bucket") or self.bucket
-                store = self if bucket == self.bucket else ObjectStore(self.js, bucket)
                 try:
+                    store = self if bucket == self.bucket else ObjectStore(self.js, bucket)
                     store._find(target, download, links - 1)
                 except NatsError as exc:
                     download.fail(exc)
