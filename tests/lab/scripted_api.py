@@ -44,6 +44,8 @@ class ScriptedApi:
 
     def _on_request(self, subject: str, payload: bytes, reply: str | None, headers: Any) -> None:
         verb = subject.removeprefix(f"{self.prefix}.")
+        if verb.startswith("$"):  # a write to a bucket: the test answers it
+            return
         self.asked.append((verb, json.loads(payload) if payload[:1] == b"{" else payload))
         known = [beginning for beginning in self._answers if verb.startswith(beginning)]
         if not known:
