@@ -20,9 +20,9 @@ def matches(pattern: str, subject: str) -> bool:
     return len(wanted) == len(tokens)
 
 
-def broker(peer: Any) -> None:
-    """Serve one connection until the client closes it."""
-    peer.handshake()
+def broker(peer: Any, **info: Any) -> None:
+    """Serve one connection until the client closes it; info are fields of INFO that differ."""
+    peer.send_info(**info)
     peer.sock.settimeout(60)
     subscriptions: dict[str, str] = {}
     left: dict[str, int] = {}
