@@ -23,7 +23,7 @@ from certs import Certificates
 from fakeserver import FakeServer
 from js_servers import any_js, js, line_server  # noqa: F401
 from lines import any_binary  # noqa: F401
-from natsserver import CACHE, NatsServer, find_binary, wait_for
+from natsserver import CACHE, NatsServer, binary_version, find_binary, wait_for
 from peers import nats_js, nats_py
 from proxy import Proxy
 
@@ -36,6 +36,15 @@ def pytest_configure(config: pytest.Config) -> None:
     """A script's background jobs ignore SIGINT, and so would all that the tests start and interrupt."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    config.addinivalue_line("markers", "since(major, minor): the oldest nats-server that knows it")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what is marked `since` when $NATS_SERVER names an older server."""
+    for marker in item.iter_markers("since"):
+        binary = find_binary()
+        if binary is not None and binary_version(binary) < marker.args:
+            pytest.skip(f"nats-server {'.'.join(map(str, marker.args))} or later")
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
