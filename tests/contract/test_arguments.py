@@ -6,8 +6,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
-from broker import broker
-from scripted_api import ScriptedApi
+from lab.broker import broker
+from lab.scripted_api import ScriptedApi
 
 from nats_ev import (
     KV,

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 import pytest
-from broker import broker
-from scripted_api import ScriptedApi, ack_reply
+from lab.broker import broker
+from lab.scripted_api import ScriptedApi, ack_reply
 
 from nats_ev import (
     ApiLevelError,

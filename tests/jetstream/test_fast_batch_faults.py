@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from broker import broker
+from lab.broker import broker
 
 from nats_ev import (
     BadOptionsError,

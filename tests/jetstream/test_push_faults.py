@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from broker import broker
-from scripted_api import OVERLOADED, ScriptedApi, ack_reply, failure
+from lab.broker import broker
+from lab.scripted_api import OVERLOADED, ScriptedApi, ack_reply, failure
 
 from nats_ev import (
     ConnectionClosedError,

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from broker import broker
-from scripted_api import OVERLOADED, ScriptedApi, failure
+from lab.broker import broker
+from lab.scripted_api import OVERLOADED, ScriptedApi, failure
 
 from nats_ev import (
     KV,
