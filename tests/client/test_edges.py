@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from lab.broker import broker
 
-from nats_ev import Nats, NatsError, PermissionsViolationError, Service
+from nats_ev import Nats, NatsError, PermissionsViolationError, Service, TlsError
 
 
 def test_messages_to_more_subjects_than_are_remembered_keep_their_subjects(connected, server, run):
@@ -146,3 +146,103 @@ def test_a_refused_subscription_stops_the_service_and_is_told(connected, fake, r
     assert isinstance(told[0], PermissionsViolationError)
     assert endpoint.num_errors == 1
     assert service.stopped
+
+
+# Callbacks in the middle of what has come in one piece.
+
+
+def together(*answers: str) -> Any:
+    """Return a script that reads a message for each answer, then sends all answers in one piece."""
+
+    def script(peer: Any) -> None:
+        peer.handshake()
+        requests = [peer.until("PUB .*")[-1].split() for _ in answers]
+        lines = [
+            f"MSG {words[2]} {{sid}} {len(answer)}\r\n{answer}\r\n"
+            for words, answer in zip(requests, answers, strict=True)
+        ]
+        peer.send("".join(lines).format(sid=1))
+        peer.at_eof()
+
+    return script
+
+
+def test_an_answer_whose_callback_raises_does_not_keep_back_the_next(
+    connected, fake, run, excepthook
+):
+    nats: Nats = connected(fake(together("one", "two", "three")))
+    got: list[Any] = []
+
+    def fail(data: Any, error: Any, headers: Any) -> None:
+        got.append(data)
+        raise ValueError(data)
+
+    for _ in range(2):
+        nats.request("a", b"", fail)
+    nats.request("a", b"", lambda data, error, headers: got.append(data))
+    run(lambda: len(got) == 3)
+    assert got == [b"one", b"two", b"three"]
+    assert [str(error) for error in excepthook] == ["b'one'", "b'two'"]
+
+
+def test_pausing_and_resuming_between_two_messages_loses_and_doubles_none(connected, fake, run):
+    def script(peer: Any) -> None:
+        peer.handshake()
+        sid = peer.until("SUB a .*")[-1].split()[-1]
+        peer.send("".join(f"MSG a {sid} 1\r\n{number}\r\n" for number in range(6)))
+        peer.at_eof()
+
+    nats: Nats = connected(fake(script))
+    got: list[bytes] = []
+
+    def take(subject: str, payload: bytes, reply: Any, headers: Any) -> None:
+        got.append(payload)
+        if payload in (b"1", b"3"):
+            nats.pause(sid)
+            nats.resume(sid)
+
+    sid = nats.subscribe("a", take)
+    run(lambda: len(got) >= 6)
+    assert got == [b"%d" % number for number in range(6)]
+    info = nats.subscription_info(sid)
+    assert info is not None
+    assert info["received"] == 6
+
+
+# Drains that do not come to their end.
+
+
+def test_a_disconnect_tells_the_drains_of_subscriptions_that_it_ends(connected, fake, run):
+    nats: Nats = connected(fake(broker))
+    done: list[Any] = []
+    first, second = (nats.subscribe(subject, lambda *message: None) for subject in "ab")
+    nats.drain_subscription(first, done.append)
+    nats.drain_subscription(second)
+    nats.disconnect()
+    run(lambda: done)
+    assert len(done) == 1
+    assert isinstance(done[0], NatsError)
+    assert nats.subscription_info(first) is None
+
+
+def test_unsubscribing_ends_a_drain_of_the_subscription(connected, fake, run):
+    nats: Nats = connected(fake(broker))
+    done: list[Any] = []
+    first, second = (nats.subscribe(subject, lambda *message: None) for subject in "ab")
+    nats.drain_subscription(first, done.append)
+    nats.drain_subscription(second)
+    for sid in (first, second):
+        nats.unsubscribe(sid)
+    run(lambda: done)
+    assert done == [None]
+
+
+def test_a_name_that_no_certificate_can_have_is_an_error_of_the_handshake(client, fake, run):
+    nats: Nats = client(
+        fake(lambda peer: (peer.send_info(tls_required=True), peer.at_eof())),
+        tls_hostname=".invalid",
+    )
+    run(lambda: nats.recorder.errors)  # type: ignore[attr-defined]
+    error = nats.recorder.errors[0]  # type: ignore[attr-defined]
+    assert isinstance(error, TlsError)
+    assert "SSL setup failed" in str(error)
