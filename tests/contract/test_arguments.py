@@ -237,7 +237,7 @@ def test_a_client_takes_servers_as_one_text(fake, connected, loop, run):
     nats.disconnect()
 
 
-def test_a_client_refuses_places_that_are_none(loop):
+def test_a_client_refuses_missing_places(loop):
     nats = Nats(loop=loop)
     with pytest.raises(TypeError, match="servers"):
         nats.set_server_pool(None)
@@ -245,7 +245,7 @@ def test_a_client_refuses_places_that_are_none(loop):
         nats.connect_unix(None)
 
 
-def test_no_secret_file_or_seed_is_the_same_as_none(loop):
+def test_empty_texts_for_secrets_mean_that_there_are_no_secrets(loop):
     nats = Nats(loop=loop, creds_file="", nkey_seed="", nkey="")
     with pytest.raises(NotConnectedError):
         nats.publish("a", b"")
