@@ -2,19 +2,23 @@
 # The interpreter is chosen by PYTHON when .venv is made: make test PYTHON=python3.12
 
 PYTHON ?= python3
-# Not by the scripts in bin/: their first line breaks when a folder's name has a blank.
+# Not by the scripts in bin/: their first line breaks when a folder's name has a blank. zizmor is a binary.
 PY := .venv/bin/python
 # `lab` and `drills`, which tests import, are packages there.
 IN_TESTS := PYTHONPATH=tests $(PY)
 FUZZ_SECONDS ?= 60
 JOBS ?= 4
+# Floors of the coverage of Python, in per cent.
+COVERED_LINES := 97
+COVERED_BRANCHES := 93
 # Lines of nats-server that the suite runs on besides the newest; fetched when there is a network.
 SERVER_LINES := 2.10.26 2.12.8
+# NATS_SERVER=2.10 or NATS_SERVER=/path/to/nats-server: the server that stands in for the newest one.
 # All C but what only CFFI reads: a cdef is no C file.
 C_FILES := $(filter-out %cdef.h,$(wildcard csrc/*.[ch] tests/csrc/*.[ch] tests/fuzz/*.[ch] bench/*.[ch]))
 CLANG_FORMAT := .venv/bin/clang-format
 
-.PHONY: tls-soak demo check test build lint format structure coverage-c pytest bench bench-js soak-js packaging fuzz sanitize soak chaos cuts monkey handovers bigobject mutants servers peers system clean
+.PHONY: tls-soak demo check test build lint format structure coverage coverage-c pytest bench bench-js soak-js packaging fuzz sanitize soak chaos cuts monkey handovers bigobject mutants servers peers system clean
 
 demo: build
 	$(PY) examples/demo.py
@@ -26,14 +30,31 @@ check: lint
 test: lint pytest
 
 # More processes than cores: many tests wait for a server or for a time. JOBS=0 is one after the other.
+# COVERAGE=1 measures the same run, and fails below the floors.
 pytest: build .venv/.servers .venv/.peers
+ifdef COVERAGE
+	@$(MAKE) --no-print-directory coverage
+else
 	$(PY) -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+endif
 
 lint: build
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(CLANG_FORMAT) --dry-run -Werror $(C_FILES)
 	$(PY) -m mypy
+	$(PY) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	.venv/bin/zizmor --offline --quiet --no-progress --persona=pedantic .github
+
+# The suite once, with programs that the tests start; the report as pages is .cache/coverage/html.
+coverage: build .venv/.servers .venv/.peers
+	rm -rf .cache/coverage
+	$(PY) -m coverage run -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+	$(PY) -m coverage combine --quiet
+	$(PY) -m coverage json --quiet -o .cache/coverage/report.json
+	$(PY) -m coverage html --quiet -d .cache/coverage/html
+	$(PY) tests/lab/coverage_floor.py --lines $(COVERED_LINES) --branches $(COVERED_BRANCHES) .cache/coverage/report.json
+	$(MAKE) --no-print-directory coverage-c
 
 format: build
 	$(PY) -m ruff format .

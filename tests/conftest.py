@@ -23,7 +23,15 @@ import pytest
 from lab.certs import Certificates
 from lab.fakeserver import FakeServer
 from lab.js_servers import any_js, js, line_server  # noqa: F401
-from lab.natsserver import NO_SERVER, OLDER, External, NatsServer, find_binary, wait_for
+from lab.natsserver import (
+    NO_SERVER,
+    OLDER,
+    External,
+    NatsServer,
+    binary_version,
+    find_binary,
+    wait_for,
+)
 from lab.peers import nats_js, nats_py
 from lab.proxy import Proxy
 from lab.recorder import Recorder
@@ -37,6 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """A script's background jobs ignore SIGINT, and so would all that the tests start and interrupt."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    config.addinivalue_line("markers", "since(major, minor): the oldest nats-server that knows it")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -59,7 +68,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Let `NatsServer` refuse to start for a test without the marker, in its subprocesses too."""
+    """Skip what is marked `since` when $NATS_SERVER names an older server.
+
+    Also let `NatsServer` refuse to start for a test without the marker `server`, in its subprocesses too.
+    """
+    for marker in item.iter_markers("since"):
+        binary = find_binary()
+        if binary is not None and binary_version(binary) < marker.args:
+            pytest.skip(f"nats-server {'.'.join(map(str, marker.args))} or later")
     if item.get_closest_marker("server"):
         os.environ.pop(NO_SERVER, None)
     else:

@@ -195,7 +195,7 @@ class Streams(DirectGets):
                 return
             try:
                 message = _stored(stream, answer["message"])
-            except (KeyError, ValueError, TypeError) as exc:
+            except (AttributeError, KeyError, ValueError, TypeError) as exc:
                 cb(None, InvalidAnswerError(f"invalid answer: {exc}"))
                 return
             cb(message, None)

@@ -69,6 +69,7 @@ def test_conflicts_are_seen_on_replicated_buckets(js, call, create):
 
 
 @pytest.mark.slow
+@pytest.mark.since(2, 11)
 def test_writes_and_watch_go_on_when_the_leader_is_killed(js, call, run, create, kill_leader):
     kv, entries = KV(js, "killed"), []
     config = {"replicas": 3, "history": 64, "limit_marker_ttl": timedelta(seconds=5)}

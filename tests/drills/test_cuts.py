@@ -10,6 +10,7 @@ from lab.proxy import DOWN, UP
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.since(2, 12)
 @pytest.mark.parametrize("reset", [False, True])
 def test_a_cut_anywhere_gives_a_clean_reconnect_and_no_wrong_message(loop, server, proxy, reset):
     sizes = cuts.record(loop, server)

@@ -290,6 +290,7 @@ def test_ack_reply_of_either_version_is_read(reply, expected):
     assert (tuple(meta) if meta else None) == expected
 
 
+@pytest.mark.since(2, 14)
 def test_ack_reply_version_2_of_a_real_server(own_server, connected, call, tmp_path, run):
     config = f'jetstream {{ store_dir: "{tmp_path}" }}\nfeature_flags {{ js_ack_fc_v2: true }}'
     js = JetStream(connected(own_server(config=config)))
@@ -309,6 +310,7 @@ def test_ack_reply_version_2_of_a_real_server(own_server, connected, call, tmp_p
     ordered.stop()
 
 
+@pytest.mark.since(2, 11)
 def test_priority_overflow_and_pinned_client(js, call, run):
     call(js.stream_create, {"name": "S", "subjects": ["s"], "storage": "memory"})
     base = {"ack_policy": "explicit", "priority_groups": ["g"]}

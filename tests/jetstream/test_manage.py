@@ -258,6 +258,7 @@ def test_field_that_the_server_lacks_is_refused_and_nothing_created(
     call(js.stream_delete, "BASE")
 
 
+@pytest.mark.since(2, 11)
 def test_gated_field_waits_for_the_connection_before_it_is_judged(client, line_server, call):
     js = JetStream(client(line_server("2.10"), reconnect=True))
     config = {"name": "EARLY", "subjects": ["early"], "allow_msg_ttl": True}
@@ -269,6 +270,7 @@ def test_gated_field_waits_for_the_connection_before_it_is_judged(client, line_s
     call(js.stream_delete, "EARLY")
 
 
+@pytest.mark.since(2, 14)
 def test_consumer_pause_resume_unpin_and_reset(js, call):
     call(js.stream_create, {"name": "S", "subjects": ["s"], "storage": "memory"})
     call(js.consumer_create, "S", {"name": "c", "ack_policy": "explicit"})
@@ -373,6 +375,7 @@ def test_answer_that_is_not_jetstreams_is_an_error(connected, server, call):
     assert "not a publish acknowledgement" in str(call(js.publish, "plain", b"")[1])
 
 
+@pytest.mark.since(2, 11)
 def test_direct_batches(js, call):
     config = {"name": "D", "subjects": ["d.*"], "storage": "memory", "allow_direct": True}
     call(js.stream_create, config)

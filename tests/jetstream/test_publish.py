@@ -211,6 +211,7 @@ def test_payload_that_is_kept_is_the_one_of_the_call(js, call):
             method("p.a", 5, print)
 
 
+@pytest.mark.since(2, 14)
 def test_message_that_can_not_be_sent_is_refused_at_the_call_also_when_it_would_be_kept(js, call):
     stream(js, call, allow_batched=True, allow_atomic=True)
     window = JetStream(js.nats, max_ack_pending=1)
@@ -248,6 +249,7 @@ def test_lost_connection_fails_what_is_in_flight_and_the_rest_goes_out_later(
     call(js.stream_delete, "P")
 
 
+@pytest.mark.since(2, 11)
 def test_message_lives_as_long_as_its_ttl(js, call, eventually):
     stream(js, call, allow_msg_ttl=True)
     assert call(js.publish, "p.a", b"", ttl=timedelta(seconds=1))[1] is None
@@ -260,6 +262,7 @@ def test_message_lives_as_long_as_its_ttl(js, call, eventually):
     eventually(lambda: call(js.stream_info, "P")[0]["state"]["messages"] == 2)
 
 
+@pytest.mark.since(2, 11)
 def test_ttl_on_a_stream_without_is_an_error(js, call):
     stream(js, call)
     assert isinstance(call(js.publish, "p.a", b"", ttl=1000)[1], MessageTtlError)
@@ -275,6 +278,7 @@ def test_rollup_deletes_what_was_before(any_js, call):
     assert call(any_js.stream_info, "P")[0]["state"]["messages"] == 1
 
 
+@pytest.mark.since(2, 12)
 def test_counter_returns_its_value(js, call):
     stream(js, call, allow_msg_counter=True, allow_direct=True)
     values = [call(js.publish, "p.n", b"", incr=n)[0]["val"] for n in (5, -2, "+10")]
@@ -284,6 +288,7 @@ def test_counter_returns_its_value(js, call):
     assert err.err_code == 10169
 
 
+@pytest.mark.since(2, 12)
 def test_scheduled_message_is_published_later(js, call, eventually):
     stream(js, call, allow_msg_schedules=True, allow_msg_ttl=True)
     soon = datetime.now(timezone.utc) + timedelta(seconds=1)
@@ -297,6 +302,7 @@ def test_scheduled_message_is_published_later(js, call, eventually):
     )
 
 
+@pytest.mark.since(2, 14)
 def test_schedules_repeat_and_have_nats_gos_words_too(js, call, eventually):
     stream(js, call, allow_msg_schedules=True, allow_msg_ttl=True)
     soon = datetime.now(timezone.utc) + timedelta(milliseconds=300)
@@ -316,6 +322,7 @@ def test_schedules_repeat_and_have_nats_gos_words_too(js, call, eventually):
     assert counts()["p.t0"] == 1
 
 
+@pytest.mark.since(2, 12)
 def test_atomic_batch_is_stored_as_a_whole(js, call):
     stream(js, call, allow_atomic=True)
     batch = js.atomic_batch()
@@ -332,6 +339,7 @@ def test_atomic_batch_is_stored_as_a_whole(js, call):
     assert (err, ack["count"]) == (None, 1)
 
 
+@pytest.mark.since(2, 12)
 def test_atomic_batch_that_fails_stores_nothing(js, call):
     stream(js, call, allow_atomic=True)
     batch = js.atomic_batch()
@@ -351,6 +359,7 @@ def test_atomic_batch_that_fails_stores_nothing(js, call):
         full.commit("p.a", b"", print)
 
 
+@pytest.mark.since(2, 12)
 def test_atomic_batch_for_a_stream_without_is_refused(js, call):
     stream(js, call)
     batch = js.atomic_batch()
@@ -360,6 +369,7 @@ def test_atomic_batch_for_a_stream_without_is_refused(js, call):
     assert call(js.stream_info, "P")[0]["state"]["messages"] == 0
 
 
+@pytest.mark.since(2, 14)
 def test_atomic_batch_closed_without_a_last_message(js, call):
     stream(js, call, allow_atomic=True)
     batch = js.atomic_batch()
@@ -385,6 +395,7 @@ def test_batches_on_older_servers_are_refused(connected, line_server, call):
     call(js.stream_delete, "P")
 
 
+@pytest.mark.since(2, 14)
 def test_fast_batch_stores_everything_in_order(js, call, run):
     stream(js, call, allow_batched=True)
     batch = js.fast_batch({"flow": 50})
@@ -409,6 +420,7 @@ def test_fast_batch_stores_everything_in_order(js, call, run):
     assert js.nats.subscription_count() == before
 
 
+@pytest.mark.since(2, 14)
 def test_fast_batch_tells_what_was_refused(js, call, run):
     stream(js, call)
     errors: list[NatsError] = []

@@ -95,6 +95,7 @@ def test_consume_asks_for_the_rest_at_the_threshold(
     assert times == {(20_000 * MS, 10_000 * MS)}
 
 
+@pytest.mark.since(2, 12)
 def test_prioritized_clients_get_messages_in_the_order_of_their_priority(
     js, other, publish, start, call, run, eventually
 ):
@@ -122,6 +123,7 @@ def test_prioritized_clients_get_messages_in_the_order_of_their_priority(
     assert low.numbers == [4, 5, 6, 7]
 
 
+@pytest.mark.since(2, 11)
 def test_one_pinned_client_gets_everything_until_it_goes(
     js, other, publish, start, call, run, eventually
 ):
@@ -151,6 +153,7 @@ def test_one_pinned_client_gets_everything_until_it_goes(
     assert not first.closed
 
 
+@pytest.mark.since(2, 11)
 def test_overflow_goes_to_others_only_when_there_is_enough_of_it(
     js, other, publish, start, call, run, eventually
 ):

