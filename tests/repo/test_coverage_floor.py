@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-SCRIPT = next(p for p in Path(__file__).parents if p.name == "tests") / "coverage_floor.py"
+SCRIPT = next(p for p in Path(__file__).parents if p.name == "tests") / "lab" / "coverage_floor.py"
 
 
 def report(folder: Path, files: dict[str, dict[str, Any]]) -> Path:

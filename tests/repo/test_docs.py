@@ -215,14 +215,15 @@ def test_the_contributors_map_is_complete_and_names_nothing_that_is_gone() -> No
     text = (ROOT / "docs/contributing.md").read_text()
     named = set(re.findall(r"`([\w./-]+)", text))
     package = ROOT / "nats_ev"
-    sources = [*package.glob("*.py"), *package.glob("jetstream/*.py"), *ROOT.glob("csrc/*.[ch]")]
+    modules = [path for path in package.rglob("*.py") if path.parent.name != "pyev"]
+    sources = [*modules, *ROOT.glob("csrc/*.[ch]")]
     wanted = {path.name for path in sources} - {"__init__.py", "_libev.c", "_parser.c"}
     assert not wanted - named, "say in docs/contributing.md where these belong"
     targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert targets is not None
     assert not set(targets[1].split()) - named, "say in docs/contributing.md when to run these"
-    folders = [ROOT, package, package / "jetstream", ROOT / "csrc", ROOT / "tests"]
-    folders += [ROOT / "tests" / "csrc", ROOT / "tests" / "lab"]
+    folders = [ROOT, package, ROOT / "csrc", ROOT / "tests", ROOT / "tests" / "csrc"]
+    folders += [path.parent for path in [*package.rglob("__init__.py"), *ROOT.glob("tests/*/*.py")]]
     for name in named:
         if re.search(r"\.(py|c|h)$", name):
             assert any((folder / name).exists() for folder in folders), name
