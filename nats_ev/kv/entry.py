@@ -24,6 +24,8 @@ _OPERATIONS = {"DEL": "DEL", "PURGE": "PURGE"}
 _MARKERS = {"MaxAge": "PURGE", "Purge": "PURGE", "Remove": "DEL"}
 
 PUT = "PUT"
+# Bytes of a value that the repr of an entry shows.
+_SHOWN = 64
 
 
 class KvEntry(NamedTuple):
@@ -48,10 +50,11 @@ class KvEntry(NamedTuple):
     operation: str = PUT
 
     def __repr__(self) -> str:
-        # Without the value, which may be secret, or very long.
-        size = "" if self.deleted else f", {len(self.value)} bytes"
-        what = f"{self.bucket} {self.key}: {self.operation}, revision {self.revision}{size}"
-        return f"<{type(self).__name__} {what}>"
+        fields = self._asdict()
+        if len(self.value) > _SHOWN:  # a value may have megabytes
+            fields["value"] = self.value[:_SHOWN] + b"..."
+        shown = ", ".join(f"{name}={value!r}" for name, value in fields.items())
+        return f"{type(self).__name__}({shown})"
 
     @property
     def deleted(self) -> bool:

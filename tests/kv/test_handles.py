@@ -61,10 +61,15 @@ def test_objects_of_a_bucket_say_which_one_they_are(kv, call):
     call(kv.put, "a.b", b"s3cret")
     entry = call(kv.entry, "a.b")[0]
     assert repr(kv) == "<KV handles>"
-    assert repr(entry) == f"<KvEntry handles a.b: PUT, revision {entry.revision}, 6 bytes>"
+    shown = (
+        f"KvEntry(bucket='handles', key='a.b', value={entry.value!r}, revision={entry.revision}, "
+    )
+    assert repr(entry).startswith(shown)
+    long = entry._replace(value=b"x" * 1000)
+    assert f"value={b'x' * 64 + b'...'!r}, " in repr(long)
     call(kv.delete, "a.b")
     [deleted] = call(kv.history, "a.b")[0]
-    assert repr(deleted) == f"<KvEntry handles a.b: DEL, revision {deleted.revision}>"
+    assert "operation='DEL'" in repr(deleted)
     watch = kv.watch(lambda entry, error: None)
     assert repr(watch) == "<KvWatch handles>"
     watch.stop()
