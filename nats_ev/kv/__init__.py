@@ -1,7 +1,7 @@
 """Key-value buckets (ADR-8): `KV`.
 
-Files: `store` (`KV`, the operations), `bucket` (a bucket's configuration and state), `stream` (what is known
-of a bucket's stream), `encoding` (keys and values in messages), `codecs`, `entry`, `watch`.
+Files: `store` (`KV`, the operations), `bucket` (a bucket's configuration and state), `stream` (what is
+known of a bucket's stream), `encoding` (keys and values in messages), `codecs`, `entry`, `watch`.
 """
 
 from .codecs import Base64Codec, ChainCodec, PathCodec
