@@ -1,7 +1,8 @@
 """Object stores (ADR-20): content of any size, in parts. `ObjectStore`.
 
-Files: `store` (`ObjectStore`), `infos` (what is known of each object), `links`, `meta` (the JSON of an info),
-`bucket` (the stream and its configuration), `upload` with `sources`, `download` with `sinks`, `watch`.
+Files: `store` (`ObjectStore`, the operations), `infos` (reading and changing what is known of an object),
+`meta` (the JSON of that), `links`, `bucket` (the store's configuration and state), `upload` with `sources`,
+`download` with `sinks`, `watch`.
 """
 
 from .download import Download

@@ -1,4 +1,4 @@
-"""The bucket of an `ObjectStore` as a whole: its stream (ADR-20) and its state."""
+"""The bucket of an `ObjectStore` as a whole: its configuration and its state (ADR-20)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .meta import STREAM_PREFIX
 
 
 class ObjectBucket(Bucket):
-    """The part of `ObjectStore` that deals with the bucket."""
+    """The part of `ObjectStore` that deals with the bucket as a whole."""
 
     _STREAM_PREFIX = STREAM_PREFIX
     _FIELDS = COMMON_FIELDS
@@ -20,16 +20,20 @@ class ObjectBucket(Bucket):
     def create_bucket(
         self, config: Config | Callback | None = None, cb: Callback | None = None
     ) -> None:
-        """Create the store; ``cb(stream's info, err)``. With the same configuration it succeeds again.
+        """Create the store; ``cb(stream's info, err)``.
 
-        config: description, ttl or max_age (ns or a timedelta), max_bytes, storage ("file", "memory"),
-        replicas, placement, compression (bool), metadata. `BucketExistsError` when it exists with
-        another configuration.
+        Succeeds too when the store exists with the same configuration; `BucketExistsError` when the store
+        exists with another one.
+
+        Args:
+            config: description; ttl or max_age (a timedelta or ns, after which objects expire); max_bytes;
+                storage ("file", "memory"); replicas; placement; compression (bool); metadata.
+            cb: may be left out; errors then go to the client's on_error.
         """
         super().create_bucket(config, cb)
 
     def seal(self, cb: Callback | None = None) -> None:
-        """Let nothing be changed any more, for ever; ``cb(True, err)``."""
+        """Make the store read-only for ever: no client can undo that; ``cb(True, err)``."""
         done = completion(self.js, cb)
 
         def sealed(info: Any, error: NatsError | None) -> None:
@@ -38,10 +42,11 @@ class ObjectBucket(Bucket):
         self._update_stream({"sealed": True}, sealed)
 
     def status(self, cb: Callback) -> None:
-        """The store's state: ``cb(dict, err)``.
+        """Read the store's state; ``cb(dict, err)``.
 
-        bytes, sealed, ttl (ns, 0: none), storage, replicas, compressed, description, metadata,
-        backing_store; config, as `create_bucket` takes it; stream_info, as the server tells it.
+        The dict has: bytes, sealed, ttl (ns; 0: objects do not expire), storage, replicas, compressed,
+        description, metadata, backing_store; config, as `create_bucket` takes it; stream_info, the server's
+        answer.
         """
         super().status(cb)
 

@@ -1,8 +1,11 @@
-"""What an object store keeps about an object (ADR-20), and where: names, subjects, digests. No I/O.
+"""An object's info as ADR-20 stores it, and the subjects of infos and parts. No I/O.
 
-An object's info is a dict of the wire's JSON: name, bucket, nuid, size, chunks, digest, and if there
-are any description, headers (name → list of values), metadata, options (link, max_chunk_size),
-deleted. `parse` adds mtime, the server's time of storing it, and seq, its revision.
+An info is a dict of the wire's JSON. It always has name, bucket, nuid, size, chunks and digest; it may have
+description, headers (name → list of values), metadata, options (link, max_chunk_size) and deleted. `parse`
+adds mtime, the time at which the server stored the info, and seq, the info's sequence in the stream.
+
+The nuid ties an info to its content: a new one for each put. What ADR-20 calls a chunk, one message of
+content, is a "part" in this package's prose and error texts.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ _NUID = re.compile(r"[A-Za-z0-9_-]*")
 
 
 def check_name(name: object) -> str:
-    """An object's name that is valid; raises `InvalidObjectNameError`."""
+    """Return name if it is a valid name of an object. Raises TypeError and `InvalidObjectNameError`."""
     if not isinstance(name, str):
         raise TypeError(f"an object's name must be str, not {type(name).__name__}")
     if not name:
@@ -45,29 +48,36 @@ def stream_name(bucket: str) -> str:
 
 
 def meta_subject(bucket: str, name: str) -> str:
-    """Where an object's info is."""
+    """Return the subject of an object's info."""
     return f"$O.{bucket}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
 
 
 def chunk_subject(bucket: str, nuid: str) -> str:
-    """Where the parts of an object's content are, in order."""
+    """Return the subject on which the parts of an object's content are, in order."""
     return f"$O.{bucket}.C.{nuid}"
 
 
 def digest_text(content: hashlib._Hash) -> str:
-    """The digest as it is stored."""
+    """Return the digest of the content as an info has it."""
     return DIGEST + base64.urlsafe_b64encode(content.digest()).decode()
 
 
 def digest_matches(text: object, content: hashlib._Hash) -> bool:
-    """Whether a stored digest, with or without base64's padding, is that of the content."""
+    """Return whether a stored digest, with or without base64's padding, is that of the content."""
     if not isinstance(text, str) or not text.startswith(DIGEST):
         return False
     return text.rstrip("=") == digest_text(content).rstrip("=")
 
 
 def parse(bucket: str, data: bytes, time: str, seq: int) -> Info:
-    """The info in a stored message; raises `BadObjectMetaError`."""
+    """Return the info in a stored message. Raises `BadObjectMetaError`.
+
+    Args:
+        bucket: the store, which an info from a mirror or source may name otherwise.
+        data: the message's payload.
+        time: the message's time, which becomes mtime.
+        seq: the message's sequence.
+    """
     try:
         info = json.loads(data)
     except ValueError as exc:
@@ -76,7 +86,7 @@ def parse(bucket: str, data: bytes, time: str, seq: int) -> Info:
     if (
         not isinstance(info, dict)
         or not isinstance(info.get("name"), str)
-        # A link made by nats.js has none; one with wildcards would name the content of others.
+        # A link made by nats.js has no nuid. One with wildcards would name the content of other objects.
         or not isinstance(info.setdefault("nuid", ""), str)
         or not _NUID.fullmatch(info["nuid"])
         or any(type(info.setdefault(number, 0)) is not int for number in numbers)
@@ -91,7 +101,7 @@ def parse(bucket: str, data: bytes, time: str, seq: int) -> Info:
 
 
 def encode(info: Info) -> bytes:
-    """The message that stores an info. The server has the time and the sequence."""
+    """Return the payload that stores an info. mtime and seq are left out: the message itself has them."""
     stored = {k: v for k, v in info.items() if k not in ("mtime", "seq")}
     for name in ("deleted", "digest"):
         if not stored.get(name):
@@ -100,7 +110,7 @@ def encode(info: Info) -> bytes:
 
 
 def link_of(info: Info) -> Mapping[str, Any] | None:
-    """Where a link leads: bucket, and name unless it is the whole bucket. None: no link."""
+    """Return a link's target: bucket, and name unless that is the whole bucket. None: the info is no link."""
     link = (info.get("options") or {}).get("link")
     return link if isinstance(link, Mapping) else None
 
@@ -110,7 +120,7 @@ def meta_fields(
     headers: HeadersLike | None,
     metadata: Mapping[str, str] | None,
 ) -> dict[str, Any]:
-    """What a user says about an object; raises TypeError and `BadHeadersError`."""
+    """Return the fields of an info that a user sets. Raises TypeError and `BadHeadersError`."""
     fields: dict[str, Any] = {}
     if description is not None:
         if not isinstance(description, str):
@@ -132,5 +142,5 @@ def _header_lists(headers: HeadersLike) -> dict[str, list[str]]:
 
 
 def names(infos: Iterable[Info]) -> list[str]:
-    """The names, sorted."""
+    """Return the names in the infos, sorted."""
     return sorted(info["name"] for info in infos)

@@ -1,4 +1,7 @@
-"""Where a downloaded object's content goes."""
+"""Sinks: where a downloaded object's content goes. One class for each kind of target that `get` takes.
+
+An `ObjectReader` calls `write` for each part, then either `finish` or `abandon`, once.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +14,22 @@ Into = Union["os.PathLike[Any]", BinaryIO, Callable[[bytes], object], None]
 
 
 class Sink:
-    """Where content goes."""
+    """Takes the content of one object."""
 
     def write(self, data: bytes) -> None:
-        """The next part. May raise anything."""
+        """Take the next part. Whatever this raises ends the get."""
         raise NotImplementedError
 
     def finish(self) -> Any:
-        """All is there, and right. Returns what is the get's result, None: the object's info."""
+        """End: the content is complete and checked. Return the get's result; None means the object's info."""
         return None
 
     def abandon(self) -> None:
-        """There will be no more, and what is there is not the object. Must not raise."""
+        """End without the object: the get has failed. Must not raise."""
 
 
 class BytesSink(Sink):
-    """Into memory."""
+    """Keeps the content in memory; the get's result is bytes."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -36,7 +39,7 @@ class BytesSink(Sink):
         self._parts.append(data)
 
     def finish(self) -> bytes:
-        """The content."""
+        """Return the content."""
         return b"".join(self._parts)
 
     def abandon(self) -> None:
@@ -45,7 +48,7 @@ class BytesSink(Sink):
 
 
 class WriterSink(Sink):
-    """Into a file that the user has opened, or a callback per part."""
+    """Passes the parts to a file that the user has opened, or to a callback."""
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
         self._write = write
@@ -56,7 +59,10 @@ class WriterSink(Sink):
 
 
 class FileSink(Sink):
-    """Into a file of that name, which has its former content, if any, until all is there."""
+    """Writes a file. Until the object is complete the file has its former content, or does not exist.
+
+    The parts go into a hidden file of the same folder, which `finish` renames.
+    """
 
     def __init__(self, path: os.PathLike[Any]) -> None:
         self._path = os.fspath(path)
@@ -81,9 +87,9 @@ class FileSink(Sink):
 
 
 def sink_of(into: Into) -> Sink:
-    """The sink for what a user may pass to take content.
+    """Return the sink for the argument into of a get.
 
-    Raises TypeError for anything else, and OSError for a file that can't be made.
+    Raises TypeError for what can't take content, and OSError for a file that can't be created.
     """
     if into is None:
         return BytesSink()

@@ -1,4 +1,7 @@
-"""Where an uploaded object's content comes from."""
+"""Sources: where an uploaded object's content comes from. One class for each kind of data that `put` takes.
+
+An `ObjectWriter` calls `next` when it has room for another part, then `close` once.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ Data = Union[
 
 
 class Source:
-    """Where content comes from: `next` gives the next part, all but the last of full size; b"" at the end."""
+    """Gives the content of one object in parts of chunk_size bytes; only the last one may be shorter."""
 
     total: int | None = None  # bytes, where known
 
@@ -23,15 +26,15 @@ class Source:
         self.chunk_size = chunk_size
 
     def next(self) -> bytes:
-        """May raise anything."""
+        """Return the next part, b"" at the end. Whatever this raises ends the put."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Nothing more is wanted."""
+        """Release what the source holds: no part is wanted any more."""
 
 
 class BytesSource(Source):
-    """Content in memory."""
+    """Reads from memory."""
 
     def __init__(self, data: bytes, chunk_size: int) -> None:
         super().__init__(chunk_size)
@@ -46,7 +49,7 @@ class BytesSource(Source):
 
 
 class FileSource(Source):
-    """A binary file, from where it stands to its end."""
+    """Reads a binary file from its present position to its end."""
 
     def __init__(self, file: BinaryIO, chunk_size: int, *, owned: bool) -> None:
         super().__init__(chunk_size)
@@ -54,7 +57,7 @@ class FileSource(Source):
         self._owned = owned
         try:
             self.total = max(0, os.fstat(file.fileno()).st_size - file.tell())
-        except (OSError, AttributeError, ValueError):  # no file of the system
+        except (OSError, AttributeError, ValueError):  # not a file of the system, or a pipe
             self.total = None
 
     def next(self) -> bytes:
@@ -78,7 +81,7 @@ class FileSource(Source):
 
 
 class IterableSource(Source):
-    """Pieces of any size, one after the other."""
+    """Reads pieces of any size, one after the other."""
 
     def __init__(self, pieces: Iterator[bytes], chunk_size: int) -> None:
         super().__init__(chunk_size)
@@ -109,9 +112,9 @@ class IterableSource(Source):
 
 
 def source_of(data: Data, chunk_size: int) -> Source:
-    """The source for what a user may pass as content.
+    """Return the source for the argument data of a put.
 
-    Raises TypeError for anything else, and OSError for a file that can't be opened.
+    Raises TypeError for what can't be content, and OSError for a file that can't be opened.
     """
     if data is None or isinstance(data, (bytes, bytearray, memoryview, str)):
         return BytesSource(payload_bytes(data), chunk_size)

@@ -1,7 +1,9 @@
 """`ObjectStore`: content of any size in a stream, in parts (ADR-20).
 
-A store ``b`` is the stream ``OBJ_b``: parts under ``$O.b.C.<nuid>``, and for each name one message
-under ``$O.b.M.`` that tells which parts are its content. Only public methods of `JetStream` are used.
+A store ``b`` is the stream ``OBJ_b``. The parts of a content are messages on ``$O.b.C.<nuid>``. For each
+name there is one message under ``$O.b.M.``, the object's info, which names the nuid of its content. An
+object is as its info says, so every operation here reads or replaces an info (`infos`), and some also move
+content (`upload`, `download`). Only public methods of `JetStream` are used.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from ..buckets import (
     check_bucket,
     collect,
     completion,
+    optional_before_cb,
 )
 from ..errors import BadOptionsError, NatsError
 from ..headers import HeadersLike
@@ -42,17 +45,26 @@ WatchCallback = Callable[["Info | None", "NatsError | None"], object]
 
 
 class ObjectStore(ObjectBucket):
-    """The store of a name. Making one asks nothing of the server: see `create_bucket`.
+    """An object store, by its name. To construct one asks nothing of the server: see `create_bucket`.
 
     Callbacks are ``cb(result, err)``, the last argument or a keyword. Where one may be left out, errors
     go to the client's on_error. An object's info is a dict: name, bucket, nuid, size, chunks, digest,
-    mtime, deleted, seq (its revision), and if there are any description, headers, metadata, options.
+    mtime, deleted, seq (its revision), and possibly description, headers, metadata, options.
 
     Args:
-        chunk_size: bytes per part, for objects that are put without one.
-        timeout: for each answer, in ms or a timedelta, in place of that of js.
+        js: the `JetStream` whose client, prefix and timeout all calls use.
+        bucket: letters, digits, dashes and underscores.
+        chunk_size: bytes per part, for a `put` without its own.
+        timeout: for each answer, a timedelta or ms, in place of that of js.
 
-    Raises `InvalidBucketNameError`.
+    Attributes:
+        bucket: the store's name.
+        stream: the name of the store's stream, for calls of `JetStream` that `ObjectStore` has no word for.
+        js: the `JetStream` that all calls go through, with this store's timeout.
+        chunk_size: as given.
+
+    Raises:
+        InvalidBucketNameError: a store can't have this name.
     """
 
     def __init__(
@@ -80,22 +92,29 @@ class ObjectStore(ObjectBucket):
         chunk_size: int | None = None,
         progress: Callable[[int, int | None], object] | None = None,
     ) -> Upload:
-        """Store an object, in place of the one that has the name; ``cb(info, err)`` when it is complete.
+        """Store an object in the place of the one that has the name; ``cb(info, err)`` when it is complete.
 
-        Until then readers get the former one, whose parts are removed then. After an error nothing is
-        left of the new one, unless the client has ended: then nobody could remove it. A lost connection
-        is got over when it comes back within 30 s. Memory needed does not depend on the object's size,
+        Readers get the former object until then; afterwards its parts are removed. After an error nothing of
+        the new object is left, unless the client has ended and can't remove it. The upload survives a lost
+        connection that comes back within 30 s. The memory needed does not depend on the object's size,
         unless data is in memory.
 
         Args:
+            name: any text that is not empty.
             data: bytes-like or str (UTF-8), a path (`os.PathLike`), a binary file, an iterable of
                 bytes-like pieces, or a function that returns the next piece and in the end b"" or None.
                 Read as the server takes it.
-            description, headers, metadata: kept with it.
+            cb: may be left out; errors then go to the client's on_error.
+            description, headers, metadata: stored with the object.
             chunk_size: bytes per part; at most the server's max_payload.
             progress: ``progress(bytes stored, bytes in all or None)`` now and then.
 
-        Returns the `Upload`, which can be cancelled. Raises OSError when a path can't be opened.
+        Returns:
+            The `Upload`, which can be cancelled.
+
+        Raises:
+            InvalidObjectNameError: an object can't have this name.
+            OSError: a path can't be opened.
         """
         done = completion(self.js, cb)
         callable_or_none(progress, "progress")
@@ -128,23 +147,29 @@ class ObjectStore(ObjectBucket):
         *,
         progress: Callable[[int, int], object] | None = None,
     ) -> Download:
-        """Read an object, or what a link leads to; ``cb(None, None)`` when it is missing or deleted.
+        """Read an object, or the one that a link leads to.
 
-        ``cb(bytes, err)``; with into ``cb(info, err)``. Success means that size and digest are right.
-        A lost connection is got over, with reconnect.
+        ``cb(bytes, err)``, or with into ``cb(info, err)``; ``cb(None, None)`` when the object is missing or
+        deleted. Success means that size and digest are right. The download survives a lost connection, with
+        reconnect.
 
         Args:
-            into: a path (`os.PathLike`): the file of that name appears or changes when all is there; a
-                binary file to be written to, or ``into(part)`` for each part: after an error what they
-                have had is not the object.
+            name: the object's.
+            into: a path (`os.PathLike`): the file is created or replaced when the object is complete. Or
+                a binary file to write to, or ``into(part)`` for each part: after an error what these have
+                got is not the object.
+            cb: gets `DigestMismatchError`, `ObjectIncompleteError`, `ObjectChangedError` when the object was
+                replaced meanwhile, `ObjectLinkError`, `ObjectTransferError` when into has failed.
             progress: ``progress(bytes so far, bytes in all)`` for each part.
 
-        Returns the `Download`, which can be paused and cancelled. Raises OSError when the file can't be
-        made. Errors: `DigestMismatchError`, `ObjectIncompleteError`, `ObjectChangedError` when it was
-        replaced meanwhile, `ObjectLinkError`, `ObjectTransferError` when what takes it has failed.
+        Returns:
+            The `Download`, which can be paused and cancelled.
+
+        Raises:
+            InvalidObjectNameError: an object can't have this name.
+            OSError: the file can't be created.
         """
-        if cb is None:
-            into, cb = None, cast(Callback, into)
+        into, cb = optional_before_cb(into, cb)
         check_callback(cb)
         callable_or_none(progress, "progress")
         check_name(name)
@@ -160,7 +185,13 @@ class ObjectStore(ObjectBucket):
     # What there is.
 
     def info(self, name: str, cb: Callback, *, show_deleted: bool = False) -> None:
-        """An object's info; ``cb(None, None)`` when it is missing or deleted. A link's is its own."""
+        """Read an object's info; ``cb(info, err)``, ``cb(None, None)`` when it is missing or deleted.
+
+        Args:
+            name: the object's; of a link the link's own info is read.
+            cb: see above.
+            show_deleted: give the info of a deleted object, too.
+        """
         check_callback(cb)
 
         def found(info: Info | None, error: NatsError | None) -> None:
@@ -169,7 +200,12 @@ class ObjectStore(ObjectBucket):
         self._infos.last(check_name(name), found)
 
     def list(self, cb: Callback, *, show_deleted: bool = False) -> None:
-        """The names of all objects, sorted; ``cb([name, …], err)``. Deleted ones only with show_deleted."""
+        """List the names of all objects, sorted; ``cb([name, …], err)``.
+
+        Args:
+            cb: see above.
+            show_deleted: list deleted objects, too.
+        """
         check_callback(cb)
 
         def listed(infos: Any, error: NatsError | None) -> None:
@@ -178,7 +214,12 @@ class ObjectStore(ObjectBucket):
         self.list_infos(listed, show_deleted=show_deleted)
 
     def list_infos(self, cb: Callback, *, show_deleted: bool = False) -> None:
-        """The infos of all objects, in the order in which they were put; ``cb([info, …], err)``."""
+        """List the infos of all objects, in the order in which they were stored; ``cb([info, …], err)``.
+
+        Args:
+            cb: see above.
+            show_deleted: list deleted objects, too.
+        """
         check_callback(cb)
 
         def collected(found: Any, error: NatsError | None) -> None:
@@ -186,7 +227,7 @@ class ObjectStore(ObjectBucket):
                 cb(None, error)
                 return
             infos: dict[str, Info] = {}
-            for info in found:  # an object that was put meanwhile comes again
+            for info in found:  # an object that is put meanwhile comes twice
                 infos.pop(info["name"], None)
                 infos[info["name"]] = info
             cb([i for i in infos.values() if show_deleted or not i["deleted"]], None)
@@ -201,15 +242,22 @@ class ObjectStore(ObjectBucket):
         ignore_deletes: bool = False,
         updates_only: bool = False,
     ) -> ObjectWatch:
-        """Every change of objects, from now until `ObjectWatch.stop`, after what they are now.
+        """Watch objects: first what they are now, then every change until `ObjectWatch.stop`.
 
-        ``cb(info, None)`` for each object, deleted ones included; ``cb(None, None)`` once when that was
-        all; then an info per change. ``cb(None, err)`` once when it can't go on.
+        ``cb(info, None)`` for each object, deleted ones included; ``cb(None, None)`` once at the end of
+        these; then an info per change. ``cb(None, err)`` once when the watch can't go on.
 
         Args:
-            include_history: former infos, too, should the store have any.
+            cb: see above.
+            include_history: first all infos that the store has, replaced ones included.
             ignore_deletes: no infos of deletions.
             updates_only: only changes from now on; the ``cb(None, None)`` comes at once.
+
+        Returns:
+            The `ObjectWatch`, which can be stopped.
+
+        Raises:
+            BadOptionsError: updates_only with include_history.
         """
         check_callback(cb)
         if updates_only and include_history:
@@ -228,7 +276,7 @@ class ObjectStore(ObjectBucket):
     # Changes.
 
     def delete(self, name: str, cb: Callback | None = None) -> None:
-        """Delete an object; ``cb(True, err)``, `ObjectNotFoundError` when there never was one."""
+        """Delete an object; ``cb(True, err)``, `ObjectNotFoundError` when the name never had one."""
         done = completion(self.js, cb)
 
         def change(info: Info | None) -> Info | NatsError:
@@ -245,10 +293,13 @@ class ObjectStore(ObjectBucket):
         self._infos.change(check_name(name), change, changed)
 
     def update_meta(self, name: str, meta: Mapping[str, Any], cb: Callback | None = None) -> None:
-        """Change what is kept with an object; what meta does not name stays. ``cb(info, err)``.
+        """Change what is stored with an object, or its name; ``cb(info, err)``.
 
-        meta: name (renames it), description, headers, metadata. `ObjectNotFoundError`, and
-        `ObjectExistsError` when another object has the new name.
+        Args:
+            name: the object's present name.
+            meta: any of name (the new one), description, headers, metadata; what it does not name stays.
+            cb: gets `ObjectNotFoundError` when the object is missing or deleted, `ObjectExistsError` when
+                another object has the new name.
         """
         done = completion(self.js, cb)
         check_name(name)
@@ -278,10 +329,14 @@ class ObjectStore(ObjectBucket):
         *,
         bucket: str | None = None,
     ) -> None:
-        """Let name lead to another object: `get` of the one reads the other. ``cb(info, err)``.
+        """Store a link from name to another object: `get` of name reads that object. ``cb(info, err)``.
 
-        target: its name, in this store or in that of bucket, or its info. `ObjectNotFoundError` when it
-        does not exist, `ObjectLinkError` when it is a link, `ObjectExistsError` when name is an object.
+        Args:
+            name: the link's; a link of this name is replaced.
+            target: the other object's name or info.
+            cb: gets `ObjectNotFoundError` when target does not exist, `ObjectLinkError` when target is a
+                link, `ObjectExistsError` when name is an object.
+            bucket: the store that target is in; default: this one.
         """
         done = completion(self.js, cb)
         check_name(name)
@@ -294,7 +349,13 @@ class ObjectStore(ObjectBucket):
     def add_bucket_link(
         self, name: str, bucket: str | ObjectStore, cb: Callback | None = None
     ) -> None:
-        """Let name lead to a whole store; ``cb(info, err)``. `get` of it is an `ObjectLinkError`."""
+        """Store a link from name to a whole store; ``cb(info, err)``.
+
+        Args:
+            name: the link's; `get` of that name ends with `ObjectLinkError`.
+            bucket: the store or its name.
+            cb: gets `ObjectExistsError` when name is an object.
+        """
         done = completion(self.js, cb)
         target = bucket.bucket if isinstance(bucket, ObjectStore) else check_bucket(bucket)
         put_link(self._infos, check_name(name), {"bucket": target}, done)
