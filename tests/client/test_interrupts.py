@@ -26,8 +26,8 @@ ROUNDS, MESSAGES = 3, 10_000
 def handler() -> Iterator[None]:
     """Python's own handler of SIGINT, which a test runner may have replaced, and no tracing.
 
-    While a tracer such as coverage is set, CPython 3.11 looks for signals after `list.append`, too: an interrupt
-    may then strike between two statements of the test's own callback, which no library can prevent.
+    While a tracer such as coverage is set, CPython 3.11 looks for signals after `list.append`, too: an
+    interrupt may then strike between two statements of the test's own callback. No library can prevent that.
     """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     tracer = sys.gettrace()
