@@ -34,6 +34,10 @@ class Wait(Deadline):
         self._waits.forget(self)
         super().cancel()
 
+    def stop(self) -> None:
+        """Stop waiting for the time; `end` follows."""
+        super().cancel()
+
     def end(self, error: NatsError | None) -> None:
         """Call `ended`, unless this was cancelled. error, which a completion gets, does not matter here."""
         if not self._over:
@@ -80,4 +84,6 @@ class Waits:
     def take_all(self) -> Iterator[tuple[int, Completion]]:
         """Forget all waits. Return (order of the call, completion) for each."""
         waiting, self._waiting = self._waiting, {}
+        for wait in waiting:
+            wait.stop()
         return iter([(wait.order, wait.end) for wait in waiting])
