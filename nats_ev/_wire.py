@@ -85,12 +85,12 @@ class Parser:
 
     @property
     def msgs(self) -> int:
-        """Messages parsed since the last `take_counts`."""
+        """Messages parsed on this connection."""
         return self._c.msgs
 
     @property
     def bytes(self) -> int:
-        """Their header and payload bytes."""
+        """Header and payload bytes of these messages."""
         return self._c.bytes
 
     def set_max_message(self, size: int) -> None:
