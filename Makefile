@@ -108,7 +108,7 @@ sanitize: build
 
 # Lines of csrc/nats_*.c that the C tests run, by gcov; fails below the floor.
 coverage-c: build
-	$(PY) tests/csrc/coverage.py
+	$(PY) tests/csrc/line_coverage.py
 
 fuzz: build
 	FUZZ_SECONDS=$(FUZZ_SECONDS) sh tests/fuzz/run.sh

@@ -22,8 +22,7 @@ typedef PyThreadState interpreter_state;
 #define interpreter_retake(state) PyEval_RestoreThread(state)
 #endif
 
-/* A run on the C stack of a thread: Loop.start(), Loop.invoke(), Watcher.invoke(), Embed.sweep().
-   */
+/* A run on the stack of a thread: Loop.start(), Loop.invoke(), Watcher.invoke(), Embed.sweep(). */
 struct run {
     nats_ev_loop *loop;          /* the loop that start() runs; NULL for a run that only delivers */
     struct run *outer;           /* the thread's run that this one is nested in */
@@ -221,9 +220,9 @@ static void look_for_signals(struct run *run, struct ev_loop *ev)
 }
 
 /* The wake-up descriptor is readable: Python has caught a signal. */
-static void wake_cb(struct ev_loop *ev, ev_io *w, int revents)
+static void wake_cb(struct ev_loop *ev, ev_io *watcher, int revents)
 {
-    (void)w;
+    (void)watcher;
     (void)revents;
     look_for_signals(current_run, ev);
 }
@@ -233,9 +232,9 @@ static void wake_cb(struct ev_loop *ev, ev_io *w, int revents)
  * callback ran may have been interrupted by a signal. Looking for signals here is a second way to
  * notice them, because foreign code may have replaced the wake-up descriptor.
  */
-static void polling_cb(struct ev_loop *ev, ev_prepare *w, int revents)
+static void polling_cb(struct ev_loop *ev, ev_prepare *watcher, int revents)
 {
-    nats_ev_loop *loop = w->data;
+    nats_ev_loop *loop = watcher->data;
     struct run *run = loop->run;
     (void)revents;
     if (!run)
@@ -251,9 +250,9 @@ static void polling_cb(struct ev_loop *ev, ev_prepare *w, int revents)
 }
 
 /* libev is about to deliver the events of a poll: nothing blocks until the next prepare phase. */
-static void polled_cb(struct ev_loop *ev, ev_check *w, int revents)
+static void polled_cb(struct ev_loop *ev, ev_check *watcher, int revents)
 {
-    struct run *run = ((nats_ev_loop *)w->data)->run;
+    struct run *run = ((nats_ev_loop *)watcher->data)->run;
     (void)ev;
     (void)revents;
     if (run && run == current_run && !run->in_python)
@@ -277,9 +276,9 @@ static void invoke_hook(struct ev_loop *ev)
 }
 
 /* Ask a scheduler for its next time. */
-static double reschedule_cb(ev_periodic *w, double now)
+static double reschedule_cb(ev_periodic *watcher, double now)
 {
-    nats_ev_watcher *self = w->data;
+    nats_ev_watcher *self = watcher->data;
     struct run *run = current_run;
     python_enter(run);
     double at = nats_ev_on_reschedule(self->key, now);
@@ -287,7 +286,7 @@ static double reschedule_cb(ev_periodic *w, double now)
     /* False for a NaN, too. libev forbids stopping the watcher here; its error event does so. */
     if (at >= now)
         return at;
-    ev_feed_event(self->loop->ev, w, EV_ERROR);
+    ev_feed_event(self->loop->ev, watcher, EV_ERROR);
     return now + 1e30;
 }
 

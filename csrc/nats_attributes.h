@@ -11,4 +11,11 @@
 #define NATS_MUST_CHECK
 #endif
 
+/* Rarely called: kept out of its callers, so that their common path saves no registers for it. */
+#if defined(__GNUC__) || defined(__clang__)
+#define NATS_COLD __attribute__((cold, noinline))
+#else
+#define NATS_COLD
+#endif
+
 #endif

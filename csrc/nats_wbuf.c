@@ -110,14 +110,12 @@ void nats_wbuf_advance(nats_wbuf *wbuf)
 }
 
 /*
- * Make room for n bytes after end. Return 0 or an error. The bytes that are moved down are never
- * more than were sent since the last move, and the frame that pos is inside of is moved whole.
+ * Make room for n bytes after end when the memory does not suffice. The bytes that are moved down are
+ * never more than were sent since the last move, and the frame that pos is inside of is moved whole.
  */
-NATS_MUST_CHECK static int reserve(nats_wbuf *wbuf, size_t n)
+NATS_COLD NATS_MUST_CHECK static int make_room(nats_wbuf *wbuf, size_t n)
 {
     char *buf;
-    if (n <= wbuf->cap - wbuf->end)
-        return 0;
     nats_wbuf_advance(wbuf);
     if (wbuf->base != 0 && wbuf->base >= wbuf->end - wbuf->base) {
         memmove(wbuf->buf, wbuf->buf + wbuf->base, wbuf->end - wbuf->base);
@@ -132,6 +130,12 @@ NATS_MUST_CHECK static int reserve(nats_wbuf *wbuf, size_t n)
         return NATS_WBUF_NO_MEMORY;
     wbuf->buf = buf;
     return 0;
+}
+
+/* Make room for n bytes after end. Return 0 or an error. */
+NATS_MUST_CHECK static inline int reserve(nats_wbuf *wbuf, size_t n)
+{
+    return n <= wbuf->cap - wbuf->end ? 0 : make_room(wbuf, n);
 }
 
 /* Make room for one more tag; tag 0 needs no room. Return 0 or an error. */
@@ -224,17 +228,15 @@ static int check_sizes(const nats_wbuf *wbuf, size_t line, size_t size, size_t f
     return 0;
 }
 
-/* Check an interned subject and the state of the buffer. Set *prefix, "PUB subject ", and return 0,
-   or return an error. */
-static inline int check_interned(const nats_wbuf *wbuf, int subject,
-                                 const struct nats_prefix **prefix)
+/* Check the state of the buffer and the index of an interned subject. Return 0 or an error. */
+static inline int check_interned(const nats_wbuf *wbuf, int subject)
 {
     if (wbuf->limits.closed)
         return NATS_WBUF_CLOSED;
     if (subject < 0 || (size_t)subject >= wbuf->prefixes_len)
         return NATS_WBUF_BAD_SUBJECT;
-    *prefix = &wbuf->prefixes[subject];
-    assert((*prefix)->len > 5 && (*prefix)->offset + (*prefix)->len <= wbuf->arena_len);
+    assert(wbuf->prefixes[subject].len > 5);
+    assert(wbuf->prefixes[subject].offset + wbuf->prefixes[subject].len <= wbuf->arena_len);
     return 0;
 }
 
@@ -344,10 +346,11 @@ int nats_wbuf_pub(nats_wbuf *wbuf, int subject, const void *payload, size_t payl
     const struct nats_prefix *prefix;
     size_t line, frame;
     char *p;
-    int error = check_interned(wbuf, subject, &prefix);
+    int error = check_interned(wbuf, subject);
 
     if (error != 0)
         return error;
+    prefix = &wbuf->prefixes[subject];
     line = prefix->len + nats_count_digits(payload_len);
     frame = nats_plus(payload_len, line + 4);
     error = check_sizes(wbuf, line, payload_len, frame);
@@ -407,13 +410,14 @@ int nats_wbuf_request(nats_wbuf *wbuf, int subject, const void *payload, size_t 
     const struct nats_prefix *prefix;
     size_t line, frame;
     char *p;
-    int error = check_interned(wbuf, subject, &prefix);
+    int error = check_interned(wbuf, subject);
 
     if (error != 0)
         return error;
     if (wbuf->inbox_len == 0)
         return NATS_WBUF_BAD_REPLY;
     assert(tag != 0);
+    prefix = &wbuf->prefixes[subject];
     line = nats_plus(prefix->len + nats_count_digits(tag) + 1 + nats_count_digits(payload_len),
                      wbuf->inbox_len);
     frame = nats_plus(payload_len, nats_plus(line, 4));

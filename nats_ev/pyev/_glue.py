@@ -7,11 +7,11 @@ stack: C then ends the run (see csrc/libev_glue.h), and `finish` hands the excep
 Where an exception strikes. A user's callback raises inside of the ``try`` of `nats_ev_on_event`. A Python
 signal handler may raise between any two instructions, so also before the ``try`` and after it. Such an
 exception leaves the function, and cffi passes it to `_interrupted`. There, the question is whether the
-callback has begun: if not, C must set the event aside, or the event would be lost. The answer is
-state of one call: calls nest when a callback runs a loop, and run in several threads, so no global can
-hold it, and a per-thread stack of calls would cost more than all else here. The call's frame holds the
-answer: `nats_ev_on_event` sets its local ``begun`` just before the callback, at the price of one store, and
-`_interrupted` reads the local from the traceback's frame.
+callback has begun: if not, C must set the event aside, or the event would be lost. The answer belongs to
+one call. Calls nest when a callback runs a loop, and several threads make them, so no global can hold the
+answer; a stack of calls per thread would need a push and a pop per event. The call's frame holds the
+answer instead: `nats_ev_on_event` sets its local ``begun`` just before the callback, at the price of one
+store, and `_interrupted` reads the local from the traceback's frame.
 
 This module knows neither loops nor watchers by name and must not import them.
 """
@@ -43,7 +43,7 @@ CAN_STOP: int = lib.NATS_EV_CAN_STOP
 
 
 class Error(Exception):
-    """What the loop or a watcher cannot do: wrong state, wrong loop, no backend."""
+    """An operation that a loop or watcher refuses: wrong state, wrong loop, no backend."""
 
 
 # C names Python objects by these keys. The references are weak: a loop holds the watchers that must stay
