@@ -2,8 +2,8 @@
 
 SUB and UNSUB are framed here, into what `Connection.wire` names: the client's write buffer, or the
 handshake's while one is under way. Without either, the next handshake restores the table. The
-connection decides when the bytes are sent. How a subscription leaves and enters the fast path is told
-in `protocol/subscription.py`.
+connection decides when the bytes are sent. `protocol/subscription.py` explains how a subscription
+leaves and enters the fast path.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ deadlines with equal length the one that was added first is due first. So:
 
 Invariants:
 
-- A FIFO has at most one heap entry, at a time that is *not later* than its first deadline. A FIFO
+- A FIFO has exactly one heap entry, at a time that is *not later* than its first deadline. A FIFO
   that empties and fills again does not touch the heap: when the entry's time comes, the entry moves
   to the time of the first deadline, or the FIFO is discarded if it is empty.
 - The first entry of a FIFO has not ended, so its time is known without a search.

@@ -6,16 +6,16 @@ A `Dialer` makes one attempt: it looks a name up, tries the addresses in turn, a
 of `done` with a socket or an error. The caller bounds the attempt in time, and calls `cancel` when
 the time is over.
 
-*Names.* `getaddrinfo` blocks, for half a minute if the name server is silent, and cannot be
-interrupted. A numeric address does not need it and is used at once. A name is looked up in a daemon
-thread, which wakes the loop with an Async watcher, the only watcher that another thread may use. A
-look-up that is no longer wanted cannot be stopped: `Resolver` forgets the question, and the thread
-ends by itself. There is at most one thread per name, however often a client that reconnects asks for
-it; a thread that a former attempt has started answers the next attempt, too.
+*Names.* `getaddrinfo` blocks, for long if the name server is silent, and cannot be interrupted. A
+numeric address does not need it and is used at once. A name is looked up in a daemon thread, which
+wakes the loop with an Async watcher, the only watcher that another thread may use. A look-up that is
+no longer wanted cannot be stopped: `Resolver` forgets the question, and the thread ends by itself.
+There is at most one thread per name, however often a client that reconnects asks for it; a thread
+that a former attempt has started answers the next attempt, too.
 
 *Order.* The addresses of one name alternate between IPv6 and IPv4, so that a broken network of one
-family costs one attempt and not all. With `shuffle` they are in random order within each family
-(ADR-11).
+family delays the attempt by one address and not by all of that family. With `shuffle` they are in
+random order within each family (ADR-11).
 
 *Time.* If there is more than one address, each gets an equal share of `timeout`, at least 0.25 s.
 Otherwise the first one that swallows packets would use up the time of all. The last address has all

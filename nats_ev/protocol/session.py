@@ -79,7 +79,11 @@ _PORTION = 64 * 1024
 
 
 class State(Enum):
-    """How far a session has come."""
+    """How far a session has come.
+
+    GREETING --first INFO--> INFORMED --connect()--> HANDSHAKE --PONG--> READY
+    any of them --close(), or a server that breaks the protocol--> CLOSED
+    """
 
     GREETING = "waiting for the server's INFO"
     INFORMED = "INFO received, CONNECT not yet framed"
@@ -347,9 +351,11 @@ class Session:
                 return
 
     def _deliver_rows(self, rows: Iterator[tuple[int, ...]]) -> None:
-        """Deliver row by row. Offsets of a row: [s0, s1) subject, [r0, r1) reply, [h0, p0) headers,
-        [p0, p1) payload; what is missing is empty. Local names, because the loop is the hottest of
-        the package.
+        """Deliver row by row.
+
+        The offsets of a row: [s0, s1) subject, [r0, r1) reply, [h0, p0) headers, [p0, p1) payload. A
+        field that is missing is empty. Attributes are copied to local names, because this loop is the
+        hottest of the package.
         """
         get = self._subs.get
         events = self._events
