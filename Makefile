@@ -1,5 +1,5 @@
 # Everything a newcomer needs: `make demo` and `make test` do all the set-up by themselves.
-# The interpreter is chosen by PYTHON when .venv is made: make test PYTHON=python3.12
+# PYTHON chooses the interpreter: make test PYTHON=python3.12. A .venv of another version is replaced.
 
 PYTHON ?= python3
 # Not by the scripts in bin/: their first line breaks when a folder's name has a blank. zizmor is a binary.
@@ -67,27 +67,42 @@ structure:
 build: .venv/.built
 
 # The build scripts compile in place; .venv refers to this folder.
-.venv/.built: .venv/.installed _parser_build.py _libev_build.py _build_flags.py $(wildcard csrc/*.c csrc/*.h)
+.venv/.built: .venv/.installed .venv/.flags _parser_build.py _libev_build.py _build_flags.py $(wildcard csrc/*.c csrc/*.h)
 	$(PY) _parser_build.py > .venv/build.log 2>&1 || { cat .venv/build.log; exit 1; }
 	$(PY) _libev_build.py >> .venv/build.log 2>&1 || { cat .venv/build.log; exit 1; }
 	@touch $@
 
-.venv/.installed: pyproject.toml setup.py
+# What decides how C is compiled, besides the files: a change of it compiles again.
+.venv/.flags: .venv/.installed FORCE
+	@env | grep -E '^(CC|CFLAGS|CPPFLAGS|LDFLAGS|LIBEV_PREFIX|NATS_EV_DEBUG|NATS_EV_WERROR)=' | sort > $@.new; \
+	    cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+.venv/.python: FORCE
+	@version='import sys; print("%d.%d%s" % (*sys.version_info[:2], sys.abiflags))'; \
+	    wanted=$$('$(PYTHON)' -c "$$version" 2>/dev/null); has=$$($(PY) -c "$$version" 2>/dev/null); \
+	    if [ '$(origin PYTHON)' != file ] && [ -n "$$wanted" ] && [ -n "$$has" ] && [ "$$wanted" != "$$has" ]; then \
+	        echo "PYTHON=$(PYTHON) is $$wanted: replacing the .venv of $$has"; rm -rf .venv; \
+	    fi; test -e $@ || { mkdir -p .venv && touch $@; }
+
+FORCE:
+
+.venv/.installed: pyproject.toml setup.py .venv/.python
 	@$(MAKE) --no-print-directory system
 	@test -x $(PY) || $(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
 	@touch $@
 
 # Older servers are welcome, not necessary: without them their tests say that they were skipped.
+# What could not be fetched, the next run tries to fetch again.
 servers .venv/.servers: .venv/.installed
-	@for version in $(SERVER_LINES); do \
+	@missing=; for version in $(SERVER_LINES); do \
 	    test -x .cache/nats-server/$$version/nats-server && continue; \
-	    $(IN_TESTS) -m lab.fetch_server $$version || echo "nats-server $$version: not fetched"; \
-	done; touch .venv/.servers
+	    $(IN_TESTS) -m lab.fetch_server $$version || { echo "nats-server $$version: not fetched"; missing=1; }; \
+	done; test -n "$$missing" || touch .venv/.servers
 
 # The official client for Node.js, which the cross tests talk to.
 peers .venv/.peers: tests/lab/js/package.json .venv/.installed
-	@$(IN_TESTS) -m lab.peers || true; touch .venv/.peers
+	@if $(IN_TESTS) -m lab.peers; then touch .venv/.peers; fi
 
 system:
 	@PYTHON='$(PYTHON)' sh tests/lab/system_packages.sh
@@ -125,6 +140,6 @@ soak-js: build
 
 clean:
 	rm -rf .venv .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f nats_ev/*.so nats_ev/*.o nats_ev/pyev/*.so nats_ev/pyev/*.o csrc/*.o
+	find nats_ev csrc \( -name '*.so' -o -name '*.o' \) -exec rm -f {} +
 	rm -f nats_ev/_parser.c nats_ev/pyev/_libev.c
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

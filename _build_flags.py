@@ -1,7 +1,8 @@
-"""Choose the compiler and linker flags of the compiled modules, for the build scripts.
+"""Choose the compiler and linker flags of the compiled modules, for the build scripts; compile in place.
 
 Environment variables:
 
+* CC: the compiler's command, which may have arguments; quoted as for a shell, so may CFLAGS and LDFLAGS.
 * NATS_EV_WERROR=1: make the C compiler's warnings errors.
 * NATS_EV_DEBUG=1: check the assertions of the C code, and leave out what hardens a release, which
   sanitizers replace by better checks of their own.
@@ -41,6 +42,9 @@ QUIET_PREAMBLE = """
 #endif
 """
 
+# What an extension's file may be called after the module's name, for any Python on any platform.
+EXTENSIONS = (".so", ".pyd", ".dylib")
+
 _PROBE = "#include <string.h>\nint nats_ev_probe(char *to) { memset(to, 0, 8); return to[0]; }\n"
 
 
@@ -49,15 +53,19 @@ def is_set(name: str) -> bool:
     return os.environ.get(name) == "1"
 
 
+def compiler() -> list[str]:
+    """Return the C compiler's command and its arguments."""
+    return shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+
+
 @functools.cache
 def accepts(*flags: str) -> bool:
     """Return whether the compiler compiles and links a shared library with these flags, silently."""
-    command = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "probe.c")
         source.write_text(_PROBE)
         output = ["-o", str(source.with_suffix(".so"))]
-        probe = [*shlex.split(command), "-O2", "-Werror", "-fPIC", "-shared", *flags, str(source)]
+        probe = [*compiler(), "-O2", "-Werror", "-fPIC", "-shared", *flags, str(source)]
         try:
             return subprocess.run([*probe, *output], capture_output=True).returncode == 0
         except OSError:  # no such compiler; the build will say so
@@ -85,3 +93,38 @@ def compile_args(*specific: str) -> list[str]:
 def link_args() -> list[str]:
     """Return the flags for the linker."""
     return [] if is_set("NATS_EV_DEBUG") else chosen(HARDENING_LINK)
+
+
+def remove_other_flavours(built: str | os.PathLike[str]) -> None:
+    """Remove the extensions of the same module next to the one that was just built.
+
+    An extension's file name depends on how it was built: ``_parser.abi3.so`` or
+    ``_parser.cpython-311-x86_64-linux-gnu.so``. Python imports the latter where both exist, even when the
+    former is newer.
+    """
+    built = Path(built)
+    module = built.name.partition(".")[0]
+    for path in built.parent.glob(f"{module}.*"):
+        if path.name.endswith(EXTENSIONS) and path.name != built.name:
+            path.unlink()
+
+
+def compile_in_place(script: Path) -> None:
+    """Compile the module of a build script next to its Python files, as setup.py does for ``pip install -e``.
+
+    Everything is compiled again: objects do not tell with which flags they were compiled. Nothing else is
+    left in the tree.
+    """
+    from cffi.setuptools_ext import cffi_modules
+    from setuptools import Distribution
+
+    os.chdir(script.parent)
+    distribution = Distribution({"name": "nats_ev", "script_name": script.name})
+    cffi_modules(distribution, "cffi_modules", [f"{script.name}:ffibuilder"])
+    with tempfile.TemporaryDirectory() as folder:
+        command = distribution.get_command_obj("build_ext")
+        command.inplace = True
+        command.build_temp = command.build_lib = folder
+        distribution.run_command("build_ext")
+        for extension in command.extensions:
+            remove_other_flavours(command.get_ext_fullpath(extension.name))

@@ -3,19 +3,21 @@
 The C between libev and Python is csrc/libev_glue.c; csrc/libev_cdef.h declares what Python may see. Run as
 a script, this file compiles in place. Environment variables:
 
-* LIBEV_PREFIX: where libev is installed, when the compiler does not find libev by itself.
+* LIBEV_PREFIX: where libev is installed (``include/ev.h``, ``lib/libev.so``), when the compiler does not find
+  libev by itself. The module then loads libev from there (RUNPATH).
 * those of _build_flags.py.
 """
 
 import os
 import sys
+import sysconfig
 from pathlib import Path
 
 from cffi import FFI
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))  # setuptools runs this file from elsewhere
-from _build_flags import QUIET_PREAMBLE, compile_args, link_args  # noqa: E402
+from _build_flags import QUIET_PREAMBLE, compile_args, compile_in_place, link_args  # noqa: E402
 
 CSRC = ROOT / "csrc"
 
@@ -33,14 +35,32 @@ PREAMBLE = """
 """
 
 
-def libev_prefixes() -> list[Path]:
-    """Return where libev is installed; empty when the compiler finds libev by itself."""
-    named = os.environ.get("LIBEV_PREFIX")
-    candidates = [named] if named else ["/opt/homebrew", "/usr/local", "/opt/local"]
-    if not named and sys.platform != "darwin":
-        return []
-    return [Path(prefix) for prefix in candidates if Path(prefix, "include", "ev.h").exists()][:1]
+def libev_prefix() -> Path | None:
+    """Return where libev is installed; None when the compiler finds libev by itself.
 
+    Raises:
+        SystemExit: LIBEV_PREFIX names a folder without libev: another libev than the named one is not used.
+    """
+    named = os.environ.get("LIBEV_PREFIX")
+    if named:
+        prefix = Path(os.path.abspath(os.path.expanduser(named)))
+        if not (prefix / "include" / "ev.h").exists():
+            raise SystemExit(f"LIBEV_PREFIX={named}: there is no {prefix / 'include' / 'ev.h'}")
+        return prefix
+    candidates = ["/opt/homebrew", "/usr/local", "/opt/local"] if sys.platform == "darwin" else []
+    return next((Path(c) for c in candidates if Path(c, "include", "ev.h").exists()), None)
+
+
+def library_folders(prefix: Path | None) -> list[str]:
+    """Return the folders below the prefix that hold libev; empty when the linker finds libev by itself."""
+    if prefix is None:
+        return []
+    names = ["lib", "lib64", f"lib/{sysconfig.get_config_var('MULTIARCH') or ''}"]
+    return [str(prefix / name) for name in names if any((prefix / name).glob("libev.*"))]
+
+
+PREFIX = libev_prefix()
+LIBRARY_FOLDERS = library_folders(PREFIX)
 
 ffibuilder = FFI()
 ffibuilder.cdef((CSRC / "libev_cdef.h").read_text())
@@ -49,13 +69,14 @@ ffibuilder.set_source(
     PREAMBLE + QUIET_PREAMBLE,
     sources=["csrc/libev_glue.c"],
     libraries=["ev"],
-    include_dirs=["csrc"] + [str(prefix / "include") for prefix in libev_prefixes()],
-    library_dirs=[str(prefix / "lib") for prefix in libev_prefixes()],
+    include_dirs=["csrc"] + ([str(PREFIX / "include")] if PREFIX else []),
+    library_dirs=LIBRARY_FOLDERS,
+    # The dynamic loader has to find the libev that was compiled for, and not another or none: RUNPATH.
+    runtime_library_dirs=LIBRARY_FOLDERS if os.environ.get("LIBEV_PREFIX") else [],
     depends=[f"csrc/{name}" for name in ("libev_glue.h", "libev_cdef.h")],
     extra_compile_args=compile_args("-O2", "-D_GNU_SOURCE"),
     extra_link_args=link_args(),
 )
 
 if __name__ == "__main__":
-    os.chdir(ROOT)
-    ffibuilder.compile(verbose=True)
+    compile_in_place(ROOT / Path(__file__).name)

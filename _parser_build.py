@@ -4,7 +4,6 @@ csrc/cdef.h declares what Python may see. Run as a script, this file compiles in
 variables: those of _build_flags.py.
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from cffi import FFI
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))  # setuptools runs this file from elsewhere
-from _build_flags import QUIET_PREAMBLE, compile_args, link_args  # noqa: E402
+from _build_flags import QUIET_PREAMBLE, compile_args, compile_in_place, link_args  # noqa: E402
 
 CSRC = ROOT / "csrc"
 
@@ -44,5 +43,4 @@ ffibuilder.set_source(
 )
 
 if __name__ == "__main__":
-    os.chdir(ROOT)
-    ffibuilder.compile(verbose=True)
+    compile_in_place(ROOT / Path(__file__).name)

@@ -4,11 +4,15 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # pip runs this file from elsewhere
+from _build_flags import compiler, remove_other_flavours
 
 
 class BuildExt(build_ext):
@@ -20,11 +24,12 @@ class BuildExt(build_ext):
 
     def run(self) -> None:
         """Build the modules; raises SystemExit with what to install."""
-        command = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
-        if shutil.which(shlex.split(command)[0]) is None:
+        command = compiler()
+        if shutil.which(command[0]) is None:
             raise SystemExit(
-                f"nats_ev needs a C compiler, and there is no {command!r}. Install one: gcc libc6-dev "
-                "(Debian, Ubuntu), gcc (Fedora), gcc musl-dev (Alpine), on macOS xcode-select --install"
+                f"nats_ev needs a C compiler, and there is no {shlex.join(command)!r}. "
+                "Install one: gcc libc6-dev (Debian, Ubuntu), gcc (Fedora), gcc musl-dev (Alpine), on macOS "
+                "xcode-select --install"
             )
         header = Path(sysconfig.get_path("include"), "Python.h")
         if not header.exists():
@@ -37,14 +42,18 @@ class BuildExt(build_ext):
                 "libev's header ev.h is missing. Install libev-dev (Debian, Ubuntu, Alpine) or libev-devel "
                 "(Fedora), on macOS run: brew install libev. Elsewhere, LIBEV_PREFIX says where libev is"
             )
+        # Objects in build/ do not tell with which flags and which CC they were compiled.
+        self.force = True
         super().run()
+        # For `pip install -e` in the source tree, else in build/, which earlier builds have used.
+        for extension in self.extensions:
+            remove_other_flavours(self.get_ext_fullpath(extension.name))
 
-    def finds_libev(self, command: str) -> bool:
+    def finds_libev(self, command: list[str]) -> bool:
         """Return whether the compiler, called as for the build, finds libev's header."""
-        flags = [os.environ.get(name, "") for name in ("CPPFLAGS", "CFLAGS")]
+        flags = shlex.split(" ".join(os.environ.get(name, "") for name in ("CPPFLAGS", "CFLAGS")))
         folders = [folder for extension in self.extensions for folder in extension.include_dirs]
-        probe = [*shlex.split(" ".join([command, *flags])), *(f"-I{folder}" for folder in folders)]
-        probe += ["-E", "-x", "c", "-"]
+        probe = [*command, *flags, *(f"-I{folder}" for folder in folders), "-E", "-x", "c", "-"]
         include = b"#include <ev.h>\n"
         return subprocess.run(probe, input=include, capture_output=True).returncode == 0
 

@@ -16,7 +16,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -29,6 +28,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 sys.path.insert(0, str(HERE.parent))
 
 from lab.natsserver import NatsServer  # noqa: E402
+from lab.process import run_whole  # noqa: E402
 
 ROWS = {
     "publish": "publish async, 4000 unacknowledged",
@@ -248,7 +248,7 @@ def measure(args: argparse.Namespace) -> dict[str, dict[str, list[dict[str, floa
                     str(args.payload),
                 ]  # fmt: skip
                 before = server_cpu(server.pid)
-                run = subprocess.run(command, capture_output=True, text=True, timeout=600)
+                run = run_whole(command, 600)
                 if run.returncode:
                     raise SystemExit(f"{client} {row}: {run.stderr}{run.stdout}")
                 result = json.loads(run.stdout)

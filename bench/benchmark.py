@@ -30,6 +30,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
 from lab.natsserver import NatsServer  # noqa: E402
+from lab.process import run_whole  # noqa: E402
 
 CHECKED = 2000
 IN_FLIGHT = 64
@@ -104,10 +105,10 @@ def find_clients(perl: str) -> list[Client]:
     return clients
 
 
-def run_once(client: Client, row: Row, host: str, port: int) -> dict[str, int]:
+def run_once(client: Client, row: Row, host: str, port: int, **options: Any) -> dict[str, int]:
     """Run one client once, in a process of its own, and return its result."""
     command = [*client.command, row.kind, host, str(port), *row.arguments]
-    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=600)
+    done = run_whole(command, 600, cwd=HERE, **options)
     if done.returncode:
         raise SystemExit(f"{client.name}, {row.title}: {done.stderr.strip() or done.returncode}")
     result: dict[str, int] = json.loads(done.stdout)

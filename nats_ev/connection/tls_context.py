@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import sys
 from typing import TYPE_CHECKING, Any
 
 from .. import errors
@@ -93,6 +94,9 @@ def _make_context(options: Options) -> ssl.SSLContext:
     context.hostname_checks_common_name = False
     # As in Go: whatever the CA file holds is trusted, an intermediate CA too.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    # As strict as ssl.create_default_context() of this Python: certificates that violate RFC 5280 fail.
+    if sys.version_info >= (3, 13):
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
     if options.tls_skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -201,6 +201,35 @@ def test_own_context_is_used(certs, tls_server, connected, client, run):
     assert inside.stream_of(nats).context is context
 
 
+def test_a_context_of_ours_is_as_strict_as_pythons_own(certs, tls_server, connected):
+    """Whatever this Python's own client contexts refuse, such as RFC 5280's violations from 3.13 on."""
+    nats = connected(tls_server, tls_ca_file=certs.ca.cert_file)
+    ours, default = inside.stream_of(nats).context, ssl.create_default_context()
+    assert ours.verify_flags & default.verify_flags == default.verify_flags
+    assert ours.verify_mode is default.verify_mode is ssl.CERT_REQUIRED
+    assert ours.check_hostname is default.check_hostname is True
+    assert ours.options & default.options == default.options
+    assert ours.minimum_version >= ssl.TLSVersion.TLSv1_2
+
+
+def test_an_authority_without_key_usage_is_refused_where_python_refuses_it(
+    certs, own_server, client, run
+):
+    authority = certs.authority("no key usage", key_usage=False)
+    server = own_server(config=server_config(certs.issue("lax", "127.0.0.1", by=authority)))
+    nats = client(server, tls_ca_file=authority.cert_file)
+    run(lambda: nats.recorder.errors or nats.is_connected())
+    strict = getattr(ssl, "VERIFY_X509_STRICT", 0) & ssl.create_default_context().verify_flags
+    assert nats.is_connected() is not bool(strict)
+    if strict:
+        assert "key usage" in str(nats.recorder.errors[0])
+    # The way out that the guide names.
+    context = ssl.create_default_context(cafile=authority.cert_file)
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    taken = client(server, tls_context=context)
+    run(taken.is_connected)
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
 
 from lab.paths import TESTS
+from lab.process import run_whole
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.mark.server
 def test_object_streams_in_little_memory_and_over_a_cut_link():
-    done = subprocess.run(
-        [sys.executable, "-m", "drills.bigobject", "96"],
-        cwd=TESTS,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run_whole([sys.executable, "-m", "drills.bigobject", "96"], 300, cwd=TESTS)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "resumed" in done.stdout

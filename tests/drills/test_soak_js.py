@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 
 import pytest
 
 from drills import soak_js
 from lab.paths import ROOT
+from lab.process import run_whole
 
 pytestmark = pytest.mark.slow
 
@@ -25,6 +25,6 @@ def test_soak_with_restarts_and_cuts(capsys):
 @pytest.mark.server
 def test_benchmark_measures_all_rows():
     command = [sys.executable, "bench/bench_js.py", "--messages", "4000", "--runs", "1"]
-    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    out = run_whole(command, 100, cwd=ROOT)
     assert out.returncode == 0, out.stderr
     assert len(re.findall(r"^\| .* \| nats_ev \| [\d,]+ \|", out.stdout, re.MULTILINE)) == 4

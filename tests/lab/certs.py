@@ -13,6 +13,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 DAY = timedelta(days=1)
+# RFC 5280 wants it of every authority.
+_AUTHORITY_USAGE = x509.KeyUsage(
+    digital_signature=False, content_commitment=False, key_encipherment=False,
+    data_encipherment=False, key_agreement=False, key_cert_sign=True, crl_sign=True,
+    encipher_only=False, decipher_only=False,
+)  # fmt: skip
 
 
 class Pair:
@@ -51,9 +57,9 @@ class Certificates:
         self.ca = self.authority("ca")
         self.other_ca = self.authority("other-ca")
 
-    def authority(self, name: str) -> Pair:
-        """A self-signed authority."""
-        return self._make(name, None, authority=True)
+    def authority(self, name: str, key_usage: bool = True) -> Pair:
+        """A self-signed authority; without key_usage one that RFC 5280, and Python from 3.13 on, refuses."""
+        return self._make(name, None, authority=True, key_usage=key_usage)
 
     def issue(self, name: str, *sans: str, by: Pair | None = None, expired: bool = False) -> Pair:
         """A certificate for host names and IP addresses, for servers and clients alike."""
@@ -70,6 +76,7 @@ class Certificates:
         sans: tuple[str, ...] = (),
         authority: bool = False,
         expired: bool = False,
+        key_usage: bool = True,
     ) -> Pair:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -91,6 +98,8 @@ class Certificates:
         builder = builder.add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
         )
+        if authority and key_usage:
+            builder = builder.add_extension(_AUTHORITY_USAGE, critical=True)
         if not authority:
             usage = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
             builder = builder.add_extension(x509.ExtendedKeyUsage(usage), critical=False)

@@ -26,6 +26,7 @@ from typing import Any
 
 from lab.paths import CACHE
 from lab.ports import free_port
+from lab.process import die_with_us
 
 OLDER = CACHE / "nats-server"
 READY_WITHIN = 20.0
@@ -149,7 +150,7 @@ class NatsServer:
             self._write_config(self._config)
             command += ["-c", str(self._dir / "server.conf")]
         self._process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=_die_with_us
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=die_with_us
         )
         ports = wait_for(self._read_ports, what="the server's ports file")
         self.port = int(ports["nats"][0].rpartition(":")[2])
@@ -292,11 +293,3 @@ def _started(size: int, binary: str | None, jetstream: bool, attempts: int = 3) 
             return _started(size, binary, jetstream, attempts - 1)
         raise
     return servers
-
-
-def _die_with_us() -> None:
-    """Linux: the server ends when the test process does, however that ends."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)

@@ -1,10 +1,15 @@
-"""What this process holds: memory and descriptors."""
+"""What this process holds, memory and descriptors; processes that end with the one that started them."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 # Where a count is compared with an earlier one, a platform without /proc compares 0 with 0.
 HAS_PROC = Path("/proc/self/statm").exists()
@@ -20,3 +25,39 @@ def resident() -> int:
 def descriptors() -> int:
     """Return how many descriptors are open."""
     return len(os.listdir("/proc/self/fd")) if HAS_PROC else 0
+
+
+def die_with_us() -> None:
+    """Let a started process end when the one that has started it ends, in whatever way; Linux only.
+
+    For the argument `preexec_fn` of `subprocess`.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def run_whole(
+    command: list[str], timeout: float, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end and return its output; all that the program has started ends with it.
+
+    That holds when the time is up and on Ctrl-C, too, where `subprocess.run` ends the program only. On Linux
+    the program also ends when the caller is killed.
+
+    Args:
+        command: The program and its arguments.
+        timeout: Seconds until `subprocess.TimeoutExpired`.
+        options: Further arguments of `subprocess.Popen`.
+    """
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
+    with subprocess.Popen(
+        command, start_new_session=True, preexec_fn=die_with_us, **options
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=timeout)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)

@@ -10,8 +10,11 @@ need() { missing="$missing $1"; }
 command -v "$python" >/dev/null 2>&1 || { echo "no $python: install Python 3.10 or later" >&2; exit 1; }
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
     { echo "$python is too old: Python 3.10 or later is needed" >&2; exit 1; }
-command -v "${CC:-cc}" >/dev/null 2>&1 || need gcc
-printf '#include <ev.h>\n' | ${CC:-cc} -E -I/usr/local/include -I/opt/homebrew/include - >/dev/null 2>&1 || need libev-dev
+# CC, CPPFLAGS and CFLAGS are words as for a shell, as they are for setup.py: CC="gcc -m64".
+eval "set -- ${CC:-cc} ${CPPFLAGS:-} ${CFLAGS:-}"
+command -v "$1" >/dev/null 2>&1 || need gcc
+[ -z "${LIBEV_PREFIX:-}" ] || set -- "$@" "-I$LIBEV_PREFIX/include"
+printf '#include <ev.h>\n' | "$@" -E -x c -I/usr/local/include -I/opt/homebrew/include - >/dev/null 2>&1 || need libev-dev
 "$python" -c 'import venv, ensurepip' 2>/dev/null || need python3-venv
 header=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"] + "/Python.h")')
 test -e "$header" || need python3-dev
@@ -30,7 +33,7 @@ fi
 echo "Please install, then try again:" >&2
 for package in $missing; do
     case $package in
-        gcc) echo "  a C compiler: Debian gcc libc6-dev, Fedora gcc, macOS xcode-select --install" ;;
+        gcc) echo "  a C compiler${CC:+ (there is no $1, which CC names)}: Debian gcc libc6-dev, Fedora gcc, macOS xcode-select --install" ;;
         libev-dev) echo "  libev's headers: Debian libev-dev, Fedora libev-devel, macOS brew install libev" ;;
         python3-venv) echo "  Python's venv: Debian python3-venv" ;;
         python3-dev) echo "  Python's headers: Debian python3-dev, Fedora python3-devel" ;;

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from lab.paths import BENCH
+from lab.process import run_whole
 
 SMALL = {"BENCH_MESSAGES": "3000", "BENCH_RUNS": "2", "BENCH_PAYLOAD": "16"}
 
 
 def benchmark(*args: str, **environ: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("BENCH_")}
-    return subprocess.run(
-        [sys.executable, str(BENCH / "benchmark.py"), *args],
-        env=clean | SMALL | environ, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    command = [sys.executable, str(BENCH / "benchmark.py"), *args]
+    return run_whole(command, 120, env=clean | SMALL | environ)
 
 
 @pytest.mark.slow
@@ -73,10 +74,60 @@ def test_messages_that_come_back_wrong_make_it_fail(monkeypatch, capsys):
 @pytest.mark.slow
 @pytest.mark.server
 def test_the_benchmark_of_tls_runs_and_verifies_too():
-    done = subprocess.run(
-        [sys.executable, str(BENCH / "bench_tls.py"), "--messages", "300", "--runs", "1"],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    command = [sys.executable, str(BENCH / "bench_tls.py"), "--messages", "300", "--runs", "1"]
+    done = run_whole(command, 120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("ev TLS") == done.stdout.count("py TLS") == 5
     assert "came back wrong" not in done.stdout
+
+
+@pytest.fixture
+def held() -> Iterator[tuple[int, int]]:
+    """A pipe; when its reading end is at its end, all processes that inherited the writing end are gone."""
+    reading, writing = os.pipe()
+    os.set_inheritable(writing, True)
+    yield reading, writing
+    os.close(reading)
+
+
+def hanging(descriptor: int) -> list[str]:
+    """A program that writes a byte to the descriptor, and then hangs."""
+    code = f"import os, signal; os.write({descriptor}, b'r'); signal.pause()"
+    return [sys.executable, "-c", code]
+
+
+def next_byte(reading: int) -> bytes:
+    assert select.select([reading], [], [], 30)[0], "a process is left"
+    return os.read(reading, 1)
+
+
+def test_a_program_that_hangs_leaves_no_process(held):
+    reading, writing = held
+    code = f"import subprocess; subprocess.run({hanging(writing)!r}, close_fds=False)"
+    command = [sys.executable, "-c", code]
+    with pytest.raises(subprocess.TimeoutExpired):
+        run_whole(command, 2, close_fds=False)
+    os.close(writing)
+    while next_byte(reading):  # the byte, if the program has come so far
+        pass
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="other systems don't end children by themselves"
+)
+def test_a_benchmark_that_is_killed_leaves_no_client(held):
+    reading, writing = held
+    code = f"""
+import benchmark
+client = benchmark.Client("hanging", "", {hanging(writing)!r})
+benchmark.run_once(client, benchmark.Row("", "", 1, 1), "127.0.0.1", 0, close_fds=False)
+"""
+    path = os.pathsep.join([str(BENCH), str(BENCH.parent / "tests")])
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, close_fds=False
+    )
+    os.close(writing)
+    assert next_byte(reading) == b"r"
+    process.kill()
+    process.wait()
+    assert next_byte(reading) == b""

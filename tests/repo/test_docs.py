@@ -24,6 +24,7 @@ from lab.certs import Certificates
 from lab.natsserver import NatsServer, find_binary
 from lab.paths import ROOT
 from lab.ports import free_port
+from lab.process import run_whole
 from nats_ev import Nats
 from nats_ev.options import Options
 
@@ -141,14 +142,8 @@ def run(code: str, folder: Path, port: int) -> str:
     if "def test_" in code:
         command[3:3] = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
     path = f"{Path(find_binary() or '').parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=os.environ | {"PATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-    )
+    env = os.environ | {"PATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = run_whole(command, LIMIT, cwd=folder, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     for documented, real in there.items():

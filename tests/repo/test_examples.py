@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import re
 import signal
-import subprocess
 import sys
 from typing import Any
 
 import pytest
 
 from lab.paths import EXAMPLES, TESTS
+from lab.process import run_whole
 
 
 @pytest.mark.server
 def test_demo() -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / "demo.py")],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = run_whole([sys.executable, "-W", "error", str(EXAMPLES / "demo.py")], 60)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("all is well\n")
 

@@ -5,8 +5,12 @@ All Pythons and ways to install: `make packaging`.
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 import sys
+import sysconfig
 import zipfile
 from email import message_from_string
 from email.message import Message
@@ -148,3 +152,140 @@ def test_warnings_are_errors_when_asked_for(tree, script):
     warning = {"CFLAGS": "-Wpadded"}  # which the structs of both cannot help
     said = steps.failure(sys.executable, script, cwd=tree, NATS_EV_WERROR="1", **warning)
     assert "-Werror=padded" in said
+
+
+# What pip calls for `pip install -e .`; pip itself would replace the package that these tests run on.
+EDITABLE = "import sys; from setuptools import build_meta; build_meta.build_editable(sys.argv[1])"
+BUILDS = {
+    "make build": [["_parser_build.py"], ["_libev_build.py"]],
+    "pip install -e .": [["-c", EDITABLE, "editable"]],
+}
+
+
+@pytest.fixture
+def own_tree(tmp_path: Path) -> Path:
+    """A source tree that a test may build in."""
+    return steps.copy_tree(tmp_path / "a tree")
+
+
+def build_in_place(tree: Path, way: str, **environ: str) -> None:
+    """Build both modules in the tree, quickly."""
+    (tree / "editable").mkdir(exist_ok=True)
+    for arguments in BUILDS[way]:
+        steps.run(sys.executable, *arguments, cwd=tree, **({"CFLAGS": "-O0"} | environ))
+
+
+def compiled(tree: Path) -> list[Path]:
+    """What compilers and linkers have left in the tree's own folders."""
+    folders = (tree / "nats_ev", tree / "csrc")
+    return [p for f in folders for p in f.rglob("*") if p.suffix in (".so", ".o")]
+
+
+@pytest.mark.parametrize("way", BUILDS)
+def test_a_build_leaves_one_extension_per_module_and_replaces_stale_ones(own_tree, way):
+    flavours = ["abi3.so", "so", sysconfig.get_config_var("EXT_SUFFIX").lstrip(".")]
+    stale = [own_tree / f"nats_ev/{m}.{f}" for m in ("_parser", "pyev/_libev") for f in flavours]
+    for path in stale:
+        path.write_bytes(b"from before a change in C")
+    build_in_place(own_tree, way)
+    found = {str(p.relative_to(own_tree)).partition(".")[0]: p for p in compiled(own_tree)}
+    assert len(found) == len(compiled(own_tree)), compiled(own_tree)
+    assert set(found) == {"nats_ev/_parser", "nats_ev/pyev/_libev"}
+    program = "from nats_ev import pyev, _parser; print(_parser.__file__, pyev._libev.__file__)"
+    said = steps.run(sys.executable, "-c", program, cwd=own_tree, PYTHONPATH=str(own_tree))
+    assert said.strip() == " ".join(map(str, found.values()))
+
+
+def test_the_build_script_and_pip_name_an_extension_alike(own_tree):
+    names = []
+    for way in BUILDS:
+        build_in_place(own_tree, way)
+        names.append(sorted(path.name for path in compiled(own_tree)))
+    assert names[0] == names[1]
+
+
+def test_make_clean_removes_every_object_and_extension(own_tree):
+    if shutil.which("make") is None:
+        pytest.skip("needs make")
+    build_in_place(own_tree, "make build")
+    for name in ("nats_ev/_parser.o", "nats_ev/pyev/_libev.o", "csrc/nats_wbuf.o", "nats_ev/a.so"):
+        (own_tree / name).touch()
+    steps.run("make", "clean", cwd=own_tree)
+    assert compiled(own_tree) == []
+    assert files(own_tree) == files(steps.copy_tree(own_tree.with_name("another")))
+
+
+@pytest.fixture
+def libev_prefix(tmp_path: Path) -> Path:
+    """A folder with a libev of its own, as LIBEV_PREFIX names one; a blank is in its name."""
+    prefix = tmp_path / "own libev"
+    header = Path("/usr/include/ev.h")
+    maps = steps.run(
+        sys.executable, "-c", "import nats_ev.pyev; print(open('/proc/self/maps').read())"
+    )
+    libraries = re.findall(r"/\S*/libev\.so\S*", maps)
+    if sys.platform != "linux" or not header.exists() or not libraries:
+        pytest.skip("libev is not where this test can copy it from")
+    (prefix / "include").mkdir(parents=True)
+    (prefix / "lib").mkdir()
+    shutil.copy(header, prefix / "include")
+    shutil.copy(libraries[0], prefix / "lib" / "libev.so.4")
+    (prefix / "lib" / "libev.so").symlink_to("libev.so.4")
+    return prefix
+
+
+@pytest.mark.parametrize("way", BUILDS)
+def test_the_libev_of_LIBEV_PREFIX_is_the_one_that_is_loaded(own_tree, libev_prefix, way):
+    build_in_place(own_tree, way, LIBEV_PREFIX=str(libev_prefix))
+    program = "import nats_ev.pyev; print(open('/proc/self/maps').read())"
+    maps = steps.run(sys.executable, "-c", program, cwd=own_tree, PYTHONPATH=str(own_tree))
+    loaded = set(re.findall(r"/.*/libev\.so.*", maps))
+    assert loaded == {str(libev_prefix / "lib" / "libev.so.4")}
+
+
+def test_a_LIBEV_PREFIX_without_libev_is_refused(own_tree, tmp_path):
+    said = steps.failure(*PIP_WHEEL, cwd=own_tree, LIBEV_PREFIX=str(tmp_path / "nowhere"))
+    assert f"there is no {tmp_path / 'nowhere' / 'include' / 'ev.h'}" in said
+
+
+def test_CC_may_have_arguments(own_tree):
+    cc = f"{shutil.which('cc')} -DCC_HAS_ARGUMENTS"
+    header = own_tree / "csrc" / "nats_attributes.h"
+    header.write_text(f"#ifndef CC_HAS_ARGUMENTS\n#error no\n#endif\n{header.read_text()}")
+    build_in_place(own_tree, "make build", CC=cc)
+    build_in_place(own_tree, "pip install -e .", CC=cc)
+
+
+def system_packages(tree: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """What `make system` says to a user without rights."""
+    path = tree / "bin"
+    path.mkdir()
+    (path / "id").write_text("#!/bin/sh\necho 1000\n")
+    (path / "id").chmod(0o755)
+    environ = os.environ | {"PATH": f"{path}:{os.environ['PATH']}"} | environ
+    return subprocess.run(
+        ["sh", "tests/lab/system_packages.sh"],
+        cwd=tree, env={"PYTHON": sys.executable} | environ, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def test_the_look_for_system_packages_takes_a_CC_with_arguments(own_tree):
+    done = system_packages(own_tree, CC="cc -g -O0")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_look_for_system_packages_finds_the_libev_of_LIBEV_PREFIX(own_tree, libev_prefix):
+    without = f"'{steps.compiler_without_libev(own_tree)}' -g"
+    done = system_packages(own_tree, CC=without, LIBEV_PREFIX=str(libev_prefix))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    shutil.rmtree(own_tree / "bin")
+    done = system_packages(own_tree, CC=without)
+    assert done.returncode == 1
+    assert "libev's headers: Debian libev-dev" in done.stderr
+    assert "a C compiler" not in done.stderr
+
+
+def test_the_look_for_system_packages_names_the_CC_that_is_missing(own_tree):
+    done = system_packages(own_tree, CC="nonexistent-cc -m64")
+    assert done.returncode == 1
+    assert "a C compiler (there is no nonexistent-cc, which CC names)" in done.stderr
