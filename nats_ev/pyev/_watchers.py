@@ -137,8 +137,8 @@ class Child(Watcher):
     """A watcher that fires when a child process changes state. Only for the default loop.
 
     While any `Child` watcher is active, libev takes SIGCHLD and reaps every child of the process:
-    `os.waitpid`, `subprocess` and `multiprocessing` then do not see how their children ended. Otherwise no loop
-    touches the signal or a child. A child that ended before `start` is noticed, unless somebody has
+    `os.waitpid`, `subprocess` and `multiprocessing` then do not see how their children ended. Otherwise no
+    loop touches the signal or a child. A child that ended before `start` is noticed, unless somebody has
     reaped the child.
 
     Args:
