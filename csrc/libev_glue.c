@@ -80,8 +80,17 @@ static nats_ev_loop *doomed_loops;
 static struct {
     nats_ev_loop *loop;
     unsigned int watchers;
-    struct sigaction replaced;
+    struct sigaction replaced;  /* before the first watcher was started */
+    struct sigaction installed; /* by libev, or still the same if libev uses a signalfd */
 } signals[NATS_EV_NSIG];
+
+/* libev's own watcher of SIGCHLD, which reaps every child of the process. libev starts it with the
+   default loop. Here it is active only while a child watcher is. NULL: another binding has made
+   the default loop and decides, or this libev has no child watchers. */
+static struct {
+    ev_signal *watcher;
+    unsigned int users;
+} reaper;
 
 /* ---- runs ---- */
 
@@ -299,12 +308,54 @@ void nats_ev_sleep(double seconds)
     interpreter_retake(state);
 }
 
+static void ignore_signal(struct ev_loop *ev, ev_signal *w, int revents)
+{
+    (void)ev;
+    (void)w;
+    (void)revents;
+}
+
+/* Find the reaper and stop it. libev has no name for it, but lists the watchers of a signal newest
+   first: a new watcher is followed by the reaper. */
+static void stop_reaper(struct ev_loop *ev)
+{
+    ev_signal probe;
+    ev_signal_init(&probe, ignore_signal, SIGCHLD);
+    ev_signal_start(ev, &probe);
+    reaper.watcher = (ev_signal *)probe.next;
+    ev_signal_stop(ev, &probe);
+    if (!reaper.watcher)
+        return;
+    ev_ref(ev); /* libev has dropped it, so that the reaper keeps no loop alive */
+    ev_signal_stop(ev, reaper.watcher);
+}
+
+/* Make libev's default loop, and leave the process's action for SIGCHLD, and its mask, in place. */
+static struct ev_loop *default_loop_get(unsigned int flags)
+{
+    sigset_t child, mask;
+    struct sigaction action;
+    struct ev_loop *ev;
+    if (ev_default_loop_uc_())
+        return ev_default_loop_uc_();
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    pthread_sigmask(SIG_BLOCK, &child, &mask);
+    sigaction(SIGCHLD, NULL, &action);
+    ev = ev_default_loop(flags);
+    if (ev)
+        stop_reaper(ev);
+    sigaction(SIGCHLD, &action, NULL);
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+    return ev;
+}
+
 nats_ev_loop *nats_ev_loop_new(unsigned int flags, int is_default)
 {
     nats_ev_loop *loop = calloc(1, sizeof *loop);
     if (!loop)
         return NULL;
-    loop->ev = is_default ? ev_default_loop(flags) : ev_loop_new(flags);
+    loop->ev = is_default ? default_loop_get(flags) : ev_loop_new(flags);
     if (!loop->ev) {
         free(loop);
         return NULL;
@@ -432,7 +483,8 @@ int nats_ev_loop_invoke(nats_ev_loop *loop)
 unsigned int nats_ev_loop_pending(nats_ev_loop *loop)
 {
     return ev_pending_count(loop->ev) - (ev_is_pending(&loop->wake) != 0) -
-           (ev_is_pending(&loop->polling) != 0) - (ev_is_pending(&loop->polled) != 0);
+           (ev_is_pending(&loop->polling) != 0) - (ev_is_pending(&loop->polled) != 0) -
+           (loop->is_default && reaper.watcher && ev_is_pending(reaper.watcher));
 }
 
 void nats_ev_loop_set_hook(nats_ev_loop *loop, uintptr_t key)
@@ -468,32 +520,65 @@ NATS_MUST_CHECK static int io_start(nats_ev_watcher *self)
     return 0;
 }
 
-NATS_MUST_CHECK static int signal_start(nats_ev_watcher *self)
+NATS_MUST_CHECK static int signal_start(nats_ev_loop *loop, ev_signal *w)
 {
-    int signum = self->ev.signal.signum;
+    int signum = w->signum;
     assert(signum > 0 && signum < NATS_EV_NSIG);
     if (signals[signum].watchers == 0)
         sigaction(signum, NULL, &signals[signum].replaced);
-    else if (signals[signum].loop != self->loop)
+    else if (signals[signum].loop != loop)
         return NATS_EV_OTHER_LOOP;
-    signals[signum].loop = self->loop;
-    signals[signum].watchers++;
-    ev_signal_start(self->loop->ev, &self->ev.signal);
+    ev_signal_start(loop->ev, w);
+    if (signals[signum].watchers++ == 0)
+        sigaction(signum, NULL, &signals[signum].installed);
+    signals[signum].loop = loop;
     return 0;
 }
 
-/* Stop, and restore the action that libev replaced: libev itself sets the default action, with
-   which Ctrl-C kills the process instead of interrupting it. */
-static void signal_stop(nats_ev_watcher *self)
+/* Stop, and undo that libev sets the default action after its last watcher: with that action
+   Ctrl-C kills the process instead of interrupting it. What somebody has set since the first
+   watcher was started stays; otherwise the action from before comes back. */
+static void signal_stop(nats_ev_loop *loop, ev_signal *w)
 {
-    struct sigaction now;
-    int signum = self->ev.signal.signum;
-    int was_active = ev_is_active(&self->ev.signal);
-    ev_signal_stop(self->loop->ev, &self->ev.signal);
+    struct sigaction before, after;
+    int signum = w->signum;
+    int was_active = ev_is_active(w);
+    sigaction(signum, NULL, &before);
+    ev_signal_stop(loop->ev, w);
     if (!was_active || --signals[signum].watchers)
         return;
-    if (sigaction(signum, NULL, &now) == 0 && now.sa_handler == SIG_DFL)
-        sigaction(signum, &signals[signum].replaced, NULL);
+    if (sigaction(signum, NULL, &after) || after.sa_handler != SIG_DFL)
+        return; /* another binding still watches the signal */
+    if (before.sa_handler == signals[signum].installed.sa_handler)
+        before = signals[signum].replaced;
+    sigaction(signum, &before, NULL);
+}
+
+NATS_MUST_CHECK static int child_start(nats_ev_watcher *self)
+{
+    struct ev_loop *ev = self->loop->ev;
+    if (reaper.watcher && reaper.users == 0) {
+        int failure = signal_start(self->loop, reaper.watcher);
+        if (failure)
+            return failure;
+        ev_unref(ev);
+        /* The child may have ended while the reaper was stopped. */
+        ev_feed_event(ev, reaper.watcher, EV_SIGNAL);
+    }
+    reaper.users++;
+    ev_child_start(ev, &self->ev.child);
+    return 0;
+}
+
+static void child_stop(nats_ev_watcher *self)
+{
+    struct ev_loop *ev = self->loop->ev;
+    int was_active = ev_is_active(&self->ev.child);
+    ev_child_stop(ev, &self->ev.child);
+    if (!was_active || --reaper.users || !reaper.watcher)
+        return;
+    ev_ref(ev);
+    signal_stop(self->loop, reaper.watcher);
 }
 
 static struct sigaction kept; /* by nats_ev_keep_action */
@@ -524,10 +609,9 @@ int nats_ev_start(nats_ev_watcher *self)
         ev_periodic_start(ev, &self->ev.periodic);
         break;
     case NATS_EV_TYPE_SIGNAL:
-        return signal_start(self);
+        return signal_start(self->loop, &self->ev.signal);
     case NATS_EV_TYPE_CHILD:
-        ev_child_start(ev, &self->ev.child);
-        break;
+        return child_start(self);
     case NATS_EV_TYPE_IDLE:
         ev_idle_start(ev, &self->ev.idle);
         break;
@@ -568,10 +652,10 @@ void nats_ev_stop(nats_ev_watcher *self)
         ev_periodic_stop(ev, &self->ev.periodic);
         break;
     case NATS_EV_TYPE_SIGNAL:
-        signal_stop(self);
+        signal_stop(self->loop, &self->ev.signal);
         break;
     case NATS_EV_TYPE_CHILD:
-        ev_child_stop(ev, &self->ev.child);
+        child_stop(self);
         break;
     case NATS_EV_TYPE_IDLE:
         ev_idle_stop(ev, &self->ev.idle);

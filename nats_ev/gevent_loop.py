@@ -1,4 +1,4 @@
-"""`GeventLoop`: the client on the libev loop of a gevent hub.
+"""`GeventLoop`: the client on the loop of a gevent hub, libev or libuv, monkey-patched or not.
 
 ::
 
@@ -8,13 +8,21 @@ Callbacks run in the hub's greenlet and must not block: a callback spawns a gree
 client's error goes to the hub's `handle_error` if no on_error is set; KeyboardInterrupt and SystemExit are
 raised in the main greenlet.
 
-gevent has watchers of its own on the same libev. This adapter gives them the interface of pyev's watchers,
-which a client uses: the callback is given at creation and called with (watcher, revents), where gevent's
-watchers take any callback at `start`. Only the kinds of watchers that a client needs are offered.
+gevent has watchers of its own. This adapter gives them the interface of pyev's watchers, which a client
+uses. Where the two differ:
+
+- pyev's watchers take the callback at creation, and call it with (watcher, revents).
+- gevent's libuv must be told when a watcher is no longer needed. So gevent's watcher lives from `start` to
+  `stop` only.
+- Not every loop of gevent can feed a watcher. `feed` uses the hub's `run_callback`: what it calls runs
+  before the loop blocks, whatever loop that is.
+- gevent stops an I/O watcher whose callback has raised, and the client would never read again. So no
+  exception leaves a callback; the adapter calls the hub's `handle_error` itself.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -22,53 +30,97 @@ WatcherCallback = Callable[[Any, int], object]
 
 
 class _Watcher:
-    """A watcher of gevent under pyev's interface. gevent's takes its callback at `start`, pyev's earlier."""
+    """A watcher of gevent under pyev's interface; `make` returns gevent's watcher."""
 
-    def __init__(self, native: Any, callback: WatcherCallback, data: object) -> None:
-        self._native = native
+    __slots__ = ("_callback", "_fed", "_loop", "_make", "_native", "data")
+    # Whether gevent calls the callback with the events.
+    _passes_events = False
+
+    def __init__(
+        self, loop: Any, make: Callable[[], Any], callback: WatcherCallback, data: object
+    ) -> None:
+        self._loop = loop
+        self._make = make
         self._callback = callback
         self.data = data
+        self._native: Any = None
+        self._fed: Any = None
 
     def _call(self, revents: int = 0) -> None:
-        self._callback(self, revents)
+        try:
+            self._callback(self, revents)
+        except BaseException:
+            self._loop.handle_error(self, *sys.exc_info())
+
+    def _call_fed(self, revents: int) -> None:
+        self._fed = None
+        self._call(revents)
 
     def start(self) -> None:
         """Start the watcher. Does nothing if the watcher is active."""
-        if not self._native.active:
+        if self.active:
+            return
+        if not self._loop.ptr:
+            raise RuntimeError("the hub of this GeventLoop has been destroyed, and its loop, too")
+        self._close()
+        self._native = self._make()
+        if self._passes_events:
+            self._native.start(self._call, pass_events=True)
+        else:
             self._native.start(self._call)
 
     def stop(self) -> None:
         """Stop the watcher and discard a pending event."""
-        self._native.stop()
+        if self._fed is not None:
+            self._fed.stop()
+            self._fed = None
+        self._close()
+
+    def _close(self) -> None:
+        native, self._native = self._native, None
+        if native is not None and self._loop.ptr:
+            native.stop()
+            native.close()
 
     def feed(self, revents: int) -> None:
         """Let the loop call the callback as if the events in revents had happened."""
-        self._native.feed(revents, self._call, revents)
+        if self._fed is None and self._loop.ptr:
+            self._fed = self._loop.run_callback(self._call_fed, revents)
 
     @property
     def active(self) -> bool:
         """Whether the watcher is started and not yet stopped."""
-        return bool(self._native.active)
+        return self._native is not None and bool(self._loop.ptr and self._native.active)
 
     @property
     def pending(self) -> bool:
         """Whether an event has happened for which the callback is still to be called."""
-        return bool(self._native.pending)
+        return self._fed is not None or bool(self._native is not None and self._native.pending)
 
 
 class _Io(_Watcher):
-    def start(self) -> None:
-        """Start to watch the descriptor. Does nothing if the watcher is active."""
-        if not self._native.active:
-            self._native.start(self._call, pass_events=True)
+    __slots__ = ()
+    _passes_events = True
+
+    @property
+    def pending(self) -> bool:
+        """Whether an event has been fed for which the callback is still to be called."""
+        return self._fed is not None
 
 
 class _Timer(_Watcher):
+    __slots__ = ("_new",)
+
     def __init__(
-        self, loop: Any, after: float, repeat: float, callback: WatcherCallback, data: object
+        self,
+        loop: Any,
+        new: Callable[[float, float], Any],
+        times: tuple[float, float],
+        callback: WatcherCallback,
+        data: object,
     ) -> None:
-        self._loop = loop
-        super().__init__(loop.timer(after, repeat), callback, data)
+        super().__init__(loop, lambda: new(*times), callback, data)
+        self._new = new
 
     def set(self, after: float, repeat: float) -> None:
         """Set the times of a stopped timer, in seconds.
@@ -77,15 +129,33 @@ class _Timer(_Watcher):
             after: until the first call.
             repeat: between later calls; 0: none.
         """
-        # gevent's times can't be changed: another timer takes the place of the old one.
-        self._native.close()
-        self._native = self._loop.timer(after, repeat)
+        new = self._new
+        self._make = lambda: new(after, repeat)
 
 
 class _Async(_Watcher):
+    """A watcher for other threads. gevent's own watcher only keeps the loop alive.
+
+    A thread may call `send` at the moment at which the loop's thread stops the watcher: what `send` uses
+    belongs to the loop and outlives all watchers.
+    """
+
+    __slots__ = ()
+
     def send(self) -> None:
         """Wake the loop, so that it calls the callback. Any thread may do so."""
-        self._native.send()
+        if self.active and self._fed is None:
+            self._fed = self._loop.run_callback_threadsafe(self._call_fed, 0)
+
+    def _call_fed(self, revents: int) -> None:
+        self._fed = None
+        if self.active:
+            self._call(revents)
+
+    @property
+    def active(self) -> bool:
+        """Whether the watcher is started and not yet stopped."""
+        return self._native is not None and bool(self._loop.ptr)
 
 
 class GeventLoop:
@@ -93,34 +163,55 @@ class GeventLoop:
 
     Each factory takes callback, data and priority as pyev's do: ``callback(watcher, revents)`` is called on
     the loop, data is kept as the watcher's `data`, and watchers of higher priority (-2 to 2) come first.
+    libuv has no priorities, and rounds times to milliseconds.
+
+    On a loop that has been destroyed (``hub.destroy(destroy_loop=True)``) nothing is called any more, `stop`
+    does nothing, and `start` raises RuntimeError.
 
     Args:
         hub: a gevent hub. Default: this thread's.
 
     Raises:
-        TypeError: gevent does not run on libev (see gevent's ``GEVENT_LOOP``).
+        TypeError: what was given has no loop of gevent.
     """
 
     debug = False
 
     def __init__(self, hub: Any = None) -> None:
-        if hub is None:
-            import gevent  # type: ignore[import-untyped]
+        import gevent.monkey  # type: ignore[import-untyped]
 
+        if hub is None:
             hub = gevent.get_hub()
-        self._loop = hub.loop
-        if "libev" not in type(self._loop).__module__:
-            raise TypeError(f"gevent must run on libev, not on {type(self._loop).__module__}")
+        loop = getattr(hub, "loop", None)
+        if not hasattr(loop, "run_callback_threadsafe") or not hasattr(loop, "ptr"):
+            raise TypeError(f"hub must be a gevent hub (gevent 20.9 or later), not {hub!r}")
+        self._loop: Any = loop
+        self._is_libuv = "libuv" in type(loop).__module__
+        self._thread: int | None = hub.thread_ident
+        self._get_ident = gevent.monkey.get_original("_thread", "get_ident")
+
+    @property
+    def thread(self) -> int | None:
+        """The thread of the hub, for a caller in another thread; None in the hub's own thread.
+
+        So comparing with `get_ident` answers right, also where gevent has patched that function to tell
+        greenlets apart.
+        """
+        return None if self._get_ident() == self._thread else self._thread
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} on {self._loop!r}>"
 
     def update(self) -> None:
         """Set the loop's time to the current time. Without it timers count from the last poll."""
-        self._loop.update_now()
+        if self._loop.ptr:
+            self._loop.update_now()
 
     def now(self) -> float:
-        """Return the Unix time at which the loop began to handle the current events."""
+        """Return the time at which the loop began to handle the current events, in seconds.
+
+        On libev this is Unix time, on libuv the time since some moment in the past.
+        """
         return float(self._loop.now())
 
     def io(
@@ -132,7 +223,8 @@ class GeventLoop:
         priority: int = 0,
     ) -> _Io:
         """Return a watcher of a descriptor, not yet started; events are EV_READ | EV_WRITE."""
-        return _Io(self._loop.io(fd, events, True, priority), callback, data)
+        loop = self._loop
+        return _Io(loop, lambda: loop.io(fd, events, True, priority), callback, data)
 
     def timer(
         self,
@@ -146,28 +238,37 @@ class GeventLoop:
 
         priority is there for pyev's sake and has no effect.
         """
-        return _Timer(self._loop, after, repeat, callback, data)
+        return _Timer(self._loop, self._new_timer, (after, repeat), callback, data)
+
+    def _new_timer(self, after: float, repeat: float) -> Any:
+        if self._is_libuv:  # warns of a time that is less than its millisecond
+            after, repeat = (max(t, 0.001) if t > 0 else 0.0 for t in (after, repeat))
+        return self._loop.timer(after, repeat)
 
     def prepare(
         self, callback: WatcherCallback, data: object = None, priority: int = 0
     ) -> _Watcher:
         """Return a watcher, not yet started, that is called before the loop blocks."""
-        return _Watcher(self._loop.prepare(True, priority), callback, data)
+        loop = self._loop
+        return _Watcher(loop, lambda: loop.prepare(True, priority), callback, data)
 
     def check(self, callback: WatcherCallback, data: object = None, priority: int = 0) -> _Watcher:
         """Return a watcher, not yet started, that is called when the loop has polled."""
-        return _Watcher(self._loop.check(True, priority), callback, data)
+        loop = self._loop
+        return _Watcher(loop, lambda: loop.check(True, priority), callback, data)
 
     def idle(self, callback: WatcherCallback, data: object = None, priority: int = 0) -> _Watcher:
         """Return a watcher, not yet started, that is called when no other event is pending."""
-        return _Watcher(self._loop.idle(True, priority), callback, data)
+        loop = self._loop
+        return _Watcher(loop, lambda: loop.idle(True, priority), callback, data)
 
     def async_(self, callback: WatcherCallback, data: object = None, priority: int = 0) -> _Async:
         """Return a watcher, not yet started, whose `send` wakes the loop from any thread.
 
         ``getattr(loop, "async")`` is pyev's name of this method, which Python has made a keyword since.
         """
-        return _Async(self._loop.async_(True, priority), callback, data)
+        loop = self._loop
+        return _Async(loop, lambda: loop.async_(True, priority), callback, data)
 
 
 setattr(GeventLoop, "async", GeventLoop.async_)

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import atexit
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -35,7 +36,10 @@ _live: set[Any] = set()
 def _at_exit() -> None:
     """Close all sockets and call nobody: the interpreter warns of sockets that are open at its end."""
     for nats in list(_live):
-        nats._core.connection.abandon()
+        try:
+            nats._core.connection.abandon()
+        except Exception as exc:  # its loop is broken: the others must still be closed
+            sys.excepthook(type(exc), exc, exc.__traceback__)
 
 
 class Core:

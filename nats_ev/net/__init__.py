@@ -3,7 +3,7 @@
 Files: `turn` (the end of a loop turn, and what happens to callbacks' exceptions), `deadlines` (all
 time-outs on one timer), `fork` (descriptors in a forked child), `transport` (a plain socket), `dial`
 (from a name to a connected socket), `tls` (a socket under TLS), `guard`
-(which process and thread may call).
+(which process and thread may call), `native` (the interpreter's functions, patched by gevent or not).
 """
 
 from .deadlines import Deadline

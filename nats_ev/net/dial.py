@@ -12,6 +12,10 @@ wakes the loop with an Async watcher, the only watcher that another thread may u
 no longer wanted cannot be stopped: `Resolver` forgets the question, and the thread ends by itself.
 There is at most one thread per name, however often a client that reconnects asks for it; a thread
 that a former attempt has started answers the next attempt, too.
+However a look-up ends, its name can be looked up again.
+
+*gevent.* Where a program has patched `socket` and `threading`, look-ups, sockets and threads are still the
+interpreter's own: see `native`.
 
 *Order.* The addresses of one name alternate between IPv6 and IPv4, so that a broken network of one
 family delays the attempt by one address and not by all of that family. With `shuffle` they are in
@@ -34,7 +38,6 @@ import errno
 import os
 import random
 import socket
-import threading
 from collections import deque
 from collections.abc import Callable
 from itertools import chain, zip_longest
@@ -42,6 +45,7 @@ from typing import Any
 
 from .deadlines import Deadline, Deadlines
 from .fork import make_dead_end
+from .native import getaddrinfo, start_thread
 from .transport import EV_WRITE, open_socket
 
 # Seconds until a Unix socket with a full backlog is tried again.
@@ -56,7 +60,7 @@ Lookup = Callable[[str, int], list[Address]]
 def numeric_addresses(host: str, port: int) -> list[Address]:
     """Return the address if host is numeric, else an empty list. Never blocks."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        found = getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except (socket.gaierror, UnicodeError):
         return []
     return [(family, address) for family, _, _, _, address in found]
@@ -65,7 +69,7 @@ def numeric_addresses(host: str, port: int) -> list[Address]:
 def look_up(host: str, port: int) -> list[Address]:
     """Return all addresses of host, families alternating. Blocks. Raises OSError."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError as exc:
         raise OSError(f"invalid host name {host!r}") from exc
     by_family: dict[int, list[Address]] = {}
@@ -128,12 +132,9 @@ class Resolver:
         if key in self._running:
             return
         self._running.add(key)
-        worker = threading.Thread(
-            target=self._work, args=(key,), name="nats_ev-resolver", daemon=True
-        )
         try:
-            worker.start()
-        except RuntimeError as exc:  # the process has too many threads
+            start_thread(self._work, key)
+        except (RuntimeError, MemoryError) as exc:  # the process has too many threads
             self._running.discard(key)
             self._results.append((key, OSError(f"no thread to look {host} up: {exc}")))
             self._wake.send()
@@ -144,13 +145,17 @@ class Resolver:
         self._wake.stop()
 
     def _work(self, key: tuple[str, int]) -> None:
+        result: list[Address] | OSError = OSError(f"the look-up of {key[0]} failed")
         try:
-            result: list[Address] | OSError = self._look_up(*key)
+            result = self._look_up(*key)
         except OSError as exc:
             result = exc
-        self._running.discard(key)
-        self._results.append((key, result))
-        self._wake.send()
+        except BaseException as exc:  # out of memory, for example
+            result = OSError(f"the look-up of {key[0]} failed: {exc!r}")
+        finally:
+            self._running.discard(key)
+            self._results.append((key, result))
+            self._wake.send()
 
     def _on_wake(self, watcher: Any, revents: int) -> None:
         while self._results:

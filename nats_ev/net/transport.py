@@ -10,6 +10,8 @@ import errno
 import socket
 from typing import Any
 
+from .native import new_socket
+
 # From libev's ev.h: what the owner watches a descriptor for.
 EV_READ = 0x01
 EV_WRITE = 0x02
@@ -73,7 +75,7 @@ def open_socket(family: int, keepalive: int) -> socket.socket:
         family: AF_INET, AF_INET6 or AF_UNIX.
         keepalive: seconds of idleness before the kernel's first TCP probe; 0: no probes.
     """
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock = new_socket(family)
     try:
         sock.setblocking(False)
         if family != socket.AF_UNIX:

@@ -87,8 +87,8 @@ class Signal(Watcher):
     """A watcher that fires, as part of normal event delivery, after the process received a signal.
 
     While a watcher is active, Python's own handler for its signal does not run; `stop` of the last such
-    watcher restores the handler. A signal can be watched in one loop at a time, SIGCHLD only in the
-    default loop.
+    watcher restores the handler, or leaves the one that the program has set meanwhile. A signal can be
+    watched in one loop at a time, SIGCHLD only in the default loop. A watcher of SIGCHLD reaps no child.
 
     Args:
         signum: the number of the signal.
@@ -135,6 +135,11 @@ class Signal(Watcher):
 
 class Child(Watcher):
     """A watcher that fires when a child process changes state. Only for the default loop.
+
+    While any `Child` watcher is active, libev takes SIGCHLD and reaps every child of the process:
+    `os.waitpid`, `subprocess` and `multiprocessing` then do not see how their children ended. Otherwise no
+    loop touches the signal or a child. A child that ended before `start` is noticed, unless somebody has
+    reaped the child.
 
     Args:
         pid: the process, or 0 for all children.

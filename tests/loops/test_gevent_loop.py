@@ -1,13 +1,25 @@
-"""The client on gevent's libev loop."""
+"""The client on each loop of gevent, monkey-patched and not."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
 from typing import Any
 
+import pytest
+
+LOOPS = ("libev-cext", "libev-cffi", "libuv")
+PATCHES = {
+    "unpatched": "",
+    "early": "from gevent import monkey; monkey.patch_all()",
+    "late": "import nats_ev.client, threading, socket; from gevent import monkey; monkey.patch_all()",
+    "sockets": "from gevent import monkey; monkey.patch_all(thread=False)",
+    "threads": "from gevent import monkey; monkey.patch_all(socket=False, dns=False)",
+}
 PRELUDE = """
+{patch}
 import gevent, signal
 from gevent.event import AsyncResult, Event
 from nats_ev import Nats
@@ -16,21 +28,29 @@ nats = Nats(servers=["{url}"], loop=GeventLoop(), reconnect=True, reconnect_dela
 """
 
 
-def script(server: Any, code: str) -> str:
+@pytest.fixture(params=[f"{loop} {patch}" for loop in LOOPS for patch in ("unpatched", "early")])
+def kind(request: pytest.FixtureRequest) -> str:
+    """A loop of gevent's, and how the program has patched."""
+    return str(request.param)
+
+
+def script(server: Any, code: str, kind: str = "libev-cext unpatched") -> str:
     """Output of a program of its own: gevent's hub and the tests' loops share nothing."""
-    program = PRELUDE.format(url=server.url) + textwrap.dedent(code)
+    loop, patch = kind.split()
+    program = PRELUDE.format(url=server.url, patch=PATCHES[patch]) + textwrap.dedent(code)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         capture_output=True,
         text=True,
         timeout=30,
+        env={**os.environ, "GEVENT_LOOP": loop},
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return done.stdout.strip()
 
 
-def test_greenlets_block_on_what_callbacks_set(server: Any) -> None:
+def test_greenlets_block_on_what_callbacks_set(server: Any, kind: str) -> None:
     code = """
     def serve(subject, payload, reply, headers):
         gevent.spawn(lambda: (gevent.sleep(0.01), nats.publish(reply, payload.upper())))
@@ -47,10 +67,10 @@ def test_greenlets_block_on_what_callbacks_set(server: Any) -> None:
         nats.drain(drained.set)
         print(drained.get(timeout=10), nats.is_connected())
     """
-    assert script(server, code) == "None False"
+    assert script(server, code, kind) == "None False"
 
 
-def test_what_a_greenlet_publishes_leaves_before_the_hub_blocks(server: Any) -> None:
+def test_what_a_greenlet_publishes_leaves_before_the_hub_blocks(server: Any, kind: str) -> None:
     code = """
     got = Event()
     nats.subscribe("gevent.one", lambda *message: got.set())
@@ -70,10 +90,10 @@ def test_what_a_greenlet_publishes_leaves_before_the_hub_blocks(server: Any) -> 
         nats.request("gevent.silent", b"", lambda response, err, headers: late.set(str(err)), 30)
         print(late.get(timeout=5))
     """
-    assert script(server, code) == "no responders\nrequest timeout"
+    assert script(server, code, kind) == "no responders\nrequest timeout"
 
 
-def test_names_are_resolved_and_the_connection_comes_back(own_server: Any) -> None:
+def test_names_are_resolved_and_the_connection_comes_back(own_server: Any, kind: str) -> None:
     server = own_server()
     code = """
     nats.disconnect()
@@ -94,4 +114,120 @@ def test_names_are_resolved_and_the_connection_comes_back(own_server: Any) -> No
     nats.disconnect()
     print("back")
     """
-    assert script(server, code.replace("{port}", str(server.port))) == "back"
+    assert script(server, code.replace("{port}", str(server.port)), kind) == "back"
+
+
+@pytest.mark.parametrize("patch", PATCHES)
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_it_connects_by_number_and_by_name_however_gevent_patches(
+    server: Any, patch: str, host: str
+) -> None:
+    code = f"""
+    import socket, threading
+    nats.disconnect()
+    up = AsyncResult()
+    other = Nats(host="{host}", port={server.port}, loop=GeventLoop(), on_connect=lambda: up.set("up"),
+                 on_error=lambda err: up.set(repr(err)))
+    print(up.get(timeout=10))
+    other.disconnect()
+    """
+    assert script(server, code, f"libev-cext {patch}") == "up"
+
+
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "SystemExit"])
+def test_what_ends_the_program_reaches_main_and_the_client_goes_on(
+    server: Any, kind: str, error: str
+) -> None:
+    code = f"""
+    got = []
+    def on_message(subject, payload, reply, headers):
+        got.append(payload)
+        if payload == b"5":
+            raise {error}()
+    nats.subscribe("gevent.end", on_message)
+    nats.batch(lambda: [nats.publish("gevent.end", b"%d" % i) for i in range(10)])
+    gevent.get_hub().exception_stream = None  # gevent reports a KeyboardInterrupt there
+    try:
+        gevent.sleep(20)
+    except {error}:
+        print("raised", len(got))
+    with gevent.Timeout(20):
+        flushed = AsyncResult()
+        nats.flush(flushed.set)
+        print(flushed.get(), len(got))
+        answer = AsyncResult()
+        nats.subscribe("gevent.echo", lambda s, payload, reply, h: nats.publish(reply, payload))
+        nats.request("gevent.echo", b"there", lambda response, err, headers: answer.set(response))
+        print(answer.get())
+        drained = AsyncResult()
+        nats.drain(drained.set)
+        print(drained.get())
+    """
+    assert script(server, code, kind).split("\n") == ["raised 6", "None 10", "b'there'", "None"]
+
+
+def test_an_exception_in_a_callback_costs_neither_the_connection_nor_the_batch(
+    server: Any, kind: str
+) -> None:
+    code = """
+    import sys
+    reported, got = [], []
+    sys.excepthook = lambda kind, exc, traceback: reported.append(kind)
+    def on_message(subject, payload, reply, headers):
+        got.append(payload)
+        raise ValueError
+    nats.subscribe("gevent.raise", on_message)
+    with gevent.Timeout(20):
+        for _ in range(3):
+            nats.publish("gevent.raise")
+            flushed = AsyncResult()
+            nats.flush(flushed.set)
+            flushed.get()
+    print(len(got), reported == [ValueError] * 3, nats.is_connected())
+    """
+    assert script(server, code, kind) == "3 True True"
+
+
+# Without a client, too, gevent's libuv cannot be destroyed while it watches a descriptor: gevent hangs.
+@pytest.mark.parametrize("kind", ["libev-cext unpatched", "libev-cffi early"])
+def test_clients_of_other_loops_are_closed_though_a_hub_was_destroyed(
+    server: Any, kind: str
+) -> None:
+    code = """
+    from nats_ev import pyev
+    loop = pyev.default_loop()
+    ready = Event()
+    nats.flush(lambda err: ready.set())
+    with gevent.Timeout(20):
+        ready.wait()
+    up = []
+    def connected():
+        up.append(1)
+        if len(up) == 2:
+            loop.stop()
+    others = [Nats(servers=["{url}"], loop=loop, on_connect=connected) for _ in range(2)]
+    loop.start()
+    last = Nats(servers=["{url}"], loop=GeventLoop())
+    gevent.get_hub().destroy(destroy_loop=True)
+    nats.publish("gevent.lost")
+    nats.disconnect()
+    try:
+        nats.connect("127.0.0.1", 4222)
+    except RuntimeError as exc:
+        print(exc)
+    """
+    printed = script(server, code.replace("{url}", server.url), kind)
+    assert printed == "the hub of this GeventLoop has been destroyed, and its loop, too"
+
+
+def test_another_thread_is_refused_and_a_greenlet_is_not(server: Any, kind: str) -> None:
+    code = """
+    def work():
+        try:
+            nats.subscribe("gevent.thread", print)
+        except RuntimeError as exc:
+            return type(exc).__name__
+    print(gevent.get_hub().threadpool.spawn(work).get(), gevent.spawn(work).get())
+    nats.disconnect()
+    """
+    assert script(server, code, kind) == "RuntimeError None"

@@ -199,6 +199,39 @@ def test_no_thread_to_be_had_is_an_error_too(dial, run, monkeypatch):
     assert "some.name" in str(results[0])
 
 
+@pytest.mark.parametrize("error", [MemoryError, SystemExit, ValueError, RecursionError])
+def test_a_look_up_that_ends_in_any_other_way_can_be_repeated(loop, run, error):
+    calls = []
+
+    def fails_once(host: str, port: int) -> Any:
+        calls.append(host)
+        if len(calls) == 1:
+            raise error("of the test")
+        return []
+
+    resolver, results = Resolver(loop, fails_once), []
+    resolver.resolve("some.name", 1, results.append)
+    run(lambda: results)
+    assert isinstance(results[0], OSError)
+    assert "some.name" in str(results[0])
+    assert "of the test" in str(results[0])
+    resolver.resolve("some.name", 1, results.append)
+    run(lambda: len(results) == 2)
+    assert results[1] == []
+
+
+def test_no_memory_for_a_thread_is_an_error_of_the_attempt(dial, run, monkeypatch):
+    def refuse(self: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    for _ in range(2):
+        dialer, results = dial()
+        dialer.tcp("some.name", 1)
+        run(lambda: results)  # noqa: B023
+        assert isinstance(results[0], OSError)
+
+
 def test_disconnect_and_connect_timeout_end_a_lookup(client, run, monkeypatch):
     go = threading.Event()
 
