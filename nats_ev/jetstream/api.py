@@ -76,7 +76,7 @@ def decode(payload: bytes) -> tuple[dict[str, Any] | None, NatsError | None]:
     """Return an answer as ``(result, err)``."""
     try:
         answer = json.loads(payload)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:  # the latter: nested too deeply
         return None, InvalidAnswerError(f"invalid answer: {exc}")
     if not isinstance(answer, dict):
         return None, InvalidAnswerError("invalid answer: not an object")

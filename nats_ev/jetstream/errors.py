@@ -105,8 +105,10 @@ class APIError(JetStreamError):
     @staticmethod
     def of(error: Mapping[str, Any]) -> APIError:
         """Return the exception for an answer's ``error``; an unknown err_code gives a plain `APIError`."""
-        code = error.get("code", 0)
-        err_code = error.get("err_code", 0)
+        code, err_code = (
+            number if isinstance(number, int) else 0
+            for number in (error.get("code"), error.get("err_code"))
+        )
         description = str(error.get("description", "") or "unknown error")
         kind = APIError.by_err_code.get(err_code, APIError)
         return kind(

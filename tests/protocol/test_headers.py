@@ -188,3 +188,68 @@ def test_nuids_are_22_characters_and_differ():
     made = {next_nuid() for _ in range(10_000)}
     assert len(made) == 10_000
     assert all(len(nuid) == 22 and nuid.isalnum() and nuid.isascii() for nuid in made)
+
+
+@pytest.mark.parametrize("name", ["→", "é", "a b", "a:b", "", "\x7f", "a\tb"])
+def test_names_that_other_clients_cannot_read_are_not_sent(name):
+    for make in (
+        lambda: Headers({name: "x"}),
+        lambda: Headers().add(name, "x"),
+        lambda: encode_headers({name: "x"}),
+    ):
+        with pytest.raises(BadHeadersError, match="invalid header name"):
+            make()
+
+
+def test_received_names_beyond_ascii_can_be_read_but_not_sent_on():
+    received = Headers.parse("NATS/1.0\r\n→: x\r\nA: b\r\n\r\n".encode())
+    assert received["→"] == "x"
+    with pytest.raises(BadHeadersError, match="invalid header name '→'"):
+        received.encode()
+    del received["→"]
+    assert received.encode() == b"NATS/1.0\r\nA: b\r\n\r\n"
+
+
+@pytest.mark.parametrize("status", [99, 5, -1, 1000, 12345])
+def test_a_status_has_three_digits(status):
+    with pytest.raises(BadHeadersError, match="three digits"):
+        Headers(status=status)
+
+
+@pytest.mark.parametrize("status", ["503\r\nNats-Rollup: all", True, 503.0])
+def test_a_status_is_an_int(status):
+    with pytest.raises(TypeError, match="status must be an int"):
+        Headers(status=status)
+    headers = Headers()
+    headers.status = status
+    with pytest.raises(TypeError, match="status must be an int"):
+        headers.encode()
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "description"),
+    [
+        (b"NATS/1.0 503", 503, None),
+        (b"NATS/1.0\t 404  No  Messages \t", 404, "No  Messages"),
+        (b"NATS/1.0 50", None, None),
+        (b"NATS/1.0 5033", None, None),
+        (b"NATS/1.0 503x", None, None),
+        (b"NATS/1.0503", None, None),
+        (b"NATS/1.0 ", None, None),
+    ],
+)
+def test_status_lines(line, status, description):
+    headers = Headers.parse(line + b"\r\nA: b\r\n\r\n")
+    assert (headers.status, headers.description) == (status, description)
+    assert dict(headers) == {"A": "b"}
+
+
+def test_a_megabyte_of_blanks_in_a_status_line_costs_nothing_much():
+    """One that a publisher can send: it must not stop the loop. Quadratic work would take hours."""
+    blanks = b" \t" * 500_000
+    for line in (
+        b"NATS/1.0 200 a%bb" % blanks,
+        b"NATS/1.0%b" % blanks,
+        b"NATS/1.0 200%bx" % blanks,
+    ):
+        assert Headers.parse(line + b"\r\n\r\n").status in (200, None)
