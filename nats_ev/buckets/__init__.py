@@ -12,6 +12,7 @@ from .bucket import check_bucket as check_bucket
 from .bucket import duplicate_window as duplicate_window
 from .calls import call_or_report as call_or_report
 from .calls import completion as completion
+from .calls import guarded as guarded
 from .calls import optional_before_cb as optional_before_cb
 from .errors import *  # noqa: F403
 from .errors import bucket_error as bucket_error

@@ -12,11 +12,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, cast
 
-from ..arguments import Callback, check_callback
+from ..arguments import Callback
 from ..errors import BadOptionsError, NatsError
 from ..jetstream import STREAM, JetStream, StreamNameAlreadyInUseError, check_fields
 from ..times import to_wire
-from .calls import call_or_report, completion, optional_before_cb
+from .calls import call_or_report, completion, guarded, optional_before_cb
 from .errors import BucketNotFoundError, InvalidBucketNameError, bucket_error
 
 Config = Mapping[str, Any]
@@ -108,7 +108,7 @@ class Bucket:
         The dict has: bytes, ttl (ns; 0: entries do not expire), storage, replicas, compressed, description,
         metadata, backing_store; config, as `create_bucket` takes it; stream_info, the server's answer.
         """
-        check_callback(cb)
+        cb = guarded(self.js, cb)
 
         def received(info: Any, error: NatsError | None) -> None:
             cb(self._state(info) if error is None else None, bucket_error(error))
@@ -121,7 +121,7 @@ class Bucket:
     @classmethod
     def bucket_names(cls, js: JetStream, cb: Callback) -> None:
         """List the names of all buckets of this kind; ``cb([name, …], err)``."""
-        check_callback(cb)
+        cb = guarded(js, cb)
 
         def listed(names: Any, error: NatsError | None) -> None:
             if error is None:
@@ -134,7 +134,7 @@ class Bucket:
     @classmethod
     def buckets(cls, js: JetStream, cb: Callback) -> None:
         """List the `status` of all buckets of this kind; ``cb([status, …], err)``."""
-        check_callback(cb)
+        cb = guarded(js, cb)
 
         def listed(answer: Any, error: NatsError | None) -> None:
             if error is not None:

@@ -7,6 +7,7 @@ caller; later the caller has returned, so `call_or_report` gives errors to the c
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..arguments import Callback, check_callback
@@ -26,8 +27,18 @@ def completion(js: JetStream, cb: Callback | None) -> Callback:
                 nats.report(error)
 
         return report
+    return guarded(js, cb)
+
+
+def guarded(js: JetStream, cb: Callback) -> Callback:
+    """Return a callback that calls a user's, and deals with what it raises as with any callback's exception.
+
+    Every callback of a user goes through this when the operation begins. So nothing that it raises can
+    reach the steps of an operation, where it would be taken for the step's own error, or keep the
+    operations that wait after this one from going on.
+    """
     check_callback(cb)
-    return cb
+    return partial(js.nats.call, cb)
 
 
 def optional_before_cb(value: Any, cb: Any) -> tuple[Any, Any]:

@@ -21,7 +21,6 @@ from ..arguments import (
     Milliseconds,
     Payload,
     age_ms,
-    check_callback,
     integer,
 )
 from ..buckets import (
@@ -34,6 +33,7 @@ from ..buckets import (
     call_or_report,
     collect,
     completion,
+    guarded,
     optional_before_cb,
     recast,
 )
@@ -106,7 +106,7 @@ class KV(KvBucket):
         def found(entry: KvEntry | None, error: NatsError | None) -> None:
             cb(entry.value if entry is not None and not entry.deleted else None, error)
 
-        check_callback(cb)
+        cb = guarded(self.js, cb)
         self._last(key, found)
 
     def entry(self, key: str, cb: Callback) -> None:
@@ -115,7 +115,7 @@ class KV(KvBucket):
         def found(entry: KvEntry | None, error: NatsError | None) -> None:
             cb(entry if entry is not None and not entry.deleted else None, error)
 
-        check_callback(cb)
+        cb = guarded(self.js, cb)
         self._last(key, found)
 
     def get_revision(self, key: str, revision: int, cb: Callback) -> None:
@@ -127,14 +127,14 @@ class KV(KvBucket):
             cb: gets `KeyNotFoundError` when the bucket has no such revision of this key (any more),
                 `KeyDeletedError` when that revision deletes the key.
         """
-        check_callback(cb)
+        cb = guarded(self.js, cb)
         stored_key = self._encoding.key(key)
         if not integer(revision, "a revision", 0):
             raise BadOptionsError("a revision to read must be 1 or more")
 
         def found(message: StoredMsg | None, error: NatsError | None) -> None:
             if message is None:
-                self._fail(_missing_key(error, key), cb)
+                self._fail(_missing_key(error, key), cb, read)
             elif message.subject != self._kv_stream.read_prefix + stored_key:
                 cb(None, KeyNotFoundError(f"key not found: {key} has no revision {revision}"))
             else:
@@ -161,7 +161,7 @@ class KV(KvBucket):
             ignore_deletes: only entries with a value, no deletions.
             meta_only: entries without their values.
         """
-        check_callback(cb)
+        cb = guarded(self.js, cb)
 
         def listed(entries: Any, error: NatsError | None) -> None:
             if error is None and not entries:
@@ -181,8 +181,7 @@ class KV(KvBucket):
             cb: see above.
         """
         keys, cb = optional_before_cb(keys, cb)
-        check_callback(cb)
-        listed = cast(Callback, cb)
+        listed = guarded(self.js, cast(Callback, cb))
 
         def collected(entries: Any, error: NatsError | None) -> None:
             names = sorted({entry.key for entry in entries}) if error is None else None
@@ -204,8 +203,7 @@ class KV(KvBucket):
             The `KvWatch`; to stop it ends the list early, without a further call.
         """
         keys, cb = optional_before_cb(keys, cb)
-        check_callback(cb)
-        next_key = cast(Callback, cb)
+        next_key = guarded(self.js, cast(Callback, cb))
 
         def next_entry(entry: KvEntry | None, error: NatsError | None) -> None:
             if entry is None:
@@ -249,7 +247,7 @@ class KV(KvBucket):
             InvalidKeyError: a key or filter that can't be.
         """
         keys, cb = optional_before_cb(keys, cb)
-        check_callback(cb)
+        cb = guarded(self.js, cb)
         engine = self._start_watch(
             cast(Keys, keys),
             cast(WatchCallback, cb),
@@ -455,7 +453,7 @@ class KV(KvBucket):
             elif isinstance(error, MessageNotFoundError):
                 cb(None, None)
             else:
-                self._fail(error, cb)
+                self._fail(error, cb, None if leader else read)
 
         def read() -> None:
             subject = self._kv_stream.read_prefix + stored_key
@@ -527,16 +525,30 @@ class KV(KvBucket):
         """Make a list of a watch's initial entries; ``cb([entry, …], err)``."""
         collect(self.js, lambda next_one: self._start_watch(keys, next_one, **options), cb)
 
-    def _fail(self, error: NatsError | None, cb: Callback) -> None:
+    def _fail(
+        self,
+        error: NatsError | None,
+        cb: Callback,
+        read_again: Callable[[], object] | None = None,
+    ) -> None:
         """Give the error of a read or write to cb.
 
-        "No responders" says little to a user of a bucket: then find out first whether the bucket exists.
+        "No responders" says little to a user of a bucket: then find out first what the bucket is like. If it
+        was created again without direct get, read_again reads in the other way.
         """
         error = bucket_error(error)
         if isinstance(error, (NoRespondersError, BucketNotFoundError)):
             self._kv_stream.forget()  # it may be gone, or another one by now
         if isinstance(error, NoRespondersError):
-            call_or_report(cb, lambda: self._kv_stream.when_known(lambda: cb(None, error), cb))
+            direct = self._kv_stream.has_direct_get
+
+            def known() -> None:
+                if read_again is not None and direct and not self._kv_stream.has_direct_get:
+                    read_again()
+                else:
+                    cb(None, error)
+
+            call_or_report(cb, lambda: self._kv_stream.when_known(known, cb))
         else:
             cb(None, error)
 

@@ -87,19 +87,27 @@ class KvStream:
     def _learn(self, info: Any, error: NatsError | None) -> None:
         """Take in what the stream is like, and let the waiting operations go on or fail."""
         waiting, self._waiting = self._waiting, []
-        error = bucket_error(error)
-        if error is None and info["config"].get("max_msgs_per_subject", 0) < 1:
-            error = BadBucketError(f"stream {self._name} is not a key-value bucket")
         if error is None:
-            self._read(info["config"])
+            error = self._take(info)
+        error = bucket_error(error)
         for step, cb in waiting:
             if error is not None:
-                self._js.nats.call(cb, None, error)
+                cb(None, error)
             else:
                 call_or_report(cb, step)
 
+    def _take(self, info: Any) -> NatsError | None:
+        """Read a stream's info; return the error if it is not that of a bucket, or makes no sense."""
+        try:
+            config = info["config"]
+            if config.get("max_msgs_per_subject", 0) < 1:
+                return BadBucketError(f"stream {self._name} is not a key-value bucket")
+            self._read(config)
+        except (LookupError, TypeError, AttributeError, ValueError) as exc:
+            return BadBucketError(f"stream {self._name}: invalid answer: {exc!r}")
+        return None
+
     def _read(self, config: Mapping[str, Any]) -> None:
-        self.known = True
         self.has_direct_get = bool(config.get("allow_direct"))
         self.has_ttl = bool(config.get("allow_msg_ttl"))
         mirror = config.get("mirror")
@@ -112,3 +120,4 @@ class KvStream:
         api = external or self._js.prefix
         in_api = "" if api == "$JS.API" else f"{api}."
         self.write_prefix = in_api + self.read_prefix
+        self.known = True

@@ -6,9 +6,12 @@ An `ObjectReader` calls `write` for each part, then either `finish` or `abandon`
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
+import stat
 from collections.abc import Callable
-from typing import Any, BinaryIO, Union
+from typing import Any, BinaryIO, Union, cast
 
 Into = Union["os.PathLike[Any]", BinaryIO, Callable[[bytes], object], None]
 
@@ -47,28 +50,54 @@ class BytesSink(Sink):
         self._parts.clear()
 
 
-class WriterSink(Sink):
-    """Passes the parts to a file that the user has opened, or to a callback."""
+class CallbackSink(Sink):
+    """Passes the parts to a callback."""
 
-    def __init__(self, write: Callable[[bytes], object]) -> None:
-        self._write = write
+    def __init__(self, callback: Callable[[bytes], object]) -> None:
+        self._callback = callback
 
     def write(self, data: bytes) -> None:
         """See `Sink`."""
-        self._write(data)
+        self._callback(data)
+
+
+class WriterSink(Sink):
+    """Writes the parts to a file that the user has opened."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, data: bytes) -> None:
+        """See `Sink`. A raw file may take less than it is given: the rest is written after that."""
+        left = memoryview(data)
+        while left:
+            taken = self._file.write(left)
+            if taken is None and not isinstance(self._file, io.RawIOBase):
+                return  # a writer that does not count takes all
+            if not taken:
+                raise BlockingIOError(errno.EAGAIN, "a non-blocking file takes nothing now")
+            left = left[taken:]
 
 
 class FileSink(Sink):
     """Writes a file. Until the object is complete the file has its former content, or does not exist.
 
-    The parts go into a hidden file of the same folder, which `finish` renames.
+    The parts go into a hidden file of the same folder, which `finish` renames. Nobody else may read that one.
+    The file keeps the mode that it has, and its owner if the process may set that; a new file has the mode
+    that the umask leaves. A symbolic link stays, and the file that it leads to changes. What is not a
+    regular file is never replaced.
     """
 
     def __init__(self, path: os.PathLike[Any]) -> None:
-        self._path = os.fspath(path)
-        folder, name = os.path.split(self._path)
+        self._path = os.path.realpath(path)
+        self._former = _stat_regular(self._path)
+        folder, name = os.path.split(os.fsdecode(self._path))
         self._partial = os.path.join(folder, f".{name}.{os.getpid()}-{id(self):x}.part")
-        self._file = open(self._partial, "xb")  # noqa: SIM115  closed by finish or abandon
+        # Made with the umask's mode, which can't be asked for otherwise without changing it.
+        file = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        self._mode = stat.S_IMODE((self._former or os.fstat(file)).st_mode)
+        os.fchmod(file, 0o600)
+        self._file = os.fdopen(file, "wb")
 
     def write(self, data: bytes) -> None:
         """See `Sink`."""
@@ -76,7 +105,12 @@ class FileSink(Sink):
 
     def finish(self) -> None:
         """See `Sink`."""
+        if self._former is not None:
+            with contextlib.suppress(OSError):  # only root may give a file away
+                os.fchown(self._file.fileno(), self._former.st_uid, self._former.st_gid)
+        os.fchmod(self._file.fileno(), self._mode)
         self._file.close()
+        _stat_regular(self._path)  # also not one that has come meanwhile
         os.replace(self._partial, self._path)
 
     def abandon(self) -> None:
@@ -95,7 +129,21 @@ def sink_of(into: Into) -> Sink:
         return BytesSink()
     if isinstance(into, os.PathLike):
         return FileSink(into)
-    write = getattr(into, "write", into)
-    if not callable(write):
+    if callable(getattr(into, "write", None)):
+        return WriterSink(cast(BinaryIO, into))
+    if not callable(into):
         raise TypeError(f"an object's content can't go into {type(into).__name__}")
-    return WriterSink(write)
+    return CallbackSink(into)
+
+
+def _stat_regular(path: Any) -> os.stat_result | None:
+    """Return what is known of a file, None if it does not exist. Raises OSError if it is not regular."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return found

@@ -5,7 +5,9 @@ An `ObjectWriter` calls `next` when it has room for another part, then `close` o
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, Union, cast
 
@@ -15,6 +17,9 @@ Data = Union[
     bytes, bytearray, memoryview, str, None, "os.PathLike[Any]", BinaryIO, Iterable[bytes],
     Callable[[], "bytes | None"],
 ]  # fmt: skip
+
+
+_END: Any = object()
 
 
 class Source:
@@ -66,6 +71,8 @@ class FileSource(Source):
         missing = self.chunk_size
         while missing:
             piece = self._file.read(missing)
+            if piece is None:  # not the end: taking it for that would store a part as the whole
+                raise BlockingIOError(errno.EAGAIN, "a non-blocking file has nothing to read now")
             if not piece:
                 break
             if not isinstance(piece, bytes):
@@ -94,8 +101,8 @@ class IterableSource(Source):
         missing = self.chunk_size
         while missing:
             if not self._rest:
-                piece = next(self._pieces, None)
-                if piece is None:
+                piece = next(self._pieces, _END)
+                if piece is _END:
                     break
                 self._rest = memoryview(piece).cast("B")
             taken = self._rest[:missing]
@@ -119,7 +126,7 @@ def source_of(data: Data, chunk_size: int) -> Source:
     if data is None or isinstance(data, (bytes, bytearray, memoryview, str)):
         return BytesSource(payload_bytes(data), chunk_size)
     if isinstance(data, os.PathLike):
-        return FileSource(open(data, "rb"), chunk_size, owned=True)
+        return FileSource(_open(data), chunk_size, owned=True)
     if hasattr(data, "read"):
         return FileSource(cast(BinaryIO, data), chunk_size, owned=False)
     if isinstance(data, Iterable):
@@ -127,6 +134,18 @@ def source_of(data: Data, chunk_size: int) -> Source:
     if callable(data):
         return IterableSource(_called(data), chunk_size)
     raise TypeError(f"an object's content can't come from {type(data).__name__}")
+
+
+def _open(path: os.PathLike[Any]) -> BinaryIO:
+    """Open a regular file. Opening a FIFO would stop the loop until there is a writer."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    mode = os.fstat(file).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(file)
+        code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        why = os.strerror(code) if stat.S_ISDIR(mode) else "not a regular file"
+        raise OSError(code, why, os.fspath(path))
+    return os.fdopen(file, "rb")
 
 
 def _called(source: Callable[[], bytes | None]) -> Iterator[bytes]:

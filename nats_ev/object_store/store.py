@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, cast
 
-from ..arguments import Callback, callable_or_none, check_callback, integer
+from ..arguments import Callback, callable_or_none, integer
 from ..buckets import (
     ObjectNotFoundError,
     WatchEngine,
     check_bucket,
     collect,
     completion,
+    guarded,
     optional_before_cb,
 )
 from ..errors import BadOptionsError, NatsError
@@ -170,7 +171,7 @@ class ObjectStore(ObjectBucket):
             OSError: the file can't be created.
         """
         into, cb = optional_before_cb(into, cb)
-        check_callback(cb)
+        cb = guarded(self.js, cb)
         callable_or_none(progress, "progress")
         check_name(name)
         sink = sink_of(cast(Into, into))
@@ -192,7 +193,7 @@ class ObjectStore(ObjectBucket):
             cb: see above.
             show_deleted: give the info of a deleted object, too.
         """
-        check_callback(cb)
+        cb = guarded(self.js, cb)
 
         def found(info: Info | None, error: NatsError | None) -> None:
             cb(info if info is not None and (show_deleted or not info["deleted"]) else None, error)
@@ -206,7 +207,7 @@ class ObjectStore(ObjectBucket):
             cb: see above.
             show_deleted: list deleted objects, too.
         """
-        check_callback(cb)
+        cb = guarded(self.js, cb)
 
         def listed(infos: Any, error: NatsError | None) -> None:
             cb(names(infos) if error is None else None, error)
@@ -220,7 +221,7 @@ class ObjectStore(ObjectBucket):
             cb: see above.
             show_deleted: list deleted objects, too.
         """
-        check_callback(cb)
+        cb = guarded(self.js, cb)
 
         def collected(found: Any, error: NatsError | None) -> None:
             if error is not None:
@@ -259,7 +260,7 @@ class ObjectStore(ObjectBucket):
         Raises:
             BadOptionsError: updates_only with include_history.
         """
-        check_callback(cb)
+        cb = guarded(self.js, cb)
         if updates_only and include_history:
             raise BadOptionsError("updates_only excludes include_history")
         policy = "new" if updates_only else "all" if include_history else "last_per_subject"

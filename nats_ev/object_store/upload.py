@@ -361,6 +361,6 @@ class ObjectWriter:
 
     def _end(self, info: Info | None, error: NatsError | None) -> None:
         self.done = True
-        self._source.close()
+        self._js.nats.call(self._source.close)  # may be a user's code
         self._unacked.clear()
         self._callback(info, error)

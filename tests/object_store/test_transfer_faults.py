@@ -346,9 +346,9 @@ def test_an_empty_object_needs_no_parts(store, serve, call):
 def test_what_takes_the_content_may_fail_at_its_end(store, serve, call, tmp_path):
     serve({"size": 4, "chunks": 1, "digest": digest(b"1234")}, b"1234")
     target = tmp_path / "folder"
-    target.mkdir()
-    (target / "full").touch()
-    info, error = call(store.get, "o", target)
+    with pytest.raises(IsADirectoryError):
+        store.get("o", tmp_path, print)
+    info, error = call(store.get, "o", target, progress=lambda done, total: target.mkdir())
     assert info is None
     assert isinstance(error, ObjectTransferError)
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
