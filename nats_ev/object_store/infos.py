@@ -38,6 +38,9 @@ Change = Callable[["Info | None"], "Info | NatsError"]
 
 # Errors of the network or of a cluster that elects a leader: the same request may succeed a little later.
 TRANSIENT = (ConnectionLostError, RequestTimeoutError, NoRespondersError, OutboundBufferLimitError)
+# Seconds for which a transfer repeats what such an error has ended; with nobody listening from the beginning
+# there is probably no such store.
+RETRY_FOR, FIRST_RETRY_FOR = 30.0, 1.0
 
 # How often `change` starts again because another writer was faster.
 _MAX_ATTEMPTS = 20

@@ -8,21 +8,22 @@ replaced by links later.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..arguments import Callback
 from ..buckets import ObjectExistsError, ObjectLinkError, ObjectNotFoundError, call_or_report
-from ..errors import ConnectionLostError, NatsError
+from ..errors import NatsError, NoRespondersError
 from ..nuid import next_nuid
-from .infos import Infos
+from .infos import FIRST_RETRY_FOR, RETRY_FOR, TRANSIENT, Infos
 from .meta import Info, check_name, link_of
 
 if TYPE_CHECKING:
     from .download import ObjectReader
 
 _MAX_LINKS = 8
-# After a lost connection, before an object is looked for again.
+# After an error that may pass, before an object is looked for again.
 _RETRY_WAIT_MS = 50.0
 
 
@@ -34,6 +35,7 @@ class Search:
         self._name = name
         self._reader = reader
         self._links_left = _MAX_LINKS
+        self._began_at = time.monotonic()
 
     def start(self) -> None:
         """Read the first info. Raises what a request raises."""
@@ -43,7 +45,8 @@ class Search:
         reader = self._reader
         if reader.done:
             return
-        if isinstance(error, ConnectionLostError):
+        patience = FIRST_RETRY_FOR if isinstance(error, NoRespondersError) else RETRY_FOR
+        if isinstance(error, TRANSIENT) and time.monotonic() - self._began_at < patience:
             self._try_again(error)
         elif error is not None:
             reader.fail(error)

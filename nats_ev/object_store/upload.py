@@ -44,9 +44,9 @@ from ..buckets import (
     call_or_report,
     transfer_error,
 )
-from ..errors import ConnectionLostError, NatsError, NoRespondersError
+from ..errors import NatsError, NoRespondersError
 from ..jetstream import WrongLastSequenceError
-from .infos import TRANSIENT, Infos
+from .infos import FIRST_RETRY_FOR, RETRY_FOR, TRANSIENT, Infos
 from .meta import Info, chunk_subject, digest_text, link_of
 from .sources import Source
 
@@ -55,12 +55,9 @@ Progress = Callable[[int, "int | None"], object]
 
 # Content that may be unacknowledged, in bytes. A put needs about twice as much memory.
 _WINDOW = 4 * 1024 * 1024
-# After an error that may pass, send again after the first time (ms). Give up when nothing has been
-# acknowledged for the second one (s), which must be shorter than the stream's duplicate window of 2 min.
+# After an error that may pass, send again after this time (ms). Give up when nothing has been
+# acknowledged for RETRY_FOR, which is shorter than the stream's duplicate window of 2 min.
 _RETRY_WAIT_MS = 250.0
-_RETRY_FOR = 30.0
-# The same when nothing was ever acknowledged and nobody listens: probably there is no such store.
-_FIRST_RETRY_FOR = 1.0
 # How often the commit is tried again because another writer was faster.
 _INFO_ATTEMPTS = 20
 
@@ -140,7 +137,7 @@ class ObjectWriter:
 
     def _began(self, old: Info | None, error: NatsError | None) -> None:
         self._old = old
-        if isinstance(error, ConnectionLostError):
+        if isinstance(error, TRANSIENT):  # lost, or the stream has no leader
             self._trouble = error
             self._retry(lambda: call_or_report(self._began, self.start))
         elif error is not None:
@@ -243,7 +240,7 @@ class ObjectWriter:
         assert trouble is not None
         self._had_trouble = True
         never = isinstance(trouble, NoRespondersError) and not self._last_seq
-        limit = _FIRST_RETRY_FOR if never else _RETRY_FOR
+        limit = FIRST_RETRY_FOR if never else RETRY_FOR
 
         def due() -> None:
             if self._error is not None:
@@ -279,6 +276,8 @@ class ObjectWriter:
                 else:
                     self._give_up()
                 return
+            if self._error is not None:
+                return  # cancelled meanwhile
             count = (info["state"].get("subjects") or {}).get(self._subject, 0)
             if count == self._info["chunks"]:
                 self._publish_info()

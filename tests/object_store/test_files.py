@@ -114,10 +114,10 @@ def test_a_non_blocking_file_that_is_full_fails_the_get(store, call):
 
 
 class Empty(io.RawIOBase):
+    """A non-blocking file that has a part, and then nothing yet."""
+
     def __init__(self) -> None:
         self.parts = [b"abc"]
-
-    parts = [b"abc"]
 
     def read(self, size: int = -1) -> bytes | None:
         return self.parts.pop() if self.parts else None
