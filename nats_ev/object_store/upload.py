@@ -144,6 +144,7 @@ class ObjectWriter:
             self._fail(error)
         else:
             self._moved_at = time.monotonic()
+            self._had_trouble = False  # no part was sent yet
             self._pump()
 
     # The content.

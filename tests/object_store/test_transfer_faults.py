@@ -480,3 +480,37 @@ def test_wrong_arguments_raise_at_the_call_and_ask_for_nothing(store, api, chang
     with pytest.raises(error):
         change(store)
     assert api.asked == []
+
+
+# A leader is being elected.
+
+
+def test_a_put_that_begins_without_a_leader_survives_it(store, bucket, api, call):
+    api.on("STREAM.MSG.GET", None, NO_MESSAGE)
+    info, error = call(store.put, "o", b"1234")
+    assert error is None
+    assert info["size"] == 4
+
+
+def test_a_get_that_begins_without_a_leader_survives_it(store, api, call):
+    api.on("STREAM.MSG.GET", None, NO_MESSAGE)
+    assert call(store.get, "o") == (None, None)
+    assert api.count("STREAM.MSG.GET") == 2
+
+
+def test_a_put_cancelled_while_its_parts_are_counted_is_not_stored(store, bucket, api, run):
+    bucket.part_answers += [None]
+    told: list[Any] = []
+
+    def count(reply):
+        upload.cancel()
+        nuid = api.asked[-1][1]["subjects_filter"].rpartition(".")[2]
+        api.nats.publish(reply, json.dumps(subjects(1, nuid)))
+
+    api.on("STREAM.INFO", count)
+    upload = store.put("o", b"1234", lambda info, error: told.append((info, error)))
+    run(lambda: told)
+    api.nats.flush(lambda error: told.append("flushed"))
+    run(lambda: "flushed" in told)
+    assert [type(error) for _, error in told[:-1]] == [ObjectTransferError]
+    assert bucket.infos == []
