@@ -405,7 +405,10 @@ class KV(KvBucket):
         older_than, cb = optional_before_cb(older_than, cb)
         done = completion(self.js, cb)
         age = _DELETE_MARKERS_OLDER_THAN if older_than is None else age_ms(older_than)
-        newest = datetime.now(timezone.utc) - timedelta(milliseconds=age)
+        try:
+            newest = datetime.now(timezone.utc) - timedelta(milliseconds=age)
+        except OverflowError:  # before the first day that Python knows
+            newest = datetime.min.replace(tzinfo=timezone.utc)
         if age <= 0:  # all; the clocks of server and client may differ
             newest = datetime.max.replace(tzinfo=timezone.utc)
 

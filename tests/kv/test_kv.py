@@ -973,3 +973,11 @@ def test_older_servers(line, own_server, connected, call, run):
     if line == "2.10":
         assert isinstance(call(kv.create, "b", b"1", ttl=1000)[1], MessageTtlError)
     assert call(kv.keys) == (["a"], None)
+
+
+def test_deletions_older_than_time_itself_keep_their_markers(make, call):
+    kv = make("ages")
+    call(kv.put, "k", b"1")
+    call(kv.delete, "k")
+    assert call(kv.purge_deletes, 1e15)[1] is None
+    assert call(kv.history, "k")[1] is None
