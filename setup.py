@@ -10,9 +10,19 @@ from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # pip runs this file from elsewhere
 from _build_flags import compiler, remove_other_flavours
+
+
+class BuildPy(build_py):
+    """The command that copies Python files to build/, which an earlier build may have used."""
+
+    def run(self) -> None:
+        """Copy the files; nothing else of the package stays there, or the wheel would have it."""
+        shutil.rmtree(Path(self.build_lib, "nats_ev"), ignore_errors=True)
+        super().run()
 
 
 class BuildExt(build_ext):
@@ -45,7 +55,7 @@ class BuildExt(build_ext):
         # Objects in build/ do not tell with which flags and which CC they were compiled.
         self.force = True
         super().run()
-        # For `pip install -e` in the source tree, else in build/, which earlier builds have used.
+        # For `pip install -e` in the source tree, else in build/.
         for extension in self.extensions:
             remove_other_flavours(self.get_ext_fullpath(extension.name))
 
@@ -60,5 +70,5 @@ class BuildExt(build_ext):
 
 setup(
     cffi_modules=["_parser_build.py:ffibuilder", "_libev_build.py:ffibuilder"],
-    cmdclass={"build_ext": BuildExt},
+    cmdclass={"build_py": BuildPy, "build_ext": BuildExt},
 )

@@ -33,6 +33,7 @@ from lab.natsserver import (
     wait_for,
 )
 from lab.peers import nats_js, nats_py
+from lab.process import die_with_us
 from lab.proxy import Proxy
 from lab.recorder import Recorder
 from lab.server_versions import any_binary  # noqa: F401
@@ -187,7 +188,7 @@ def unix_socket(tmp_path: Path) -> Iterator[Callable[..., str]]:
     def start(port: int, host: str = "127.0.0.1") -> str:
         path = str(tmp_path / f"socket-{len(started)}")
         command = ["socat", f"UNIX-LISTEN:{path},fork", f"TCP:{host}:{port}"]
-        started.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+        started.append(subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=die_with_us))
 
         def accepts() -> bool:
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:

@@ -18,6 +18,7 @@ import time
 
 from lab.natsserver import NatsServer
 from lab.paths import EXAMPLES
+from lab.process import die_with_us
 
 PROCESSES = 3
 TAKEN_WITHIN = 60.0  # on a busy machine, too
@@ -38,7 +39,13 @@ class Contest:
             self._start()
 
     def _start(self) -> None:
-        process = subprocess.Popen(self._command, env=self._env, stdout=subprocess.PIPE, bufsize=0)
+        process = subprocess.Popen(
+            self._command,
+            env=self._env,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            preexec_fn=die_with_us,
+        )
         self._processes.append(process)
         self._selector.register(process.stdout, selectors.EVENT_READ, process)  # type: ignore[arg-type]
 

@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from lab.paths import EXAMPLES
+from lab.process import die_with_us
 
 LIMIT = 30  # seconds
 
@@ -24,6 +25,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=die_with_us,
         )
 
     def expect(self, pattern: str) -> re.Match[str]:

@@ -14,7 +14,8 @@ command -v "$python" >/dev/null 2>&1 || { echo "no $python: install Python 3.10 
 eval "set -- ${CC:-cc} ${CPPFLAGS:-} ${CFLAGS:-}"
 command -v "$1" >/dev/null 2>&1 || need gcc
 [ -z "${LIBEV_PREFIX:-}" ] || set -- "$@" "-I$LIBEV_PREFIX/include"
-printf '#include <ev.h>\n' | "$@" -E -x c -I/usr/local/include -I/opt/homebrew/include - >/dev/null 2>&1 || need libev-dev
+set -- "$@" -I/opt/homebrew/include -I/usr/local/include -I/opt/local/include # as _libev_build.py
+printf '#include <ev.h>\n' | "$@" -E -x c - >/dev/null 2>&1 || need libev-dev
 "$python" -c 'import venv, ensurepip' 2>/dev/null || need python3-venv
 header=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"] + "/Python.h")')
 test -e "$header" || need python3-dev

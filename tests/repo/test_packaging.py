@@ -215,6 +215,20 @@ def test_make_clean_removes_every_object_and_extension(own_tree):
     assert files(own_tree) == files(steps.copy_tree(own_tree.with_name("another")))
 
 
+def test_a_wheel_has_nothing_of_an_earlier_build(own_tree):
+    cache = f"build/lib.{sysconfig.get_platform()}-{sys.implementation.cache_tag}/nats_ev"
+    stale = {"_parser" + sysconfig.get_config_var("EXT_SUFFIX"), "old.py", "old/__init__.py"}
+    for name in stale:
+        (own_tree / cache / name).parent.mkdir(parents=True, exist_ok=True)
+        (own_tree / cache / name).write_bytes(b"")
+    steps.run(*PIP_WHEEL, cwd=own_tree, CFLAGS="-O0")
+    assert not stale & files(own_tree / cache)
+    assert (own_tree / cache / "_parser.pyi").exists()  # that is where it was built
+    (wheel,) = (own_tree / "unused").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        assert not {f"nats_ev/{name}" for name in stale} & set(archive.namelist())
+
+
 @pytest.fixture
 def libev_prefix(tmp_path: Path) -> Path:
     """A folder with a libev of its own, as LIBEV_PREFIX names one; a blank is in its name."""
