@@ -26,11 +26,11 @@ class BaseLoop:
         flags: int = lib.EVFLAG_AUTO,
         callback: Callback | None = None,
         data: object = None,
-        debug: bool = False,
         io_interval: float = 0.0,
         timeout_interval: float = 0.0,
+        debug: bool = False,
     ) -> None:
-        self._open(False, flags, callback, data, debug, io_interval, timeout_interval)
+        self._open(False, flags, callback, data, io_interval, timeout_interval, debug)
 
     def _open(
         self,
@@ -38,9 +38,9 @@ class BaseLoop:
         flags: int,
         callback: Callback | None,
         data: object,
-        debug: bool,
         io_interval: float,
         timeout_interval: float,
+        debug: bool,
     ) -> None:
         flags = require_int("flags", flags) & 0xFFFFFFFF
         self._default = default

@@ -156,7 +156,11 @@ _interrupts.event_code = nats_ev_on_event.__code__
 
 @ffi.def_extern(error=NOT_DELIVERED, onerror=_interrupted)
 def nats_ev_on_invoke(key: int) -> int:
-    """Call the callback of a loop whose user delivers the pending events (``Loop.callback``)."""
+    """Call the callback of a loop whose user delivers the pending events (``Loop.callback``).
+
+    Whatever it raises ends the run. The events are still pending: without an end the loop would call it
+    again at once, for ever.
+    """
     loop = refs[key]()
     if loop is None:
         return 0
@@ -164,7 +168,7 @@ def nats_ev_on_invoke(key: int) -> int:
         loop._callback(loop)
         return 0
     except BaseException as exc:
-        return failed(loop.debug, exc)
+        return failed(True, exc)
 
 
 @ffi.def_extern(error=float("nan"))
