@@ -46,14 +46,21 @@ def test_what_was_put_off_and_the_write_happen_in_a_nested_run(loop: pyev.Loop, 
 
 def test_a_call_after_a_nested_run_may_nest_again(loop: pyev.Loop) -> None:
     turn, order = Turn(loop), []
-    for number in range(3):
-        turn.soon(nest, loop)
-        turn.soon(order.append, number)
-        turn.soon(loop.stop)
+
+    def first() -> None:
+        nest(loop)
+        for number in range(3):
+            order.append("returned")
+            turn.soon(order.append, number)
+            turn.soon(loop.stop)
+            nest(loop)
+
+    turn.soon(first)
+    turn.soon(loop.stop)
     turn.soon(order.append, "last")
     turn.soon(loop.stop)
     loop.start()
-    assert order == [0, 1, 2, "last"]
+    assert order == ["last", "returned", 0, "returned", 1, "returned", 2]
 
 
 def test_the_call_that_cannot_nest_costs_no_second_round(loop: pyev.Loop) -> None:
