@@ -47,6 +47,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from types import FunctionType, MethodType
 from typing import Any
 
 # From libev's ev.h, whose numbers are its ABI. Written here so that no binding of libev is imported.
@@ -112,13 +113,18 @@ class Turn:
         """Make the calls that `soon` has put off now, so that what the caller does next comes after them."""
         soon = self._soon
         while soon:
-            callback, args = soon.popleft()
+            callback, args = soon[0]
             if not self._fed and callback != self.cannot_nest:
-                self._fed = True
                 self._feed(EV_CUSTOM)
+                self._fed = True
+            soon.popleft()
             try:
                 callback(*args)
             except BaseException as exc:
+                if _has_not_begun(callback, exc):
+                    soon.appendleft((callback, args))
+                    self._go_on_later()
+                    raise
                 self.failed(exc)
 
     def call(self, callback: Callable[..., object], *args: object) -> None:
@@ -180,6 +186,13 @@ class Turn:
             if self._unhandled:
                 self._go_on_later()
             raise error
+
+
+def _has_not_begun(callback: object, exc: BaseException) -> bool:
+    """Return whether there was no memory for the frame of a callback written in Python."""
+    if type(exc) is not MemoryError or not isinstance(callback, (FunctionType, MethodType)):
+        return False
+    return exc.__traceback__ is None or exc.__traceback__.tb_next is None
 
 
 def _nothing() -> None:
