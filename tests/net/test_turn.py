@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from typing import Any
 
@@ -97,3 +98,41 @@ def test_an_excepthook_that_raises_strands_nothing(
     loop.start()
     assert order == ["after"]
     assert ("ZeroDivisionError" in capsys.readouterr().err) is isinstance(error, RuntimeError)
+
+
+OUT_OF_MEMORY = """
+
+import sys
+import _testcapi
+from nats_ev import pyev
+from nats_ev.net import Turn
+wrong = []
+sys.unraisablehook = lambda args: None
+for first in range(60):
+    for last in (first + 1, first + 2):
+        loop = pyev.Loop()
+        turn, got, reported = Turn(loop), [0] * 3, []
+        sys.excepthook = lambda kind, exc, traceback: reported.append(kind)
+        def note(number):
+            got[number] += 1  # needs no memory
+        for number in range(3):
+            turn.soon(note, number)
+        _testcapi.set_nomemory(first, last)
+        try:
+            loop.start(pyev.EVRUN_NOWAIT)
+        except MemoryError:
+            pass
+        _testcapi.remove_mem_hooks()
+        loop.start(pyev.EVRUN_NOWAIT)
+        if got != [1] * 3:
+            wrong.append((first, last, got, reported))
+print(wrong)
+"""
+
+
+def test_no_memory_for_a_call_that_was_put_off_loses_no_call() -> None:
+    pytest.importorskip("_testcapi", reason="this Python cannot simulate a lack of memory")
+    done = subprocess.run(
+        [sys.executable, "-c", OUT_OF_MEMORY], capture_output=True, text=True, timeout=100
+    )
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
