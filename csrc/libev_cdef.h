@@ -69,6 +69,9 @@ void ev_set_io_collect_interval(struct ev_loop *loop, double seconds);
 void ev_set_timeout_collect_interval(struct ev_loop *loop, double seconds);
 
 nats_ev_loop *nats_ev_loop_new(unsigned int flags, int is_default);
+nats_ev_loop *nats_ev_loop_borrow(uintptr_t address);
+int nats_ev_loop_is_default(nats_ev_loop *loop);
+uintptr_t nats_ev_loop_address(nats_ev_loop *loop);
 void nats_ev_loop_free(nats_ev_loop *loop);
 struct ev_loop *nats_ev_loop_get(nats_ev_loop *loop);
 int nats_ev_loop_is_claimed(nats_ev_loop *loop);

@@ -40,6 +40,7 @@ struct nats_ev_loop {
     struct ev_loop *ev;
     atomic_int references; /* the owner's, and one for each watcher */
     int is_default;
+    int is_borrowed; /* libev's loop belongs to somebody else and is never destroyed here */
     uintptr_t hook_key;
     struct run *run;
     ev_io wake;                /* readable when the interpreter has caught a signal */
@@ -78,7 +79,7 @@ static nats_ev_loop *doomed_loops;
 
 /* libev allows a signal in one loop at a time, and forgets the action that it replaced. */
 static struct {
-    nats_ev_loop *loop;
+    struct ev_loop *loop;
     unsigned int watchers;
     struct sigaction replaced;  /* before the first watcher was started */
     struct sigaction installed; /* by libev, or still the same if libev uses a signalfd */
@@ -350,18 +351,14 @@ static struct ev_loop *default_loop_get(unsigned int flags)
     return ev;
 }
 
-nats_ev_loop *nats_ev_loop_new(unsigned int flags, int is_default)
+static nats_ev_loop *loop_around(struct ev_loop *ev)
 {
-    nats_ev_loop *loop = calloc(1, sizeof *loop);
+    nats_ev_loop *loop = ev ? calloc(1, sizeof *loop) : NULL;
     if (!loop)
         return NULL;
-    loop->ev = is_default ? default_loop_get(flags) : ev_loop_new(flags);
-    if (!loop->ev) {
-        free(loop);
-        return NULL;
-    }
+    loop->ev = ev;
+    loop->is_default = ev == ev_default_loop_uc_();
     atomic_init(&loop->references, 1);
-    loop->is_default = is_default;
     ev_io_init(&loop->wake, wake_cb, 0, EV_READ);
     ev_set_priority(&loop->wake, EV_MAXPRI);
     ev_prepare_init(&loop->polling, polling_cb);
@@ -371,6 +368,33 @@ nats_ev_loop *nats_ev_loop_new(unsigned int flags, int is_default)
     ev_set_priority(&loop->polled, EV_MAXPRI);
     loop->polled.data = loop;
     return loop;
+}
+
+nats_ev_loop *nats_ev_loop_new(unsigned int flags, int is_default)
+{
+    struct ev_loop *ev = is_default ? default_loop_get(flags) : ev_loop_new(flags);
+    nats_ev_loop *loop = loop_around(ev);
+    if (!loop && ev && !is_default)
+        ev_loop_destroy(ev);
+    return loop;
+}
+
+nats_ev_loop *nats_ev_loop_borrow(uintptr_t address)
+{
+    nats_ev_loop *loop = loop_around((struct ev_loop *)address);
+    if (loop)
+        loop->is_borrowed = 1;
+    return loop;
+}
+
+int nats_ev_loop_is_default(nats_ev_loop *loop)
+{
+    return loop->is_default;
+}
+
+uintptr_t nats_ev_loop_address(nats_ev_loop *loop)
+{
+    return (uintptr_t)loop->ev;
 }
 
 static void loop_destroy(nats_ev_loop *loop)
@@ -385,6 +409,10 @@ void nats_ev_loop_free(nats_ev_loop *loop)
 {
     if (atomic_fetch_sub(&loop->references, 1) != 1 || loop->is_default)
         return;
+    if (loop->is_borrowed) {
+        free(loop);
+        return;
+    }
     if (ev_depth(loop->ev) == 0) {
         loop_destroy(loop);
         return;
@@ -425,7 +453,7 @@ struct ev_loop *nats_ev_loop_get(nats_ev_loop *loop)
 
 int nats_ev_loop_is_claimed(nats_ev_loop *loop)
 {
-    return loop->is_default && ev_userdata(loop->ev) != NULL;
+    return (loop->is_default || loop->is_borrowed) && ev_userdata(loop->ev) != NULL;
 }
 
 /* Start this layer's own watchers, which do not keep the loop alive. */
@@ -489,7 +517,7 @@ unsigned int nats_ev_loop_pending(nats_ev_loop *loop)
 
 void nats_ev_loop_set_hook(nats_ev_loop *loop, uintptr_t key)
 {
-    assert(!loop->is_default);
+    assert(!loop->is_default && !loop->is_borrowed);
     loop->hook_key = key;
     ev_set_userdata(loop->ev, loop);
     ev_set_invoke_pending_cb(loop->ev, key ? invoke_hook : ev_invoke_pending);
@@ -526,12 +554,12 @@ NATS_MUST_CHECK static int signal_start(nats_ev_loop *loop, ev_signal *w)
     assert(signum > 0 && signum < NATS_EV_NSIG);
     if (signals[signum].watchers == 0)
         sigaction(signum, NULL, &signals[signum].replaced);
-    else if (signals[signum].loop != loop)
+    else if (signals[signum].loop != loop->ev)
         return NATS_EV_OTHER_LOOP;
     ev_signal_start(loop->ev, w);
     if (signals[signum].watchers++ == 0)
         sigaction(signum, NULL, &signals[signum].installed);
-    signals[signum].loop = loop;
+    signals[signum].loop = loop->ev;
     return 0;
 }
 

@@ -98,16 +98,28 @@ void nats_ev_sleep(double seconds);
 NATS_MUST_CHECK nats_ev_loop *nats_ev_loop_new(unsigned int flags, int is_default);
 
 /*
+ * Return a loop around a struct ev_loop that somebody else owns, or NULL when out of memory. libev's
+ * loop must outlive the result and all its watchers.
+ */
+NATS_MUST_CHECK nats_ev_loop *nats_ev_loop_borrow(uintptr_t address);
+
+/* Return whether this is libev's default loop. */
+int nats_ev_loop_is_default(nats_ev_loop *loop);
+
+/* Return the address of libev's own loop as a number. */
+uintptr_t nats_ev_loop_address(nats_ev_loop *loop);
+
+/*
  * Drop the owner's reference. The loop is destroyed with its last watcher. When libev is inside the
  * loop at that moment, the loop is destroyed after the run has left it. The default loop is never
- * destroyed, because others may use it.
+ * destroyed, because others may use it, and a borrowed one by its owner only.
  */
 void nats_ev_loop_free(nats_ev_loop *loop);
 
 /* Return libev's own loop, for libev's functions. Valid as long as the loop. */
 struct ev_loop *nats_ev_loop_get(nats_ev_loop *loop);
 
-/* Return whether another binding has put its user data on this loop, the default one. */
+/* Return whether another binding has put its user data on this loop, the default or a borrowed one. */
 int nats_ev_loop_is_claimed(nats_ev_loop *loop);
 
 /*

@@ -61,6 +61,7 @@ class Requests:
         self.deadlines = connection.deadlines
         self.call = connection.turn.call
         self.soon = connection.turn.soon
+        connection.turn.cannot_nest = self._end_turn
         self.failed = connection.turn.failed
         # The callbacks by number. `waiting` is always the same dict: each `TimeoutGroup` holds it.
         self.waiting: dict[int, RequestCallback] = {}

@@ -28,6 +28,15 @@ The order in `_on_prepare` is fixed:
 4. At most one exception of `throw` is raised, when all state is settled. If more are waiting, the
    watcher is fed again.
 
+A callback of step 2 may run the loop. The rest of the steps must then happen in that nested run, so the
+watcher is fed before the first such callback, and again if a nested run has used up the event. A call
+that cannot run the loop (`cannot_nest`) saves the event.
+
+After an exception that stops the loop the rest of the turn waits for the loop's next start. Our own
+binding and the adapters keep a fed event until then. A genuine pyev with ``debug`` does not: it delivers
+all pending events before its `start` returns, while the exception is set. There a timer takes the place
+of the event, because a timer is not looked at before the next start.
+
 Apart from the delivery of messages and the credential callbacks this is the only file that calls the
 user's callbacks, and the only one that decides what happens to their exceptions: see `Turn.failed`.
 """
@@ -38,6 +47,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from types import FunctionType, MethodType
 from typing import Any
 
 # From libev's ev.h, whose numbers are its ABI. Written here so that no binding of libev is imported.
@@ -51,11 +61,14 @@ class Turn:
     """The end of each turn of one client's loop."""
 
     __slots__ = (
+        "_fed",
         "_feed",
+        "_later",
         "_loop",
         "_prepare",
         "_soon",
         "_unhandled",
+        "cannot_nest",
         "deliver",
         "flush",
         "schedule",
@@ -67,6 +80,11 @@ class Turn:
         self._unhandled: deque[BaseException] = deque()
         self._prepare = loop.prepare(self._on_prepare, None, EV_MINPRI)
         self._feed = self._prepare.feed
+        # Whether `run_soon` has fed the watcher, and it has not been called since.
+        self._fed = False
+        self._later: Any = None
+        # A call among those of `soon` that runs neither the loop nor code of the user's.
+        self.cannot_nest: Callable[[], None] = _nothing
         # Ask libev to call `_on_prepare` before it blocks. A partial, because a method would be one
         # call more.
         self.schedule = partial(self._feed, EV_CUSTOM)
@@ -95,10 +113,18 @@ class Turn:
         """Make the calls that `soon` has put off now, so that what the caller does next comes after them."""
         soon = self._soon
         while soon:
-            callback, args = soon.popleft()
+            callback, args = soon[0]
+            if not self._fed and callback != self.cannot_nest:
+                self._feed(EV_CUSTOM)
+                self._fed = True
+            soon.popleft()
             try:
                 callback(*args)
             except BaseException as exc:
+                if _has_not_begun(callback, exc):
+                    soon.appendleft((callback, args))
+                    self._go_on_later()
+                    raise
                 self.failed(exc)
 
     def call(self, callback: Callable[..., object], *args: object) -> None:
@@ -116,10 +142,33 @@ class Turn:
         it stops the loop. The rest of the turn then stays pending for the next start of the loop.
         """
         if isinstance(exc, Exception) and not getattr(self._loop, "debug", False):
-            sys.excepthook(type(exc), exc, exc.__traceback__)
+            self._report(exc)
             return
-        self._feed(EV_CUSTOM)
+        self._go_on_later()
         raise exc
+
+    def _report(self, exc: BaseException) -> None:
+        """Hand an exception to `sys.excepthook`. If the hook fails, print both exceptions to stderr."""
+        try:
+            sys.excepthook(type(exc), exc, exc.__traceback__)
+        except Exception as hook_exc:
+            sys.__excepthook__(type(hook_exc), hook_exc, hook_exc.__traceback__)
+            sys.__excepthook__(type(exc), exc, exc.__traceback__)
+        except BaseException:
+            self._go_on_later()
+            raise
+
+    def _go_on_later(self) -> None:
+        """Let the rest of the turn come in the next iteration, or in the loop's next start."""
+        loop = self._loop
+        if not getattr(loop, "debug", False) or hasattr(loop, "thread"):
+            self._feed(EV_CUSTOM)
+            return
+        self._prepare.stop()  # discards the event that is pending
+        self._fed = False
+        if self._later is None:
+            self._later = loop.timer(0.0, 0.0, self._on_prepare, None, EV_MINPRI)
+        self._later.start()
 
     def throw(self, error: BaseException) -> None:
         """Raise error out of the watcher's callback at the end of this turn, after everything else."""
@@ -127,6 +176,7 @@ class Turn:
         self._feed(EV_CUSTOM)
 
     def _on_prepare(self, watcher: Any, revents: int) -> None:
+        self._fed = False
         self.deliver()
         if self._soon:
             self.run_soon()
@@ -134,8 +184,15 @@ class Turn:
         if self._unhandled:
             error = self._unhandled.popleft()
             if self._unhandled:
-                self._feed(EV_CUSTOM)
+                self._go_on_later()
             raise error
+
+
+def _has_not_begun(callback: object, exc: BaseException) -> bool:
+    """Return whether there was no memory for the frame of a callback written in Python."""
+    if type(exc) is not MemoryError or not isinstance(callback, (FunctionType, MethodType)):
+        return False
+    return exc.__traceback__ is None or exc.__traceback__.tb_next is None
 
 
 def _nothing() -> None:

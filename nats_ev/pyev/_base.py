@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import get_ident
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._arguments import require_callable, require_int, require_seconds
 from ._glue import ABORTED, Error, finish, register, run_with_signals
 from ._interrupts import run_deferring
 from ._libev import ffi, lib
 
+if TYPE_CHECKING:
+    from ._libev import Loop as CLoop
+
 Callback = Callable[..., object]
+_Loop = TypeVar("_Loop", bound="BaseLoop")
 
 
 class BaseLoop:
@@ -26,11 +30,11 @@ class BaseLoop:
         flags: int = lib.EVFLAG_AUTO,
         callback: Callback | None = None,
         data: object = None,
-        debug: bool = False,
         io_interval: float = 0.0,
         timeout_interval: float = 0.0,
+        debug: bool = False,
     ) -> None:
-        self._open(False, flags, callback, data, debug, io_interval, timeout_interval)
+        self._open(False, flags, callback, data, io_interval, timeout_interval, debug)
 
     def _open(
         self,
@@ -38,12 +42,28 @@ class BaseLoop:
         flags: int,
         callback: Callback | None,
         data: object,
-        debug: bool,
         io_interval: float,
         timeout_interval: float,
+        debug: bool,
     ) -> None:
         flags = require_int("flags", flags) & 0xFFFFFFFF
         self._default = default
+        self._set_up(data, debug)
+        self._io_interval = require_seconds("io_interval", io_interval)
+        self._timeout_interval = require_seconds("timeout_interval", timeout_interval)
+        if callback is not None:
+            self._check_callback(callback)
+        memory = lib.nats_ev_loop_new(flags, default)
+        if not memory:
+            raise Error("libev could not make a loop: no backend that the flags allow works here")
+        self._own(memory)
+        if callback is not None:
+            self.callback = callback
+        if io_interval or timeout_interval:
+            self._set_intervals()
+
+    def _set_up(self, data: object, debug: bool) -> None:
+        self._borrowed = False
         self._callback: Any = None
         # By key: the watchers that must stay alive although the user holds no reference.
         self._held: dict[int, object] = {}
@@ -52,22 +72,55 @@ class BaseLoop:
         self.thread: int | None = None
         self.data = data
         self.debug = debug
-        self._io_interval = require_seconds("io_interval", io_interval)
-        self._timeout_interval = require_seconds("timeout_interval", timeout_interval)
-        if callback is not None:
-            self._check_callback(callback)
-        memory = lib.nats_ev_loop_new(flags, default)
-        if not memory:
-            raise Error("libev could not make a loop: no backend that the flags allow works here")
+        self._io_interval = self._timeout_interval = 0.0
+
+    def _own(self, memory: CLoop) -> None:
         self._c_loop = ffi.gc(memory, lib.nats_ev_loop_free)
         self._ev_loop = lib.nats_ev_loop_get(memory)
-        if callback is not None:
-            self.callback = callback
-        if io_interval or timeout_interval:
-            self._set_intervals()
+
+    @classmethod
+    def from_address(
+        cls: type[_Loop], address: int, data: object = None, debug: bool = False
+    ) -> _Loop:
+        """Return a loop around a ``struct ev_loop`` that somebody else owns, and never destroy it.
+
+        The owner may run the loop, or `start` may. The owner must not destroy the loop before all
+        its watchers here are gone: clients disconnected, watchers and this object dropped.
+
+        Args:
+            address: of the ``struct ev_loop``, made by the same libev that this module is linked to.
+            data: as for the class.
+            debug: as for the class; counts in `start` only.
+
+        Raises:
+            ValueError: the address is 0 or less.
+        """
+        if not isinstance(address, int):
+            raise TypeError(f"address must be an int, not {type(address).__name__}")
+        if not 0 < address < 1 << 64:
+            raise ValueError(f"address is not that of a loop: {address}")
+        memory = lib.nats_ev_loop_borrow(address)
+        if not memory:
+            raise MemoryError("no memory for a loop")
+        self = cls.__new__(cls)
+        self._default = bool(lib.nats_ev_loop_is_default(memory))
+        self._set_up(data, debug)
+        self._borrowed = True
+        self._own(memory)
+        return self
+
+    @property
+    def address(self) -> int:
+        """The address of libev's ``struct ev_loop``, for other code that uses the same libev.
+
+        It is valid as long as this object or a watcher of this loop lives.
+        """
+        return lib.nats_ev_loop_address(self._c_loop)
 
     def __repr__(self) -> str:
         kind = "default" if getattr(self, "_default", False) else "own"
+        if getattr(self, "_borrowed", False):
+            kind = "borrowed"
         state = "stopped" if getattr(self, "thread", None) is None else "running"
         return f"<{type(self).__name__} {kind}, {state} at {id(self):#x}>"
 
@@ -89,10 +142,9 @@ class BaseLoop:
         me, outer = get_ident(), self.thread
         if outer is not None and outer != me:
             raise Error("the loop is already running in another thread")
-        if self._default and lib.nats_ev_loop_is_claimed(self._c_loop):
-            raise Error(
-                "libev's default loop belongs to another binding in this process: start it there"
-            )
+        if lib.nats_ev_loop_is_claimed(self._c_loop):
+            which = "libev's default loop" if self._default else "the loop at that address"
+            raise Error(f"{which} belongs to another binding in this process: start it there")
         self.thread = me
         try:
             result = run_deferring(self._run, flags)
@@ -183,8 +235,9 @@ class BaseLoop:
 
     def _check_callback(self, callback: Any) -> None:
         require_callable("callback", callback)
-        if self._default:
-            raise Error("the default loop may be shared and takes no callback: use Loop()")
+        if self._default or self._borrowed:
+            kind = "default" if self._default else "borrowed"
+            raise Error(f"the {kind} loop may be shared and takes no callback: use Loop()")
 
     @property
     def callback(self) -> Any:

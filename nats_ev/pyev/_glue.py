@@ -2,16 +2,17 @@
 
 Everything that libev calls arrives in the ``nats_ev_on_*`` functions below. No exception may leave them
 for C. `sys.excepthook` reports an exception, or the exception is noted for the run on this thread's
-stack: C then ends the run (see csrc/libev_glue.h), and `finish` hands the exception to who started the run.
+stack: C then ends the run (see csrc/libev_glue.h), and `finish` hands the exception to who started the
+run.
 
 Where an exception strikes. A user's callback raises inside of the ``try`` of `nats_ev_on_event`. A Python
-signal handler may raise between any two instructions, so also before the ``try`` and after it. Such an
-exception leaves the function, and cffi passes it to `_interrupted`. There, the question is whether the
-callback has begun: if not, C must set the event aside, or the event would be lost. The answer belongs to
-one call. Calls nest when a callback runs a loop, and several threads make them, so no global can hold the
-answer; a stack of calls per thread would need a push and a pop per event. The call's frame holds the
-answer instead: `nats_ev_on_event` sets its local ``begun`` just before the callback, at the price of one
-store, and `_interrupted` reads the local from the traceback's frame.
+signal handler, or a lack of memory, may raise between any two instructions, so also before the ``try``
+and after it. Such an exception leaves the function, and cffi passes it to `_interrupted`. There, the
+question is whether the callback has begun: if not, C must set the event aside, or the event would be
+lost. The answer belongs to one call. Calls nest when a callback runs a loop, and several threads make
+them, so no global can hold the answer; a stack of calls per thread would need a push and a pop per event.
+The call's frame holds the answer instead: `nats_ev_on_event` sets its local ``begun`` just before the
+callback, at the price of one store, and `_interrupted` reads the local from the traceback's frame.
 
 This module knows neither loops nor watchers by name and must not import them.
 """
@@ -19,6 +20,7 @@ This module knows neither loops nor watchers by name and must not import them.
 from __future__ import annotations
 
 import contextlib
+import dis
 import os
 import signal
 import socket
@@ -28,7 +30,7 @@ import weakref
 from collections.abc import Callable
 from itertools import count
 from threading import get_ident
-from types import TracebackType
+from types import FunctionType, MethodType, TracebackType
 from typing import Any
 
 from . import _interrupts
@@ -46,13 +48,15 @@ class Error(Exception):
     """An operation that a loop or watcher refuses: wrong state, wrong loop, no backend."""
 
 
-# C names Python objects by these keys. The references are weak: a loop holds the watchers that must stay
-# alive, so that an unused loop can be freed together with its watchers.
+# C names Python objects by these keys. The references are weak: a loop holds the watchers that must
+# stay alive, so that an unused loop can be freed together with its watchers.
 refs: dict[int, weakref.ref[Any]] = {}
 _keys = count(1)
 
 # By thread: the exception that ends the innermost run.
 _raised: dict[int, BaseException] = {}
+# The newest of them. Setting it takes no memory.
+_newest: BaseException | None = None
 
 
 def register(obj: object) -> int:
@@ -68,8 +72,16 @@ def _forget(ref: Any) -> None:
 
 def finish() -> BaseException:
     """Return the exception of the run that C has just ended on this thread, and forget it."""
-    # Without an entry, an interrupt arrived while `_note` was being called.
-    return _raised.pop(get_ident(), None) or KeyboardInterrupt()
+    global _newest
+    exc = _raised.pop(get_ident(), None) or _newest
+    _newest = None
+    if exc is not None:
+        _interrupts.struck = False
+        return exc
+    # There was no memory to note it, or an interrupt arrived meanwhile.
+    if _interrupts.is_likely_interrupt():
+        return KeyboardInterrupt()
+    return MemoryError("out of memory while a watcher's callback was being called")
 
 
 def _trim(exc: BaseException) -> None:
@@ -78,6 +90,8 @@ def _trim(exc: BaseException) -> None:
 
 
 def _note(exc: BaseException) -> int:
+    global _newest
+    _newest = exc
     _raised[get_ident()] = exc
     return STOP
 
@@ -110,11 +124,36 @@ def report(exc: BaseException) -> int:
     return DELIVERED
 
 
-def _interrupted(_type: type[BaseException], exc: BaseException, traceback: TracebackType) -> int:
-    """Note what a Python signal handler raised outside of a callback: see the head of this module."""
-    delivered = "begun" in traceback.tb_frame.f_locals
-    exc.__traceback__ = traceback.tb_next
-    _note(exc)
+def _has_not_begun(callback: object, exc: BaseException) -> bool:
+    """Return whether there was no memory for the frame of a callback written in Python.
+
+    Of a callback written in C nobody knows how far it came.
+    """
+    if type(exc) is not MemoryError or not isinstance(callback, (FunctionType, MethodType)):
+        return False
+    return exc.__traceback__ is None or exc.__traceback__.tb_next is None
+
+
+def _interrupted(
+    _type: type[BaseException], exc: BaseException, traceback: TracebackType | None
+) -> int:
+    """Note what was raised outside of a callback: see the head of this module.
+
+    That is what a Python signal handler has raised, or MemoryError. Without a traceback not even the frame
+    was made.
+    """
+    global _newest
+    _newest = exc
+    delivered = False
+    try:
+        if traceback is not None:
+            # Compared by line when there is no memory for the dict of locals.
+            delivered = traceback.tb_lineno > _BEGUN_LINE
+            delivered = "begun" in traceback.tb_frame.f_locals
+            exc.__traceback__ = traceback.tb_next
+        _note(exc)
+    except MemoryError:
+        pass  # `finish` finds the exception in _newest
     return STOP if delivered else NOT_DELIVERED
 
 
@@ -145,6 +184,10 @@ def nats_ev_on_event(key: int, revents: int, state: int) -> int:
     except BaseException as exc:
         if not state & CAN_STOP:
             return report(exc)
+        if _has_not_begun(watcher._callback, exc):
+            watcher._held[key] = watcher
+            _note(exc)
+            return NOT_DELIVERED
         result = failed(watcher._loop.debug, exc)
     if result != STOP and _interrupts.pending and state & CAN_STOP and _interrupts.take():
         return _note(KeyboardInterrupt())
@@ -154,9 +197,23 @@ def nats_ev_on_event(key: int, revents: int, state: int) -> int:
 _interrupts.event_code = nats_ev_on_event.__code__
 
 
+def _line_of_begun() -> int:
+    """Return the line of `nats_ev_on_event` that sets ``begun``."""
+    code = nats_ev_on_event.__code__
+    at = next(i.offset for i in dis.get_instructions(code) if i.argval == "begun")
+    return next(line for start, end, line in code.co_lines() if line and start <= at < end)
+
+
+_BEGUN_LINE = _line_of_begun()
+
+
 @ffi.def_extern(error=NOT_DELIVERED, onerror=_interrupted)
 def nats_ev_on_invoke(key: int) -> int:
-    """Call the callback of a loop whose user delivers the pending events (``Loop.callback``)."""
+    """Call the callback of a loop whose user delivers the pending events (``Loop.callback``).
+
+    Whatever it raises ends the run. The events are still pending: without an end the loop would call it
+    again at once, for ever.
+    """
     loop = refs[key]()
     if loop is None:
         return 0
@@ -164,7 +221,7 @@ def nats_ev_on_invoke(key: int) -> int:
         loop._callback(loop)
         return 0
     except BaseException as exc:
-        return failed(loop.debug, exc)
+        return failed(True, exc)
 
 
 @ffi.def_extern(error=float("nan"))
@@ -235,9 +292,10 @@ class _Wakeup:
 
     def _open(self) -> tuple[socket.socket, socket.socket]:
         if self._pair is None:
-            self._pair = socket.socketpair()
-            for end in self._pair:
+            pair = socket.socketpair()
+            for end in pair:
                 end.setblocking(False)
+            self._pair = pair
         return self._pair
 
     def after_fork(self) -> None:

@@ -43,6 +43,7 @@ is imported, SIGINT keeps the handler that it has, and KeyboardInterrupt strikes
 from __future__ import annotations
 
 import _thread
+import contextlib
 import os
 import signal
 import time
@@ -50,10 +51,19 @@ from collections.abc import Callable
 from dis import opmap
 from threading import get_ident, main_thread
 from types import CodeType, FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ._libev import lib
 
+# The C functions behind those of `signal`, which make enums of what they return: without memory they raise
+# SystemError.
+getsignal: Callable[[int], object] = signal.getsignal
+setsignal: Callable[[int, Any], object] = signal.signal
+with contextlib.suppress(ImportError):
+    from _signal import getsignal  # type: ignore[import-not-found, no-redef]
+    from _signal import signal as setsignal  # type: ignore[no-redef]
+
+_SIGINT = int(signal.SIGINT)
 _DEFERS = os.environ.get("NATS_EV_DEFER_INTERRUPTS") != "0"
 _BINDING = __name__.rpartition(".")[0]
 _PACKAGE = _BINDING.partition(".")[0]
@@ -70,6 +80,8 @@ event_code: CodeType | None = None
 
 # Whether an interrupt is deferred. `_glue` tests this after each event, before it calls `take`.
 pending = False
+# Whether the handler has raised KeyboardInterrupt since `_glue` last cleared this.
+struck = False
 _since = 0.0
 # Whether the next call of the handler comes from `_remind`, not from the user.
 _is_reminder = False
@@ -120,8 +132,9 @@ def _remind() -> None:
 
 
 def _raise() -> NoReturn:
-    global pending
+    global pending, struck
     pending = False
+    struck = True
     raise KeyboardInterrupt
 
 
@@ -158,9 +171,11 @@ def take() -> bool:
 
 def _set_handler(handler: Callable[[int, FrameType | None], object]) -> None:
     """Set Python's handler of SIGINT and keep the process's action, which watchers of SIGINT own."""
-    lib.nats_ev_keep_action(signal.SIGINT)
-    signal.signal(signal.SIGINT, handler)
-    lib.nats_ev_restore_action(signal.SIGINT)
+    lib.nats_ev_keep_action(_SIGINT)
+    try:
+        setsignal(_SIGINT, handler)
+    finally:
+        lib.nats_ev_restore_action(_SIGINT)
 
 
 def run_deferring(run: Callable[[int], int], flags: int) -> int:
@@ -178,17 +193,25 @@ def run_deferring(run: Callable[[int], int], flags: int) -> int:
     """
     if not _DEFERS or get_ident() != main_thread().ident:
         return run(flags)
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    if getsignal(_SIGINT) is not signal.default_int_handler:
         return run(flags)
     try:
-        _set_handler(_on_interrupt)
-    except ValueError:  # a subinterpreter, in which signal.signal is refused
-        return run(flags)
-    try:
+        try:
+            _set_handler(_on_interrupt)
+        except ValueError:  # a subinterpreter, in which signal.signal is refused
+            return run(flags)
         result = run(flags)
     finally:
-        if signal.getsignal(signal.SIGINT) is _on_interrupt:
+        if getsignal(_SIGINT) is _on_interrupt:
             _set_handler(signal.default_int_handler)
     if take():
         raise KeyboardInterrupt
     return result
+
+
+def is_likely_interrupt() -> bool:
+    """Return whether an exception that was lost on its way was KeyboardInterrupt, as far as is known."""
+    global struck
+    likely = struck or not _DEFERS
+    struck = False
+    return likely

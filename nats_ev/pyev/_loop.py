@@ -23,13 +23,14 @@ class Loop(BaseLoop):
     Args:
         flags: EVFLAG_* and EVBACKEND_* bits.
         callback: ``callback(loop)`` is called instead of delivering pending events, and must call
-            `invoke` to deliver them. Not for the default loop, which other bindings may share.
+            `invoke` to deliver them. What the callback raises stops the
+            loop and comes out of `start`. Not for the default loop, which other bindings may share.
         data: any object, kept as ``data``.
-        debug: whether any exception in a callback stops the loop and comes out of `start`.
-            Otherwise only those that are no `Exception` do (KeyboardInterrupt, SystemExit), and all
-            others go to `sys.excepthook`.
         io_interval: see the attribute.
         timeout_interval: see the attribute.
+        debug: whether any exception in a watcher's callback stops the loop and comes out of `start`.
+            Otherwise only those that are no `Exception` do (KeyboardInterrupt, SystemExit), and all
+            others go to `sys.excepthook`.
     """
 
     def io(
@@ -119,11 +120,11 @@ def default_loop(
     flags: int = lib.EVFLAG_AUTO,
     callback: Callback | None = None,
     data: object = None,
-    debug: bool = False,
     io_interval: float = 0.0,
     timeout_interval: float = 0.0,
+    debug: bool | None = None,
 ) -> Loop:
-    """Return libev's one default loop. The first call creates it; later calls ignore the arguments.
+    """Return libev's one default loop. The first call creates it; of a later call only ``debug`` counts.
 
     The default loop belongs to the process, and bindings linked to the same libev share it: run it
     in one thread at a time. Only the default loop can watch child processes.
@@ -132,9 +133,9 @@ def default_loop(
         flags: EVFLAG_* and EVBACKEND_* bits.
         callback: None. The parameter exists because pyev has one.
         data: as for `Loop`.
-        debug: as for `Loop`.
         io_interval: as for `Loop`.
         timeout_interval: as for `Loop`.
+        debug: as for `Loop`. None leaves the loop's ``debug`` in place, which is False at first.
 
     Raises:
         Error: a callback was given.
@@ -142,6 +143,10 @@ def default_loop(
     global _the_default
     if _the_default is None:
         loop = Loop.__new__(Loop)
-        loop._open(True, flags, callback, data, debug, io_interval, timeout_interval)
+        loop._open(True, flags, callback, data, io_interval, timeout_interval, bool(debug))
         _the_default = loop
+    elif callback is not None:
+        _the_default.callback = callback  # raises
+    elif debug is not None:
+        _the_default.debug = debug
     return _the_default

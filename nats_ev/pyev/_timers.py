@@ -127,14 +127,17 @@ class Periodic(_WallClock):
         """Set both times of an inactive watcher.
 
         Args:
-            offset: Unix time in seconds.
+            offset: Unix time in seconds; not more than ``interval``, unless that is 0.
             interval: seconds.
 
         Raises:
             Error: the watcher is active.
+            ValueError: ``offset`` is more than an ``interval`` that is not 0.
         """
         offset = require_finite("offset", offset, None)
         interval = require_finite("interval", interval)
+        if 0.0 < interval < offset:
+            raise ValueError(f"offset {offset:g} must not be more than interval {interval:g}")
         self._require_inactive()
         _set_times(self._c_watcher, offset, interval)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ._arguments import require_callable, require_int
+from ._arguments import require_callable
 from ._base import BaseLoop
 from ._glue import ABORTED, Error, finish, register
 from ._libev import ffi, lib
@@ -59,7 +59,7 @@ class Watcher:
         if not memory:
             raise MemoryError("no memory for a watcher")
         self._c_watcher = ffi.gc(memory, lib.nats_ev_watcher_free)
-        if priority:
+        if priority != 0:
             self.priority = priority
 
     def __repr__(self) -> str:
@@ -142,16 +142,14 @@ class Watcher:
 
     @property
     def priority(self) -> int:
-        """EV_MINPRI to EV_MAXPRI; higher ones are called first. Can be set while the watcher is
-        neither active nor pending."""
+        """EV_MINPRI to EV_MAXPRI; higher ones are called first. A number beyond these is clamped. Can be
+        set while the watcher is neither active nor pending."""
         return lib.ev_priority(self._c_watcher)
 
     @priority.setter
     def priority(self, priority: int) -> None:
-        if not lib.EV_MINPRI <= require_int("priority", priority) <= lib.EV_MAXPRI:
-            raise ValueError(
-                f"priority must be from {lib.EV_MINPRI} to {lib.EV_MAXPRI}, got {priority}"
-            )
+        if not isinstance(priority, int):
+            raise TypeError(f"priority must be an int, not {type(priority).__name__}")
         if _active(self._c_watcher) or _pending(self._c_watcher):
             raise Error("cannot change the priority of a watcher that is active or pending")
-        lib.ev_set_priority(self._c_watcher, priority)
+        lib.ev_set_priority(self._c_watcher, max(lib.EV_MINPRI, min(priority, lib.EV_MAXPRI)))

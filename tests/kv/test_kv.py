@@ -976,7 +976,7 @@ def test_older_servers(line, own_server, connected, call, run):
 
 
 def test_deletions_older_than_time_itself_keep_their_markers(make, call):
-    kv = make("ages")
+    kv = make()
     call(kv.put, "k", b"1")
     call(kv.delete, "k")
     assert call(kv.purge_deletes, 1e15)[1] is None

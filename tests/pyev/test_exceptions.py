@@ -245,19 +245,27 @@ def test_explicit_delivery_raises_to_its_caller(loop: pyev.Loop, how: str) -> No
     loop.invoke()
 
 
-def test_a_loop_callback_that_raises_stops_the_loop_only_for_a_reason(
-    loop: pyev.Loop, excepthook: list[BaseException]
+@pytest.mark.parametrize("error", [ValueError("raised"), SystemExit(1)])
+def test_what_a_loop_callback_raises_comes_out_of_start_and_no_event_is_lost(
+    loop: pyev.Loop, excepthook: list[BaseException], error: BaseException
 ) -> None:
-    def deliver(called: pyev.Loop) -> None:
-        loop.invoke()
-        raise errors.pop() if errors else SystemExit
+    calls: list[int] = []
+    got: list[int] = []
 
-    errors: list[BaseException] = [ValueError("reported")]
+    def deliver(called: pyev.Loop) -> None:
+        calls.append(loop.pending)
+        if len(calls) == 1:
+            raise error
+        loop.invoke()
+
     loop.callback = deliver
-    loop.timer(0.0, 0.05, ignore).start()
-    with pytest.raises(SystemExit):
+    for _ in range(3):
+        loop.timer(0.0, 0.0, lambda w, r: got.append(r)).start()
+    with pytest.raises(type(error)):
         loop.start()
-    assert [str(exc) for exc in excepthook] == ["reported"]
+    assert (len(calls), got, excepthook) == (1, [], [])
+    loop.start()
+    assert got == [pyev.EV_TIMER] * 3
     loop.callback = None
 
 

@@ -243,6 +243,18 @@ def test_a_backend_can_be_chosen_and_an_impossible_one_is_an_error() -> None:
         pyev.Loop(unsupported | pyev.EVFLAG_NOENV)
 
 
+@pytest.mark.parametrize("make", ["Loop", "default_loop"])
+def test_the_arguments_of_a_loop_have_the_order_of_pyev(make: str) -> None:
+    result = script(
+        f"""
+        from nats_ev import pyev
+        loop = pyev.{make}(pyev.EVFLAG_AUTO, None, "mine", 0.01, 0.02, True)
+        print(loop.data, loop.io_interval, loop.timeout_interval, loop.debug)
+        """
+    )
+    assert (result.stdout, result.stderr) == ("mine 0.01 0.02 True\n", "")
+
+
 def test_loop_attributes_are_kept_and_checked() -> None:
     loop = pyev.Loop(data="mine", debug=True, io_interval=0.01, timeout_interval=0.02)
     assert (loop.data, loop.debug, loop.default) == ("mine", True, False)
@@ -307,7 +319,14 @@ def test_the_default_loop_is_one_and_takes_no_callback() -> None:
         """
         from nats_ev import pyev
         loop = pyev.default_loop()
-        assert loop.default and pyev.default_loop(debug=True) is loop and not loop.debug
+        assert loop.default and not loop.debug
+        for debug in (True, False, True):
+            assert pyev.default_loop(debug=debug) is loop and loop.debug is debug
+        assert pyev.default_loop() is loop and loop.debug
+        try:
+            pyev.default_loop(0, print)
+        except pyev.Error as err:
+            print(err)
         try:
             loop.callback = lambda loop: None
         except pyev.Error as err:

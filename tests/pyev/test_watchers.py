@@ -187,12 +187,13 @@ def test_two_prepare_watchers_are_called_by_priority_in_both_start_orders(
         assert order == [2, -2]
 
 
-def test_priority_is_checked_and_fixed_while_active_or_pending(loop: pyev.Loop) -> None:
-    for wrong in (pyev.EV_MINPRI - 1, pyev.EV_MAXPRI + 1):
-        with pytest.raises(ValueError):
-            loop.prepare(ignore, None, wrong)
-    with pytest.raises(TypeError):
-        loop.prepare(ignore, None, 0.5)  # type: ignore[arg-type]
+def test_priority_is_clamped_and_fixed_while_active_or_pending(loop: pyev.Loop) -> None:
+    for beyond in (3, 10**20):
+        assert loop.prepare(ignore, None, beyond).priority == pyev.EV_MAXPRI
+        assert loop.prepare(ignore, None, -beyond).priority == pyev.EV_MINPRI
+    for wrong in (0.5, None, "1"):
+        with pytest.raises(TypeError):
+            loop.prepare(ignore, None, wrong)  # type: ignore[arg-type]
     watcher = loop.prepare(ignore)
     watcher.start()
     with pytest.raises(pyev.Error):
@@ -388,6 +389,8 @@ def test_a_periodic_has_an_offset_and_an_interval(loop: pyev.Loop) -> None:
         watcher.interval = -1.0
     with pytest.raises(ValueError):
         watcher.offset = float("inf")
+    with pytest.raises(ValueError):
+        loop.periodic(61.0, 60.0, ignore)
     watcher.stop()
 
 
