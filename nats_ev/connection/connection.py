@@ -560,8 +560,6 @@ class Connection:
         self._handshake = None
         link, self.link = self.link, None
         if link is not None:
-            assert self.pool.current is not None
-            link.remember(self._tls, self.pool.current)
             msgs, size = link.session.counts
             self._received[0] += msgs
             self._received[1] += size

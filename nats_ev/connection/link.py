@@ -153,11 +153,6 @@ class Link:
         if done:
             self._owner.secured()
 
-    def remember(self, tls: TlsContext, server: Server) -> None:
-        """Keep the TLS session, which the next connection to this server may resume."""
-        if isinstance(self._stream, TlsStream):
-            tls.remember(self._stream, server)
-
     def close(self) -> None:
         """Close the socket; nothing more is read, delivered or written."""
         self._closed = True

@@ -12,7 +12,7 @@ from itertools import islice
 
 from ..errors import BadOptionsError, NatsError
 from ..options import Options
-from .server import Server, parse_server
+from .server import Server, parse_server, server_at
 
 # Addresses of one INFO that are looked at, and discovered servers that are kept.
 MAX_DISCOVERED = 1000
@@ -46,7 +46,7 @@ class ServerPool:
         self._url_wants_tls = False
         self._seen_tls = False  # a server had TLS, whether we had asked for it or not
         if options.path is not None:
-            self.set_path(options.path)
+            self.set_path(str(options.path))
         elif options.host is not None:
             self.set_tcp(options.host, options.port)
         elif options.servers is not None:
@@ -56,11 +56,8 @@ class ServerPool:
         return len(self._servers)
 
     def set_tcp(self, host: str, port: int) -> None:
-        """Replace all servers by one, a host name or a URL. Raises `BadOptionsError`."""
-        if "://" in host:
-            self._replace([parse_server(host)])
-        else:
-            self._replace([Server(host=host.strip("[]"), port=port)])
+        """Replace all servers by one; see `server_at`. Raises `BadOptionsError`."""
+        self._replace([server_at(host, port)])
 
     def set_path(self, path: str) -> None:
         """Replace all servers by one Unix-domain socket."""
