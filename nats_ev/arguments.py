@@ -60,7 +60,7 @@ def integer(value: Any, name: str, least: int | None = None, most: int | None = 
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
     if (least is not None and value < least) or (most is not None and value > most):
         bound = f"{least} or more" if most is None else f"between {least} and {most}"
-        raise BadOptionsError(f"{name} must be {bound}, not {value}")
+        raise BadOptionsError(f"{name} must be {bound}, not {shown_number(value)}")
     return value
 
 
@@ -75,9 +75,24 @@ def milliseconds(value: Any, name: str) -> float:
         value = value / timedelta(milliseconds=1)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be milliseconds or a timedelta, not {type(value).__name__}")
-    if math.isnan(value) or math.isinf(value) or value < 0:
-        raise BadOptionsError(f"{name} must be a time of 0 or more, not {value}")
+    if not is_finite(value) or value < 0:
+        raise BadOptionsError(f"{name} must be a time of 0 or more, not {shown_number(value)}")
     return value
+
+
+def is_finite(value: float) -> bool:
+    """Return whether a float can express a number. Ints beyond its range count as infinite."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def shown_number(value: float) -> str:
+    """Return a number as an error shows it. Python refuses to print ints of more than 4,300 digits."""
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"a number of {value.bit_length()} bits"
+    return str(value)
 
 
 def age_ms(value: object) -> float:
@@ -86,8 +101,8 @@ def age_ms(value: object) -> float:
         return value.total_seconds() * 1000
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"an age must be a number or a timedelta, not {type(value).__name__}")
-    if not math.isfinite(value):
-        raise BadOptionsError(f"an age must be finite, not {value}")
+    if not is_finite(value):
+        raise BadOptionsError(f"an age must be finite, not {shown_number(value)}")
     return float(value)
 
 

@@ -44,6 +44,7 @@ attributes, never on texts.
 from __future__ import annotations
 
 import re
+import sys
 from enum import Enum
 from typing import Any
 
@@ -396,6 +397,7 @@ _PERMISSION = re.compile(
 )
 # How Go's %q writes a character that can't be shown.
 _ESCAPE = re.compile(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}|.)", re.DOTALL)
+_MOST_DIGITS = 20  # of a sid
 _LETTERS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
@@ -408,7 +410,8 @@ def _unquote(text: str | None) -> str | None:
             value = int(code[1:], 16)  # a byte that is not UTF-8: what surrogateescape makes of it
             return chr(value if value < 0x80 else 0xDC00 + value)
         if code[0] in "uU" and len(code) > 1:
-            return chr(int(code[1:], 16))
+            number = int(code[1:], 16)
+            return chr(number) if number <= sys.maxunicode else found[0]
         return _LETTERS.get(code, code)
 
     return None if text is None else _ESCAPE.sub(character, text)
@@ -428,12 +431,13 @@ def server_error(text: str) -> ServerError:
     if kind is None:
         return ServerError(text or "server error without a text")
     if kind is PermissionsViolationError and (found := _PERMISSION.match(text)):
-        sid = found["sid"]
+        sid = found["sid"] or ""
         return kind(
             text,
             kind=found["kind"].lower(),
             subject=_unquote(found["subject"]),
             queue=_unquote(found["queue"]),
-            sid=int(sid) if sid else None,
+            # A longer one is none that a client has ever sent, and Python refuses to read very long ones.
+            sid=int(sid) if 0 < len(sid) <= _MOST_DIGITS else None,
         )
     return kind(text)

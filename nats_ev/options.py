@@ -22,7 +22,7 @@ from datetime import timedelta
 from typing import Any
 
 from .arguments import Hook, callable_or_none, count, integer, is_unicode, milliseconds
-from .auth import check_creds, check_public, check_seed
+from .auth import check_creds, check_public, check_seed, undecorated
 from .errors import BadOptionsError, BadSubjectError
 from .subjects import check_subscribe
 
@@ -47,15 +47,23 @@ def _text(value: Any, name: str) -> str | None:
 
 
 def _nkey_seed(value: Any, name: str) -> str | None:
-    if _text(value, name):
-        check_seed(value)
-    return value or None
+    seed = _bare(value, name)
+    if seed is not None:
+        check_seed(seed)
+    return seed
+
+
+def _bare(value: Any, name: str) -> str | None:
+    """Accept a text with what surrounds it in a file: line breaks, or the lines of a creds file's block."""
+    text = _text(value, name)
+    return (undecorated(text) or None) if text else None
 
 
 def _nkey(value: Any, name: str) -> str | None:
-    if _text(value, name):
-        check_public(value)
-    return value or None
+    key = (_text(value, name) or "").strip()
+    if key:
+        check_public(key)
+    return key or None
 
 
 def _creds_file(value: Any, name: str) -> str | None:
@@ -76,21 +84,30 @@ def _tls_context(value: Any, name: str) -> Any:
 
 def _host(value: Any, name: str) -> str | None:
     host = _text(value, name)
-    if host == "":
+    if host is None:
+        return None
+    host = host.strip()
+    # A host with one of @ and : in it may be a URL with a password: no text shows it.
+    if not host:
         raise BadOptionsError(f"{name} must not be empty")
-    if (
-        host is not None and "@" in host and "://" not in host
-    ):  # not shown: the host may be a URL's password
+    if "@" in host and "://" not in host:
         raise BadOptionsError(f"{name} has an @: a URL begins with nats://")
-    if host is not None and any(c <= " " or c == "\x7f" for c in host):
-        raise BadOptionsError(f"{name} has a blank or control character: {host!r}")
+    if any(c <= " " or c == "\x7f" for c in host):
+        shown = "" if "@" in host or ":" in host else f": {host!r}"
+        raise BadOptionsError(f"{name} has a blank or control character{shown}")
+    if "," in host and "@" not in host:
+        raise BadOptionsError(f"{name} is one server: give several as servers=")
     return host
 
 
 def _socket_path(value: Any, name: str) -> str | None:
+    if isinstance(value, os.PathLike):
+        value = os.fsdecode(value)
     path = _text(value, name)
     if path == "":
         raise BadOptionsError(f"{name} must not be empty")
+    if path is not None:
+        path = os.path.expanduser(path)
     if path is not None and "\0" in path[1:]:  # a first NUL means an abstract name
         raise BadOptionsError(f"{name} has a NUL in it: {path!r}")
     return path
@@ -101,7 +118,7 @@ def _path(value: Any, name: str) -> str | None:
     if value is None or value == "":
         return None
     try:
-        return os.fspath(value)  # type: ignore[no-any-return]
+        return os.path.expanduser(os.fspath(value))  # type: ignore[no-any-return]
     except TypeError:
         raise TypeError(f"{name} must be a path, not {type(value).__name__}") from None
 
@@ -143,11 +160,13 @@ def _urls(value: Any, name: str) -> list[str] | None:
     if isinstance(value, str):
         value = value.split(",")
     urls = list(value)
-    if not urls:
-        raise BadOptionsError(f"{name} must name at least one server")
     for url in urls:
         if not isinstance(url, str):
             raise TypeError(f"{name} must hold str, not {type(url).__name__}")
+    # Lists come from files and environments: blanks, line breaks and commas too many mean nothing.
+    urls = [stripped for url in urls if (stripped := url.strip())]
+    if not urls:
+        raise BadOptionsError(f"{name} must name at least one server")
     return urls
 
 
@@ -179,7 +198,7 @@ class Options:
     # URLs or may be, and URLs may hold a password.
     host: str | None = _option(None, _host, secret=True)
     port: int = _option(4222, _between(1, 65535))
-    path: str | None = _option(None, _socket_path)  # Unix-domain socket
+    path: str | os.PathLike[str] | None = _option(None, _socket_path)  # Unix-domain socket
     servers: Sequence[str] | None = _option(None, _urls, secret=True)  # see connection.server
     randomize_servers: bool = _option(True, _flag)
     ignore_discovered_servers: bool = _option(False, _flag)
@@ -196,7 +215,7 @@ class Options:
     password: str | None = _option(None, _text, secret=True)
     token: str | None = _option(None, _text, secret=True)
     nkey_seed: str | None = _option(None, _nkey_seed, secret=True)
-    jwt: str | None = _option(None, _text, secret=True)
+    jwt: str | None = _option(None, _bare, secret=True)
     nkey: str | None = _option(None, _nkey)  # public ("U…"), for signature_cb without a JWT
     creds_file: str | os.PathLike[str] | None = _option(None, _creds_file)
     user_cb: Hook = _option(None, callable_or_none)  # () -> (user, password)
@@ -264,13 +283,18 @@ class Options:
         where = [n for n in ("host", "path", "servers") if getattr(options, n) is not None]
         if len(where) > 1:
             raise BadOptionsError(f"{' and '.join(where)} exclude each other")
-        for name, others in _EXCLUSIVE.items():
-            clash = [other for other in others if getattr(options, other)]
-            if getattr(options, name) is not None and clash:
-                raise BadOptionsError(f"{name} and {clash[0]} exclude each other")
+        for name in _EXCLUSIVE:
+            options._check_alone(name, {})
         if options.tls_key_file is not None and options.tls_cert_file is None:
             raise BadOptionsError("tls_key_file needs tls_cert_file")
         return options
+
+    def _check_alone(self, name: str, changes: Mapping[str, Any]) -> None:
+        """Raise `BadOptionsError` if an option and another one, as changes leave them, exclude each other."""
+        if changes.get(name, getattr(self, name)) is not None:
+            for other in _EXCLUSIVE.get(name, ()):
+                if changes.get(other, getattr(self, other)):
+                    raise BadOptionsError(f"{name} and {other} exclude each other")
 
     def set(self, name: str, value: Any) -> None:
         """Check and set one option; on an error the option keeps its value.
@@ -287,8 +311,13 @@ class Options:
         setattr(self, name, check(value, name))
 
     def set_all(self, values: Mapping[str, Any]) -> None:
-        """Check and set several options, whose names exist; on an error none is changed."""
+        """Check and set several options, whose names exist; on an error none is changed.
+
+        Raises `BadOptionsError` also if one of them contradicts an option that is set.
+        """
         checked = {name: _CHECKS[name](value, name) for name, value in values.items()}
+        for name in checked:
+            self._check_alone(name, checked)
         for name, value in checked.items():
             setattr(self, name, value)
 
@@ -302,7 +331,7 @@ class Options:
         """Return the checked argument of connect_unix()."""
         found = _socket_path(path, "path")
         if found is None:
-            raise TypeError("path must be str, not None")
+            raise TypeError("path must be str or a path, not None")
         return found
 
     @staticmethod

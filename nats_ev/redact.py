@@ -25,16 +25,13 @@ _PACKAGE = __name__.partition(".")[0] + "."
 
 
 def without_traceback(function: Callable[P, T]) -> Callable[P, T]:
-    """Decorate a function that takes secrets: no error about its arguments shows a frame of the function.
-
-    Such errors are TypeError, ValueError and OSError; others keep their frames.
-    """
+    """Decorate a function that takes secrets: no exception that it raises shows a frame of the function."""
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return function(*args, **kwargs)
-        except (TypeError, ValueError, OSError) as exc:
+        except Exception as exc:
             if _keeps_frames():
                 raise
             del args, kwargs

@@ -10,6 +10,7 @@ No error's text has a secret in it. Decoded seeds and the content of files are k
 
 from .creds import check_creds as check_creds
 from .creds import read_creds as read_creds
+from .creds import undecorated as undecorated
 from .nkeys import HAS_NKEY
 from .nkeys import check_public as check_public
 from .nkeys import check_seed as check_seed

@@ -1,7 +1,9 @@
 """Credentials files (.creds): a user's JWT and the NKey seed that signs for it.
 
-A file has two blocks between lines of dashes, in any order and with any text around them. No secret shows in
-an error's text.
+A file has two blocks between lines of dashes, in any order and with any text around them. Their labels are
+"NATS USER JWT" and "USER NKEY SEED". As with the official clients, other labels are accepted too: the JWT is
+then the first block that has a dot in it, and the seed the first one without. No secret shows in an error's
+text.
 """
 
 from __future__ import annotations
@@ -17,10 +19,15 @@ from .nkeys import check_seed, wipe
 # Real files have some 1 KiB. A larger one is a mistake, which must not fill the memory.
 _MAX_CREDS = 1024 * 1024
 
-# The label of a block, its content, and the label of its end.
-_BLOCK = rb"-{3,}\s*BEGIN %b\s*-{3,}\s*(\S+)\s+-{3,}\s*END %b\s*-{3,}"
-_JWT_BLOCK = re.compile(_BLOCK % (b"NATS USER JWT", b"NATS USER JWT"))
-_SEED_BLOCK = re.compile(_BLOCK % (b"USER NKEY SEED", b"USER NKEY SEED"))
+# The label of a block, and its content. Each repetition can end at one place only: the time is linear,
+# whatever the file holds.
+_BLOCK = (
+    r"---[ \t]*BEGIN[ \t]((?:[^\n-]|-(?!--)){0,100})-{3,}(?!-)"
+    r"\s*(?!\s)(\S+)(?!\S)\s+(?!\s)-{3,}(?!-)[ \t]*END[ \t]"
+)
+_BLOCKS = re.compile(_BLOCK.encode())
+_TEXT_BLOCK = re.compile(_BLOCK)
+_JWT_LABEL, _SEED_LABEL = b"NATS USER JWT", b"USER NKEY SEED"
 _warned: set[str] = set()  # absolute paths of files for which the warning has been given
 
 
@@ -43,6 +50,32 @@ class Credentials:
     def wipe(self) -> None:
         """Overwrite the seed."""
         wipe(self.seed)
+
+
+def undecorated(text: str) -> str:
+    """Return the JWT or seed in a text that may have blanks, line breaks or a block's lines around it."""
+    block = _TEXT_BLOCK.search(text)
+    return block[2] if block is not None else text.strip()
+
+
+def _find_blocks(text: bytearray) -> tuple[slice | None, slice | None]:
+    """Return where the JWT and where the seed is; None for one that is missing."""
+    jwt = seed = None
+    others: list[slice] = []
+    for block in _BLOCKS.finditer(text):
+        label, place = block[1].strip(), slice(*block.span(2))
+        if label == _JWT_LABEL:
+            jwt = jwt or place
+        elif label == _SEED_LABEL:
+            seed = seed or place
+        else:
+            others.append(place)
+    for place in others:
+        if text.find(b".", place.start, place.stop) >= 0:
+            jwt = jwt or place
+        else:
+            seed = seed or place
+    return jwt, seed
 
 
 def check_creds(path: str | os.PathLike[str]) -> None:
@@ -70,15 +103,15 @@ def read_creds(path: str | os.PathLike[str]) -> Credentials:
         error.errno = exc.errno
         raise error from exc
     try:
-        jwt, seed = _JWT_BLOCK.search(text), _SEED_BLOCK.search(text)
+        jwt, seed = _find_blocks(text)
         if jwt is None:
             raise BadOptionsError(f"{shown}: missing NATS USER JWT block")
         if seed is None:
             raise BadOptionsError(f"{shown}: missing USER NKEY SEED block")
         with memoryview(text) as view:  # unlike those of a bytearray, its slices are no copies
             return Credentials(
-                str(view[slice(*jwt.span(1))], "ascii", "replace"),
-                bytearray(view[slice(*seed.span(1))]),
+                str(view[jwt], "ascii", "replace"),
+                bytearray(view[seed]),
             )
     finally:
         wipe(text)

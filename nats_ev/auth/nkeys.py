@@ -122,11 +122,12 @@ def nkey_generate_user_seed() -> str:
 def nkey_public_from_seed(seed: str) -> str:
     """Return the public key ("U…" for a user) of a seed.
 
-    Raises TypeError if seed is not str, `BadOptionsError` (a ValueError) if seed is invalid.
+    Blanks and line breaks around the seed are ignored. Raises TypeError if seed is not str,
+    `BadOptionsError` (a ValueError) if seed is invalid.
     """
     if not isinstance(seed, str):
         raise TypeError(f"seed must be str, not {type(seed).__name__}")
-    return public_key(*private_key(seed))
+    return public_key(*private_key(seed.strip()))
 
 
 def public_key(prefix: int, key: Ed25519PrivateKey) -> str:

@@ -7,13 +7,14 @@ because None clears a callback.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
 from ..arguments import Milliseconds, Omitted
 from ..connection import Connection
-from ..errors import NatsError
+from ..errors import BadOptionsError, NatsError
 from ..options import Options
 from ..protocol import PENDING_BYTES_LIMIT, PENDING_MSGS_LIMIT, Outbound
 from ..redact import without_traceback
@@ -179,22 +180,25 @@ class Accessors:
         return self._out.limits.max_payload
 
     @without_traceback
-    def creds_file(self, path: str) -> None:
+    def creds_file(self, path: str | os.PathLike[str]) -> None:
         """Take the JWT and the NKey seed from a credentials file, which each new connection reads again.
 
         They replace those of `jwt` and `nkey_seed`. Raises `BadOptionsError` if a block is missing,
         or if the file can't be read (then the error is an OSError, too). Warns once if other users
-        can read the file.
+        can read the file, or if an option that excludes it is set (`jwt_cb`, `signature_cb`, `nkey`).
         """
+        if not path:  # as an option, "" and None mean no file
+            raise BadOptionsError("creds_file needs a path")
         self._options.set_all({"creds_file": path, "jwt": None, "nkey_seed": None})
 
     @without_traceback
     def nkey_seed(self, seed: str) -> None:
         """Set the NKey seed ("SU…") that signs the server's nonce, for the next connection.
 
-        Takes precedence over that of a credentials file. Raises `BadOptionsError` if seed is not a seed.
+        Takes precedence over that of a credentials file. Raises `BadOptionsError` if seed is not a seed,
+        or if an option that excludes it is set (`signature_cb`, `nkey`).
         """
-        self._options.set("nkey_seed", seed)
+        self._options.set_all({"nkey_seed": seed})
 
     @without_traceback
     def jwt(self, token: str) -> None:

@@ -12,6 +12,7 @@ gets its index.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -147,7 +148,7 @@ class Nats(Accessors, Extension):
             raise errors.BadOptionsError("connect needs a host: no server was given before")
         self._core.open()
 
-    def connect_unix(self, path: str) -> None:
+    def connect_unix(self, path: str | os.PathLike[str]) -> None:
         """Start connecting to a Unix-domain socket; else like `connect`."""
         self._refuse_if_connected()
         self._connection.pool.set_path(Options.checked_path(path))

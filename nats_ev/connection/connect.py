@@ -65,7 +65,7 @@ def _nkey_fields(options: Options, nonce: str | None) -> dict[str, str]:
         if jwt is None and credentials is not None:
             jwt = credentials.jwt
         if options.jwt_cb is not None:
-            jwt = _callback_text(options.jwt_cb(), "jwt_cb")
+            jwt = _callback_text(options.jwt_cb(), "jwt_cb").strip() or None  # "": no JWT
         fields = {"jwt": jwt} if jwt is not None else {}
         if nonce is not None:  # else the server asks for no signature, and decides about the rest
             own = seed if seed is not None or credentials is None else credentials.seed

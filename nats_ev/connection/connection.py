@@ -287,7 +287,8 @@ class Connection:
 
     def pause_reading(self, pause: bool) -> None:
         """Stop reading from the socket, or go on; what has been read already is still delivered."""
-        self._reading_paused = self.pings.held = pause
+        self._reading_paused = pause
+        self.pings.hold(pause)
         if self.link is not None and self.connected:
             (self.link.pause if pause else self.link.resume)()
 
@@ -325,6 +326,8 @@ class Connection:
         elif name == "tls":
             self.pool.forget_tls()
         elif name == "reconnect":
+            if not self._options.reconnect:
+                self._forced = False  # the later wish counts
             waits = self._attempts.waiting and self._status is Status.RECONNECTING
             if waits and not self._may_retry():  # switched off: no connection is coming
                 self.disconnect()
@@ -560,8 +563,6 @@ class Connection:
         self._handshake = None
         link, self.link = self.link, None
         if link is not None:
-            assert self.pool.current is not None
-            link.remember(self._tls, self.pool.current)
             msgs, size = link.session.counts
             self._received[0] += msgs
             self._received[1] += size

@@ -21,7 +21,8 @@ writes all that the turn has framed in one call to the kernel; only above the bu
 does `write_early` let the server begin before that. While the socket takes no more (`_writing`) the write
 watcher goes on. When the write side is broken (`_broken`) nothing is reported yet: the server's last
 words, an -ERR that explains it, may still be in the receive buffer, and the reader finds them before it
-finds the end.
+finds the end. A reader that finds nothing for a second will find nothing later: then the connection is
+lost (`_look_for_end`).
 
 What the bytes mean is the session's business, what a loss means the connection's.
 """
@@ -63,6 +64,8 @@ _NO_BUFFERS_RETRY = 0.01
 # Seconds: if the server hangs up so soon after bytes of ours, without a word, it is most likely
 # because of them.
 _RIGHT_AFTER = 1.0
+# Seconds that a reader has, after the write side broke, to find the end or something else to read.
+_LAST_WORDS = 1.0
 
 
 class Owner(Protocol):
@@ -121,7 +124,10 @@ class Link:
         self._continuing: Deadline | None = None
         self._retrying: Deadline | None = None
         self._portion = 256
-        self._spoke_at = 0.0  # when we last wrote; 0: the server has said something since
+        self._spoke_at = (
+            0.0  # when we last wrote or failed to; 0: the server has said something since
+        )
+        self._wrote_at = 0.0  # the same when the write side broke, without the failure
         turn.attach(self.go_on, self.flush)
         self._reader.start()
 
@@ -152,11 +158,6 @@ class Link:
         self._watch_writable(stream.unsent)
         if done:
             self._owner.secured()
-
-    def remember(self, tls: TlsContext, server: Server) -> None:
-        """Keep the TLS session, which the next connection to this server may resume."""
-        if isinstance(self._stream, TlsStream):
-            tls.remember(self._stream, server)
 
     def close(self) -> None:
         """Close the socket; nothing more is read, delivered or written."""
@@ -294,7 +295,8 @@ class Link:
             self.deliver()
 
     def _end_of_file(self) -> errors.NatsError | None:
-        if not self._spoke_at or self._clock() - self._spoke_at > _RIGHT_AFTER:
+        spoke_at = self._wrote_at if self._broken and self._spoke_at else self._spoke_at
+        if not spoke_at or self._clock() - spoke_at > _RIGHT_AFTER:
             return None
         command = self._out.last_command() if self._sink is self._out else ""
         if not command:
@@ -383,11 +385,29 @@ class Link:
             self._writer.stop()
             self._writing = True  # so that nobody else tries before
             self._retrying = self._deadlines.after(_NO_BUFFERS_RETRY, self._retry)
-        elif exc.errno in BROKEN_PIPE and not self._held:
+        elif (exc.errno in BROKEN_PIPE or self.undelivered) and not self._held:
             # The reader finds the server's last words, then the end.
             self._writer.stop()
             self._broken = True
+            self._wrote_at = self._spoke_at
+            self._await_end(exc)
         else:
+            self._owner.failed(read_error(exc, self._owner.connected))
+
+    def _await_end(self, exc: OSError) -> None:
+        """Give the reader time to find the end by itself."""
+        self._spoke_at = self._clock()
+        self._retrying = self._deadlines.after(_LAST_WORDS, lambda: self._look_for_end(exc))
+
+    def _look_for_end(self, exc: OSError) -> None:
+        """End a link whose write side is broken, unless there was something to read even now."""
+        heard = not self._spoke_at or self.undelivered
+        if heard:
+            self._wrote_at = 0.0
+        if not self._held and (heard or self.read()):
+            if not self._closed:
+                self._await_end(exc)
+        elif not self._closed:
             self._owner.failed(read_error(exc, self._owner.connected))
 
     def _retry(self) -> None:

@@ -56,6 +56,7 @@ class Pings:
         # (order of the call, what to call), for each PING that is buffered or on the way.
         self.waiting: deque[tuple[int, Completion | None]] = deque()
         self.unanswered = 0  # PINGs of the keep-alive since the last PONG
+        self._unanswered_before = 0  # the pause of reading
         self.held = False  # the user has paused reading: a missing PONG says nothing
         self._due: Deadline | None = None
 
@@ -82,8 +83,16 @@ class Pings:
     def start(self) -> None:
         """Start the keep-alive, or start it again with another interval."""
         self.stop()
-        self.unanswered = 0
+        self.unanswered = self._unanswered_before = 0
         self._plan()
+
+    def hold(self, hold: bool) -> None:
+        """Let missing PONGs not count while nothing is read; those of PINGs from that time never do."""
+        if hold and not self.held:
+            self._unanswered_before = self.unanswered
+        elif self.held and not hold:
+            self.unanswered = min(self.unanswered, self._unanswered_before)
+        self.held = hold
 
     def stop(self) -> None:
         """Stop the keep-alive."""

@@ -12,21 +12,27 @@ from itertools import islice
 
 from ..errors import BadOptionsError, NatsError
 from ..options import Options
-from .server import Server, parse_server
+from .server import Server, parse_server, server_at
 
 # Addresses of one INFO that are looked at, and discovered servers that are kept.
 MAX_DISCOVERED = 1000
 # Seconds that a connection must have lived to reset the back-off: a server that accepts us and
 # drops us at once is not asked at full speed.
 STABLE_AFTER = 1.0
+# The least ms between two rounds, before the random factor: without it a client whose reconnect_delay is 0
+# makes thousands of attempts a second.
+LEAST_DELAY = 50.0
+# The most ms: far beyond what anybody waits for, and still a time that a loop can hold.
+_MOST_DELAY = 1e12
 
 
 class ServerPool:
     """Configured and discovered servers, tried in turn.
 
     A round tries each server once, without a delay. Before the next round there is a back-off:
-    reconnect_delay, doubled with each round up to max_reconnect_delay, times a random factor from 0.5 to 1.
-    After a loss the lost server comes last. ``max_reconnect_attempts`` failures in a row end it.
+    reconnect_delay, doubled with each round up to max_reconnect_delay, 50 ms at least, times a random factor
+    from 0.5 to 1. After a loss the lost server comes last. ``max_reconnect_attempts`` failures in a row end
+    it, but not before each server that the user has named has been tried once.
 
     The list is kept in the order in which servers will be tried: the first `_untried` of it belong to this
     round, those after it have had their turn.
@@ -43,10 +49,14 @@ class ServerPool:
         self._round = 0  # delays since the last connection that lasted
         self._untried = 0  # servers that are still to be tried in this round
         self._counting = False  # failures count, because the first connect is over
+        self._first_round = (
+            True  # of these servers: each is tried once, whatever max_reconnect_attempts is
+        )
         self._url_wants_tls = False
         self._seen_tls = False  # a server had TLS, whether we had asked for it or not
+        self._with_tls: set[tuple[str, int, str | None]] = set()  # servers that had it
         if options.path is not None:
-            self.set_path(options.path)
+            self.set_path(str(options.path))
         elif options.host is not None:
             self.set_tcp(options.host, options.port)
         elif options.servers is not None:
@@ -56,11 +66,8 @@ class ServerPool:
         return len(self._servers)
 
     def set_tcp(self, host: str, port: int) -> None:
-        """Replace all servers by one, a host name or a URL. Raises `BadOptionsError`."""
-        if "://" in host:
-            self._replace([parse_server(host)])
-        else:
-            self._replace([Server(host=host.strip("[]"), port=port)])
+        """Replace all servers by one; see `server_at`. Raises `BadOptionsError`."""
+        self._replace([server_at(host, port)])
 
     def set_path(self, path: str) -> None:
         """Replace all servers by one Unix-domain socket."""
@@ -69,15 +76,23 @@ class ServerPool:
     def set_servers(self, urls: Iterable[str]) -> None:
         """Replace all servers by these; each once, in random order unless randomize_servers is off.
 
-        The server in use stays in use, and comes last if it is among them. Raises `BadOptionsError`,
-        and then nothing has changed.
+        The server in use stays in use, and comes last if it is among them. Where TLS was asked for or seen
+        before, it stays: only an option can undo that. Raises `BadOptionsError`, and then nothing has
+        changed.
         """
         servers: dict[tuple[str, int, str | None], Server] = {}
         for url in urls:
             server = parse_server(url)
-            servers.setdefault(server.key, server)
+            first = servers.setdefault(server.key, server)
+            if first is not server:  # named twice: the stricter and the more complete one counts
+                first.tls = first.tls or server.tls
+                if first.user is None and first.token is None:
+                    first.user, first.password = server.user, server.password
+                    first.token = server.token
         current = self.current
+        secure = self._seen_tls or self._url_wants_tls
         self._replace(list(servers.values()))
+        self._seen_tls = self._seen_tls or secure
         if current is not None and current.key in servers:
             self.current = servers[current.key]
             self._move_to_end(self.current)
@@ -89,8 +104,10 @@ class ServerPool:
         self._servers = servers
         self._refused.clear()
         self._untried = len(servers)
+        self._failures = self._round = 0
+        self._first_round = True
         self._url_wants_tls = any(server.tls for server in servers)
-        self._seen_tls = False
+        self._seen_tls = any(server.key in self._with_tls for server in servers)
 
     @property
     def secure(self) -> bool:
@@ -100,10 +117,13 @@ class ServerPool:
     def secured(self) -> None:
         """Insist on TLS from now on: a handshake has shown that the server has it."""
         self._seen_tls = True
+        if self.current is not None:
+            self._with_tls.add(self.current.key)
 
     def forget_tls(self) -> None:
         """Stop insisting on TLS because a server had it: the user has set the option again."""
         self._seen_tls = False
+        self._with_tls.clear()
 
     def _move_to_end(self, server: Server) -> None:
         self._servers.remove(server)
@@ -133,6 +153,8 @@ class ServerPool:
     def exhausted(self) -> bool:
         """Whether there were as many failures in a row as max_reconnect_attempts allows."""
         most = self._options.max_reconnect_attempts
+        if self._first_round and self._untried > 0:
+            return False
         return self._counting and 0 < most <= self._failures
 
     def restart(self) -> None:
@@ -144,6 +166,7 @@ class ServerPool:
         self._refused.clear()
         self._failures = self._round = 0
         self._untried = len(self._servers)
+        self._first_round = True
         self._counting = False
 
     def next(self) -> tuple[Server, float] | None:
@@ -153,6 +176,7 @@ class ServerPool:
         delay = 0.0
         if self._untried <= 0:
             self._untried = len(self._servers)
+            self._first_round = False
             delay = self.delay(self._round)
             self._round += 1
         self._untried -= 1
@@ -166,13 +190,14 @@ class ServerPool:
         delay = options.reconnect_delay * 2.0 ** min(number, 40)
         if options.max_reconnect_delay > 0:
             delay = min(delay, options.max_reconnect_delay)
-        return delay * self._uniform(0.5, 1.0)
+        return min(max(delay, LEAST_DELAY), _MOST_DELAY) * self._uniform(0.5, 1.0)
 
     def succeeded(self) -> None:
         """Forget the failures: the handshake with the current server is complete."""
         if self.current is not None:
             self.current.last_auth_error = None
         self._failures = 0
+        self._first_round = False
         self._counting = True
 
     def lost(self, error: NatsError | None, lived: float) -> None:
@@ -206,7 +231,12 @@ class ServerPool:
     def _note_refusal(self, error: NatsError | None) -> None:
         """Take out a server that has refused our credentials twice in a row with the same words."""
         server = self.current
-        if server is None or error is None or not getattr(error, "is_auth", False):
+        if server is None:
+            return
+        if error is None or not getattr(error, "is_auth", False):
+            server.last_auth_error = (
+                None  # another failure in between: the refusals are not in a row
+            )
             return
         again = server.last_auth_error == str(error)
         server.last_auth_error = str(error)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import re
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ..arguments import is_unicode
@@ -28,8 +29,6 @@ class Server:
     tls_name: str | None = None
     discovered: bool = False
     last_auth_error: str | None = None
-    # What the last TLS connection left to resume: (context, verified name, session).
-    tls_session: tuple[Any, str | None, Any] | None = field(default=None, repr=False)
 
     @property
     def url(self) -> str:
@@ -45,13 +44,17 @@ class Server:
         return self.host.lower(), self.port, self.path
 
 
-def parse_server(url: str) -> Server:
+def parse_server(url: str, port: int | None = None) -> Server:
     """Return the server of a URL: ``nats://``, ``tls://``, ``unix://``, a bare host, or host:port.
 
     User, password or token before an @ are percent-decoded. Raises `BadOptionsError`, whose text leaves out
     what may be secret in the URL.
+
+    Args:
+        url: blanks and line breaks around it are ignored.
+        port: of a URL that names no port; None: 4222.
     """
-    text = url.strip(" ")
+    text = url.strip()
     if any(c < " " or c == "\x7f" for c in text):  # urlsplit would drop some of them
         raise BadOptionsError("invalid server URL: it contains a control character")
     if not is_unicode(text):
@@ -60,28 +63,72 @@ def parse_server(url: str) -> Server:
         path = text[len("unix://") :]
         if not path:
             raise BadOptionsError("invalid server URL: unix:// without a path")
-        return Server(path=path)
+        return Server(path=os.path.expanduser(path))
     if "://" not in text:
         text = "nats://" + (f"[{text}]" if _is_ipv6(text) else text)
-    shown = text.rpartition("@")[2].rpartition("://")[2]
     try:
         parts = urlsplit(text)
-        host, port = parts.hostname, parts.port
+        host, own_port = parts.hostname, parts.port
     except ValueError:
-        raise BadOptionsError(f"invalid server URL: {shown!r}") from None
+        raise _invalid(text) from None
     if parts.scheme not in ("nats", "tls"):
-        raise BadOptionsError(f"invalid server URL: {shown!r} (nats, tls or unix, please)")
-    if not host or port == 0 or any(c <= " " or c == "\x7f" for c in host):
-        raise BadOptionsError(f"invalid server URL: {shown!r}")
+        raise _invalid(text, "nats, tls or unix, please")
+    if not host or own_port == 0 or any(c <= " " or c == "\x7f" for c in host):
+        raise _invalid(text)
     if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise BadOptionsError(f"invalid server URL: {shown!r} (nothing may follow the port)")
-    server = Server(host=host, port=port or DEFAULT_PORT, tls=parts.scheme == "tls")
+        raise _invalid(text, "nothing may follow the port")
+    if ":" in host:  # RFC 6874: a zone's % may be written as %25
+        host = host.replace("%25", "%", 1)
+    server = Server(host=host, port=own_port or port or DEFAULT_PORT, tls=parts.scheme == "tls")
     if parts.password is not None:
         server.user = unquote(parts.username or "")
         server.password = unquote(parts.password)
     elif parts.username:
         server.token = unquote(parts.username)
     return server
+
+
+def server_at(host: str, port: int) -> Server:
+    """Return the server of the arguments host and port: a name, an address, or a URL.
+
+    Raises `BadOptionsError`, also if host names another port than port does, unless that is the default.
+    """
+    if "://" not in host:
+        bare = host[1:-1] if host[:1] == "[" and host[-1:] == "]" else host
+        if ":" in bare and not _is_ipv6(
+            bare
+        ):  # not shown: what follows the colon may be a password
+            raise BadOptionsError(
+                "host has a port in it: give it as port=, or host:port as servers="
+            )
+        return Server(host=bare.replace("%25", "%", 1) if ":" in bare else bare, port=port)
+    server = parse_server(host, port)
+    if server.path is None and port not in (server.port, DEFAULT_PORT):
+        raise BadOptionsError(
+            f"host names port {server.port}, and port is {port}: give one of them"
+        )
+    return server
+
+
+def _invalid(text: str, why: str = "") -> BadOptionsError:
+    """Return the error for a URL. What may belong to a user or a password is not shown."""
+    scheme, _, rest = text.partition("://")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" in rest[len(authority) :] or (
+        "@" in rest and re.search(r"[][]", rest.rpartition("@")[0])
+    ):
+        hint = "write / as %2F, ? as %3F, # as %23, [ as %5B, ] as %5D in a user, password or token"
+        return BadOptionsError(f"invalid server URL: {rest.rpartition('@')[2]!r} ({hint})")
+    host = authority.rpartition("@")[2]
+    # What follows a colon and is not a number may be a password, if the host is missing or a comma is in it.
+    name, colon, port = host.rpartition(":")
+    if colon and not (port.isascii() and port.isdigit()) and not port.endswith("]"):
+        host = f"{name}:…"
+        why = why or "the port is not a number; a comma in a password is %2C"
+    shown = host + rest[len(authority) :] if "@" not in rest else host
+    if scheme.lower() not in ("nats", "tls"):
+        shown = f"{scheme}://{shown}"
+    return BadOptionsError(f"invalid server URL: {shown!r}" + (f" ({why})" if why else ""))
 
 
 def _is_ipv6(text: str) -> bool:

@@ -38,21 +38,11 @@ class TlsContext:
             raise errors.TlsError(
                 "SSL setup failed: no name to verify the server by, set tls_hostname"
             )
-        # Taken out: a ticket must not be used twice, and one that the server rejects must not come
-        # again.
-        saved, server.tls_session = server.tls_session, None
-        session = saved[2] if saved is not None and saved[:2] == (context, name) else None
         try:
-            return TlsStream(stream.sock, context, name, session)
+            return TlsStream(stream.sock, context, name)
         except (ValueError, OSError) as exc:
             error = errors.TlsError(f"SSL setup failed: {exc}")
             raise error from exc
-
-    def remember(self, stream: TlsStream, server: Server) -> None:
-        """Keep the TLS session of a connection that ends, for the next one to the same server."""
-        session = stream.session
-        if session is not None and session.has_ticket:
-            server.tls_session = (stream.context, stream.hostname, session)
 
     def _name_of(self, server: Server) -> str | None:
         name = self._options.tls_hostname or server.tls_name or server.host

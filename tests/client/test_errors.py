@@ -514,6 +514,27 @@ def test_subjects_in_errors_are_unquoted(quoted, subject):
     assert error.subject == subject
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Permissions Violation for Subscription to \"a\" (sid \"" + "9" * 5000 + "\")",
+        "Permissions Violation for Publish to \"" + r"\Uffffffff" + "\"",
+        "Permissions Violation for Publish to \"" + r"\U00110000" + "\"",
+        "Permissions Violation for Publish to \"" + r"\ud800" + "\"",
+        "Permissions Violation for Publish to \"" + "\\",
+        "Permissions Violation for Publish to \"" + r"\x" * 500_000,
+        "Permissions Violation for Subscription to \"a\" using queue \"" + r"\u12" * 250_000 + "\"",
+    ],
+    ids=range(7),
+)  # fmt: skip
+def test_no_text_of_a_server_makes_the_error_itself_fail(text):
+    for quoted in (text, f"'{text}'"):
+        error = errors.server_error(quoted)
+        assert isinstance(error, PermissionsViolationError)
+        assert str(error) == text
+        assert error.sid is None
+
+
 def test_an_error_takes_only_the_data_that_its_class_or_a_base_declares():
     class Late(PermissionsViolationError):
         minutes: int

@@ -59,7 +59,8 @@ def bad_seeds() -> dict[str, str]:
     return {
         "empty": "", "short": good[:-1], "long": good + "A", "very long": good * 1000,
         "lower case": good.lower(), "padding": good[:-2] + "==", "blank": good[:-1] + " ",
-        "line break": good + "\n", "not base32": good[:-1] + "1", "not ASCII": good[:-1] + "é",
+        "line break": good[:30] + "\n" + good[30:],
+        "not base32": good[:-1] + "1", "not ASCII": good[:-1] + "é",
         "checksum": good[:30] + flipped + good[31:], "public key": Key("user").public + "AA",
         "no seed letter": encode(bytes([19 << 3]) + raw[1:]),
         "curve": encode(bytes([18 << 3 | 23 >> 2, 23 << 6 & 0xFF]) + raw[2:]),

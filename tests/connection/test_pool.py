@@ -282,3 +282,93 @@ def test_what_is_discovered_during_a_round_is_tried_in_it():
     p.update_discovered(["c:1"])
     p.failed(NatsError("down"))
     assert names(p, 3) == [("c", 0), ("a", 100), ("b", 0)]
+
+
+# What a pool set anew forgets, and what it keeps.
+
+
+def fail_all(pool, times: int) -> list[str]:
+    """Let that many attempts fail; return the servers of those that were made."""
+    tried = []
+    for _ in range(times):
+        turn = pool.next()
+        if turn is None:
+            break
+        tried.append(turn[0].url)
+        pool.failed(errors.ConnectError("refused"))
+    return tried
+
+
+def test_each_server_is_tried_once_whatever_the_number_of_attempts():
+    urls = [f"nats://h{i}:1" for i in range(64)]
+    pool = ServerPool(Options(servers=urls, max_reconnect_attempts=3))
+    pool.restart()
+    assert sorted(fail_all(pool, 1000)) == sorted(urls)
+    assert pool.exhausted
+
+
+def test_a_pool_set_at_run_time_starts_without_failures():
+    pool = ServerPool(Options(servers=["nats://a:1"], max_reconnect_attempts=2))
+    pool.restart()
+    pool.next()
+    pool.succeeded()
+    pool.lost(None, 60.0)
+    assert len(fail_all(pool, 1)) == 1
+    pool.set_servers(["nats://b:1", "nats://c:1", "nats://d:1"])
+    assert sorted(fail_all(pool, 1000)) == ["nats://b:1", "nats://c:1", "nats://d:1"]
+
+
+def test_two_refusals_with_another_failure_in_between_are_not_in_a_row():
+    pool = ServerPool(Options(servers=["nats://a:1"], max_reconnect_attempts=0))
+    for error in (
+        AuthorizationError("no"),
+        errors.ConnectError("refused"),
+        AuthorizationError("no"),
+    ):
+        assert pool.next() is not None
+        pool.failed(error)
+    assert len(pool) == 1
+    pool.next()
+    pool.failed(AuthorizationError("no"))
+    assert len(pool) == 0
+
+
+@pytest.mark.parametrize("urls", [["nats://u:p@h", "tls://h"], ["tls://h", "nats://u:p@h"]])
+def test_a_server_that_is_named_twice_keeps_tls_and_credentials(urls):
+    pool = ServerPool(Options(servers=urls))
+    assert pool.urls == ["tls://h:4222"]
+    assert pool.secure
+    entry = inside.entries_of(pool)[0]
+    assert (entry.user, entry.password) == ("u", "p")
+
+
+def test_tls_that_was_asked_for_or_seen_stays_when_the_pool_is_set():
+    seen = ServerPool(Options(servers=["nats://a:1"]))
+    seen.next()
+    seen.secured()
+    asked = ServerPool(Options(servers=["tls://a:1"]))
+    for pool in (seen, asked):
+        pool.set_servers(["nats://a:1", "nats://b:1"])
+        assert pool.secure
+        pool.set_servers(["nats://c:1"])
+        assert pool.secure
+        pool.forget_tls()  # the option is the user's word
+        assert not pool.secure
+
+
+def test_a_server_that_had_tls_keeps_it_when_it_is_connected_to_again():
+    pool = ServerPool(Options(servers=["nats://a:1"]))
+    pool.next()
+    pool.secured()
+    pool.set_tcp("b", 1)
+    assert not pool.secure
+    pool.set_tcp("a", 1)
+    assert pool.secure
+
+
+@pytest.mark.parametrize("delay", [0, 0.001, 1, 1e308])
+def test_the_wait_between_rounds_has_a_floor_and_a_ceiling(delay):
+    pool = ServerPool(Options(reconnect_delay=delay, max_reconnect_delay=0))
+    for number in range(100):
+        assert 25 <= pool.delay(number) <= 1e12
+    assert len({pool.delay(0) for _ in range(10)}) > 1

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from typing import Any
 
 import pytest
 
+from lab import inside
 from lab.natsserver import cluster
 from lab.ports import free_port
 from lab.steps import collect, flushed
@@ -648,3 +651,39 @@ def test_lame_duck_is_told_once_and_work_goes_on(fake, client, run):
     run(lambda: "lame_duck" in nats.recorder.events)
     flushed(nats, run)
     assert nats.recorder.events == ["connect", "lame_duck"]
+
+
+def test_pings_of_a_pause_of_reading_make_no_connection_stale(fake, client, run):
+    release, pings = threading.Event(), []
+
+    def script(peer: Any) -> None:
+        peer.handshake()
+        with contextlib.suppress(OSError, EOFError):
+            while True:
+                peer.expect("PING")
+                pings.append(1)
+                if release.is_set():
+                    peer.send("PONG\r\n" * len(pings))
+                    pings.clear()
+
+    nats = client(fake(script), ping_interval=50, max_pings_outstanding=4)
+    run(nats.is_connected)
+    nats.pause_reading()
+    run(lambda: len(pings) > 8)
+    nats.resume_reading()
+    nats.call_later(60, release.set)  # the next keep-alive comes before this
+    run(lambda: release.is_set() and not pings)
+    run(lambda: inside.unanswered_pings(nats) == 0)
+    assert nats.recorder.errors == []
+
+
+def test_reconnect_switched_off_ends_the_attempts_of_a_forced_reconnect(own_server, client, run):
+    server = own_server()
+    nats = client(server, reconnect=False, reconnect_delay=60_000)
+    run(nats.is_connected)
+    nats.force_reconnect()
+    server.kill()
+    run(lambda: nats.recorder.errors)
+    assert nats.status() == "RECONNECTING"
+    nats.reconnect(False)
+    run(lambda: nats.status() == "CLOSED")

@@ -19,7 +19,7 @@ from lab.certs import server_config
 from lab.fakeserver import INFO
 from lab.natsserver import NatsServer, wait_for
 from lab.ports import free_port
-from lab.process import descriptors
+from lab.process import descriptors, resident
 from nats_ev import (
     HAS_TLS,
     BadOptionsError,
@@ -875,18 +875,18 @@ def test_record_that_was_tampered_with_ends_the_connection(certs, good, fake, cl
 # Sessions.
 
 
-def test_session_is_resumed_on_reconnect(certs, any_tls_server, client, run):
+def test_no_session_is_resumed(certs, any_tls_server, client, run):
+    """A resumed session is not verified again, and CPython leaks memory each time a session is read."""
     nats = client(any_tls_server, tls_ca_file=certs.ca.cert_file, reconnect=True, reconnect_delay=1)
     run(nats.is_connected)
-    assert not inside.stream_of(nats).resumed
     echo(nats, run)
     nats.force_reconnect()
     run(lambda: nats.recorder.count("reconnect"))
-    assert inside.stream_of(nats).resumed
+    assert not inside.stream_of(nats).resumed
     echo(nats, run)
 
 
-def test_session_is_not_resumed_when_trust_has_changed(certs, tls_server, client, run):
+def test_trust_that_has_changed_counts_for_the_next_connection(certs, tls_server, client, run):
     nats = client(tls_server, tls_ca_file=certs.ca.cert_file, reconnect=True, reconnect_delay=1)
     run(nats.is_connected)
     echo(nats, run)
@@ -894,6 +894,37 @@ def test_session_is_not_resumed_when_trust_has_changed(certs, tls_server, client
     nats.force_reconnect()
     run(lambda: nats.recorder.errors)
     assert isinstance(nats.recorder.errors[0], TlsError)
+
+
+def test_a_context_that_its_owner_changes_counts_for_the_next_connection(
+    certs, tls_server, client, run
+):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    nats = client(tls_server, tls_context=context, reconnect=True, reconnect_delay=1)
+    run(nats.is_connected)
+    echo(nats, run)
+    context.verify_mode = ssl.CERT_REQUIRED  # it trusts no authority
+    nats.force_reconnect()
+    run(lambda: nats.recorder.errors)
+    assert isinstance(nats.recorder.errors[0], TlsError)
+
+
+@pytest.mark.slow
+def test_memory_is_flat_over_tls_reconnects(certs, tls_server, client, run):
+    nats = client(tls_server, tls_ca_file=certs.ca.cert_file, reconnect=True, reconnect_delay=1)
+
+    def reconnect(times: int) -> None:
+        for _ in range(times):
+            run(nats.is_connected)
+            nats.force_reconnect()
+
+    reconnect(150)
+    before = resident()
+    reconnect(300)
+    # The leak was 5.6 kB each time: 1.7 MB.
+    assert resident() - before < 800_000
 
 
 def test_change_of_keys_in_mid_stream(certs, good, client, run):

@@ -1,0 +1,103 @@
+"""A server that takes nothing any more, talking or silent: a lost connection, within a second or two."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.fakeserver import Peer
+from lab.steps import collect
+from nats_ev import ConnectionLostError
+
+
+@pytest.fixture
+def deaf(tmp_path: Path) -> Any:
+    """Start a server on a Unix socket, which shakes hands, stops reading, and then runs a script."""
+    listener = socket.socket(socket.AF_UNIX)
+    over = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def start(script: Callable[[Peer], None] = lambda peer: None) -> str:
+        path = str(tmp_path / "deaf.sock")
+        listener.bind(path)
+        listener.listen(1)
+
+        def serve() -> None:
+            sock, _ = listener.accept()
+            with sock, contextlib.suppress(OSError, EOFError):
+                peer = Peer(sock)
+                peer.handshake()
+                peer.until("SUB a 1")
+                sock.shutdown(socket.SHUT_RD)
+                peer.send("MSG a 1 4\r\ndeaf\r\n")
+                script(peer)
+                over.wait(20)
+
+        threads.append(threading.Thread(target=serve))
+        threads[0].start()
+        return path
+
+    yield start
+    over.set()
+    for thread in threads:
+        thread.join()
+    listener.close()
+
+
+def test_a_connection_that_cannot_be_written_to_is_lost_though_the_reader_stays_silent(
+    deaf, client, run
+):
+    nats, got = client(path=deaf()), []
+    run(nats.is_connected)
+    nats.subscribe("a", collect(got))
+    run(lambda: got)
+    answers: list[Any] = []
+    nats.request("x", b"", lambda response, err, headers: answers.append(err), 0)
+    start = time.monotonic()
+    run(lambda: answers)
+    assert (
+        0.5 < time.monotonic() - start < 5
+    )  # by default a stale connection is found after 6 minutes
+    assert isinstance(answers[0], ConnectionLostError)
+    assert isinstance(nats.recorder.errors[0], ConnectionLostError)
+    assert nats.recorder.events[-1] == "disconnect"
+
+
+def test_what_still_comes_is_delivered_before_the_connection_is_lost(deaf, client, run):
+    def script(peer: Peer) -> None:
+        for _ in range(30):
+            time.sleep(0.05)
+            peer.send("MSG a 1 4\r\nmore\r\n")
+        peer.send("MSG a 1 4\r\nlast\r\n")
+
+    nats, got = client(path=deaf(script)), []
+    run(nats.is_connected)
+    nats.subscribe("a", collect(got))
+    run(lambda: got)
+    nats.publish("x", b"y")
+    run(lambda: nats.recorder.count("disconnect"))
+    assert got == [b"deaf"] + [b"more"] * 30 + [b"last"]
+
+
+def test_what_was_read_before_is_delivered_by_slow_callbacks(deaf, client, run):
+    def script(peer: Peer) -> None:
+        peer.send("MSG a 1 4\r\nslow\r\n" * 150)
+
+    nats, got = client(path=deaf(script)), []
+    run(nats.is_connected)
+
+    def slow(subject: str, payload: bytes, reply: str, headers: Any) -> None:
+        got.append(payload)
+        nats.publish("x", b"y")
+        time.sleep(0.01)
+
+    nats.subscribe("a", slow)
+    run(lambda: nats.recorder.count("disconnect"))
+    assert got == [b"deaf"] + [b"slow"] * 150
