@@ -573,14 +573,18 @@ class Nats(Accessors, Extension):
         self._connection.ping(done)
 
     def drain(self, cb: Completion | None = None) -> None:
-        """End the client gracefully: unsubscribe, deliver what is in flight, flush, disconnect.
+        """End the client gracefully: unsubscribe, let what has begun come to its end, flush, disconnect.
 
-        ``cb(err)`` is called when the server has confirmed, then `on_disconnect`. err is
-        ``disconnected`` if the connection was lost before, `DrainTimeoutError` after the option
-        drain_timeout. From now on subscribe and request raise `ConnectionDrainingError`. publish
-        raises it once the final PING has been written, except in callbacks of messages that were in
-        flight, which may still answer. While connecting, the drain follows the queued messages. A
-        second call joins the first. Raises `NotConnectedError`.
+        What the server has sent is still delivered, kept messages included. Requests in flight, and
+        operations of `JetStream`, `KV` and `ObjectStore` that take several of them, come to their own
+        ends, answered or timed out. Then ``cb(err)`` is called when the server has confirmed, then
+        `on_disconnect`. After the option drain_timeout what is left fails with ``disconnected``, and err
+        is `DrainTimeoutError`. If the connection is lost before, err is ``disconnected``.
+
+        From now on subscribe and request raise `ConnectionDrainingError`. publish raises it once the
+        final PING has been written, except while a callback of a message runs, which may still answer.
+        `force_reconnect` does nothing while connected. While connecting, the drain follows the queued
+        messages. A second call joins the first. Raises `NotConnectedError`.
         """
         self._refuse_if_closed()
         self._core.start_drain(callable_or_none(cb, "cb"))

@@ -35,6 +35,9 @@ class Owner(Protocol):
     def failed(self, exc: BaseException) -> None:
         """Deal with what a callback raised; see `Turn.failed`."""
 
+    def ended(self) -> None:
+        """Take note that the request has left the table."""
+
     def withdraw(self, order: int) -> None:
         """Remove the request's unsent frame."""
 
@@ -112,6 +115,7 @@ class ManyRequest(Deadline):
     def _forget(self) -> None:
         self.requests.many.pop(self.order, None)
         self.requests.deadlines.end(self)
+        self.requests.ended()
 
 
 def status_error(headers: bytes) -> errors.NatsError:

@@ -79,6 +79,8 @@ class Requests:
         self._ended_runs: list[tuple[TimeoutGroup, int, int]] = []
         # The only run that may be extended, and its group.
         self._newest_run: tuple[TimeoutGroup | None, Run] = (None, NO_RUN)
+        # `use_timeout` must refuse or accept each request on its own.
+        self.draining = False
         self._early_503 = options.no_responders
         self._connection = connection
         self._out = connection.out
@@ -105,11 +107,17 @@ class Requests:
             group = self._new_group(timeout_ms)
         self._end_run()
         self._group = group
-        self.timeout = timeout_ms
+        self.timeout = math.nan if self.draining else timeout_ms
 
     def drain_began(self) -> None:
-        """Let the next request call `use_timeout`, which refuses it."""
+        """Let each request call `use_timeout`, which may refuse it."""
+        self.draining = True
         self.timeout = math.nan
+
+    def ended(self) -> None:
+        """Let a drain look whether it can go on, after the end of a request that no message has brought."""
+        if self.draining:
+            self._connection.need_flush()
 
     def _new_group(self, timeout_ms: Any) -> TimeoutGroup:
         group = TimeoutGroup(
