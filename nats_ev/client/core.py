@@ -162,12 +162,15 @@ class Core:
             self.drain.before_write()
 
     def ended(self) -> None:
-        """Let go of the client, which has no connection and will have none."""
+        """Let go of the client, which has no connection and will have none.
+
+        What waits for its time ends here, before the last callbacks: they may call call_later.
+        """
+        self.connection.deadlines.stop()
         self.connection.turn.soon(self._release)
 
     def _release(self) -> None:
         # A callback that ran before may have called connect().
         if not self.connection.active:
-            self.connection.deadlines.stop()
             self.subscriptions.go_on()
             _live.discard(self._nats)

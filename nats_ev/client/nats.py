@@ -109,7 +109,7 @@ class Nats(Accessors, Extension):
         # For the hot paths, which would otherwise look up one attribute more.
         self._wbuf = core.out.c
         self._last_reply = core.connection.last_reply
-        subjects_in_c = InternedSubjects(core.out)
+        subjects_in_c = InternedSubjects(core.out, core.connection.turn.soon)
         self._interned = subjects_in_c.indexes
         self._remember = subjects_in_c.remember
         self._zero = Counts()
@@ -249,9 +249,7 @@ class Nats(Accessors, Extension):
             BadHeadersError: headers are malformed, or the server does not support headers.
             Others: as `publish`.
         """
-        info = self._connection.info
-        if info is not None and not info.headers and self._connection.connected:
-            raise errors.BadHeadersError("the server does not support headers")
+        self._refuse_headers()
         code = self._out.publish(
             subjects.encode(subject),
             subjects.encode(reply_to) if reply_to else b"",
@@ -262,6 +260,12 @@ class Nats(Accessors, Extension):
             self._queued(code, subject, reply_to or "", "message")
 
     hpub = hpublish
+
+    def _refuse_headers(self) -> None:
+        """Raise `BadHeadersError` if the server would close the connection for headers."""
+        info = self._connection.info
+        if info is not None and not info.headers and self._connection.connected:
+            raise errors.BadHeadersError("the server does not support headers")
 
     def batch(self, coderef: Callable[[], T]) -> T:
         """Call coderef, which publishes, and return its result. No write is scheduled before it ends.
@@ -462,6 +466,8 @@ class Nats(Accessors, Extension):
         except KeyError:
             index = self._remember(subject)
         if index is None or headers is not None or type(payload) is not bytes:
+            if headers is not None:
+                self._refuse_headers()
             code = requests.send(
                 subjects.encode(subject),
                 payload_bytes(payload),
@@ -518,6 +524,8 @@ class Nats(Accessors, Extension):
         self._core.refuse_if_draining()
         check_callback(cb)
         count(max_msgs, "max_msgs")
+        if headers is not None:
+            self._refuse_headers()
         if sentinel is True:
             sentinel = _is_empty
         elif sentinel and not callable(sentinel):

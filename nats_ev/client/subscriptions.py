@@ -16,7 +16,10 @@ from ..arguments import check_callback, count, integer
 from ..connection import Completion, Connection
 from ..net import CALLBACKS_SLICE
 from ..options import Options
-from ..protocol import MessageCallback, Outbound, Subscription
+from ..protocol import MOST_IN_UNSUB, MessageCallback, Outbound, Subscription
+
+# The parser's rows are int32: it could not tell messages of a later one.
+_LAST_SID = 2**31 - 1
 
 
 class Owner(Protocol):
@@ -76,6 +79,8 @@ class Subscriptions:
         check_callback(cb)
         queue = subjects.encode(queue_group) if queue_group else b""
         sid = self._last_sid + 1
+        if sid > _LAST_SID:
+            raise errors.NatsError("no subscription id is left")
         sub = Subscription(self, sid, subjects.encode(subject), queue, cb)
         connection = self._connection
         wire = connection.wire
@@ -104,8 +109,11 @@ class Subscriptions:
             return
         self._leave_fast_path(sub)
         if max_msgs and max_msgs > sub.received:
+            left = max_msgs - sub.received_before
+            sub.counted_by_server = left <= MOST_IN_UNSUB
+            if sub.counted_by_server or sub.max_msgs:  # else the server knows of no end
+                self._unsub(sid, min(left, MOST_IN_UNSUB))
             sub.max_msgs = max_msgs
-            self._unsub(sid, max_msgs - sub.received_before)
         else:
             self.drop(sub)
             if not sub.finished:  # else the server has forgotten the subscription already
@@ -337,6 +345,8 @@ class Subscriptions:
 
     def exhausted(self, sub: Subscription) -> None:
         """Drop a subscription that has received its max_msgs."""
+        if not sub.counted_by_server:
+            self._unsub(sub.sid)
         self.drop(sub)
 
     def slow(self, sub: Subscription) -> None:

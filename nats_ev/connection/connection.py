@@ -226,6 +226,8 @@ class Connection:
         if link is not None:
             link.forked()
         self._attempts.forked()
+        self.turn.forget()
+        self.deadlines.forget()
 
     def force_reconnect(self) -> None:
         """Drop the connection and make a new one at once; or stop waiting before the next attempt."""

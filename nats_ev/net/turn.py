@@ -94,6 +94,9 @@ class Turn:
     def run_soon(self) -> None:
         """Make the calls that `soon` has put off now, so that what the caller does next comes after them."""
         soon = self._soon
+        if soon:
+            # One of them may nest the loop, which must find the others, and bytes to flush.
+            self._feed(EV_CUSTOM)
         while soon:
             callback, args = soon.popleft()
             try:
@@ -120,6 +123,11 @@ class Turn:
             return
         self._feed(EV_CUSTOM)
         raise exc
+
+    def forget(self) -> None:
+        """Discard all that was put off, in the child of a fork."""
+        self._soon.clear()
+        self._unhandled.clear()
 
     def throw(self, error: BaseException) -> None:
         """Raise error out of the watcher's callback at the end of this turn, after everything else."""
