@@ -30,7 +30,7 @@ enum nats_parser_error {
 };
 
 enum {
-    NATS_MAX_CONTROL_LINE = 4096,
+    NATS_MAX_CONTROL_LINE = 1048576,
     NATS_MAX_ERR_LINE = ...,
     NATS_MAX_INFO_LINE = ...,
     NATS_SNIPPET = ...

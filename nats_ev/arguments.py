@@ -69,13 +69,18 @@ def count(value: Any, name: str) -> int:
     return integer(value, name, 0)
 
 
+# The longest time in ms: a float holds every whole number up to it.
+_LONGEST_MS = 2**53
+
+
 def milliseconds(value: Any, name: str) -> float:
     """Return a duration in ms, given in ms or as a timedelta. It is finite and not negative."""
     if isinstance(value, timedelta):
         value = value / timedelta(milliseconds=1)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be milliseconds or a timedelta, not {type(value).__name__}")
-    if not is_finite(value) or value < 0:
+    # The bound also refuses infinity, and ints that no float can hold. NaN fails every comparison.
+    if not 0 <= value <= _LONGEST_MS:
         raise BadOptionsError(f"{name} must be a time of 0 or more, not {shown_number(value)}")
     return value
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..arguments import Callback, check_callback
 from ..errors import NatsError
+from ..steps import later_step
 
 if TYPE_CHECKING:
     from ..jetstream import JetStream
@@ -52,6 +53,6 @@ def call_or_report(cb: Callback, step: Callable[[], object]) -> None:
     The caller of the operation has returned by then, so raising would reach the event loop.
     """
     try:
-        step()
+        later_step(step)
     except NatsError as exc:
         cb(None, exc)

@@ -23,6 +23,7 @@ from ..connection import Completion, Connection
 from ..options import Options
 from ..protocol import Outbound, Subscription
 from ..status import Status
+from ..steps import in_later_step
 from .drain import Drain
 from .requests import Requests
 from .subscriptions import Subscriptions
@@ -61,7 +62,7 @@ class Core:
     @property
     def status(self) -> Status:
         """The client's status: that of the connection, or of a drain."""
-        if self.drain is None:
+        if self.drain is None or not self.connection.active:
             return self.connection.status
         return Status.DRAINING_PUBS if self.connection.refusing else Status.DRAINING_SUBS
 
@@ -69,6 +70,8 @@ class Core:
         """Start connecting."""
         _live.add(self._nats)
         self.connection.open()
+        if self.drain is not None:  # it waits for this connection, and ends with it
+            self.connection.closing = True
 
     def start_drain(self, cb: Completion | None) -> None:
         """Start a drain, or join the one that is under way."""
@@ -85,14 +88,23 @@ class Core:
     def drained(self) -> None:
         """Forget the drain, which is over."""
         self.drain = None
+        self.requests.draining = False
+
+    def drain_is(self, drain: Drain) -> bool:
+        """Return whether drain is the one under way."""
+        return self.drain is drain
+
+    def under_way(self) -> bool:
+        """Return whether a request or an operation of several steps has not ended."""
+        return bool(len(self.requests) or self.waits.steps or self.subscriptions.exchanges)
 
     def inbox_closed(self) -> None:
         """Let the next request subscribe again: the subscription that all requests share has ended."""
         self.requests.inbox_closed()
 
     def refuse_if_draining(self) -> None:
-        """Raise `ConnectionDrainingError` after `Nats.drain`."""
-        if self.drain is not None:
+        """Raise `ConnectionDrainingError` after `Nats.drain`, except in a later step of an operation."""
+        if self.drain is not None and not in_later_step():
             raise errors.ConnectionDrainingError("connection is draining")
 
     # The methods of `connection.Client`.
@@ -154,12 +166,15 @@ class Core:
             self.drain.before_write()
 
     def ended(self) -> None:
-        """Let go of the client, which has no connection and will have none."""
+        """Let go of the client, which has no connection and will have none.
+
+        What waits for its time ends here, before the last callbacks: they may call call_later.
+        """
+        self.connection.deadlines.stop()
         self.connection.turn.soon(self._release)
 
     def _release(self) -> None:
         # A callback that ran before may have called connect().
         if not self.connection.active:
-            self.connection.deadlines.stop()
             self.subscriptions.go_on()
             _live.discard(self._nats)

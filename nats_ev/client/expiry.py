@@ -36,8 +36,11 @@ time per run.
 looks into the dict again before each one. A callback that raises leaves the runs in place. The
 deadline that was armed is due at once, and finds what has not expired yet.
 
-Measured: 300,000 requests in flight cost no more each than a few; 5,000 different time-outs cost 14.4
-µs per request instead of 2.3.
+*Many different time-outs.* A group that has no waiting request is forgotten when as many groups have been
+made as were in use (`Requests._new_group`), and beyond 256 groups a sweep looks once a second. So memory
+follows what waits, also when every request has a time-out of its own.
+
+Measured: 300,000 requests in flight cost no more each than a few.
 """
 
 from __future__ import annotations
@@ -96,7 +99,7 @@ class TimeoutGroup(Deadline):
         self._trim_at = _COMPACT_ABOVE
         self.seconds = seconds
         self.runs: deque[Run] = deque()
-        self._fifo = None
+        self._number = 0
 
     def add(self, deadline: float, first: int, last: int) -> Run:
         """Append a run, wait for it, and return it."""
@@ -104,7 +107,7 @@ class TimeoutGroup(Deadline):
             self.trim()
         run = Run(deadline, first, last)
         self.runs.append(run)
-        if self._fifo is None:
+        if not self._number:
             self._arm()
         return run
 

@@ -14,6 +14,7 @@ from ..connection import Connection
 from ..errors import NatsError
 from ..net import Deadline
 from ..status import Status
+from ..steps import later_step
 from .core import Core
 
 
@@ -52,6 +53,7 @@ class Extension:
         cb: Callable[..., object],
         *args: object,
         ended: Callable[[], object] | None = None,
+        step: bool = False,
     ) -> Deadline:
         """Call ``cb(*args)`` on the loop in delay_ms.
 
@@ -63,17 +65,28 @@ class Extension:
             args: passed to cb.
             ended: called instead of cb, on the loop, if the client ends before (`disconnect`, the end
                 of `drain`, giving up) or has ended already. Without it, cb is then never called.
+            step: cb is a later step of an operation, such as another attempt: `drain` waits for it, and
+                accepts its requests. Needs ended.
 
         Returns:
             The `Deadline`, whose ``cancel()`` prevents the call.
         """
         check_callback(cb)
         seconds = milliseconds(delay_ms, "delay_ms") / 1000
+        if step:
+            cb, args = later_step, (cb, *args)
         due = partial(self._connection.turn.call, cb, *args)
         callable_or_none(ended, "ended")
         if ended is None:
             return self._connection.deadlines.after(seconds, due)
-        return self._core.waits.add(seconds, due, ended)
+        return self._core.waits.add(seconds, due, ended, step)
+
+    def await_in_drain(self, sid: int) -> None:
+        """Let `drain` wait for the end of a subscription that takes the answers of one operation.
+
+        Otherwise the drain ends the subscription, and the operation loses what the server sends later.
+        """
+        self._core.subscriptions.await_in_drain(sid)
 
     def report(self, error: NatsError) -> None:
         """Give an error to the error listeners and to `on_error`, like one of the client's own."""

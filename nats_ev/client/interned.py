@@ -16,14 +16,18 @@ would displace a subject that is used again. Therefore:
   directly. The second use interns it.
 - *Bounds.* Both tables hold at most 4,096 subjects. A full `_used_once` is cleared; so a flood of new
   subjects never touches the interned ones. A full table of interned subjects is cleared, too, in
-  Python and in C; an eviction one by one would cost every publish its bookkeeping. Memory is flat
-  over 10 million distinct subjects. The price: with more than 4,096 subjects in turn, a publish takes
-  609 to 1,328 ns of CPU instead of 241 to 335.
+  Python and in C; an eviction one by one would cost every publish its bookkeeping. It is cleared at
+  the end of the turn, and not where it is found to be full: that may be in a signal handler, between
+  an interrupted publish's look-up and its C call, which would then use another subject's index.
+  Memory is flat over 10 million distinct subjects. The price: with more than 4,096 subjects in turn, a
+  publish takes 609 to 1,328 ns of CPU instead of 241 to 335.
 - *Reply subjects* given as ``reply_to`` are never interned. A publish *to* the reply subject of the
   message that is being handled does not get here at all: `LastReply` recognises it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from ..protocol import Outbound
 
@@ -38,15 +42,20 @@ class InternedSubjects:
     always the same dict, so that `Nats` can keep it.
     """
 
-    __slots__ = ("_out", "_used_once", "indexes")
+    __slots__ = ("_clearing", "_out", "_soon", "_used_once", "indexes")
 
-    def __init__(self, out: Outbound) -> None:
+    def __init__(self, out: Outbound, soon: Callable[[Callable[[], object]], None]) -> None:
+        """Make empty tables. soon calls a function at the end of the turn."""
         self._out = out
+        self._soon = soon
+        self._clearing = False
         self.indexes: dict[str, int] = {}
         self._used_once: set[str] = set()
 
     def remember(self, subject: str) -> int | None:
-        """Note the use of a subject that is not interned. Return its index, or None at its first use.
+        """Note the use of a subject that is not interned. Return its index.
+
+        None at its first use, and while the table is full, until the end of the turn.
 
         Raises `BadSubjectError`, at the second use.
         """
@@ -58,8 +67,15 @@ class InternedSubjects:
             return None
         indexes = self.indexes
         if len(indexes) >= _MOST:
-            indexes.clear()
-            self._out.forget()
+            if not self._clearing:
+                self._clearing = True
+                self._soon(self._clear)
+            return None
         index = indexes[subject] = self._out.intern(subject)
         used_once.discard(subject)
         return index
+
+    def _clear(self) -> None:
+        self._clearing = False
+        self.indexes.clear()
+        self._out.forget()

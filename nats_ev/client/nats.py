@@ -110,7 +110,7 @@ class Nats(Accessors, Extension):
         # For the hot paths, which would otherwise look up one attribute more.
         self._wbuf = core.out.c
         self._last_reply = core.connection.last_reply
-        subjects_in_c = InternedSubjects(core.out)
+        subjects_in_c = InternedSubjects(core.out, core.connection.turn.soon)
         self._interned = subjects_in_c.indexes
         self._remember = subjects_in_c.remember
         self._zero = Counts()
@@ -250,9 +250,7 @@ class Nats(Accessors, Extension):
             BadHeadersError: headers are malformed, or the server does not support headers.
             Others: as `publish`.
         """
-        info = self._connection.info
-        if info is not None and not info.headers and self._connection.connected:
-            raise errors.BadHeadersError("the server does not support headers")
+        self._refuse_headers()
         code = self._out.publish(
             subjects.encode(subject),
             subjects.encode(reply_to) if reply_to else b"",
@@ -263,6 +261,12 @@ class Nats(Accessors, Extension):
             self._queued(code, subject, reply_to or "", "message")
 
     hpub = hpublish
+
+    def _refuse_headers(self) -> None:
+        """Raise `BadHeadersError` if the server would close the connection for headers."""
+        info = self._connection.info
+        if info is not None and not info.headers and self._connection.connected:
+            raise errors.BadHeadersError("the server does not support headers")
 
     def batch(self, coderef: Callable[[], T]) -> T:
         """Call coderef, which publishes, and return its result. No write is scheduled before it ends.
@@ -463,6 +467,8 @@ class Nats(Accessors, Extension):
         except KeyError:
             index = self._remember(subject)
         if index is None or headers is not None or type(payload) is not bytes:
+            if headers is not None:
+                self._refuse_headers()
             code = requests.send(
                 subjects.encode(subject),
                 payload_bytes(payload),
@@ -519,6 +525,8 @@ class Nats(Accessors, Extension):
         self._core.refuse_if_draining()
         check_callback(cb)
         count(max_msgs, "max_msgs")
+        if headers is not None:
+            self._refuse_headers()
         if sentinel is True:
             sentinel = _is_empty
         elif sentinel and not callable(sentinel):
@@ -574,14 +582,18 @@ class Nats(Accessors, Extension):
         self._connection.ping(done)
 
     def drain(self, cb: Completion | None = None) -> None:
-        """End the client gracefully: unsubscribe, deliver what is in flight, flush, disconnect.
+        """End the client gracefully: unsubscribe, let what has begun come to its end, flush, disconnect.
 
-        ``cb(err)`` is called when the server has confirmed, then `on_disconnect`. err is
-        ``disconnected`` if the connection was lost before, `DrainTimeoutError` after the option
-        drain_timeout. From now on subscribe and request raise `ConnectionDrainingError`. publish
-        raises it once the final PING has been written, except in callbacks of messages that were in
-        flight, which may still answer. While connecting, the drain follows the queued messages. A
-        second call joins the first. Raises `NotConnectedError`.
+        What the server has sent is still delivered, kept messages included. Requests in flight, and
+        operations of `JetStream`, `KV` and `ObjectStore` that take several of them, come to their own
+        ends, answered or timed out. Then ``cb(err)`` is called when the server has confirmed, then
+        `on_disconnect`. After the option drain_timeout what is left fails with ``disconnected``, and err
+        is `DrainTimeoutError`. If the connection is lost before, err is ``disconnected``.
+
+        From now on subscribe and request raise `ConnectionDrainingError`. publish raises it once the
+        final PING has been written, except while a callback of a message runs, which may still answer.
+        `force_reconnect` does nothing while connected. While connecting, the drain follows the queued
+        messages. A second call joins the first. Raises `NotConnectedError`.
         """
         self._refuse_if_closed()
         self._core.start_drain(callable_or_none(cb, "cb"))

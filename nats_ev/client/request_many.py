@@ -35,6 +35,9 @@ class Owner(Protocol):
     def failed(self, exc: BaseException) -> None:
         """Deal with what a callback raised; see `Turn.failed`."""
 
+    def ended(self) -> None:
+        """Take note that the request has left the table."""
+
     def withdraw(self, order: int) -> None:
         """Remove the request's unsent frame."""
 
@@ -45,6 +48,7 @@ class ManyRequest(Deadline):
     __slots__ = (
         "answered",
         "callback",
+        "ended",
         "left",
         "order",
         "requests",
@@ -57,12 +61,13 @@ class ManyRequest(Deadline):
         self.requests = requests
         self.order = order
         self.callback = callback
-        self._fifo = None
+        self._number = 0
         self.left = 0  # how many answers are to come; 0: any number
         self.sentinel: Sentinel | None = None
         self.stall = 0.0  # seconds after an answer without another one; 0: no limit
         self.stalled: Deadline | None = None
         self.answered = False  # at least once
+        self.ended = False  # the final call was made, or is put off
 
     def answer(self, payload: bytes, headers: bytes | None) -> None:
         """Take a message that has come to the inbox."""
@@ -86,6 +91,7 @@ class ManyRequest(Deadline):
         if self.left:
             self.left -= 1
         if ends:
+            self.ended = True
             self._forget()
         elif self.stall:
             self.stalled = requests.deadlines.after(self.stall, self._silent)
@@ -104,14 +110,22 @@ class ManyRequest(Deadline):
         self.fail(None if self.answered else errors.RequestTimeoutError("request timeout"))
 
     def fail(self, error: errors.NatsError | None) -> None:
-        """End the request: call back with the error, or with None for an orderly end."""
+        """End the request: call back with the error, or with None for an orderly end.
+
+        Does nothing if the request has ended: a sentinel may disconnect the client, and a client that was
+        disconnected may fail the request a while after it has left the table.
+        """
         self.requests.deadlines.end(self.stalled)
+        if self.ended:
+            return
+        self.ended = True
         self._forget()
         self.requests.call(self.callback, None, error, None)
 
     def _forget(self) -> None:
         self.requests.many.pop(self.order, None)
         self.requests.deadlines.end(self)
+        self.requests.ended()
 
 
 def status_error(headers: bytes) -> errors.NatsError:

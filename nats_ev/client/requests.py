@@ -26,11 +26,15 @@ from typing import Any, Protocol
 from .. import errors
 from ..arguments import milliseconds
 from ..connection import Connection
+from ..net import Deadline
 from ..nuid import next_nuid
 from ..options import Options
 from .expiry import EXPIRY_SLOP, MAX_GROUPS, NO_RUN, Run, TimeoutGroup
 from .request_many import NO_RESPONDERS, ManyRequest, RequestCallback, Sentinel
 from .subscriptions import Subscriptions
+
+# Seconds between two sweeps of groups without a waiting request, while there are many groups.
+_SWEEP_AFTER = 1.0
 
 
 class _NoRespondersOverride(partial[object]):
@@ -69,6 +73,7 @@ class Requests:
         # The groups by time-out, as the caller gave it: finding one takes no conversion.
         self._groups: dict[Any, TimeoutGroup] = {}
         self._groups_max = MAX_GROUPS
+        self._sweeping: Deadline | None = None
         # The run that is being made. `timeout` is that of the last request, as the caller gave it
         # (NaN is equal to nothing, so the first request calls `use_timeout`); `run_start` is the
         # number of the run's first request, 0: no run has begun.
@@ -80,6 +85,8 @@ class Requests:
         self._ended_runs: list[tuple[TimeoutGroup, int, int]] = []
         # The only run that may be extended, and its group.
         self._newest_run: tuple[TimeoutGroup | None, Run] = (None, NO_RUN)
+        # `use_timeout` must refuse or accept each request on its own.
+        self.draining = False
         self._early_503 = options.no_responders
         self._connection = connection
         self._out = connection.out
@@ -106,11 +113,17 @@ class Requests:
             group = self._new_group(timeout_ms)
         self._end_run()
         self._group = group
-        self.timeout = timeout_ms
+        self.timeout = math.nan if self.draining else timeout_ms
 
     def drain_began(self) -> None:
-        """Let the next request call `use_timeout`, which refuses it."""
+        """Let each request call `use_timeout`, which may refuse it."""
+        self.draining = True
         self.timeout = math.nan
+
+    def ended(self) -> None:
+        """Let a drain look whether it can go on, after the end of a request that no message has brought."""
+        if self.draining:
+            self._connection.need_flush()
 
     def _new_group(self, timeout_ms: Any) -> TimeoutGroup:
         group = TimeoutGroup(
@@ -122,12 +135,27 @@ class Requests:
         if len(self._groups) >= self._groups_max:
             self._forget_idle_groups()
         self._groups[timeout_ms] = group
+        if len(self._groups) > MAX_GROUPS and (
+            self._sweeping is None or not self._sweeping.waiting
+        ):
+            self._sweeping = self.deadlines.after(_SWEEP_AFTER, self._sweep)
         return group
 
+    def _sweep(self) -> None:
+        """Forget idle groups without waiting for more of them, once a second while there are many."""
+        self._forget_idle_groups()
+        if len(self._groups) > MAX_GROUPS:
+            self._sweeping = self.deadlines.after(_SWEEP_AFTER, self._sweep)
+
     def _forget_idle_groups(self) -> None:
+        self._end_turn()  # a group without runs may be about to get one
         for group in self._groups.values():
             group.trim()
-        for timeout_ms in [key for key, group in self._groups.items() if not group.runs]:
+        for timeout_ms in [
+            key
+            for key, group in self._groups.items()
+            if not group.runs and group is not self._group
+        ]:
             self._groups.pop(timeout_ms).cancel()
         self._groups_max = max(MAX_GROUPS, 2 * len(self._groups))
         self._newest_run = (None, NO_RUN)  # may have been trimmed
@@ -253,11 +281,14 @@ class Requests:
         for group in self._groups.values():
             group.runs.clear()
         self._newest_run = (None, NO_RUN)
+        self.run_start = 0  # no deadline for what has failed
+        self._ended_runs.clear()
         many, self.many = self.many, {}
         for order, callback in waiting:
             yield order, partial(self._call_with_error, callback)
         for order, one in many.items():
             self.deadlines.end(one)
+            self.deadlines.end(one.stalled)
             yield order, one.fail
 
     def _call_with_error(self, callback: RequestCallback, error: errors.NatsError | None) -> None:

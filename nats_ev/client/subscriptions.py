@@ -16,7 +16,10 @@ from ..arguments import check_callback, count, integer
 from ..connection import Completion, Connection
 from ..net import CALLBACKS_SLICE
 from ..options import Options
-from ..protocol import MessageCallback, Outbound, Subscription
+from ..protocol import MOST_IN_UNSUB, MessageCallback, Outbound, Subscription
+
+# The parser's rows are int32: it could not tell messages of a later one.
+_LAST_SID = 2**31 - 1
 
 
 class Owner(Protocol):
@@ -46,6 +49,8 @@ class Subscriptions:
         # Without a connection: a buffer whose only use is to check a SUB as a connection's buffer would.
         self._probe: Outbound | None = None
         self._last_sid = 0
+        # The sids of those that take the answers of one operation, which a drain lets end by themselves.
+        self.exchanges: set[int] = set()
         # Those whose `pending` is not None. Few, however many subscriptions there are.
         self._holding: dict[int, Subscription] = {}
         # Drained ones that the server has forgotten and that still have pending messages:
@@ -74,6 +79,8 @@ class Subscriptions:
         check_callback(cb)
         queue = subjects.encode(queue_group) if queue_group else b""
         sid = self._last_sid + 1
+        if sid > _LAST_SID:
+            raise errors.NatsError("no subscription id is left")
         sub = Subscription(self, sid, subjects.encode(subject), queue, cb)
         connection = self._connection
         wire = connection.wire
@@ -102,8 +109,11 @@ class Subscriptions:
             return
         self._leave_fast_path(sub)
         if max_msgs and max_msgs > sub.received:
+            left = max_msgs - sub.received_before
+            sub.counted_by_server = left <= MOST_IN_UNSUB
+            if sub.counted_by_server or sub.max_msgs:  # else the server knows of no end
+                self._unsub(sid, min(left, MOST_IN_UNSUB))
             sub.max_msgs = max_msgs
-            self._unsub(sid, max_msgs - sub.received_before)
         else:
             self.drop(sub)
             if not sub.finished:  # else the server has forgotten the subscription already
@@ -117,15 +127,27 @@ class Subscriptions:
         self._holding.pop(sub.sid, None)
         if sub.inbox is not None:
             self._owner.inbox_closed()
+        if sub.sid in self.exchanges:
+            self.exchanges.discard(sub.sid)
+            self._connection.need_flush()  # a drain may wait for this
         for _, done in self._emptying.pop(sub.sid, ()):
             if done is not None:
                 self._connection.turn.soon(done, None)
+
+    def await_in_drain(self, sid: int) -> None:
+        """Let a drain wait until the subscription ends, instead of ending it."""
+        if self._find(sid) is not None:
+            self.exchanges.add(sid)
+
+    def ends_with_drain(self, sub: Subscription) -> bool:
+        """Return whether a drain unsubscribes: not the inbox of requests, nor that of an operation."""
+        return sub.inbox is None and sub.sid not in self.exchanges
 
     def drop_idle(self, sids: Iterable[int]) -> None:
         """Drop the subscriptions with these sids, except those that still have messages to deliver."""
         for sid in sids:
             sub = self.by_sid.get(sid)
-            if sub is not None and sub.pending is None and sub.inbox is None:
+            if sub is not None and sub.pending is None and self.ends_with_drain(sub):
                 self.drop(sub)
 
     def drop_all(self) -> None:
@@ -252,19 +274,24 @@ class Subscriptions:
 
     @property
     def pending(self) -> bool:
-        """Whether a subscription that is not paused has messages to deliver."""
-        return any(sub.pending for sub in self._holding.values() if not sub.paused)
+        """Whether a subscription has messages to deliver, or will have when it is resumed."""
+        return any(sub.pending for sub in self._holding.values())
 
     def _deliver_slice(self, sub: Subscription) -> None:
         """Deliver for one slice of time. The rest follows in later iterations, also if a callback raises."""
-        deadlines = self._connection.deadlines
+        connection = self._connection
+        deadlines = connection.deadlines
         # Before any callback: one that raises or nests the loop must not end the delivery.
         again = deadlines.after(0.0, lambda: self._deliver_slice(sub))
         until = deadlines.clock() + CALLBACKS_SLICE
-        while sub.pending and not sub.paused:
-            if deadlines.clock() > until:
-                return
-            sub.deliver_next()
+        connection.delivery_begins()
+        try:
+            while sub.pending and not sub.paused:
+                if deadlines.clock() > until:
+                    return
+                sub.deliver_next()
+        finally:
+            connection.delivery_ends()
         again.cancel()
         self._caught_up(sub)
 
@@ -318,6 +345,8 @@ class Subscriptions:
 
     def exhausted(self, sub: Subscription) -> None:
         """Drop a subscription that has received its max_msgs."""
+        if not sub.counted_by_server:
+            self._unsub(sub.sid)
         self.drop(sub)
 
     def slow(self, sub: Subscription) -> None:

@@ -17,16 +17,22 @@ from ..net import Deadline
 class Wait(Deadline):
     """A deadline that calls `ended` if the client ends before it is due."""
 
-    __slots__ = ("_ended", "_over", "_waits", "order")
+    __slots__ = ("_ended", "_over", "_waits", "order", "step")
 
     def __init__(
-        self, waits: Waits, order: int, due: Callable[[], object], ended: Callable[[], object]
+        self,
+        waits: Waits,
+        order: int,
+        due: Callable[[], object],
+        ended: Callable[[], object],
+        step: bool = False,
     ) -> None:
         super().__init__(due)
         self._waits = waits
         self._ended = ended
         self._over = False  # due, cancelled, or ended
         self.order = order
+        self.step = step  # of an operation that a drain waits for
 
     def cancel(self) -> None:
         """Cancel both calls. Does nothing if one was made or this was cancelled before."""
@@ -57,9 +63,14 @@ class Waits:
         self._connection = connection
         self.call = connection.turn.call
         self._waiting: dict[Wait, None] = {}
+        self.steps = 0  # how many of them a drain waits for
 
     def add(
-        self, seconds: float, due: Callable[[], object], ended: Callable[[], object]
+        self,
+        seconds: float,
+        due: Callable[[], object],
+        ended: Callable[[], object],
+        step: bool = False,
     ) -> Deadline:
         """Call due in so many seconds, or ended if the client ends before or has ended already.
 
@@ -67,11 +78,13 @@ class Waits:
             seconds: 0 or more.
             due: called on the loop; must deal with exceptions itself.
             ended: called on the loop.
+            step: due is a later step of an operation: a drain waits for it.
         """
         connection = self._connection
-        wait = Wait(self, connection.next_order(), due, ended)
+        wait = Wait(self, connection.next_order(), due, ended, step)
         if connection.active:
             self._waiting[wait] = None
+            self.steps += step
             connection.deadlines.add(wait, seconds)
         else:
             connection.turn.soon(wait.end, None)
@@ -79,11 +92,16 @@ class Waits:
 
     def forget(self, wait: Wait) -> None:
         """Remove a wait that the client's end does not concern any more."""
-        self._waiting.pop(wait, None)
+        if wait in self._waiting:
+            del self._waiting[wait]
+            if wait.step:
+                self.steps -= 1
+                self._connection.need_flush()  # a drain may wait for this
 
     def take_all(self) -> Iterator[tuple[int, Completion]]:
         """Forget all waits. Return (order of the call, completion) for each."""
         waiting, self._waiting = self._waiting, {}
         for wait in waiting:
             wait.stop()
+        self.steps = 0
         return iter([(wait.order, wait.end) for wait in waiting])

@@ -129,7 +129,10 @@ class Connection:
         self._lame_duck_reported = False
         # What the user has asked for.
         self.closing = False  # a drain: the end of this connection is the end of all
-        self.refusing = False  # a drain: its last PING is framed, no message is accepted any more
+        self.refusing = False  # a drain: its last PING is framed, no message is accepted any more,
+        self.delivering = (
+            0  # except while callbacks of messages are on the stack, so many deliveries
+        )
         self.batches = 0  # nested calls of batch(): nothing is scheduled
         self._reading_paused = False
         self._forced = False  # a reconnect, whatever the options say
@@ -223,11 +226,15 @@ class Connection:
         if link is not None:
             link.forked()
         self._attempts.forked()
+        self.turn.forget()
+        self.deadlines.forget()
 
     def force_reconnect(self) -> None:
         """Drop the connection and make a new one at once; or stop waiting before the next attempt."""
         if self.connected:
             assert self.link is not None
+            if self.closing:  # a drain comes to its own end
+                return
             self._forced = True
             if self.link.undelivered:
                 # Called in a callback: the messages that were received after its own must not be
@@ -587,8 +594,20 @@ class Connection:
         if was_up and self._options.on_disconnect is not None:
             self.turn.soon(self._options.on_disconnect)
 
+    def delivery_begins(self) -> None:
+        """Accept messages while received ones are delivered: their callbacks may answer in a drain, too."""
+        self.delivering += 1
+        if self.refusing and self.delivering == 1:
+            self.set_limits()
+
+    def delivery_ends(self) -> None:
+        """Undo `delivery_begins`."""
+        self.delivering -= 1
+        if self.refusing and not self.delivering:
+            self.set_limits()
+            self.turn.schedule()  # the drain may have waited for this
+
     def set_limits(self) -> None:
         """Set the write buffer's limits by the options and the status."""
-        self._limits.set_buffer(
-            connected=self.connected, active=self.active, refusing=self.refusing
-        )
+        refusing = self.refusing and not self.delivering
+        self._limits.set_buffer(connected=self.connected, active=self.active, refusing=refusing)

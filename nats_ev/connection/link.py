@@ -84,8 +84,11 @@ class Owner(Protocol):
     def progress(self) -> None:
         """Give the server more time: another portion of the handshake has gone out."""
 
-    def set_limits(self) -> None:
-        """Set the buffer's limits by the options and the status again."""
+    def delivery_begins(self) -> None:
+        """Accept messages while received ones are delivered, in a drain, too."""
+
+    def delivery_ends(self) -> None:
+        """Undo `delivery_begins`."""
 
 
 class Link:
@@ -231,12 +234,7 @@ class Link:
         session = self.session
         dispatch = session.dispatch
         clock = self._clock
-        # A drained client accepts no messages any more, except from callbacks of what is delivered
-        # now.
-        limits = self._out.limits
-        refused = limits.closed
-        if refused:
-            limits.closed = 0
+        self._owner.delivery_begins()
         try:
             start = last = clock()
             while not session.drained:
@@ -253,8 +251,7 @@ class Link:
                     self._give_way()
                     return
         finally:
-            if refused:
-                self._owner.set_limits()
+            self._owner.delivery_ends()
         self._undelivered = False
 
     def _adapt(self, size: int, spent: float) -> None:

@@ -24,6 +24,7 @@ from ..errors import (
     RequestTimeoutError,
 )
 from ..status import Status
+from ..steps import later_step
 from .errors import APIError, ApiLevelError, InvalidAnswerError
 
 if TYPE_CHECKING:
@@ -107,18 +108,23 @@ Completion = Callable[[NatsError], object]
 class Timer:
     """A timer that can be started again; it calls due(), or closed(err) if the client ends first."""
 
-    __slots__ = ("_closed", "_deadline", "_due", "_nats")
+    __slots__ = ("_closed", "_deadline", "_due", "_nats", "_step")
 
-    def __init__(self, nats: Nats, due: Callable[[], object], closed: Completion) -> None:
+    def __init__(
+        self, nats: Nats, due: Callable[[], object], closed: Completion, step: bool = False
+    ) -> None:
         self._nats = nats
         self._due = due
         self._closed = closed
+        self._step = step
         self._deadline: Deadline | None = None
 
-    def start(self, delay_ms: float) -> None:
+    def start(self, delay_ms: Milliseconds) -> None:
         """Start the timer; if it is running, start it again with the new delay."""
         self.cancel()
-        self._deadline = self._nats.call_later(delay_ms, self._expire, ended=self._close)
+        self._deadline = self._nats.call_later(
+            delay_ms, self._expire, ended=self._close, step=self._step
+        )
 
     @property
     def running(self) -> bool:
@@ -158,6 +164,7 @@ class Exchange:
         """Subscribe to the inbox."""
         self.inbox = self.api.nats.new_inbox()
         self.sid = self.api.nats.subscribe(self.inbox, self.on_message)
+        self.api.nats.await_in_drain(self.sid)
         self.api.nats.add_status_listener(self._on_status)
 
     def publish(self, subject: str, payload: bytes) -> None:
@@ -250,7 +257,7 @@ class Api:
         The original caller has returned, so there is nobody else to raise it to.
         """
         try:
-            self.request(verb, body, cb, timeout=timeout)
+            later_step(lambda: self.request(verb, body, cb, timeout=timeout))
         except NatsError as exc:
             cb(None, exc)
 
@@ -331,7 +338,7 @@ class Api:
                 cb(None, error)
                 return
             try:
-                go(level)
+                later_step(go, level)
             except NatsError as exc:
                 cb(None, exc)
 
@@ -346,9 +353,16 @@ class Api:
 
     # Time.
 
-    def start_timer(self, delay_ms: float, due: Callable[[], object], closed: Completion) -> Timer:
-        """Return a running `timer`."""
-        timer = self.timer(due, closed)
+    def start_timer(
+        self,
+        delay_ms: Milliseconds,
+        due: Callable[[], object],
+        closed: Completion,
+        *,
+        step: bool = False,
+    ) -> Timer:
+        """Return a running `timer`; a drain waits for it if due is a later step of an operation."""
+        timer = Timer(self.nats, due, closed, step)
         timer.start(delay_ms)
         return timer
 
@@ -375,7 +389,7 @@ class Api:
         def late() -> None:
             end(RequestTimeoutError("request timeout"))
 
-        timer = self.start_timer(self.timeout or 3_600_000, late, end)
+        timer = self.start_timer(self.timeout or 3_600_000, late, end, step=True)
         self.nats.add_status_listener(changed)
 
     def refuse_if_closed(self) -> None:

@@ -50,6 +50,7 @@ from ..arguments import (
 from ..client import Nats
 from ..errors import BadOptionsError, MaxPayloadError, NatsError, NoRespondersError
 from ..headers import HeadersLike, encode_headers, set_in_block
+from ..steps import later_step
 from ..subjects import check_publish
 from ..times import rfc3339
 from .api import Api, Feature, Timer, decode
@@ -387,7 +388,8 @@ class _Message:
         """Take the acknowledgement, or try again if nobody listens."""
         if error is not None and self.attempts > 0 and isinstance(error, NoRespondersError):
             self.attempts -= 1
-            self.api.start_timer(self.retry_wait, self._again, lambda err: self.cb(None, err))
+            wait, closed = self.retry_wait, lambda err: self.cb(None, err)
+            self.api.start_timer(wait, self._again, closed, step=True)
             return
         self.cb(*ack_of(data, error))
 
@@ -483,7 +485,7 @@ class Window:
             message = kept.popleft()
             self.pending += 1
             try:
-                message.send()
+                later_step(message.send)
             except NatsError as exc:
                 self._api.nats.call_soon(message.cb, None, exc)
         self._moved = True

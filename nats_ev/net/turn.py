@@ -170,6 +170,11 @@ class Turn:
             self._later = loop.timer(0.0, 0.0, self._on_prepare, None, EV_MINPRI)
         self._later.start()
 
+    def forget(self) -> None:
+        """Discard all that was put off, in the child of a fork."""
+        self._soon.clear()
+        self._unhandled.clear()
+
     def throw(self, error: BaseException) -> None:
         """Raise error out of the watcher's callback at the end of this turn, after everything else."""
         self._unhandled.append(error)

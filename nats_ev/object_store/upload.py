@@ -46,6 +46,7 @@ from ..buckets import (
 )
 from ..errors import NatsError, NoRespondersError
 from ..jetstream import WrongLastSequenceError
+from ..steps import later_step
 from .infos import FIRST_RETRY_FOR, RETRY_FOR, TRANSIENT, Infos
 from .meta import Info, chunk_subject, digest_text, link_of
 from .sources import Source
@@ -188,7 +189,8 @@ class ObjectWriter:
         self._in_flight += 1
         try:
             # Without retries in `publish`: they would put this part after later ones.
-            self._js.publish(
+            later_step(
+                self._js.publish,
                 self._subject,
                 chunk,
                 stored,
@@ -249,14 +251,14 @@ class ObjectWriter:
             elif time.monotonic() - self._moved_at > limit:
                 self._fail(trouble)
             elif not self._js.nats.is_connected():
-                self._js.nats.call_later(_RETRY_WAIT_MS, due, ended=ended)
+                self._js.nats.call_later(_RETRY_WAIT_MS, due, ended=ended, step=True)
             else:
                 again()
 
         def ended() -> None:
             self._fail(trouble)
 
-        self._js.nats.call_later(_RETRY_WAIT_MS, due, ended=ended)
+        self._js.nats.call_later(_RETRY_WAIT_MS, due, ended=ended, step=True)
 
     def _send_again(self) -> None:
         """Send all parts again, in order, that are not acknowledged."""

@@ -9,6 +9,7 @@ from .info import ServerInfo as ServerInfo
 from .session import LastReply as LastReply
 from .session import Session as Session
 from .session import State as State
+from .subscription import MOST_IN_UNSUB as MOST_IN_UNSUB
 from .subscription import PENDING_BYTES_LIMIT as PENDING_BYTES_LIMIT
 from .subscription import PENDING_MSGS_LIMIT as PENDING_MSGS_LIMIT
 from .subscription import MessageCallback as MessageCallback

@@ -56,7 +56,7 @@ from typing import Any, Protocol
 
 from .. import errors
 from .info import ServerInfo
-from .subscription import Inbox, Subscription
+from .subscription import MOST_IN_UNSUB, Inbox, Subscription
 from .wire import (
     ANSWER,
     ANSWER_RUN,
@@ -233,13 +233,17 @@ class Session:
         out = self.handshake
         if self._resubscribe is None:
             return False
+        out.limits.max_control_line = 0  # each SUB was checked when it was made
         for sub in self._resubscribe:
             if sub.closed or sub.finished:
                 continue
             out.sub(sub.raw_subject, sub.raw_queue, sub.sid)
             sub.received_before = sub.received
             if sub.max_msgs:
-                out.unsub(sub.sid, sub.max_msgs - sub.received)
+                left = sub.max_msgs - sub.received
+                sub.counted_by_server = left <= MOST_IN_UNSUB
+                if sub.counted_by_server:
+                    out.unsub(sub.sid, left)
             if len(out) >= _PORTION:
                 return True
         self._resubscribe = None

@@ -38,6 +38,9 @@ from typing import Protocol
 MessageCallback = Callable[[str, bytes, str | None, bytes | None], object]
 Message = tuple[str, bytes, str | None, bytes | None]
 
+# The largest number of messages that a server takes in an UNSUB; more digits mean no end to it.
+MOST_IN_UNSUB = 999_999_999
+
 # The most that a paused subscription keeps by default; nats.go's figures.
 PENDING_MSGS_LIMIT = 500_000
 PENDING_BYTES_LIMIT = 64 * 1024 * 1024
@@ -75,6 +78,7 @@ class Subscription:
         "bytes_limit",
         "callback",
         "closed",
+        "counted_by_server",
         "draining",
         "dropped",
         "fast",
@@ -108,6 +112,7 @@ class Subscription:
         self.received = 0
         self.received_before = 0  # when this connection began: its server counts from 0
         self.max_msgs = 0  # messages in all since subscribe; 0: no end
+        self.counted_by_server = True  # it has been sent max_msgs; False: more than it understands
         self.fast = True  # change it only together with the session: see "Theory of operation"
         self.closed = False
         self.draining = False  # UNSUB is framed; what is in flight is still delivered

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
 
+from lab import inside
 from lab.steps import collect
 from nats_ev import (
     ConnectionDrainingError,
@@ -14,6 +16,7 @@ from nats_ev import (
     NotConnectedError,
     Status,
 )
+from nats_ev.steps import later_step
 
 
 def test_what_is_in_flight_until_the_pong_is_delivered_and_nothing_after(fake, client, run):
@@ -110,22 +113,222 @@ def test_many_subscriptions_end_in_portions_of_which_none_stalls_the_loop(fake, 
     assert got == [b"kept", b"x", b"x", b"x"]
 
 
-def test_answers_until_the_pong_reach_their_requests_and_the_others_fail(fake, client, run):
+def test_requests_in_flight_end_by_themselves_and_only_then_the_ping_follows(fake, client, run):
+    lines: list[str] = []
+
     def script(peer: Any) -> None:
         peer.handshake()
         reply = peer.until("PUB svc .* 1")[-1].split()[2]
-        peer.until("PING")
-        peer.send(f"MSG {reply} 1 2\r\nok\r\nPONG\r\n")
+        peer.until("UNSUB 2")
+        peer.send(f"MSG {reply} 1 2\r\nok\r\n")
+        lines.extend(peer.until("PING"))
+        peer.send("PONG\r\n")
         assert peer.at_eof()
 
     nats = client(fake(script))
     events = nats.recorder.events
     run(nats.is_connected)
     nats.request("svc", b"x", lambda *answer: events.append(answer[0]))
-    nats.request("silent", b"x", lambda *answer: events.append(str(answer[1])))
+    nats.request("silent", b"x", lambda *answer: events.append(str(answer[1])), 200)
+    nats.subscribe("ends", print)
     nats.drain(lambda error: events.append(("drained", error)))
+    with pytest.raises(ConnectionDrainingError):
+        nats.request("new", b"", print)
+    with pytest.raises(ConnectionDrainingError):
+        nats.request("new", b"", print, 200)
+    with pytest.raises(ConnectionDrainingError):
+        nats.request_many("new", b"", print)
+    nats.call_later(100, nats.publish, "while.waiting")
     run(lambda: "disconnect" in events)
-    assert events == ["connect", b"ok", ("drained", None), "disconnected", "disconnect"]
+    assert events == ["connect", b"ok", "request timeout", ("drained", None), "disconnect"]
+    assert lines == ["PUB while.waiting 0", "PING"]
+
+
+def test_many_answers_end_by_their_silence_before_the_drain_does(connected, server, run):
+    other, nats, seen = connected(server), connected(server), []
+    other.subscribe("q", lambda s, p, reply, h: other.publish(reply, b"one"))
+    other.flush(lambda error: seen.append("ready"))
+    run(lambda: seen)
+    nats.request_many("q", b"", lambda r, e, h: seen.append((r, e)), stall_ms=50)
+    nats.drain(seen.append)
+    run(lambda: "disconnect" in nats.recorder.events)
+    assert seen == ["ready", (b"one", None), (None, None), None]
+
+
+def test_what_is_left_after_drain_timeout_fails_in_the_order_of_the_calls(fake, client, run):
+    def script(peer: Any) -> None:
+        peer.handshake()
+        assert "PING" not in peer.until("PUB silent .*")
+        assert peer.at_eof()
+
+    nats = client(fake(script), drain_timeout=50)
+    events = nats.recorder.events
+    run(nats.is_connected)
+    nats.request("silent", b"", lambda r, e, h: events.append(str(e)), 0)
+    nats.drain(lambda error: events.append(type(error)))
+    nats.drain(lambda error: events.append(type(error)))
+    run(lambda: "disconnect" in events)
+    assert events == ["connect", "disconnected", DrainTimeoutError, DrainTimeoutError, "disconnect"]
+
+
+def test_a_request_in_the_callback_of_one_that_was_in_flight_is_refused(connected, server, run):
+    other, nats, seen = connected(server), connected(server), []
+    other.subscribe("q", lambda s, p, reply, h: other.publish(reply, p))
+    other.flush(lambda error: seen.append("ready"))
+    run(lambda: seen)
+
+    def answered(response: Any, error: Any, headers: Any) -> None:
+        seen.append(response)
+        nats.publish("still.allowed")
+        for call in (nats.request, nats.request_many):
+            with pytest.raises(ConnectionDrainingError):
+                call("q", b"again", print)
+        with pytest.raises(ConnectionDrainingError):
+            nats.subscribe("q", print)
+
+    nats.request("q", b"1", answered)
+    nats.drain(seen.append)
+    run(lambda: "disconnect" in nats.recorder.events)
+    assert seen == ["ready", b"1", None]
+
+
+def test_later_steps_of_operations_are_sent_and_awaited(connected, server, run):
+    other, nats, seen = connected(server), connected(server), []
+    other.subscribe("q", lambda s, p, reply, h: other.publish(reply, p))
+    other.flush(lambda error: seen.append("ready"))
+    run(lambda: seen)
+
+    def ask(payload: bytes, then: Any) -> None:
+        nats.request("q", payload, lambda response, error, h: (seen.append(response), then()))
+
+    def wait() -> None:
+        nats.call_later(60, ask, b"3", lambda: None, ended=print, step=True)
+
+    ask(b"1", lambda: later_step(ask, b"2", wait))
+    nats.drain(seen.append)
+    run(lambda: "disconnect" in nats.recorder.events)
+    assert seen == ["ready", b"1", b"2", b"3", None]
+
+
+def test_a_subscription_for_the_answers_of_an_operation_ends_by_itself(connected, server, run):
+    other, nats, seen = connected(server), connected(server), []
+
+    def answer(subject: str, payload: bytes, reply: str, headers: Any) -> None:
+        for delay in (20, 60):
+            other.call_later(delay, other.publish, reply, b"%d" % delay)
+
+    def answered(subject: str, payload: bytes, *rest: Any) -> None:
+        seen.append(payload)
+        if payload == b"60":
+            nats.unsubscribe(sid)
+
+    other.subscribe("q", answer)
+    other.flush(lambda error: seen.append("ready"))
+    run(lambda: seen)
+    inbox = nats.new_inbox()
+    sid = nats.subscribe(inbox, answered)
+    nats.await_in_drain(sid)
+    nats.publish("q", b"", inbox)
+    nats.drain(seen.append)
+    run(lambda: "disconnect" in nats.recorder.events)
+    assert seen == ["ready", b"20", b"60", None]
+
+
+def test_messages_of_one_that_is_paused_again_are_delivered_when_it_is_resumed(
+    connected, server, run
+):
+    nats, got, done = connected(server), [], []
+
+    def slowly(subject: str, payload: bytes, *rest: Any) -> None:
+        got.append(payload)
+        nats.pause(sid)
+        nats.call_later(5, nats.resume, sid)
+
+    sid = nats.subscribe("slow", slowly)
+    for i in range(10):
+        nats.publish("slow", b"%d" % i)
+    nats.drain(done.append)
+    run(lambda: done)
+    assert (got, done) == ([b"%d" % i for i in range(10)], [None])
+
+
+def test_kept_messages_may_be_answered_in_every_slice(connected, server, run):
+    nats, other, answers, done = connected(server), connected(server), [], []
+    other.subscribe("answers", collect(answers))
+    other.flush(done.append)
+    run(lambda: done)
+
+    def slow(subject: str, payload: bytes, reply: str, headers: Any) -> None:
+        end = time.monotonic() + 0.012  # more than a slice
+        while time.monotonic() < end:
+            pass
+        nats.publish(reply, payload)
+
+    sid = nats.subscribe("kept", slow)
+    nats.pause(sid)
+    for i in range(10):
+        nats.publish("kept", b"%d" % i, "answers")
+    run(lambda: nats.subscription_info(sid)["pending_msgs"] == 10)
+    nats.drain(done.append)
+    run(lambda: len(done) == 2 and len(answers) == 10)
+    assert done == [None, None]
+
+
+def test_a_callback_may_answer_after_much_and_after_a_nested_loop(connected, server, run):
+    nats, other, answers, done = connected(server), connected(server), [], []
+    other.subscribe("answers", collect(answers))
+    other.flush(done.append)
+    run(lambda: done)
+    loop = inside.loop_of(nats)
+
+    def busy(subject: str, payload: bytes, reply: str, headers: Any) -> None:
+        for _ in range(30):
+            nats.publish("much", bytes(100_000))
+        nats.publish(reply, b"after much")
+        wake = loop.timer(0.05, 0.0, lambda *args: loop.stop())
+        wake.start()
+        loop.start()
+        nats.publish(reply, b"after a nested loop")
+
+    nats.subscribe("busy", busy)
+    nats.publish("busy", b"", "answers")
+    nats.drain(done.append)
+    run(lambda: len(done) == 2 and len(answers) == 2)
+    assert done == [None, None]
+    assert answers == [b"after much", b"after a nested loop"]
+
+
+def test_force_reconnect_in_a_drain_leaves_it_to_its_end(connected, server, run):
+    nats, got, done = connected(server), [], []
+
+    def first(subject: str, payload: bytes, *rest: Any) -> None:
+        got.append(payload)
+        nats.force_reconnect()
+
+    nats.subscribe("d", first)
+    for i in range(20):
+        nats.publish("d", b"%d" % i)
+    nats.drain(done.append)
+    nats.force_reconnect()
+    run(lambda: done)
+    assert (len(got), done) == (20, [None])
+    assert nats.recorder.events == ["connect", "disconnect"]
+
+
+def test_connect_while_a_drain_waits_to_reconnect_serves_the_drain(own_server, connected, run):
+    server = own_server()
+    nats, done = connected(server, reconnect=True, reconnect_delay=60_000), []
+    nats.subscribe("a", print)
+    server.kill()
+    run(lambda: "disconnect" in nats.recorder.events)
+    nats.publish("last.words", b"x")
+    nats.drain(done.append)
+    server.start()
+    nats.connect()
+    run(lambda: done)
+    assert done == [None]
+    assert nats.stats()["written"] == 1
+    assert nats.status() is Status.CLOSED
 
 
 def test_all_are_told_in_the_order_of_the_calls_when_the_connection_is_lost(fake, client, run):

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from lab import inside
 from lab.broker import broker
-from nats_ev import Nats, NatsError, PermissionsViolationError, Service, TlsError
+from nats_ev import BadOptionsError, Nats, NatsError, PermissionsViolationError, Service, TlsError
 
 
 def test_messages_to_more_subjects_than_are_remembered_keep_their_subjects(connected, server, run):
@@ -246,3 +247,100 @@ def test_a_name_that_no_certificate_can_have_is_an_error_of_the_handshake(client
     error = nats.recorder.errors[0]  # type: ignore[attr-defined]
     assert isinstance(error, TlsError)
     assert "SSL setup failed" in str(error)
+
+
+def test_limits_beyond_what_a_server_understands_are_counted_here(fake, client, run):
+    lines: list[str] = []
+
+    def script(peer: Any) -> None:
+        peer.handshake()
+        lines.extend(peer.until("PING"))
+        peer.send("MSG a 1 1\r\n1\r\nMSG b 2 1\r\n1\r\nMSG c 3 1\r\n1\r\nPONG\r\n")
+        assert peer.at_eof()
+
+    nats, got, done = client(fake(script)), [], []
+    run(nats.is_connected)
+    for subject, most in (("a", 10**9), ("b", 2**64), ("c", 10**400)):
+        nats.subscribe_max(subject, lambda s, *rest: got.append(s), most)
+    sid = nats.subscribe("d", print)
+    nats.unsubscribe(sid, 5)
+    nats.unsubscribe(sid, 10**9)
+    nats.flush(done.append)
+    run(lambda: done)
+    assert got == ["a", "b", "c"]
+    assert [line for line in lines if line.startswith("UNSUB")] == [
+        "UNSUB 4 5",
+        "UNSUB 4 999999999",
+    ]
+    assert nats.subscription_info(3)["max_msgs"] == 10**400
+
+
+@pytest.mark.parametrize(
+    "value", [10**400, float("inf"), float("nan"), -1], ids=["huge", "inf", "nan", "negative"]
+)
+def test_times_that_nothing_can_hold_are_refused(connected, server, value):
+    nats = connected(server)
+    with pytest.raises(BadOptionsError):
+        nats.request("a", b"", print, value)
+    with pytest.raises(BadOptionsError):
+        nats.call_later(value, print)
+    assert not inside.waiting_requests(nats)
+
+
+def test_a_long_subject_is_subscribed_again_when_both_sides_allow_it(own_server, connected, run):
+    server = own_server(config="max_control_line: 64KB")
+    nats, got = connected(server, max_control_line=65536, reconnect=True, reconnect_delay=1), []
+    subject = "x" * 10_000
+    nats.subscribe(subject, lambda s, p, *rest: got.append(p))
+    nats.force_reconnect()
+    run(lambda: nats.recorder.count("connect") == 2)
+    nats.publish(subject, b"heard")
+    run(lambda: got)
+
+
+def test_calls_that_were_put_off_are_made_in_a_loop_that_one_of_them_nests(connected, server, run):
+    nats, seen = connected(server), []
+    loop = inside.loop_of(nats)
+
+    def nests() -> None:
+        wake = loop.timer(0.5, 0.0, lambda *args: (seen.append("too late"), loop.stop()))
+        wake.start()
+        loop.start()
+        wake.stop()
+
+    nats.call_soon(nests)
+    nats.call_soon(lambda: (seen.append("second"), loop.stop()))
+    run(lambda: seen)
+    assert seen == ["second"]
+
+
+def test_call_later_counts_in_the_last_callbacks_of_a_client(connected, server, run):
+    nats, seen = connected(server), []
+    nats.call_later(10, seen.append, "before the end")
+    nats.request("nobody", b"", lambda *answer: nats.call_later(5, seen.append, "request"))
+    nats.on_disconnect(lambda: nats.call_later(5, seen.append, "on_disconnect"))
+    nats.disconnect()
+    run(lambda: len(seen) == 2)
+    assert seen == ["request", "on_disconnect"]
+
+
+def test_a_signal_handler_may_publish_when_the_table_of_subjects_is_full(connected, server, run):
+    nats, got = connected(server), []
+    nats.subscribe("s.*", lambda subject, payload, *rest: got.append((subject, payload.decode())))
+    for _ in range(2):
+        for n in range(4096):
+            nats.publish(f"s.{n}", f"s.{n}")
+
+    class Interrupts(bytes):
+        """Its length is taken between the look-up of the subject and the C call."""
+
+        def __len__(self) -> int:
+            for _ in range(2):
+                for n in range(5000, 5010):
+                    nats.publish(f"s.{n}", f"s.{n}")
+            return 3
+
+    got.clear()
+    nats.publish("s.1", Interrupts(b"s.1"))
+    run(lambda: ("s.1", "s.1") in got and len(got) >= 8192 + 21)
+    assert all(subject == payload for subject, payload in got)

@@ -142,6 +142,21 @@ def test_inboxes_begin_with_the_prefix_and_bad_prefixes_are_refused(connected, s
             connected(server, inbox_prefix=bad)
 
 
+def test_a_subject_that_the_server_lengthens_does_not_cost_the_connection(
+    own_server, connected, run
+):
+    long = "x" * 4000
+    mapped = ".".join(["m", *["{{wildcard(1)}}"] * 12])
+    server = own_server(config=f'mappings {{ "p.*": "{mapped}" }}')
+    nats, got = connected(server), []
+    nats.subscribe("m.>", lambda subject, *rest: got.append(len(subject)))
+    nats.publish(f"p.{long}", b"poison")
+    nats.publish("p.y", b"the next one")
+    run(lambda: len(got) == 2)
+    assert got == [12 * 4001 + 1, 25]
+    assert nats.recorder.events == ["connect"]
+
+
 def test_max_control_line_bounds_what_is_sent(connected, server, run):
     nats = connected(server, max_control_line=100)
     for call in (

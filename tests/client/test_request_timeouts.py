@@ -100,6 +100,18 @@ def test_the_answered_leave_nothing_behind_while_one_waits_for_an_hour(connected
     assert runs <= 16
 
 
+def test_a_burst_of_different_time_outs_leaves_nothing_a_second_after_the_answers(
+    connected, server, run
+):
+    nats, answers, total = connected(server), [], 20_000
+    nats.subscribe("echo", lambda s, payload, reply, h: nats.publish(reply, payload))
+    for i in range(total):
+        nats.request("echo", b"", lambda *answer: answers.append(answer), 3_600_000 + i)
+    run(lambda: len(answers) == total)
+    run(lambda: inside.waiting_deadlines(nats) < 100)
+    assert len(inside.request_runs(nats)) < 100
+
+
 def test_ever_other_time_outs_leave_nothing_behind_when_answered(connected, server, run):
     nats, answers = connected(server), []
     nats.subscribe("echo", lambda s, payload, reply, h: nats.publish(reply, payload))

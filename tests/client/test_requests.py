@@ -9,6 +9,7 @@ import pytest
 
 from lab import inside
 from nats_ev import (
+    BadHeadersError,
     BadOptionsError,
     ConnectionClosedError,
     ConnectionDrainingError,
@@ -253,3 +254,57 @@ def test_a_request_that_timed_out_in_a_full_socket_is_never_sent(proxy, server, 
     run(lambda: len(done) == 3)
     assert heard == []
     assert nats.stats()["discarded"] == 1
+
+
+def test_the_last_call_comes_once_when_a_sentinel_disconnects(connected, server, run, responder):
+    responder("last", b"1")
+    nats, answers = connected(server), Answers()
+
+    def sentinel(payload: bytes, headers: Any) -> bool:
+        nats.disconnect()
+        return True
+
+    nats.request_many("last", b"", answers, 60_000, sentinel=sentinel)
+    run(lambda: answers.ended)
+    run(lambda: "disconnect" in nats.recorder.events)
+    assert answers.calls == [(None, None, None)]
+
+
+def test_the_last_call_comes_once_when_a_loss_is_told_late(fake, client, run):
+    def script(peer: Any) -> None:
+        peer.handshake()
+        reply = peer.until("PUB q .* 0")[-1].split()[2]
+        peer.send(f"MSG {reply} 2 1\r\n1\r\n")
+        peer.until("PING")
+        peer.close()
+
+    nats, answers = client(fake(script)), Answers()
+    loop = inside.loop_of(nats)
+    run(nats.is_connected)
+
+    def nests(response: Any, error: Any, headers: Any) -> None:
+        wake = loop.timer(0.2, 0.0, lambda *args: loop.stop())
+        wake.start()
+        loop.start()
+
+    nats.subscribe("other", print)
+    nats.request("earlier", b"", nests, 60_000)
+    nats.request_many("q", b"", answers, 60_000, stall_ms=100)
+    run(lambda: answers.calls)
+    nats.flush()
+    run(lambda: answers.ended)
+    run(lambda: "disconnect" in nats.recorder.events)
+    assert [call[0] for call in answers.calls] == [b"1", None]
+
+
+def test_headers_are_refused_where_they_would_cost_the_connection(fake, client, run):
+    def script(peer: Any) -> None:
+        peer.handshake(headers=False)
+        assert peer.at_eof()
+
+    nats = client(fake(script))
+    run(nats.is_connected)
+    for call in (nats.request, nats.request_many):
+        with pytest.raises(BadHeadersError):
+            call("q", b"", print, headers={"a": "b"})
+    assert nats.stats()["accepted"] == 0

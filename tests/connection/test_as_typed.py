@@ -131,6 +131,7 @@ BLOCK = f"-----BEGIN USER NKEY SEED-----\n{SEED}\n------END USER NKEY SEED------
 @pytest.mark.parametrize(
     "text",
     [SEED + "\n", SEED + "\r\n", f"\n {SEED}\t", BLOCK, "# a key\n" + BLOCK.replace("USER ", "")],
+    ids=range(5),
 )
 def test_seeds_are_taken_with_line_breaks_and_in_blocks(text):
     Nats(nkey_seed=text).nkey_seed(text)
@@ -160,6 +161,7 @@ def creds(first: str, second: str, start: str = "-----", end: str = "------") ->
         creds("NATS USER JWT", "USER NKEY SEED").replace("\n", "\r\n"),
         creds("NATS USER JWT", "USER NKEY SEED").replace("\n", " "),
     ],
+    ids=range(7),
 )  # fmt: skip
 def test_blocks_of_any_label_are_read_from_a_creds_file(tmp_path, text):
     path = tmp_path / "user.creds"

@@ -79,8 +79,8 @@ def awaited_pongs(nats: Nats) -> int:
 
 
 def waiting_deadlines(nats: Nats) -> int:
-    """Return how many deadlines of common lengths are kept, ended ones included."""
-    return sum(len(fifo.entries) for fifo in nats._connection.deadlines._fifos.values())
+    """Return how many deadlines are kept, ended ones included."""
+    return len(nats._connection.deadlines._heap)
 
 
 # Its socket.
@@ -153,9 +153,8 @@ def request_runs(nats: Nats) -> list[int]:
 
 
 def kept_deadlines(deadlines: Any) -> int:
-    """Return how many entries and queues of entries a `Deadlines` keeps, ended ones included."""
-    entries = sum(len(fifo.entries) for fifo in deadlines._fifos.values())
-    return entries + len(deadlines._fifos) + len(deadlines._heap)
+    """Return how many entries a `Deadlines` keeps, ended ones included."""
+    return len(deadlines._heap)
 
 
 # The parser.

@@ -42,7 +42,7 @@ class Unfinished(Exception):
     """The stream ends before the frame does."""
 
 
-def parse(stream: bytes, max_message: int, max_line: int = 4096) -> Outcome:
+def parse(stream: bytes, max_message: int, max_line: int = 1024 * 1024) -> Outcome:
     """All frames of the stream, to its end or to the first that is wrong."""
     events: list[Event] = []
     at = 0

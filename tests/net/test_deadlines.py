@@ -110,6 +110,12 @@ def test_cancelled_ones_behind_a_long_lived_first_do_not_pile_up(fake_loop, dead
     assert inside.kept_deadlines(deadlines) < 300
 
 
+def test_cancelled_ones_of_ever_other_lengths_leave_nothing(fake_loop, deadlines):
+    for i in range(100_000):
+        deadlines.after(3600 + i / 1000, print).cancel()
+        assert inside.kept_deadlines(deadlines) <= 100
+
+
 def test_different_lengths_that_are_over_leave_nothing(fake_loop, deadlines):
     for i in range(1000):
         deadlines.after(0.001 * (i + 1), lambda: None)

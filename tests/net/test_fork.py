@@ -113,3 +113,23 @@ def test_a_fork_while_connecting_leaves_the_attempt_to_the_parent(client, server
 
     in_child(child)
     run(nats.is_connected)
+
+
+def test_nothing_that_the_parent_has_put_off_is_done_in_the_child(own_server, connected, run):
+    server = own_server()
+    nats, fired = connected(server, reconnect=True, reconnect_delay=30), []
+    loop = inside.loop_of(nats)
+    server.kill()
+    run(lambda: "disconnect" in nats.recorder.events)
+    server.start()
+    nats.call_later(20, fired.append, "call_later")
+    nats.request("a", b"", lambda *answer: fired.append("request"), 20)
+    nats.call_soon(fired.append, "call_soon")
+    child = os.fork()
+    if not child:
+        wake = loop.timer(0.3, 0.0, lambda *args: loop.stop())
+        wake.start()
+        loop.start()
+        os._exit(len(fired) + 8 * nats.is_connected())
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    run(lambda: len(fired) == 3 and nats.is_connected())
