@@ -167,6 +167,11 @@ class Connection:
         return self._status not in (Status.DISCONNECTED, Status.CLOSED)
 
     @property
+    def waiting(self) -> bool:
+        """Whether the client waits before the next attempt to reconnect."""
+        return self._status is Status.RECONNECTING and self._attempts.waiting
+
+    @property
     def wire(self) -> Outbound | None:
         """Where SUB and UNSUB go now; None while the next handshake will bring them anyway."""
         session = self._session
@@ -328,8 +333,7 @@ class Connection:
         elif name == "reconnect":
             if not self._options.reconnect:
                 self._forced = False  # the later wish counts
-            waits = self._attempts.waiting and self._status is Status.RECONNECTING
-            if waits and not self._may_retry():  # switched off: no connection is coming
+            if self.waiting and not self._may_retry():  # switched off: no connection is coming
                 self.disconnect()
 
     # Attempts.
