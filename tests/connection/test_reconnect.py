@@ -725,3 +725,20 @@ def test_connect_is_refused_while_a_drain_waits_for_the_next_connection(own_serv
     assert answers == []
     nats.disconnect()
     run(lambda: answers)
+
+
+def test_a_callback_that_is_cleared_before_its_turn_is_not_called(server, client, run):
+    nats, told, done = client(server), [], []
+    run(nats.is_connected)
+    nats.on_disconnect(lambda: told.append("old"))
+    nats.flush(done.append)
+    nats.disconnect()
+    nats.on_disconnect(None)
+    run(lambda: done)
+    run(lambda: nats.status() == "CLOSED")
+    nats.connect()
+    run(nats.is_connected)
+    nats.disconnect()
+    nats.on_disconnect(lambda: told.append("new"))
+    run(lambda: told)
+    assert told == ["new"]
