@@ -39,7 +39,6 @@ from ..protocol import (
     request,
 )
 from ..redact import without_traceback
-from ..status import Status
 from .accessors import Accessors, Counts
 from .core import Core
 from .extension import Extension
@@ -138,7 +137,8 @@ class Nats(Accessors, Extension):
             port: only used with host.
 
         Raises:
-            AlreadyConnectedError: the client is connected or connecting.
+            AlreadyConnectedError: the client is connected or connecting, in an attempt to reconnect too.
+            ConnectionDrainingError: a drain waits for the next connection.
             BadOptionsError: no host, and no server was given before.
         """
         self._refuse_if_connected()
@@ -599,8 +599,11 @@ class Nats(Accessors, Extension):
         self._core.start_drain(callable_or_none(cb, "cb"))
 
     def _refuse_if_connected(self) -> None:
-        if self._connection.active and self._connection.status is not Status.RECONNECTING:
+        connection = self._connection
+        if connection.active and not connection.waiting:
             raise errors.AlreadyConnectedError
+        if connection.active and connection.closing:
+            raise errors.ConnectionDrainingError
 
     def _refuse_if_closed(self) -> None:
         self._connection.guard.check()

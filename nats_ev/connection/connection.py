@@ -170,6 +170,11 @@ class Connection:
         return self._status not in (Status.DISCONNECTED, Status.CLOSED)
 
     @property
+    def waiting(self) -> bool:
+        """Whether the client waits before the next attempt to reconnect."""
+        return self._status is Status.RECONNECTING and self._attempts.waiting
+
+    @property
     def wire(self) -> Outbound | None:
         """Where SUB and UNSUB go now; None while the next handshake will bring them anyway."""
         session = self._session
@@ -255,6 +260,7 @@ class Connection:
 
     def set_servers(self, urls: list[str]) -> None:
         """Replace the pool. Raises `BadOptionsError`, and then nothing has changed."""
+        self.guard.check_thread()
         self.pool.set_servers(urls)
         if self._attempts.waiting:  # for one of the old servers
             self._drop_link()
@@ -294,6 +300,7 @@ class Connection:
 
     def pause_reading(self, pause: bool) -> None:
         """Stop reading from the socket, or go on; what has been read already is still delivered."""
+        self.guard.check_thread()
         self._reading_paused = pause
         self.pings.hold(pause)
         if self.link is not None and self.connected:
@@ -335,8 +342,7 @@ class Connection:
         elif name == "reconnect":
             if not self._options.reconnect:
                 self._forced = False  # the later wish counts
-            waits = self._attempts.waiting and self._status is Status.RECONNECTING
-            if waits and not self._may_retry():  # switched off: no connection is coming
+            if self.waiting and not self._may_retry():  # switched off: no connection is coming
                 self.disconnect()
 
     # Attempts.
@@ -409,9 +415,8 @@ class Connection:
         self.link.session.set_max_message(self._limits.max_message)
         if info.connect_urls is not None and not self._options.ignore_discovered_servers:
             found = self.pool.update_discovered(info.connect_urls)
-            callback = self._options.on_discovered_servers
-            if found and self._was_connected and callback is not None:
-                self.turn.soon(callback, found)
+            if found and self._was_connected:
+                self.turn.soon(self._call_hook, "on_discovered_servers", found)
 
     def live_subscriptions(self) -> Iterator[Subscription]:
         """See `handshake.Owner`."""
@@ -449,10 +454,9 @@ class Connection:
         if self._reading_paused and self.link is not None:
             self.link.pause()
         self.turn.schedule()  # what has waited goes out
-        if self._options.on_connect is not None:
-            self.turn.soon(self._options.on_connect)
-        if again and self._options.on_reconnect is not None:
-            self.turn.soon(self._options.on_reconnect)
+        self.turn.soon(self._call_hook, "on_connect")
+        if again:
+            self.turn.soon(self._call_hook, "on_reconnect")
         self._report_lame_duck(self.info)
         # Here and not at the turn's end: what follows the PONG comes after on_connect.
         self.turn.run_soon()
@@ -460,8 +464,7 @@ class Connection:
     def _report_lame_duck(self, info: ServerInfo) -> None:
         if info.ldm and not self._lame_duck_reported:
             self._lame_duck_reported = True
-            if self._options.on_lame_duck is not None:
-                self.turn.soon(self._options.on_lame_duck)
+            self.turn.soon(self._call_hook, "on_lame_duck")
 
     def _discard_unacceptable(self, info: ServerInfo) -> None:
         """Discard queued messages for which this server would close the connection, and report that."""
@@ -591,8 +594,14 @@ class Connection:
         waiting.sort(key=lambda item: item[0])
         for _, done in waiting:
             self.turn.soon(done, error)
-        if was_up and self._options.on_disconnect is not None:
-            self.turn.soon(self._options.on_disconnect)
+        if was_up:
+            self.turn.soon(self._call_hook, "on_disconnect")
+
+    def _call_hook(self, name: str, *args: object) -> None:
+        """Call a callback of the options, if one is set now: it may have been cleared since the event."""
+        callback = getattr(self._options, name)
+        if callback is not None:
+            callback(*args)
 
     def delivery_begins(self) -> None:
         """Accept messages while received ones are delivered: their callbacks may answer in a drain, too."""

@@ -21,7 +21,7 @@ MAX_DISCOVERED = 1000
 STABLE_AFTER = 1.0
 # The least ms between two rounds, before the random factor: without it a client whose reconnect_delay is 0
 # makes thousands of attempts a second.
-LEAST_DELAY = 50.0
+LEAST_DELAY = 20.0
 # The most ms: far beyond what anybody waits for, and still a time that a loop can hold.
 _MOST_DELAY = 1e12
 
@@ -30,7 +30,7 @@ class ServerPool:
     """Configured and discovered servers, tried in turn.
 
     A round tries each server once, without a delay. Before the next round there is a back-off:
-    reconnect_delay, doubled with each round up to max_reconnect_delay, 50 ms at least, times a random factor
+    reconnect_delay, doubled with each round up to max_reconnect_delay, 20 ms at least, times a random factor
     from 0.5 to 1. After a loss the lost server comes last. ``max_reconnect_attempts`` failures in a row end
     it, but not before each server that the user has named has been tried once.
 

@@ -21,9 +21,9 @@ interpreter's own: see `native`.
 family delays the attempt by one address and not by all of that family. With `shuffle` they are in
 random order within each family (ADR-11).
 
-*Time.* If there is more than one address, each gets an equal share of `timeout`, at least 0.25 s.
-Otherwise the first one that swallows packets would use up the time of all. The last address has all
-the time that is left.
+*Time.* If there is more than one address, the next one is begun after an equal share of half of `timeout`,
+at most 0.25 s. Otherwise the first one that swallows packets would use up the time of all. The former ones
+are not given up: the first that answers is the one.
 
 *Two peculiarities of kernels.* A Unix socket whose backlog is full answers EAGAIN to `connect`, and
 no event says that there is room again: `_retry` tries again 20 ms later. While nobody listens on a
@@ -40,6 +40,7 @@ import random
 import socket
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from itertools import chain, zip_longest
 from typing import Any
 
@@ -50,8 +51,8 @@ from .transport import EV_WRITE, open_socket
 
 # Seconds until a Unix socket with a full backlog is tried again.
 _BACKLOG_RETRY = 0.02
-# The least share of the time that each of several addresses gets, in seconds.
-_LEAST_SHARE = 0.25
+# The most seconds until the next one of several addresses is begun (RFC 8305 recommends this).
+_MOST_SHARE = 0.25
 
 Address = tuple[int, Any]  # (family, sockaddr)
 Lookup = Callable[[str, int], list[Address]]
@@ -190,8 +191,7 @@ class Dialer:
             done: called with the connected socket, or with the last address's error.
             keepalive: see `open_socket`.
             priority: of the watcher.
-            timeout: seconds that the addresses share; 0: no limit for each. The caller bounds the
-                whole attempt.
+            timeout: seconds that the addresses share; 0: any time. The caller bounds the whole attempt.
             shuffle: use the addresses of a name in random order, so that not all clients go to the
                 first one.
         """
@@ -205,8 +205,7 @@ class Dialer:
         self._shuffle = shuffle
         self._addresses: deque[Address] = deque()
         self._share = 0.0
-        self._sock: socket.socket | None = None
-        self._watcher: Any = None
+        self._open: dict[socket.socket, Any] = {}  # being connected, with their watchers
         self._retry: Deadline | None = None
         self._error: OSError = OSError("no address")
 
@@ -226,12 +225,12 @@ class Dialer:
         """Stop the attempt. done is not called."""
         self._addresses.clear()
         self._resolver.cancel()
-        self._forget_socket()
+        self._forget_all()
 
     def forked(self) -> None:
-        """Replace the socket by a dead end in the child of a fork; see `fork`."""
-        if self._sock is not None:
-            make_dead_end(self._sock.fileno())
+        """Replace the sockets by dead ends in the child of a fork; see `fork`."""
+        for sock in self._open:
+            make_dead_end(sock.fileno())
 
     def _resolved(self, result: list[Address] | OSError) -> None:
         if isinstance(result, OSError):
@@ -241,78 +240,77 @@ class Dialer:
 
     def _try_all(self, addresses: list[Address]) -> None:
         self._addresses.extend(addresses)
-        if self._timeout and len(addresses) > 1:
-            self._share = max(self._timeout / len(addresses), _LEAST_SHARE)
+        if len(addresses) > 1:
+            share = self._timeout / 2 / len(addresses)  # the last one has half of the time
+            self._share = min(share, _MOST_SHARE) if share else _MOST_SHARE
         self._try_next()
 
     def _try_next(self) -> None:
+        self._deadlines.end(self._retry)
+        self._retry = None
         while self._addresses:
             family, address = self._addresses.popleft()
             try:
                 self._connect(family, address)
             except OSError as exc:
-                self._forget_socket()
                 self._error = exc
             else:
                 return
-        self._done(self._error)
+        if not self._open:
+            self._done(self._error)
 
     def _connect(self, family: int, address: Any) -> None:
-        sock = self._sock = open_socket(family, self._keepalive)
+        """Begin with an address. It has failed if this raises OSError; then its socket is closed."""
+        sock = open_socket(family, self._keepalive)
         try:
             code = sock.connect_ex(address)
         except OSError as exc:  # raised by Python itself: the path is too long
+            sock.close()
             raise OSError("invalid unix socket path") from exc
         if code == 0:
-            self._connected()
+            self._connected(sock)
         elif code == errno.EAGAIN and family == socket.AF_UNIX:
-            self._forget_socket()
+            sock.close()
             self._addresses.appendleft((family, address))
             self._retry = self._deadlines.after(_BACKLOG_RETRY, self._try_next)
         elif code in (errno.EINPROGRESS, errno.EINTR):
-            self._watcher = self._loop.io(
-                sock.fileno(), EV_WRITE, self._on_writable, None, self._priority
+            watcher = self._loop.io(
+                sock.fileno(), EV_WRITE, partial(self._on_writable, sock), None, self._priority
             )
-            self._watcher.start()
-            if self._share:
-                self._retry = self._deadlines.after(self._share, self._too_slow)
+            self._open[sock] = watcher
+            watcher.start()
+            if self._addresses:
+                self._retry = self._deadlines.after(self._share, self._try_next)
         else:
+            sock.close()
             raise OSError(code, os.strerror(code))
 
-    def _on_writable(self, watcher: Any, revents: int) -> None:
-        assert self._sock is not None
-        code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    def _on_writable(self, sock: socket.socket, watcher: Any, revents: int) -> None:
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        self._open.pop(sock).stop()
         if code == 0:
-            self._connected()
+            self._connected(sock)
         else:
-            self._error = OSError(code, os.strerror(code))
-            self._forget_socket()
-            self._try_next()
+            sock.close()
+            self._failed(code)
 
-    def _too_slow(self) -> None:
-        if self._addresses:  # else this is the last address, which has all the time that is left
-            self._error = TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-            self._forget_socket()
-            self._try_next()
-
-    def _connected(self) -> None:
-        sock = self._sock
-        assert sock is not None
+    def _connected(self, sock: socket.socket) -> None:
         if talks_to_itself(sock):
-            self._error = OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
-            self._forget_socket()
-            self._try_next()
+            sock.close()
+            self._failed(errno.ECONNREFUSED)
             return
-        self._sock = None
-        self._forget_socket()
+        self._addresses.clear()
+        self._forget_all()
         self._done(sock)
 
-    def _forget_socket(self) -> None:
+    def _failed(self, code: int) -> None:
+        self._error = OSError(code, os.strerror(code))
+        self._try_next()
+
+    def _forget_all(self) -> None:
         self._deadlines.end(self._retry)
         self._retry = None
-        if self._watcher is not None:
-            self._watcher.stop()
-            self._watcher = None
-        if self._sock is not None:
-            self._sock.close()
-            self._sock = None
+        while self._open:
+            sock, watcher = self._open.popitem()
+            watcher.stop()
+            sock.close()

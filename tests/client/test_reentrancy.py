@@ -197,7 +197,7 @@ def publisher(loop: Any, other: Nats) -> Any:
         if sent[0] >= TOTAL:
             watcher.stop()
 
-    timer = loop.timer(0.0, 0.001, tick)
+    timer = loop.timer(0.0, 0.005, tick)  # lasts longer than the wait before a reconnect
     timer.start()
     return timer
 

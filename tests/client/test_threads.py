@@ -38,6 +38,7 @@ def test_calls_from_another_thread_than_the_loops_are_clear_errors(connected, se
         lambda: nats.subscribe("b", print), lambda: nats.unsubscribe(sid), nats.flush, nats.ping,
         nats.drain, nats.disconnect, nats.force_reconnect, lambda: nats.rtt(print),
         lambda: nats.publish("x"), lambda: nats.hpublish("x", {}),
+        nats.pause_reading, nats.resume_reading, lambda: nats.set_server_pool(["nats://127.0.0.1:1"]),
     )  # fmt: skip
 
     def body() -> None:

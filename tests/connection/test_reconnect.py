@@ -16,6 +16,7 @@ from lab.steps import collect, flushed
 from nats_ev import (
     AlreadyConnectedError,
     BadOptionsError,
+    ConnectionDrainingError,
     NoServersError,
     NotConnectedError,
     OutboundBufferLimitError,
@@ -687,3 +688,57 @@ def test_reconnect_switched_off_ends_the_attempts_of_a_forced_reconnect(own_serv
     assert nats.status() == "RECONNECTING"
     nats.reconnect(False)
     run(lambda: nats.status() == "CLOSED")
+
+
+def test_connect_is_refused_in_the_middle_of_an_attempt_to_reconnect(fake, client, run):
+    def first(peer: Any) -> None:
+        peer.handshake()
+        peer.close()
+
+    again = threading.Event()
+
+    def second(peer: Any) -> None:
+        again.set()
+        peer.timeout = 20
+        with contextlib.suppress(OSError, EOFError):
+            peer.line()
+
+    nats = client(fake(first, second), reconnect=True, reconnect_delay=1)
+    run(again.is_set)
+    assert nats.status() == "RECONNECTING"
+    with pytest.raises(AlreadyConnectedError):
+        nats.connect()
+    with pytest.raises(AlreadyConnectedError):
+        nats.connect_unix("/nowhere")
+    assert inside.is_active(nats)
+
+
+def test_connect_is_refused_while_a_drain_waits_for_the_next_connection(own_server, client, run):
+    server, answers = own_server(), []
+    nats = client(server, reconnect=True, reconnect_delay=60_000)
+    run(nats.is_connected)
+    server.kill()
+    run(lambda: nats.status() == "RECONNECTING")
+    nats.drain(answers.append)
+    with pytest.raises(ConnectionDrainingError):
+        nats.connect()
+    assert answers == []
+    nats.disconnect()
+    run(lambda: answers)
+
+
+def test_a_callback_that_is_cleared_before_its_turn_is_not_called(server, client, run):
+    nats, told, done = client(server), [], []
+    run(nats.is_connected)
+    nats.on_disconnect(lambda: told.append("old"))
+    nats.flush(done.append)
+    nats.disconnect()
+    nats.on_disconnect(None)
+    run(lambda: done)
+    run(lambda: nats.status() == "CLOSED")
+    nats.connect()
+    run(nats.is_connected)
+    nats.disconnect()
+    nats.on_disconnect(lambda: told.append("new"))
+    run(lambda: told)
+    assert told == ["new"]

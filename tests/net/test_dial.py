@@ -133,6 +133,57 @@ def test_an_address_that_does_not_answer_leaves_time_for_the_others(
     results[0].close()
 
 
+@pytest.mark.parametrize(("silent", "timeout"), [(3, 0.7), (8, 2.0), (30, 1.0), (2, 0.0)])
+def test_several_silent_addresses_leave_time_for_the_one_that_answers(
+    dial, run, listener, silent_port, silent, timeout
+):
+    port, before = listener.getsockname()[1], descriptors()
+    # Another address of the same silent port each, as a name's addresses differ.
+    silents = [(socket.AF_INET, ("127.0.0.1", silent_port)) for _ in range(silent)]
+    live = (socket.AF_INET, ("127.0.0.1", port))
+    dialer, results = dial(lambda host, port: [*silents, live], timeout=timeout)
+    start = time.monotonic()
+    dialer.tcp("name", port)
+    run(lambda: results)
+    assert time.monotonic() - start < (timeout or 2.0)
+    assert results[0].getpeername()[1] == port
+    results[0].close()
+    assert (
+        descriptors() <= before + 1
+    )  # the silent ones are closed; the loop may have opened one to be woken
+
+
+def test_an_address_that_answers_late_is_not_given_up(dial, run, listener, monkeypatch):
+    port = listener.getsockname()[1]
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen(0)
+        late = busy.getsockname()
+        first = [socket.create_connection(late)]
+        for _ in range(3):  # its backlog is full
+            sock = socket.socket()
+            sock.setblocking(False)
+            sock.connect_ex(late)
+            first.append(sock)
+        addresses = [(socket.AF_INET, late)] * 3
+        dialer, results = dial(lambda host, port: addresses, timeout=0.3)
+        dialer.tcp("name", port)
+        for sock in first:
+            sock.close()
+        accepted = []
+
+        def answered() -> bool:
+            busy.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                accepted.append(busy.accept()[0])
+            return bool(results)
+
+        run(answered)
+        assert results[0].getpeername() == late
+        for sock in [results[0], *accepted]:
+            sock.close()
+
+
 def test_a_silent_server_is_a_connect_timeout(client, run, silent_port):
     nats = client(host="127.0.0.1", port=silent_port, connect_timeout=80)
     run(lambda: nats.status() is Status.CLOSED)
