@@ -23,6 +23,7 @@ from ..arguments import (
     callable_or_none,
     check_callback,
     count,
+    integer,
     milliseconds,
     payload_bytes,
 )
@@ -194,7 +195,14 @@ class Nats(Accessors, Extension):
 
     # Publishing.
 
-    def publish(self, subject: str, payload: Payload = b"", reply_to: str | None = None) -> None:
+    def publish(
+        self,
+        subject: str,
+        payload: Payload = b"",
+        reply_to: str | None = None,
+        *,
+        headers: HeadersLike | None = None,
+    ) -> None:
         """Publish a message.
 
         Args:
@@ -202,11 +210,15 @@ class Nats(Accessors, Extension):
             payload: any bytes-like object, copied before the call returns, or str, sent as UTF-8;
                 None is empty.
             reply_to: a subject for answers; None and "" mean no answer is wanted.
+            headers: as for `hpublish`, which this calls then.
 
         Raises:
             BadSubjectError, MaxPayloadError, OutboundBufferLimitError: and then nothing has been queued.
             NotConnectedError: no connection, and none is coming.
         """
+        if headers is not None:
+            self.hpublish(subject, headers, payload, reply_to)
+            return
         # The hot path: three ways, the cheapest test first. Everything rare is in _publish, because a
         # Python call costs 40 ns or more of about 220.
         # 1. An answer: the subject is the very str that the session has decoded last, and LastReply
@@ -425,7 +437,7 @@ class Nats(Accessors, Extension):
         *,
         headers: HeadersLike | None = None,
         no_responders: bool | None = None,
-    ) -> None:
+    ) -> int:
         """Publish a request and call ``cb(response, err, headers)`` exactly once.
 
         Args:
@@ -438,6 +450,9 @@ class Nats(Accessors, Extension):
             headers: as for `hpublish`.
             no_responders: whether the request fails at once when nobody listens; None: as the
                 client's option.
+
+        Returns:
+            The request's number, for `cancel_request`.
 
         Raises:
             ConnectionDrainingError: after `drain`.
@@ -469,7 +484,7 @@ class Nats(Accessors, Extension):
         if index is None or headers is not None or type(payload) is not bytes:
             if headers is not None:
                 self._refuse_headers()
-            code = requests.send(
+            order, code = requests.send(
                 subjects.encode(subject),
                 payload_bytes(payload),
                 cb,
@@ -490,6 +505,7 @@ class Nats(Accessors, Extension):
                 connection.queued(code)
             else:
                 self._queued(code, subject)
+        return order
 
     req = request
 
@@ -504,7 +520,7 @@ class Nats(Accessors, Extension):
         stall_ms: Milliseconds = 0,
         max_msgs: int = 0,
         sentinel: Sentinel | bool = False,
-    ) -> None:
+    ) -> int:
         """Publish one request that many may answer (ADR-47).
 
         Args:
@@ -518,9 +534,7 @@ class Nats(Accessors, Extension):
             sentinel: ``sentinel(payload, headers)`` is true for the answer that ends it, which is not
                 passed on; True: an answer with an empty payload.
 
-        Raises:
-            ConnectionDrainingError: after `drain`.
-            Others: as `publish`.
+        Returns and raises what `request` does.
         """
         self._core.refuse_if_draining()
         check_callback(cb)
@@ -531,7 +545,7 @@ class Nats(Accessors, Extension):
             sentinel = _is_empty
         elif sentinel and not callable(sentinel):
             raise TypeError("sentinel must be a bool or callable")
-        code = self._requests.send_many(
+        order, code = self._requests.send_many(
             subjects.encode(subject),
             payload_bytes(payload),
             cb,
@@ -543,6 +557,15 @@ class Nats(Accessors, Extension):
         )
         if code:
             self._queued(code, subject)
+        return order
+
+    def cancel_request(self, number: int) -> None:
+        """Give up a request, by its number: no callback comes any more, and an unsent frame is removed.
+
+        The number of a request that has ended, or an unknown one, is ignored.
+        """
+        self._connection.guard.check_thread()
+        self._requests.cancel(integer(number, "number"))
 
     def new_inbox(self) -> str:
         """Return a new subject for answers, unguessable, that nobody else uses."""

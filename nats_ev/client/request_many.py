@@ -122,6 +122,12 @@ class ManyRequest(Deadline):
         self._forget()
         self.requests.call(self.callback, None, error, None)
 
+    def cancelled(self) -> None:
+        """End the request without a call."""
+        self.ended = True
+        self.requests.deadlines.end(self.stalled)
+        self._forget()
+
     def _forget(self) -> None:
         self.requests.many.pop(self.order, None)
         self.requests.deadlines.end(self)

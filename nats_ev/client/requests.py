@@ -201,18 +201,18 @@ class Requests:
         payload: bytes,
         callback: RequestCallback,
         headers: bytes | None,
-    ) -> int:
+    ) -> tuple[int, int]:
         """Send a request that is not on the hot path: subject not interned, headers, or payload not bytes.
 
         Returns:
-            The C code of the framing call, errors included.
+            The request's number, and the C code of the framing call, errors included.
         """
         order, code = self._publish(subject, payload, headers)
         if code >= 0:
             self.waiting[order] = callback
             if not self.run_start:
                 self.begin_run(order)
-        return code
+        return order, code
 
     def send_many(
         self,
@@ -224,7 +224,7 @@ class Requests:
         stall: float,
         max_msgs: int,
         sentinel: Sentinel | None,
-    ) -> int:
+    ) -> tuple[int, int]:
         """Send a request that takes many answers; see `Nats.request_many`.
 
         Args:
@@ -235,7 +235,7 @@ class Requests:
             sentinel: tells the last answer; None: no answer is special.
 
         Returns:
-            The C code of the framing call, errors included.
+            The request's number, and the C code of the framing call, errors included.
         """
         order, code = self._publish(subject, payload, headers)
         if code >= 0:
@@ -243,7 +243,7 @@ class Requests:
             many.stall, many.left, many.sentinel = stall, max_msgs, sentinel
             if timeout:
                 self.deadlines.add(many, timeout)
-        return code
+        return order, code
 
     def _publish(self, subject: bytes, payload: bytes, headers: bytes | None) -> tuple[int, int]:
         """Frame a request. Return its number and the C code."""
@@ -260,6 +260,15 @@ class Requests:
 
     def _fail(self, order: int, error: errors.NatsError) -> None:
         self.call(self.waiting.pop(order), None, error, None)
+
+    def cancel(self, order: int) -> None:
+        """Forget a request without a call. Does nothing if it has ended."""
+        many = self.many.get(order)
+        if many is not None:
+            many.cancelled()
+        elif self.waiting.pop(order, None) is None:
+            return
+        self.withdraw(order)
 
     def withdraw(self, order: int) -> None:
         """Remove the unsent frame of a request, before the next write and together with others."""

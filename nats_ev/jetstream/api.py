@@ -383,7 +383,7 @@ class Api:
             cb(error)
 
         def changed(status: Status) -> None:
-            if status is Status.CONNECTED:
+            if self.nats.is_connected():  # the status in a drain is another one
                 end(None)
 
         def late() -> None:

@@ -90,7 +90,8 @@ class Fetch(Exchange):
             self._silence.start(self._beats * 2 + 100)
 
     def _on_status(self, status: Status) -> None:
-        if status is Status.CONNECTED and not self._sent:
+        # In a drain the status is another one than CONNECTED.
+        if not self._sent and self.api.nats.is_connected():
             try:
                 self._send()
             except NatsError as exc:

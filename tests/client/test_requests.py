@@ -308,3 +308,60 @@ def test_headers_are_refused_where_they_would_cost_the_connection(fake, client, 
         with pytest.raises(BadHeadersError):
             call("q", b"", print, headers={"a": "b"})
     assert nats.stats()["accepted"] == 0
+
+
+def test_a_cancelled_request_never_calls_and_is_not_sent(connected, server, run, responder):
+    responder("echo", b"1")
+    nats, calls, done = connected(server), [], []
+    kept = nats.request("echo", b"", lambda *answer: done.append(answer[0]))
+    numbers = [
+        nats.request("echo", b"", lambda *answer: calls.append(answer)),
+        nats.request("echo", b"x" * 5, lambda *answer: calls.append(answer), headers={"a": "b"}),
+        nats.request_many("echo", b"", lambda *answer: calls.append(answer), 50),
+    ]
+    assert len({kept, *numbers}) == 4
+    for number in [*numbers, *numbers, 0, 10**30]:
+        nats.cancel_request(number)
+    nats.flush(done.append)
+    run(lambda: len(done) == 2)
+    nats.cancel_request(kept)  # has ended
+    assert nats.stats()["written"] == 1
+    sent = nats.request_many("echo", b"", lambda *answer: calls.append(answer), 50, stall_ms=10)
+    nats.flush(lambda error: nats.cancel_request(sent))
+    nats.call_later(100, done.append, "later")
+    run(lambda: len(done) == 3)
+    assert not any(call[0] is None for call in calls)
+    with pytest.raises(TypeError):
+        nats.cancel_request("1")
+
+
+def test_cancelling_inside_the_first_of_many_answers_ends_them(connected, server, run, responder):
+    responder("three", b"1", b"2", b"3")
+    nats, calls, done = connected(server), [], []
+
+    def first(*answer: Any) -> None:
+        calls.append(answer[0])
+        nats.cancel_request(number)
+
+    number = nats.request_many("three", b"", first, 50, max_msgs=3)
+    nats.call_later(120, done.append, "later")
+    run(lambda: done)
+    assert calls == [b"1"]
+
+
+def test_a_drain_does_not_wait_for_a_cancelled_request(connected, server, run):
+    nats, done = connected(server), []
+    nats.subscribe("silent", lambda *message: None)
+    number = nats.request("silent", b"", print, 60_000)
+    nats.drain(done.append)
+    nats.call_later(20, nats.cancel_request, number)
+    run(lambda: done)
+    assert done == [None]
+
+
+def test_publish_takes_headers(connected, server, run):
+    nats, got = connected(server), []
+    nats.subscribe("h", lambda *message: got.append(message))
+    nats.publish("h", b"x", "reply", headers={"A": "b"})
+    run(lambda: got)
+    assert got == [("h", b"x", "reply", b"NATS/1.0\r\nA: b\r\n\r\n")]
