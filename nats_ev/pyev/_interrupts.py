@@ -85,8 +85,16 @@ struck = False
 _since = 0.0
 # Whether the next call of the handler comes from `_remind`, not from the user.
 _is_reminder = False
+# Whether `run_deferring` takes the handler back: then nothing may be raised.
+_is_leaving = False
 # Whether a thread runs `_remind`.
 _reminding = False
+# Held while `_remind` interrupts, and while the handler is taken back: a reminder must never reach Python's
+# own handler, which would raise a second KeyboardInterrupt.
+_lock = _thread.allocate_lock()
+# A `with` would need memory.
+_acquire = _lock.acquire
+_release = _lock.release
 
 
 def _on_interrupt(signum: int, frame: FrameType | None) -> None:
@@ -94,6 +102,9 @@ def _on_interrupt(signum: int, frame: FrameType | None) -> None:
     global pending, _since, _is_reminder
     is_reminder, _is_reminder = _is_reminder, False
     if is_reminder and not pending:
+        return
+    if _is_leaving:
+        pending = True
         return
     if not pending:
         _since = time.monotonic()
@@ -124,10 +135,11 @@ def _remind() -> None:
     _reminding = True
     while True:
         time.sleep(0.001)
-        if not pending:
-            break
-        _is_reminder = True
-        _thread.interrupt_main()
+        with _lock:
+            if not pending:
+                break
+            _is_reminder = True
+            _thread.interrupt_main()
     _reminding = False
 
 
@@ -191,20 +203,39 @@ def run_deferring(run: Callable[[int], int], flags: int) -> int:
     Raises:
         KeyboardInterrupt: an interrupt was deferred until ``run`` had returned.
     """
+    global pending, _is_leaving
     if not _DEFERS or get_ident() != main_thread().ident:
         return run(flags)
     if getsignal(_SIGINT) is not signal.default_int_handler:
         return run(flags)
+    failure: BaseException | None = None
+    result = 0
     try:
         try:
             _set_handler(_on_interrupt)
         except ValueError:  # a subinterpreter, in which signal.signal is refused
             return run(flags)
         result = run(flags)
-    finally:
+    except BaseException as exc:
+        failure = exc
+    # In one piece and without a call that needs memory: the handler must be taken back whatever fails.
+    _is_leaving = True
+    _acquire()
+    try:
+        deferred, pending = pending, False
+        # `signal.signal` first runs the handler for what has been sent before.
         if getsignal(_SIGINT) is _on_interrupt:
             _set_handler(signal.default_int_handler)
-    if take():
+        deferred, pending = deferred or pending, False
+    finally:
+        _is_leaving = False
+        _release()
+    if failure is not None:
+        # One interrupt is enough; another exception must not take its place.
+        if deferred and not isinstance(failure, KeyboardInterrupt):
+            _thread.interrupt_main()
+        raise failure
+    if deferred:
         raise KeyboardInterrupt
     return result
 

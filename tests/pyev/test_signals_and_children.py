@@ -147,3 +147,33 @@ def test_a_handler_that_is_set_while_a_signal_is_watched_outlives_the_watcher() 
         os.kill(os.getpid(), signal.SIGUSR1)
     """
     assert program(code) == ["handled"] * 2
+
+
+def test_a_deferred_interrupt_comes_out_of_start_once_and_never_again() -> None:
+    # Rounds in which the thread that repeats a deferred interrupt meets the end of `start`.
+    code = """
+    import time
+    from nats_ev.pyev import _interrupts
+    def run(flags):
+        _interrupts.pending = True
+        _interrupts._thread.start_new_thread(_interrupts._remind, ())
+        end = time.perf_counter() + flags / 1e5
+        while time.perf_counter() < end:
+            pass
+        _interrupts.pending = True
+        return 0
+    came, stray = 0, 0
+    for delay in range(0, 200):
+        try:
+            _interrupts.run_deferring(run, delay)
+        except KeyboardInterrupt:
+            came += 1
+        try:
+            end = time.perf_counter() + 0.003
+            while time.perf_counter() < end:
+                pass
+        except KeyboardInterrupt:
+            stray += 1
+    print(came, stray)
+    """
+    assert program(code) == ["200 0"]
