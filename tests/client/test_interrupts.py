@@ -11,7 +11,9 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
+from types import CodeType
 from typing import Any
 
 import pytest
@@ -42,6 +44,8 @@ class Storm:
 
     def __init__(self) -> None:
         self.asked = self.caught = 0
+        # Called when an interrupt has come out, with the code that it has struck.
+        self.on_struck: Callable[[CodeType], None] = lambda code: None
         self._ended = False
         self._asked = threading.Semaphore(0)
         self._in_flight = False
@@ -75,9 +79,11 @@ class Storm:
                 while self._in_flight:
                     time.sleep(0.001)
                 break
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as exc:
                 self.caught += 1
                 self._in_flight = False
+                *_, (frame, _) = traceback.walk_tb(exc.__traceback__)
+                self.on_struck(frame.f_code)
 
     def end(self) -> None:
         """No more of it."""
@@ -124,6 +130,15 @@ def test_a_storm_of_interrupts_loses_no_byte(
         if len(got) % 1000 == 1:
             storm.ask()
 
+    # Python 3.10 looks for signals after `append`, too: there the user's own code is at work, which is
+    # interrupted at once, and whether it has published is its own affair.
+    halfway: set[bytes] = set()
+
+    def struck(code: CodeType) -> None:
+        if code is callback.__code__:
+            halfway.add(got[-1])
+
+    storm.on_struck = struck
     nats.subscribe("a.*", callback)
     run(nats.is_connected)
     for done in range(MESSAGES, ROUNDS * MESSAGES + 1, MESSAGES):
@@ -139,7 +154,9 @@ def test_a_storm_of_interrupts_loses_no_byte(
     sent = [c for c in refparser.parse_commands(received[0]) if c[0] == "PUB"]
     assert sent[-1][1] == b"end"
     echoed = [payload for _, subject, *_, payload in sent if subject == b"echo"]
-    assert echoed == (expected if echoes else [])
+    there = set(echoed)
+    wanted = [payload for payload in expected if payload in there or payload not in halfway]
+    assert echoed == (wanted if echoes else [])
     assert len(sent) == len(echoed) + ROUNDS + 1
     assert nats.recorder.errors == []
 

@@ -126,7 +126,8 @@ def test_a_thousand_connects_and_disconnects_leave_nothing(loop, server, run):
             nats.drain()
         loop.start()
 
-    for number in range(100):
+    # Python 3.10 allocates a cache per function at its 1,024th call, and not every cycle calls all of them.
+    for number in range(100 if sys.version_info >= (3, 11) else 3500):
         cycle(number)
     before = Sample.take()
     for number in range(1000):
