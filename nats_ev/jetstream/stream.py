@@ -15,7 +15,7 @@ from ..errors import BadOptionsError, NatsError
 from ..subjects import check_subscribe
 from ..times import to_wire
 from .api import Api, name_of
-from .config import check_fields, stream_config
+from .config import check_fields, check_filters, stream_config
 from .direct import DirectGets, get_opts
 from .errors import APIError, InvalidAnswerError, StreamNotFoundError
 from .message import StoredMsg
@@ -100,6 +100,7 @@ class Streams(DirectGets):
             self._api.request(verb, None, done)
             return
         check_fields("stream info options", given, _INFO_FIELDS)
+        check_filters(given, "subjects_filter")
         body = to_wire(given)
         if "subjects_filter" not in body or "offset" in body:
             self._api.request(verb, body, done)
@@ -159,6 +160,7 @@ class Streams(DirectGets):
         given, done = optional_middle(opts, cb)
         given = given or {}
         check_fields("purge options", given, _PURGE_FIELDS)
+        check_filters(given, "filter")
         if given.get("seq") and given.get("keep"):
             raise BadOptionsError("seq and keep exclude each other")
         body = to_wire(given) or None
@@ -232,6 +234,7 @@ class Streams(DirectGets):
         opts, done = optional_middle(opts, cb)
         opts = opts or {}
         check_fields("list options", opts, _LIST_FIELDS)
+        check_filters(opts, "subject")
 
         def listed(items: Any, error: NatsError | None) -> None:
             if error is not None or not as_answer:

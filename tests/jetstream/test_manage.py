@@ -153,7 +153,9 @@ def test_C8_errors_have_code_err_code_description_and_a_class(any_js, call):
         assert isinstance(call(method, "S", "c")[1], ConsumerNotFoundError)
     call(any_js.consumer_create, "S", {"name": "c", "ack_policy": "explicit"})
     _, err = call(
-        any_js.consumer_create, "S", {"name": "c", "ack_policy": "explicit", "ack_wait": 7}
+        any_js.consumer_create,
+        "S",
+        {"name": "c", "ack_policy": "explicit", "ack_wait": timedelta(seconds=7)},
     )
     assert isinstance(err, ConsumerExistsError)
     _, err = call(any_js.consumer_update, "S", {"name": "d", "ack_policy": "explicit"})
