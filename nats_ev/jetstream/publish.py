@@ -53,7 +53,7 @@ from ..headers import HeadersLike, encode_headers, set_in_block
 from ..subjects import check_publish
 from ..times import rfc3339
 from .api import Api, Feature, Timer, decode
-from .config import V2_11, V2_12
+from .config import V2_11, V2_12, V2_14
 from .errors import InvalidAnswerError, TooManyStalledMsgsError
 
 if TYPE_CHECKING:
@@ -126,11 +126,17 @@ def option_needs(options: Mapping[str, Any]) -> dict[str, Feature]:
 
     An older server ignores such a header and stores the message as if it had none.
     """
-    return {
+    needs = {
         name: _OPTION_NEEDS[name]
         for name, value in options.items()
         if name in _OPTION_NEEDS and value is not None
     }
+    for name in _SCHEDULES & needs.keys():
+        value = options[name]
+        once = isinstance(value, datetime) or (isinstance(value, str) and value.startswith("@at "))
+        if not once:
+            needs[name] = V2_14
+    return needs
 
 
 def _text(name: str, value: Any) -> str:
@@ -204,13 +210,17 @@ _HEADER_NEEDS: dict[str, Feature] = {
     "Nats-Expected-Last-Subject-Sequence-Subject": V2_11,
     "Nats-TTL": V2_11,
     "Nats-Incr": V2_12,
-    "Nats-Schedule": V2_12,
+    "Nats-Schedule": V2_12,  # for "@at"; all other schedules: 2.14
+    "Nats-Schedule-Source": V2_14,
+    "Nats-Schedule-Rollup": V2_14,
+    "Nats-Schedule-Time-Zone": V2_14,
 }
 _OPTION_NEEDS: dict[str, Feature] = {
     option: _HEADER_NEEDS[header]
     for option, (header, _) in _OPTIONS.items()
     if header in _HEADER_NEEDS
 }
+_SCHEDULES = {option for option, (header, _) in _OPTIONS.items() if header == "Nats-Schedule"}
 
 
 class Publishing:
@@ -260,8 +270,10 @@ class Publishing:
             rollup: "sub" or "all": delete the messages of the subject, or of the stream, before this one.
             incr: a counter's increment, an int or str.
             schedule: publish the message at a datetime, or repeatedly after a timedelta, or by the server's
-                notation (ADR-51; also schedule_at, schedule_every, schedule_cron).
-            schedule_target, schedule_source, schedule_ttl, schedule_time_zone, schedule_rollup: see ADR-51.
+                notation (ADR-51; also schedule_at, schedule_every, schedule_cron). All but a datetime and
+                "@at" need nats-server 2.14.
+            schedule_target, schedule_ttl: see ADR-51.
+            schedule_source, schedule_time_zone, schedule_rollup: see ADR-51; nats-server 2.14.
 
         Raises:
             ValueError, NatsError: what `Nats.request` raises.

@@ -85,7 +85,8 @@ def test_options_may_have_the_words_of_nats_go(any_js, call):
         ({"msg_ttl": "1m"}, (2, 11)),
         ({"expect_last_subject_seq": 0, "expect_last_subject_seq_subject": "p.b"}, (2, 11)),
         ({"incr": 1}, (2, 12)),
-        ({"schedule": timedelta(minutes=1), "schedule_target": "p.b"}, (2, 12)),
+        ({"schedule": "@at 2100-01-01T00:00:00Z", "schedule_target": "p.b"}, (2, 12)),
+        ({"schedule": timedelta(minutes=1), "schedule_target": "p.b"}, (2, 14)),
     ],
 )
 def test_option_that_the_server_would_ignore_is_refused_and_nothing_stored(
@@ -102,6 +103,33 @@ def test_option_that_the_server_would_ignore_is_refused_and_nothing_stored(
         assert "nats-server {}.{} or later is required".format(*needed) in str(err)
     assert js.publish_async_pending() == 0
     assert call(js.stream_info, "P")[0]["state"]["last_seq"] == 0
+    call(js.stream_delete, "P")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"schedule": timedelta(minutes=1)},
+        {"schedule": "@every 1m"},
+        {"schedule_cron": "0 0 * * * *"},
+        {"schedule": "@hourly"},
+        {"schedule": "@at 2100-01-01T00:00:00Z", "schedule_source": "p.c"},
+        {"schedule": "@at 2100-01-01T00:00:00Z", "schedule_rollup": "sub"},
+        {"schedule": "@at 2100-01-01T00:00:00Z", "schedule_time_zone": "CET"},
+    ],
+)
+def test_schedules_of_2_14_are_refused_on_2_12_and_nothing_stored(
+    connected, line_server, call, options
+):
+    js = JetStream(connected(line_server("2.12")))
+    stream(js, call, allow_msg_schedules=True)
+    ack, err = call(js.publish, "p.a", b"x", schedule_target="p.b", **options)
+    assert ack is None
+    assert isinstance(err, ApiLevelError)
+    assert "nats-server 2.14 or later is required" in str(err)
+    at = {"schedule": "@at 2100-01-01T00:00:00Z", "schedule_target": "p.b"}
+    assert call(js.publish, "p.a", b"x", **at)[1] is None
+    assert call(js.stream_info, "P")[0]["state"]["last_seq"] == 1
     call(js.stream_delete, "P")
 
 
