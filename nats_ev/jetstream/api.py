@@ -318,12 +318,8 @@ class Api:
         level = max((feature[1] for feature in needs.values()), default=0)
 
         def lacking() -> NatsError | None:
-            missing = [name for name, feature in needs.items() if not self.supports(feature)]
-            if not missing:
-                return None
-            major, minor = max(needs[name][0] for name in missing)
-            text = f"{', '.join(missing)}: nats-server {major}.{minor} or later is required"
-            return ApiLevelError(f"{text} (code 412)", code=412, err_code=10185, description=text)
+            missing = {name: one for name, one in needs.items() if not self.supports(one)}
+            return ApiLevelError.lacking(missing) if missing else None
 
         def connected(error: NatsError | None) -> None:
             error = error or lacking()

@@ -285,10 +285,15 @@ def _checked(what: str, config: object, known: Fields) -> dict[str, Any]:
     return result
 
 
+def is_set(field: str, value: object) -> bool:
+    """Return whether a field's value says anything to a server."""
+    return bool(value) and value != _UNSET.get(field)
+
+
 def _needs(config: Mapping[str, Any], table: Mapping[str, Feature]) -> dict[str, Feature]:
     needs = {}
     for field, value in config.items():
-        if not value or value == _UNSET.get(field):
+        if not is_set(field, value):
             continue
         if field == "metadata" and all(key.startswith("_nats.") for key in value):
             continue  # set by the server itself

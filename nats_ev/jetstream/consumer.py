@@ -22,6 +22,7 @@ from .ordered import OrderedConsumer, OrderedEngine, ordered_config
 from .ordered_fetch import OrderedFetcher
 from .pull import MsgCallback, consume_opts
 from .push import PushEngine, PushSubscription
+from .store import store_consumer
 
 Opts = Mapping[str, Any] | Callback | None
 
@@ -366,9 +367,7 @@ class Consumers:
         filters = body.get("filter_subject")
         if filters and not any(c <= " " for c in filters):
             subject += f".{filters}"
-        self._api.require(
-            needs, lambda level: self._api.request(subject, request, cb, level=level), cb
-        )
+        store_consumer(self._api, stream, consumer, subject, request, needs, cb)
 
 
 def _next_subject(api: Api, stream: str, consumer: str) -> str:

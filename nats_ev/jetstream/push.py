@@ -28,6 +28,7 @@ from .errors import (
 from .handle import Handle
 from .message import JsMsg, parse_ack_reply
 from .pull import MsgCallback, is_status
+from .store import store_consumer
 
 _FIELDS = {"on_error": None, "on_start": None}
 
@@ -93,10 +94,8 @@ class PushEngine:
         body = {"stream_name": self.stream, "config": self._config, "action": "create"}
         verb = f"CONSUMER.CREATE.{self.stream}.{self.name}"
         try:
-            self.api.require(
-                self._needs,
-                lambda level: self.api.request(verb, body, self._answered, level=level),
-                self._answered,
+            store_consumer(
+                self.api, self.stream, self.name, verb, body, self._needs, self._answered
             )
         except NatsError:
             self._leave()

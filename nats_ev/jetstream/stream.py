@@ -19,6 +19,7 @@ from .config import check_fields, check_filters, stream_config
 from .direct import DirectGets, get_opts
 from .errors import APIError, InvalidAnswerError, StreamNotFoundError
 from .message import StoredMsg
+from .store import store_stream
 
 Opts = Mapping[str, Any] | Callback | None
 
@@ -226,9 +227,7 @@ class Streams(DirectGets):
         check_callback(cb)
         body, needs = stream_config(config)
         subject = f"STREAM.{verb}.{name_of('stream', body.get('name'))}"
-        self._api.require(
-            needs, lambda level: self._api.request(subject, body, cb, level=level), cb
-        )
+        store_stream(self._api, subject, body, needs, cb)
 
     def _list(self, verb: str, opts: Any, cb: Callback | None, *, as_answer: bool) -> None:
         opts, done = optional_middle(opts, cb)
