@@ -381,7 +381,12 @@ class _Message:
         if self.needs:
             self.api.refuse_if_closed()
             check_message(self.api.nats, self.subject, self.payload, self.headers)
-            self.api.require(self.needs, lambda level: self._request(), self.cb)
+            self.api.require(
+                self.needs,
+                lambda level: self._request(),
+                self.cb,
+                timeout=milliseconds(self.timeout, "timeout"),
+            )
         else:
             self._request()
 

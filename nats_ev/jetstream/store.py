@@ -98,7 +98,8 @@ def _ignored(info: Any, config: Config, needs: Needs) -> NatsError | None:
     missing = {
         name: feature
         for name, feature in needs.items()
-        if name in config and is_set(name, config[name]) and not is_set(name, theirs.get(name))
+        # 2.9 is the oldest server that this client knows.
+        if feature[0] > (2, 9) and name in config and not is_set(name, theirs.get(name))
     }
     return ApiLevelError.lacking(missing) if missing else None
 
