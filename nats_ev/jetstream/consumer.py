@@ -46,7 +46,8 @@ class Consumers:
                 deliver_policy, opt_start_seq, filter_subject or filter_subjects, inactive_threshold
                 and all other fields that the server has.
             cb: gets `ConsumerExistsError` when the consumer exists with another configuration,
-                `ApiLevelError` when the server lacks a field; nothing was created then.
+                `ApiLevelError` when the server lacks a field. Nothing was created then, unless the server
+                that stores the consumer is older than the one that answered for its API level.
 
         Raises:
             TypeError, BadOptionsError: config is not a consumer configuration.

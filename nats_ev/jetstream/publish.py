@@ -280,7 +280,8 @@ class Publishing:
             TypeError, BadOptionsError: an argument is wrong.
 
         A server that is too old for an option would store the message as if it had none. The client does
-        not send the message then; cb gets `ApiLevelError`.
+        not send the message then; cb gets `ApiLevelError`. While the client is connecting, or does not know
+        yet which API level answers, a message with such an option waits, and is sent after messages without.
         """
         retry = (retry_attempts, retry_wait)
         self._message(subject, payload, cb, headers, timeout, retry, options).send()
