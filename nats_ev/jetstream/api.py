@@ -10,6 +10,7 @@ methods of `Nats` only.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -39,6 +40,8 @@ Feature = tuple[tuple[int, int], int]
 
 # For how long, in seconds, an API level counts that was asked for: a cluster may be upgraded meanwhile.
 _LEVEL_COUNTS = 60.0
+# How long to wait for that answer, in ms.
+_ASK_WITHIN = 2000.0
 # 115 days, in ms.
 _NO_LIMIT = 1e10
 _NO_NAME_CHARS = frozenset(' \t\r\n\f\0.*>/\\"')
@@ -334,7 +337,8 @@ class Api:
     def _ask_level(self, go: Callable[[], object]) -> None:
         """Ask the JetStream that answers for its API level, then call ``go()`` (ADR-44).
 
-        Without a clear answer the level of the connected server counts.
+        Without a clear answer, as when a user may not ask, the level of the connected server counts, and
+        this connection does not ask again.
         """
         info = self.nats.server_info()
 
@@ -342,10 +346,12 @@ class Api:
             api = answer.get("api") if isinstance(answer, dict) else None
             level = api.get("level", 0) if isinstance(api, dict) else None
             known = level if type(level) is int else None
-            self._level = (known, info, time.monotonic() + _LEVEL_COUNTS)
+            lasts = _LEVEL_COUNTS if known is not None else math.inf
+            self._level = (known, info, time.monotonic() + lasts)
             go()
 
-        self.request_or_report("INFO", None, answered)
+        limit = min(self.timeout or _ASK_WITHIN, _ASK_WITHIN)
+        self.request_or_report("INFO", None, answered, timeout=limit)
 
     def require(
         self,
@@ -385,7 +391,7 @@ class Api:
         def connected(error: NatsError | None) -> None:
             if error is not None:
                 cb(None, error)
-            elif self._must_ask():
+            elif self._must_ask(level):
                 self._ask_level(judge)
             else:
                 judge()
@@ -394,17 +400,18 @@ class Api:
             go(0)
         elif not self.nats.is_connected():
             self.when_connected(connected, timeout)
-        elif self._must_ask():
+        elif self._must_ask(level):
             self._ask_level(judge)
         elif (error := lacking()) is not None:
             self.nats.call_soon(cb, None, error)
         else:
             go(level)
 
-    def _must_ask(self) -> bool:
+    def _must_ask(self, level: int) -> bool:
+        """Return whether the API level is unknown, and something needs one."""
         _, info, until = self._level
         fresh = info == self.nats.server_info() and time.monotonic() < until
-        return not fresh and not self._is_local()
+        return level > 0 and not fresh and not self._is_local()
 
     # Time.
 

@@ -122,6 +122,19 @@ def test_a_jetstream_that_does_not_tell_its_level_is_judged_by_the_connected_ser
     assert api.count("INFO") == 1  # the answer counts for a while
 
 
+def test_a_user_who_may_not_ask_for_the_level_waits_for_it_once(connected, fake, call):
+    api = ScriptedApi(connected(fake(broker)), timeout=100)
+    api.on("INFO", None)
+    api.on("CONSUMER.PAUSE", {"paused": True})
+    api.on("STREAM.CREATE", {"config": {"name": "S", "metadata": {"a": "b"}}})
+    config = {"name": "S", "subjects": ["s"], "metadata": {"a": "b"}}
+    assert call(api.js.stream_create, config)[1] is None
+    assert api.count("INFO") == 0  # metadata is older than API levels
+    for _ in range(3):
+        assert call(api.js.consumer_pause, "S", "c", timedelta(hours=1))[1] is None
+    assert api.count("INFO") == 1
+
+
 @pytest.mark.parametrize(("level", "refused"), [(0, True), (1, False), (5, False)])
 def test_the_level_of_the_jetstream_that_answers_counts(connected, fake, call, level, refused):
     api = ScriptedApi(connected(fake(broker)))
