@@ -252,8 +252,8 @@ def _check_value(what: str, field: str, value: object, kind: Any) -> None:
         _check_inside(f"{field} of {what}", value, kind)
     elif isinstance(value, int) and 0 < value < _LEAST_DURATION:
         raise BadOptionsError(
-            f"{field} in {what}: {value!r} would be {value:d} nanoseconds; pass a timedelta, such as "
-            f"timedelta(seconds={value:d}), or 1000000 or more"
+            f"{field} in {what}: {value:d} would be {value:d} nanoseconds; for {value:d} s pass a "
+            f"timedelta, timedelta(seconds={value:d})"
         )
 
 
