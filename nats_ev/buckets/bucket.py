@@ -258,6 +258,11 @@ def _update(js: JetStream, name: str, fields: dict[str, Any], cb: Callback) -> N
         if error is not None:
             cb(None, bucket_error(error))
             return
+        marker = "subject_delete_marker_ttl"
+        if fields.get(marker) == 0 and info["config"].get(marker):
+            # ADR-48. Keys that expire would end without telling the watchers.
+            cb(None, BadOptionsError("limit_marker_ttl of a bucket can't be switched off"))
+            return
         config = {**info["config"], **fields}
         if "max_age" in fields:
             config["duplicate_window"] = duplicate_window(fields["max_age"])

@@ -2,7 +2,7 @@
 
 Files: `jetstream` (the class), `stream`, `direct`, `consumer`, `publish`, `batch`, `advisory` (its methods);
 `fetch`, `consume` on `pull`, `ordered`, `ordered_fetch`, `push` (ways to receive); `handle` (the base of what
-these return); `message`, `errors`; `config` (fields), `api` (requests).
+these return); `message`, `errors`; `config` (fields), `store` (storing configurations), `api` (requests).
 """
 
 from . import errors

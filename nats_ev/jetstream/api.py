@@ -10,6 +10,8 @@ methods of `Nats` only.
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -37,6 +39,12 @@ Body = Mapping[str, Any]
 # older than API levels are.
 Feature = tuple[tuple[int, int], int]
 
+# For how long, in seconds, an API level counts that was asked for: a cluster may be upgraded meanwhile.
+_LEVEL_COUNTS = 60.0
+# How long to wait for that answer, in ms.
+_ASK_WITHIN = 2000.0
+# 115 days, in ms.
+_NO_LIMIT = 1e10
 _NO_NAME_CHARS = frozenset(' \t\r\n\f\0.*>/\\"')
 
 
@@ -100,6 +108,13 @@ def version_of(info: str | None) -> tuple[tuple[int, ...], int | None]:
     except ValueError:
         version = (0,)
     return version if version >= (0, 1) else (999,), fields.get("api_lvl")
+
+
+@lru_cache(maxsize=16)
+def stands_alone(info: str | None) -> bool:
+    """Return whether the server with this INFO has a JetStream of its own, and is not in a cluster."""
+    fields = json.loads(info or "{}")
+    return bool(fields.get("jetstream")) and not fields.get("cluster")
 
 
 Completion = Callable[[NatsError], object]
@@ -213,6 +228,8 @@ class Api:
         self.nats = nats
         self.prefix = prefix
         self.timeout = milliseconds(timeout, "timeout")
+        # The API level that `_ask_level` has learnt (None: nothing), of which connection, and until when.
+        self._level: tuple[int | None, str | None, float] = (None, None, 0.0)
 
     def request(
         self,
@@ -307,34 +324,70 @@ class Api:
         return version_of(self.nats.server_info())
 
     def supports(self, feature: Feature) -> bool:
-        """Return whether the server that the client is connected to has the feature."""
+        """Return whether the JetStream that answers has the feature, as far as that is known."""
+        level = None if self._is_local() else self._level[0]
+        if level is not None:
+            # Level 0: a server before 2.11, whose version nothing tells. What it ignores shows in its answer.
+            return level >= feature[1]
         version, level = self.version()
         if level is not None and feature[1]:
             return level >= feature[1]
         return version >= feature[0]
 
+    def _is_local(self) -> bool:
+        """Return whether the connected server itself answers the requests.
+
+        Across a domain or a leaf node, and in a cluster that is being upgraded, another one does.
+        """
+        return self.prefix == "$JS.API" and stands_alone(self.nats.server_info())
+
+    def _ask_level(self, go: Callable[[], object]) -> None:
+        """Ask the JetStream that answers for its API level, then call ``go()`` (ADR-44).
+
+        Without a clear answer, as when a user may not ask, the level of the connected server counts, and
+        this connection does not ask again.
+        """
+        info = self.nats.server_info()
+
+        def answered(answer: Any, error: NatsError | None) -> None:
+            api = answer.get("api") if isinstance(answer, dict) else None
+            level = api.get("level", 0) if isinstance(api, dict) else None
+            known = level if type(level) is int else None
+            lasts = _LEVEL_COUNTS if known is not None else math.inf
+            self._level = (known, info, time.monotonic() + lasts)
+            go()
+
+        limit = min(self.timeout or _ASK_WITHIN, _ASK_WITHIN)
+        self.request_or_report("INFO", None, answered, timeout=limit)
+
     def require(
-        self, needs: Mapping[str, Feature], go: Callable[[int], object], cb: Callback
+        self,
+        needs: Mapping[str, Feature],
+        go: Callable[[int], object],
+        cb: Callback,
+        *,
+        timeout: float | None = None,
     ) -> None:
-        """Call ``go(level)`` if the server has all features in needs, else pass `ApiLevelError` to cb.
+        """Call ``go(level)`` if JetStream has all features in needs, else pass `ApiLevelError` to cb.
 
         An older server ignores fields that it does not know, so its answer would not show that something
         is missing: the client must check before. Without a connection it waits for one. An exception of
         go is raised if go runs inside this call; later it goes to cb.
+
+        Args:
+            needs: the features.
+            go: gets the API level that they need.
+            cb: gets the error.
+            timeout: how long to wait for a connection, in ms; 0: for ever; default: that of the `JetStream`.
         """
         level = max((feature[1] for feature in needs.values()), default=0)
 
         def lacking() -> NatsError | None:
-            missing = [name for name, feature in needs.items() if not self.supports(feature)]
-            if not missing:
-                return None
-            major, minor = max(needs[name][0] for name in missing)
-            text = f"{', '.join(missing)}: nats-server {major}.{minor} or later is required"
-            return ApiLevelError(f"{text} (code 412)", code=412, err_code=10185, description=text)
+            missing = {name: one for name, one in needs.items() if not self.supports(one)}
+            return ApiLevelError.lacking(missing) if missing else None
 
-        def connected(error: NatsError | None) -> None:
-            error = error or lacking()
-            if error is not None:
+        def judge() -> None:
+            if (error := lacking()) is not None:
                 cb(None, error)
                 return
             try:
@@ -342,14 +395,30 @@ class Api:
             except NatsError as exc:
                 cb(None, exc)
 
+        def connected(error: NatsError | None) -> None:
+            if error is not None:
+                cb(None, error)
+            elif self._must_ask(level):
+                self._ask_level(judge)
+            else:
+                judge()
+
         if not needs:
             go(0)
         elif not self.nats.is_connected():
-            self.when_connected(connected)
+            self.when_connected(connected, timeout)
+        elif self._must_ask(level):
+            self._ask_level(judge)
         elif (error := lacking()) is not None:
             self.nats.call_soon(cb, None, error)
         else:
             go(level)
+
+    def _must_ask(self, level: int) -> bool:
+        """Return whether the API level is unknown, and something needs one."""
+        _, info, until = self._level
+        fresh = info == self.nats.server_info() and time.monotonic() < until
+        return level > 0 and not fresh and not self._is_local()
 
     # Time.
 
@@ -370,10 +439,16 @@ class Api:
         """Return a `Timer` that is not running yet."""
         return Timer(self.nats, due, closed)
 
-    def when_connected(self, cb: Callable[[NatsError | None], object]) -> None:
+    def when_connected(
+        self, cb: Callable[[NatsError | None], object], timeout: float | None = None
+    ) -> None:
         """Call ``cb(None)`` at the next handshake, or ``cb(err)`` on timeout or when the client ends.
 
         Raises `NotConnectedError` when no connection is coming.
+
+        Args:
+            cb: called once.
+            timeout: in ms; 0: no limit; default: that of the `JetStream`.
         """
         self.refuse_if_closed()
 
@@ -389,7 +464,9 @@ class Api:
         def late() -> None:
             end(RequestTimeoutError("request timeout"))
 
-        timer = self.start_timer(self.timeout or 3_600_000, late, end, step=True)
+        limit = self.timeout if timeout is None else timeout
+        # The timer also tells of the client's end, so there is one without a limit, too.
+        timer = self.start_timer(limit or _NO_LIMIT, late, end, step=True)
         self.nats.add_status_listener(changed)
 
     def refuse_if_closed(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..arguments import Callback, Payload, callable_or_none, check_callback, integer, payload_bytes
-from ..errors import BadOptionsError, NatsError, RequestTimeoutError
+from ..errors import NatsError, RequestTimeoutError
 from ..headers import Headers, HeadersLike, set_in_block
 from ..nuid import next_nuid
 from .api import Api, Timer
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from .publish import PublishOptions
 
-# The server's limit for an atomic batch.
-MAX_ATOMIC = 1000
 _FAST_FIELDS = {"flow": None, "max_outstanding_acks": None, "gap_ok": None, "on_error": None}
 # The operations in a fast batch's reply subjects.
 _START, _ADD, _COMMIT, _COMMIT_EOB, _PING = range(5)
@@ -110,8 +108,9 @@ class _Batch:
 class AtomicBatch(_Batch):
     """Messages that a stream with ``allow_atomic`` stores all together, or none of them.
 
-    `add` messages, at most 1000, then `commit` with the last one, or `close` without one. The callback of
-    these two gets all failures. The server abandons a batch that has had no message for 10 s. `id` is the
+    `add` messages, then `commit` with the last one, or `close` without one. The callback of these two gets
+    all failures, also that the batch has more messages than the server allows (1000 by default; the commit's
+    counts, but `close` adds none). The server abandons a batch that has had no message for 10 s. `id` is the
     batch's name on the server. nats-server 2.12 or later, for `close` 2.14.
     """
 
@@ -184,8 +183,6 @@ class AtomicBatch(_Batch):
     ) -> Message:
         if self.closed:
             raise BatchClosedError
-        if self.size >= MAX_ATOMIC:
-            raise BadOptionsError(f"an atomic batch has at most {MAX_ATOMIC} messages")
         marks = {"Nats-Batch-Id": self.id, "Nats-Batch-Sequence": str(self.size + 1)}
         if commit is not None:
             marks["Nats-Batch-Commit"] = commit
@@ -315,9 +312,11 @@ class FastBatch(_Batch):
         self._over = False
         self._kept: deque[FastMessage] = deque()
         self._callbacks: deque[tuple[int, Callback]] = deque()
-        # Batch sequence → error. The server sends a message's error before its acknowledgement.
+        # Batch sequence → error of a message that the server has refused or not received. The server says
+        # so before it acknowledges a later message.
         self._failed: dict[int, NatsError] = {}
         self._final: Callback | None = None  # that of commit or close
+        self._last = 0  # the batch sequence of the last message, once the batch is closed
         self._silence_ms = api.timeout or 5000.0
         self._pings = 0
         self._silence: Timer = api.timer(self._on_silence, self._end_with)
@@ -361,17 +360,22 @@ class FastBatch(_Batch):
 
         Args:
             subject, payload, headers, options: as in `add`.
-            cb: ack has stream, seq, batch and count.
+            cb: ack has stream, seq, batch, count (the batch sequence of the last message that the server
+                has taken), and missing: the batch sequences up to there that are not stored, which only
+                a batch with gap_ok can have. When the server has ended the batch before its last message,
+                err is a `BatchClosedError` with this ack; when it refuses the last message, err says why.
         """
         check_callback(cb)
         self._put(subject, payload, headers, options, _COMMIT, None)
         self.closed = True
         self._final = cb
+        self._last = self.size
 
     def _close(self, cb: Callback) -> None:
         self._put(self._subject, b"", None, {}, _COMMIT_EOB, None)
         self.closed = True
         self._final = cb
+        self._last = self.size - 1  # the end itself is no message
 
     def _put(
         self,
@@ -431,22 +435,35 @@ class FastBatch(_Batch):
             self._report(InvalidAnswerError(f"invalid answer: {exc}"))
             return
         self._pings = 0
+        try:
+            self._take(kind, answer, data)
+        except InvalidAnswerError as exc:
+            self._report(exc)
+
+    def _take(self, kind: object, answer: Mapping[str, Any], data: bytes) -> None:
+        """Take an answer of the server. Raises `InvalidAnswerError` before anything has changed."""
         if kind == "ack":
+            number, flow = _number(answer, "seq"), _number(answer, "msgs", self._flow)
             self._begun = True
-            self._flow = max(1, int(answer.get("msgs", self._flow)))
-            self._acknowledged(int(answer["seq"]))
+            self._flow = max(1, flow)
+            self._acknowledged(number)
             self._drain_kept()
         elif kind == "gap":
-            first, last = answer.get("last_seq"), answer.get("seq")
-            self._report(
-                BatchClosedError(f"gap in the batch: {first} to {last}", lost=(first, last))
-            )
+            self._lost(_number(answer, "last_seq"), _number(answer, "seq"))
         elif kind == "err":
+            number = _number(answer, "seq", 0)
             error = APIError.of(answer.get("error") or {})
-            self._failed[int(answer.get("seq", 0))] = error
+            self._failed[number] = error
             self._report(error)
         else:
             self._finished(data)
+
+    def _lost(self, first: int, last: int) -> None:
+        """Take that the messages from first on have not come, up to the one before last."""
+        error = BatchClosedError(f"gap in the batch: {first} to {last}", lost=(first, last))
+        for number in range(max(first, self.acked + 1), min(last, self.size + 1)):
+            self._failed.setdefault(number, error)
+        self._report(error)
 
     def _acknowledged(self, number: int) -> None:
         if number <= self.acked:
@@ -454,7 +471,7 @@ class FastBatch(_Batch):
         self.acked = number
         while self._callbacks and self._callbacks[0][0] <= number:
             seq, cb = self._callbacks.popleft()
-            error = self._failed.pop(seq, None)
+            error = self._failed.get(seq)
             result = None if error else {"batch_seq": seq, "ack_seq": number}
             self._api.nats.call_soon(cb, result, error)
 
@@ -471,13 +488,24 @@ class FastBatch(_Batch):
         if ack is None:
             self._end_with(error or InvalidAnswerError("invalid answer"))
             return
-        self._acknowledged(int(ack.get("count", self.sent)))
-        final = None
-        if not self._kept:  # else the server has ended the batch before it had all messages
-            final, self._final = self._final, None
-        self._end_with(BatchClosedError("the server has ended the batch", ack=ack), final is None)
-        if final is not None:
-            final(ack, None)
+        try:
+            count = _number(ack, "count", self.sent)
+        except InvalidAnswerError as exc:
+            self._end_with(exc)
+            return
+        self._acknowledged(count)
+        ack["missing"] = sorted(number for number in self._failed if number <= count)
+        text = f"the server has ended the batch; it has no message after {count}"
+        ended = BatchClosedError(text, ack=ack)
+        final, error = self._final, self._failed.get(self._last)
+        complete = final is not None and not self._kept and count >= self._last
+        if error is not None or not complete:
+            self._end_with(ended, final_error=error)
+            return
+        self._final = None
+        self._end_with(ended, failed=False)
+        assert final is not None
+        final(ack, None)
 
     def _on_silence(self) -> None:
         """Ping the server after a third of the timeout without an answer: answers may have been lost."""
@@ -494,8 +522,16 @@ class FastBatch(_Batch):
             except NatsError as exc:
                 self._report(exc)
 
-    def _end_with(self, error: NatsError, failed: bool = True) -> None:
-        """End the batch; every callback that has not been called gets the error."""
+    def _end_with(
+        self, error: NatsError, failed: bool = True, final_error: NatsError | None = None
+    ) -> None:
+        """End the batch. Every callback that has not been called gets its message's own error, or error.
+
+        Args:
+            error: why the batch has ended.
+            failed: whether the error is reported if no callback gets it.
+            final_error: another error for the callback of commit or close.
+        """
         if self._over:
             return
         self._over = self.closed = True
@@ -503,11 +539,11 @@ class FastBatch(_Batch):
         self._api.nats.unsubscribe(self._sid)
         self._kept.clear()
         callbacks, self._callbacks = self._callbacks, deque()
-        for _, cb in callbacks:
-            self._api.nats.call_soon(cb, None, error)
+        for number, cb in callbacks:
+            self._api.nats.call_soon(cb, None, self._failed.get(number, error))
         final, self._final = self._final, None
         if final is not None:
-            self._api.nats.call_soon(final, None, error)
+            self._api.nats.call_soon(final, None, final_error or error)
         elif failed and not callbacks:
             self._report(error)
 
@@ -518,3 +554,10 @@ class FastBatch(_Batch):
 
 def _whole(opts: Mapping[str, Any], name: str, default: int, most: int) -> int:
     return integer(opts.get(name, default), name, 1, most)
+
+
+def _number(answer: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    value = answer.get(name, default)
+    if type(value) is not int:
+        raise InvalidAnswerError(f"invalid answer: {name} is {value!r}")
+    return value

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import BadOptionsError
+from ..subjects import check_subscribe
 from ..times import to_wire
 from .api import Feature
 
@@ -22,9 +23,13 @@ V2_11: Feature = ((2, 11), 1)
 V2_12: Feature = ((2, 12), 2)
 V2_14: Feature = ((2, 14), 4)
 
-# Field → what its value may be: None (anything), a table (an object), [table] (a list of objects), or a
-# set of words.
+# Field → what its value may be: None (anything), a table (an object), a list of one of these, a set of
+# words, or `DURATION`.
 Fields = dict[str, Any]
+# A duration: a timedelta, or an int of nanoseconds.
+DURATION = "duration"
+# An int below this one was meant in another unit: no duration of a server is shorter than 1 ms.
+_LEAST_DURATION = 1_000_000
 
 _TRANSFORM: Fields = {"src": None, "dest": None}
 _SOURCE: Fields = {
@@ -46,14 +51,14 @@ STREAM: Fields = {
     "max_consumers": None,
     "max_msgs": None,
     "max_bytes": None,
-    "max_age": None,
+    "max_age": DURATION,
     "max_msgs_per_subject": None,
     "max_msg_size": None,
     "discard": {"old", "new"},
     "storage": {"file", "memory"},
     "num_replicas": None,
     "no_ack": None,
-    "duplicate_window": None,
+    "duplicate_window": DURATION,
     "placement": {"cluster": None, "tags": None, "preferred": None},
     "mirror": _SOURCE,
     "sources": [_SOURCE],
@@ -68,9 +73,9 @@ STREAM: Fields = {
     "deny_delete": None,
     "deny_purge": None,
     "allow_rollup_hdrs": None,
-    "consumer_limits": {"inactive_threshold": None, "max_ack_pending": None},
+    "consumer_limits": {"inactive_threshold": DURATION, "max_ack_pending": None},
     "allow_msg_ttl": None,
-    "subject_delete_marker_ttl": None,
+    "subject_delete_marker_ttl": DURATION,
     "allow_msg_counter": None,
     "allow_atomic": None,
     "allow_msg_schedules": None,
@@ -89,9 +94,9 @@ CONSUMER: Fields = {
     "opt_start_seq": None,
     "opt_start_time": None,
     "ack_policy": {"none", "all", "explicit", "flow_control"},
-    "ack_wait": None,
+    "ack_wait": DURATION,
     "max_deliver": None,
-    "backoff": None,
+    "backoff": [DURATION],
     "filter_subject": None,
     "filter_subjects": None,
     "replay_policy": {"instant", "original"},
@@ -102,12 +107,12 @@ CONSUMER: Fields = {
     "flow_control": None,
     "headers_only": None,
     "max_batch": None,
-    "max_expires": None,
+    "max_expires": DURATION,
     "max_bytes": None,
     "deliver_subject": None,
     "deliver_group": None,
-    "idle_heartbeat": None,
-    "inactive_threshold": None,
+    "idle_heartbeat": DURATION,
+    "inactive_threshold": DURATION,
     "num_replicas": None,
     "mem_storage": None,
     "direct": None,
@@ -116,7 +121,7 @@ CONSUMER: Fields = {
     "pause_until": None,
     "priority_groups": None,
     "priority_policy": {"", "none", "overflow", "pinned_client", "prioritized"},
-    "priority_timeout": None,
+    "priority_timeout": DURATION,
 }  # fmt: skip
 
 # Fields that older servers lack. Only fields with a value count: a configuration that came from a server
@@ -169,7 +174,7 @@ _UNSET = {"compression": "none", "persist_mode": "default", "priority_policy": "
 def stream_config(config: object) -> tuple[dict[str, Any], dict[str, Feature]]:
     """Return a stream's configuration as it is sent, and the features that the server must have.
 
-    Raises TypeError and `BadOptionsError`, which name the field.
+    Raises TypeError and `BadOptionsError`, which name the field, and `BadSubjectError` for a filter.
     """
     checked = _checked("stream configuration", config, STREAM)
     if checked.get("mirror"):
@@ -178,6 +183,8 @@ def stream_config(config: object) -> tuple[dict[str, Any], dict[str, Feature]]:
         checked["sources"] = [external_source(source) for source in checked["sources"]]
     needs = _needs(checked, _STREAM_NEEDS)
     sources = [checked.get("mirror"), *(checked.get("sources") or ())]
+    for source in sources:
+        check_filters(source or {}, "filter_subject")
     if any(source and source.get("consumer") for source in sources):
         needs["sources.consumer"] = V2_14
     if any(source and source.get("subject_transforms") for source in sources):
@@ -188,9 +195,10 @@ def stream_config(config: object) -> tuple[dict[str, Any], dict[str, Feature]]:
 def consumer_config(config: object) -> tuple[dict[str, Any], dict[str, Feature]]:
     """Return a consumer's configuration as it is sent, and the features that the server must have.
 
-    Raises TypeError and `BadOptionsError`, which name the field.
+    Raises TypeError and `BadOptionsError`, which name the field, and `BadSubjectError` for a filter.
     """
     checked = _checked("consumer configuration", config, CONSUMER)
+    check_filters(checked, "filter_subject", "filter_subjects")
     return {**_CONSUMER_DEFAULTS, **checked}, _needs(checked, _CONSUMER_NEEDS)
 
 
@@ -214,7 +222,8 @@ def check_fields(what: str, given: Mapping[str, Any], known: Fields) -> None:
         known: the table of its fields.
 
     Raises:
-        BadOptionsError: a field is not in the table, or a word not in the field's set.
+        BadOptionsError: a field is not in the table, a word is not in the field's set, or a duration is
+            an int from 1 to 999,999.
         TypeError: an object or a list is wanted.
     """
     for field, value in given.items():
@@ -233,9 +242,35 @@ def check_fields(what: str, given: Mapping[str, Any], known: Fields) -> None:
             if not isinstance(value, (list, tuple)):
                 raise TypeError(f"{field} in {what} must be a list, not {type(value).__name__}")
             for item in value:
-                _check_inside(f"{field} of {what}", item, inside[0])
+                _check_value(what, field, item, inside[0])
         else:
-            _check_inside(f"{field} of {what}", value, inside)
+            _check_value(what, field, value, inside)
+
+
+def _check_value(what: str, field: str, value: object, kind: Any) -> None:
+    if kind is not DURATION:
+        _check_inside(f"{field} of {what}", value, kind)
+    elif isinstance(value, int) and 0 < value < _LEAST_DURATION:
+        raise BadOptionsError(
+            f"{field} in {what}: {value:d} would be {value:d} nanoseconds; for {value:d} s pass a "
+            f"timedelta, timedelta(seconds={value:d})"
+        )
+
+
+def check_filters(given: Mapping[str, Any], *names: str) -> None:
+    """Check the fields of a mapping that are subjects with or without wildcards, or lists of these.
+
+    Fields without a value are not checked. A server that gets a filter such as "a..b" as a part of a
+    request's subject answers nothing at all.
+
+    Raises:
+        BadSubjectError: a subject is invalid.
+        TypeError: a subject is no str.
+    """
+    for name in names:
+        value = given.get(name)
+        for subject in value if isinstance(value, (list, tuple)) else [value] if value else ():
+            check_subscribe(subject)
 
 
 def _check_inside(what: str, value: object, known: Fields) -> None:
@@ -250,10 +285,15 @@ def _checked(what: str, config: object, known: Fields) -> dict[str, Any]:
     return result
 
 
+def is_set(field: str, value: object) -> bool:
+    """Return whether a field's value says anything to a server."""
+    return bool(value) and value != _UNSET.get(field)
+
+
 def _needs(config: Mapping[str, Any], table: Mapping[str, Feature]) -> dict[str, Feature]:
     needs = {}
     for field, value in config.items():
-        if not value or value == _UNSET.get(field):
+        if not is_set(field, value):
             continue
         if field == "metadata" and all(key.startswith("_nats.") for key in value):
             continue  # set by the server itself

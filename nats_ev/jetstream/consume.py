@@ -47,7 +47,7 @@ class ConsumeEngine(Puller):
     def start(self) -> None:
         """See `Puller`; refused at once when the server lacks priority groups."""
         needs = priority_needs(self.options.priority)
-        self.api.require(needs, lambda level: self._start(), self._cb)
+        self.api.require(needs, lambda level: self._start(), self._cb, timeout=0)
 
     def _start(self) -> None:
         if not self.closed:

@@ -22,6 +22,7 @@ from .ordered import OrderedConsumer, OrderedEngine, ordered_config
 from .ordered_fetch import OrderedFetcher
 from .pull import MsgCallback, consume_opts
 from .push import PushEngine, PushSubscription
+from .store import store_consumer
 
 Opts = Mapping[str, Any] | Callback | None
 
@@ -45,7 +46,8 @@ class Consumers:
                 deliver_policy, opt_start_seq, filter_subject or filter_subjects, inactive_threshold
                 and all other fields that the server has.
             cb: gets `ConsumerExistsError` when the consumer exists with another configuration,
-                `ApiLevelError` when the server lacks a field; nothing was created then.
+                `ApiLevelError` when the server lacks a field. Nothing was created then, unless the server
+                that stores the consumer is older than the one that answered for its API level.
 
         Raises:
             TypeError, BadOptionsError: config is not a consumer configuration.
@@ -366,9 +368,7 @@ class Consumers:
         filters = body.get("filter_subject")
         if filters and not any(c <= " " for c in filters):
             subject += f".{filters}"
-        self._api.require(
-            needs, lambda level: self._api.request(subject, request, cb, level=level), cb
-        )
+        store_consumer(self._api, stream, consumer, subject, request, needs, cb)
 
 
 def _next_subject(api: Api, stream: str, consumer: str) -> str:

@@ -46,7 +46,8 @@ class DirectGets:
             stream: the stream's name.
             opts: a sequence, or a dict as in `stream_msg_get`.
             cb: gets `MessageNotFoundError` when the message does not exist, `NoRespondersError` when
-                the stream does not exist or has no ``allow_direct``.
+                the stream does not exist or has no ``allow_direct`` (nats-server 2.9 does not answer then:
+                `RequestTimeoutError`).
         """
         check_callback(cb)
         name = name_of("stream", stream)

@@ -168,7 +168,18 @@ class WrongStreamError(APIError, err_codes=(10060,)):
 
 
 class ApiLevelError(APIError, err_codes=(10185,)):
-    """The server's JetStream is too old for the request; the server has done nothing."""
+    """The server's JetStream is too old for the request.
+
+    The server has done nothing, except where an older server than the connected one ignored a consumer's new
+    field: that consumer exists without the field.
+    """
+
+    @classmethod
+    def lacking(cls, features: Mapping[str, tuple[tuple[int, int], int]]) -> ApiLevelError:
+        """Return the error that names these features, and the first nats-server that has all of them."""
+        major, minor = max(version for version, _ in features.values())
+        text = f"{', '.join(features)}: nats-server {major}.{minor} or later is required"
+        return cls(f"{text} (code 412)", code=412, err_code=10185, description=text)
 
 
 class MaximumMessagesError(APIError, err_codes=(10077,)):

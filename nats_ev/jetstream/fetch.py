@@ -11,7 +11,7 @@ from ..headers import Headers
 from ..status import Status
 from ..times import MILLISECOND, SECOND, to_wire
 from .api import Api, Exchange, Timer, encode
-from .config import check_fields
+from .config import DURATION, check_fields
 from .errors import MaxBytesExceededError, NoHeartbeatError, status_error
 from .message import JsMsg
 from .pull import (
@@ -26,9 +26,10 @@ from .pull import (
 
 # How much later than `expires` the end of a request may arrive.
 _SLACK_MS = 1000.0
-_FETCH_FIELDS = dict.fromkeys(
-    ["batch", "expires", "no_wait", "max_bytes", "heartbeat", "idle_heartbeat", "id", *PRIORITY]
-)
+_FETCH_FIELDS = {
+    **dict.fromkeys(["batch", "no_wait", "max_bytes", "id", *PRIORITY]),
+    **dict.fromkeys(["expires", "heartbeat", "idle_heartbeat"], DURATION),
+}
 
 
 def fetch_opts(given: Mapping[str, Any]) -> dict[str, Any]:

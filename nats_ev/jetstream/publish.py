@@ -54,7 +54,7 @@ from ..steps import later_step
 from ..subjects import check_publish
 from ..times import rfc3339
 from .api import Api, Feature, Timer, decode
-from .config import V2_11, V2_12
+from .config import V2_11, V2_12, V2_14
 from .errors import InvalidAnswerError, TooManyStalledMsgsError
 
 if TYPE_CHECKING:
@@ -127,11 +127,17 @@ def option_needs(options: Mapping[str, Any]) -> dict[str, Feature]:
 
     An older server ignores such a header and stores the message as if it had none.
     """
-    return {
+    needs = {
         name: _OPTION_NEEDS[name]
         for name, value in options.items()
         if name in _OPTION_NEEDS and value is not None
     }
+    for name in _SCHEDULES & needs.keys():
+        value = options[name]
+        once = isinstance(value, datetime) or (isinstance(value, str) and value.startswith("@at "))
+        if not once:
+            needs[name] = V2_14
+    return needs
 
 
 def _text(name: str, value: Any) -> str:
@@ -205,13 +211,17 @@ _HEADER_NEEDS: dict[str, Feature] = {
     "Nats-Expected-Last-Subject-Sequence-Subject": V2_11,
     "Nats-TTL": V2_11,
     "Nats-Incr": V2_12,
-    "Nats-Schedule": V2_12,
+    "Nats-Schedule": V2_12,  # for "@at"; all other schedules: 2.14
+    "Nats-Schedule-Source": V2_14,
+    "Nats-Schedule-Rollup": V2_14,
+    "Nats-Schedule-Time-Zone": V2_14,
 }
 _OPTION_NEEDS: dict[str, Feature] = {
     option: _HEADER_NEEDS[header]
     for option, (header, _) in _OPTIONS.items()
     if header in _HEADER_NEEDS
 }
+_SCHEDULES = {option for option, (header, _) in _OPTIONS.items() if header == "Nats-Schedule"}
 
 
 class Publishing:
@@ -261,15 +271,18 @@ class Publishing:
             rollup: "sub" or "all": delete the messages of the subject, or of the stream, before this one.
             incr: a counter's increment, an int or str.
             schedule: publish the message at a datetime, or repeatedly after a timedelta, or by the server's
-                notation (ADR-51; also schedule_at, schedule_every, schedule_cron).
-            schedule_target, schedule_source, schedule_ttl, schedule_time_zone, schedule_rollup: see ADR-51.
+                notation (ADR-51; also schedule_at, schedule_every, schedule_cron). All but a datetime and
+                "@at" need nats-server 2.14.
+            schedule_target, schedule_ttl: see ADR-51.
+            schedule_source, schedule_time_zone, schedule_rollup: see ADR-51; nats-server 2.14.
 
         Raises:
             ValueError, NatsError: what `Nats.request` raises.
             TypeError, BadOptionsError: an argument is wrong.
 
         A server that is too old for an option would store the message as if it had none. The client does
-        not send the message then; cb gets `ApiLevelError`.
+        not send the message then; cb gets `ApiLevelError`. While the client is connecting, or does not know
+        yet which API level answers, a message with such an option waits, and is sent after messages without.
         """
         retry = (retry_attempts, retry_wait)
         self._message(subject, payload, cb, headers, timeout, retry, options).send()
@@ -370,7 +383,12 @@ class _Message:
         if self.needs:
             self.api.refuse_if_closed()
             check_message(self.api.nats, self.subject, self.payload, self.headers)
-            self.api.require(self.needs, lambda level: self._request(), self.cb)
+            self.api.require(
+                self.needs,
+                lambda level: self._request(),
+                self.cb,
+                timeout=milliseconds(self.timeout, "timeout"),
+            )
         else:
             self._request()
 

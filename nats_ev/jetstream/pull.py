@@ -52,7 +52,7 @@ from ..headers import Headers
 from ..status import Status
 from ..times import MILLISECOND, SECOND, to_wire
 from .api import Api, Feature, Timer, encode
-from .config import V2_11, V2_12, check_fields
+from .config import DURATION, V2_11, V2_12, check_fields
 from .errors import MaxBytesExceededError, NoHeartbeatError, PinIdMismatchError, status_error
 from .message import JsMsg
 
@@ -72,12 +72,11 @@ PRIORITY: dict[str, Feature] = {
     "min_ack_pending": V2_11,
     "priority": V2_12,
 }
-_CONSUME_FIELDS = dict.fromkeys(
-    [
-        "max_messages", "max_bytes", "threshold_messages", "threshold_bytes", "expires", "heartbeat",
-        "idle_heartbeat", "stop_after", "on_error", *PRIORITY,
-    ]
-)  # fmt: skip
+_CONSUME_FIELDS = {
+    **dict.fromkeys(["max_messages", "max_bytes", "threshold_messages", "threshold_bytes"]),
+    **dict.fromkeys(["stop_after", "on_error", *PRIORITY]),
+    **dict.fromkeys(["expires", "heartbeat", "idle_heartbeat"], DURATION),
+}
 
 
 def is_status(payload: bytes, reply: str | None, headers: bytes) -> bool:

@@ -11,7 +11,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..arguments import Callback, callable_or_none
-from ..errors import BadOptionsError, ConnectionClosedError, NatsError
+from ..errors import (
+    BadOptionsError,
+    ConnectionClosedError,
+    ConnectionLostError,
+    NatsError,
+    RequestTimeoutError,
+)
 from ..headers import Headers
 from ..nuid import next_nuid
 from ..status import Status
@@ -28,6 +34,7 @@ from .errors import (
 from .handle import Handle
 from .message import JsMsg, parse_ack_reply
 from .pull import MsgCallback, is_status
+from .store import store_consumer
 
 _FIELDS = {"on_error": None, "on_start": None}
 
@@ -74,6 +81,7 @@ class PushEngine:
                 self._config["name"] = self.name
         else:
             self.name = name_of("consumer", consumer)
+        self._creating = False  # the server has not answered yet
         self._sid = 0
         self._last: str | None = None  # the last message's reply subject
         self._beats = 0.0  # the heartbeat's interval in ms; 0: no heartbeats
@@ -92,11 +100,10 @@ class PushEngine:
         self._subscribe(self._config)
         body = {"stream_name": self.stream, "config": self._config, "action": "create"}
         verb = f"CONSUMER.CREATE.{self.stream}.{self.name}"
+        self._creating = True
         try:
-            self.api.require(
-                self._needs,
-                lambda level: self.api.request(verb, body, self._answered, level=level),
-                self._answered,
+            store_consumer(
+                self.api, self.stream, self.name, verb, body, self._needs, self._answered
             )
         except NatsError:
             self._leave()
@@ -127,10 +134,13 @@ class PushEngine:
             self.api.nats.drain_subscription(self._sid, done)
 
     def _answered(self, info: Any, error: NatsError | None) -> None:
+        self._creating = False
         if self.closed:
             self._forget()
         elif error is not None:
             self._fail(error)
+            if isinstance(error, (ConnectionLostError, RequestTimeoutError)):
+                self._forget()  # the consumer may exist
         elif not (config := info["config"]).get("deliver_subject"):
             self._fail(ConsumerIsPullError())
         else:
@@ -216,7 +226,8 @@ class PushEngine:
         self.api.nats.remove_status_listener(self._on_status)
 
     def _forget(self) -> None:
-        if self._ours:
+        # The server may handle a DELETE before a CREATE that was sent earlier: the answer calls this again.
+        if self._ours and not self._creating:
             self._ours = False
             verb = f"CONSUMER.DELETE.{self.stream}.{self.name}"
             self.api.request_or_report(verb, None, lambda result, error: None)

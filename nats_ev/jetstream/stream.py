@@ -15,10 +15,11 @@ from ..errors import BadOptionsError, NatsError
 from ..subjects import check_subscribe
 from ..times import to_wire
 from .api import Api, name_of
-from .config import check_fields, stream_config
+from .config import check_fields, check_filters, stream_config
 from .direct import DirectGets, get_opts
 from .errors import APIError, InvalidAnswerError, StreamNotFoundError
 from .message import StoredMsg
+from .store import store_stream
 
 Opts = Mapping[str, Any] | Callback | None
 
@@ -100,6 +101,7 @@ class Streams(DirectGets):
             self._api.request(verb, None, done)
             return
         check_fields("stream info options", given, _INFO_FIELDS)
+        check_filters(given, "subjects_filter")
         body = to_wire(given)
         if "subjects_filter" not in body or "offset" in body:
             self._api.request(verb, body, done)
@@ -159,6 +161,7 @@ class Streams(DirectGets):
         given, done = optional_middle(opts, cb)
         given = given or {}
         check_fields("purge options", given, _PURGE_FIELDS)
+        check_filters(given, "filter")
         if given.get("seq") and given.get("keep"):
             raise BadOptionsError("seq and keep exclude each other")
         body = to_wire(given) or None
@@ -224,14 +227,13 @@ class Streams(DirectGets):
         check_callback(cb)
         body, needs = stream_config(config)
         subject = f"STREAM.{verb}.{name_of('stream', body.get('name'))}"
-        self._api.require(
-            needs, lambda level: self._api.request(subject, body, cb, level=level), cb
-        )
+        store_stream(self._api, subject, body, needs, cb)
 
     def _list(self, verb: str, opts: Any, cb: Callback | None, *, as_answer: bool) -> None:
         opts, done = optional_middle(opts, cb)
         opts = opts or {}
         check_fields("list options", opts, _LIST_FIELDS)
+        check_filters(opts, "subject")
 
         def listed(items: Any, error: NatsError | None) -> None:
             if error is not None or not as_answer:

@@ -47,7 +47,8 @@ class KvBucket(Bucket):
                 or ns, after which an entry expires); max_bytes; max_value_size; storage ("file",
                 "memory"); replicas; description; placement; republish; compression (bool); metadata;
                 limit_marker_ttl (a timedelta or ns, 1 s or more: keys may have a ttl, and the server keeps
-                a marker of an expired key for that long; nats-server 2.11); mirror or sources (as of a
+                a marker of an expired key for that long; once on, it can't be switched off;
+                nats-server 2.11); mirror or sources (as of a
                 stream; names of buckets get their ``KV_``, and their keys are mapped).
             cb: may be left out; errors then go to the client's on_error.
         """

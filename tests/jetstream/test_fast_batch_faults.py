@@ -110,6 +110,34 @@ def test_a_gap_is_told_with_what_is_lost(begin, stream, run):
     assert errors[0].lost == (3, 6)
 
 
+@pytest.mark.parametrize("gap_ok", [True, False])
+def test_messages_that_a_gap_has_lost_are_told_to_their_callbacks_and_to_the_commit(
+    begin, stream, run, gap_ok
+):
+    batch, _ = begin(gap_ok=gap_ok)
+    told: dict[int, Any] = {}
+    for number in range(2, 7):
+        batch.add("fast.a", b"x", lambda _, error, n=number: told.update({n: error}))
+    stream.ack(1)
+    ended: list[Any] = []
+    batch.commit("fast.a", b"7", lambda *got: ended.append(got))
+    run(lambda: len(stream.operations) == 7)
+    stream.say({"type": "gap", "last_seq": 3, "seq": 5})  # 3 and 4 have not come
+    if gap_ok:
+        stream.ack(6)
+    stream.stored(7 if gap_ok else 2)
+    run(lambda: ended and len(told) == 5)
+    ack, error = ended[0]
+    assert told[2] is None
+    assert [told[n].lost for n in (3, 4)] == [(3, 5)] * 2
+    if gap_ok:
+        assert (error, ack["count"], ack["missing"]) == (None, 7, [3, 4])
+        assert (told[5], told[6]) == (None, None)
+    else:
+        assert (ack, type(error), error.ack["count"]) == (None, BatchClosedError, 2)
+        assert [told[n].ack["count"] for n in (5, 6)] == [2, 2]
+
+
 def test_a_refused_message_is_told_to_on_error_and_to_its_callback(begin, stream, run):
     batch, errors = begin()
     told: list[Any] = []

@@ -156,7 +156,7 @@ def test_missed_heartbeats_and_a_silent_server_end_a_fetch(js, call):
     js.nats.subscribe("FAKE.>", lambda *message: None)
     opts = {"expires": 60_000 * MS, "heartbeat": 20 * MS}
     assert isinstance(call(fake.fetch, "S", "c", opts)[1], NoHeartbeatError)
-    _, err = call(fake.fetch, "S", "c", {"expires": 1})
+    _, err = call(fake.fetch, "S", "c", {"expires": 1_000_000})
     assert isinstance(err, RequestTimeoutError)
 
 

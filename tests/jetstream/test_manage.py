@@ -5,6 +5,7 @@ C8 is a row of the audit of the client that this one mirrors: it listed the firs
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -153,7 +154,9 @@ def test_C8_errors_have_code_err_code_description_and_a_class(any_js, call):
         assert isinstance(call(method, "S", "c")[1], ConsumerNotFoundError)
     call(any_js.consumer_create, "S", {"name": "c", "ack_policy": "explicit"})
     _, err = call(
-        any_js.consumer_create, "S", {"name": "c", "ack_policy": "explicit", "ack_wait": 7}
+        any_js.consumer_create,
+        "S",
+        {"name": "c", "ack_policy": "explicit", "ack_wait": timedelta(seconds=7)},
     )
     assert isinstance(err, ConsumerExistsError)
     _, err = call(any_js.consumer_update, "S", {"name": "d", "ack_policy": "explicit"})
@@ -210,6 +213,53 @@ def test_wrong_types_are_type_errors_at_the_call(js):
     ):
         with pytest.raises(TypeError):
             call()
+
+
+def test_a_consumer_is_created_again_with_the_same_configuration(any_js, call):
+    call(any_js.stream_create, {"name": "S", "subjects": ["s.>"]})
+    for name, config in {
+        "named": {"name": "named"},
+        "explicit": {"name": "explicit", "ack_policy": "explicit", "filter_subject": "s.a"},
+        "durable": {"durable_name": "durable", "ack_policy": "explicit", "metadata": {"a": "b"}},
+        "backoff": {
+            "durable_name": "backoff",
+            "ack_policy": "explicit",
+            "max_deliver": 3,
+            "backoff": [timedelta(seconds=1), timedelta(seconds=2)],
+            "opt_start_time": datetime(2025, 1, 1, tzinfo=timezone.utc),
+            "deliver_policy": "by_start_time",
+        },
+    }.items():
+        first, err = call(any_js.consumer_create, "S", config)
+        assert err is None, name
+        for again in (config, first["config"], call(any_js.consumer_info, "S", name)[0]["config"]):
+            info, err = call(any_js.consumer_create, "S", again)
+            assert err is None, (name, again)
+            assert info["config"] == first["config"]
+    for name, change in {
+        "named": {"ack_policy": "explicit"},
+        "explicit": {"filter_subject": "s.b"},
+        "durable": {"max_deliver": 7},
+    }.items():
+        config = call(any_js.consumer_info, "S", name)[0]["config"]
+        info, err = call(any_js.consumer_create, "S", {**config, **change})
+        assert isinstance(err, ConsumerExistsError), name
+    config = {"durable_name": "durable", "ack_policy": "explicit"}
+    assert isinstance(call(any_js.consumer_create, "S", config)[1], ConsumerExistsError)
+
+
+def test_a_consumer_of_another_client_is_created_again(any_js, call):
+    """Other clients send fewer fields, in other ways: here the request is made by hand."""
+    call(any_js.stream_create, {"name": "S", "subjects": ["s.>"]})
+    config = {"durable_name": "theirs", "ack_policy": "explicit", "max_ack_pending": 1000}
+    body = {"stream_name": "S", "config": {**config, "deliver_policy": "all"}}
+    subject = "$JS.API.CONSUMER.DURABLE.CREATE.S.theirs"
+    done: list[Any] = []
+    any_js.nats.request(subject, json.dumps(body), lambda *got: done.append(got))
+    for ours in (config, {"durable_name": "theirs", "ack_policy": "explicit"}):
+        info, err = call(any_js.consumer_create, "S", ours)
+        assert err is None
+        assert info["name"] == "theirs"
 
 
 GATED = [

@@ -85,7 +85,8 @@ def test_options_may_have_the_words_of_nats_go(any_js, call):
         ({"msg_ttl": "1m"}, (2, 11)),
         ({"expect_last_subject_seq": 0, "expect_last_subject_seq_subject": "p.b"}, (2, 11)),
         ({"incr": 1}, (2, 12)),
-        ({"schedule": timedelta(minutes=1), "schedule_target": "p.b"}, (2, 12)),
+        ({"schedule": "@at 2100-01-01T00:00:00Z", "schedule_target": "p.b"}, (2, 12)),
+        ({"schedule": timedelta(minutes=1), "schedule_target": "p.b"}, (2, 14)),
     ],
 )
 def test_option_that_the_server_would_ignore_is_refused_and_nothing_stored(
@@ -102,6 +103,33 @@ def test_option_that_the_server_would_ignore_is_refused_and_nothing_stored(
         assert "nats-server {}.{} or later is required".format(*needed) in str(err)
     assert js.publish_async_pending() == 0
     assert call(js.stream_info, "P")[0]["state"]["last_seq"] == 0
+    call(js.stream_delete, "P")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"schedule": timedelta(minutes=1)},
+        {"schedule": "@every 1m"},
+        {"schedule_cron": "0 0 * * * *"},
+        {"schedule": "@hourly"},
+        {"schedule": "@at 2100-01-01T00:00:00Z", "schedule_source": "p.c"},
+        {"schedule": "@at 2100-01-01T00:00:00Z", "schedule_rollup": "sub"},
+        {"schedule": "@at 2100-01-01T00:00:00Z", "schedule_time_zone": "CET"},
+    ],
+)
+def test_schedules_of_2_14_are_refused_on_2_12_and_nothing_stored(
+    connected, line_server, call, options
+):
+    js = JetStream(connected(line_server("2.12")))
+    stream(js, call, allow_msg_schedules=True)
+    ack, err = call(js.publish, "p.a", b"x", schedule_target="p.b", **options)
+    assert ack is None
+    assert isinstance(err, ApiLevelError)
+    assert "nats-server 2.14 or later is required" in str(err)
+    at = {"schedule": "@at 2100-01-01T00:00:00Z", "schedule_target": "p.b"}
+    assert call(js.publish, "p.a", b"x", **at)[1] is None
+    assert call(js.stream_info, "P")[0]["state"]["last_seq"] == 1
     call(js.stream_delete, "P")
 
 
@@ -352,11 +380,65 @@ def test_atomic_batch_that_fails_stores_nothing(js, call):
     left.add("p.a", b"1")
     left.discard()
     assert call(js.stream_info, "P")[0]["state"]["messages"] == 0
-    full = js.atomic_batch()
+
+
+@pytest.mark.since(2, 14)
+def test_atomic_batch_takes_as_many_messages_as_the_server_allows(js, call):
+    stream(js, call, allow_atomic=True)
+    full, over = js.atomic_batch(), js.atomic_batch()
     for _ in range(1000):
         full.add("p.a")
-    with pytest.raises(BadOptionsError, match="1000"):
-        full.commit("p.a", b"", print)
+        over.add("p.a")
+    ack, err = call(full.close)
+    assert (err, ack["count"]) == (None, 1000)
+    ack, err = call(over.commit, "p.a", b"")
+    assert isinstance(err, BatchError)
+    assert "too large" in str(err)
+    assert call(js.stream_info, "P")[0]["state"]["messages"] == 1000
+
+
+@pytest.mark.since(2, 14)
+@pytest.mark.parametrize("end", ["commit", "close"])
+@pytest.mark.parametrize("gap_ok", [True, False])
+def test_fast_batch_with_a_refused_message_says_what_is_stored(js, call, run, gap_ok, end):
+    stream(js, call, allow_batched=True)
+    batch = js.fast_batch(flow=2, gap_ok=gap_ok)
+    told: dict[int, tuple[Any, Any]] = {}
+
+    def add(number: int, **options: Any) -> None:
+        batch.add("p.a", str(number), lambda *got: told.update({number: got}), **options)
+
+    add(1)
+    add(2, expect_last_seq=99)
+    add(3)
+    add(4)
+    ack, err = call(batch.close) if end == "close" else call(batch.commit, "p.a", b"5")
+    run(lambda: len(told) == 4)
+    stored = call(js.stream_info, "P")[0]["state"]["messages"]
+    assert isinstance(told[2][1], WrongLastSequenceError)
+    if gap_ok:
+        last = 4 if end == "close" else 5
+        assert (err, ack["count"], ack["missing"]) == (None, last, [2])
+        assert [told[n][1] for n in (1, 3, 4)] == [None] * 3
+        assert stored == last - 1
+    else:
+        assert isinstance(err, BatchClosedError)
+        assert (ack, err.ack["count"], err.ack["missing"]) == (None, 1, [])
+        assert told[1][1] is None
+        assert [type(told[n][1]) for n in (3, 4)] == [BatchClosedError] * 2
+        assert stored == 1
+
+
+@pytest.mark.since(2, 14)
+@pytest.mark.parametrize("gap_ok", [True, False])
+def test_fast_batch_whose_last_message_is_refused_says_so_to_its_commit(js, call, gap_ok):
+    stream(js, call, allow_batched=True)
+    batch = js.fast_batch(gap_ok=gap_ok)
+    batch.add("p.a")
+    ack, err = call(batch.commit, "p.a", b"", expect_last_seq=99)
+    assert ack is None
+    assert isinstance(err, WrongLastSequenceError)
+    assert call(js.stream_info, "P")[0]["state"]["messages"] == 1
 
 
 @pytest.mark.since(2, 12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -215,3 +216,33 @@ def test_the_end_of_the_client_is_the_end_of_the_subscription(api, seen, run):
     assert push.closed
     with pytest.raises(NotConnectedError):
         api.js.push_subscribe("S", "late", seen)
+
+
+@pytest.mark.parametrize("answer", [info(), OVERLOADED, None])
+def test_a_consumer_is_deleted_after_it_was_created_when_the_subscription_stops_at_once(
+    connected, fake, run, answer
+):
+    """A server handles requests in any order: a DELETE before the CREATE would leave the consumer."""
+    api = ScriptedApi(connected(fake(broker)), timeout=200)
+    api.on("CONSUMER.DELETE", {"success": True})
+    replies: list[str] = []
+    api.on("CONSUMER.CREATE", replies.append)
+    subscription = api.js.push_subscribe("S", {}, lambda msg, err: None)
+    run(lambda: replies)
+    subscription.stop()
+    flushed: list[Any] = []
+    api.nats.flush(flushed.append)
+    run(lambda: flushed)
+    assert api.count("CONSUMER.DELETE") == 0
+    if answer is not None:
+        api.nats.publish(replies[0], json.dumps(answer))
+    run(lambda: api.count("CONSUMER.DELETE"))
+    assert api.count("CONSUMER.DELETE") == 1
+
+
+def test_a_consumer_whose_creation_is_not_answered_is_deleted(connected, fake, run, seen):
+    api = ScriptedApi(connected(fake(broker)), timeout=100)
+    api.on("CONSUMER.DELETE", {"success": True})
+    api.on("CONSUMER.CREATE", None)
+    api.js.push_subscribe("S", {}, seen)
+    run(lambda: seen.ended and api.count("CONSUMER.DELETE") == 1)

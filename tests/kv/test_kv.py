@@ -952,6 +952,21 @@ def test_callback_is_last_or_a_keyword_and_never_called_inside(make, run):
         kv.put("k", 5)
 
 
+@pytest.mark.since(2, 11)
+def test_limit_markers_that_are_on_cannot_be_switched_off(make, call):
+    kv = make({"limit_marker_ttl": timedelta(seconds=5)})
+    for change in (kv.update_bucket, kv.create_or_update_bucket):
+        for off in (0, timedelta(0)):
+            info, err = call(change, {"limit_marker_ttl": off})
+            assert info is None
+            assert isinstance(err, BadOptionsError)
+            assert "limit_marker_ttl" in str(err)
+    assert call(kv.update_bucket, {"description": "kept"})[1] is None
+    assert call(kv.status)[0]["limit_marker_ttl"] == 5 * 10**9
+    without = make({})
+    assert call(without.update_bucket, {"limit_marker_ttl": 0})[1] is None
+
+
 @pytest.mark.parametrize("line", ["2.10", "2.12"])
 def test_older_servers(line, own_server, connected, call, run):
 

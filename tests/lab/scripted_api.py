@@ -48,6 +48,10 @@ class ScriptedApi:
             return
         self.asked.append((verb, json.loads(payload) if payload[:1] == b"{" else payload))
         known = [beginning for beginning in self._answers if verb.startswith(beginning)]
+        if not known and verb == "INFO":  # the question for the API level, if no test is about it
+            self.asked.pop()
+            self.nats.publish(reply or "", "{}")
+            return
         if not known:
             raise AssertionError(f"no answer to {verb} {payload!r}")
         answers = self._answers[max(known, key=len)]
