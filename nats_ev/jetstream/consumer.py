@@ -249,7 +249,8 @@ class Consumers:
                 headers_only, replay_policy, inactive_threshold (5 min), metadata; the options of `consume`
                 except those of priority groups (max_messages: 1000). Also the keywords below.
             cb: ``cb(msg, None)`` for each message; ``cb(None, err)`` once when the consumer can't go on: the
-                stream does not exist, or the client has ended.
+                stream does not exist, it could not begin within the timeout of this object, the stream is
+                another one now (`StreamRecreatedError`), or the client has ended.
             on_start: ``on_start(info)`` once, before the first message, with the consumer's info, whose
                 ``num_pending`` is the number of messages that there are initially.
             on_error: ``on_error(err)`` for each error that the consumer survives.
