@@ -47,7 +47,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..arguments import callable_or_none, integer
-from ..errors import BadOptionsError, NatsError
+from ..errors import BadOptionsError, NatsError, PermissionsViolationError
 from ..headers import Headers
 from ..status import Status
 from ..times import MILLISECOND, SECOND, to_wire
@@ -244,7 +244,7 @@ class Puller:
         raise NotImplementedError
 
     def ended(self, error: NatsError) -> None:
-        """Take the error of the client's end; the puller is closed."""
+        """Take the final error: the client has ended, or lacks a right. The puller is closed."""
         raise NotImplementedError
 
     def start(self) -> None:
@@ -255,6 +255,7 @@ class Puller:
         arrived = self._on_sized_message if self.options.max_bytes else self._on_message
         self._sid = nats.subscribe(f"{self._inbox}.*", arrived)
         nats.add_status_listener(self._on_status)
+        nats.add_error_listener(self._on_server_error)
         self._ticks.start(self.options.heartbeat / MILLISECOND)
         if nats.is_connected():
             self._begin_round()
@@ -284,6 +285,7 @@ class Puller:
         self._ticks.cancel()
         self._pause.cancel()
         self.api.nats.remove_status_listener(self._on_status)
+        self.api.nats.remove_error_listener(self._on_server_error)
 
     # Requests.
 
@@ -330,6 +332,17 @@ class Puller:
         if self._mark != _NEVER:
             self._mark = self._asked - self.options.threshold_messages
 
+    def _ask_for_all(self) -> None:
+        """Send a request for all of max_bytes: the next message does not fit in what was left of them.
+
+        A request for the rest only would end in the same way, again and again.
+        """
+        if not self._pause.running and self.api.nats.is_connected() and self._mark != _NEVER:
+            self._count_asked(self._received - self._asked)
+            self._round += 1
+            self._pending_bytes = 0
+            self._ask()
+
     def _refill(self) -> None:
         if not self._pause.running and self.api.nats.is_connected():
             self._ask()
@@ -368,6 +381,13 @@ class Puller:
             self._begin_round()
         elif status is Status.RECONNECTING:
             self.connection_lost()
+
+    def _on_server_error(self, error: NatsError) -> None:
+        """End the puller if its user may not send its requests, or not receive in its inbox."""
+        if not self.closed and isinstance(error, PermissionsViolationError):
+            ours = self._next if error.kind == "publish" else f"{self._inbox}.*"
+            if error.subject == ours:
+                self._client_ended(error)
 
     def connection_lost(self) -> None:
         """Do nothing: the next connection begins a new round. A subclass may do more."""
@@ -426,9 +446,10 @@ class Puller:
                 self._refill()
         else:
             error = status_error(code, status.description)
-            if isinstance(error, MaxBytesExceededError) and not self._too_large():
-                if self._below():
-                    self._refill()
+            if isinstance(error, MaxBytesExceededError) and not current:
+                pass  # what followed that request has asked for all of max_bytes
+            elif isinstance(error, MaxBytesExceededError) and not self._too_large():
+                self._ask_for_all()
             elif isinstance(error, PinIdMismatchError):
                 self._pin_id = ""
                 if self._below():
