@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from ..arguments import Callback, Milliseconds, milliseconds
 from ..errors import (
@@ -21,6 +22,7 @@ from ..errors import (
     ConnectionLostError,
     NatsError,
     NotConnectedError,
+    PermissionsViolationError,
     RequestTimeoutError,
 )
 from ..status import Status
@@ -102,6 +104,7 @@ def version_of(info: str | None) -> tuple[tuple[int, ...], int | None]:
 
 
 Completion = Callable[[NatsError], object]
+RequestCallback = Callable[[bytes | None, NatsError | None, bytes | None], object]
 
 
 class Timer:
@@ -199,6 +202,27 @@ class Exchange:
             self.end(ConnectionLostError("disconnected"))
 
 
+class _Asked:
+    """The API requests of one client that wait for an answer.
+
+    A server does not answer a request that its user may not send: it sends an -ERR, which names the subject.
+    """
+
+    def __init__(self, nats: Nats) -> None:
+        self.waiting: dict[object, tuple[str, RequestCallback]] = {}
+        nats.add_error_listener(self._on_error)
+
+    def _on_error(self, error: NatsError) -> None:
+        if isinstance(error, PermissionsViolationError) and error.kind == "publish":
+            for key, (subject, cb) in list(self.waiting.items()):
+                if subject == error.subject and self.waiting.pop(key, None) is not None:
+                    cb(None, error, None)
+
+
+# One for each client: a listener for each `JetStream` would stay as long as the client.
+_asked: WeakKeyDictionary[Nats, _Asked] = WeakKeyDictionary()
+
+
 class Api:
     """The requests of one `JetStream`."""
 
@@ -206,6 +230,34 @@ class Api:
         self.nats = nats
         self.prefix = prefix
         self.timeout = milliseconds(timeout, "timeout")
+        if nats not in _asked:
+            _asked[nats] = _Asked(nats)
+        self._waiting = _asked[nats].waiting
+
+    def ask(
+        self,
+        subject: str,
+        payload: bytes,
+        cb: RequestCallback,
+        timeout: Milliseconds,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Send a request that a violation of permissions ends at once. Raises what `Nats.request` raises."""
+        key = object()
+        waiting = self._waiting
+
+        def answered(data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
+            if waiting.pop(key, None) is not None:
+                cb(data, error, raw)
+
+        waiting[key] = subject, cb
+        try:
+            self.nats.request(
+                subject, payload, answered, timeout, headers=headers, no_responders=True
+            )
+        except BaseException:
+            waiting.pop(key, None)
+            raise
 
     def request(
         self,
@@ -233,13 +285,12 @@ class Api:
             else:
                 cb(*decode(payload))
 
-        self.nats.request(
+        self.ask(
             f"{self.prefix}.{verb}",
             encode(body) if body is not None else b"",
             answered,
             self.timeout if timeout is None else timeout,
-            headers={"Nats-Required-Api-Level": str(level)} if level else None,
-            no_responders=True,
+            {"Nats-Required-Api-Level": str(level)} if level else None,
         )
 
     def request_or_report(

@@ -126,3 +126,22 @@ def test_a_message_too_large_for_the_rest_is_asked_for_with_all_of_max_bytes(api
     assert got == [500, 800]
     assert len(bodies) <= 4
     consume.stop()
+
+
+def test_a_request_without_the_right_to_ask_ends_at_once(client, own_server, call, tmp_path):
+    config = f"""
+    jetstream {{ store_dir: "{tmp_path}" }}
+    accounts {{ A {{ jetstream: enabled, users: [
+      {{ user: poor, password: a, permissions: {{ publish: {{ deny: ["$JS.API.>"] }} }} }} ] }} }}
+    """
+    nats = client(own_server(config=config), user="poor", password="a", on_error=lambda err: None)
+    js = JetStream(nats, timeout=60_000)
+    for method, *args in (
+        (js.stream_info, "S"),
+        (js.consumer_create, "S", {"durable_name": "c"}),
+        (js.direct_get, "S", 1),
+        (js.stream_names,),
+    ):
+        answer, error = call(method, *args)
+        assert answer is None
+        assert isinstance(error, PermissionsViolationError)
