@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from ..arguments import Callback, Milliseconds, milliseconds
 from ..errors import (
@@ -165,6 +165,7 @@ class Exchange:
 
     def publish(self, subject: str, payload: bytes) -> None:
         """Send the request. If that raises, the inbox is unsubscribed before."""
+        self.api.waiting[self] = subject, lambda data, error, raw: self.end(error)
         try:
             self.api.nats.publish(subject, payload, self.inbox)
         except BaseException:
@@ -194,6 +195,7 @@ class Exchange:
     def _leave(self) -> None:
         self.ended = True
         self.late.cancel()
+        self.api.waiting.pop(self, None)
         self.api.nats.unsubscribe(self.sid)
         self.api.nats.remove_status_listener(self._on_status)
 
@@ -210,13 +212,15 @@ class _Asked:
 
     def __init__(self, nats: Nats) -> None:
         self.waiting: dict[object, tuple[str, RequestCallback]] = {}
+        self._nats = ref(nats)  # the client is the key of the table below
         nats.add_error_listener(self._on_error)
 
     def _on_error(self, error: NatsError) -> None:
-        if isinstance(error, PermissionsViolationError) and error.kind == "publish":
-            for key, (subject, cb) in list(self.waiting.items()):
-                if subject == error.subject and self.waiting.pop(key, None) is not None:
-                    cb(None, error, None)
+        nats = self._nats()
+        if isinstance(error, PermissionsViolationError) and error.kind == "publish" and nats:
+            for subject, cb in list(self.waiting.values()):
+                if subject == error.subject:
+                    nats.call(cb, None, error, None)
 
 
 # One for each client: a listener for each `JetStream` would stay as long as the client.
@@ -232,7 +236,8 @@ class Api:
         self.timeout = milliseconds(timeout, "timeout")
         if nats not in _asked:
             _asked[nats] = _Asked(nats)
-        self._waiting = _asked[nats].waiting
+        # (subject, callback) of what a violation of permissions ends; the callback takes itself out.
+        self.waiting = _asked[nats].waiting
 
     def ask(
         self,
@@ -244,13 +249,13 @@ class Api:
     ) -> None:
         """Send a request that a violation of permissions ends at once. Raises what `Nats.request` raises."""
         key = object()
-        waiting = self._waiting
+        waiting = self.waiting
 
         def answered(data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
             if waiting.pop(key, None) is not None:
                 cb(data, error, raw)
 
-        waiting[key] = subject, cb
+        waiting[key] = subject, answered
         try:
             self.nats.request(
                 subject, payload, answered, timeout, headers=headers, no_responders=True

@@ -132,7 +132,7 @@ def test_a_request_without_the_right_to_ask_ends_at_once(client, own_server, cal
     config = f"""
     jetstream {{ store_dir: "{tmp_path}" }}
     accounts {{ A {{ jetstream: enabled, users: [
-      {{ user: poor, password: a, permissions: {{ publish: {{ deny: ["$JS.API.>"] }} }} }} ] }} }}
+      {{ user: poor, password: a, permissions: {{ publish: {{ deny: ["$JS.API.>", "s"] }} }} }} ] }} }}
     """
     nats = client(own_server(config=config), user="poor", password="a", on_error=lambda err: None)
     js = JetStream(nats, timeout=60_000)
@@ -141,6 +141,8 @@ def test_a_request_without_the_right_to_ask_ends_at_once(client, own_server, cal
         (js.consumer_create, "S", {"durable_name": "c"}),
         (js.direct_get, "S", 1),
         (js.stream_names,),
+        (js.publish, "s", b""),
+        (js.fetch, "S", "c", {"batch": 5}),
     ):
         answer, error = call(method, *args)
         assert answer is None
