@@ -157,7 +157,8 @@ class Consumers:
             consumer: the consumer's name.
             opts: with durations as timedelta or in ns: batch (1; with max_bytes as many as fit),
                 max_bytes, expires (5 s), no_wait (True: only messages that the consumer has now; with an
-                expires it waits for the first), heartbeat or idle_heartbeat, and for priority groups
+                expires it waits for the first), heartbeat or idle_heartbeat (15 s when expires is above
+                30 s, else none), and for priority groups
                 group, id, min_pending, min_ack_pending, priority.
             cb: gets `NoRespondersError` when the consumer does not exist, `NoHeartbeatError`,
                 ``disconnected``, or the `PullStatusError` of a status that is not an ordinary end.
@@ -208,10 +209,11 @@ class Consumers:
             opts: with durations as timedelta or in ns: max_messages (500) or max_bytes, the most that is
                 requested at a time; threshold_messages, threshold_bytes (half of it): request more when
                 no more than this is still to come; expires (30 s) of each request; heartbeat (half of
-                expires, at most 30 s); for priority groups group, min_pending, min_ack_pending,
+                expires, at most 30 s, at least 500 ms); for priority groups group, min_pending, min_ack_pending,
                 priority. Also on_error and stop_after.
             cb: ``cb(msg, None)`` for each message; ``cb(None, err)`` once when consuming can't go on: the
-                consumer was deleted or is a push consumer, or the client has ended.
+                consumer was deleted or is a push consumer, its user lacks the right, no JetStream answers
+                within the timeout of this object, or the client has ended.
             on_error: ``on_error(err)`` for each error that consuming survives.
             stop_after: stop after this number of messages, and request no more than these.
 

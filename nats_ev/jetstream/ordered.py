@@ -124,7 +124,7 @@ def ordered_config(
     rest.setdefault("heartbeat", rest.pop("idle_heartbeat", 5 * SECOND))
     if not rest.get("max_bytes"):
         rest.setdefault("max_messages", 1000)
-    options = consume_opts(rest)
+    options = consume_opts(rest, ordered=True)
     if "filter_subject" in config and "filter_subjects" in config:
         raise BadOptionsError("filter_subject and filter_subjects exclude each other")
     filters = config.get("filter_subjects")

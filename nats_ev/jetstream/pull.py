@@ -62,6 +62,8 @@ MsgCallback = Callable[["JsMsg | None", "NatsError | None"], object]
 MANY = 1_000_000
 # The shortest and the longest pause after an error, in ms.
 _FIRST_BACK_OFF, _LAST_BACK_OFF = 250.0, 5000.0
+# The bounds of consume's heartbeat, in ns.
+_LEAST_BEATS, _MOST_BEATS = SECOND // 2, 30 * SECOND
 # A mark that no count of messages reaches.
 _NEVER = 1 << 62
 
@@ -145,8 +147,17 @@ class PullOptions:
     priority: dict[str, Any] = field(default_factory=dict)
 
 
-def consume_opts(given: Mapping[str, Any]) -> PullOptions:
-    """Return the options of `Consumers.consume`, with defaults. Raises TypeError and `BadOptionsError`."""
+def consume_opts(given: Mapping[str, Any], *, ordered: bool = False) -> PullOptions:
+    """Return the options of `Consumers.consume`, with defaults and the bounds of ADR-37.
+
+    Args:
+        given: the options that the user has given.
+        ordered: for an ordered consumer, whose heartbeat may have any length.
+
+    Raises:
+        TypeError: an option has a wrong type.
+        BadOptionsError: an option is unknown or out of its bounds.
+    """
     check_fields("consume options", given, _CONSUME_FIELDS)
     opts = to_wire({name: value for name, value in given.items() if name != "on_error"})
     on_error = callable_or_none(given.get("on_error"), "on_error")
@@ -154,6 +165,10 @@ def consume_opts(given: Mapping[str, Any]) -> PullOptions:
     max_messages = count_of(opts, "max_messages", MANY if max_bytes else 500)
     expires = count_of(opts, "expires", 30 * SECOND, SECOND)
     heartbeat = heartbeat_of(opts) or min(expires // 2, 30 * SECOND)
+    if not ordered and not _LEAST_BEATS <= heartbeat <= _MOST_BEATS:
+        raise BadOptionsError("heartbeat must be from 500 ms to 30 s")
+    if given.get("max_messages") and max_bytes:
+        raise BadOptionsError("max_messages and max_bytes exclude each other")
     if heartbeat * 2 > expires:
         raise BadOptionsError("heartbeat must be at most half of expires")
     threshold = count_of(opts, "threshold_messages", (max_messages + 1) // 2, 0)

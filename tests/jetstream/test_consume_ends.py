@@ -147,3 +147,15 @@ def test_a_request_without_the_right_to_ask_ends_at_once(client, own_server, cal
         answer, error = call(method, *args)
         assert answer is None
         assert isinstance(error, PermissionsViolationError)
+
+
+@pytest.mark.parametrize(("seconds", "beats"), [(30, None), (31, 15_000 * MS)])
+@pytest.mark.parametrize("way", ["fetch", "next"])
+def test_a_fetch_that_may_wait_long_has_heartbeats(api, run, way, seconds, beats):
+    api.on("CONSUMER.MSG.NEXT", lambda reply: api.nats.publish(reply, b"x", ack_reply(1)))
+    got: list[Any] = []
+    getattr(api.js, way)(
+        "S", "c", {"expires": seconds * 1000 * MS}, lambda *result: got.append(result)
+    )
+    run(lambda: got)
+    assert api.asked[0][1].get("idle_heartbeat") == beats
