@@ -209,8 +209,8 @@ class Consumers:
             opts: with durations as timedelta or in ns: max_messages (500) or max_bytes, the most that is
                 requested at a time; threshold_messages, threshold_bytes (half of it): request more when
                 no more than this is still to come; expires (30 s) of each request; heartbeat (half of
-                expires, at most 30 s, at least 500 ms); for priority groups group, min_pending, min_ack_pending,
-                priority. Also on_error and stop_after.
+                expires, at most 30 s, at least 500 ms); for priority groups group, min_pending,
+                min_ack_pending, priority. Also on_error and stop_after.
             cb: ``cb(msg, None)`` for each message; ``cb(None, err)`` once when consuming can't go on: the
                 consumer was deleted or is a push consumer, its user lacks the right, no JetStream answers
                 within the timeout of this object, or the client has ended.

@@ -271,9 +271,11 @@ class OrderedEngine:
 
         incarnation = self._incarnation
         if self.closed or incarnation is None:
+            lost = not self.closed and self.resets and not self.api.nats.is_connected()
             self.stop()
             if cb is not None:
-                self.api.nats.call_soon(cb, True, None)
+                error = ConnectionLostError("disconnected") if lost else None
+                self.api.nats.call_soon(cb, None if lost else True, error)
         else:
             incarnation.close_after(done)
 

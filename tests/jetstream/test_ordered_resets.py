@@ -10,6 +10,8 @@ from lab.broker import broker
 from lab.scripted_api import ScriptedApi, ack_reply
 from nats_ev import (
     KV,
+    ConnectionLostError,
+    JetStream,
     JetStreamError,
     JetStreamNotEnabledForAccountError,
     NoRespondersError,
@@ -178,3 +180,40 @@ def test_a_consumer_whose_deletion_is_not_answered_is_deleted_later(api, run):
     run(lambda: api.count("CONSUMER.MSG.NEXT"))
     handle.stop()
     run(lambda: api.count("CONSUMER.DELETE") == 3)
+
+
+def test_a_stream_in_memory_that_a_restart_has_emptied_ends_its_readers(
+    client, own_server, call, run
+):
+    server = own_server(jetstream=True)
+    nats = client(server, reconnect=True, reconnect_delay=20, max_reconnect_attempts=0)
+    run(nats.is_connected)
+    js = JetStream(nats)
+    bucket = KV(js, "m")
+    for _ in range(2):
+        assert call(bucket.create_bucket, {"storage": "memory"})[1] is None
+        call(bucket.put, "k", b"v")
+        got: list[Any] = []
+        bucket.watch(">", lambda entry, err, got=got: got.append(err or entry))
+        run(lambda got=got: None in got)
+        server.restart()
+        run(lambda: not nats.is_connected())
+        run(nats.is_connected)
+        assert call(bucket.create_bucket, {"storage": "memory"})[1] is None
+        run(lambda got=got: isinstance(got[-1], StreamRecreatedError))
+        call(bucket.delete_bucket)
+
+
+def test_a_drain_after_the_connection_was_lost_says_so(js, call, run):
+    js.nats.reconnect(True)
+    call(js.stream_create, {"name": "D", "subjects": ["d"]})
+    ordered = js.ordered_consumer(
+        "D", lambda msg, err: None, on_start=lambda info: began.append(info)
+    )
+    began: list[Any] = []
+    run(lambda: began)
+    js.nats.force_reconnect()
+    run(lambda: ordered.resets)
+    answer = call(ordered.drain)
+    assert answer[0] is None
+    assert isinstance(answer[1], ConnectionLostError)
