@@ -26,7 +26,10 @@ The second half of that condition matters: what the server has sent may still be
 
 An ordered consumer replaces a lost consumer with another one. The sequence in the server's answer counts
 from that one's start, so the engine compares sequences only within one consumer's name; a new consumer
-from which nothing has come yet must not have sent anything.
+from which nothing has come yet must not have sent anything. If the lost one was in the middle of the last
+message of each key, the new one begins that again, and the ordered consumer leaves out what has been
+delivered: the engine begins to count again (`_restarted`), and what is left out counts (`_count`). A key
+may have changed meanwhile and come a second time: a list keeps the newer entry.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NatsError, RequestTimeoutError
+from ..jetstream import follow_snapshot
 from .calls import call_or_report
 from .errors import bucket_error
 
@@ -104,6 +108,9 @@ class WatchEngine:
         # Initial messages still to come. None: the server has not said; 0: the callback knows of the end.
         self._initial_left: int | None = None
         self._last = ("", 0)  # the last message's consumer, and its sequence there
+        self.key = ""  # of the entry that the callback gets
+        self.once_per_key = False  # only the last entry of each key counts
+        self.gone: Callable[[str], object] | None = None  # gone(key): a deletion that is ignored
 
     def start(self, stream: str, prefix: str, filters: list[str], options: dict[str, Any]) -> None:
         """Create the consumer, unless the watch was stopped before. Raises what a request raises.
@@ -122,7 +129,9 @@ class WatchEngine:
             config["filter_subject"] = subjects[0]
         else:
             config["filter_subjects"] = subjects
+        self.once_per_key = options.get("deliver_policy") == "last_per_subject"
         self._consumer = self._js.ordered_consumer(stream, config, self._on_message)
+        follow_snapshot(self._consumer, self._restarted, self._count)
 
     def stop(self) -> None:
         """Stop without a call of the callback."""
@@ -153,6 +162,23 @@ class WatchEngine:
         else:
             self._end_initial()
 
+    def _restarted(self, info: dict[str, Any]) -> None:
+        """Count again: another consumer begins the initial data again."""
+        if self.stopped or not self._initial_left:
+            return
+        self._last = (info.get("name", ""), 0)
+        self._initial_left = info.get("num_pending", 0)
+        if not self._initial_left:
+            self._end_initial()
+
+    def _count(self, meta: Metadata) -> None:
+        """Count a message of the initial data, delivered or left out."""
+        self._last = (meta.consumer, meta.consumer_sequence)
+        if self._initial_left and not self.stopped:
+            self._initial_left = self._initial_left - 1 if meta.num_pending else 0
+            if not self._initial_left:
+                self._end_initial()
+
     def _on_message(self, message: JsMsg | None, error: NatsError | None) -> None:
         if self.stopped:
             return
@@ -163,9 +189,12 @@ class WatchEngine:
         meta = message.metadata
         self._last = (meta.consumer, meta.consumer_sequence)
         try:
-            item, deleted = self._read(message.subject[self._prefix :], message, meta)
+            self.key = key = message.subject[self._prefix :]
+            item, deleted = self._read(key, message, meta)
             if not (deleted and self._ignore_deletes):
                 self._js.nats.call(self._callback, item, None)
+            elif self.gone is not None:
+                self.gone(key)
         except NatsError as exc:
             self._js.nats.report(exc)
         finally:
@@ -226,18 +255,21 @@ class _Collection:
     def __init__(self, js: JetStream, cb: Callback) -> None:
         self._js = js
         self._cb = cb
-        self._items: list[Any] = []
+        self._items: dict[Any, Any] = {}  # by key, or by number if all entries of a key count
         self._engine: WatchEngine
         self._silence: Deadline | None = None
 
     def start(self, begin: Callable[[Callback], WatchEngine]) -> None:
         self._engine = begin(self._on_item)
+        self._engine.gone = lambda key: self._items.pop(key, None)
         if self._js.timeout:
             self._listen()
 
     def _on_item(self, item: Any, error: NatsError | None) -> None:
         if item is not None:
-            self._items.append(item)
+            key = self._engine.key if self._engine.once_per_key else len(self._items)
+            self._items.pop(key, None)  # so that the newer one comes last
+            self._items[key] = item
         else:
             self._end(error)
 
@@ -258,4 +290,4 @@ class _Collection:
         self._engine.stop()
         if self._silence is not None:
             self._silence.cancel()
-        self._cb(self._items if error is None else None, error)
+        self._cb(list(self._items.values()) if error is None else None, error)

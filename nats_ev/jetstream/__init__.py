@@ -17,6 +17,7 @@ from .errors import JetStreamError as JetStreamError
 from .jetstream import JetStream
 from .message import JsMsg, Metadata, StoredMsg, parse_ack_reply
 from .ordered import OrderedConsumer
+from .ordered import follow_snapshot as follow_snapshot
 from .ordered_fetch import OrderedFetcher
 from .publish import message_headers as message_headers
 from .push import PushSubscription

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, ref
 
 from ..arguments import Callback, Milliseconds, milliseconds
 from ..errors import (
@@ -23,6 +24,7 @@ from ..errors import (
     ConnectionLostError,
     NatsError,
     NotConnectedError,
+    PermissionsViolationError,
     RequestTimeoutError,
 )
 from ..status import Status
@@ -118,6 +120,7 @@ def stands_alone(info: str | None) -> bool:
 
 
 Completion = Callable[[NatsError], object]
+RequestCallback = Callable[[bytes | None, NatsError | None, bytes | None], object]
 
 
 class Timer:
@@ -184,6 +187,7 @@ class Exchange:
 
     def publish(self, subject: str, payload: bytes) -> None:
         """Send the request. If that raises, the inbox is unsubscribed before."""
+        self.api.waiting[self] = subject, lambda data, error, raw: self.end(error)
         try:
             self.api.nats.publish(subject, payload, self.inbox)
         except BaseException:
@@ -213,12 +217,36 @@ class Exchange:
     def _leave(self) -> None:
         self.ended = True
         self.late.cancel()
+        self.api.waiting.pop(self, None)
         self.api.nats.unsubscribe(self.sid)
         self.api.nats.remove_status_listener(self._on_status)
 
     def _on_status(self, status: Status) -> None:
         if status is Status.RECONNECTING:
             self.end(ConnectionLostError("disconnected"))
+
+
+class _Asked:
+    """The API requests of one client that wait for an answer.
+
+    A server does not answer a request that its user may not send: it sends an -ERR, which names the subject.
+    """
+
+    def __init__(self, nats: Nats) -> None:
+        self.waiting: dict[object, tuple[str, RequestCallback]] = {}
+        self._nats = ref(nats)  # the client is the key of the table below
+        nats.add_error_listener(self._on_error)
+
+    def _on_error(self, error: NatsError) -> None:
+        nats = self._nats()
+        if isinstance(error, PermissionsViolationError) and error.kind == "publish" and nats:
+            for subject, cb in list(self.waiting.values()):
+                if subject == error.subject:
+                    nats.call(cb, None, error, None)
+
+
+# One for each client: a listener for each `JetStream` would stay as long as the client.
+_asked: WeakKeyDictionary[Nats, _Asked] = WeakKeyDictionary()
 
 
 class Api:
@@ -230,6 +258,35 @@ class Api:
         self.timeout = milliseconds(timeout, "timeout")
         # The API level that `_ask_level` has learnt (None: nothing), of which connection, and until when.
         self._level: tuple[int | None, str | None, float] = (None, None, 0.0)
+        if nats not in _asked:
+            _asked[nats] = _Asked(nats)
+        # (subject, callback) of what a violation of permissions ends; the callback takes itself out.
+        self.waiting = _asked[nats].waiting
+
+    def ask(
+        self,
+        subject: str,
+        payload: bytes,
+        cb: RequestCallback,
+        timeout: Milliseconds,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Send a request that a violation of permissions ends at once. Raises what `Nats.request` raises."""
+        key = object()
+        waiting = self.waiting
+
+        def answered(data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
+            if waiting.pop(key, None) is not None:
+                cb(data, error, raw)
+
+        waiting[key] = subject, answered
+        try:
+            self.nats.request(
+                subject, payload, answered, timeout, headers=headers, no_responders=True
+            )
+        except BaseException:
+            waiting.pop(key, None)
+            raise
 
     def request(
         self,
@@ -257,13 +314,12 @@ class Api:
             else:
                 cb(*decode(payload))
 
-        self.nats.request(
+        self.ask(
             f"{self.prefix}.{verb}",
             encode(body) if body is not None else b"",
             answered,
             self.timeout if timeout is None else timeout,
-            headers={"Nats-Required-Api-Level": str(level)} if level else None,
-            no_responders=True,
+            {"Nats-Required-Api-Level": str(level)} if level else None,
         )
 
     def request_or_report(

@@ -5,12 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from ..arguments import Callback
-from ..errors import NatsError, NoRespondersError
-from .api import Api
+from ..errors import (
+    ConnectionClosedError,
+    NatsError,
+    NoRespondersError,
+    PermissionsViolationError,
+    RequestTimeoutError,
+)
+from ..headers import Headers
+from ..status import Status
+from .api import Api, Timer
 from .errors import (
     ApiLevelError,
     ConsumerIsPushError,
     ConsumerNotFoundError,
+    JetStreamNotEnabledError,
+    JetStreamNotEnabledForAccountError,
     NoHeartbeatError,
     PullStatusError,
     StreamNotFoundError,
@@ -41,17 +51,75 @@ class ConsumeEngine(Puller):
             cb = StopAfter(options.stop_after, cb, self.close).deliver
         self._cb = cb
         self._nats = api.nats
+        # Until the server has shown that it knows the consumer: how long to wait, and the last error.
+        self._begun = False
+        self._last_error: NatsError = NoHeartbeatError()
+        self._patience: Timer = api.timer(self._give_up, lambda error: None)
         self._missing = 0  # how often in a row the server did not know the consumer
         self._asking = False
 
     def start(self) -> None:
         """See `Puller`; refused at once when the server lacks priority groups."""
+        if not priority_needs(self.options.priority) or self.api.nats.is_connected():
+            self._require()
+            return
+        # What the server can do is known when there is one, however long that takes.
+        self.api.refuse_if_closed()
+        self.api.nats.add_status_listener(self._on_first_status)
+
+    def _on_first_status(self, status: Status) -> None:
+        if self.closed or status in (Status.CONNECTED, Status.CLOSED, Status.DISCONNECTED):
+            self.api.nats.remove_status_listener(self._on_first_status)
+        if self.closed:
+            return
+        if status is Status.CONNECTED:
+            try:
+                self._require()
+            except NatsError as exc:
+                self._refused(None, exc)
+        elif status in (Status.CLOSED, Status.DISCONNECTED):
+            self._refused(None, ConnectionClosedError("disconnected"))
+
+    def _require(self) -> None:
         needs = priority_needs(self.options.priority)
-        self.api.require(needs, lambda level: self._start(), self._cb, timeout=0)
+        self.api.require(needs, lambda level: self._start(), self._refused)
+
+    def _refused(self, result: object, error: NatsError | None) -> None:
+        if not self.closed:
+            self.closed = True
+            self._cb(None, error)
 
     def _start(self) -> None:
         if not self.closed:
             super().start()
+            if self.api.nats.is_connected():
+                self._be_patient()
+
+    def _be_patient(self) -> None:
+        if not self._begun and self.api.timeout:
+            self._patience.start(self.api.timeout)
+
+    def _give_up(self) -> None:
+        """End a consume that no JetStream has answered within the timeout."""
+        if self.closed or self._begun or self._received or not self.api.nats.is_connected():
+            return
+        if isinstance(self._last_error, NoRespondersError):
+            self._client_ended(self._last_error)
+
+    def _on_status_message(self, subject: str, status: Headers) -> None:
+        self._begun = self._begun or status.status != 503
+        super()._on_status_message(subject, status)
+
+    def _stop_asking(self) -> None:
+        super()._stop_asking()
+        self._patience.cancel()
+
+    def _on_status(self, status: Status) -> None:
+        super()._on_status(status)
+        if status is Status.CONNECTED:
+            self._be_patient()
+        elif status is Status.RECONNECTING:
+            self._patience.cancel()
 
     def stop(self) -> None:
         """See `Handle.stop`."""
@@ -84,6 +152,7 @@ class ConsumeEngine(Puller):
             self._cb(None, error)
             return
         # nats-server 2.9 does not answer a request to a consumer that does not exist.
+        self._last_error = error
         silent = isinstance(error, (NoRespondersError, NoHeartbeatError))
         if silent and not self._asking:
             self._ask_for_consumer()
@@ -109,6 +178,18 @@ class ConsumeEngine(Puller):
         if info and info["config"].get("deliver_subject") and not self.closed:
             self.close()
             self._cb(None, ConsumerIsPushError("consumer is push based", code=409))
+            return
+        self._begun = self._begun or error is None
+        hopeless = isinstance(error, PermissionsViolationError)
+        if not self._begun and not self._received:
+            # A server that is just starting answers these, too, but not to somebody who has received.
+            hopeless = hopeless or isinstance(
+                error,
+                (JetStreamNotEnabledError, JetStreamNotEnabledForAccountError, RequestTimeoutError),
+            )
+        if hopeless and not self.closed:
+            assert error is not None
+            self._client_ended(error)
             return
         if not isinstance(error, (ConsumerNotFoundError, StreamNotFoundError)):
             self._missing = 0

@@ -159,7 +159,8 @@ class Consumers:
             consumer: the consumer's name.
             opts: with durations as timedelta or in ns: batch (1; with max_bytes as many as fit),
                 max_bytes, expires (5 s), no_wait (True: only messages that the consumer has now; with an
-                expires it waits for the first), heartbeat or idle_heartbeat, and for priority groups
+                expires it waits for the first), heartbeat or idle_heartbeat (15 s when expires is above
+                30 s, else none), and for priority groups
                 group, id, min_pending, min_ack_pending, priority.
             cb: gets `NoRespondersError` when the consumer does not exist, `NoHeartbeatError`,
                 ``disconnected``, or the `PullStatusError` of a status that is not an ordinary end.
@@ -210,10 +211,11 @@ class Consumers:
             opts: with durations as timedelta or in ns: max_messages (500) or max_bytes, the most that is
                 requested at a time; threshold_messages, threshold_bytes (half of it): request more when
                 no more than this is still to come; expires (30 s) of each request; heartbeat (half of
-                expires, at most 30 s); for priority groups group, min_pending, min_ack_pending,
-                priority. Also on_error and stop_after.
+                expires, at most 30 s, at least 500 ms); for priority groups group, min_pending,
+                min_ack_pending, priority. Also on_error and stop_after.
             cb: ``cb(msg, None)`` for each message; ``cb(None, err)`` once when consuming can't go on: the
-                consumer was deleted or is a push consumer, or the client has ended.
+                consumer was deleted or is a push consumer, its user lacks the right, no JetStream answers
+                within the timeout of this object, or the client has ended.
             on_error: ``on_error(err)`` for each error that consuming survives.
             stop_after: stop after this number of messages, and request no more than these.
 
@@ -251,7 +253,8 @@ class Consumers:
                 headers_only, replay_policy, inactive_threshold (5 min), metadata; the options of `consume`
                 except those of priority groups (max_messages: 1000). Also the keywords below.
             cb: ``cb(msg, None)`` for each message; ``cb(None, err)`` once when the consumer can't go on: the
-                stream does not exist, or the client has ended.
+                stream does not exist, it could not begin within the timeout of this object, the stream is
+                another one now (`StreamRecreatedError`), or the client has ended.
             on_start: ``on_start(info)`` once, before the first message, with the consumer's info, whose
                 ``num_pending`` is the number of messages that there are initially.
             on_error: ``on_error(err)`` for each error that the consumer survives.

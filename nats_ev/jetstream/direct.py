@@ -73,7 +73,7 @@ class DirectGets:
 
         api = self._api
         subject = f"{api.prefix}.DIRECT.GET.{what}"
-        api.nats.request(subject, payload, answered, api.timeout, no_responders=True)
+        api.ask(subject, payload, answered, api.timeout)
 
     def direct_get_batch(self, stream: str, opts: Mapping[str, Any], cb: Callback) -> None:
         """Read several messages with one request; ``cb([StoredMsg, …], err)``, in order.

@@ -20,6 +20,7 @@
     │   ├── ServerShutdownError · MaxBytesExceededError · MaxWaitingExceededError
     │   └── MaxRequestExceededError
     ├── NoHeartbeatError                    two heartbeats are missing
+    ├── StreamRecreatedError                an ordered consumer's stream is another one now
     ├── ConsumerIsPullError · SequenceMismatchError (push consumers)
     ├── MsgAlreadyAckedError · MsgNotAckableError
     ├── BatchClosedError
@@ -70,6 +71,7 @@ __all__ = [
     "ServerShutdownError",
     "StreamNameAlreadyInUseError",
     "StreamNotFoundError",
+    "StreamRecreatedError",
     "SubjectOverlapError",
     "TooManyRequestsError",
     "TooManyStalledMsgsError",
@@ -265,6 +267,15 @@ class NoHeartbeatError(JetStreamError):
     """Two heartbeats in a row are missing."""
 
     text = "no heartbeat received"
+
+
+class StreamRecreatedError(JetStreamError):
+    """The stream was deleted and created again, or has lost its messages: begin again from its start.
+
+    The last call of the callback of an ordered consumer or a watch: its position means nothing now.
+    """
+
+    text = "stream was created again"
 
 
 class ConsumerIsPullError(JetStreamError):

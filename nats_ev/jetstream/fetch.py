@@ -26,6 +26,8 @@ from .pull import (
 
 # How much later than `expires` the end of a request may arrive.
 _SLACK_MS = 1000.0
+# A request that waits longer than this has heartbeats, so that a lost one is noticed. In ns.
+_LONG, _LONG_BEATS = 30 * SECOND, 15 * SECOND
 _FETCH_FIELDS = {
     **dict.fromkeys(["batch", "no_wait", "max_bytes", "id", *PRIORITY]),
     **dict.fromkeys(["expires", "heartbeat", "idle_heartbeat"], DURATION),
@@ -46,7 +48,10 @@ def fetch_opts(given: Mapping[str, Any]) -> dict[str, Any]:
         body["no_wait"] = True
     if max_bytes:
         body["max_bytes"] = max_bytes
-    if beats := heartbeat_of(opts):
+    beats = heartbeat_of(opts)
+    if not beats and expires > _LONG:  # ADR-37
+        beats = _LONG_BEATS
+    if beats:
         if not expires or beats * 2 > expires:
             raise BadOptionsError("heartbeat must be at most half of expires")
         body["idle_heartbeat"] = beats

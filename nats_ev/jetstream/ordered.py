@@ -22,6 +22,21 @@ know it, the engine keeps that message's reply subject and parses it only when i
 Before the first message the position is what the first incarnation's info says, so that a policy like "new"
 or "last" is applied once, and messages stored during a reset are not skipped.
 
+**Last per subject.** Such a consumer begins with a snapshot: the last message of each subject, in the order
+of the stream. An incarnation that is lost before its snapshot is over can't be followed by one that begins
+at a sequence: that one would deliver old revisions, and not the subjects whose last message lies before. So
+the next one takes a new snapshot, and the messages up to the position are skipped: a subject whose last
+message lies there has been delivered with it. The snapshot is over when the incarnation has delivered as
+many messages as its info has announced, or one with nothing pending.
+
+**Never back.** A lagging replica begins earlier than requested (nats-server 2.9, 2.10). Messages at or below
+the position are skipped, whatever the incarnation.
+
+**Another stream.** Sequences mean nothing in a stream that was deleted and created again, or that has lost
+its messages. Before an incarnation that replaces a lost one begins, the engine asks for the stream's info: a
+stream that is younger than the first incarnation, or that ends before the position, is another one, and
+ends the engine with `StreamRecreatedError`.
+
 **One comparison per message.** Parsing a reply subject takes 1.5 µs, more than the rest of the delivery. The
 consumer sequence comes after the stream sequence, whose length changes rarely and never shrinks. So
 `_Incarnation` remembers where in the reply it found the sequence the last time (`_where`) and compares
@@ -47,16 +62,25 @@ from ..errors import (
     ConnectionClosedError,
     ConnectionLostError,
     NatsError,
+    NoRespondersError,
+    PermissionsViolationError,
     RequestTimeoutError,
 )
 from ..nuid import next_nuid
 from ..status import Status
-from ..times import SECOND
+from ..times import MILLISECOND, SECOND, parse_time
 from .api import Api, Timer, name_of
 from .config import consumer_config
-from .errors import APIError, JetStreamError, StreamNotFoundError
+from .errors import (
+    APIError,
+    JetStreamError,
+    JetStreamNotEnabledError,
+    JetStreamNotEnabledForAccountError,
+    StreamNotFoundError,
+    StreamRecreatedError,
+)
 from .handle import Handle
-from .message import OrderedJsMsg, parse_ack_reply
+from .message import Metadata, OrderedJsMsg, parse_ack_reply
 from .pull import (
     MsgCallback,
     Puller,
@@ -75,6 +99,12 @@ CONFIG_FIELDS = (
 _OWN = ("on_start", "max_reset_attempts", "name_prefix")
 # The shortest and the longest pause before the next incarnation, in ms.
 _FIRST_BACK_OFF, _LAST_BACK_OFF = 250.0, 10_000.0
+# How long after a reset a stream may be missing: who creates it again needs a moment. In ms.
+_MISSING_MS = 2000.0
+# Errors that waiting does not mend.
+_FINAL = (
+    PermissionsViolationError, JetStreamNotEnabledError, JetStreamNotEnabledForAccountError,
+)  # fmt: skip
 
 
 def ordered_config(
@@ -94,7 +124,7 @@ def ordered_config(
     rest.setdefault("heartbeat", rest.pop("idle_heartbeat", 5 * SECOND))
     if not rest.get("max_bytes"):
         rest.setdefault("max_messages", 1000)
-    options = consume_opts(rest)
+    options = consume_opts(rest, ordered=True)
     if "filter_subject" in config and "filter_subjects" in config:
         raise BadOptionsError("filter_subject and filter_subjects exclude each other")
     filters = config.get("filter_subjects")
@@ -142,6 +172,22 @@ class OrderedConsumer(Handle):
         return int(self._engine.resets)
 
 
+def follow_snapshot(
+    consumer: OrderedConsumer,
+    restarted: Callable[[Any], object],
+    skipped: Callable[[Metadata], object],
+) -> None:
+    """Tell how the snapshot of a last_per_subject consumer goes on when its consumer is replaced.
+
+    Args:
+        consumer: one that has just been begun.
+        restarted: ``restarted(info)`` when a new snapshot takes the place of one that was not over.
+        skipped: ``skipped(metadata)`` for each message of it that is not delivered a second time.
+    """
+    engine = consumer._engine
+    engine.restarted, engine.skipped = restarted, skipped
+
+
 class OrderedEngine:
     """The machine of an `OrderedConsumer`: it creates incarnations, one after the other."""
 
@@ -177,6 +223,19 @@ class OrderedEngine:
         self._attempts = 0  # that failed in a row
         self._asking = False  # a create request is in flight
         self._retry: Timer = api.timer(self._create, self.client_ended)
+        # Until the first incarnation exists: the error of the last attempt, and how long to try.
+        self._last_error: NatsError = RequestTimeoutError("request timeout")
+        self._patience: Timer = api.timer(self._give_up, lambda error: None)
+        self._missing_ms = 0.0  # how long the stream has been missing
+        self._created = ""  # when the first incarnation was created, by the server's clock
+        self._may_differ = False  # the stream may be another one
+        self._behind = False  # the stream ended before the position when it was looked at
+        # The snapshot of last_per_subject is not over.
+        self.snapshot = self._config["deliver_policy"] == "last_per_subject"
+        # For a watch: restarted(info) when a snapshot begins again, skipped(meta) for each message of
+        # it that was delivered before.
+        self.restarted: Callable[[Any], object] | None = None
+        self.skipped: Callable[[Metadata], object] | None = None
 
     @property
     def position(self) -> int | None:
@@ -212,9 +271,11 @@ class OrderedEngine:
 
         incarnation = self._incarnation
         if self.closed or incarnation is None:
+            lost = not self.closed and self.resets and not self.api.nats.is_connected()
             self.stop()
             if cb is not None:
-                self.api.nats.call_soon(cb, True, None)
+                error = ConnectionLostError("disconnected") if lost else None
+                self.api.nats.call_soon(cb, None if lost else True, error)
         else:
             incarnation.close_after(done)
 
@@ -223,9 +284,11 @@ class OrderedEngine:
     def _create(self) -> None:
         if self.closed or self._asking or not self.api.nats.is_connected():
             return
+        if not self._created and self.api.timeout and not self._patience.running:
+            self._patience.start(self.api.timeout)
         self._number += 1
         config = {**self._config, "name": self.name}
-        if (position := self.position) is not None:
+        if (position := self.position) is not None and not self.snapshot:
             config.pop("opt_start_time", None)
             config["deliver_policy"] = "by_start_sequence"
             config["opt_start_seq"] = position + 1
@@ -252,13 +315,71 @@ class OrderedEngine:
         if error is not None:
             self._failed(error)
             return
+        self._patience.cancel()
+        first, self._created = not self._created, self._created or info.get("created") or "-"
+        if first or not self._may_differ:
+            self._run(info)
+            return
+        self._asking = True
+        self.api.request_or_report(
+            f"STREAM.INFO.{self.stream}",
+            None,
+            lambda stream, error: self._looked(number, info, stream, error),
+        )
+
+    def _looked(self, number: int, info: Any, stream: Any, error: NatsError | None) -> None:
+        """Go on with an incarnation, unless the stream is another one."""
+        self._asking = False
+        name = f"{self._prefix}_{number}"
+        if self.closed or isinstance(error, (ConnectionLostError, StreamNotFoundError)):
+            self._forget(name)
+            if not self.closed and error is not None:
+                self._failed(error)
+            return
+        # Without an answer, for example without the right to ask, the engine must go on unsure.
+        if error is None and (reason := self._differs(stream)):
+            self._forget(name)
+            if "created" not in reason and not self._behind:
+                # A replica that has just begun to lead may not have seen all messages yet.
+                self._behind = True
+                self._failed(JetStreamError(reason))
+                return
+            self._end(StreamRecreatedError(reason))
+            return
+        self._may_differ = self._behind = False
+        self._run(info)
+
+    def _differs(self, stream: Any) -> str:
+        """Return why the stream can't be the one that the engine has read so far; "": it is the same."""
+        state = stream.get("state")
+        last = state.get("last_seq") if isinstance(state, dict) else None
+        try:
+            if parse_time(stream["created"]) > parse_time(self._created):
+                return f"stream {self.stream} was created again"
+        except (KeyError, TypeError, ValueError):
+            pass  # a server without these fields
+        if isinstance(last, int) and last < (self.position or 0):
+            return f"stream {self.stream} ends at {last}, before {self.position}"
+        return ""
+
+    def _run(self, info: Any) -> None:
+        """Begin to receive from the consumer that was created."""
         self._attempts = 0
-        if self._started_at is None and self._config["deliver_policy"] != "last_per_subject":
+        self._missing_ms = 0.0
+        position = self.position or 0
+        snapshot, pending = self.snapshot, info.get("num_pending", 0)
+        if not pending:
+            self.snapshot = False
+        if self._started_at is None and not self.snapshot:
             # If this incarnation is lost before its first message, the next one begins at the same place.
             self._started_at = info.get("delivered", {}).get("stream_seq", 0)
         left = self._limit.left if self._limit is not None else 0
+        if self.snapshot and position:
+            left = 0  # nobody knows how many messages will be skipped; `_limit` stops
         options = replace(self._options, stop_after=left)
         self._incarnation = _Incarnation(self, self.name, options)
+        self._incarnation.skip_to = position
+        self._incarnation.snapshot = pending
         try:
             self._incarnation.start()
         except NatsError:
@@ -267,28 +388,57 @@ class OrderedEngine:
         on_start, self._on_start = self._on_start, None
         if on_start is not None:
             on_start(info)
+        elif snapshot and self.restarted is not None:
+            self.restarted(info)
+
+    def resume(self, position: int) -> None:
+        """Begin after a position, in the middle of a snapshot."""
+        self._started_at = position
 
     def _failed(self, error: NatsError) -> None:
         """Try again later to create the consumer, unless the error is final."""
         self._attempts += 1
+        self._last_error = error
         final = isinstance(error, APIError) and error.code < 500 and self.resets == 0
+        missing = isinstance(error, StreamNotFoundError)
         # A server that has just started may not have loaded all of its streams yet.
-        final = final or (isinstance(error, StreamNotFoundError) and self._attempts >= 3)
+        patience = _MISSING_MS if self.resets else 0.0
+        final = final or (missing and self._attempts >= 3 and self._missing_ms >= patience)
+        final = final or isinstance(error, _FINAL[:1] if self._created else _FINAL)
+        if not self._created and isinstance(error, RequestTimeoutError):
+            final = True
         if final or 0 <= self._max_resets < self._attempts:
-            self._close()
-            self.callback(None, error)
+            self._end(error)
             return
         delay = min(_FIRST_BACK_OFF * 2 ** min(self._attempts - 1, 10), _LAST_BACK_OFF)
+        if missing:
+            self._missing_ms += delay
         self._retry.start(delay)
         self._report(error)
 
-    def reset(self, error: NatsError | None) -> None:
-        """Replace the incarnation by one that begins after the last delivered message."""
+    def _give_up(self) -> None:
+        """End an engine that could not begin within the timeout of its JetStream."""
+        if not self.closed and not self._created and self.api.nats.is_connected():
+            self._end(self._last_error)
+
+    def _end(self, error: NatsError) -> None:
+        self._close()
+        self.callback(None, error)
+
+    def reset(self, error: NatsError | None, *, gap: bool = False) -> None:
+        """Replace the incarnation by one that begins after the last delivered message.
+
+        Args:
+            error: for on_error.
+            gap: the consumer is there, just a message is missing: it is still the same stream.
+        """
         incarnation, self._incarnation = self._incarnation, None
         if self.closed or incarnation is None:
             return
         self.resets += 1
+        self._may_differ = self._may_differ or not gap
         self._last_reply = incarnation.last_reply or self._last_reply
+        self.snapshot = self.snapshot and not incarnation.past_snapshot()
         incarnation.close()
         self._forget(incarnation.name)
         # Without a pause this would be a busy loop if each incarnation failed before its first message.
@@ -296,25 +446,34 @@ class OrderedEngine:
         if error is not None:
             self._report(error)
 
-    def _forget(self, name: str) -> None:
+    def _forget(self, name: str, delay: float = _FIRST_BACK_OFF, waited: float = 0.0) -> None:
         """Delete a consumer from the server, if it exists.
 
-        If the server can't be reached, it deletes the consumer by itself after inactive_threshold.
+        Without an answer, as while the cluster elects a leader, the request is repeated until the server
+        deletes the consumer by itself, after inactive_threshold.
         """
 
         def done(result: Any, error: NatsError | None) -> None:
+            passing = isinstance(error, (RequestTimeoutError, NoRespondersError)) or (
+                isinstance(error, APIError) and error.code >= 500 and not isinstance(error, _FINAL)
+            )
             if isinstance(error, ConnectionLostError):  # the request may have been lost as well
-                self._forget(name)
+                self._forget(name, delay, waited)
+            elif passing and waited < self._config["inactive_threshold"] / MILLISECOND:
+                longer = min(delay * 2, _LAST_BACK_OFF)
+                self.api.nats.call_later(delay, self._forget, name, longer, waited + delay)
 
         self.api.request_or_report(f"CONSUMER.DELETE.{self.stream}.{name}", None, done)
 
     def _close(self) -> None:
         self.closed = True
         self._retry.cancel()
+        self._patience.cancel()
         self.api.nats.remove_status_listener(self._on_status)
         incarnation, self._incarnation = self._incarnation, None
         if incarnation is not None:
             self._last_reply = incarnation.last_reply or self._last_reply
+            self.snapshot = self.snapshot and not incarnation.past_snapshot()
             incarnation.close()
             self._forget(incarnation.name)
 
@@ -323,6 +482,8 @@ class OrderedEngine:
             if self._incarnation is not None:
                 self.reset(None)
             self._retry.start(0)
+        elif status is Status.RECONNECTING:
+            self._patience.cancel()
         elif status is Status.CLOSED:
             self.client_ended(ConnectionClosedError("disconnected"))
 
@@ -348,6 +509,13 @@ class _Incarnation(Puller):
         self._callback = engine.callback
         # Where in the last reply the consumer sequence was, with the dots around it.
         self._where = slice(0, 0)
+        self.skip_to = 0  # messages up to this stream sequence were delivered before
+        self.snapshot = 0  # the number of messages that were pending when it was created
+
+    def past_snapshot(self) -> bool:
+        """Return whether all that was pending in the beginning has come."""
+        meta = parse_ack_reply(self.last_reply)
+        return self._received >= self.snapshot or (meta is not None and not meta.num_pending)
 
     def _on_message(
         self, subject: str, payload: bytes, reply: str | None, headers: bytes | None
@@ -356,11 +524,9 @@ class _Incarnation(Puller):
         if headers is not None and self._take_status(subject, payload, reply, headers):
             return
         self._received = received = self._received + 1
-        if reply is None or reply[self._where] != f".{received}.":
-            error = self._look_again(reply, received)
-            if error is not None:
-                self._engine.reset(error)
-                return
+        known = reply is not None and reply[self._where] == f".{received}."
+        if not known and not self._look_again(reply, received):
+            return
         self.last_reply = reply
         if received >= self._mark:
             self._refill()
@@ -371,18 +537,34 @@ class _Incarnation(Puller):
         msg.headers = headers
         self._callback(msg, None)
 
-    def _look_again(self, reply: str | None, expected: int) -> NatsError | None:
-        """Remember where the consumer sequence is, or return an error if it is not the expected one."""
+    def _look_again(self, reply: str | None, expected: int) -> bool:
+        """Remember where the consumer sequence is, and return whether the message is to be delivered."""
         meta = parse_ack_reply(reply)
         if reply is None or meta is None:
-            return JetStreamError(f"no metadata in reply subject {reply!r}")
+            error = JetStreamError(f"no metadata in reply subject {reply!r}")
+            self._engine.reset(error, gap=True)
+            return False
         if meta.consumer_sequence != expected:
-            return JetStreamError("gap in the sequence of messages")
+            self._engine.reset(JetStreamError("gap in the sequence of messages"), gap=True)
+            return False
+        if meta.stream_sequence <= self.skip_to:
+            self._skip(meta)
+            return False
         tokens = reply.split(".")
         before = 6 if len(tokens) == 9 else 8
         start = len(".".join(tokens[:before]))
         self._where = slice(start, start + len(tokens[before]) + 2)
-        return None
+        return True
+
+    def _skip(self, meta: Metadata) -> None:
+        """Leave out a message that an earlier incarnation has delivered."""
+        if self.options.stop_after:  # its requests count all messages
+            self._engine.reset(JetStreamError("the consumer began too early"))
+            return
+        if self._received >= self._mark:
+            self._refill()
+        if self._engine.skipped is not None and self._engine.snapshot:
+            self._engine.skipped(meta)
 
     def _on_sized_message(
         self, subject: str, payload: bytes, reply: str | None, headers: bytes | None

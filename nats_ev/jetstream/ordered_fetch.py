@@ -17,7 +17,7 @@ from .api import Api, Timer
 from .config import check_fields, consumer_config
 from .errors import MaxBytesExceededError, NoMessagesError
 from .fetch import fetch_opts
-from .message import JsMsg
+from .message import JsMsg, Metadata
 from .ordered import CONFIG_FIELDS, OrderedEngine, ordered_config
 from .pull import size_of
 
@@ -44,6 +44,9 @@ class OrderedFetcher:
         self._prefix = config.get("name_prefix")
         self._count = 0
         self._running: _Batch | None = None
+        # With last_per_subject, until that snapshot is over: the position, 0 in the beginning.
+        self._snapshot = config.get("deliver_policy") == "last_per_subject"
+        self._position = 0
 
     def __repr__(self) -> str:
         state = " fetching" if self._running is not None else ""
@@ -52,7 +55,7 @@ class OrderedFetcher:
     @property
     def last_seq(self) -> int:
         """The stream sequence of the last message fetched, or the one before the first to come."""
-        return int(self._config.get("opt_start_seq", 1)) - 1
+        return self._position or int(self._config.get("opt_start_seq", 1)) - 1
 
     def fetch(self, opts: Opts = None, cb: Callback | None = None) -> None:
         """Fetch the next messages; ``cb([JsMsg, …], err)``.
@@ -105,13 +108,17 @@ class OrderedFetcher:
 
         def ended(messages: list[JsMsg], error: NatsError | None) -> None:
             position = batch.position()
-            if position is not None:
+            if position:
+                self._position = position
+            self._snapshot = self._snapshot and batch.in_snapshot()
+            if position is not None and not self._snapshot:
                 self._config.pop("opt_start_time", None)
                 self._config.update(deliver_policy="by_start_sequence", opt_start_seq=position + 1)
             self._running = None
             cb(messages, error)
 
-        batch = _Batch(self._api, self.stream, self._config, body, ended)
+        resume = self._position if self._snapshot else 0
+        batch = _Batch(self._api, self.stream, self._config, body, ended, resume)
         batch.start()
         self._running = batch
 
@@ -126,6 +133,7 @@ class _Batch:
         config: Mapping[str, Any],
         body: Mapping[str, Any],
         ended: Callable[[list[JsMsg], NatsError | None], object],
+        resume: int,
     ) -> None:
         self._most: int = body["batch"]
         self._no_wait = bool(body.get("no_wait"))
@@ -136,11 +144,15 @@ class _Batch:
         self._ended = ended
         self._created = False  # the server has the consumer
         self._over = False
+        self._at_end = False  # of the snapshot of last_per_subject
         given = {**config, "max_messages": min(self._most, 1000), "stop_after": self._most}
         if beats := body.get("idle_heartbeat"):
             given["heartbeat"] = beats
         fields, options, own = ordered_config({**given, "on_start": self._on_start})
         self._engine = OrderedEngine(api, stream, fields, options, own, self._on_message)
+        if resume:
+            self._engine.resume(resume)
+        self._engine.skipped = self._skipped
         self._late: Timer = api.timer(self._timed_out, self._finish)
 
     def start(self) -> None:
@@ -152,6 +164,16 @@ class _Batch:
         if self._messages:
             return self._messages[-1].seq
         return None if self._too_large else self._engine.position
+
+    def in_snapshot(self) -> bool:
+        """Return whether the last message of each subject has not come from all subjects yet."""
+        return (self._engine.snapshot and not self._at_end) or self._too_large
+
+    def _skipped(self, meta: Metadata) -> None:
+        if not meta.num_pending:
+            self._at_end = True
+            if self._no_wait:
+                self._finish(None)
 
     def _on_start(self, info: Any) -> None:
         self._created = True
@@ -169,6 +191,10 @@ class _Batch:
                 self._finish(None if self._messages else reason)
                 return
             self._messages.append(msg)
+            if self._engine.snapshot and not msg.metadata.num_pending:
+                self._at_end = True
+                if self._no_wait:
+                    self._most = len(self._messages)  # the others that were announced came before
         if error is not None or len(self._messages) >= self._most:
             self._finish(error)
 

@@ -393,17 +393,25 @@ class _Message:
             self._request()
 
     def _request(self) -> None:
-        self.api.nats.request(
-            self.subject,
-            self.payload,
-            self.answered,
-            self.timeout,
-            headers=self.headers,
-            no_responders=True,
-        )
+        waiting = self.api.waiting
+        waiting[self] = self.subject, self.answered
+        try:
+            self.api.nats.request(
+                self.subject,
+                self.payload,
+                self.answered,
+                self.timeout,
+                headers=self.headers,
+                no_responders=True,
+            )
+        except BaseException:
+            waiting.pop(self, None)
+            raise
 
     def answered(self, data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
         """Take the acknowledgement, or try again if nobody listens."""
+        if self.api.waiting.pop(self, None) is None:
+            return  # ended by a violation of permissions
         if error is not None and self.attempts > 0 and isinstance(error, NoRespondersError):
             self.attempts -= 1
             wait, closed = self.retry_wait, lambda err: self.cb(None, err)

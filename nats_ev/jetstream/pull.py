@@ -47,7 +47,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..arguments import callable_or_none, integer
-from ..errors import BadOptionsError, NatsError
+from ..errors import BadOptionsError, NatsError, PermissionsViolationError
 from ..headers import Headers
 from ..status import Status
 from ..times import MILLISECOND, SECOND, to_wire
@@ -62,6 +62,8 @@ MsgCallback = Callable[["JsMsg | None", "NatsError | None"], object]
 MANY = 1_000_000
 # The shortest and the longest pause after an error, in ms.
 _FIRST_BACK_OFF, _LAST_BACK_OFF = 250.0, 5000.0
+# The bounds of consume's heartbeat, in ns.
+_LEAST_BEATS, _MOST_BEATS = SECOND // 2, 30 * SECOND
 # A mark that no count of messages reaches.
 _NEVER = 1 << 62
 
@@ -144,8 +146,17 @@ class PullOptions:
     priority: dict[str, Any] = field(default_factory=dict)
 
 
-def consume_opts(given: Mapping[str, Any]) -> PullOptions:
-    """Return the options of `Consumers.consume`, with defaults. Raises TypeError and `BadOptionsError`."""
+def consume_opts(given: Mapping[str, Any], *, ordered: bool = False) -> PullOptions:
+    """Return the options of `Consumers.consume`, with defaults and the bounds of ADR-37.
+
+    Args:
+        given: the options that the user has given.
+        ordered: for an ordered consumer, whose heartbeat may have any length.
+
+    Raises:
+        TypeError: an option has a wrong type.
+        BadOptionsError: an option is unknown or out of its bounds.
+    """
     check_fields("consume options", given, _CONSUME_FIELDS)
     opts = to_wire({name: value for name, value in given.items() if name != "on_error"})
     on_error = callable_or_none(given.get("on_error"), "on_error")
@@ -153,6 +164,10 @@ def consume_opts(given: Mapping[str, Any]) -> PullOptions:
     max_messages = count_of(opts, "max_messages", MANY if max_bytes else 500)
     expires = count_of(opts, "expires", 30 * SECOND, SECOND)
     heartbeat = heartbeat_of(opts) or min(expires // 2, 30 * SECOND)
+    if not ordered and not _LEAST_BEATS <= heartbeat <= _MOST_BEATS:
+        raise BadOptionsError("heartbeat must be from 500 ms to 30 s")
+    if given.get("max_messages") and max_bytes:
+        raise BadOptionsError("max_messages and max_bytes exclude each other")
     if heartbeat * 2 > expires:
         raise BadOptionsError("heartbeat must be at most half of expires")
     threshold = count_of(opts, "threshold_messages", (max_messages + 1) // 2, 0)
@@ -243,7 +258,7 @@ class Puller:
         raise NotImplementedError
 
     def ended(self, error: NatsError) -> None:
-        """Take the error of the client's end; the puller is closed."""
+        """Take the final error: the client has ended, or lacks a right. The puller is closed."""
         raise NotImplementedError
 
     def start(self) -> None:
@@ -254,6 +269,7 @@ class Puller:
         arrived = self._on_sized_message if self.options.max_bytes else self._on_message
         self._sid = nats.subscribe(f"{self._inbox}.*", arrived)
         nats.add_status_listener(self._on_status)
+        nats.add_error_listener(self._on_server_error)
         self._ticks.start(self.options.heartbeat / MILLISECOND)
         if nats.is_connected():
             self._begin_round()
@@ -283,6 +299,7 @@ class Puller:
         self._ticks.cancel()
         self._pause.cancel()
         self.api.nats.remove_status_listener(self._on_status)
+        self.api.nats.remove_error_listener(self._on_server_error)
 
     # Requests.
 
@@ -329,6 +346,17 @@ class Puller:
         if self._mark != _NEVER:
             self._mark = self._asked - self.options.threshold_messages
 
+    def _ask_for_all(self) -> None:
+        """Send a request for all of max_bytes: the next message does not fit in what was left of them.
+
+        A request for the rest only would end in the same way, again and again.
+        """
+        if not self._pause.running and self.api.nats.is_connected() and self._mark != _NEVER:
+            self._count_asked(self._received - self._asked)
+            self._round += 1
+            self._pending_bytes = 0
+            self._ask()
+
     def _refill(self) -> None:
         if not self._pause.running and self.api.nats.is_connected():
             self._ask()
@@ -367,6 +395,13 @@ class Puller:
             self._begin_round()
         elif status is Status.RECONNECTING:
             self.connection_lost()
+
+    def _on_server_error(self, error: NatsError) -> None:
+        """End the puller if its user may not send its requests, or not receive in its inbox."""
+        if not self.closed and isinstance(error, PermissionsViolationError):
+            ours = self._next if error.kind == "publish" else f"{self._inbox}.*"
+            if error.subject == ours:
+                self._client_ended(error)
 
     def connection_lost(self) -> None:
         """Do nothing: the next connection begins a new round. A subclass may do more."""
@@ -425,9 +460,10 @@ class Puller:
                 self._refill()
         else:
             error = status_error(code, status.description)
-            if isinstance(error, MaxBytesExceededError) and not self._too_large():
-                if self._below():
-                    self._refill()
+            if isinstance(error, MaxBytesExceededError) and not current:
+                pass  # what followed that request has asked for all of max_bytes
+            elif isinstance(error, MaxBytesExceededError) and not self._too_large():
+                self._ask_for_all()
             elif isinstance(error, PinIdMismatchError):
                 self._pin_id = ""
                 if self._below():

@@ -121,7 +121,7 @@ def test_message_that_fits_in_no_request_is_told_and_what_fits_is_not(js, call, 
 def test_consume_goes_on_after_a_request_has_expired(js, call, run, got):
     fill(js, call, 1)
     errors: list[Any] = []
-    opts = {"expires": 1_000 * MS, "heartbeat": 100 * MS, "on_error": errors.append}
+    opts = {"expires": 1_000 * MS, "heartbeat": 500 * MS, "on_error": errors.append}
     consume = js.consume("S", "c", opts, got)
     js.nats.call_later(1300, js.publish, "s.0", b"1", lambda ack, err: None)
     run(lambda: len(got) == 2)
@@ -195,7 +195,7 @@ def test_missed_heartbeats_begin_anew(js, call, run):
     js.nats.subscribe(
         "FAKE.CONSUMER.MSG.NEXT.>", lambda s, p, reply, h: requests.append((p, reply))
     )
-    opts = {"expires": 1_000 * MS, "heartbeat": 50 * MS, "on_error": warnings.append}
+    opts = {"expires": 1_000 * MS, "heartbeat": 500 * MS, "on_error": warnings.append}
     consume = fake.consume("S", "c", opts, got)
     run(lambda: len(requests) == 3)
     assert [type(w) for w in warnings] == [NoHeartbeatError] * 2
@@ -217,7 +217,7 @@ def test_silent_server_is_asked_whether_there_is_such_a_consumer(js, call, run, 
     js.nats.subscribe(
         "FAKE.CONSUMER.INFO.>", lambda s, p, reply, h: js.nats.publish(reply, missing)
     )
-    opts = {"expires": 1_000 * MS, "heartbeat": 50 * MS}
+    opts = {"expires": 1_000 * MS, "heartbeat": 500 * MS}
     consume = fake.consume("S", "c", opts, got)
     run(lambda: got.errors)
     assert [type(err) for err in got.errors] == [ConsumerNotFoundError]
@@ -300,6 +300,8 @@ def test_disconnect_ends_consume_and_the_others(connected, line_server, call, ru
     [
         {"max_messages": 0}, {"expires": 5}, {"heartbeat": 20_000 * MS}, {"batch": 1},
         {"threshold_messages": 501}, {"max_bytes": 5, "threshold_bytes": 6},
+        {"max_messages": 5, "max_bytes": 5}, {"heartbeat": 499 * MS},
+        {"expires": 90_000 * MS, "heartbeat": 31_000 * MS},
     ],
 )  # fmt: skip
 def test_bad_consume_options_are_refused_at_the_call(js, opts):
@@ -360,7 +362,7 @@ def test_ordered_consumer_stops_after_so_many_also_when_it_is_made_anew(js, call
         if msg.seq == 5:
             js.consumer_delete("S", ordered.name, go_on)
 
-    opts = {"stop_after": 12, "max_messages": 2, "heartbeat": 100 * MS}
+    opts = {"stop_after": 12, "max_messages": 2, "heartbeat": 500 * MS}
     ordered = js.ordered_consumer("S", opts, on_message)
     run(lambda: ordered.closed)
     assert seen == list(range(1, 13))
