@@ -143,7 +143,9 @@ def test_a_thousand_connects_and_disconnects_leave_nothing(loop, server, run):
 def test_a_thousand_failed_connects_leave_nothing(loop, run):
     errors: list[Any] = []
     port = free_port()
-    options: dict[str, Any] = {"host": "127.0.0.1", "port": port, "reconnect": True}
+    # Many, because there is a wait after each round.
+    servers = [f"nats://127.0.0.{i}:{port}" for i in range(1, 51)]
+    options: dict[str, Any] = {"servers": servers, "reconnect": True}
     options |= {"reconnect_delay": 0, "max_reconnect_attempts": 0}
     nats = Nats(loop=loop, on_error=errors.append, **options)
     run(lambda: len(errors) > 200)
