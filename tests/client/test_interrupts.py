@@ -82,8 +82,11 @@ class Storm:
             except KeyboardInterrupt as exc:
                 self.caught += 1
                 self._in_flight = False
-                *_, (frame, _) = traceback.walk_tb(exc.__traceback__)
-                self.on_struck(frame.f_code)
+                codes = [frame.f_code for frame, _ in traceback.walk_tb(exc.__traceback__)]
+                # The last frames are those of the signal handler.
+                self.on_struck(
+                    [c for c in codes if not c.co_filename.endswith("/_interrupts.py")][-1]
+                )
 
     def end(self) -> None:
         """No more of it."""
