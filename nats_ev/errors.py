@@ -408,7 +408,8 @@ def _unquote(text: str | None) -> str | None:
             value = int(code[1:], 16)  # a byte that is not UTF-8: what surrogateescape makes of it
             return chr(value if value < 0x80 else 0xDC00 + value)
         if code[0] in "uU" and len(code) > 1:
-            return chr(int(code[1:], 16))
+            value = int(code[1:], 16)
+            return chr(value) if value < 0x110000 else found[0]  # no character: as it was sent
         return _LETTERS.get(code, code)
 
     return None if text is None else _ESCAPE.sub(character, text)
@@ -434,6 +435,6 @@ def server_error(text: str) -> ServerError:
             kind=found["kind"].lower(),
             subject=_unquote(found["subject"]),
             queue=_unquote(found["queue"]),
-            sid=int(sid) if sid else None,
+            sid=int(sid) if sid and len(sid) < 20 else None,  # 64 bits
         )
     return kind(text)

@@ -20,7 +20,6 @@ __all__ = ["Headers"]
 _VERSION = b"NATS/1.0"
 _STATUS_LINE = b"NATS/1.0 "
 _NO_RESPONDERS = b"NATS/1.0 503"
-_STATUS = re.compile(rb"NATS/1\.0[ \t]+(\d{3})(?:[ \t]+(.*?))?[ \t]*(?:\r\n|$)", re.DOTALL)
 # ADR-4 allows printable ASCII without the colon. Characters beyond ASCII are taken as well: other clients
 # send them, and received headers must be fit to be sent on.
 _NAME = re.compile("[!-9;-~\x80-\U0010ffff]+")
@@ -192,10 +191,15 @@ def status_of(raw: bytes | None) -> tuple[int | None, str | None]:
 
     Both are None when raw is None or has no status line; the description is None when it is missing.
     """
-    found = _STATUS.match(raw) if raw is not None else None
-    if found is None:
+    if raw is None or not raw.startswith(_VERSION):
         return None, None
-    return int(found[1]), _text(found[2]) if found[2] else None
+    # No regular expression: one that skips blanks on both sides of a text takes quadratic time.
+    line = raw.partition(b"\r\n")[0][len(_VERSION) :]
+    rest = line.lstrip(b" \t")
+    code, text = rest[:3], rest[3:]
+    if line == rest or len(code) < 3 or not code.isdigit() or text[:1] not in (b"", b" ", b"\t"):
+        return None, None
+    return int(code), _text(text.strip(b" \t")) or None
 
 
 def as_headers(headers: HeadersLike) -> Headers:
