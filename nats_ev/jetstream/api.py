@@ -76,13 +76,16 @@ def decode(payload: bytes) -> tuple[dict[str, Any] | None, NatsError | None]:
     """Return an answer as ``(result, err)``."""
     try:
         answer = json.loads(payload)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         return None, InvalidAnswerError(f"invalid answer: {exc}")
     if not isinstance(answer, dict):
         return None, InvalidAnswerError("invalid answer: not an object")
     error = answer.get("error")
     if error:
-        return None, APIError.of(error if isinstance(error, dict) else {"description": error})
+        try:
+            return None, APIError.of(error if isinstance(error, dict) else {"description": error})
+        except (TypeError, ValueError, AttributeError) as exc:  # a code that is a list, for example
+            return None, InvalidAnswerError(f"invalid answer: its error is malformed: {exc}")
     return answer, None
 
 
