@@ -73,7 +73,7 @@ enum {
     /* Far above what a publisher may send (a server's own default is 4096): mappings lengthen a
        subject, and a message above the bound would cost each of its subscribers the connection. */
     NATS_MAX_CONTROL_LINE = 1024 * 1024,
-    NATS_LINE_EXTRA = 26,         /* what delivery puts before them: verb, blank, sid, blank */
+    NATS_LINE_EXTRA = 26, /* what delivery puts before them: verb, blank, sid, blank */
     NATS_MAX_ERR_LINE = 64 * 1024,
     NATS_MAX_INFO_LINE = 1024 * 1024,
     NATS_SNIPPET = 64 /* bytes of an offending frame that are remembered */

@@ -83,17 +83,15 @@ class Nats(Accessors, Extension):
       max_reconnect_attempts (60 failures in a row; 0: unlimited), retry_on_failed_connect (as
       reconnect), ignore_auth_error_abort (False; True: also try a server again that has refused
       the client twice).
-    * Limits: reconnect_buffer_size (of what waits for a connection; 8 MiB; 0: nothing, -1:
-      unlimited), max_pending_bytes (unsent while connected; 256 MiB; 0: unlimited), max_payload (an
-      own one besides the server's; 0: none), max_message_size (inbound; 0: 64 MiB, or twice the
-      server's max_payload), max_control_line (4096), slow_consumer_bytes (0: off), drain_timeout
-      (30,000 ms; 0: any time).
+    * Limits: reconnect_buffer_size (of what waits for a connection; 8 MiB; 0: nothing, -1: unlimited),
+      max_pending_bytes (unsent while connected; 256 MiB; 0: unlimited), max_payload (besides the server's;
+      0: none), max_message_size (inbound; 0: 64 MiB, or twice the server's max_payload), max_control_line
+      (4096), slow_consumer_bytes (0: off), drain_timeout (30,000 ms; 0: any time).
     * Callbacks: ``on_connect()``, ``on_disconnect()``, ``on_reconnect()``, ``on_error(err)``,
       ``on_lame_duck()``, ``on_slow_consumer(pending_bytes)``, ``on_discovered_servers(urls)``; each
       is also a method, which explains it.
 
-    Raises TypeError for an unknown option or a wrong type, `BadOptionsError` (a ValueError) for a bad
-    value.
+    Raises TypeError for an unknown option or a wrong type, `BadOptionsError` (ValueError) for a bad value.
     """
 
     @without_traceback

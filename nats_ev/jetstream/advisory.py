@@ -86,7 +86,7 @@ def decode_advisory(subject: str, payload: bytes) -> Advisory:
             subject=subject,
             data=data,
         )
-    except (ValueError, TypeError, KeyError, AttributeError) as exc:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise InvalidAnswerError(f"not an advisory: {exc!r}") from None
 
 

@@ -93,7 +93,10 @@ def decode(payload: bytes) -> tuple[dict[str, Any] | None, NatsError | None]:
         return None, InvalidAnswerError("invalid answer: not an object")
     error = answer.get("error")
     if error:
-        return None, APIError.of(error if isinstance(error, dict) else {"description": error})
+        try:
+            return None, APIError.of(error if isinstance(error, dict) else {"description": error})
+        except (TypeError, ValueError, AttributeError) as exc:  # a code that is a list, for example
+            return None, InvalidAnswerError(f"invalid answer: its error is malformed: {exc}")
     return answer, None
 
 

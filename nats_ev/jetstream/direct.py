@@ -163,15 +163,17 @@ def _result(data: bytes, raw: bytes | None) -> tuple[StoredMsg | None, NatsError
     headers = Headers.parse(raw)
     if headers.status is not None and headers.get("Nats-Stream") is None:
         return None, _error_of(headers)
+    # The server appends its headers: a publisher may have sent some of the same names before them.
+    last = dict(headers.pairs())
     try:
         message = StoredMsg(
-            headers["Nats-Stream"],
-            headers["Nats-Subject"],
-            int(headers["Nats-Sequence"]),
-            headers.get("Nats-Time-Stamp", ""),
+            last["Nats-Stream"],
+            last["Nats-Subject"],
+            int(last["Nats-Sequence"]),
+            last.get("Nats-Time-Stamp", ""),
             data,
             raw,
-            int(headers.get("Nats-Num-Pending", "0")),
+            int(last.get("Nats-Num-Pending", "0")),
         )
     except (KeyError, ValueError) as exc:
         return None, InvalidAnswerError(f"invalid answer to a direct get: {exc}")
