@@ -65,7 +65,10 @@ def accepts(*flags: str) -> bool:
         source = Path(folder, "probe.c")
         source.write_text(_PROBE)
         output = ["-o", str(source.with_suffix(".so"))]
-        probe = [*compiler(), "-O2", "-Werror", "-fPIC", "-shared", *flags, str(source)]
+        # _FORTIFY_SOURCE depends on how much is optimised: the last of these flags counts.
+        given = shlex.split(os.environ.get("CFLAGS", ""))
+        optimise = ["-O2", *(flag for flag in given if flag.startswith("-O"))]
+        probe = [*compiler(), *optimise, "-Werror", "-fPIC", "-shared", *flags, str(source)]
         try:
             return subprocess.run([*probe, *output], capture_output=True).returncode == 0
         except OSError:  # no such compiler; the build will say so

@@ -107,10 +107,8 @@ class APIError(JetStreamError):
     @staticmethod
     def of(error: Mapping[str, Any]) -> APIError:
         """Return the exception for an answer's ``error``; an unknown err_code gives a plain `APIError`."""
-        code, err_code = (
-            number if isinstance(number, int) else 0
-            for number in (error.get("code"), error.get("err_code"))
-        )
+        code = error.get("code", 0)
+        err_code = error.get("err_code", 0)
         description = str(error.get("description", "") or "unknown error")
         kind = APIError.by_err_code.get(err_code, APIError)
         return kind(

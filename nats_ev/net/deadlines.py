@@ -34,7 +34,7 @@ from collections.abc import Callable
 from typing import Any
 
 # The heap is rebuilt without its ended entries when they are more than a third of it, and more than:
-_COMPACT_ABOVE = 64
+_COMPACT_ABOVE = 16
 
 
 class Deadline:

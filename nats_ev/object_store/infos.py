@@ -38,6 +38,18 @@ Change = Callable[["Info | None"], "Info | NatsError"]
 
 # Errors of the network or of a cluster that elects a leader: the same request may succeed a little later.
 TRANSIENT = (ConnectionLostError, RequestTimeoutError, NoRespondersError, OutboundBufferLimitError)
+
+
+def may_pass(error: NatsError | None, js: JetStream) -> bool:
+    """Return whether to repeat the request that begins a transfer: the stream may have no leader just now.
+
+    A time-out without a connection is the end: the transfer has waited for as long as any request.
+    """
+    if isinstance(error, RequestTimeoutError):
+        return js.nats.is_connected()
+    return isinstance(error, TRANSIENT)
+
+
 # Seconds for which a transfer repeats what such an error has ended; with nobody listening from the beginning
 # there is probably no such store.
 RETRY_FOR, FIRST_RETRY_FOR = 30.0, 1.0

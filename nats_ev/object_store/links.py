@@ -16,7 +16,7 @@ from ..arguments import Callback
 from ..buckets import ObjectExistsError, ObjectLinkError, ObjectNotFoundError, call_or_report
 from ..errors import NatsError, NoRespondersError
 from ..nuid import next_nuid
-from .infos import FIRST_RETRY_FOR, RETRY_FOR, TRANSIENT, Infos
+from .infos import FIRST_RETRY_FOR, RETRY_FOR, Infos, may_pass
 from .meta import Info, check_name, link_of
 
 if TYPE_CHECKING:
@@ -46,7 +46,11 @@ class Search:
         if reader.done:
             return
         patience = FIRST_RETRY_FOR if isinstance(error, NoRespondersError) else RETRY_FOR
-        if isinstance(error, TRANSIENT) and time.monotonic() - self._began_at < patience:
+        if (
+            error is not None
+            and may_pass(error, self._infos.js)
+            and time.monotonic() - self._began_at < patience
+        ):
             self._try_again(error)
         elif error is not None:
             reader.fail(error)

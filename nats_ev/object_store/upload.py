@@ -47,7 +47,7 @@ from ..buckets import (
 from ..errors import NatsError, NoRespondersError
 from ..jetstream import WrongLastSequenceError
 from ..steps import later_step
-from .infos import FIRST_RETRY_FOR, RETRY_FOR, TRANSIENT, Infos
+from .infos import FIRST_RETRY_FOR, RETRY_FOR, TRANSIENT, Infos, may_pass
 from .meta import Info, chunk_subject, digest_text, link_of
 from .sources import Source
 
@@ -138,7 +138,7 @@ class ObjectWriter:
 
     def _began(self, old: Info | None, error: NatsError | None) -> None:
         self._old = old
-        if isinstance(error, TRANSIENT):  # lost, or the stream has no leader
+        if error is not None and may_pass(error, self._js):
             self._trouble = error
             self._retry(lambda: call_or_report(self._began, self.start))
         elif error is not None:

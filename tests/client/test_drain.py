@@ -315,16 +315,19 @@ def test_force_reconnect_in_a_drain_leaves_it_to_its_end(connected, server, run)
     assert nats.recorder.events == ["connect", "disconnect"]
 
 
-def test_connect_while_a_drain_waits_to_reconnect_serves_the_drain(own_server, connected, run):
+def test_connect_while_a_drain_waits_is_refused_and_the_drain_comes_to_its_end(
+    own_server, connected, run
+):
     server = own_server()
-    nats, done = connected(server, reconnect=True, reconnect_delay=60_000), []
+    nats, done = connected(server, reconnect=True, reconnect_delay=50), []
     nats.subscribe("a", print)
     server.kill()
     run(lambda: "disconnect" in nats.recorder.events)
     nats.publish("last.words", b"x")
     nats.drain(done.append)
+    with pytest.raises(ConnectionDrainingError):
+        nats.connect()
     server.start()
-    nats.connect()
     run(lambda: done)
     assert done == [None]
     assert nats.stats()["written"] == 1

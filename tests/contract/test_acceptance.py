@@ -104,13 +104,13 @@ def test_what_is_no_utf8_can_be_answered_and_sent_on(connected, server, run):
 
     nats.subscribe("bytes.*", answer)
     nats.subscribe("back.*", lambda *message: answers.append(message))
-    nats.hpublish("bytes.\udcff\u00e9", {"N\udcfe\u00e9": "v\udcfd\u20ac"}, b"x", "back.\udcfc")
+    nats.hpublish("bytes.\udcff\u00e9", {"N": "v\udcfd\u20ac"}, b"x", "back.\udcfc")
     run(lambda: answers)
     assert got == [("bytes.\udcff\u00e9", "back.\udcfc")]
     [(subject, payload, reply, headers)] = answers
     assert (subject, payload, reply) == ("back.\udcfc", b"x", None)
-    assert headers == b"NATS/1.0\r\nN\xfe\xc3\xa9: v\xfd\xe2\x82\xac\r\n\r\n"
-    assert Headers.parse(headers) == {"N\udcfe\u00e9": "v\udcfd\u20ac"}
+    assert headers == b"NATS/1.0\r\nN: v\xfd\xe2\x82\xac\r\n\r\n"
+    assert Headers.parse(headers) == {"N": "v\udcfd\u20ac"}
 
 
 @pytest.mark.parametrize(

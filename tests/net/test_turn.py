@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lab.process import unmeasured
 from nats_ev import pyev
 from nats_ev.net import Turn
 
@@ -133,6 +134,10 @@ print(wrong)
 def test_no_memory_for_a_call_that_was_put_off_loses_no_call() -> None:
     pytest.importorskip("_testcapi", reason="this Python cannot simulate a lack of memory")
     done = subprocess.run(
-        [sys.executable, "-c", OUT_OF_MEMORY], capture_output=True, text=True, timeout=100
+        [sys.executable, "-c", OUT_OF_MEMORY],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env=unmeasured(),
     )
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr

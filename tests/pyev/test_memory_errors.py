@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from lab.process import unmeasured
+
 pytest.importorskip("_testcapi", reason="this Python cannot simulate a lack of memory")
 
 PROGRAM = """
@@ -54,5 +56,6 @@ def test_no_memory_is_a_memory_error_and_every_event_is_delivered_once(flags: st
         capture_output=True,
         text=True,
         timeout=100,
+        env=unmeasured(),
     )
     assert (result.returncode, result.stdout) == (0, "True []\n"), result.stderr
