@@ -69,12 +69,15 @@ ffibuilder.set_source(
     PREAMBLE + QUIET_PREAMBLE,
     sources=["csrc/libev_glue.c"],
     libraries=["ev"],
-    include_dirs=["csrc"] + ([str(PREFIX / "include")] if PREFIX else []),
+    include_dirs=["csrc"],
     library_dirs=LIBRARY_FOLDERS,
     # The dynamic loader has to find the libev that was compiled for, and not another or none: RUNPATH.
     runtime_library_dirs=LIBRARY_FOLDERS if os.environ.get("LIBEV_PREFIX") else [],
     depends=[f"csrc/{name}" for name in ("libev_glue.h", "libev_cdef.h")],
-    extra_compile_args=compile_args("-O2", "-D_GNU_SOURCE"),
+    # As a header of the system: its warnings are not ours.
+    extra_compile_args=compile_args(
+        "-O2", "-D_GNU_SOURCE", *(["-isystem", str(PREFIX / "include")] if PREFIX else [])
+    ),
     extra_link_args=link_args(),
 )
 

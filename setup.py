@@ -63,6 +63,9 @@ class BuildExt(build_ext):
         """Return whether the compiler, called as for the build, finds libev's header."""
         flags = shlex.split(" ".join(os.environ.get(name, "") for name in ("CPPFLAGS", "CFLAGS")))
         folders = [folder for extension in self.extensions for folder in extension.include_dirs]
+        for extension in self.extensions:
+            given = extension.extra_compile_args
+            folders += [given[i + 1] for i, flag in enumerate(given) if flag == "-isystem"]
         probe = [*command, *flags, *(f"-I{folder}" for folder in folders), "-E", "-x", "c", "-"]
         include = b"#include <ev.h>\n"
         return subprocess.run(probe, input=include, capture_output=True).returncode == 0
