@@ -209,7 +209,7 @@ class Peer:
         await group.add_endpoint(name="echo", handler=echo, metadata={"kind": "echo"})
         await service.add_endpoint(name="fail", subject="fail.now", handler=fail)
         await service.add_endpoint(name="crash", handler=crash)
-        await self.nc.flush()
+        await fence(self.nc)
         self.services[name] = service
         return str(service.id)
 
@@ -235,6 +235,15 @@ class Peer:
                 "description": headers["Nats-Service-Error"],
             }
         return {"data": message.data.decode(), "error": error}
+
+
+async def fence(nc: Any) -> None:
+    """Wait until the server has all that was sent before.
+
+    Twice: nats-py writes the PING of a flush before what is still in its own buffer.
+    """
+    await nc.flush()
+    await nc.flush()
 
 
 def entry(found: Any) -> Any:
