@@ -25,7 +25,7 @@ demo: build
 
 # While working: style, types, and every test that needs no server and takes no long time.
 check: lint
-	$(PY) -m pytest -q -n auto --dist worksteal -m "not server and not slow"
+	$(PY) -m pytest -q -n $(JOBS) --dist worksteal -m "not server and not slow"
 
 test: lint pytest
 
