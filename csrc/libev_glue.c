@@ -40,7 +40,7 @@ struct nats_ev_loop {
     struct ev_loop *ev;
     atomic_int references; /* the owner's, and one for each watcher */
     int is_default;
-    int is_borrowed; /* libev's loop belongs to somebody else and is never destroyed here */
+    int is_borrowed; /* the host owns libev's loop: never destroyed here */
     uintptr_t hook_key;
     struct run *run;
     ev_io wake;                /* readable when the interpreter has caught a signal */
@@ -564,7 +564,7 @@ NATS_MUST_CHECK static int signal_start(nats_ev_loop *loop, ev_signal *w)
 }
 
 /* Stop, and undo that libev sets the default action after its last watcher: with that action
-   Ctrl-C kills the process instead of interrupting it. What somebody has set since the first
+   Ctrl-C kills the process instead of interrupting it. What the program has set since the first
    watcher was started stays; otherwise the action from before comes back. */
 static void signal_stop(nats_ev_loop *loop, ev_signal *w)
 {

@@ -98,7 +98,7 @@ void nats_ev_sleep(double seconds);
 NATS_MUST_CHECK nats_ev_loop *nats_ev_loop_new(unsigned int flags, int is_default);
 
 /*
- * Return a loop around a struct ev_loop that somebody else owns, or NULL when out of memory. libev's
+ * Return a loop around a struct ev_loop that the host owns, or NULL when out of memory. libev's
  * loop must outlive the result and all its watchers.
  */
 NATS_MUST_CHECK nats_ev_loop *nats_ev_loop_borrow(uintptr_t address);

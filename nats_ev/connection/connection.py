@@ -129,10 +129,10 @@ class Connection:
         self._lame_duck_reported = False
         # What the user has asked for.
         self.closing = False  # a drain: the end of this connection is the end of all
-        self.refusing = False  # a drain: its last PING is framed, no message is accepted any more,
-        self.delivering = (
-            0  # except while callbacks of messages are on the stack, so many deliveries
-        )
+        # A drain: its last PING is framed, and no message is accepted any more, except while
+        # callbacks of received messages are on the stack (`delivering` counts the deliveries).
+        self.refusing = False
+        self.delivering = 0
         self.batches = 0  # nested calls of batch(): nothing is scheduled
         self._reading_paused = False
         self._forced = False  # a reconnect, whatever the options say

@@ -182,7 +182,7 @@ class ConsumeEngine(Puller):
         self._begun = self._begun or error is None
         hopeless = isinstance(error, PermissionsViolationError)
         if not self._begun and not self._received:
-            # A server that is just starting answers these, too, but not to somebody who has received.
+            # A server that is just starting answers these, too, but not to a consumer that has received.
             hopeless = hopeless or isinstance(
                 error,
                 (JetStreamNotEnabledError, JetStreamNotEnabledForAccountError, RequestTimeoutError),

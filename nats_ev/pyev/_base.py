@@ -82,7 +82,7 @@ class BaseLoop:
     def from_address(
         cls: type[_Loop], address: int, data: object = None, debug: bool = False
     ) -> _Loop:
-        """Return a loop around a ``struct ev_loop`` that somebody else owns, and never destroy it.
+        """Return a loop around a ``struct ev_loop`` that a host owns, and never destroy it.
 
         The owner may run the loop, or `start` may. The owner must not destroy the loop before all
         its watchers here are gone: clients disconnected, watchers and this object dropped.

@@ -138,7 +138,7 @@ class Child(Watcher):
 
     While any `Child` watcher is active, libev takes SIGCHLD and reaps every child of the process:
     `os.waitpid`, `subprocess` and `multiprocessing` then do not see how their children ended. Otherwise no
-    loop touches the signal or a child. A child that ended before `start` is noticed, unless somebody has
+    loop touches the signal or a child. A child that ended before `start` is noticed, unless the program has
     reaped the child.
 
     Args:

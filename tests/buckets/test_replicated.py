@@ -126,7 +126,7 @@ def test_object_is_put_and_got_while_leaders_are_killed(js, call, run, create, s
     store.put("x", data, lambda *r: results.append(r), progress=kill_at_half(lambda: leader))
     run(lambda: results, 60)
     assert results.pop()[1] is None
-    # A get that begins while there is no leader fails by its time-out, as every request does.
+    # So that the leader is killed in the middle of the get, which then begins with one.
     deadline = time.monotonic() + 30
     while (error := call(store.info, "x")[1]) is not None:
         assert time.monotonic() < deadline, error
