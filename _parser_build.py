@@ -5,6 +5,7 @@ variables: those of _build_flags.py.
 """
 
 import sys
+import sysconfig
 from pathlib import Path
 
 from cffi import FFI
@@ -28,17 +29,26 @@ PREAMBLE = """
 #define _cffi_save_errno() ((void)0)
 #include "nats_parser.h"
 #include "nats_wbuf.h"
+#include "py_hot.h"
 """
+
+SOURCES = [
+    *("nats_parser", "nats_wbuf", "nats_unsent"),
+    *("py_inbound", "py_method", "py_outbound", "py_types"),
+]
+# The stable ABI of CPython 3.10: one wheel for it and all later versions. CFFI's own choice would be
+# older, and debug interpreters have no stable ABI.
+STABLE_ABI = [] if sysconfig.get_config_var("Py_DEBUG") else ["-DPy_LIMITED_API=0x030A0000"]
 
 ffibuilder = FFI()
 ffibuilder.cdef((CSRC / "cdef.h").read_text())
 ffibuilder.set_source(
     "nats_ev._parser",
     PREAMBLE + QUIET_PREAMBLE,
-    sources=[f"csrc/{name}.c" for name in ("nats_parser", "nats_wbuf", "nats_unsent")],
+    sources=[f"csrc/{name}.c" for name in SOURCES],
     include_dirs=["csrc"],
     depends=[f"csrc/{path.name}" for path in CSRC.glob("*.h")],
-    extra_compile_args=compile_args("-O3"),
+    extra_compile_args=compile_args("-O3", "-D_GNU_SOURCE", *STABLE_ABI),
     extra_link_args=link_args(),
 )
 

@@ -79,7 +79,8 @@ enum nats_wbuf_code {
     NATS_WBUF_BAD_REPLY = -302,
     NATS_WBUF_BAD_QUEUE = -303,
     NATS_WBUF_BAD_HEADERS = -304,
-    NATS_WBUF_NO_MEMORY = -401
+    NATS_WBUF_NO_MEMORY = -401,
+    NATS_WBUF_LOCKED = -402
 };
 
 typedef struct nats_wbuf_limits {
@@ -106,21 +107,13 @@ void nats_wbuf_free(nats_wbuf *wbuf);
 nats_wbuf_limits *nats_wbuf_get_limits(nats_wbuf *wbuf);
 nats_wbuf_counts *nats_wbuf_get_counts(nats_wbuf *wbuf);
 
-int nats_wbuf_intern(nats_wbuf *wbuf, const void *subject, size_t subject_len);
-void nats_wbuf_forget(nats_wbuf *wbuf);
-
-int nats_wbuf_pub(nats_wbuf *wbuf, int subject, const void *payload, size_t payload_len);
-
-int nats_wbuf_pub_to(nats_wbuf *wbuf, const void *subject, size_t subject_len, const void *payload,
-                     size_t payload_len);
-
 int nats_wbuf_publish(nats_wbuf *wbuf, const void *subject, size_t subject_len, const void *reply,
                       size_t reply_len, const void *headers, size_t headers_len,
                       const void *payload, size_t payload_len, uint64_t tag);
 
 int nats_wbuf_set_inbox(nats_wbuf *wbuf, const void *inbox, size_t len);
-int nats_wbuf_request(nats_wbuf *wbuf, int subject, const void *payload, size_t payload_len,
-                      uint64_t tag);
+int nats_wbuf_request(nats_wbuf *wbuf, const void *subject, size_t subject_len,
+                      const void *payload, size_t payload_len, uint64_t tag);
 
 int nats_wbuf_sub(nats_wbuf *wbuf, const void *subject, size_t subject_len, const void *queue,
                   size_t queue_len, uint64_t sid);
@@ -147,3 +140,5 @@ size_t nats_wbuf_recheck(nats_wbuf *wbuf, int headers, uint64_t *tags, size_t ca
 size_t nats_wbuf_last_line(const nats_wbuf *wbuf, char *line, size_t cap);
 
 const char *nats_wbuf_strerror(int error);
+
+int nats_py_types(void *list);

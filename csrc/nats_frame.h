@@ -84,6 +84,7 @@ struct nats_message {
     size_t headers_len;
     const void *payload;
     size_t payload_len;
+    uint64_t number; /* not 0: its digits are the end of the reply */
     size_t line;  /* the control line without CRLF */
     size_t size;  /* headers and payload */
     size_t frame; /* all bytes */
@@ -96,6 +97,8 @@ static inline void nats_put_message(char *p, const struct nats_message *m)
     *p++ = ' ';
     if (m->reply_len != 0) {
         p = nats_put(p, m->reply, m->reply_len);
+        if (m->number != 0)
+            p = nats_put_decimal(p, m->number);
         *p++ = ' ';
     }
     if (m->headers_len != 0) {

@@ -1,7 +1,6 @@
 #include "nats_wbuf_private.h"
 
 #include <assert.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,7 +25,6 @@ void nats_wbuf_check(const nats_wbuf *wbuf)
     assert(wbuf->counts.accepted ==
            wbuf->counts.written + wbuf->counts.waiting + wbuf->counts.discarded);
     assert(wbuf->last <= wbuf->end && wbuf->last_line_len <= NATS_LAST_LINE);
-    assert(wbuf->arena_len <= wbuf->arena_cap && wbuf->prefixes_len <= wbuf->prefixes_cap);
     assert((wbuf->inbox == NULL) == (wbuf->inbox_len == 0));
     (void)wbuf;
 }
@@ -135,6 +133,8 @@ NATS_COLD NATS_MUST_CHECK static int make_room(nats_wbuf *wbuf, size_t n)
 /* Make room for n bytes after end. Return 0 or an error. */
 NATS_MUST_CHECK static inline int reserve(nats_wbuf *wbuf, size_t n)
 {
+    if (wbuf->locked)
+        return NATS_WBUF_LOCKED;
     return n <= wbuf->cap - wbuf->end ? 0 : make_room(wbuf, n);
 }
 
@@ -228,18 +228,6 @@ static int check_sizes(const nats_wbuf *wbuf, size_t line, size_t size, size_t f
     return 0;
 }
 
-/* Check the state of the buffer and the index of an interned subject. Return 0 or an error. */
-static inline int check_interned(const nats_wbuf *wbuf, int subject)
-{
-    if (wbuf->limits.closed)
-        return NATS_WBUF_CLOSED;
-    if (subject < 0 || (size_t)subject >= wbuf->prefixes_len)
-        return NATS_WBUF_BAD_SUBJECT;
-    assert(wbuf->prefixes[subject].len > 5);
-    assert(wbuf->prefixes[subject].offset + wbuf->prefixes[subject].len <= wbuf->arena_len);
-    return 0;
-}
-
 /* Check the fields of a message, and fill in its sizes. Return 0 or an error. */
 static int check_message(const nats_wbuf *wbuf, struct nats_message *m)
 {
@@ -255,10 +243,27 @@ static int check_message(const nats_wbuf *wbuf, struct nats_message *m)
     m->line = nats_plus(nats_plus(m->subject_len, m->reply_len), 5 + nats_count_digits(m->size));
     if (m->reply_len != 0)
         m->line = nats_plus(m->line, 1);
+    if (m->number != 0)
+        m->line = nats_plus(m->line, nats_count_digits(m->number));
     if (m->headers_len != 0)
         m->line = nats_plus(m->line, 2 + nats_count_digits(m->headers_len));
     m->frame = nats_plus(nats_plus(m->line, m->size), 4);
     return check_sizes(wbuf, m->line, m->size, m->frame);
+}
+
+/* Check and queue a message. */
+NATS_MUST_CHECK static int put_message(nats_wbuf *wbuf, struct nats_message *m, uint64_t tag)
+{
+    int error = check_message(wbuf, m);
+    if (error == 0)
+        error = reserve_tag(wbuf, tag);
+    if (error == 0)
+        error = reserve(wbuf, m->frame);
+    if (error != 0)
+        return error;
+    nats_put_message(wbuf->buf + wbuf->end, m);
+    add_tag(wbuf, tag);
+    return accepted(wbuf, m->frame, m->size);
 }
 
 /* Queue a frame of one line, n bytes with CRLF. */
@@ -289,8 +294,6 @@ void nats_wbuf_free(nats_wbuf *wbuf)
         return;
     free(wbuf->buf);
     free(wbuf->tags);
-    free(wbuf->arena);
-    free(wbuf->prefixes);
     free(wbuf->inbox);
     free(wbuf);
 }
@@ -306,85 +309,13 @@ nats_wbuf_counts *nats_wbuf_get_counts(nats_wbuf *wbuf)
     return &wbuf->counts;
 }
 
-int nats_wbuf_intern(nats_wbuf *wbuf, const void *subject, size_t subject_len)
-{
-    size_t len = nats_plus(subject_len, 5);
-    struct nats_prefix *prefixes;
-    char *arena, *p;
-    if (!nats_is_subject(subject, subject_len))
-        return NATS_WBUF_BAD_SUBJECT;
-    if (check_line(wbuf, nats_plus(len, 1)) != 0) /* not even an empty message fits */
-        return NATS_WBUF_LINE_TOO_LONG;
-    if (wbuf->prefixes_len == INT_MAX)
-        return NATS_WBUF_NO_MEMORY;
-    prefixes =
-        grow(wbuf->prefixes, &wbuf->prefixes_cap, wbuf->prefixes_len, 1, sizeof *prefixes, 64);
-    if (prefixes == NULL)
-        return NATS_WBUF_NO_MEMORY;
-    wbuf->prefixes = prefixes;
-    arena = grow(wbuf->arena, &wbuf->arena_cap, wbuf->arena_len, len, 1, 4096);
-    if (arena == NULL)
-        return NATS_WBUF_NO_MEMORY;
-    wbuf->arena = arena;
-    prefixes[wbuf->prefixes_len].offset = wbuf->arena_len;
-    prefixes[wbuf->prefixes_len].len = len;
-    p = nats_put(arena + wbuf->arena_len, "PUB ", 4);
-    p = nats_put(p, subject, subject_len);
-    *p = ' ';
-    wbuf->arena_len += len;
-    return (int)wbuf->prefixes_len++;
-}
-
-void nats_wbuf_forget(nats_wbuf *wbuf)
-{
-    wbuf->prefixes_len = 0;
-    wbuf->arena_len = 0;
-}
-
-int nats_wbuf_pub(nats_wbuf *wbuf, int subject, const void *payload, size_t payload_len)
-{
-    const struct nats_prefix *prefix;
-    size_t line, frame;
-    char *p;
-    int error = check_interned(wbuf, subject);
-
-    if (error != 0)
-        return error;
-    prefix = &wbuf->prefixes[subject];
-    line = prefix->len + nats_count_digits(payload_len);
-    frame = nats_plus(payload_len, line + 4);
-    error = check_sizes(wbuf, line, payload_len, frame);
-    if (error == 0)
-        error = reserve(wbuf, frame);
-    if (error != 0)
-        return error;
-    p = nats_put(wbuf->buf + wbuf->end, wbuf->arena + prefix->offset, prefix->len);
-    nats_put_payload(p, payload, payload_len);
-    return accepted(wbuf, frame, payload_len);
-}
-
 int nats_wbuf_publish(nats_wbuf *wbuf, const void *subject, size_t subject_len, const void *reply,
                       size_t reply_len, const void *headers, size_t headers_len,
                       const void *payload, size_t payload_len, uint64_t tag)
 {
     struct nats_message m = {subject, subject_len, reply, reply_len, headers, headers_len,
-                             payload, payload_len, 0,     0,         0};
-    int error = check_message(wbuf, &m);
-    if (error == 0)
-        error = reserve_tag(wbuf, tag);
-    if (error == 0)
-        error = reserve(wbuf, m.frame);
-    if (error != 0)
-        return error;
-    nats_put_message(wbuf->buf + wbuf->end, &m);
-    add_tag(wbuf, tag);
-    return accepted(wbuf, m.frame, m.size);
-}
-
-int nats_wbuf_pub_to(nats_wbuf *wbuf, const void *subject, size_t subject_len, const void *payload,
-                     size_t payload_len)
-{
-    return nats_wbuf_publish(wbuf, subject, subject_len, NULL, 0, NULL, 0, payload, payload_len, 0);
+                             payload, payload_len, 0,     0,         0,       0};
+    return put_message(wbuf, &m, tag);
 }
 
 int nats_wbuf_set_inbox(nats_wbuf *wbuf, const void *inbox, size_t len)
@@ -404,37 +335,15 @@ int nats_wbuf_set_inbox(nats_wbuf *wbuf, const void *inbox, size_t len)
     return 0;
 }
 
-int nats_wbuf_request(nats_wbuf *wbuf, int subject, const void *payload, size_t payload_len,
-                      uint64_t tag)
+int nats_wbuf_request(nats_wbuf *wbuf, const void *subject, size_t subject_len,
+                      const void *payload, size_t payload_len, uint64_t tag)
 {
-    const struct nats_prefix *prefix;
-    size_t line, frame;
-    char *p;
-    int error = check_interned(wbuf, subject);
-
-    if (error != 0)
-        return error;
-    if (wbuf->inbox_len == 0)
-        return NATS_WBUF_BAD_REPLY;
+    struct nats_message m = {subject, subject_len, wbuf->inbox, wbuf->inbox_len, NULL, 0,
+                             payload, payload_len, tag,         0,               0,    0};
     assert(tag != 0);
-    prefix = &wbuf->prefixes[subject];
-    line = nats_plus(prefix->len + nats_count_digits(tag) + 1 + nats_count_digits(payload_len),
-                     wbuf->inbox_len);
-    frame = nats_plus(payload_len, nats_plus(line, 4));
-    error = check_sizes(wbuf, line, payload_len, frame);
-    if (error == 0)
-        error = reserve_tag(wbuf, tag);
-    if (error == 0)
-        error = reserve(wbuf, frame);
-    if (error != 0)
-        return error;
-    p = nats_put(wbuf->buf + wbuf->end, wbuf->arena + prefix->offset, prefix->len);
-    p = nats_put(p, wbuf->inbox, wbuf->inbox_len);
-    p = nats_put_decimal(p, tag);
-    *p++ = ' ';
-    nats_put_payload(p, payload, payload_len);
-    add_tag(wbuf, tag);
-    return accepted(wbuf, frame, payload_len);
+    if (wbuf->inbox_len == 0)
+        return wbuf->limits.closed ? NATS_WBUF_CLOSED : NATS_WBUF_BAD_REPLY;
+    return put_message(wbuf, &m, tag);
 }
 
 int nats_wbuf_sub(nats_wbuf *wbuf, const void *subject, size_t subject_len, const void *queue,
@@ -535,6 +444,11 @@ void nats_wbuf_sent(nats_wbuf *wbuf, size_t n)
     nats_wbuf_check(wbuf);
 }
 
+void nats_wbuf_lock(nats_wbuf *wbuf, int locked)
+{
+    wbuf->locked = locked;
+}
+
 void nats_wbuf_pin(nats_wbuf *wbuf, size_t n)
 {
     assert(n <= wbuf->end - wbuf->pos);
@@ -580,6 +494,8 @@ const char *nats_wbuf_strerror(int error)
         return "invalid queue group";
     case NATS_WBUF_BAD_HEADERS:
         return "invalid header block";
+    case NATS_WBUF_LOCKED:
+        return "buffer being sent";
     case NATS_WBUF_NO_MEMORY:
         return "out of memory";
     default:

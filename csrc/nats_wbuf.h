@@ -31,7 +31,8 @@ enum nats_wbuf_code {
     NATS_WBUF_BAD_REPLY = -302,
     NATS_WBUF_BAD_QUEUE = -303,
     NATS_WBUF_BAD_HEADERS = -304, /* does not begin with NATS/1.0 or end with an empty line */
-    NATS_WBUF_NO_MEMORY = -401
+    NATS_WBUF_NO_MEMORY = -401,
+    NATS_WBUF_LOCKED = -402 /* another thread hands the buffer to the kernel just now */
 };
 
 /* Bounds and states that the caller reads and sets directly. Sizes in bytes, 0 = unlimited. */
@@ -67,23 +68,6 @@ nats_wbuf_limits *nats_wbuf_get_limits(nats_wbuf *wbuf);
 nats_wbuf_counts *nats_wbuf_get_counts(nats_wbuf *wbuf);
 
 /*
- * Remember a subject: validate it and keep its framed prefix. Return an index for nats_wbuf_pub and
- * nats_wbuf_request, valid until nats_wbuf_forget, or an error. The caller bounds the number of
- * subjects.
- */
-NATS_MUST_CHECK int nats_wbuf_intern(nats_wbuf *wbuf, const void *subject, size_t subject_len);
-void nats_wbuf_forget(nats_wbuf *wbuf);
-
-/* The hot path: queue a PUB without reply or headers to a remembered subject. */
-NATS_MUST_CHECK int nats_wbuf_pub(nats_wbuf *wbuf, int subject, const void *payload,
-                                  size_t payload_len);
-
-/* Queue a PUB without reply or headers to a subject that is not remembered, such as that of an
-   answer. */
-NATS_MUST_CHECK int nats_wbuf_pub_to(nats_wbuf *wbuf, const void *subject, size_t subject_len,
-                                     const void *payload, size_t payload_len);
-
-/*
  * Queue a PUB, or an HPUB when headers_len > 0. reply_len 0 means no reply. A message with tag != 0
  * can be removed again while no byte of it is sent, and nats_wbuf_take_back drops it. Tags must
  * increase.
@@ -97,11 +81,11 @@ NATS_MUST_CHECK int nats_wbuf_publish(nats_wbuf *wbuf, const void *subject, size
 NATS_MUST_CHECK int nats_wbuf_set_inbox(nats_wbuf *wbuf, const void *inbox, size_t len);
 
 /*
- * Queue a request: a tagged message to a remembered subject, whose reply is the inbox followed by
- * the tag's decimal digits. NATS_WBUF_BAD_REPLY when no inbox is set.
+ * Queue a request: a tagged message whose reply is the inbox followed by the tag's decimal digits.
+ * NATS_WBUF_BAD_REPLY when no inbox is set.
  */
-NATS_MUST_CHECK int nats_wbuf_request(nats_wbuf *wbuf, int subject, const void *payload,
-                                      size_t payload_len, uint64_t tag);
+NATS_MUST_CHECK int nats_wbuf_request(nats_wbuf *wbuf, const void *subject, size_t subject_len,
+                                      const void *payload, size_t payload_len, uint64_t tag);
 
 NATS_MUST_CHECK int nats_wbuf_sub(nats_wbuf *wbuf, const void *subject, size_t subject_len,
                                   const void *queue, size_t queue_len, uint64_t sid);
@@ -120,6 +104,10 @@ size_t nats_wbuf_len(const nats_wbuf *wbuf);
 /* The kernel took the first n unsent bytes (0 <= n <= len). The count towards high_water starts
    again, as it does after nats_wbuf_take_back. An empty buffer frees memory beyond 2 MiB. */
 void nats_wbuf_sent(nats_wbuf *wbuf, size_t n);
+
+/* While locked, framing calls are refused, so that the unsent bytes stay where they are. The caller
+   locks the buffer around a call to the kernel during which other threads may run. */
+void nats_wbuf_lock(nats_wbuf *wbuf, int locked);
 
 /* A layer below (TLS) already has the first n unsent bytes in its records: no message in them can
    be removed any more. nats_wbuf_sent lowers the number, nats_wbuf_take_back sets it to 0. */

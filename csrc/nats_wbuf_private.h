@@ -53,11 +53,6 @@ struct nats_tag {
     uint64_t offset; /* of the tagged frame in the stream of all bytes ever queued */
 };
 
-struct nats_prefix {
-    size_t offset; /* in the arena */
-    size_t len;
-};
-
 struct nats_wbuf {
     nats_wbuf_limits limits;
     nats_wbuf_counts counts;
@@ -73,17 +68,12 @@ struct nats_wbuf {
     size_t last_line_len; /* the beginning of the frame before base, or of the last one sent */
     char last_line[NATS_LAST_LINE];
     int slow_reported;
+    int locked; /* see nats_wbuf_lock */
     struct nats_tag
         *tags; /* [tags_begin..tags_end): of tagged messages that may be unsent, ascending */
     size_t tags_begin;
     size_t tags_end;
     size_t tags_cap;
-    char *arena; /* interned prefixes, "PUB subject " */
-    size_t arena_len;
-    size_t arena_cap;
-    struct nats_prefix *prefixes;
-    size_t prefixes_len;
-    size_t prefixes_cap;
     char *inbox; /* what precedes the tag in the reply of a request */
     size_t inbox_len;
 };

@@ -5,9 +5,9 @@ drain), the base class `Accessors` with the methods that only read or set someth
 class `Extension` with the methods for layers on top. A method checks its arguments and the state of
 the client, and calls one of the parts that `core` names.
 
-Two methods do more, because they are called hundreds of thousands of times per second: `publish` and
-`request` call C directly and touch the state of the parts themselves. `interned` tells how a subject
-gets its index.
+Three methods are called hundreds of thousands of times per second: `publish`, `hpublish` and `request`.
+Each is a `fast_method`: C serves a call with common arguments (``csrc/py_outbound.c``), and the function here
+is called for all others, and for each call that is refused.
 """
 
 from __future__ import annotations
@@ -32,24 +32,17 @@ from ..connection import Completion
 from ..headers import HeadersLike, encode_headers
 from ..nuid import next_nuid
 from ..options import Options
-from ..protocol import (
-    NO_INBOX,
-    MessageCallback,
-    pub,
-    pub_to,
-    request,
-)
+from ..protocol import Client, MessageCallback, fast_method
 from ..redact import without_traceback
 from .accessors import Accessors, Counts
 from .core import Core
 from .extension import Extension
-from .interned import InternedSubjects
 from .request_many import RequestCallback, Sentinel
 
 T = TypeVar("T")
 
 
-class Nats(Accessors, Extension):
+class Nats(Client, Accessors, Extension):
     """A NATS client on a libev loop.
 
     With ``host``, ``path`` or ``servers`` the client starts connecting at once; otherwise `connect`
@@ -105,12 +98,7 @@ class Nats(Accessors, Extension):
         self._connection = core.connection
         self._requests = core.requests
         self._out = core.out
-        # For the hot paths, which would otherwise look up one attribute more.
-        self._wbuf = core.out.c
-        self._last_reply = core.connection.last_reply
-        subjects_in_c = InternedSubjects(core.out, core.connection.turn.soon)
-        self._interned = subjects_in_c.indexes
-        self._remember = subjects_in_c.remember
+        self._attach(core.out)
         self._zero = Counts()
         if self._options.connects_at_once:
             core.open()
@@ -193,6 +181,7 @@ class Nats(Accessors, Extension):
 
     # Publishing.
 
+    @fast_method
     def publish(
         self,
         subject: str,
@@ -217,31 +206,15 @@ class Nats(Accessors, Extension):
         if headers is not None:
             self.hpublish(subject, headers, payload, reply_to)
             return
-        # The hot path: three ways, the cheapest test first. Everything rare is in _publish, because a
-        # Python call costs 40 ns or more of about 220.
-        # 1. An answer: the subject is the very str that the session has decoded last, and LastReply
-        #    has its bytes.
-        # 2. The first use of a subject, or a reply subject: _publish.
-        # 3. An interned subject. A payload that is not bytes makes the C call or len() raise
-        #    TypeError, so that the common case needs no test.
-        if subject is self._last_reply.text and type(payload) is bytes and not reply_to:
-            raw = self._last_reply.raw
-            code = pub_to(self._wbuf, raw, len(raw), payload, len(payload))
-        elif (index := self._interned.get(subject)) is None or reply_to:
-            code = self._publish(subject, payload, reply_to)
-        else:
-            try:
-                code = pub(self._wbuf, index, payload, len(payload))  # type: ignore[arg-type]
-            except TypeError:  # a payload that is not bytes
-                code = self._publish(subject, payload, reply_to)
+        data = payload_bytes(payload)
+        reply = subjects.encode(reply_to) if reply_to else b""
+        code = self._out.publish(subjects.encode(subject), reply, None, data)
         if code:
-            if code > 0:
-                self._connection.queued(code)
-            else:
-                self._queued(code, subject, reply_to or "")
+            self._queued(code, subject, reply_to or "")
 
     pub = publish
 
+    @fast_method
     def hpublish(
         self,
         subject: str,
@@ -291,24 +264,6 @@ class Nats(Accessors, Extension):
             connection.batches -= 1
             if not connection.batches and len(self._out):
                 connection.need_flush()
-
-    def _publish(self, subject: str, payload: Payload, reply_to: str | None) -> int:
-        """Frame a message that is not on the hot path: a subject's first use, a reply subject, no bytes.
-
-        Return the C code.
-        """
-        data = payload_bytes(payload)
-        if reply_to:
-            return self._out.publish(
-                subjects.encode(subject), subjects.encode(reply_to), None, data
-            )
-        index = self._interned.get(subject)
-        if index is None:
-            index = self._remember(subject)
-        if index is None:
-            raw = subjects.encode(subject)
-            return pub_to(self._wbuf, raw, len(raw), data, len(data))
-        return self._out.pub_interned(index, data)
 
     def _queued(self, code: int, subject: str, reply: str = "", what: str = "payload") -> None:
         """Do what the code of a framing call asks for, or raise its error.
@@ -426,6 +381,7 @@ class Nats(Accessors, Extension):
 
     # Requests.
 
+    @fast_method
     def request(
         self,
         subject: str,
@@ -456,53 +412,22 @@ class Nats(Accessors, Extension):
             ConnectionDrainingError: after `drain`.
             Others: as `publish`.
         """
-        # The hot path, in one function over the state of three objects. The whole call takes about
-        # 390 ns, and each inner Python call would add 40 ns or more, a tenth. What it touches:
-        # - requests.timeout: the time-out of the last request; an equal one needs no look-up.
-        # - connection.last_order: the counter that numbers requests and other completions.
-        # - requests.waiting: the callbacks by number. The entry is made when the frame is in the
-        #   buffer, so that a refused call leaves none. The answer can't come before, because
-        #   nothing is written here.
-        # - requests.run_start: 0 if this is the first request of a turn, or of another time-out in
-        #   it; see `expiry`. It comes last, for the same reason.
-        # `Requests.send` does the same for requests that are not on this path.
-        if not callable(cb):  # check_callback would be one call more
-            check_callback(cb)
+        check_callback(cb)
         requests = self._requests
-        if timeout_ms != requests.timeout:
+        if timeout_ms != self._out.timeout:
             requests.use_timeout(timeout_ms)
         if no_responders is not None:
             cb = requests.override_no_responders(cb, no_responders)
-        connection = self._connection
-        index: int | None
-        try:
-            index = self._interned[subject]
-        except KeyError:
-            index = self._remember(subject)
-        if index is None or headers is not None or type(payload) is not bytes:
-            if headers is not None:
-                self._refuse_headers()
-            order, code = requests.send(
-                subjects.encode(subject),
-                payload_bytes(payload),
-                cb,
-                encode_headers(headers) if headers is not None else None,
-            )
-        else:
-            connection.last_order = order = connection.last_order + 1
-            code = request(self._wbuf, index, payload, len(payload), order)
-            if code == NO_INBOX:  # the first request, or the first one after the inbox has ended
-                requests.open_inbox()
-                code = request(self._wbuf, index, payload, len(payload), order)
-            if code >= 0:
-                requests.waiting[order] = cb
-                if not requests.run_start:
-                    requests.begin_run(order)
+        if headers is not None:
+            self._refuse_headers()
+        order, code = requests.send(
+            subjects.encode(subject),
+            payload_bytes(payload),
+            cb,
+            encode_headers(headers) if headers is not None else None,
+        )
         if code:
-            if code > 0:
-                connection.queued(code)
-            else:
-                self._queued(code, subject)
+            self._queued(code, subject)
         return order
 
     req = request

@@ -68,7 +68,10 @@ class Requests:
         connection.turn.cannot_nest = self._end_turn
         self.failed = connection.turn.failed
         # The callbacks by number. `waiting` is always the same dict: each `TimeoutGroup` holds it.
+        self._out = connection.out
         self.waiting: dict[int, RequestCallback] = {}
+        self._out.waiting = self.waiting
+        self._out.begin_run = self.begin_run
         self.many: dict[int, ManyRequest] = {}
         # The groups by time-out, as the caller gave it: finding one takes no conversion.
         self._groups: dict[Any, TimeoutGroup] = {}
@@ -77,8 +80,8 @@ class Requests:
         # The run that is being made. `timeout` is that of the last request, as the caller gave it
         # (NaN is equal to nothing, so the first request calls `use_timeout`); `run_start` is the
         # number of the run's first request, 0: no run has begun.
-        self.timeout: Any = math.nan
-        self.run_start = 0
+        self._out.timeout = math.nan
+        self._out.run_start = 0
         self._group: TimeoutGroup | None = None
         # Runs of this turn with other time-outs: (group, first, last). They get their deadlines at
         # its end.
@@ -89,7 +92,6 @@ class Requests:
         self.draining = False
         self._early_503 = options.no_responders
         self._connection = connection
-        self._out = connection.out
         self._prefix = b""  # of the shared inbox; empty: no subscription yet
         self.withdrawn: list[int] = []  # the numbers of requests whose frames are to be removed
 
@@ -113,12 +115,12 @@ class Requests:
             group = self._new_group(timeout_ms)
         self._end_run()
         self._group = group
-        self.timeout = math.nan if self.draining else timeout_ms
+        self._out.timeout = math.nan if self.draining else timeout_ms
 
     def drain_began(self) -> None:
         """Let each request call `use_timeout`, which may refuse it."""
         self.draining = True
-        self.timeout = math.nan
+        self._out.timeout = math.nan
 
     def ended(self) -> None:
         """Let a drain look whether it can go on, after the end of a request that no message has brought."""
@@ -162,15 +164,15 @@ class Requests:
 
     def begin_run(self, order: int) -> None:
         """Note the first request of a turn, or of another time-out in the same turn."""
-        self.run_start = order
+        self._out.run_start = order
         if not self._ended_runs:  # else the call has been put off already
             self.soon(self._end_turn)
 
     def _end_run(self) -> None:
-        if self.run_start:
+        if self._out.run_start:
             assert self._group is not None
-            self._ended_runs.append((self._group, self.run_start, self._connection.last_order))
-            self.run_start = 0
+            self._ended_runs.append((self._group, self._out.run_start, self._out.last_order))
+            self._out.run_start = 0
 
     def _end_turn(self) -> None:
         """Start the time-outs of the requests that were made in this turn."""
@@ -210,7 +212,7 @@ class Requests:
         order, code = self._publish(subject, payload, headers)
         if code >= 0:
             self.waiting[order] = callback
-            if not self.run_start:
+            if not self._out.run_start:
                 self.begin_run(order)
         return order, code
 
@@ -290,7 +292,7 @@ class Requests:
         for group in self._groups.values():
             group.runs.clear()
         self._newest_run = (None, NO_RUN)
-        self.run_start = 0  # no deadline for what has failed
+        self._out.run_start = 0  # no deadline for what has failed
         self._ended_runs.clear()
         many, self.many = self.many, {}
         for order, callback in waiting:
@@ -335,6 +337,7 @@ class Requests:
         sub = self._subscriptions.add(f"{prefix}*", _unused_callback, None)
         sub.fast = False
         sub.inbox = self
+        sub.is_inbox = True
         self._prefix = prefix.encode("utf-8", "surrogateescape")
         self._out.set_inbox(self._prefix)
         sub.prefix_len = len(self._prefix)
@@ -357,19 +360,6 @@ class Requests:
             callback(payload, None, headers)
         except BaseException as exc:
             self.failed(exc)
-
-    def answers(self, run: Iterable[tuple[int, int, int]], data: bytes) -> None:
-        """Give several answers without headers to their requests; see `answer`."""
-        pop = self.waiting.pop
-        for order, start, end in run:
-            callback = pop(order, None)
-            if callback is None:
-                self.answer(order, data[start:end], None)
-                continue
-            try:
-                callback(data[start:end], None, None)
-            except BaseException as exc:
-                self.failed(exc)
 
     def _only_request(self) -> int:
         """Return the number of the only request, or 0 if there are more or none.

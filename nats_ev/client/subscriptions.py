@@ -107,7 +107,7 @@ class Subscriptions:
         sub = self._find(sid)
         if sub is None:
             return
-        self._leave_fast_path(sub)
+        sub.fast = False
         if max_msgs and max_msgs > sub.received:
             left = max_msgs - sub.received_before
             sub.counted_by_server = left <= MOST_IN_UNSUB
@@ -178,11 +178,6 @@ class Subscriptions:
         if wire is not None:
             connection.queued(wire.unsub(sid, max_msgs))
 
-    def _leave_fast_path(self, sub: Subscription) -> None:
-        if sub.fast:
-            self._connection.leave_fast_path(sub)
-            sub.fast = False
-
     def refused(self, error: errors.PermissionsViolationError) -> Subscription | None:
         """Drop and return the subscription that an error names, by sid or by subject and queue group.
 
@@ -203,7 +198,7 @@ class Subscriptions:
                 None,
             )
         if sub is not None:
-            self._leave_fast_path(sub)
+            sub.fast = False
             self.drop(sub)
         return sub
 
@@ -220,7 +215,7 @@ class Subscriptions:
                 connection.turn.soon(cb, None)
             return
         if not sub.draining:
-            self._leave_fast_path(sub)
+            sub.fast = False
             sub.draining = True
             self._unsub(sid)
         order = connection.next_order()
@@ -249,7 +244,7 @@ class Subscriptions:
             sub.paused = True
 
     def _hold(self, sub: Subscription) -> None:
-        self._leave_fast_path(sub)
+        sub.fast = False
         if sub.pending is None:
             sub.start_pending()
             self._holding[sub.sid] = sub
@@ -305,7 +300,6 @@ class Subscriptions:
             self.drop(sub)
         elif not sub.draining and not sub.max_msgs:
             sub.fast = True
-            self._connection.enter_fast_path(sub)
 
     def set_limits(self, sid: int, msgs: int, size: int) -> None:
         """Set the bounds of what a paused subscription keeps; negative: unlimited."""

@@ -41,7 +41,6 @@ from ..protocol import (
     FIRST,
     HIGH,
     SLOW,
-    LastReply,
     Outbound,
     ServerInfo,
     Session,
@@ -120,8 +119,6 @@ class Connection:
         self._tls = TlsContext(options)
         self._limits = Limits(out.limits, options)
         self.info: ServerInfo | None = None  # of the last server
-        self.last_order = 0  # see `next_order`
-        self.last_reply = LastReply()
         # The connection, or what an attempt has of it so far.
         self.link: Link | None = None
         self._handshake: Handshake | None = None
@@ -141,6 +138,7 @@ class Connection:
         self._was_connected = False
         self._reconnects = 0
         self._received = [0, 0]  # messages and bytes of former sessions
+        out.queued = self.queued
         self.set_limits()
         watch_forks(self)
 
@@ -188,8 +186,8 @@ class Connection:
 
     def next_order(self) -> int:
         """Return a number for a completion: completions fail in the order of the calls that made them."""
-        self.last_order += 1
-        return self.last_order
+        order = self.out.last_order = self.out.last_order + 1
+        return order
 
     def open(self) -> None:
         """Start connecting to the pool's servers; the loop makes the first attempt."""
@@ -319,16 +317,6 @@ class Connection:
         """How often a connection has replaced a lost one."""
         return self._reconnects
 
-    def leave_fast_path(self, sub: Subscription) -> None:
-        """See `Session.leave_fast_path`."""
-        if self.link is not None:
-            self.link.session.leave_fast_path(sub)
-
-    def enter_fast_path(self, sub: Subscription) -> None:
-        """See `Session.enter_fast_path`."""
-        if self.link is not None:
-            self.link.session.enter_fast_path(sub)
-
     def option_changed(self, name: str) -> None:
         """Let an option that was set at run time count from now on, where it can."""
         if name == "ping_interval" and self.connected:
@@ -369,7 +357,9 @@ class Connection:
     def dialed(self, sock: socket.socket) -> None:
         """Begin the handshake on a connected socket; see `attempts.Owner`."""
         assert self.pool.current is not None
-        session = Session(self._subs, self, self._limits.max_message, self.last_reply)
+        session = Session(
+            self._subs, self, self._limits.max_message, self.out.waiting, self.turn.schedule
+        )
         self.link = Link(
             self._loop,
             Stream(sock),
@@ -620,3 +610,4 @@ class Connection:
         """Set the write buffer's limits by the options and the status."""
         refusing = self.refusing and not self.delivering
         self._limits.set_buffer(connected=self.connected, active=self.active, refusing=refusing)
+        self.out.no_headers = self.connected and self.info is not None and not self.info.headers

@@ -5,15 +5,15 @@ Theory of operation
 In. The socket is readable, so `read` takes up to 64 KiB in one call, gives them to the session, and
 delivers all that is in them before it reads again: nothing piles up here, and a slow program makes the
 server wait by TCP. But one read may hold thousands of messages, and their callbacks must not keep other
-watchers from their turn. So `deliver` works in portions, looks at the clock after each, and after 10 ms
-gives way: the reader is stopped and the rest follows in the loop's next iteration. A look at the clock
-costs about as much as a message, so a portion is as large as the callbacks' speed allows: it grows up to
-a thousand messages, and is cut when one took more than 2 ms.
+watchers from their turn. So the session delivers for at most 10 ms, then the link gives way: the reader is
+stopped and the rest follows in the loop's next iteration.
+
+After the handshake, and without TLS, one call of C reads and delivers (`Session.read`), and one call
+writes (`Outbound.send`).
 
 A callback may nest `loop.start()`, raise what stops the loop, or never return. What was received after
-its message is then delivered by whoever comes first: the nested loop or the loop's next run. That is what
-`_undelivered` and the turn that `deliver` asks for beforehand are for: `go_on`, at the start of the
-turn's end, finds the flag still set.
+its message is then delivered by whoever comes first: the nested loop or the loop's next run. The session
+asks for a turn before it calls anybody, and `go_on`, at the start of the turn's end, delivers what is left.
 
 Out. What is written is first the session's handshake (CONNECT, subscriptions, PING; in portions, for
 there may be hundreds of thousands), then the client's buffer, never both. `flush` at the turn's end
@@ -46,19 +46,16 @@ from ..net import (
     Turn,
     handshake_error,
     make_dead_end,
+    os_error,
     read_error,
 )
-from ..protocol import Outbound, Session, State
+from ..protocol import DRAINED, END, GAVE_WAY, NOTHING, Outbound, Session, State
 from .tls_context import TlsContext
 
 if TYPE_CHECKING:
     from .server import Server
 
 
-# What is delivered between two looks at the clock, in ints of the parser's rows (two for a plain
-# message), and the seconds that this should take.
-_MOST_PORTION, _LEAST_PORTION = 2048, 64
-_PORTION_TIME = 0.002
 # Seconds until the next try when the kernel is out of buffers.
 _NO_BUFFERS_RETRY = 0.01
 # Seconds: if the server hangs up so soon after bytes of ours, without a word, it is most likely
@@ -117,16 +114,17 @@ class Link:
         self._clock = deadlines.clock
         self._sink = session.handshake  # what is written now: the handshake, then `out`
         fd = stream.fileno()
+        self._fd = fd
+        # Whether C reads and writes the socket: after the handshake, and without TLS.
+        self._direct = False
         self._reader = loop.io(fd, EV_READ, self.read, None, priority)
         self._writer = loop.io(fd, EV_WRITE, self._on_writable, None, priority)
         self._writing = False
         self._broken = False  # the write side
         self._held = False  # by `pause`
         self._closed = False
-        self._undelivered = False
         self._continuing: Deadline | None = None
         self._retrying: Deadline | None = None
-        self._portion = 256
         self._spoke_at = (
             0.0  # when we last wrote or failed to; 0: the server has said something since
         )
@@ -212,6 +210,28 @@ class Link:
             if self._closed or stream.handshaking:
                 return False
             # The server's first INFO may have come together with the end of its TLS handshake.
+        if not self._direct:
+            return self._read_stream(stream)
+        spoke_at, self._spoke_at = self._spoke_at, 0.0
+        self._owner.delivery_begins()
+        try:
+            code = self.session.read(self._fd, CALLBACKS_SLICE)
+        finally:
+            self._owner.delivery_ends()
+        if code == DRAINED:
+            return True
+        if code == GAVE_WAY:
+            self._give_way()
+            return True
+        self._spoke_at = spoke_at  # nothing has come
+        if code == END:
+            self._owner.failed(self._end_of_file())
+        elif code != NOTHING:
+            self._owner.failed(read_error(os_error(-code), self._owner.connected))
+        return False
+
+    def _read_stream(self, stream: Stream | TlsStream) -> bool:
+        """Read once by Python, and deliver: before the handshake is complete, and from TLS."""
         try:
             data = stream.recv()
         except OSError as exc:
@@ -231,40 +251,18 @@ class Link:
 
     def deliver(self) -> None:
         """Deliver what has been received, or as much of it as fits in a slice of 10 ms."""
-        session = self.session
-        dispatch = session.dispatch
-        clock = self._clock
         self._owner.delivery_begins()
         try:
-            start = last = clock()
-            while not session.drained:
-                if not self._undelivered:
-                    # If a callback nests the loop, `go_on` delivers the rest in it.
-                    self._undelivered = True
-                    self._turn.schedule()
-                size = dispatch(self._portion)
-                now = clock()
-                if now - last > _PORTION_TIME or size * 2 > self._portion:
-                    self._adapt(size, now - last)
-                last = now
-                if now - start > CALLBACKS_SLICE:
-                    self._give_way()
-                    return
+            done = self.session.deliver(CALLBACKS_SLICE)
         finally:
             self._owner.delivery_ends()
-        self._undelivered = False
-
-    def _adapt(self, size: int, spent: float) -> None:
-        """Choose the next portion by how long this one took."""
-        if spent > _PORTION_TIME:
-            self._portion = max(_LEAST_PORTION, int(size * _PORTION_TIME / spent))
-        else:
-            self._portion = min(_MOST_PORTION, self._portion * 2)
+        if not done:
+            self._give_way()
 
     @property
     def undelivered(self) -> bool:
         """Whether a callback is running, or something that was read is yet to be delivered."""
-        return self._undelivered or self.behind
+        return self.session.depth > 0 or not self.session.drained
 
     @property
     def behind(self) -> bool:
@@ -273,7 +271,6 @@ class Link:
 
     def _give_way(self) -> None:
         """Deliver the rest in the loop's next iteration, and read nothing before that."""
-        self._undelivered = False
         if self._continuing is None and not self._closed:
             self._continuing = self._deadlines.after(0.0, self._continue)
             self._watch()
@@ -287,8 +284,7 @@ class Link:
 
     def go_on(self) -> None:
         """Deliver what is left by a callback that nests the loop, or that raised out of it."""
-        if self._undelivered:
-            self._turn.schedule()  # one of the next callbacks may nest the loop, too
+        if self._continuing is None and not self.session.drained:
             self.deliver()
 
     def _end_of_file(self) -> errors.NatsError | None:
@@ -313,7 +309,7 @@ class Link:
             return  # the write watcher or the end of the turn writes
         self._before_write()
         try:
-            self._send(self._out, self._out.peek())
+            self._send(self._out)
         except OSError:
             return
 
@@ -330,11 +326,10 @@ class Link:
             self._before_write()
         else:
             sink = self._next_sink()
-        unsent = sink.peek()
-        left = len(unsent)
+        left = len(sink)
         if left or stream.unsent:
             try:
-                left -= self._send(sink, unsent)
+                left -= self._send(sink)
             except OSError as exc:
                 self._write_failed(exc)
                 return
@@ -345,11 +340,16 @@ class Link:
         if wanted != self._writing:
             self._watch_writable(wanted)
 
-    def _send(self, sink: Outbound, unsent: Any) -> int:
+    def _send(self, sink: Outbound) -> int:
         """Make one call to the kernel; return how many bytes it took. Raises OSError."""
+        if self._direct:
+            taken = sink.send(self._fd)
+            if taken < 0:
+                raise os_error(-taken)
+            return taken
         stream = self._stream
         try:
-            taken = stream.send(unsent)
+            taken = stream.send(sink.peek())
             sink.sent(taken)
         finally:
             if stream.held:
@@ -374,6 +374,7 @@ class Link:
             if len(session.handshake) or session.state is not State.READY:
                 return session.handshake
             self._sink = self._out
+            self._direct = not self._stream.secure
         self._before_write()
         return self._out
 

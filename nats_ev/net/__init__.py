@@ -23,6 +23,7 @@ from .transport import EV_READ as EV_READ
 from .transport import EV_WRITE as EV_WRITE
 from .transport import NO_BUFFERS as NO_BUFFERS
 from .transport import Stream as Stream
+from .transport import os_error as os_error
 from .turn import CALLBACKS_SLICE as CALLBACKS_SLICE
 from .turn import Turn as Turn
 

@@ -7,6 +7,7 @@ when the descriptor is readable or writable.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from typing import Any
 
@@ -95,3 +96,8 @@ def set_keepalive(sock: socket.socket, seconds: int) -> None:
     idle = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE", None)
     if idle is not None:
         sock.setsockopt(socket.IPPROTO_TCP, idle, seconds)
+
+
+def os_error(number: int) -> OSError:
+    """Return the exception for an errno; its class is that of Python's own, such as ConnectionResetError."""
+    return OSError(number, os.strerror(number))

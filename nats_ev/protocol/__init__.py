@@ -6,7 +6,6 @@ protocol).
 """
 
 from .info import ServerInfo as ServerInfo
-from .session import LastReply as LastReply
 from .session import Session as Session
 from .session import State as State
 from .subscription import MOST_IN_UNSUB as MOST_IN_UNSUB
@@ -14,13 +13,15 @@ from .subscription import PENDING_BYTES_LIMIT as PENDING_BYTES_LIMIT
 from .subscription import PENDING_MSGS_LIMIT as PENDING_MSGS_LIMIT
 from .subscription import MessageCallback as MessageCallback
 from .subscription import Subscription as Subscription
+from .wire import DRAINED as DRAINED
+from .wire import END as END
 from .wire import FIRST as FIRST
+from .wire import GAVE_WAY as GAVE_WAY
 from .wire import HIGH as HIGH
-from .wire import NO_INBOX as NO_INBOX
+from .wire import NOTHING as NOTHING
 from .wire import SLOW as SLOW
+from .wire import Client as Client
 from .wire import Outbound as Outbound
-from .wire import pub as pub
-from .wire import pub_to as pub_to
-from .wire import request as request
+from .wire import fast_method as fast_method
 
 __all__: list[str] = []

@@ -5,23 +5,17 @@ No socket, no loop: what concerns the table of subscriptions or the wire is repo
 Theory of operation
 -------------------
 Almost every subscription has nothing to check when a message comes: no limit, not paused, not
-draining. A Python call per message to find that out would cost about a quarter of a delivery (30 to
-40 ns of 130). So a subscription has two ways in:
+draining. A Python call per message to find that out would cost as much as the rest of the delivery. So a
+subscription has two ways in:
 
-- *The fast path*, while `fast` is true. `Session` calls `callback` itself and adds to `received`, for
-  a run of messages once for all of them. Nothing in this file runs.
+- *The fast path*, while `fast` is true. `Inbound`, in C, adds one to `received` and calls `callback`.
+  Nothing in this file runs.
 - `arrived`, while `fast` is false. It checks the limit, counts the message, and gives it to the
   callback or keeps it in `pending`.
 
 `fast` is true exactly when all of these hold: the subscription is open, `max_msgs` is 0, `pending` is
 None, `draining` is false, and `inbox` is None (the inbox of requests passes its messages to
-`Requests`).
-
-The session may be in the middle of a run when a callback changes one of these: it has counted the
-whole run and holds the callback of the fast path. So there is an order to keep. To leave the fast
-path, call `Session.leave_fast_path` first, which puts the count right and makes the session choose
-again, then clear `fast`. To enter it, set `fast` first, then call `Session.enter_fast_path`.
-`Subscriptions` in `client/` is the only caller.
+`Requests`). It is read before each message, and so may be changed at any time.
 
 The life of `pending`: None, until a pause makes it a deque (`start_pending`). After `resume` the
 owner empties it with `deliver_next` in slices of time. Messages that arrive meanwhile are appended,
@@ -32,8 +26,10 @@ the fast path.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Protocol
+
+from .wire import SubscriptionBase
 
 MessageCallback = Callable[[str, bytes, str | None, bytes | None], object]
 Message = tuple[str, bytes, str | None, bytes | None]
@@ -65,23 +61,18 @@ class Inbox(Protocol):
     def answer(self, number: int, payload: bytes, headers: bytes | None) -> None:
         """Take one answer. number is 0 if the subject ends with no number."""
 
-    def answers(self, run: Iterable[tuple[int, int, int]], data: bytes) -> None:
-        """Take several answers without headers: (number, begin of the payload in data, its end) each."""
 
-
-class Subscription:
+class Subscription(SubscriptionBase):
     """The client's state of one subscription, and the bounds of what it keeps while paused."""
 
     __slots__ = (
         "_owner",
         "_slow",
         "bytes_limit",
-        "callback",
         "closed",
         "counted_by_server",
         "draining",
         "dropped",
-        "fast",
         "inbox",
         "max_msgs",
         "msgs_limit",
@@ -91,7 +82,6 @@ class Subscription:
         "prefix_len",
         "raw_queue",
         "raw_subject",
-        "received",
         "received_before",
         "sid",
     )
@@ -109,11 +99,10 @@ class Subscription:
         self.raw_subject = subject
         self.raw_queue = queue
         self.callback = callback
-        self.received = 0
         self.received_before = 0  # when this connection began: its server counts from 0
         self.max_msgs = 0  # messages in all since subscribe; 0: no end
         self.counted_by_server = True  # it has been sent max_msgs; False: more than it understands
-        self.fast = True  # change it only together with the session: see "Theory of operation"
+        self.fast = True  # see "Theory of operation"
         self.closed = False
         self.draining = False  # UNSUB is framed; what is in flight is still delivered
         self.inbox: Inbox | None = None  # set for the subscription that all requests share

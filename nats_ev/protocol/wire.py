@@ -1,129 +1,59 @@
-"""The compiled parser and write buffer, as the rest of the package sees them.
+"""The compiled core, as the rest of the package sees it.
 
-The only importer of ``nats_ev._parser``. `Parser` turns bytes into lists of ints, `Outbound` checks
-and frames commands. Both turn the C library's error codes into exceptions and decide nothing else.
-`csrc/nats_parser.h` defines the rows, `csrc/nats_wbuf.h` the guarantees of the write buffer.
+The only importer of ``nats_ev._parser``, which has two parts. CFFI wraps the write buffer's functions:
+`Outbound` checks and frames commands with them, turns the C library's error codes into exceptions and
+decides nothing else. And C code that knows Python (``csrc/py_*.c``) defines the types of the hot path:
+`Inbound` receives, parses and calls callbacks; `Client` and `fast_method` give a class methods that run
+in C for common arguments. ``csrc/py_hot.h`` says why.
 
-Three functions of the write buffer are handed on without a wrapper, because a Python call per message
-would be a sixth of a publish (217 ns): `pub`, `pub_to` and `request`, for the hot paths of
-`Nats.publish` and `Nats.request`. Each returns one int: 0 in most cases, bits that ask for an action
-(`FIRST`, `HIGH`, `SLOW`), or a negative code, which `Outbound.fail` turns into an exception.
+A framing call returns one int: 0 in most cases, bits that ask for an action (`FIRST`, `HIGH`, `SLOW`),
+or a negative code, which `Outbound.fail` turns into an exception.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from .. import errors, subjects
+from .. import errors
 from .._parser import ffi, lib
 
-ROW_WIDTH: int = lib.NATS_ROW_WIDTH
+if TYPE_CHECKING:
+    from .._parser import Client, Inbound, OutboundBase, SubscriptionBase
+
+    _F = TypeVar("_F", bound=Callable[..., object])
+
+    def fast_method(function: _F) -> _F:
+        """Return a method that runs in C when it can, and else calls function, whose name chooses the C code."""
+        return function
+else:
+    _types: list[type] = []
+    if lib.nats_py_types(ffi.cast("void *", id(_types))):
+        raise MemoryError("no memory for the types of the hot path")
+    OutboundBase, SubscriptionBase, Client, fast_method, Inbound = _types
+
 MSG, RUN, INFO, ERR, PING, PONG, OK, ANSWER, REPLY_RUN, ANSWER_RUN = range(10)
-# The ints of each item of a run, by the run's kind.
-ITEM_WIDTH = {RUN: 2, REPLY_RUN: 4, ANSWER_RUN: 3}
 
 # Bits of a framing call's result: these are the first unsent bytes; the unsent bytes have passed the
 # high-water mark; they have risen above the slow consumer's threshold.
 FIRST: int = lib.NATS_WBUF_FIRST
 HIGH: int = lib.NATS_WBUF_HIGH
 SLOW: int = lib.NATS_WBUF_SLOW
-# The result of `request` when no inbox for the answer has been set.
-NO_INBOX: int = lib.NATS_WBUF_BAD_REPLY
+
+# What `Inbound.read` returns, apart from a negative errno: all has been delivered; the slice of time was
+# over before; there was nothing to read; the stream has ended.
+DRAINED, GAVE_WAY, NOTHING, END = range(4)
 
 HIGH_WATER = 1024 * 1024
-# 32 KiB of ints: stays in the first-level cache, and has room for some 900 rows.
-ROWS_CAP = 8192
 _NULL = ffi.NULL
 
-# To an interned subject: (wbuf, index, payload, len) -> code.
-pub = lib.nats_wbuf_pub
-# To any subject: (wbuf, subject, len, payload, len) -> code.
-pub_to = lib.nats_wbuf_pub_to
-# A request to an interned subject; tag becomes the last token of its inbox, and names the frame for
-# `Outbound.remove`: (wbuf, index, payload, len, tag) -> code.
-request = lib.nats_wbuf_request
 
-
-class Parser:
-    """The incremental parser of one connection: bytes in, flat lists of ints out.
-
-    A row has `ROW_WIDTH` ints; the items of a run follow its row. After each `feed`: `pos` is where
-    in the chunk to go on, the chunk's length when all of it has been taken. `frame` is None while the
-    rows' offsets refer to the chunk; for a frame that was assembled from several chunks it is the
-    buffer that they refer to, whose slices are bytes, valid until the next `feed`. `failed` becomes
-    true, for ever, when the stream after these rows breaks the protocol; see `error`.
-    """
-
-    __slots__ = ("_c", "_ints", "_rows", "failed", "frame", "pos")
-
-    def __init__(self, max_message: int) -> None:
-        self._c = ffi.gc(ffi.new("nats_parser *"), lib.nats_parser_destroy)
-        lib.nats_parser_init(self._c, max_message)
-        self._rows = ffi.new("int32_t[]", ROWS_CAP)
-        # Measured: memoryview.tolist takes 60 % of the time of ffi.unpack.
-        self._ints = memoryview(ffi.buffer(self._rows)).cast("i")
-        self.pos = 0
-        self.frame: Any = None
-        self.failed = False
-
-    def feed(self, chunk: bytes, pos: int, most: int = ROWS_CAP) -> list[int]:
-        """Return the rows of what is complete in chunk, from pos on, and set `pos`, `frame` and `failed`.
-
-        Args:
-            chunk: what was received. The parser keeps a copy of an unfinished frame at its end.
-            pos: where to begin.
-            most: the largest number of ints to return, 64 to `ROWS_CAP`.
-        """
-        c = self._c
-        n = lib.nats_parser_feed(c, chunk, pos, len(chunk), self._rows, most)
-        self.pos = c.pos
-        frame = c.frame
-        self.frame = ffi.buffer(frame, c.frame_len) if frame else None
-        if c.error:
-            self.failed = True
-        return self._ints[:n].tolist() if n else []
-
-    def set_inbox(self, sid: int, prefix_len: int) -> None:
-        """Return the numbered answers of this subscription as `ANSWER` rows and runs from now on.
-
-        Args:
-            sid: the subscription to ``prefix*`` that all requests share.
-            prefix_len: the length of prefix.
-        """
-        self._c.inbox_sid, self._c.inbox_len = sid, prefix_len
-
-    def error(self) -> errors.ProtocolError:
-        """Return what was wrong with the stream that has `failed`."""
-        text = ffi.string(lib.nats_parser_strerror(self._c.error)).decode()
-        offset = self._c.error_offset
-        return errors.ProtocolError(
-            f"protocol error: {text} (at byte {offset})",
-            offset=offset,
-            snippet=ffi.buffer(self._c.snippet, self._c.snippet_len)[:],
-        )
-
-    @property
-    def msgs(self) -> int:
-        """How many messages were parsed on this connection."""
-        return self._c.msgs
-
-    @property
-    def bytes(self) -> int:
-        """The header and payload bytes of the messages that were parsed."""
-        return self._c.bytes
-
-    def set_max_message(self, size: int) -> None:
-        """Set the bound of headers + payload of one message, in bytes, from the next frame on."""
-        self._c.max_message = size
-
-
-class Outbound:
+class Outbound(OutboundBase):
     """The bounded write buffer: one C call checks and frames a command.
 
     A framing method returns the C code: bits (`FIRST`, `HIGH`, `SLOW`), or, where its docstring says
-    so, a negative code, for `fail`. A call that is refused changes nothing. `c` is the C object, for
-    `pub` and the like; `limits` are its limits, to be read and set.
+    so, a negative code, for `fail`. A call that is refused changes nothing. `c` is the C object;
+    `limits` are its limits, to be read and set.
     """
 
     __slots__ = ("c", "limits")
@@ -133,27 +63,12 @@ class Outbound:
         if not raw:
             raise MemoryError("no memory for a write buffer")
         self.c = ffi.gc(raw, lib.nats_wbuf_free)
+        self._attach(int(ffi.cast("uintptr_t", self.c)), self.c)
         self.limits = lib.nats_wbuf_get_limits(self.c)
         self.limits.high_water = HIGH_WATER
 
     def __len__(self) -> int:
         return lib.nats_wbuf_len(self.c)
-
-    def intern(self, subject: str) -> int:
-        """Remember a subject, and return its index for `pub` and `request`, valid until `forget`."""
-        raw = subjects.encode(subject)
-        index: int = lib.nats_wbuf_intern(self.c, raw, len(raw))
-        if index < 0:
-            self.fail(index, subject=subject)
-        return index
-
-    def forget(self) -> None:
-        """Forget all interned subjects."""
-        lib.nats_wbuf_forget(self.c)
-
-    def pub_interned(self, index: int, payload: bytes) -> int:
-        """Frame a PUB to an interned subject. Return the C code, errors included."""
-        return pub(self.c, index, payload, len(payload))
 
     def publish(
         self,
@@ -299,6 +214,10 @@ class Outbound:
             most = limits.max_pending if limits.max_pending > 1 else 0
             raise errors.OutboundBufferLimitError(
                 f"outbound buffer is full ({most} bytes)", limit=most
+            )
+        if code == lib.NATS_WBUF_LOCKED:
+            raise RuntimeError(
+                "a Nats client was used by another thread than its loop's; use call_soon on the loop"
             )
         if code == lib.NATS_WBUF_NO_MEMORY:
             raise MemoryError("no memory for the write buffer")

@@ -1,0 +1,324 @@
+/*
+ * py_outbound: publish, hpublish and request in C, and the base of `wire.Outbound`, which they use.
+ *
+ * Each fast path takes the arguments that most calls have: subjects without lone surrogates, payloads that
+ * are bytes, str or None. It frames straight from the memory of these objects. When the write buffer
+ * refuses the message nothing has happened, and the Python function is called, which is refused in the
+ * same way and has the text of the error.
+ */
+#include "py_hot.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <sys/socket.h>
+
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0
+#endif
+
+/* Names of keyword arguments: a call's names are interned, so that comparing pointers suffices. */
+static PyObject *name_payload, *name_reply_to, *name_timeout_ms;
+static PyObject *default_timeout;
+
+struct text {
+    const char *data;
+    Py_ssize_t size;
+};
+
+/* Get the UTF-8 of a str. Return 0 when the object is no str, or one with a lone surrogate. */
+static int get_text(PyObject *object, struct text *text)
+{
+    if (!PyUnicode_CheckExact(object))
+        return 0;
+    text->data = PyUnicode_AsUTF8AndSize(object, &text->size);
+    if (text->data == NULL)
+        PyErr_Clear();
+    return text->data != NULL;
+}
+
+/* Get the bytes of a payload. Return 0 for types that the Python function must convert. */
+static int get_payload(PyObject *object, struct text *payload)
+{
+    if (object == NULL || object == Py_None) {
+        payload->data = "";
+        payload->size = 0;
+        return 1;
+    }
+    if (PyBytes_CheckExact(object)) {
+        payload->data = PyBytes_AsString(object);
+        payload->size = PyBytes_Size(object);
+        return 1;
+    }
+    return get_text(object, payload);
+}
+
+/* Sort a call's arguments into `found`, by position and then by name. Return 0 when a name is not known, or is
+   that of an argument that has been found. */
+static int sort_arguments(PyObject *const *args, size_t nargs, PyObject *kwnames,
+                          PyObject *const *names, PyObject **found, size_t most)
+{
+    size_t i, k, n_kw = kwnames == NULL ? 0 : (size_t)PyTuple_Size(kwnames);
+    if (nargs > most)
+        return 0;
+    for (i = 0; i < nargs; i++)
+        found[i] = args[i];
+    for (k = 0; k < n_kw; k++) {
+        PyObject *name = PyTuple_GetItem(kwnames, (Py_ssize_t)k);
+        for (i = nargs; i < most && names[i] != name; i++) {
+        }
+        if (i == most || found[i] != NULL)
+            return 0;
+        found[i] = args[nargs + k];
+    }
+    return 1;
+}
+
+/* Do what a framing call's bits ask for. Return 0, or -1 with an exception. */
+static int deal_with(nats_py_outbound *self, int code)
+{
+    PyObject *number, *done = NULL;
+    if (code == 0)
+        return 0;
+    number = PyLong_FromLong(code);
+    if (number != NULL) {
+        done = PyObject_CallFunctionObjArgs(self->queued, number, NULL);
+        Py_DECREF(number);
+    }
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+static PyObject *none_after(nats_py_outbound *self, int code)
+{
+    if (deal_with(self, code) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+PyObject *nats_py_publish(nats_py_outbound *self, PyObject *const *args, size_t nargs,
+                          PyObject *kwnames, int *handled)
+{
+    PyObject *const names[] = {NULL, name_payload, name_reply_to};
+    PyObject *found[] = {NULL, NULL, NULL};
+    struct text subject, payload, reply = {NULL, 0};
+    int code;
+    if (!sort_arguments(args, nargs, kwnames, names, found, 3) || found[0] == NULL ||
+        !get_text(found[0], &subject) || !get_payload(found[1], &payload) ||
+        (found[2] != NULL && found[2] != Py_None && !get_text(found[2], &reply)))
+        return NULL;
+    code = nats_wbuf_publish(self->wbuf, subject.data, (size_t)subject.size, reply.data,
+                             (size_t)reply.size, NULL, 0, payload.data, (size_t)payload.size, 0);
+    if (code < 0)
+        return NULL;
+    *handled = 1;
+    return none_after(self, code);
+}
+
+/* Only with a raw block: a mapping is the Python function's. */
+PyObject *nats_py_hpublish(nats_py_outbound *self, PyObject *const *args, size_t nargs,
+                           PyObject *kwnames, int *handled)
+{
+    struct text subject, payload = {"", 0}, reply = {NULL, 0};
+    int code;
+    if (kwnames != NULL || nargs < 2 || nargs > 4 || !get_text(args[0], &subject) ||
+        !PyBytes_CheckExact(args[1]) || PyBytes_Size(args[1]) == 0 || (nargs > 2 && !get_payload(args[2], &payload)) ||
+        (nargs > 3 && args[3] != Py_None && !get_text(args[3], &reply)) ||
+        self->no_headers)
+        return NULL;
+    code = nats_wbuf_publish(self->wbuf, subject.data, (size_t)subject.size, reply.data,
+                             (size_t)reply.size, PyBytes_AsString(args[1]),
+                             (size_t)PyBytes_Size(args[1]), payload.data, (size_t)payload.size, 0);
+    if (code < 0)
+        return NULL;
+    *handled = 1;
+    return none_after(self, code);
+}
+
+/* Return whether a time-out is that of the last request; only ints are compared here. */
+static int same_timeout(PyObject *timeout, PyObject *last)
+{
+    long a, b;
+    if (!PyLong_CheckExact(timeout) || !PyLong_CheckExact(last))
+        return 0;
+    if (timeout == last)
+        return 1;
+    a = PyLong_AsLong(timeout);
+    b = PyLong_AsLong(last);
+    if (PyErr_Occurred() != NULL) { /* beyond the range of long */
+        PyErr_Clear();
+        return 0;
+    }
+    return a == b;
+}
+
+/* The parameters after cb that have a fast path: timeout_ms, by position or by name. */
+PyObject *nats_py_request(nats_py_outbound *self, PyObject *const *args, size_t nargs,
+                          PyObject *kwnames, int *handled)
+{
+    PyObject *const names[] = {NULL, NULL, NULL, name_timeout_ms};
+    PyObject *found[] = {NULL, NULL, NULL, NULL};
+    struct text subject, payload;
+    PyObject *number, *done;
+    unsigned long long order;
+    int code;
+    if (!sort_arguments(args, nargs, kwnames, names, found, 4) || found[2] == NULL ||
+        !get_text(found[0], &subject) || !get_payload(found[1], &payload) ||
+        !PyCallable_Check(found[2]) ||
+        !same_timeout(found[3] == NULL ? default_timeout : found[3], self->timeout))
+        return NULL;
+    order = self->order + 1;
+    number = PyLong_FromUnsignedLongLong(order);
+    /* The entry first: it may fail for lack of memory, and framing may not be undone so simply. */
+    if (number == NULL || PyDict_SetItem(self->waiting, number, found[2]) < 0) {
+        Py_XDECREF(number);
+        *handled = 1;
+        return NULL;
+    }
+    code = nats_wbuf_request(self->wbuf, subject.data, (size_t)subject.size, payload.data,
+                             (size_t)payload.size, order);
+    if (code < 0) {
+        if (PyDict_DelItem(self->waiting, number) < 0)
+            PyErr_Clear();
+        Py_DECREF(number);
+        return NULL;
+    }
+    *handled = 1;
+    self->order = order;
+    if (self->run == 0) {
+        done = PyObject_CallFunctionObjArgs(self->begin_run, number, NULL);
+        Py_XDECREF(done);
+        if (done == NULL) {
+            Py_DECREF(number);
+            return NULL;
+        }
+    }
+    if (deal_with(self, code) < 0)
+        Py_CLEAR(number);
+    return number;
+}
+
+/* ---- Outbound ---- */
+
+/* _attach(address, owner): the write buffer, and the object that keeps it. */
+static PyObject *outbound_attach(PyObject *self, PyObject *args)
+{
+    nats_py_outbound *outbound = (nats_py_outbound *)self;
+    PyObject *address, *owner;
+    void *wbuf;
+    if (!PyArg_ParseTuple(args, "OO", &address, &owner))
+        return NULL;
+    wbuf = PyLong_AsVoidPtr(address);
+    if (wbuf == NULL || outbound->owner != NULL) {
+        if (PyErr_Occurred() == NULL)
+            PyErr_SetString(PyExc_ValueError, "no buffer, or a second one");
+        return NULL;
+    }
+    Py_INCREF(owner);
+    outbound->owner = owner;
+    outbound->wbuf = wbuf;
+    Py_RETURN_NONE;
+}
+
+/* send(fd): give the unsent bytes to the kernel in one call. Return how many it took, or -errno. */
+static PyObject *outbound_send(PyObject *self, PyObject *fd)
+{
+    nats_py_outbound *outbound = (nats_py_outbound *)self;
+    int socket = (int)PyLong_AsLong(fd), error;
+    const char *data;
+    size_t size;
+    ssize_t taken;
+    if (socket == -1 && PyErr_Occurred() != NULL)
+        return NULL;
+    data = nats_wbuf_data(outbound->wbuf);
+    size = nats_wbuf_len(outbound->wbuf);
+    nats_wbuf_lock(outbound->wbuf, 1);
+    Py_BEGIN_ALLOW_THREADS
+    taken = send(socket, data, size, MSG_NOSIGNAL);
+    error = errno;
+    Py_END_ALLOW_THREADS
+    nats_wbuf_lock(outbound->wbuf, 0);
+    if (taken < 0)
+        return PyLong_FromLong(error == EAGAIN || error == EWOULDBLOCK || error == EINTR ? 0
+                                                                                         : -error);
+    nats_wbuf_sent(outbound->wbuf, (size_t)taken);
+    return PyLong_FromSsize_t((Py_ssize_t)taken);
+}
+
+static int outbound_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    nats_py_outbound *outbound = (nats_py_outbound *)self;
+    Py_VISIT(outbound->owner);
+    Py_VISIT(outbound->timeout);
+    Py_VISIT(outbound->waiting);
+    Py_VISIT(outbound->queued);
+    Py_VISIT(outbound->begin_run);
+    Py_VISIT(Py_TYPE(self));
+    return 0;
+}
+
+/* The owner stays: a finalizer of what is released may publish. */
+static int outbound_clear(PyObject *self)
+{
+    nats_py_outbound *outbound = (nats_py_outbound *)self;
+    Py_CLEAR(outbound->timeout);
+    Py_CLEAR(outbound->queued);
+    Py_CLEAR(outbound->begin_run);
+    return 0;
+}
+
+static void outbound_dealloc(PyObject *self)
+{
+    nats_py_outbound *outbound = (nats_py_outbound *)self;
+    PyObject_GC_UnTrack(self);
+    outbound_clear(self);
+    Py_CLEAR(outbound->waiting);
+    Py_CLEAR(outbound->owner);
+    nats_py_free(self);
+}
+
+static PyMemberDef outbound_members[] = {
+    {"last_order", T_ULONGLONG, offsetof(nats_py_outbound, order), 0,
+     "The number of the last request or other completion."},
+    {"run_start", T_ULONGLONG, offsetof(nats_py_outbound, run), 0,
+     "The number of the first request of the run that is being made; 0: no run has begun."},
+    {"timeout", T_OBJECT, offsetof(nats_py_outbound, timeout), 0,
+     "The time-out of the last request, as its caller gave it."},
+    {"no_headers", T_BOOL, offsetof(nats_py_outbound, no_headers), 0,
+     "Whether the server does not support headers."},
+    {"waiting", T_OBJECT, offsetof(nats_py_outbound, waiting), 0,
+     "The dict of the callbacks of requests by number."},
+    {"queued", T_OBJECT, offsetof(nats_py_outbound, queued), 0,
+     "Called with the bits of a framing call, if any is set."},
+    {"begin_run", T_OBJECT, offsetof(nats_py_outbound, begin_run), 0,
+     "Called with the number of the first request of a run."},
+    {NULL, 0, 0, 0, NULL}};
+
+static PyMethodDef outbound_methods[] = {
+    {"_attach", outbound_attach, METH_VARARGS, "Set the write buffer's address, and what keeps it."},
+    {"send", outbound_send, METH_O,
+     "Give the unsent bytes to a socket in one call. Return how many it took, or -errno."},
+    {NULL, NULL, 0, NULL}};
+
+static PyType_Slot outbound_slots[] = {{Py_tp_doc, "What the fast paths of publish and request use."},
+                                       {Py_tp_members, outbound_members},
+                                       {Py_tp_methods, outbound_methods},
+                                       {Py_tp_traverse, outbound_traverse},
+                                       {Py_tp_clear, outbound_clear},
+                                       {Py_tp_dealloc, outbound_dealloc},
+                                       {0, NULL}};
+
+static PyType_Spec outbound_spec = {"nats_ev._parser.Outbound", sizeof(nats_py_outbound), 0,
+                                    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+                                    outbound_slots};
+
+PyObject *nats_py_outbound_type(void)
+{
+    name_payload = PyUnicode_InternFromString("payload");
+    name_reply_to = PyUnicode_InternFromString("reply_to");
+    name_timeout_ms = PyUnicode_InternFromString("timeout_ms");
+    default_timeout = PyLong_FromLong(5000);
+    if (name_payload == NULL || name_reply_to == NULL || name_timeout_ms == NULL ||
+        default_timeout == NULL)
+        return NULL;
+    return PyType_FromSpec(&outbound_spec);
+}
