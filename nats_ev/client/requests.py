@@ -337,7 +337,6 @@ class Requests:
         sub = self._subscriptions.add(f"{prefix}*", _unused_callback, None)
         sub.fast = False
         sub.inbox = self
-        sub.is_inbox = True
         self._prefix = prefix.encode("utf-8", "surrogateescape")
         self._out.set_inbox(self._prefix)
         sub.prefix_len = len(self._prefix)

@@ -66,6 +66,7 @@ class Subscription(SubscriptionBase):
     """The client's state of one subscription, and the bounds of what it keeps while paused."""
 
     __slots__ = (
+        "_inbox",
         "_owner",
         "_slow",
         "bytes_limit",
@@ -73,7 +74,6 @@ class Subscription(SubscriptionBase):
         "counted_by_server",
         "draining",
         "dropped",
-        "inbox",
         "max_msgs",
         "msgs_limit",
         "paused",
@@ -105,7 +105,7 @@ class Subscription(SubscriptionBase):
         self.fast = True  # see "Theory of operation"
         self.closed = False
         self.draining = False  # UNSUB is framed; what is in flight is still delivered
-        self.inbox: Inbox | None = None  # set for the subscription that all requests share
+        self._inbox: Inbox | None = None
         self.prefix_len = 0  # of the inbox's subject, up to the number of the request
         self.pending: deque[Message] | None = None
         self.pending_bytes = 0
@@ -114,6 +114,16 @@ class Subscription(SubscriptionBase):
         self.msgs_limit = PENDING_MSGS_LIMIT  # negative: unlimited, here and below
         self.bytes_limit = PENDING_BYTES_LIMIT
         self._slow = False  # messages are being discarded, and the owner knows
+
+    @property
+    def inbox(self) -> Inbox | None:
+        """The taker of the messages; set for the subscription that all requests share."""
+        return self._inbox
+
+    @inbox.setter
+    def inbox(self, inbox: Inbox | None) -> None:
+        self._inbox = inbox
+        self.is_inbox = inbox is not None
 
     @property
     def finished(self) -> bool:

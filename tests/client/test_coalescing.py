@@ -1,6 +1,6 @@
 """When bytes leave: one send per loop iteration, early above 1 MiB, and never after the loop blocked.
 
-Sends are counted at the socket, whatever the client does above it, and by strace at the kernel.
+Sends are counted where the client makes them, and by strace at the kernel.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from lab import inside
 from nats_ev import Nats, pyev
 
 MIB = 1024 * 1024
@@ -42,21 +43,13 @@ class Sends:
 
 @pytest.fixture
 def sends(loop: pyev.Loop, monkeypatch: pytest.MonkeyPatch) -> Sends:
-    """Asked for before the client, whose bound methods of the socket it has to come before."""
+    """Count the calls that hand a buffer to the kernel."""
     found = Sends(loop)
-    real = socket.socket.send
 
-    def send(self: socket.socket, data: Any, flags: int = 0) -> int:
-        if self.type != socket.SOCK_STREAM or self.family != socket.AF_INET:
-            return real(self, data, flags)
-        taken = 0
-        try:
-            taken = real(self, data, flags)
-        finally:
-            found.calls.append((loop.iteration, len(data), taken))
-        return taken
+    def note(offered: int, taken: int) -> None:
+        found.calls.append((loop.iteration, offered, taken))
 
-    monkeypatch.setattr(socket.socket, "send", send, raising=False)
+    inside.watch_sends(monkeypatch, note)
     return found
 
 

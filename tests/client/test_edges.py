@@ -324,23 +324,3 @@ def test_call_later_counts_in_the_last_callbacks_of_a_client(connected, server, 
     assert seen == ["request", "on_disconnect"]
 
 
-def test_a_signal_handler_may_publish_when_the_table_of_subjects_is_full(connected, server, run):
-    nats, got = connected(server), []
-    nats.subscribe("s.*", lambda subject, payload, *rest: got.append((subject, payload.decode())))
-    for _ in range(2):
-        for n in range(4096):
-            nats.publish(f"s.{n}", f"s.{n}")
-
-    class Interrupts(bytes):
-        """Its length is taken between the look-up of the subject and the C call."""
-
-        def __len__(self) -> int:
-            for _ in range(2):
-                for n in range(5000, 5010):
-                    nats.publish(f"s.{n}", f"s.{n}")
-            return 3
-
-    got.clear()
-    nats.publish("s.1", Interrupts(b"s.1"))
-    run(lambda: ("s.1", "s.1") in got and len(got) >= 8192 + 21)
-    assert all(subject == payload for subject, payload in got)

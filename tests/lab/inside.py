@@ -10,7 +10,10 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from nats_ev import KV, JetStream, Nats, ObjectStore
+from nats_ev.protocol import wire
 
 # The client and its loop.
 
@@ -199,3 +202,16 @@ def store_info(
 def stream_config(kv: KV, config: dict[str, Any]) -> dict[str, Any]:
     """Return the configuration of the stream that a bucket with this configuration would have."""
     return kv._stream_config(config)
+
+
+def watch_sends(monkeypatch: pytest.MonkeyPatch, note: Callable[[int, int], None]) -> None:
+    """Call ``note(offered, taken)`` for each call that hands a write buffer to the kernel."""
+    send = wire.Outbound.send
+
+    def noted(self: wire.Outbound, fd: int) -> int:
+        offered = len(self)
+        taken = send(self, fd)
+        note(offered, max(0, taken))
+        return taken
+
+    monkeypatch.setattr(wire.Outbound, "send", noted)

@@ -14,8 +14,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from lab import inside, refparser
-from nats_ev.protocol import wire
+from lab import inside, refparser, rows
 
 EXAMPLES = int(os.environ.get("NATS_EV_EXAMPLES", "2500"))
 SETTINGS = settings(
@@ -118,39 +117,39 @@ def numbered(event: refparser.Event) -> refparser.Event:
     return (*event[:2], int(number), *event[3:]) if NUMBERED.fullmatch(number) else event
 
 
-def events_of(parser: wire.Parser, chunk: bytes) -> Iterator[refparser.Event]:
+def events_of(parser: rows.Parser, chunk: bytes) -> Iterator[refparser.Event]:
     """The frames of one chunk, as `refparser` names them."""
     pos = 0
-    names = {wire.PING: "PING", wire.PONG: "PONG", wire.OK: "OK"}
+    names = {rows.PING: "PING", rows.PONG: "PONG", rows.OK: "OK"}
     while pos < len(chunk):
         ints = iter(parser.feed(chunk, pos))
         assert pos < parser.pos <= len(chunk)
         pos = parser.pos
         data = chunk if parser.frame is None else parser.frame
-        for kind, sid, s0, s1, r0, r1, h0, p0, p1 in zip(*[ints] * wire.ROW_WIDTH, strict=False):
-            if kind in wire.ITEM_WIDTH:
-                items = zip(*[ints] * wire.ITEM_WIDTH[kind], strict=False)
+        for kind, sid, s0, s1, r0, r1, h0, p0, p1 in zip(*[ints] * rows.ROW_WIDTH, strict=False):
+            if kind in rows.ITEM_WIDTH:
+                items = zip(*[ints] * rows.ITEM_WIDTH[kind], strict=False)
                 for *reply, begin, end in islice(items, p1):
-                    if kind == wire.ANSWER_RUN:
+                    if kind == rows.ANSWER_RUN:
                         yield "MSG", sid, reply[0], b"", b"", data[begin:end]
                     else:
                         there = slice(*(reply or [0, 0]))
                         yield "MSG", sid, data[s0:s1], data[there], b"", data[begin:end]
-            elif kind == wire.ANSWER:
+            elif kind == rows.ANSWER:
                 yield "MSG", sid, r0, b"", data[h0:p0], data[p0:p1]
-            elif kind == wire.MSG:
+            elif kind == rows.MSG:
                 yield "MSG", sid, data[s0:s1], data[r0:r1], data[h0:p0], data[p0:p1]
             elif kind in names:
                 yield from [(names[kind],)] * p1
             else:
-                yield "INFO" if kind == wire.INFO else "ERR", data[s0:s1]
+                yield "INFO" if kind == rows.INFO else "ERR", data[s0:s1]
 
 
 def check(stream: bytes, pieces: list[int], max_message: int, max_line: int) -> None:
     expected = refparser.parse(stream, max_message, max_line)
     expected_events = [numbered(event) for event in expected.events]
     for sizes in ([len(stream) or 1], [1], pieces):
-        parser = wire.Parser(max_message)
+        parser = rows.Parser(max_message)
         inside.limit_control_line(parser, max_line)
         parser.set_inbox(INBOX_SID, len(INBOX))
         events: list[refparser.Event] = []
@@ -167,7 +166,7 @@ def check(stream: bytes, pieces: list[int], max_message: int, max_line: int) -> 
         else:
             assert error is not None
             assert error.offset == expected.offset
-            codes = {getattr(wire.lib, f"NATS_PARSER_{fault}") for fault in expected.faults}
+            codes = {getattr(rows.lib, f"NATS_PARSER_{fault}") for fault in expected.faults}
             assert inside.parser_code(parser) in codes
         sizes_in = [len(e[4]) + len(e[5]) for e in events if e[0] == "MSG"]  # type: ignore[arg-type]
         assert (parser.msgs, parser.bytes) == (len(sizes_in), sum(sizes_in))

@@ -10,7 +10,7 @@ import pytest
 
 from nats_ev import errors
 from nats_ev.protocol.info import ServerInfo
-from nats_ev.protocol.session import LastReply, Session, State
+from nats_ev.protocol.session import Session, State
 from nats_ev.protocol.subscription import Subscription
 
 GREETING = b'INFO {"server_id":"X","max_payload":1000,"headers":true}\r\n'
@@ -25,7 +25,7 @@ class Host:
         self.subs: dict[int, Subscription] = {}
         self.connects = True
         self.on_pong: Callable[[], None] = lambda: None
-        self.session = Session(self.subs, self, max_message, LastReply())
+        self.session = Session(self.subs, self, max_message)
 
     # What a session tells (`protocol.Events`).
 
@@ -86,7 +86,6 @@ class Host:
     def unsubscribe(self, sub: Subscription, max_msgs: int = 0) -> None:
         """As `Nats.unsubscribe`."""
         sub.fast = False
-        self.session.leave_fast_path(sub)
         if max_msgs > sub.received:
             sub.max_msgs = max_msgs
         else:
@@ -94,7 +93,7 @@ class Host:
 
     def dispatch(self) -> None:
         """All that there is."""
-        while self.session.dispatch():
+        while not self.session.deliver(1.0):
             pass
 
     def take(self, *chunks: bytes) -> list[tuple[Any, ...]]:
@@ -607,10 +606,6 @@ class Answers:
 
     def answer(self, number: int, payload: bytes, headers: bytes | None) -> None:
         self.got.append((number, payload, headers))
-
-    def answers(self, run: Iterable[tuple[int, int, int]], data: bytes) -> None:
-        for number, start, end in run:
-            self.answer(number, data[start:end], None)
 
 
 def test_an_inbox_gets_the_number_behind_its_prefix(host: Host) -> None:

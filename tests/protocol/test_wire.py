@@ -8,7 +8,8 @@ import pytest
 
 from nats_ev import errors
 from nats_ev.protocol import wire
-from nats_ev.protocol.wire import INFO, MSG, PING, ROW_WIDTH, RUN, Outbound, Parser
+from lab.rows import INFO, MSG, PING, ROW_WIDTH, RUN, Parser
+from nats_ev.protocol.wire import Outbound
 
 HEADERS = b"NATS/1.0\r\n\r\n"
 
@@ -127,16 +128,6 @@ def test_every_command_is_framed() -> None:
     assert len(out) == len(framed(out))
 
 
-def test_subjects_are_interned_until_they_are_forgotten() -> None:
-    out = Outbound()
-    first, second = out.intern("a"), out.intern("é\udcff")
-    assert out.pub_interned(first, b"1") == wire.FIRST
-    assert out.pub_interned(second, b"") == 0
-    assert framed(out) == b"PUB a 1\r\n1\r\nPUB \xc3\xa9\xff 0\r\n\r\n"
-    out.forget()
-    assert out.intern("b") == 0
-
-
 def test_what_the_kernel_took_is_gone_and_counted() -> None:
     out = Outbound()
     out.publish(b"a", b"", None, b"one")
@@ -224,17 +215,6 @@ def test_each_refusal_has_its_exception_and_names_what_was_wrong() -> None:
     assert type(caught(out, out.publish(b"a", b"", None, b""))) is errors.NotConnectedError
     assert type(caught(out, wire.lib.NATS_WBUF_NO_MEMORY)) is MemoryError
     assert type(caught(out, -999)) is errors.NatsError
-
-
-def test_an_interned_subject_is_refused_as_any_other() -> None:
-    out = Outbound()
-    with pytest.raises(errors.BadSubjectError, match="invalid subject 'a b'"):
-        out.intern("a b")
-    with pytest.raises(errors.BadSubjectError, match="lone surrogate"):
-        out.intern("\ud800")
-    with pytest.raises(errors.BadSubjectError, match="max_control_line"):
-        out.intern("s" * 5000)
-    assert out.intern("a") == 0
 
 
 def test_every_code_of_the_core_has_a_text_and_an_exception() -> None:
