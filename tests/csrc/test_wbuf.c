@@ -89,20 +89,17 @@ static struct text exact(struct span s)
     return text_of(s.p, s.n);
 }
 
-/* Make the call through the model. PUB interns its subject each time. */
+/* Make the call through the model. */
 static int make(struct model *m, const struct call *c)
 {
     struct text subject = exact(c->subject), reply = exact(c->reply);
     struct text headers = exact(c->headers), payload = exact(c->payload);
+    static const struct text none = {NULL, 0};
     int code = 0;
     /* clang-format off */
     switch (c->verb) {
     case PUBLISH: code = model_publish(m, subject, reply, headers, payload, 0); break;
-    case PUB:
-        code = model_intern(m, subject);
-        if (code >= 0)
-            code = model_pub(m, code, payload);
-        break;
+    case PUB: code = model_publish(m, subject, none, none, payload, 0); break;
     case SUB: code = model_sub(m, subject, reply, c->sid); break;
     case UNSUB: code = model_unsub(m, c->sid, c->max_msgs); break;
     case PING: code = model_ping(m, 0); break;
@@ -175,7 +172,7 @@ static void names_take_all_bytes_but_blanks_and_controls(void)
             CHECK((model_publish(&m, a, t, none, a, 0) >= 0) == good);
             CHECK((model_sub(&m, t, none, 1) >= 0) == good);
             CHECK((model_sub(&m, a, t, 1) >= 0) == good);
-            CHECK((nats_wbuf_intern(m.w, t.p, t.n) >= 0) == good);
+            CHECK((model_request(&m, t, a, m.last_tag + 1) >= 0) == good);
             free(t.p);
             free(a.p);
             free(none.p);
@@ -297,7 +294,6 @@ static void closed_refuses_messages_and_takes_control_frames(void)
     struct model m;
     model_open(&m);
     m.limits->closed = 1;
-    CHECK(nats_wbuf_pub(m.w, 17, "x", 1) == NATS_WBUF_CLOSED);
     for (i = 0; i < vectors_len(); i++) {
         const struct call *c = &vectors[i];
         if (c->code >= 0)
@@ -312,43 +308,51 @@ static void a_request_is_a_publish_with_its_tag_after_the_inbox(void)
         "PUB svc in.x.7 2\r\nhi\r\nPUB svc in.x.18446744073709551615 0\r\n\r\n";
     uint64_t tags[] = {7, UINT64_MAX};
     nats_wbuf *w = nats_wbuf_new();
-    CHECK(w != NULL && nats_wbuf_intern(w, "svc", 3) == 0);
-    CHECK(nats_wbuf_request(w, 0, "hi", 2, 1) == NATS_WBUF_BAD_REPLY);
+    CHECK(w != NULL);
+    CHECK(nats_wbuf_request(w, "svc", 3, "hi", 2, 1) == NATS_WBUF_BAD_REPLY);
     CHECK(nats_wbuf_set_inbox(w, "in x", 4) == NATS_WBUF_BAD_REPLY);
     fail_allocation = 0;
     CHECK(nats_wbuf_set_inbox(w, "in.x.", 5) == NATS_WBUF_NO_MEMORY);
     fail_allocation = -1;
     CHECK(nats_wbuf_set_inbox(w, "in.x.", 5) == 0);
-    CHECK(nats_wbuf_request(w, 1, "hi", 2, 1) == NATS_WBUF_BAD_SUBJECT);
-    CHECK(nats_wbuf_request(w, -1, "hi", 2, 1) == NATS_WBUF_BAD_SUBJECT);
+    CHECK(nats_wbuf_request(w, "", 0, "hi", 2, 1) == NATS_WBUF_BAD_SUBJECT);
+    CHECK(nats_wbuf_request(w, "s c", 3, "hi", 2, 1) == NATS_WBUF_BAD_SUBJECT);
     fail_allocation = 0; /* for the tag */
-    CHECK(nats_wbuf_request(w, 0, "hi", 2, 1) == NATS_WBUF_NO_MEMORY);
+    CHECK(nats_wbuf_request(w, "svc", 3, "hi", 2, 1) == NATS_WBUF_NO_MEMORY);
     fail_allocation = 1; /* for the frame */
-    CHECK(nats_wbuf_request(w, 0, "hi", 2, 1) == NATS_WBUF_NO_MEMORY);
+    CHECK(nats_wbuf_request(w, "svc", 3, "hi", 2, 1) == NATS_WBUF_NO_MEMORY);
     fail_allocation = -1;
     nats_wbuf_get_limits(w)->max_control_line = 15;
-    CHECK(nats_wbuf_request(w, 0, "hi", 2, tags[0]) == NATS_WBUF_LINE_TOO_LONG);
+    CHECK(nats_wbuf_request(w, "svc", 3, "hi", 2, tags[0]) == NATS_WBUF_LINE_TOO_LONG);
     CHECK(nats_wbuf_len(w) == 0 && nats_wbuf_get_counts(w)->accepted == 0);
     nats_wbuf_get_limits(w)->max_control_line = 16;
-    CHECK(nats_wbuf_request(w, 0, "hi", 2, tags[0]) == NATS_WBUF_FIRST);
+    CHECK(nats_wbuf_request(w, "svc", 3, "hi", 2, tags[0]) == NATS_WBUF_FIRST);
     nats_wbuf_get_limits(w)->max_control_line = 0;
-    CHECK(nats_wbuf_request(w, 0, "", 0, tags[1]) == 0);
+    CHECK(nats_wbuf_request(w, "svc", 3, "", 0, tags[1]) == 0);
     CHECK(nats_wbuf_len(w) == sizeof frames - 1);
     CHECK(memcmp(nats_wbuf_data(w), frames, sizeof frames - 1) == 0);
     CHECK(nats_wbuf_remove(w, tags, 2) == 2);
     CHECK(nats_wbuf_set_inbox(w, NULL, 0) == 0);
-    CHECK(nats_wbuf_request(w, 0, "hi", 2, 8) == NATS_WBUF_BAD_REPLY);
+    CHECK(nats_wbuf_request(w, "svc", 3, "hi", 2, 8) == NATS_WBUF_BAD_REPLY);
     nats_wbuf_get_limits(w)->closed = 1;
-    CHECK(nats_wbuf_request(w, 0, "hi", 2, 8) == NATS_WBUF_CLOSED);
+    CHECK(nats_wbuf_request(w, "svc", 3, "hi", 2, 8) == NATS_WBUF_CLOSED);
     nats_wbuf_free(w);
 }
 
-static void a_message_to_any_subject_is_a_plain_publish(void)
+static void a_locked_buffer_takes_nothing_and_stays_where_it_is(void)
 {
     nats_wbuf *w = nats_wbuf_new();
-    CHECK(w != NULL && nats_wbuf_pub_to(w, "a.b", 3, "hi", 2) == NATS_WBUF_FIRST);
-    CHECK(nats_wbuf_len(w) == 15 && memcmp(nats_wbuf_data(w), "PUB a.b 2\r\nhi\r\n", 15) == 0);
-    CHECK(nats_wbuf_pub_to(w, "a b", 3, "hi", 2) == NATS_WBUF_BAD_SUBJECT);
+    const char *data;
+    CHECK(w != NULL && nats_wbuf_ping(w) == NATS_WBUF_FIRST);
+    data = nats_wbuf_data(w);
+    nats_wbuf_lock(w, 1);
+    CHECK(nats_wbuf_publish(w, "a", 1, NULL, 0, NULL, 0, "x", 1, 0) == NATS_WBUF_LOCKED);
+    CHECK(nats_wbuf_sub(w, "a", 1, NULL, 0, 1) == NATS_WBUF_LOCKED);
+    CHECK(nats_wbuf_unsub(w, 1, 0) == NATS_WBUF_LOCKED && nats_wbuf_pong(w) == NATS_WBUF_LOCKED);
+    CHECK(nats_wbuf_connect(w, "{}", 2) == NATS_WBUF_LOCKED);
+    CHECK(nats_wbuf_data(w) == data && nats_wbuf_len(w) == 6);
+    nats_wbuf_lock(w, 0);
+    CHECK(nats_wbuf_publish(w, "a", 1, NULL, 0, NULL, 0, "x", 1, 0) == 0);
     nats_wbuf_free(w);
 }
 
@@ -364,19 +368,15 @@ static void sizes_that_overflow_are_refused(void)
         nats_wbuf_limits *limits;
         CHECK(w != NULL);
         limits = nats_wbuf_get_limits(w);
-        fail_allocation = 1; /* the allocation that would be possible in theory fails */
-        CHECK(nats_wbuf_intern(w, "a", 1) == NATS_WBUF_NO_MEMORY);
-        fail_allocation = -1;
-        CHECK(nats_wbuf_intern(w, "a", 1) == 0);
-        fail_allocation = 0;
-        CHECK(nats_wbuf_pub(w, 0, "x", huge) == NATS_WBUF_NO_MEMORY);
+        fail_allocation = 0; /* the allocation that would be possible in theory fails */
+        CHECK(nats_wbuf_publish(w, "a", 1, NULL, 0, NULL, 0, "x", huge, 0) == NATS_WBUF_NO_MEMORY);
         CHECK(nats_wbuf_publish(w, "a", 1, "r", 1, HDR, 12, "x", huge, 1) == NATS_WBUF_NO_MEMORY);
         CHECK(nats_wbuf_connect(w, "{}", huge) == NATS_WBUF_NO_MEMORY);
         limits->max_pending = 1 << 20;
-        CHECK(nats_wbuf_pub(w, 0, "x", huge) == NATS_WBUF_FULL);
+        CHECK(nats_wbuf_publish(w, "a", 1, NULL, 0, NULL, 0, "x", huge, 0) == NATS_WBUF_FULL);
         CHECK(nats_wbuf_publish(w, "a", 1, "r", 1, HDR, 12, "x", huge, 1) == NATS_WBUF_FULL);
         limits->max_payload = 1 << 20;
-        CHECK(nats_wbuf_pub(w, 0, "x", huge) == NATS_WBUF_PAYLOAD_TOO_LONG);
+        CHECK(nats_wbuf_publish(w, "a", 1, NULL, 0, NULL, 0, "x", huge, 0) == NATS_WBUF_PAYLOAD_TOO_LONG);
         CHECK(nats_wbuf_publish(w, "a", 1, "r", 1, HDR, 12, "x", huge, 1) ==
               NATS_WBUF_PAYLOAD_TOO_LONG);
         fail_allocation = -1;
@@ -612,41 +612,7 @@ static void the_line_sent_last_is_known_wherever_the_kernel_stopped(void)
     }
 }
 
-static void interned_subjects_hold_until_they_are_forgotten(void)
-{
-    struct model m;
-    struct text none = text_of("", 0), p = text_of("pay", 3);
-    int i;
-    model_open(&m);
-    CHECK(model_pub(&m, 0, p) == NATS_WBUF_BAD_SUBJECT);
-    for (i = 0; i < 64; i++) {
-        char name[80];
-        struct text t;
-        memset(name, 'a' + i % 26, sizeof name);
-        t = text_of(name, (size_t)i + 1);
-        CHECK(model_intern(&m, t) == i);
-        free(t.p);
-    }
-    for (i = 63; i >= 0; i--)
-        CHECK(model_pub(&m, i, i % 2 ? p : none) >= 0);
-    CHECK(model_pub(&m, 64, p) == NATS_WBUF_BAD_SUBJECT);
-    CHECK(model_pub(&m, -1, p) == NATS_WBUF_BAD_SUBJECT);
-    CHECK(model_pub(&m, INT_MAX, p) == NATS_WBUF_BAD_SUBJECT);
-    CHECK(model_intern(&m, none) == -1 && nats_wbuf_intern(m.w, "", 0) == NATS_WBUF_BAD_SUBJECT);
-    model_forget(&m);
-    CHECK(model_pub(&m, 0, p) == NATS_WBUF_BAD_SUBJECT);
-    CHECK(model_intern(&m, p) == 0);
-    CHECK(model_pub(&m, 0, p) == 0);
-    m.limits->max_control_line = 8;
-    CHECK(model_intern(&m, p) == NATS_WBUF_LINE_TOO_LONG);
-    m.limits->max_control_line = 9;
-    CHECK(model_intern(&m, p) == 1);
-    free(none.p);
-    free(p.p);
-    model_close(&m);
-}
-
-/* Make calls that allocate buffer, tags and interned subjects, each of them twice. */
+/* Make calls that allocate buffer and tags, each of them twice. */
 static void allocate_everywhere(struct model *m)
 {
     struct text none = text_of("", 0), big = text_of("", 0), name;
@@ -659,13 +625,11 @@ static void allocate_everywhere(struct model *m)
     big.p = p;
     big.n = 3000;
     for (i = 0; i < 70; i++) {
-        if (i < 60 && model_intern(m, name) == NATS_WBUF_NO_MEMORY)
-            fail_allocation = -1; /* fails once, then go on with the next subject */
-        if (model_publish(m, name, none, none, i % 8 ? none : big, (uint64_t)i + 1) < 0) {
+        if (model_publish(m, name, none, none, i % 8 ? none : big, m->last_tag + 1) < 0) {
             fail_allocation = -1;
-            CHECK(model_publish(m, name, none, none, i % 8 ? none : big, (uint64_t)i + 1) >= 0);
+            CHECK(model_publish(m, name, none, none, i % 8 ? none : big, m->last_tag + 1) >= 0);
         }
-        if (model_pub(m, m->subjects_len - 1, none) == NATS_WBUF_NO_MEMORY ||
+        if (model_request(m, name, none, m->last_tag + 1) == NATS_WBUF_NO_MEMORY ||
             model_sub(m, name, none, 1) < 0 || model_unsub(m, 1, 1) < 0 || model_ping(m, 0) < 0 ||
             model_connect(m, big) < 0)
             fail_allocation = -1;
@@ -679,16 +643,6 @@ static void allocate_everywhere(struct model *m)
     free(name.p);
 }
 
-static void more_subjects_than_an_int_can_number_are_refused(void)
-{
-    nats_wbuf *w = nats_wbuf_new();
-    CHECK(w != NULL && nats_wbuf_intern(w, "a", 1) == 0);
-    w->prefixes_len = INT_MAX;
-    CHECK(nats_wbuf_intern(w, "b", 1) == NATS_WBUF_NO_MEMORY);
-    w->prefixes_len = 1;
-    nats_wbuf_free(w);
-}
-
 static void running_out_of_memory_at_any_point_changes_nothing(void)
 {
     long needed, k;
@@ -697,7 +651,7 @@ static void running_out_of_memory_at_any_point_changes_nothing(void)
     allocations = 0;
     allocate_everywhere(&m);
     needed = allocations;
-    CHECK(needed >= 8);
+    CHECK(needed >= 5);
     model_close(&m);
     for (k = 0; k <= needed; k++) {
         model_open(&m);
@@ -765,9 +719,10 @@ static void early_flushes_do_not_allocate(void)
     int flushes = 0;
     CHECK(w != NULL);
     nats_wbuf_get_limits(w)->high_water = 1024 * 1024;
-    CHECK(nats_wbuf_intern(w, "subject", 7) == 0);
     while (flushes < 3) {
-        if (nats_wbuf_pub(w, 0, payload, sizeof payload) & NATS_WBUF_HIGH) {
+        if (nats_wbuf_publish(w, "subject", 7, NULL, 0, NULL, 0, payload,
+                              sizeof payload, 0) &
+            NATS_WBUF_HIGH) {
             nats_wbuf_sent(w, nats_wbuf_len(w));
             if (flushes++ == 0)
                 allocations = 0;
@@ -832,7 +787,7 @@ int main(int argc, char **argv)
     RUN(errors_are_reported_in_a_fixed_order);
     RUN(closed_refuses_messages_and_takes_control_frames);
     RUN(a_request_is_a_publish_with_its_tag_after_the_inbox);
-    RUN(a_message_to_any_subject_is_a_plain_publish);
+    RUN(a_locked_buffer_takes_nothing_and_stays_where_it_is);
     RUN(sizes_that_overflow_are_refused);
     RUN(the_bits_say_when_to_flush_and_when_to_slow_down);
     RUN(every_verb_reports_the_first_bytes);
@@ -841,8 +796,6 @@ int main(int argc, char **argv)
     RUN(a_message_taken_back_begins_at_its_first_byte);
     RUN(a_smaller_server_gets_only_what_it_takes);
     RUN(the_line_sent_last_is_known_wherever_the_kernel_stopped);
-    RUN(interned_subjects_hold_until_they_are_forgotten);
-    RUN(more_subjects_than_an_int_can_number_are_refused);
     RUN(running_out_of_memory_at_any_point_changes_nothing);
     RUN(memory_is_bounded_by_what_is_unsent);
     RUN(memory_of_a_burst_is_given_back);

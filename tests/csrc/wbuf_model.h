@@ -58,8 +58,6 @@ struct model {
     uint64_t last_tag;
     char last_line[128]; /* of the frame of which the kernel took bytes last */
     size_t last_line_len;
-    struct text subjects[64]; /* interned */
-    int subjects_len;
 };
 
 static size_t model_unsent(const struct model *m)
@@ -99,6 +97,7 @@ static void model_open(struct model *m)
     m->w = nats_wbuf_new();
     CHECK(m->w != NULL);
     m->limits = nats_wbuf_get_limits(m->w);
+    CHECK(nats_wbuf_set_inbox(m->w, "in.", 3) == 0);
 }
 
 static void model_close(struct model *m)
@@ -108,8 +107,6 @@ static void model_close(struct model *m)
     model_compare_counts(m);
     for (i = 0; i < m->len; i++)
         free(m->frames[i].bytes);
-    while (m->subjects_len > 0)
-        free(m->subjects[--m->subjects_len].p);
     free(m->frames);
     nats_wbuf_free(m->w);
 }
@@ -224,8 +221,9 @@ static int model_message_error(const struct model *m, size_t line, size_t conten
     return 0;
 }
 
-static int model_publish(struct model *m, struct text subject, struct text reply,
-                         struct text headers, struct text payload, uint64_t tag)
+/* Publish, by nats_wbuf_request if the reply is that of a request. */
+static int model_message(struct model *m, struct text subject, struct text reply,
+                         struct text headers, struct text payload, uint64_t tag, int request)
 {
     struct frame f = frame_for(subject.n + reply.n + headers.n + payload.n);
     size_t line;
@@ -261,69 +259,30 @@ static int model_publish(struct model *m, struct text subject, struct text reply
         expected = NATS_WBUF_BAD_HEADERS;
     else
         expected = model_message_error(m, line, headers.n + payload.n, f.len);
-    code = nats_wbuf_publish(m->w, subject.p, subject.n, reply.p, reply.n, headers.p, headers.n,
-                             payload.p, payload.n, tag);
+    if (request)
+        code = nats_wbuf_request(m->w, subject.p, subject.n, payload.p, payload.n, tag);
+    else
+        code = nats_wbuf_publish(m->w, subject.p, subject.n, reply.p, reply.n, headers.p, headers.n,
+                                 payload.p, payload.n, tag);
     if (tag != 0 && code >= 0)
         m->last_tag = tag;
     model_settle(m, code, expected, f, headers.n + payload.n);
     return code;
 }
 
-static int model_intern(struct model *m, struct text subject)
+static int model_publish(struct model *m, struct text subject, struct text reply,
+                         struct text headers, struct text payload, uint64_t tag)
 {
-    int expected = m->subjects_len;
-    int code;
-    if (m->subjects_len == 64)
-        return -1;
-    if (subject.n == 0 || !model_is_clean(&subject))
-        expected = NATS_WBUF_BAD_SUBJECT;
-    else if (!model_fits(strlen("PUB  0") + subject.n, m->limits->max_control_line))
-        expected = NATS_WBUF_LINE_TOO_LONG;
-    code = nats_wbuf_intern(m->w, subject.p, subject.n);
-    if (code == NATS_WBUF_NO_MEMORY) {
-        CHECK(fail_allocation == 0 && expected >= 0);
-    } else {
-        CHECK(code == expected);
-        if (code >= 0)
-            m->subjects[m->subjects_len++] = text_of(subject.p, subject.n);
-    }
-    model_compare(m);
-    return code;
+    return model_message(m, subject, reply, headers, payload, tag, 0);
 }
 
-static void model_forget(struct model *m)
-{
-    nats_wbuf_forget(m->w);
-    while (m->subjects_len > 0)
-        free(m->subjects[--m->subjects_len].p);
-}
-
-static int model_pub(struct model *m, int index, struct text payload)
+static int model_request(struct model *m, struct text subject, struct text payload, uint64_t tag)
 {
     static const struct text none = {NULL, 0};
-    int known = index >= 0 && index < m->subjects_len;
-    struct text subject = known ? m->subjects[index] : none;
-    struct frame f = frame_for(subject.n + payload.n);
-    size_t line;
-    int expected, code;
-    f.is_message = 1;
-    put_text(&f, "PUB ", 4);
-    put_text(&f, subject.p, subject.n);
-    put_text(&f, " ", 1);
-    put_number(&f, payload.n);
-    line = f.len;
-    put_text(&f, "\r\n", 2);
-    put_text(&f, payload.p, payload.n);
-    put_text(&f, "\r\n", 2);
-    if (m->limits->closed)
-        expected = NATS_WBUF_CLOSED;
-    else if (!known)
-        expected = NATS_WBUF_BAD_SUBJECT;
-    else
-        expected = model_message_error(m, line, payload.n, f.len);
-    code = nats_wbuf_pub(m->w, index, payload.p, payload.n);
-    model_settle(m, code, expected, f, payload.n);
-    return code;
+    char inbox[24];
+    struct text reply = {inbox, 0};
+    reply.n = (size_t)snprintf(inbox, sizeof inbox, "in.%llu", (unsigned long long)tag);
+    return model_message(m, subject, reply, none, payload, tag, 1);
 }
 
 static int model_sub(struct model *m, struct text subject, struct text queue, uint64_t sid)
@@ -701,21 +660,12 @@ static void script_control(struct model *m, struct script *s, unsigned which)
     }
 }
 
-static void script_interned(struct model *m, struct script *s)
+static void script_request(struct model *m, struct script *s)
 {
-    unsigned which = next_byte(s);
-    struct text t;
-    if (which == 0) {
-        model_forget(m);
-    } else if (which < 40) {
-        t = next_name(s, 0);
-        model_intern(m, t);
-        free(t.p);
-    } else {
-        t = next_payload(s);
-        model_pub(m, (int)(which % 10) - 1, t);
-        free(t.p);
-    }
+    struct text subject = next_name(s, 0), payload = next_payload(s);
+    model_request(m, subject, payload, m->last_tag + 1 + next_byte(s) % 3);
+    free(subject.p);
+    free(payload.p);
 }
 
 static void model_run(const void *data, size_t size)
@@ -731,7 +681,7 @@ static void model_run(const void *data, size_t size)
         switch (op % 20) {
         case 0: case 1: script_publish(&m, &s, 0); break;
         case 2: case 3: script_publish(&m, &s, 1); break;
-        case 4: case 5: script_interned(&m, &s); break;
+        case 4: case 5: script_request(&m, &s); break;
         case 6: case 7: script_control(&m, &s, next_byte(&s) % 4); break;
         case 8: case 9: model_sent(&m, next_byte(&s) % (unsent + 1)); break;
         case 10: model_sent(&m, next_word(&s) % (unsent + 1)); break;
