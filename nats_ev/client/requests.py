@@ -19,7 +19,7 @@ request that has timed out is still in the write buffer, the next write removes 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Protocol
 

@@ -85,7 +85,15 @@ class Session(Inbound):
     `close` at the end of the connection.
     """
 
-    __slots__ = ("_events", "_greeting", "_inbox", "_ping_framed", "_resubscribe", "handshake", "state")
+    __slots__ = (
+        "_events",
+        "_greeting",
+        "_inbox",
+        "_ping_framed",
+        "_resubscribe",
+        "handshake",
+        "state",
+    )
 
     def __init__(
         self,

@@ -19,7 +19,10 @@ from .. import errors
 from .._parser import ffi, lib
 
 if TYPE_CHECKING:
-    from .._parser import Client, Inbound, OutboundBase, SubscriptionBase
+    from .._parser import Client as Client
+    from .._parser import Inbound as Inbound
+    from .._parser import OutboundBase
+    from .._parser import SubscriptionBase as SubscriptionBase
 
     _F = TypeVar("_F", bound=Callable[..., object])
 

@@ -322,5 +322,3 @@ def test_call_later_counts_in_the_last_callbacks_of_a_client(connected, server, 
     nats.disconnect()
     run(lambda: len(seen) == 2)
     assert seen == ["request", "on_disconnect"]
-
-

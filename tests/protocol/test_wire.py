@@ -6,9 +6,9 @@ import gc
 
 import pytest
 
+from lab.rows import INFO, MSG, PING, ROW_WIDTH, RUN, Parser
 from nats_ev import errors
 from nats_ev.protocol import wire
-from lab.rows import INFO, MSG, PING, ROW_WIDTH, RUN, Parser
 from nats_ev.protocol.wire import Outbound
 
 HEADERS = b"NATS/1.0\r\n\r\n"

@@ -75,7 +75,7 @@ class Stub:
                         types = ["CData" if t == "Bytes" else t for t in types]
                         assert method.returns is not None
                         self.functions[method.name] = types, ast.unparse(method.returns)
-            elif names and node.name != "Ffi":
+            elif names and any(ast.unparse(base) == "CData" for base in node.bases):
                 self.fields[node.name] = names
 
 
