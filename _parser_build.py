@@ -34,7 +34,7 @@ PREAMBLE = """
 
 SOURCES = [
     *("nats_parser", "nats_wbuf", "nats_unsent"),
-    *("py_inbound", "py_method", "py_outbound", "py_types"),
+    *("py_headers", "py_inbound", "py_method", "py_outbound", "py_types"),
 ]
 # The stable ABI of CPython 3.10: one wheel for it and all later versions. CFFI's own choice would be
 # older, and debug interpreters have no stable ABI.

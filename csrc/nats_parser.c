@@ -100,6 +100,7 @@ static void fail(nats_parser *parser, int error, uint64_t offset, size_t kept, c
     parser->error = error;
     parser->error_offset = offset;
     parser->tail_len = 0;
+    parser->skipped = 0;
     parser->state = STATE_CLEAN;
 }
 
@@ -545,6 +546,7 @@ NATS_MUST_CHECK static int continue_frame(nats_parser *parser, const char *data,
     parser->frame = parser->tail;
     parser->frame_len = parser->tail_len;
     parser->tail_len = 0; /* the bytes stay in place until the next call */
+    parser->skipped = 0;
     parser->state = STATE_CLEAN;
     return 0;
 }
@@ -663,10 +665,10 @@ int nats_parser_feed(nats_parser *parser, const void *data, size_t pos, size_t l
         parser->tail = NULL;
         parser->tail_cap = 0;
     }
-    parser->stream_offset -= parser->tail_len; /* where the frame that is being parsed begins */
+    parser->stream_offset -= parser->tail_len + parser->skipped; /* where the frame that is being parsed begins */
     if (parser->state != STATE_CLEAN) {
         size_t kept = parser->tail_len;
-        uint64_t start = parser->stream_offset + kept;
+        uint64_t start = parser->stream_offset + kept + parser->skipped;
         if (pos < len)
             status = continue_frame(parser, batch.data, len, rows, &batch.used);
         if (status != 0) {
@@ -689,6 +691,25 @@ int nats_parser_feed(nats_parser *parser, const void *data, size_t pos, size_t l
     parser->stream_offset += parser->pos - pos;
     assert(batch.used <= cap);
     return batch.used;
+}
+
+size_t nats_parser_unfinished(const nats_parser *parser, const char **begin, size_t *size)
+{
+    const int32_t *row = parser->row;
+    if (parser->state != STATE_PAYLOAD || row[KIND] != NATS_ROW_MSG ||
+        parser->tail_len <= (size_t)row[P0] || parser->need <= 2)
+        return 0;
+    *begin = parser->tail + row[P0];
+    *size = (size_t)(row[P1] - row[P0]);
+    return *size + 2 - parser->need;
+}
+
+void nats_parser_skip(nats_parser *parser, size_t n)
+{
+    assert(parser->state == STATE_PAYLOAD && n + 2 <= parser->need);
+    parser->need -= n;
+    parser->skipped += n;
+    parser->stream_offset += n;
 }
 
 const char *nats_parser_strerror(int error)

@@ -107,6 +107,7 @@ typedef struct nats_parser {
     size_t tail_len;
     size_t tail_cap;
     size_t need;
+    size_t skipped; /* bytes of the unfinished frame that are not in the tail */
     int state;
     int32_t row[NATS_ROW_WIDTH];
 } nats_parser;
@@ -129,6 +130,17 @@ void nats_parser_destroy(nats_parser *parser);
  */
 NATS_MUST_CHECK int nats_parser_feed(nats_parser *parser, const void *data, size_t pos, size_t len,
                                      int32_t *rows, int cap);
+
+/*
+ * A large message that has come in part may be received straight into memory of the caller's. Return
+ * how many bytes of its payload are kept already, at *begin; *size is the whole payload's. 0: there is no
+ * such message, or its payload has not begun.
+ */
+size_t nats_parser_unfinished(const nats_parser *parser, const char **begin, size_t *size);
+
+/* The next n bytes of that payload were received elsewhere. What follows them is fed: the CRLF at least. The
+   message's row has the payload's true size, but the bytes at its offsets are not the payload's. */
+void nats_parser_skip(nats_parser *parser, size_t n);
 
 /* Return a short English phrase without a full stop; never NULL. */
 const char *nats_parser_strerror(int error);

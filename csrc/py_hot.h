@@ -8,7 +8,7 @@
  * in the write buffer. A built-in method costs 24 ns, and a callback that C calls directly costs 38 ns.
  *
  * What these files do. They are compiled into the CFFI module `nats_ev._parser` and define five types,
- * which `nats_py_types` hands out once:
+ * which `nats_py_types` hands out once, and two functions for header blocks (py_headers.c):
  *
  *  - Method (py_method.c): a Python function with a fast path in C. The C code serves the common arguments
  *    and passes everything else, errors included, on to the Python function, so that each rule and each
@@ -80,10 +80,17 @@ PyObject *nats_py_outbound_type(void);
 PyObject *nats_py_subscription_type(void);
 PyObject *nats_py_inbound_type(PyObject *subscription_type);
 
+/* Build the header block of a dict. Return 1; 0 when Python must do it, or must not; -1 with an exception.
+   *data is valid until the next call. */
+int nats_py_encode(PyObject *mapping, const char **data, size_t *len);
+/* The functions of py_headers.c. */
+PyObject *nats_py_encode_block(void);
+PyObject *nats_py_parse_block(void);
+
 /* Free an object whose fields are released, and the reference that each object has to its type. */
 void nats_py_free(PyObject *self);
 
-/* For CFFI: append the types to a list, in the order of `nats_py_types` in py_types.c. Return 0, or -1
+/* For CFFI: append the types and functions to a list, in the order of py_types.c. Return 0, or -1
    when there is no memory. */
 int nats_py_types(void *list);
 

@@ -21,6 +21,9 @@
  * it has something to deliver; up to MOST_FREE blocks are kept for the next connection that has.
  * Fields are copied into Python objects at once, so that no callback sees a block.
  *
+ * Large messages. Once a quarter of a large payload has come, the rest is received straight into the bytes
+ * object that the callback gets. Not before, so that memory follows what a server sends, never what it announces.
+ *
  * Time. `deliver` gives way after a slice of time, so that thousands of messages of one read do not keep
  * other watchers from their turn. A look at the clock takes as long as half a message. So the clock is looked
  * at after every `stride` messages, and the stride follows the callbacks' speed: 1 for slow ones.
@@ -40,6 +43,8 @@ enum {
     ROWS_CAP = 8192,         /* 32 KiB of ints */
     READ_SIZE = 64 * 1024,   /* at 256 KiB the copy of the unfinished frame costs 50 ns per message */
     MOST_FREE = 4,
+    LARGE = 256 * 1024,      /* a payload from this size on is received into its own bytes object */
+    MOST_AT_ONCE = 1024 * 1024,
     MOST_STRIDE = 16
 };
 
@@ -75,11 +80,15 @@ typedef struct {
     nats_py_subscription *run_sub; /* NULL: the messages are skipped, or answers */
     PyObject *subject;             /* of the run, or the last one that was decoded */
     int32_t subject_at;            /* its offset in the rows' data, -1: none */
+    /* A large payload that is being received, or whose row comes next: how much of it there is. */
+    PyObject *large;
+    size_t large_len;
     int32_t pongs;                 /* PONGs of the last row that have not been reported */
     int depth;                     /* deliveries on the stack */
     int stride;
     char awaits_info; /* the server's first line must be INFO */
     char closed;
+    char reading; /* another thread may run now */
     char failed; /* the parser's error has been reported */
 } inbound;
 
@@ -252,7 +261,12 @@ static int make(const inbound *self, struct message *m, int32_t r0, int32_t r1, 
 {
     Py_INCREF(self->subject);
     m->subject = self->subject;
-    m->payload = get_bytes(self, p0, p1);
+    if (self->large != NULL && self->parser.frame != NULL) {
+        Py_INCREF(self->large);
+        m->payload = self->large;
+    } else {
+        m->payload = get_bytes(self, p0, p1);
+    }
     m->reply = r0 < r1 ? get_text(self, r0, r1) : none();
     m->headers = h0 < p0 ? get_bytes(self, h0, p0) : none();
     if (m->payload != NULL && m->reply != NULL && m->headers != NULL)
@@ -384,6 +398,7 @@ static int walk_message(inbound *self, const int32_t *row)
         return -1;
     if (sub == NULL) {
         self->at += NATS_ROW_WIDTH;
+        Py_CLEAR(self->large);
         return 0;
     }
     status = find_subject(self, row);
@@ -391,6 +406,7 @@ static int walk_message(inbound *self, const int32_t *row)
         status = make(self, &m, row[R0], row[R1], row[H0], row[P0], row[P1]);
     if (status == 0) {
         self->at += NATS_ROW_WIDTH;
+        Py_CLEAR(self->large);
         status = give(self, sub, &m);
     }
     Py_DECREF(sub);
@@ -582,15 +598,50 @@ static PyObject *inbound_deliver(PyObject *self, PyObject *seconds)
     return status < 0 ? NULL : PyBool_FromLong(status == 0);
 }
 
+/* Make the bytes object of a large payload of which a part has come. */
+static int begin_large(inbound *self)
+{
+    const char *part;
+    size_t size, len = nats_parser_unfinished(&self->parser, &part, &size);
+    if (len == 0 || size < LARGE || len < size / 4)
+        return 0;
+    self->large = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+    if (self->large == NULL)
+        return -1;
+    memcpy(PyBytes_AsString(self->large), part, len);
+    self->large_len = len;
+    return 0;
+}
+
+/* Find where the next bytes from the socket go. Return NULL with an exception. */
+static char *find_room(inbound *self, size_t *room)
+{
+    size_t left;
+    if (self->large == NULL && begin_large(self) < 0)
+        return NULL;
+    if (self->large != NULL) {
+        left = (size_t)PyBytes_Size(self->large) - self->large_len;
+        if (left != 0) {
+            *room = left < MOST_AT_ONCE ? left : MOST_AT_ONCE;
+            return PyBytes_AsString(self->large) + self->large_len;
+        }
+    }
+    if (take_block(self) < 0)
+        return NULL;
+    *room = READ_SIZE;
+    return self->block->bytes;
+}
+
 /* read(fd, seconds) -> DRAINED, GAVE_WAY, NOTHING, END or -errno */
 static PyObject *inbound_read(PyObject *self_, PyObject *args)
 {
     inbound *self = (inbound *)self_;
     PyObject *seconds;
-    int fd, error, status = 0;
+    int fd, error, status;
     int64_t slice;
+    size_t room;
     ssize_t got;
-    struct block *block;
+    char *to;
     if (!PyArg_ParseTuple(args, "iO", &fd, &seconds))
         return NULL;
     slice = get_slice(seconds);
@@ -598,32 +649,38 @@ static PyObject *inbound_read(PyObject *self_, PyObject *args)
         return NULL;
     if (!is_drained(self)) {
         status = deliver(self, slice);
-        if (status != 0 || self->closed)
-            return status < 0 ? NULL : PyLong_FromLong(status);
+        if (status < 0)
+            return NULL;
+        if (status == 1 || !is_drained(self))
+            return PyLong_FromLong(GAVE_WAY);
     }
-    if (take_block(self) < 0)
+    if (self->reading) {
+        PyErr_SetString(PyExc_RuntimeError, "another thread reads the same connection");
         return NULL;
-    /* Nobody else may touch the block while other threads run. */
-    block = self->block;
-    self->block = NULL;
+    }
+    if (self->closed)
+        return PyLong_FromLong(NOTHING);
+    to = find_room(self, &room);
+    if (to == NULL)
+        return NULL;
+    self->reading = 1;
     Py_BEGIN_ALLOW_THREADS
-    got = recv(fd, block->bytes, READ_SIZE, 0);
+    got = recv(fd, to, room, 0);
     error = errno;
     Py_END_ALLOW_THREADS
-    if (self->block != NULL || !is_drained(self)) {
-        PyErr_SetString(PyExc_RuntimeError, "another thread reads the same connection");
-        free(block);
-        return NULL;
-    }
-    self->block = block;
+    self->reading = 0;
     if (got <= 0 || self->closed) {
         give_block(self);
-        if (got > 0)
-            return PyLong_FromLong(DRAINED);
         if (got == 0)
             return PyLong_FromLong(END);
-        return PyLong_FromLong(
-            error == EAGAIN || error == EWOULDBLOCK || error == EINTR ? NOTHING : -error);
+        if (got > 0 || error == EAGAIN || error == EWOULDBLOCK || error == EINTR)
+            return PyLong_FromLong(NOTHING);
+        return PyLong_FromLong(-error);
+    }
+    if (self->block == NULL || to != self->block->bytes) {
+        self->large_len += (size_t)got;
+        nats_parser_skip(&self->parser, (size_t)got);
+        return PyLong_FromLong(DRAINED);
     }
     Py_CLEAR(self->chunk);
     self->pos = 0;
@@ -638,6 +695,11 @@ static PyObject *inbound_receive(PyObject *self_, PyObject *data)
     inbound *self = (inbound *)self_;
     if (!PyBytes_Check(data)) {
         PyErr_SetString(PyExc_TypeError, "data must be bytes");
+        return NULL;
+    }
+    if (self->large != NULL && self->parser.frame == NULL && !self->reading) {
+        /* Some of a large payload has been read: nobody gives us the rest by another way. */
+        PyErr_SetString(PyExc_RuntimeError, "receive after read, in the middle of a message");
         return NULL;
     }
     if (!self->closed && PyList_Append(self->queue, data) < 0)
@@ -656,8 +718,11 @@ static PyObject *inbound_close(PyObject *self_, PyObject *unused)
     Py_CLEAR(self->chunk);
     if (PyList_SetSlice(self->queue, 0, PyList_Size(self->queue), NULL) < 0)
         return NULL;
-    if (self->depth == 0)
-        give_block(self);
+    if (!self->reading) {
+        Py_CLEAR(self->large);
+        if (self->depth == 0)
+            give_block(self);
+    }
     Py_RETURN_NONE;
 }
 
@@ -776,6 +841,7 @@ static void inbound_dealloc(PyObject *self_)
     Py_CLEAR(self->waiting);
     Py_CLEAR(self->queue);
     Py_CLEAR(self->chunk);
+    Py_CLEAR(self->large);
     give_block(self);
     nats_parser_destroy(&self->parser);
     nats_py_free(self_);

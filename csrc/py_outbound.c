@@ -114,20 +114,32 @@ PyObject *nats_py_publish(nats_py_outbound *self, PyObject *const *args, size_t 
     return none_after(self, code);
 }
 
-/* Only with a raw block: a mapping is the Python function's. */
+/* With a raw block or a dict as headers. */
 PyObject *nats_py_hpublish(nats_py_outbound *self, PyObject *const *args, size_t nargs,
                            PyObject *kwnames, int *handled)
 {
     struct text subject, payload = {"", 0}, reply = {NULL, 0};
+    const char *headers;
+    size_t headers_len;
     int code;
-    if (kwnames != NULL || nargs < 2 || nargs > 4 || !get_text(args[0], &subject) ||
-        !PyBytes_CheckExact(args[1]) || PyBytes_Size(args[1]) == 0 || (nargs > 2 && !get_payload(args[2], &payload)) ||
-        (nargs > 3 && args[3] != Py_None && !get_text(args[3], &reply)) ||
-        self->no_headers)
+    if (kwnames != NULL || nargs < 2 || nargs > 4 || self->no_headers ||
+        !get_text(args[0], &subject) || (nargs > 2 && !get_payload(args[2], &payload)) ||
+        (nargs > 3 && args[3] != Py_None && !get_text(args[3], &reply)))
         return NULL;
+    if (PyDict_CheckExact(args[1])) {
+        if (nats_py_encode(args[1], &headers, &headers_len) <= 0) {
+            PyErr_Clear();
+            return NULL;
+        }
+    } else {
+        if (!PyBytes_CheckExact(args[1]) || PyBytes_Size(args[1]) == 0)
+            return NULL;
+        headers = PyBytes_AsString(args[1]);
+        headers_len = (size_t)PyBytes_Size(args[1]);
+    }
     code = nats_wbuf_publish(self->wbuf, subject.data, (size_t)subject.size, reply.data,
-                             (size_t)reply.size, PyBytes_AsString(args[1]),
-                             (size_t)PyBytes_Size(args[1]), payload.data, (size_t)payload.size, 0);
+                             (size_t)reply.size, headers, headers_len, payload.data,
+                             (size_t)payload.size, 0);
     if (code < 0)
         return NULL;
     *handled = 1;

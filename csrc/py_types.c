@@ -1,5 +1,5 @@
 /*
- * py_types: hands the types of the hot path to Python.
+ * py_types: hands the types and functions of the hot path to Python.
  */
 #include "py_hot.h"
 
@@ -19,7 +19,9 @@ int nats_py_types(void *list)
     if (outbound != NULL && subscription != NULL &&
         append(types, nats_py_client_type(outbound)) != NULL &&
         append(types, nats_py_method_type()) != NULL &&
-        append(types, nats_py_inbound_type(subscription)) != NULL)
+        append(types, nats_py_inbound_type(subscription)) != NULL &&
+        append(types, nats_py_encode_block()) != NULL &&
+        append(types, nats_py_parse_block()) != NULL)
         return 0;
     PyErr_Clear(); /* CFFI would not see it */
     return -1;

@@ -13,11 +13,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Union
 
+from .compiled import encode_block, parse_block
 from .errors import BadHeadersError
 
 __all__ = ["Headers"]
 
 _VERSION = b"NATS/1.0"
+_PLAIN = b"NATS/1.0\r\n"
 _STATUS_LINE = b"NATS/1.0 "
 _NO_RESPONDERS = b"NATS/1.0 503"
 # ADR-4: printable ASCII without the colon. Names beyond ASCII are read, but not sent: a subscriber of another
@@ -75,19 +77,16 @@ class Headers(MutableMapping[str, str]):
         Lines that are not headers are left out, as in the official clients. Raises `BadHeadersError` when
         raw does not begin with ``NATS/1.0``.
         """
-        headers = cls()
         if raw is None:
-            return headers
+            return cls()
         if not raw.startswith(_VERSION):
             raise BadHeadersError("not a header block: it does not begin with NATS/1.0")
+        headers = cls.__new__(cls)  # __init__ looks at each name, and asks twice what a Mapping is
+        headers._values = parse_block(raw)
         headers._received = True
-        first, *lines = raw.split(b"\r\n")
-        if first != _VERSION:  # the usual first line is no status: spares the call
+        headers.status = headers.description = None
+        if not raw.startswith(_PLAIN):  # the usual first line is no status: spares the call
             headers.status, headers.description = status_of(raw)
-        for line in lines:
-            name, colon, value = line.partition(b":")
-            if colon and name:
-                headers._values.setdefault(_text(name), []).append(_text(value.strip(b" \t")))
         return headers
 
     def encode(self) -> bytes:
@@ -96,6 +95,8 @@ class Headers(MutableMapping[str, str]):
         Raises `BadHeadersError` for a status or description that a status line can't hold, and for a
         received name that may not be sent: some clients lose messages with names beyond ASCII.
         """
+        if self.status is None and (block := encode_block(self._values)) is not None:
+            return block
         lines = [_VERSION]
         if self.status is not None:
             lines[0] += f" {_checked_status(self.status)}".encode()
@@ -221,6 +222,8 @@ def encode_headers(headers: HeadersLike) -> bytes:
 
     Raises TypeError and `BadHeadersError`. An empty mapping gives a block without any header.
     """
+    if type(headers) is dict and (block := encode_block(headers)) is not None:
+        return block
     if isinstance(headers, bytes):
         if not headers.startswith(_VERSION) or not headers.endswith(b"\r\n\r\n"):
             raise BadHeadersError(

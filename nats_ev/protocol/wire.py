@@ -1,10 +1,7 @@
 """The compiled core, as the rest of the package sees it.
 
-The only importer of ``nats_ev._parser``, which has two parts. CFFI wraps the write buffer's functions:
-`Outbound` checks and frames commands with them, turns the C library's error codes into exceptions and
-decides nothing else. And C code that knows Python (``csrc/py_*.c``) defines the types of the hot path:
-`Inbound` receives, parses and calls callbacks; `Client` and `fast_method` give a class methods that run
-in C for common arguments. ``csrc/py_hot.h`` says why.
+`Outbound` checks and frames commands: it turns the C library's error codes into exceptions and decides
+nothing else. `Inbound`, which receives, parses and calls callbacks, is C altogether.
 
 A framing call returns one int: 0 in most cases, bits that ask for an action (`FIRST`, `HIGH`, `SLOW`),
 or a negative code, which `Outbound.fail` turns into an exception.
@@ -12,28 +9,15 @@ or a negative code, which `Outbound.fail` turns into an exception.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from .. import errors
-from .._parser import ffi, lib
-
-if TYPE_CHECKING:
-    from .._parser import Client as Client
-    from .._parser import Inbound as Inbound
-    from .._parser import OutboundBase
-    from .._parser import SubscriptionBase as SubscriptionBase
-
-    _F = TypeVar("_F", bound=Callable[..., object])
-
-    def fast_method(function: _F) -> _F:
-        """Return a method that runs in C when it can, and else calls function, whose name chooses the C code."""
-        return function
-else:
-    _types: list[type] = []
-    if lib.nats_py_types(ffi.cast("void *", id(_types))):
-        raise MemoryError("no memory for the types of the hot path")
-    OutboundBase, SubscriptionBase, Client, fast_method, Inbound = _types
+from ..compiled import Client as Client
+from ..compiled import Inbound as Inbound
+from ..compiled import OutboundBase, ffi, lib
+from ..compiled import SubscriptionBase as SubscriptionBase
+from ..compiled import fast_method as fast_method
 
 MSG, RUN, INFO, ERR, PING, PONG, OK, ANSWER, REPLY_RUN, ANSWER_RUN = range(10)
 

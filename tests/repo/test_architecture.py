@@ -19,7 +19,7 @@ MODULES = modules()
 
 # Lower layers first: a room imports from earlier layers, or from its own layer as the next list says.
 LAYERS = [
-    {"_version", "_parser", "errors", "nuid", "redact", "status", "steps", "times"},
+    {"_version", "_parser", "compiled", "errors", "nuid", "redact", "status", "steps", "times"},
     {"arguments", "auth", "headers", "net", "subjects"},
     {"options", "protocol"},
     {"connection"},
@@ -44,7 +44,7 @@ PURE = {
     "times",
 }
 IMPURE_IMPORTS = {"socket", "ssl", "select", "selectors", "threading", "time", "asyncio"}
-IMPORTERS = {"_parser": {"protocol.wire"}, "cryptography": {"auth.nkeys"}}
+IMPORTERS = {"_parser": {"compiled"}, "cryptography": {"auth.nkeys"}}
 # Who may read the wall clock: what the wire dates.
 DATED = {"jetstream.consumer", "kv.store", "object_store", "service"}
 

@@ -1,0 +1,250 @@
+/*
+ * py_headers: header blocks from mappings, and mappings from header blocks (ADR-4).
+ *
+ * One pass over the bytes each way. Encoding takes what most callers have: a dict of str to str, or to a list of
+ * str. It refuses everything else, and whatever must not be sent, by returning 0; `headers.py` has the rules and
+ * the texts of the errors, and goes through the same mapping then.
+ */
+#include "py_hot.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char VERSION[] = "NATS/1.0\r\n";
+
+enum { FIRST_CAP = 1024, KEEP_CAP = 64 * 1024 };
+
+/* One block is built at a time, and no Python code runs meanwhile. */
+static char *block;
+static size_t block_cap, block_len;
+
+/* Return where n bytes more can be written, or NULL with MemoryError. */
+static char *reserve(size_t n)
+{
+    char *p;
+    if (n <= block_cap - block_len)
+        return block + block_len;
+    if (n > SIZE_MAX / 4 - block_len) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    p = realloc(block, 2 * (block_len + n) + FIRST_CAP);
+    if (p == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    block = p;
+    block_cap = 2 * (block_len + n) + FIRST_CAP;
+    return block + block_len;
+}
+
+/* Get the UTF-8 of a str. Return 0 for other types and for lone surrogates. */
+static int get_utf8(PyObject *object, const char **data, Py_ssize_t *size)
+{
+    if (!PyUnicode_CheckExact(object))
+        return 0;
+    *data = PyUnicode_AsUTF8AndSize(object, size);
+    if (*data == NULL)
+        PyErr_Clear();
+    return *data != NULL;
+}
+
+/* ADR-4: printable ASCII without the colon. */
+static int is_name(const char *p, Py_ssize_t n)
+{
+    unsigned bad = 0;
+    Py_ssize_t i;
+    for (i = 0; i < n; i++) /* no early exit, so that the compiler can emit vector code */
+        bad |= (unsigned)((unsigned)(unsigned char)p[i] - 33u > 126u - 33u) | (unsigned)(p[i] == ':');
+    return n > 0 && bad == 0;
+}
+
+static int is_value(const char *p, Py_ssize_t n)
+{
+    unsigned bad = 0;
+    Py_ssize_t i;
+    for (i = 0; i < n; i++)
+        bad |= (unsigned)(p[i] == '\r') | (unsigned)(p[i] == '\n') | (unsigned)(p[i] == 0);
+    return bad == 0;
+}
+
+/* Append "name: value". Return 1, 0 when the value must not be sent, or -1 with an exception. */
+static int put_header(const char *name, Py_ssize_t name_len, PyObject *value)
+{
+    const char *text;
+    Py_ssize_t n;
+    char *p;
+    if (!get_utf8(value, &text, &n) || !is_value(text, n))
+        return 0;
+    p = reserve((size_t)name_len + (size_t)n + 4);
+    if (p == NULL)
+        return -1;
+    memcpy(p, name, (size_t)name_len);
+    p += name_len;
+    *p++ = ':';
+    *p++ = ' ';
+    memcpy(p, text, (size_t)n);
+    p += n;
+    *p++ = '\r';
+    *p++ = '\n';
+    block_len = (size_t)(p - block);
+    return 1;
+}
+
+static int put_all(PyObject *mapping)
+{
+    PyObject *name, *value;
+    Py_ssize_t at = 0, name_len, i;
+    const char *text;
+    int status = 1;
+    while (status == 1 && PyDict_Next(mapping, &at, &name, &value)) {
+        if (!get_utf8(name, &text, &name_len) || !is_name(text, name_len))
+            return 0;
+        if (!PyList_CheckExact(value))
+            status = put_header(text, name_len, value);
+        else
+            for (i = 0; status == 1 && i < PyList_Size(value); i++)
+                status = put_header(text, name_len, PyList_GetItem(value, i));
+    }
+    return status;
+}
+
+int nats_py_encode(PyObject *mapping, const char **data, size_t *len)
+{
+    char *p;
+    int status;
+    if (block_cap > KEEP_CAP) {
+        free(block);
+        block = NULL;
+        block_cap = 0;
+    }
+    block_len = 0;
+    p = reserve(sizeof VERSION - 1);
+    if (p == NULL)
+        return -1;
+    memcpy(p, VERSION, sizeof VERSION - 1);
+    block_len = sizeof VERSION - 1;
+    status = put_all(mapping);
+    if (status != 1)
+        return status;
+    p = reserve(2);
+    if (p == NULL)
+        return -1;
+    memcpy(p, "\r\n", 2);
+    *data = block;
+    *len = block_len + 2;
+    return 1;
+}
+
+/* encode_block(mapping) -> the raw block, or None when the mapping is not for C */
+static PyObject *encode_block(PyObject *unused, PyObject *mapping)
+{
+    const char *data;
+    size_t len;
+    int status = PyDict_CheckExact(mapping) ? nats_py_encode(mapping, &data, &len) : 0;
+    (void)unused;
+    if (status < 0)
+        return NULL;
+    if (status == 0)
+        Py_RETURN_NONE;
+    return PyBytes_FromStringAndSize(data, (Py_ssize_t)len);
+}
+
+static PyObject *decode(const char *begin, const char *end)
+{
+    return PyUnicode_DecodeUTF8(begin, (Py_ssize_t)(end - begin), "surrogateescape");
+}
+
+/* Append the value to the list that the dict has for the name. */
+static int add(PyObject *values, PyObject *name, PyObject *value)
+{
+    PyObject *list = PyDict_GetItemWithError(values, name);
+    int status;
+    if (list != NULL)
+        return PyList_Append(list, value);
+    if (PyErr_Occurred() != NULL)
+        return -1;
+    list = PyList_New(1);
+    if (list == NULL)
+        return -1;
+    Py_INCREF(value);
+    PyList_SetItem(list, 0, value);
+    status = PyDict_SetItem(values, name, list);
+    Py_DECREF(list);
+    return status;
+}
+
+static int is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+/* Add the header of one line. A line that is no header is left out, as in the official clients. */
+static int parse_line(PyObject *values, const char *line, const char *end)
+{
+    const char *colon = memchr(line, ':', (size_t)(end - line)), *begin;
+    PyObject *name, *value;
+    int status = -1;
+    if (colon == NULL || colon == line)
+        return 0;
+    begin = colon + 1;
+    while (begin < end && is_blank(*begin))
+        begin++;
+    while (end > begin && is_blank(end[-1]))
+        end--;
+    name = decode(line, colon);
+    value = decode(begin, end);
+    if (name != NULL && value != NULL)
+        status = add(values, name, value);
+    Py_XDECREF(name);
+    Py_XDECREF(value);
+    return status;
+}
+
+/* Return the CRLF at or after p, or end. */
+static const char *find_break(const char *p, const char *end)
+{
+    while ((p = memchr(p, '\r', (size_t)(end - p))) != NULL) {
+        if (p + 1 < end && p[1] == '\n')
+            return p;
+        p++;
+    }
+    return end;
+}
+
+/* parse_block(raw) -> dict of the names to the lists of their values; the first line is left out */
+static PyObject *parse_block(PyObject *unused, PyObject *raw)
+{
+    PyObject *values;
+    const char *p, *end, *line_end;
+    char *data;
+    Py_ssize_t size;
+    (void)unused;
+    if (PyBytes_AsStringAndSize(raw, &data, &size) < 0)
+        return NULL;
+    values = PyDict_New();
+    end = data + size;
+    p = find_break(data, end);
+    while (values != NULL && p < end) {
+        p += 2;
+        line_end = find_break(p, end);
+        if (parse_line(values, p, line_end) < 0)
+            Py_CLEAR(values);
+        p = line_end;
+    }
+    return values;
+}
+
+static PyMethodDef functions[] = {
+    {"encode_block", encode_block, METH_O, "Return the header block of a dict, or None if C can't tell."},
+    {"parse_block", parse_block, METH_O, "Return a dict of a header block's names to lists of values."}};
+
+PyObject *nats_py_encode_block(void)
+{
+    return PyCFunction_NewEx(&functions[0], NULL, NULL);
+}
+
+PyObject *nats_py_parse_block(void)
+{
+    return PyCFunction_NewEx(&functions[1], NULL, NULL);
+}

@@ -1,0 +1,45 @@
+"""The compiled module, and what its C code hands out. The only importer of ``nats_ev._parser``.
+
+`ffi` and `lib` are CFFI's: the functions of the write buffer and the parser. The rest are types and functions
+of the hot path, which know Python's objects (``csrc/py_hot.h`` says why):
+
+- `fast_method` makes a method of a `Client` that runs in C for common arguments;
+- `OutboundBase`, `Inbound` and `SubscriptionBase` are bases of classes in `protocol`;
+- `encode_block` and `parse_block` turn mappings into header blocks, and back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ._parser import ffi as ffi
+from ._parser import lib as lib
+
+if TYPE_CHECKING:
+    from ._parser import Client as Client
+    from ._parser import Inbound as Inbound
+    from ._parser import OutboundBase as OutboundBase
+    from ._parser import SubscriptionBase as SubscriptionBase
+
+    _F = TypeVar("_F", bound=Callable[..., object])
+
+    def fast_method(function: _F) -> _F:
+        """Return a method that runs in C when it can, and else calls function.
+
+        The function's name chooses the C code.
+        """
+
+    def encode_block(mapping: object) -> bytes | None:
+        """Return the header block of a dict; None if it is no dict of str, or must not be sent."""
+
+    def parse_block(raw: bytes) -> dict[str, list[str]]:
+        """Return the names of a header block with their values, in order; not the first line."""
+
+else:
+    _handed_out: list[Any] = []
+    if lib.nats_py_types(ffi.cast("void *", id(_handed_out))):
+        raise MemoryError("no memory for the types of the compiled module")
+    OutboundBase, SubscriptionBase, Client, fast_method, Inbound, encode_block, parse_block = (
+        _handed_out
+    )
