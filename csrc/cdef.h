@@ -127,6 +127,7 @@ size_t nats_wbuf_len(const nats_wbuf *wbuf);
 
 void nats_wbuf_sent(nats_wbuf *wbuf, size_t n);
 
+void nats_wbuf_lock(nats_wbuf *wbuf, int locked);
 void nats_wbuf_pin(nats_wbuf *wbuf, size_t n);
 
 void nats_wbuf_take_back(nats_wbuf *wbuf);

@@ -137,6 +137,22 @@ def unsent_bytes(nats: Nats) -> int:
     return len(nats._out)
 
 
+def unsent(nats: Nats) -> bytes:
+    """Return the bytes that are framed and not yet handed to the kernel."""
+    return bytes(nats._out.peek())
+
+
+def without_inbox(nats: Nats, frames: bytes) -> bytes:
+    """Return frames with the inbox of the client's requests, which is different for each client, left out."""
+    prefix = nats._requests._prefix
+    return frames.replace(prefix, b"<inbox>.") if prefix else frames
+
+
+def lock_unsent(nats: Nats, locked: bool) -> None:
+    """Lock the write buffer, as during a call to the kernel."""
+    wire.lib.nats_wbuf_lock(nats._out.c, locked)
+
+
 def drop_unsent(nats: Nats) -> None:
     """Empty the write buffer, so that the next call is again the first of its turn."""
     nats._out.drop_messages()
