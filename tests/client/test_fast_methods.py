@@ -67,8 +67,9 @@ PAYLOADS = st.one_of(
 REPLIES = st.sampled_from([None, "", "r.1", "_INBOX.\udcff", "r r", 5, Text("r")])
 HEADERS = st.sampled_from(
     [b"NATS/1.0\r\nA: b\r\n\r\n", b"", b"NATS/1.0\r\nA: b\r\n", {"A": "b"}, {"A": ["b", "c"]}, {}, {"A": []},
-     {"A": ("b", "c")}, {"A b": "c"}, {"A": "b\r\nc"}, {"A": "\0"}, {"é": "x"}, {"A": "é\udcff"}, {"A": "\ud800"},
-     {"A:": "b"}, {"": "b"}, {"A": 5}, {5: "A"}, Headers({"X": "y"}), Headers({"X": "y"}, status=503), None, 5]
+     {"A": ("b", "c")}, {"A b": "c"}, {"A": "b\r\nc"}, {"A": "\0"}, {"é": "x"}, {"A": "é\udcff"},
+     {"A": "\ud800"}, {"A:": "b"}, {"": "b"}, {"A": 5}, {5: "A"}, Headers({"X": "y"}),
+     Headers({"X": "y"}, status=503), None, 5]
 )  # fmt: skip
 TIMEOUTS = st.sampled_from([5000, 5000.0, 0, 1, True, None, -1, "5", 10**30, 10**400, 2.5])
 CALLBACKS = st.sampled_from([answered, print, None, 5])

@@ -1,0 +1,413 @@
+"""What C does with received messages beyond `test_session.py`: sockets, slices, large messages, memory."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gc
+import socket
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from nats_ev import errors
+from nats_ev.protocol import wire
+from nats_ev.protocol.session import Session, State
+from nats_ev.protocol.subscription import Subscription
+
+HANDSHAKE = b'INFO {"server_id":"X","headers":true}\r\nPONG\r\n'
+
+
+class Host:
+    """A connection and a client in one, over a pair of sockets."""
+
+    def __init__(self) -> None:
+        self.subs: dict[int, Subscription] = {}
+        self.waiting: dict[int, Any] = {}
+        self.got: list[tuple[Any, ...]] = []
+        self.raised: list[BaseException] = []
+        self.scheduled = 0
+        self.server, self.ours = socket.socketpair()
+        self.ours.setblocking(False)
+        self.session = Session(self.subs, self, 1 << 28, self.waiting, self.schedule)
+        self.session.receive(HANDSHAKE)
+        self.session.deliver(1.0)
+        assert self.session.state is State.READY
+
+    def schedule(self) -> None:
+        self.scheduled += 1
+
+    def subscribe(self, sid: int, callback: Callable[..., object] | None = None) -> Subscription:
+        sub = Subscription(self, sid, b"s", b"", callback or (lambda *args: self.got.append(args)))
+        self.subs[sid] = sub
+        return sub
+
+    def read(self, seconds: float = 1.0) -> int:
+        return self.session.read(self.ours.fileno(), seconds)
+
+    def read_all(self) -> None:
+        """Read until nothing is left."""
+        while self.read() not in (wire.NOTHING, wire.END):
+            pass
+
+    def close(self) -> None:
+        self.session.close()
+        self.server.close()
+        self.ours.close()
+
+    # `session.Events` and `subscription.Owner`.
+
+    def info_received(self, info: object, first: bool) -> None:
+        self.session.connect({}, iter(()))
+
+    def ready(self) -> None:
+        pass
+
+    def pong_received(self) -> None:
+        self.got.append(("pong",))
+
+    def ping_received(self, count: int) -> None:
+        self.got.append(("ping", count))
+
+    def server_error(self, text: str) -> None:
+        self.got.append(("error", text))
+
+    def protocol_failed(self, error: errors.ProtocolError) -> None:
+        self.got.append(("failed", error.offset))
+
+    def callback_failed(self, error: BaseException) -> None:
+        if not isinstance(error, Exception):
+            raise error
+        self.raised.append(error)
+
+    def call(self, callback: Callable[..., object], *args: object) -> None:
+        callback(*args)
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    host = Host()
+    yield host
+    host.close()
+
+
+def message(sid: int, payload: bytes, subject: bytes = b"x", reply: bytes = b"") -> bytes:
+    return b"MSG %b %d %b%d\r\n%b\r\n" % (
+        subject, sid, reply + b" " if reply else b"", len(payload), payload
+    )  # fmt: skip
+
+
+def test_a_read_delivers_and_says_what_it_found(host: Host) -> None:
+    host.subscribe(1)
+    assert host.read() == wire.NOTHING
+    host.server.send(message(1, b"a") + message(1, b"b", reply=b"r"))
+    assert host.read() == wire.DRAINED
+    assert host.got == [("x", b"a", None, None), ("x", b"b", "r", None)]
+    assert host.scheduled == 1 + 1  # before any callback, once for each delivery
+    host.server.close()
+    assert host.read() == wire.END
+    assert host.read() == wire.END
+
+
+def test_a_socket_that_fails_gives_its_errno(host: Host) -> None:
+    assert host.session.read(host.ours.fileno() + 1000, 1.0) == -errno.EBADF
+
+
+def test_a_slice_that_is_over_leaves_the_rest_for_later(host: Host) -> None:
+    host.subscribe(1, lambda *args: (host.got.append(args), time.sleep(0.002)))
+    host.server.send(b"".join(message(1, b"%d" % i) for i in range(50)))
+    assert host.read(0.005) == wire.GAVE_WAY
+    some = len(host.got)
+    assert 1 <= some < 50
+    assert not host.session.drained
+    host.server.send(message(1, b"later"))
+    assert host.read(0.0) == wire.GAVE_WAY  # a read delivers the rest before it reads
+    assert some < len(host.got) < 50
+    while not host.session.deliver(1.0):
+        pass
+    host.read_all()
+    assert [payload for _, payload, *_ in host.got] == [b"%d" % i for i in range(50)] + [b"later"]
+
+
+def test_a_callback_that_becomes_slow_ends_the_slice_soon(host: Host) -> None:
+    def callback(*args: object) -> None:
+        host.got.append(args)
+        if len(host.got) > 1000:
+            time.sleep(0.001)
+
+    host.subscribe(1, callback)
+    host.server.send(b"".join(message(1, b"") for _ in range(2000)))
+    assert host.read(0.01) == wire.GAVE_WAY
+    assert len(host.got) < 1100
+
+
+def test_closing_in_a_callback_ends_the_read(host: Host) -> None:
+    host.subscribe(1, lambda *args: (host.got.append(args), host.session.close()))
+    host.server.send(message(1, b"a") * 3 + message(1, b"b", b"y"))
+    host.read()
+    assert len(host.got) == 1
+    assert host.read() == wire.NOTHING
+
+
+def test_a_read_in_a_callback_goes_on_in_order(host: Host) -> None:
+    def callback(subject: str, payload: bytes, *rest: object) -> None:
+        host.got.append(payload)  # type: ignore[arg-type]
+        if payload in (b"3", b"40"):
+            host.server.send(b"".join(message(1, b"%d" % (1000 + i)) for i in range(5)))
+            host.read_all()
+
+    host.subscribe(1, callback)
+    host.server.send(b"".join(message(1, b"%d" % i, b"s%d" % (i // 4)) for i in range(60)))
+    host.read_all()
+    assert host.got == [b"%d" % i for i in range(60)] + [b"%d" % (1000 + i) for i in range(5)] * 2
+
+
+SIZES = [256 * 1024, 300_001, 1 << 20, (1 << 20) + 1, 5_000_000]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("headers", [b"", b"NATS/1.0\r\nA: b\r\n\r\n"])
+def test_large_messages_arrive_whole_between_small_ones(
+    host: Host, size: int, headers: bytes
+) -> None:
+    host.subscribe(1)
+    payload = bytes(range(251)) * (size // 251) + b"z" * (size % 251)
+    if headers:
+        line = b"HMSG big 1 r %d %d\r\n%b" % (len(headers), len(headers) + size, headers)
+    else:
+        line = b"MSG big 1 r %d\r\n" % size
+    stream = message(1, b"before") + line + payload + b"\r\n" + message(1, b"after") + b"PING\r\n"
+    host.server.setblocking(False)
+    at, step = 0, 0
+    while at < len(stream):
+        step = step * 7 % 50_021 + 1
+        with contextlib.suppress(BlockingIOError):
+            at += host.server.send(stream[at : at + step * 3])
+        host.read()
+    host.read_all()
+    assert host.got == [
+        ("x", b"before", None, None), ("big", payload, "r", headers or None), ("x", b"after", None, None),
+        ("ping", 1),
+    ]  # fmt: skip
+    assert host.session.counts == (3, len(b"beforeafter") + size + len(headers))
+
+
+def test_a_large_message_with_a_wrong_end_is_an_error_at_its_begin(host: Host) -> None:
+    host.subscribe(1)
+    stream = (
+        message(1, b"ok") + b"MSG big 1 400000\r\n" + b"x" * 400_000 + b"??" + message(1, b"no")
+    )
+    host.server.setblocking(False)
+    while stream:
+        with contextlib.suppress(BlockingIOError):
+            stream = stream[host.server.send(stream[:30_000]) :]
+        host.read()
+    host.read_all()
+    assert host.got == [
+        ("x", b"ok", None, None),
+        ("failed", len(HANDSHAKE) + len(message(1, b"ok"))),
+    ]
+
+
+def test_a_large_message_that_nobody_takes_is_let_go(host: Host) -> None:
+    host.server.setblocking(False)
+    host.subscribe(1)
+    stream = message(7, b"x" * 500_000) + message(1, b"y")
+    while stream:
+        with contextlib.suppress(BlockingIOError):
+            stream = stream[host.server.send(stream[:60_000]) :]
+        host.read()
+    host.read_all()
+    assert host.got == [("x", b"y", None, None)]
+
+
+def test_memory_follows_what_has_come_not_what_is_announced(host: Host) -> None:
+    host.subscribe(1)
+    tracemalloc.start()
+    try:
+        host.server.send(b"MSG big 1 200000000\r\n" + b"x" * 1000)
+        host.read()
+        host.read()
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_closing_within_a_large_message_frees_it(host: Host) -> None:
+    host.subscribe(1)
+    host.server.setblocking(False)
+    tracemalloc.start()
+    try:
+        host.server.send(b"MSG big 1 600000\r\n")
+        left = 400_000
+        while left:
+            with contextlib.suppress(BlockingIOError):
+                left -= host.server.send(b"x" * min(left, 60_000))
+            host.read()
+        host.read_all()
+        assert tracemalloc.get_traced_memory()[0] > 500_000
+        host.session.close()
+        assert tracemalloc.get_traced_memory()[0] < 100_000
+    finally:
+        tracemalloc.stop()
+
+
+KINDS = {
+    "run": message(1, b"payload") * 4,
+    "replies": message(1, b"payload", reply=b"reply.to") * 4,
+    "messages": message(1, b"payload", b"s.1") + message(2, b"payload", b"s.2"),
+    "headers": b"HMSG h 1 r 12 19\r\nNATS/1.0\r\n\r\npayload\r\n",
+    "nobody": message(9, b"payload") * 3 + message(8, b"payload"),
+    "slow": message(3, b"payload") * 3 + message(3, b"payload", b"other"),
+    "control": b"PING\r\nPONG\r\nPONG\r\n-ERR 'x'\r\n+OK\r\n",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_row_leaves_no_reference(host: Host, kind: str) -> None:
+    def callback(subject: str, payload: bytes, reply: str | None, headers: bytes | None) -> None:
+        if fails[0]:
+            raise ValueError
+
+    fails = [False]
+    subs = [host.subscribe(sid, callback) for sid in (1, 2, 3)]
+    subs[2].fast = False
+    things = [callback, *subs, host.subs, host.waiting, host.session, None]
+
+    def deliver(times: int) -> list[int]:
+        for i in range(times):
+            fails[0] = i % 3 == 0
+            host.session.receive(KINDS[kind])
+            host.session.deliver(1.0) if kind != "slow" or not fails[0] else swallow(host)
+        host.got.clear()
+        host.raised.clear()
+        gc.collect()
+        return [sys.getrefcount(thing) for thing in things]
+
+    before, blocks = deliver(30), sys.getallocatedblocks()
+    after = deliver(3000)
+    assert after[:-1] == before[:-1]
+    assert abs(after[-1] - before[-1]) < 500
+    assert sys.getallocatedblocks() - blocks < 500
+
+
+def swallow(host: Host) -> None:
+    """Deliver all, although `Host.call` lets exceptions pass."""
+    while not host.session.drained:
+        with contextlib.suppress(ValueError):
+            host.session.deliver(1.0)
+
+
+def test_answers_leave_no_reference_and_no_entry(host: Host) -> None:
+    def callback(response: bytes, error: object, headers: bytes | None) -> None:
+        host.got.append((response, headers))
+
+    class Inbox:
+        def answer(self, number: int, payload: bytes, headers: bytes | None) -> None:
+            host.got.append((number, payload, headers))
+
+    inbox = host.subscribe(5)
+    inbox.fast = False
+    inbox.prefix_len = 3
+    inbox.inbox = Inbox()
+    host.session.receive(message(5, b"first", b"in.1"))
+    host.session.deliver(1.0)
+    assert host.got == [(1, b"first", None)]
+
+    def answers(first: int, times: int) -> int:
+        for number in range(first, first + times * 4, 4):
+            host.got.clear()
+            for i in range(4):
+                host.waiting[number + i] = callback
+            host.session.receive(
+                message(5, b"a", b"in.%d" % number)
+                + message(5, b"b", b"in.%d" % (number + 1))
+                + b"HMSG in.%d 5 12 13\r\nNATS/1.0\r\n\r\nc\r\n" % (number + 2)
+                + b"HMSG in.%d 5 16 16\r\nNATS/1.0 503\r\n\r\n\r\n" % (number + 3)
+                + message(5, b"late", b"in.%d" % number)
+            )
+            host.session.deliver(1.0)
+            assert host.got == [
+                (b"a", None), (b"b", None), (b"c", b"NATS/1.0\r\n\r\n"),
+                (number + 3, b"", b"NATS/1.0 503\r\n\r\n"), (number, b"late", None),
+            ]  # fmt: skip
+            del host.waiting[number + 3]
+        host.got.clear()
+        gc.collect()
+        return sys.getrefcount(callback)
+
+    before = answers(10, 10)
+    assert answers(1000, 2000) == before
+    assert host.waiting == {}
+
+
+def test_sessions_are_freed_with_all_that_they_hold() -> None:
+    def life() -> None:
+        host = Host()
+        host.subscribe(1, lambda *args: host)
+        host.session.receive(message(1, b"a") + b"MSG x 1 500000\r\n" + b"y" * 300_000)
+        host.session.deliver(1.0)
+        host.server.close()
+        host.ours.close()
+
+    for _ in range(20):
+        life()
+    gc.collect()
+    blocks = sys.getallocatedblocks()
+    for _ in range(200):
+        life()
+    gc.collect()
+    assert sys.getallocatedblocks() - blocks < 300
+
+
+_testcapi = pytest.importorskip("_testcapi", reason="this Python has no _testcapi")
+
+
+def test_out_of_memory_at_any_allocation_loses_no_message(host: Host) -> None:
+    numbers: list[int] = []
+
+    def callback(subject: str, payload: bytes, reply: str | None, headers: bytes | None) -> None:
+        numbers.append(int(payload))
+
+    def answer(response: bytes, error: object, headers: object) -> None:
+        numbers.append(int(response))
+
+    class Inbox:
+        def answer(self, number: int, payload: bytes, headers: bytes | None) -> None:
+            numbers.append(int(payload))
+
+    host.subscribe(1, callback)
+    inbox = host.subscribe(5)
+    inbox.fast = False
+    inbox.prefix_len = 3
+    inbox.inbox = Inbox()
+    host.session.set_inbox(5, 3)
+    host.session._inbox = inbox.inbox
+    for at in range(80):
+        numbers.clear()
+        host.waiting.update({1: answer, 2: answer})
+        host.session.receive(
+            message(1, b"1") + message(1, b"2") + message(1, b"3", b"other.subject", b"reply")
+            + b"HMSG h 1 12 13\r\nNATS/1.0\r\n\r\n4\r\n" + message(5, b"5", b"in.1")
+            + message(5, b"6", b"in.2")
+            + message(1, b"7", reply=b"r") + message(1, b"8", reply=b"rr")
+        )  # fmt: skip
+        _testcapi.set_nomemory(at, at + 1)
+        try:
+            host.session.deliver(1.0)
+        except MemoryError:
+            pass
+        finally:
+            _testcapi.remove_mem_hooks()
+        while not host.session.drained:
+            host.session.deliver(1.0)
+        # What raised inside a callback, for lack of memory for its frame, was delivered.
+        missing = set(range(1, 9)) - set(numbers)
+        assert len(missing) == sum(isinstance(e, MemoryError) for e in host.raised), (at, numbers)
+        assert numbers == sorted(set(numbers))
+        host.raised.clear()
+        host.waiting.clear()
