@@ -49,7 +49,7 @@ if what == "lose":
     run(lambda: "last" in got)
 else:
     count = int(what)
-    sent = ["%d " % i * (i % 17) for i in range(count)]
+    sent = [f"{i} " * (i % 17) for i in range(count)]
     for payload in sent[: count // 2]:
         nats.publish(subject, payload)
     run(lambda: len(got) >= count // 2)
