@@ -209,6 +209,28 @@ def status_of(raw: bytes | None) -> tuple[int | None, str | None]:
     return int(code), _text(description.lstrip(b" \t")) or None
 
 
+def received(raw: bytes | None) -> Headers:
+    """Return the headers of a received block; empty ones for what is no header block.
+
+    A publisher may send any bytes in place of a block, and servers deliver them.
+    """
+    return Headers.parse(raw if raw is not None and raw.startswith(_VERSION) else None)
+
+
+def appended(raw: bytes | None) -> dict[str, str]:
+    """Return the headers of a received block with the last value of each name.
+
+    A server appends its own headers to those of the publisher, who may have sent some of the same names, or
+    what is no header block.
+    """
+    found: dict[str, str] = {}
+    for line in raw.split(b"\r\n")[1:] if raw is not None else ():
+        name, colon, value = line.partition(b":")
+        if colon and name:
+            found[_text(name)] = _text(value.strip(b" \t"))
+    return found
+
+
 def as_headers(headers: HeadersLike) -> Headers:
     """Return a new `Headers` for what a user may pass as headers. Raises TypeError, `BadHeadersError`."""
     if isinstance(headers, (bytes, bytearray, memoryview)):

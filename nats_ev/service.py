@@ -26,7 +26,7 @@ from typing import Any, cast
 from . import errors, subjects
 from .arguments import Omitted, Payload, callable_or_none, check_callback, str_mapping
 from .client import Nats
-from .headers import Headers, HeadersLike, as_headers
+from .headers import Headers, HeadersLike, as_headers, received
 from .nuid import next_nuid
 from .status import Status
 from .times import rfc3339
@@ -81,7 +81,7 @@ class ServiceError(errors.NatsError):
         """Return the error in an answer's headers, or None if the answer is not an error."""
         if headers is None:
             return None
-        headers = as_headers(headers)
+        headers = received(headers) if isinstance(headers, bytes) else as_headers(headers)
         if ERROR_HEADER not in headers and ERROR_CODE_HEADER not in headers:
             return None
         return cls(headers.get(ERROR_CODE_HEADER, ""), headers.get(ERROR_HEADER, ""))
@@ -133,7 +133,7 @@ class ServiceRequest:
             name: case-sensitive.
             default: the result if the request has no such header.
         """
-        return Headers.parse(self.headers).get(name, default)
+        return received(self.headers).get(name, default)
 
     def respond(self, data: Payload = b"", headers: HeadersLike | None = None) -> None:
         """Send an answer. Nothing is sent if the request has no reply subject.
@@ -554,7 +554,8 @@ class Service(Group):
         handler: Callable[[Endpoint], object], endpoint: Endpoint, stats: dict[str, Any]
     ) -> None:
         data = handler(endpoint)
-        json.dumps(data)  # raises here, so that bad data does not spoil the answer of all endpoints
+        # Raises here, so that bad data does not spoil the answer of all endpoints. NaN is not JSON.
+        json.dumps(data, allow_nan=False)
         stats["data"] = data
 
     def _answers_with(self, answer: Callable[[], dict[str, Any]]) -> Callable[..., object]:

@@ -123,9 +123,14 @@ class ObjectLinkError(JetStreamError):
 
 
 class BadObjectMetaError(JetStreamError):
-    """The stored info of an object is malformed."""
+    """The stored info of an object is malformed.
+
+    The text tells the message's sequence; `JetStream.stream_msg_delete` removes it. Of a list, `readable` has
+    all that could be read.
+    """
 
     text = "object-store meta information invalid"
+    readable: Any = ()
 
 
 class DigestMismatchError(JetStreamError):

@@ -38,7 +38,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NatsError, RequestTimeoutError
-from ..jetstream import follow_snapshot
+from ..jetstream import (
+    InvalidAnswerError,
+    attempt,
+    follow_snapshot,
+    parse_ack_reply,
+    part,
+)
 from .calls import call_or_report
 from .errors import bucket_error
 
@@ -111,6 +117,8 @@ class WatchEngine:
         self.key = ""  # of the entry that the callback gets
         self.once_per_key = False  # only the last entry of each key counts
         self.gone: Callable[[str], object] | None = None  # gone(key): a deletion that is ignored
+        # unread(err): a message that is left out because it can't be read
+        self.unread: Callable[[NatsError], object] = js.nats.report
 
     def start(self, stream: str, prefix: str, filters: list[str], options: dict[str, Any]) -> None:
         """Create the consumer, unless the watch was stopped before. Raises what a request raises.
@@ -149,14 +157,15 @@ class WatchEngine:
     @property
     def progress(self) -> object:
         """A value that changes whenever a part of the initial data has come."""
-        return self._consumer is not None, self._initial_left, self._last
+        # Without the consumer's name: to begin again is no progress.
+        return self._consumer is not None, self._initial_left, self._last[1]
 
     def _on_start(self, info: dict[str, Any]) -> None:
         if self.stopped:
             return
         # To such a consumer everything that is pending by now is a change already.
-        is_new = info.get("config", {}).get("deliver_policy") == "new"
-        self._initial_left = 0 if is_new else info.get("num_pending", 0)
+        is_new = part(info, "config").get("deliver_policy") == "new"
+        self._initial_left = 0 if is_new else max(0, info["num_pending"])
         if self._initial_left:
             self._expect_initial()
         else:
@@ -166,8 +175,8 @@ class WatchEngine:
         """Count again: another consumer begins the initial data again."""
         if self.stopped or not self._initial_left:
             return
-        self._last = (info.get("name", ""), 0)
-        self._initial_left = info.get("num_pending", 0)
+        self._last = (info.get("name") or "", 0)
+        self._initial_left = max(0, info["num_pending"])
         if not self._initial_left:
             self._end_initial()
 
@@ -186,17 +195,21 @@ class WatchEngine:
             assert error is not None
             self.fail(error)
             return
-        meta = message.metadata
+        meta = parse_ack_reply(message.reply)
+        if meta is None:
+            self._js.nats.report(InvalidAnswerError(f"no metadata in {message.reply!r:.200}"))
+            return
         self._last = (meta.consumer, meta.consumer_sequence)
         try:
             self.key = key = message.subject[self._prefix :]
-            item, deleted = self._read(key, message, meta)
-            if not (deleted and self._ignore_deletes):
-                self._js.nats.call(self._callback, item, None)
+            found, error = attempt(self._read, key, message, meta, what="message")
+            if found is None:
+                assert error is not None
+                self.unread(error)
+            elif not (found[1] and self._ignore_deletes):
+                self._js.nats.call(self._callback, found[0], None)
             elif self.gone is not None:
                 self.gone(key)
-        except NatsError as exc:
-            self._js.nats.report(exc)
         finally:
             # In any case: the message has come, also when it was unreadable or the callback has raised.
             if self._initial_left and not self.stopped:
@@ -225,7 +238,7 @@ class WatchEngine:
     def _looked(self, info: Any, error: NatsError | None) -> None:
         if self.stopped or not self._initial_left:
             return
-        if error is None and not info["num_pending"] and self._has_seen_all(info):
+        if error is None and info.get("num_pending") == 0 and self._has_seen_all(info):
             self._end_initial()
         else:
             self._expect_initial()
@@ -233,8 +246,8 @@ class WatchEngine:
     def _has_seen_all(self, info: dict[str, Any]) -> bool:
         """Return whether all messages that the server says it has sent have arrived."""
         name, seen = self._last
-        sent: int = info["delivered"]["consumer_seq"]
-        return sent <= (seen if info["name"] == name else 0)
+        sent = part(info, "delivered").get("consumer_seq")
+        return sent is not None and sent <= (seen if info.get("name") == name else 0)
 
 
 def collect(js: JetStream, begin: Callable[[Callback], WatchEngine], cb: Callback) -> None:

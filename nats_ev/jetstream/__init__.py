@@ -2,11 +2,17 @@
 
 Files: `jetstream` (the class), `stream`, `direct`, `consumer`, `publish`, `batch`, `advisory` (its methods);
 `fetch`, `consume` on `pull`, `ordered`, `ordered_fetch`, `push` (ways to receive); `handle` (the base of what
-these return); `message`, `errors`; `config` (fields), `store` (storing configurations), `api` (requests).
+these return); `message`, `errors`; `config` (fields), `store` (storing configurations), `api` (requests),
+`answers` (how what servers send becomes values).
 """
 
 from . import errors
 from .advisory import Advisory, decode_advisory
+from .answers import attempt as attempt
+from .answers import converted as converted
+from .answers import later_request as later_request
+from .answers import part as part
+from .answers import read_json as read_json
 from .batch import AtomicBatch, FastBatch
 from .config import STREAM as STREAM
 from .config import check_fields as check_fields

@@ -29,7 +29,8 @@ from ..errors import (
 )
 from ..status import Status
 from ..steps import later_step
-from .errors import APIError, ApiLevelError, InvalidAnswerError
+from .answers import ACCOUNT, INFO, Shape, decode, later_request
+from .errors import ApiLevelError, InvalidAnswerError
 
 if TYPE_CHECKING:
     from ..client import Nats
@@ -79,25 +80,8 @@ def encode(body: Body) -> bytes:
     """
     try:
         return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, RecursionError) as exc:
         raise BadOptionsError(f"not JSON: {exc}") from None
-
-
-def decode(payload: bytes) -> tuple[dict[str, Any] | None, NatsError | None]:
-    """Return an answer as ``(result, err)``."""
-    try:
-        answer = json.loads(payload)
-    except (ValueError, RecursionError) as exc:  # the latter: nested too deeply
-        return None, InvalidAnswerError(f"invalid answer: {exc}")
-    if not isinstance(answer, dict):
-        return None, InvalidAnswerError("invalid answer: not an object")
-    error = answer.get("error")
-    if error:
-        try:
-            return None, APIError.of(error if isinstance(error, dict) else {"description": error})
-        except (TypeError, ValueError, AttributeError) as exc:  # a code that is a list, for example
-            return None, InvalidAnswerError(f"invalid answer: its error is malformed: {exc}")
-    return answer, None
 
 
 @lru_cache(maxsize=16)
@@ -112,7 +96,9 @@ def version_of(info: str | None) -> tuple[tuple[int, ...], int | None]:
         version = tuple(int(number) for number in numbers)
     except ValueError:
         version = (0,)
-    return version if version >= (0, 1) else (999,), fields.get("api_lvl")
+    level = fields.get("api_lvl")
+    known = type(level) is int and 0 <= level < 2**31
+    return version if version >= (0, 1) else (999,), level if known else None
 
 
 @lru_cache(maxsize=16)
@@ -299,6 +285,7 @@ class Api:
         *,
         level: int = 0,
         timeout: Milliseconds | None = None,
+        shape: Shape = INFO,
     ) -> None:
         """Send a request to ``<prefix>.<verb>``; ``cb(answer, err)``. Raises what `Nats.request` raises.
 
@@ -309,13 +296,14 @@ class Api:
             level: the API level that the request needs. A server of a lower one refuses it (nats-server
                 2.12 and later).
             timeout: for the answer; default: that of the `JetStream`.
+            shape: the types of the answer's fields; an answer of another shape is an `InvalidAnswerError`.
         """
 
         def answered(payload: bytes | None, error: NatsError | None, headers: object) -> None:
             if payload is None:
                 cb(None, error)
             else:
-                cb(*decode(payload))
+                cb(*decode(payload, shape))
 
         self.ask(
             f"{self.prefix}.{verb}",
@@ -326,16 +314,19 @@ class Api:
         )
 
     def request_or_report(
-        self, verb: str, body: Body | None, cb: Callback, *, timeout: Milliseconds | None = None
+        self,
+        verb: str,
+        body: Body | None,
+        cb: Callback,
+        *,
+        timeout: Milliseconds | None = None,
+        shape: Shape = INFO,
     ) -> None:
         """Send a `request` as a later step of an operation: what it raises goes to cb.
 
         The original caller has returned, so there is nobody else to raise it to.
         """
-        try:
-            later_step(lambda: self.request(verb, body, cb, timeout=timeout))
-        except NatsError as exc:
-            cb(None, exc)
+        later_request(lambda: self.request(verb, body, cb, timeout=timeout, shape=shape), cb)
 
     def pages(
         self,
@@ -343,6 +334,7 @@ class Api:
         body: Body,
         items_of: Callable[[dict[str, Any]], list[Any]],
         cb: Callable[[dict[str, Any] | None, list[Any], NatsError | None], object],
+        shape: Shape = INFO,
     ) -> None:
         """Request all pages of an answer; ``cb(last page, [items of all pages], err)``.
 
@@ -351,29 +343,44 @@ class Api:
             body: the request's JSON without ``offset``.
             items_of: returns the items of one page.
             cb: called once; with an err the last page is None.
+            shape: as in `request`.
         """
         items: list[Any] = []
+        last: list[Any] = []
 
         def page(answer: dict[str, Any] | None, error: NatsError | None) -> None:
+            nonlocal last
             if answer is None:
                 cb(None, items, error)
                 return
-            more = items_of(answer)
-            items.extend(more)
-            if more and len(items) < answer.get("total", 0):
-                self.request_or_report(verb, {**body, "offset": len(items)}, page)
+            before, last = last, items_of(answer)
+            if last and last == before:  # this would never end
+                cb(None, items, InvalidAnswerError("invalid answer: the same page again"))
+                return
+            items.extend(last)
+            if last and len(items) < (answer.get("total") or 0):
+                more = {**body, "offset": len(items)}
+                self.request_or_report(verb, more, page, shape=shape)
             else:
                 cb(answer, items, None)
 
-        self.request(verb, {**body, "offset": 0}, page)
+        self.request(verb, {**body, "offset": 0}, page, shape=shape)
 
-    def all_items(self, verb: str, body: Body, key: str, cb: Callback) -> None:
-        """Request all pages of a list, which answers have under key; ``cb([item, …], err)``."""
+    def all_items(self, verb: str, body: Body, key: str, item: Shape, cb: Callback) -> None:
+        """Request all pages of a list, which answers have under key; ``cb([item, …], err)``.
+
+        Args:
+            verb, body: as in `pages`.
+            key: the name of the list in an answer.
+            item: the shape of an item.
+            cb: called once.
+        """
         self.pages(
             verb,
             body,
             lambda answer: answer.get(key) or [],
             lambda answer, items, error: cb(items if error is None else None, error),
+            {"total": int, "offset": int, "limit": int, key: [item]},
         )
 
     # What the server can do.
@@ -409,15 +416,14 @@ class Api:
         info = self.nats.server_info()
 
         def answered(answer: Any, error: NatsError | None) -> None:
-            api = answer.get("api") if isinstance(answer, dict) else None
-            level = api.get("level", 0) if isinstance(api, dict) else None
-            known = level if type(level) is int else None
+            api = answer.get("api") if answer is not None else None
+            known = (api.get("level") or 0) if api is not None else None
             lasts = _LEVEL_COUNTS if known is not None else math.inf
             self._level = (known, info, time.monotonic() + lasts)
             go()
 
         limit = min(self.timeout or _ASK_WITHIN, _ASK_WITHIN)
-        self.request_or_report("INFO", None, answered, timeout=limit)
+        self.request_or_report("INFO", None, answered, timeout=limit, shape=ACCOUNT)
 
     def require(
         self,

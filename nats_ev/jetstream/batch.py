@@ -8,15 +8,15 @@ to one inbox, and the server says in them how many messages it acknowledges at a
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..arguments import Callback, Payload, callable_or_none, check_callback, integer, payload_bytes
 from ..errors import NatsError, RequestTimeoutError
-from ..headers import Headers, HeadersLike, set_in_block
+from ..headers import HeadersLike, set_in_block, status_of
 from ..nuid import next_nuid
+from .answers import api_error, attempt, read_json
 from .api import Api, Timer
 from .config import V2_12, V2_14, check_fields, with_keywords
 from .errors import APIError, BatchClosedError, InvalidAnswerError, status_error
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 _FAST_FIELDS = {"flow": None, "max_outstanding_acks": None, "gap_ok": None, "on_error": None}
 # The operations in a fast batch's reply subjects.
 _START, _ADD, _COMMIT, _COMMIT_EOB, _PING = range(5)
+
+_MOST_FLOW = 65535
+# The answers while a fast batch is open; its end is a publish acknowledgement.
+_ANSWER = {"type": str, "seq": int, "last_seq": int, "msgs": int}
 
 # (subject, payload, raw headers)
 Message = tuple[str, bytes, bytes]
@@ -300,7 +304,7 @@ class FastBatch(_Batch):
         super().__init__(api)
         self.sent = 0
         self.acked = 0
-        self._flow = _whole(opts, "flow", 100, 65535)
+        self._flow = _whole(opts, "flow", 100, _MOST_FLOW)
         self._acks = _whole(opts, "max_outstanding_acks", 2, 1000)
         self._on_error = callable_or_none(opts.get("on_error"), "on_error")
         self._gap_ok = bool(opts.get("gap_ok"))
@@ -425,38 +429,44 @@ class FastBatch(_Batch):
         self.sent = number
 
     def _on_answer(self, subject: str, data: bytes, reply: str | None, raw: bytes | None) -> None:
-        if not data and Headers.parse(raw).status == 503:
+        if not data and status_of(raw)[0] == 503:
             self._end_with(status_error(503, None))
             return
-        try:
-            answer = json.loads(data)
-            kind = answer.get("type")
-        except (ValueError, AttributeError) as exc:
-            self._report(InvalidAnswerError(f"invalid answer: {exc}"))
+        answer, error = attempt(self._read, data)
+        if answer is None:
+            assert error is not None
+            self._report(error)
             return
         self._pings = 0
-        try:
-            self._take(kind, answer, data)
-        except InvalidAnswerError as exc:
-            self._report(exc)
-
-    def _take(self, kind: object, answer: Mapping[str, Any], data: bytes) -> None:
-        """Take an answer of the server. Raises `InvalidAnswerError` before anything has changed."""
+        kind, numbers, refused = answer
         if kind == "ack":
-            number, flow = _number(answer, "seq"), _number(answer, "msgs", self._flow)
             self._begun = True
-            self._flow = max(1, flow)
+            number, self._flow = numbers
             self._acknowledged(number)
             self._drain_kept()
         elif kind == "gap":
-            self._lost(_number(answer, "last_seq"), _number(answer, "seq"))
-        elif kind == "err":
-            number = _number(answer, "seq", 0)
-            error = APIError.of(answer.get("error") or {})
-            self._failed[number] = error
-            self._report(error)
+            self._lost(*numbers)
+        elif refused is not None:
+            self._failed[numbers[0]] = refused
+            self._report(refused)
         else:
             self._finished(data)
+
+    def _read(self, data: bytes) -> tuple[object, tuple[int, ...], APIError | None]:
+        """Return the kind of an answer, its numbers, and the error in it. Changes nothing."""
+        answer = read_json(data, _ANSWER)
+        kind = answer.get("type")
+        if kind == "ack":
+            if answer["seq"] > self.size:
+                raise InvalidAnswerError(f"invalid answer: {answer['seq']} of {self.size} messages")
+            flow = answer.get("msgs", self._flow)
+            return kind, (answer["seq"], min(max(1, flow), _MOST_FLOW)), None
+        if kind == "gap":
+            return kind, (answer["last_seq"], answer["seq"]), None
+        if kind == "err":
+            error = api_error(answer.get("error") or "unknown error")
+            return kind, (answer.get("seq") or 0,), error
+        return kind, (), None
 
     def _lost(self, first: int, last: int) -> None:
         """Take that the messages from first on have not come, up to the one before last."""
@@ -488,10 +498,10 @@ class FastBatch(_Batch):
         if ack is None:
             self._end_with(error or InvalidAnswerError("invalid answer"))
             return
-        try:
-            count = _number(ack, "count", self.sent)
-        except InvalidAnswerError as exc:
-            self._end_with(exc)
+        count = ack.get("count", self.sent)
+        if count is None or count > self.size:
+            wrong = f"invalid answer: {count} of {self.size} messages"
+            self._end_with(InvalidAnswerError(wrong))
             return
         self._acknowledged(count)
         ack["missing"] = sorted(number for number in self._failed if number <= count)
@@ -554,10 +564,3 @@ class FastBatch(_Batch):
 
 def _whole(opts: Mapping[str, Any], name: str, default: int, most: int) -> int:
     return integer(opts.get(name, default), name, 1, most)
-
-
-def _number(answer: Mapping[str, Any], name: str, default: int | None = None) -> int:
-    value = answer.get(name, default)
-    if type(value) is not int:
-        raise InvalidAnswerError(f"invalid answer: {name} is {value!r}")
-    return value

@@ -14,6 +14,7 @@ from ..errors import (
 )
 from ..headers import Headers
 from ..status import Status
+from .answers import part
 from .api import Api, Timer
 from .errors import (
     ApiLevelError,
@@ -175,7 +176,7 @@ class ConsumeEngine(Puller):
 
     def _consumer_answered(self, info: Any, error: NatsError | None) -> None:
         self._asking = False
-        if info and info["config"].get("deliver_subject") and not self.closed:
+        if info and part(info, "config").get("deliver_subject") and not self.closed:
             self.close()
             self._cb(None, ConsumerIsPushError("consumer is push based", code=409))
             return

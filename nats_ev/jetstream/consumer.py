@@ -14,6 +14,7 @@ from ..arguments import Callback, check_callback, integer, optional_middle
 from ..errors import BadOptionsError, NatsError
 from ..nuid import next_nuid
 from ..times import rfc3339
+from .answers import INFO
 from .api import Api, Feature, name_of
 from .config import V2_11, V2_14, consumer_config, with_keywords
 from .consume import Consume, ConsumeEngine
@@ -88,12 +89,14 @@ class Consumers:
             else:
                 cb({"consumers": items, "total": len(items)}, None)
 
-        self._api.all_items(f"CONSUMER.LIST.{name_of('stream', stream)}", {}, "consumers", listed)
+        verb = f"CONSUMER.LIST.{name_of('stream', stream)}"
+        self._api.all_items(verb, {}, "consumers", INFO, listed)
 
     def consumer_names(self, stream: str, cb: Callback) -> None:
         """List the names of all consumers of a stream; ``cb([name, …], err)``."""
         check_callback(cb)
-        self._api.all_items(f"CONSUMER.NAMES.{name_of('stream', stream)}", {}, "consumers", cb)
+        verb = f"CONSUMER.NAMES.{name_of('stream', stream)}"
+        self._api.all_items(verb, {}, "consumers", str, cb)
 
     def consumer_pause(
         self, stream: str, consumer: str, until: datetime | timedelta, cb: Callback

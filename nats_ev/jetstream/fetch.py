@@ -7,7 +7,7 @@ from typing import Any
 
 from ..arguments import Callback
 from ..errors import BadOptionsError, NatsError, RequestTimeoutError
-from ..headers import Headers
+from ..headers import status_of
 from ..status import Status
 from ..times import MILLISECOND, SECOND, to_wire
 from .api import Api, Exchange, Timer, encode
@@ -113,14 +113,14 @@ class Fetch(Exchange):
         if self._beats:
             self._silence.start(self._beats * 2 + 100)
         if headers is not None and is_status(payload, reply, headers):
-            self._on_status_message(Headers.parse(headers))
+            self._on_status_message(*status_of(headers))
             return
         self._messages.append(JsMsg(self.api.nats, subject, payload, reply, headers))
         if len(self._messages) >= self._batch:
             self.end(None)
 
-    def _on_status_message(self, status: Headers) -> None:
-        code, text = status.status or 0, status.description
+    def _on_status_message(self, code: int | None, text: str | None) -> None:
+        code = code or 0
         if code == 100:
             return
         if code in (404, 408) or (text or "").startswith("Batch Completed"):

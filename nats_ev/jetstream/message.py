@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..arguments import Milliseconds, check_callback, milliseconds
 from ..errors import NatsError
-from ..headers import Headers
+from ..headers import received
 from ..times import MILLISECOND
 from .api import version_of
 from .errors import MsgAlreadyAckedError, MsgNotAckableError
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # The first server that takes a reason after "+TERM".
 _TERM_REASONS = (2, 10, 4)
+# What a server's numbers are: 64 bits; a time beyond them would be none that Python knows.
+_MOST_NUMBER = 2**63 - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -73,6 +75,8 @@ def parse_ack_reply(reply: str | None) -> Metadata | None:
         numbers = [int(token) for token in tokens[first + 2 : first + 7]]
     except ValueError:
         return None
+    if min(numbers) < 0 or max(numbers) > _MOST_NUMBER:
+        return None
     delivered, stream_seq, consumer_seq, timestamp, pending = numbers
     return Metadata(
         tokens[first],
@@ -103,7 +107,7 @@ class _Content:
 
     def header(self, name: str, default: str | None = None) -> str | None:
         """Return the first value of a header, or default if the message does not have it."""
-        return Headers.parse(self.headers).get(name, default)
+        return received(self.headers).get(name, default)
 
 
 class JsMsg(_Content):

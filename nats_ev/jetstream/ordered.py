@@ -69,10 +69,12 @@ from ..errors import (
 from ..nuid import next_nuid
 from ..status import Status
 from ..times import MILLISECOND, SECOND, parse_time
+from .answers import CREATED, MALFORMED, part
 from .api import Api, Timer, name_of
 from .config import consumer_config
 from .errors import (
     APIError,
+    InvalidAnswerError,
     JetStreamError,
     JetStreamNotEnabledError,
     JetStreamNotEnabledForAccountError,
@@ -301,6 +303,7 @@ class OrderedEngine:
                 f"CONSUMER.CREATE.{self.stream}.{self.name}",
                 body,
                 lambda info, error: self._answered(number, info, error),
+                shape=CREATED,
             ),
             lambda info, error: self._answered(number, info, error),
         )
@@ -351,14 +354,13 @@ class OrderedEngine:
 
     def _differs(self, stream: Any) -> str:
         """Return why the stream can't be the one that the engine has read so far; "": it is the same."""
-        state = stream.get("state")
-        last = state.get("last_seq") if isinstance(state, dict) else None
+        last = part(stream, "state").get("last_seq")
         try:
             if parse_time(stream["created"]) > parse_time(self._created):
                 return f"stream {self.stream} was created again"
-        except (KeyError, TypeError, ValueError):
+        except MALFORMED:
             pass  # a server without these fields
-        if isinstance(last, int) and last < (self.position or 0):
+        if last is not None and last < (self.position or 0):
             return f"stream {self.stream} ends at {last}, before {self.position}"
         return ""
 
@@ -367,12 +369,12 @@ class OrderedEngine:
         self._attempts = 0
         self._missing_ms = 0.0
         position = self.position or 0
-        snapshot, pending = self.snapshot, info.get("num_pending", 0)
+        snapshot, pending = self.snapshot, info["num_pending"]
         if not pending:
             self.snapshot = False
         if self._started_at is None and not self.snapshot:
             # If this incarnation is lost before its first message, the next one begins at the same place.
-            self._started_at = info.get("delivered", {}).get("stream_seq", 0)
+            self._started_at = part(info, "delivered").get("stream_seq") or 0
         left = self._limit.left if self._limit is not None else 0
         if self.snapshot and position:
             left = 0  # nobody knows how many messages will be skipped; `_limit` stops
@@ -405,7 +407,7 @@ class OrderedEngine:
         patience = _MISSING_MS if self.resets else 0.0
         final = final or (missing and self._attempts >= 3 and self._missing_ms >= patience)
         final = final or isinstance(error, _FINAL[:1] if self._created else _FINAL)
-        if not self._created and isinstance(error, RequestTimeoutError):
+        if not self._created and isinstance(error, (RequestTimeoutError, InvalidAnswerError)):
             final = True
         if final or 0 <= self._max_resets < self._attempts:
             self._end(error)

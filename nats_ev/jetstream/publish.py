@@ -53,7 +53,8 @@ from ..headers import HeadersLike, encode_headers, set_in_block
 from ..steps import later_step
 from ..subjects import check_publish
 from ..times import rfc3339
-from .api import Api, Feature, Timer, decode
+from .answers import ACK, decode
+from .api import Api, Feature, Timer
 from .config import V2_11, V2_12, V2_14
 from .errors import InvalidAnswerError, TooManyStalledMsgsError
 
@@ -441,10 +442,10 @@ def ack_of(data: bytes | None, error: NatsError | None) -> tuple[Ack | None, Nat
     """Return a publish acknowledgement as ``(ack, err)``."""
     if data is None:
         return None, error
-    ack, error = decode(data)
+    ack, error = decode(data, ACK)
     if ack is None:
         return None, error
-    if not ack.get("stream"):
+    if not ack["stream"]:
         return None, InvalidAnswerError("invalid answer: not a publish acknowledgement")
     ack.setdefault("duplicate", False)
     return ack, None

@@ -48,9 +48,10 @@ from typing import Any
 
 from ..arguments import callable_or_none, integer
 from ..errors import BadOptionsError, NatsError, PermissionsViolationError
-from ..headers import Headers
+from ..headers import Headers, appended
 from ..status import Status
 from ..times import MILLISECOND, SECOND, to_wire
+from .answers import whole
 from .api import Api, Feature, Timer, encode
 from .config import DURATION, V2_11, V2_12, check_fields
 from .errors import MaxBytesExceededError, NoHeartbeatError, PinIdMismatchError, status_error
@@ -87,7 +88,9 @@ def is_status(payload: bytes, reply: str | None, headers: bytes) -> bool:
     A stored message that looks like a status is told apart by its reply subject, the one for its ack.
     """
     return (
-        headers[8:9] == b" " and not payload and (reply is None or not reply.startswith("$JS.ACK."))
+        headers[:9] == b"NATS/1.0 "
+        and not payload
+        and (reply is None or not reply.startswith("$JS.ACK."))
     )
 
 
@@ -442,7 +445,7 @@ class Puller:
             self._on_status_message(subject, Headers.parse(headers))
             return True
         if self._pinned:
-            self._pin_id = Headers.parse(headers).get("Nats-Pin-Id", self._pin_id)
+            self._pin_id = appended(headers).get("Nats-Pin-Id", self._pin_id)
         return False
 
     def _on_status_message(self, subject: str, status: Headers) -> None:
@@ -484,5 +487,4 @@ class Puller:
 
 
 def _number(status: Headers, name: str) -> int:
-    text = status.get(name, "0")
-    return int(text) if text.isdecimal() else 0
+    return whole(status.get(name)) or 0

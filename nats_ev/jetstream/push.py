@@ -22,6 +22,7 @@ from ..headers import Headers
 from ..nuid import next_nuid
 from ..status import Status
 from ..times import MILLISECOND
+from .answers import STORED, attempt, whole
 from .api import Api, Feature, Timer, name_of
 from .config import check_fields, consumer_config
 from .errors import (
@@ -94,7 +95,7 @@ class PushEngine:
         self.api.refuse_if_closed()
         if self._config is None:
             verb = f"CONSUMER.INFO.{self.stream}.{self.name}"
-            self.api.request(verb, None, self._answered)
+            self.api.request(verb, None, self._answered, shape=STORED)
             return
         # Subscribed before the consumer exists, because it begins to send at once.
         self._subscribe(self._config)
@@ -141,18 +142,23 @@ class PushEngine:
             self._fail(error)
             if isinstance(error, (ConnectionLostError, RequestTimeoutError)):
                 self._forget()  # the consumer may exist
-        elif not (config := info["config"]).get("deliver_subject"):
-            self._fail(ConsumerIsPullError())
         else:
-            if not self._sid:
-                self._subscribe(config)
-            beats = config.get("idle_heartbeat", 0)
-            # The server sends a group's heartbeats to one of its members only.
-            if beats and not config.get("deliver_group"):
-                self._beats = beats / MILLISECOND
-                self._ticks.start(self._beats)
-            if self._on_start is not None:
+            error = attempt(self._begin, info["config"])[1]
+            if error is not None:
+                self._fail(error)
+            elif self._on_start is not None:
                 self._on_start(info)
+
+    def _begin(self, config: Mapping[str, Any]) -> None:
+        """Receive what the consumer sends. Raises `ConsumerIsPullError`, and for a subject that can't be."""
+        if not config.get("deliver_subject"):
+            raise ConsumerIsPullError
+        if not self._sid:
+            self._subscribe(config)
+        # The server sends a group's heartbeats to one of its members only.
+        if config.get("idle_heartbeat") and not config.get("deliver_group"):
+            self._beats = config["idle_heartbeat"] / MILLISECOND
+            self._ticks.start(self._beats)
 
     def _subscribe(self, config: Mapping[str, Any]) -> None:
         nats = self.api.nats
@@ -181,10 +187,10 @@ class PushEngine:
             except NatsError as exc:
                 # The write buffer is full. The next heartbeat says again that the server waits.
                 self._report(exc)
-        expected = status.get("Nats-Last-Consumer")
+        expected = whole(status.get("Nats-Last-Consumer"))
         meta = parse_ack_reply(self._last)
-        if expected is not None and meta is not None and expected.isdecimal():
-            missed = int(expected) - meta.consumer_sequence
+        if expected is not None and meta is not None:
+            missed = expected - meta.consumer_sequence
             if missed > 0 and self._beats:
                 self._last = None  # so that it is reported once
                 self._report(SequenceMismatchError(f"{missed} messages have not arrived"))

@@ -16,6 +16,7 @@ from typing import Any
 from ..arguments import Callback
 from ..errors import NatsError
 from ..times import SECOND, parse_time
+from .answers import MALFORMED, STORED
 from .api import Api, Feature
 from .config import is_set
 from .errors import ApiLevelError, ConsumerExistsError
@@ -55,7 +56,9 @@ def store_stream(api: Api, verb: str, config: Config, needs: Needs, cb: Callback
         else:
             cb(None, error)
 
-    api.require(needs, lambda level: api.request(verb, config, stored, level=level), cb)
+    api.require(
+        needs, lambda level: api.request(verb, config, stored, level=level, shape=STORED), cb
+    )
 
 
 def store_consumer(
@@ -87,7 +90,7 @@ def store_consumer(
         error = error or _ignored(info, config, needs)
         cb(info if error is None else None, error)
 
-    api.require(needs, lambda level: api.request(verb, body, stored, level=level), cb)
+    api.require(needs, lambda level: api.request(verb, body, stored, level=level, shape=STORED), cb)
 
 
 def _ignored(info: Any, config: Config, needs: Needs) -> NatsError | None:
@@ -110,7 +113,7 @@ def same_consumer(ours: Config, theirs: object) -> bool:
         return False
     try:
         return _plain(ours, theirs) == _plain(theirs, theirs)
-    except (TypeError, ValueError, AttributeError):
+    except MALFORMED:
         return False
 
 

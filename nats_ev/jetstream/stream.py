@@ -14,10 +14,11 @@ from ..arguments import Callback, check_callback, integer, optional_middle
 from ..errors import BadOptionsError, NatsError
 from ..subjects import check_subscribe
 from ..times import to_wire
+from .answers import ACCOUNT, INFO, MESSAGE, Shape, converted, part
 from .api import Api, name_of
 from .config import check_fields, check_filters, stream_config
 from .direct import DirectGets, get_opts
-from .errors import APIError, InvalidAnswerError, StreamNotFoundError
+from .errors import APIError, StreamNotFoundError
 from .message import StoredMsg
 from .store import store_stream
 
@@ -39,7 +40,7 @@ class Streams(DirectGets):
         info has memory, storage, streams, consumers, limits, tiers and api.
         """
         check_callback(cb)
-        self._api.request("INFO", None, cb)
+        self._api.request("INFO", None, cb, shape=ACCOUNT)
 
     # Streams as a whole.
 
@@ -108,11 +109,11 @@ class Streams(DirectGets):
             return
 
         def subjects_of(info: dict[str, Any]) -> list[Any]:
-            return list((info.get("state", {}).get("subjects") or {}).items())
+            return list(part(part(info, "state"), "subjects").items())
 
         def told(info: dict[str, Any] | None, items: list[Any], error: NatsError | None) -> None:
             if info is not None:
-                info.setdefault("state", {})["subjects"] = dict(items)
+                info["state"] = {**part(info, "state"), "subjects": dict(items)}
             done(info, error)
 
         self._api.pages(verb, body, subjects_of, told)
@@ -124,11 +125,11 @@ class Streams(DirectGets):
             opts: subject (only streams that store it).
             cb: called once.
         """
-        self._list("STREAM.LIST", opts, cb, as_answer=True)
+        self._list("STREAM.LIST", opts, cb, INFO, as_answer=True)
 
     def stream_names(self, opts: Opts = None, cb: Callback | None = None) -> None:
         """List the names of all streams; ``cb([name, …], err)``. Arguments as in `stream_list`."""
-        self._list("STREAM.NAMES", opts, cb, as_answer=False)
+        self._list("STREAM.NAMES", opts, cb, str, as_answer=False)
 
     def stream_name_by_subject(self, subject: str, cb: Callback) -> None:
         """Find the stream that stores a subject; ``cb(name, err)``.
@@ -147,7 +148,7 @@ class Streams(DirectGets):
                 missing = {"code": 404, "err_code": 10059, "description": "stream not found"}
                 cb(None, APIError.of(missing))
 
-        self._api.request("STREAM.NAMES", {"subject": subject}, answered)
+        self._api.request("STREAM.NAMES", {"subject": subject}, answered, shape={"streams": [str]})
 
     def stream_purge(self, name: str, opts: Opts = None, cb: Callback | None = None) -> None:
         """Delete a stream's messages; ``cb({"success", "purged"}, err)``.
@@ -180,7 +181,8 @@ class Streams(DirectGets):
             cb: called once.
         """
         check_callback(cb)
-        self._api.request(f"STREAM.MSG.GET.{name_of('stream', stream)}", get_opts(opts), cb)
+        verb = f"STREAM.MSG.GET.{name_of('stream', stream)}"
+        self._api.request(verb, get_opts(opts), cb, shape=MESSAGE)
 
     def get_msg(self, stream: str, opts: Mapping[str, Any] | int, cb: Callback) -> None:
         """Read one message from the stream's leader; ``cb(StoredMsg, err)``.
@@ -192,19 +194,9 @@ class Streams(DirectGets):
         """
         check_callback(cb)
 
-        def answered(answer: Any, error: NatsError | None) -> None:
-            if error is not None:
-                cb(None, error)
-                return
-            try:
-                message = _stored(stream, answer["message"])
-            except (AttributeError, KeyError, ValueError, TypeError) as exc:
-                cb(None, InvalidAnswerError(f"invalid answer: {exc}"))
-                return
-            cb(message, None)
-
         opts = {"seq": opts} if isinstance(opts, int) else opts
-        self._api.request(f"STREAM.MSG.GET.{name_of('stream', stream)}", get_opts(opts), answered)
+        decoded = converted(lambda answer: _stored(stream, answer["message"]), cb)
+        self.stream_msg_get(stream, opts, decoded)
 
     def get_last_msg(self, stream: str, subject: str, cb: Callback) -> None:
         """Read the last message of a subject, which may have wildcards; see `get_msg`."""
@@ -229,7 +221,9 @@ class Streams(DirectGets):
         subject = f"STREAM.{verb}.{name_of('stream', body.get('name'))}"
         store_stream(self._api, subject, body, needs, cb)
 
-    def _list(self, verb: str, opts: Any, cb: Callback | None, *, as_answer: bool) -> None:
+    def _list(
+        self, verb: str, opts: Any, cb: Callback | None, item: Shape, *, as_answer: bool
+    ) -> None:
         opts, done = optional_middle(opts, cb)
         opts = opts or {}
         check_fields("list options", opts, _LIST_FIELDS)
@@ -241,7 +235,7 @@ class Streams(DirectGets):
             else:
                 done({"streams": items, "total": len(items)}, None)
 
-        self._api.all_items(verb, to_wire(opts), "streams", listed)
+        self._api.all_items(verb, to_wire(opts), "streams", item, listed)
 
 
 def _stored(stream: str, message: Mapping[str, Any]) -> StoredMsg:
@@ -250,7 +244,7 @@ def _stored(stream: str, message: Mapping[str, Any]) -> StoredMsg:
         stream,
         message["subject"],
         message["seq"],
-        message.get("time", ""),
+        message.get("time") or "",
         base64.b64decode(message.get("data") or ""),
         base64.b64decode(headers) if headers else None,
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..arguments import Payload, payload_bytes
 from ..buckets import InvalidKeyError, Reader, codec_error
 from ..errors import NatsError
+from ..jetstream import attempt
 from .codecs import KeyCodec, ValueCodec
 from .entry import PUT, KvEntry, check_filters, check_key, operation, stored_entry
 
@@ -62,10 +63,10 @@ class Encoding:
         return data if self._value_codec is None else self._value_codec.encode_value(data)
 
     def entry(self, key: str, message: StoredMsg) -> tuple[KvEntry | None, NatsError | None]:
-        """Return (entry, None) for a message of a key, or (None, `CodecError`)."""
-        entry = stored_entry(self._bucket, key, message)
-        if self._value_codec is None or entry.deleted:
-            return entry, None
+        """Return (entry, None) for a message of a key, or (None, err) if it can't be read."""
+        entry, error = attempt(stored_entry, self._bucket, key, message, what=f"message of {key}")
+        if entry is None or self._value_codec is None or entry.deleted:
+            return entry, error
         try:
             return entry._replace(value=self._value_codec.decode_value(entry.value)), None
         except Exception as exc:

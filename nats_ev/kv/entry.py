@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..buckets import InvalidKeyError
-from ..headers import Headers
+from ..headers import appended, received
 from ..times import parse_time
 
 if TYPE_CHECKING:
@@ -93,11 +93,10 @@ def operation(raw: bytes | None) -> str:
     """Return what a message with these headers does to its key: "PUT", "DEL" or "PURGE"."""
     if raw is None or (b"KV-Operation" not in raw and b"Nats-Marker-Reason" not in raw):
         return PUT
-    headers = Headers.parse(raw)
-    by_client = headers.get("KV-Operation")
+    by_client = received(raw).get("KV-Operation")
     if by_client is not None:
         return _OPERATIONS.get(by_client, PUT)
-    return _MARKERS.get(headers.get("Nats-Marker-Reason", ""), PUT)
+    return _MARKERS.get(appended(raw).get("Nats-Marker-Reason", ""), PUT)
 
 
 def stored_entry(bucket: str, key: str, message: StoredMsg) -> KvEntry:

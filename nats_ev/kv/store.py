@@ -491,7 +491,7 @@ class KV(KvBucket):
 
         def write() -> None:
             if ttl is not None and not self._kv_stream.has_ttl:
-                cb(None, _no_ttl(self.bucket))
+                self.js.nats.call_soon(cb, None, _no_ttl(self.bucket))
             else:
                 subject = self._kv_stream.write_prefix + stored_key
                 self.js.publish(subject, data, stored, headers=block)
@@ -549,7 +549,7 @@ class KV(KvBucket):
                 if read_again is not None and direct and not self._kv_stream.has_direct_get:
                     read_again()
                 else:
-                    cb(None, error)
+                    self.js.nats.call_soon(cb, None, error)
 
             call_or_report(cb, lambda: self._kv_stream.when_known(known, cb))
         else:

@@ -28,6 +28,7 @@ look remembers how many parts there were.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +44,8 @@ from ..buckets import (
     transfer_error,
 )
 from ..errors import ConnectionLostError, NatsError, RequestTimeoutError
-from ..jetstream import MessageNotFoundError
-from .infos import Infos
+from ..jetstream import APIError, InvalidAnswerError, MessageNotFoundError, parse_ack_reply
+from .infos import RETRY_FOR, TRANSIENT, Infos
 from .meta import CHUNK_SIZE, DIGEST, Info, chunk_subject, digest_matches
 from .sinks import Sink
 
@@ -130,6 +131,8 @@ class ObjectReader:
         self._subject = ""  # of the parts; "": the info is not known yet
         self._consumer: OrderedConsumer | None = None
         self._chunks_at_tick = -1
+        self._moved_at = 0.0  # when the last part came, or its consumer began
+        self._trouble: NatsError | None = None  # what has befallen the consumer since then
 
     def start(self, infos: Infos, info: Info) -> None:
         """Begin to read the object that info describes, in the store of infos."""
@@ -190,11 +193,17 @@ class ObjectReader:
             "opt_start_seq": self._seq + 1,
             "max_messages": max(_LEAST_PARTS, _WINDOW // max(1, int(chunk_size))),
             "on_start": self._on_start,
+            "on_error": self._note,
         }
+        self._moved_at, self._trouble = time.monotonic(), None
         try:
             self._consumer = self._js.ordered_consumer(self._infos.stream, config, self._on_part)
         except NatsError as exc:
             self._js.nats.call_soon(self.fail, exc)
+
+    def _note(self, error: NatsError) -> None:
+        """Remember the last error that the consumer has survived, until the next part."""
+        self._trouble = error
 
     def _stop_consumer(self) -> None:
         consumer, self._consumer = self._consumer, None
@@ -212,8 +221,12 @@ class ObjectReader:
             assert error is not None
             self.fail(error)
             return
-        meta = message.metadata
+        meta = parse_ack_reply(message.reply)
+        if meta is None:
+            self.fail(InvalidAnswerError(f"no metadata in {message.reply!r:.200}"))
+            return
         data = message.data
+        self._moved_at, self._trouble = time.monotonic(), None
         self._seq = meta.stream_sequence
         self._chunks += 1
         self.size += len(data)
@@ -246,7 +259,11 @@ class ObjectReader:
             return
         self._tick_later()
         stuck = self._chunks_at_tick == self._chunks and not self.paused
-        if stuck and self._js.nats.is_connected():
+        if not self._js.nats.is_connected():
+            self._moved_at = time.monotonic()
+        elif stuck and self._trouble and time.monotonic() - self._moved_at > RETRY_FOR:
+            self.fail(self._trouble)  # one consumer after the other has failed
+        elif stuck:
             self._look()
         self._chunks_at_tick = self._chunks
 
@@ -257,7 +274,10 @@ class ObjectReader:
         def found(message: Any, error: NatsError | None) -> None:
             if self.done or self._chunks != chunks_before:
                 return
-            if isinstance(error, MessageNotFoundError):
+            if error is not None and not isinstance(error, (MessageNotFoundError, *TRANSIENT)):
+                if not isinstance(error, APIError) or error.code < 500:
+                    self.fail(error)
+            elif isinstance(error, MessageNotFoundError):
                 call_or_report(
                     self._explain, lambda: self._infos.last(self.info["name"], self._explain)
                 )

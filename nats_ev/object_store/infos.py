@@ -16,7 +16,6 @@ from typing import Any
 
 from ..arguments import Callback
 from ..buckets import (
-    BadObjectMetaError,
     ObjectExistsError,
     bucket_error,
     call_or_report,
@@ -29,9 +28,15 @@ from ..errors import (
     OutboundBufferLimitError,
     RequestTimeoutError,
 )
-from ..jetstream import JetStream, MessageNotFoundError, StoredMsg, WrongLastSequenceError
+from ..jetstream import (
+    JetStream,
+    MessageNotFoundError,
+    StoredMsg,
+    WrongLastSequenceError,
+    attempt,
+)
 from ..times import rfc3339
-from .meta import Info, chunk_subject, encode, meta_subject, parse, stream_name
+from .meta import Info, chunk_subject, encode, meta_subject, name_token, parse, stream_name
 
 # Makes the new info of the old one, or of None; or says why that is impossible.
 Change = Callable[["Info | None"], "Info | NatsError"]
@@ -82,12 +87,8 @@ class Infos:
             if message is None:
                 cb(None, None if isinstance(error, MessageNotFoundError) else bucket_error(error))
                 return
-            try:
-                info = parse(self.bucket, message.data, message.time, message.seq)
-            except BadObjectMetaError as exc:
-                cb(None, exc)
-                return
-            cb(info, None)
+            key, data = name_token(name), message.data
+            cb(*attempt(parse, self.bucket, key, data, message.time, message.seq))
 
         self.js.get_msg(self.stream, {"last_by_subj": meta_subject(self.bucket, name)}, found)
 

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from ..arguments import Callback, callable_or_none, integer
 from ..buckets import (
+    BadObjectMetaError,
     ObjectNotFoundError,
     WatchEngine,
     check_bucket,
@@ -204,12 +205,15 @@ class ObjectStore(ObjectBucket):
         """List the names of all objects, sorted; ``cb([name, …], err)``.
 
         Args:
-            cb: see above.
+            cb: gets `BadObjectMetaError` if the info of an object can't be read; its `readable` has the names
+                of all others.
             show_deleted: list deleted objects, too.
         """
         cb = guarded(self.js, cb)
 
         def listed(infos: Any, error: NatsError | None) -> None:
+            if isinstance(error, BadObjectMetaError):
+                error.readable = names(error.readable)
             cb(names(infos) if error is None else None, error)
 
         self.list_infos(listed, show_deleted=show_deleted)
@@ -218,10 +222,17 @@ class ObjectStore(ObjectBucket):
         """List the infos of all objects, in the order in which they were stored; ``cb([info, …], err)``.
 
         Args:
-            cb: see above.
+            cb: gets `BadObjectMetaError` if the info of an object can't be read; its `readable` has the
+                infos of all others.
             show_deleted: list deleted objects, too.
         """
         cb = guarded(self.js, cb)
+        unread: list[NatsError] = []
+
+        def begin(next_one: Callback) -> WatchEngine:
+            engine = self._start_watch(next_one)
+            engine.unread = unread.append
+            return engine
 
         def collected(found: Any, error: NatsError | None) -> None:
             if error is not None:
@@ -231,9 +242,14 @@ class ObjectStore(ObjectBucket):
             for info in found:  # an object that is put meanwhile comes twice
                 infos.pop(info["name"], None)
                 infos[info["name"]] = info
-            cb([i for i in infos.values() if show_deleted or not i["deleted"]], None)
+            wanted = [i for i in infos.values() if show_deleted or not i["deleted"]]
+            if unread:
+                text = f"{len(unread)} objects in {self.bucket} can't be read: {unread[0]}"
+                cb(None, BadObjectMetaError(text, readable=wanted))
+            else:
+                cb(wanted, None)
 
-        collect(self.js, self._start_watch, collected)
+        collect(self.js, begin, collected)
 
     def watch(
         self,

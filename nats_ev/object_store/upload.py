@@ -45,7 +45,7 @@ from ..buckets import (
     transfer_error,
 )
 from ..errors import NatsError, NoRespondersError
-from ..jetstream import WrongLastSequenceError
+from ..jetstream import WrongLastSequenceError, part
 from ..steps import later_step
 from .infos import FIRST_RETRY_FOR, RETRY_FOR, TRANSIENT, Infos, may_pass
 from .meta import Info, chunk_subject, digest_text, link_of
@@ -281,7 +281,7 @@ class ObjectWriter:
                 return
             if self._error is not None:
                 return  # cancelled meanwhile
-            count = (info["state"].get("subjects") or {}).get(self._subject, 0)
+            count = part(part(info, "state"), "subjects").get(self._subject, 0)
             if count == self._info["chunks"]:
                 self._publish_info()
             else:
