@@ -133,8 +133,8 @@ _NAMES = {int: "a whole number", str: "text", bool: "true or false"}
 
 
 def _refuse(name: str, value: object, wanted: str) -> NoReturn:
-    what = f"{name} is " if name else ""
-    raise InvalidAnswerError(f"invalid answer: {what}{reprlib.repr(value)}, not {wanted}")
+    what = f"{name} is {reprlib.repr(value)}, " if name else ""
+    raise InvalidAnswerError(f"invalid answer: {what}not {wanted}")
 
 
 def read_json(data: bytes, shape: Shape) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def read_json(data: bytes, shape: Shape) -> dict[str, Any]:
         InvalidAnswerError: data is not JSON, or not an object of this shape.
     """
     try:
-        value = json.loads(data, strict=False, parse_float=_finite, parse_constant=_no_constant)
+        value = _DECODER.decode(data.decode())
     except MALFORMED as exc:
         raise InvalidAnswerError(f"invalid answer: {_reason(exc)}") from None
     check_shape(value, shape)
@@ -165,9 +165,25 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+# One for all answers: `json.loads` with options would make one for each.
+_DECODER = json.JSONDecoder(strict=False, parse_float=_finite, parse_constant=_no_constant)
+
+
 def decode(data: bytes, shape: Shape = INFO) -> tuple[dict[str, Any] | None, NatsError | None]:
     """Return an API answer as ``(result, err)``: the answer, the error in it, or `InvalidAnswerError`."""
     return attempt(_decode, data, shape)
+
+
+def decode_ack(data: bytes) -> tuple[dict[str, Any] | None, NatsError | None]:
+    """Return a publish acknowledgement as `decode` does; the usual one, of two fields, in less time."""
+    try:
+        ack = _DECODER.decode(data.decode())
+        stream, seq = ack["stream"], ack["seq"]
+        if len(ack) == 2 and type(seq) is int and 0 <= seq <= _MOST and stream.isascii():
+            return ack, None
+    except MALFORMED:
+        pass  # `decode` finds out what is wrong
+    return decode(data, ACK)
 
 
 def _decode(data: bytes, shape: Shape) -> dict[str, Any]:

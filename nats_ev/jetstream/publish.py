@@ -53,7 +53,7 @@ from ..headers import HeadersLike, encode_headers, set_in_block
 from ..steps import later_step
 from ..subjects import check_publish
 from ..times import rfc3339
-from .answers import ACK, decode
+from .answers import decode_ack
 from .api import Api, Feature, Timer
 from .config import V2_11, V2_12, V2_14
 from .errors import InvalidAnswerError, TooManyStalledMsgsError
@@ -442,11 +442,13 @@ def ack_of(data: bytes | None, error: NatsError | None) -> tuple[Ack | None, Nat
     """Return a publish acknowledgement as ``(ack, err)``."""
     if data is None:
         return None, error
-    ack, error = decode(data, ACK)
-    if ack is None:
+    ack, error = decode_ack(data)
+    if ack is None and not isinstance(error, InvalidAnswerError):
         return None, error
-    if not ack["stream"]:
-        return None, InvalidAnswerError("invalid answer: not a publish acknowledgement")
+    if ack is None or not ack["stream"]:
+        why = str(error).removeprefix("invalid answer") if error is not None else ""
+        text = f"invalid answer: not a publish acknowledgement{why}"
+        return None, InvalidAnswerError(text)
     ack.setdefault("duplicate", False)
     return ack, None
 
