@@ -178,7 +178,7 @@ class _Batch:
     def _on_start(self, info: Any) -> None:
         self._created = True
         if self._no_wait:
-            self._most = min(self._most, info["num_pending"])
+            self._most = min(self._most, max(0, info["num_pending"]))
             if not self._most:
                 self._finish(None)
 

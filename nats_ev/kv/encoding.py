@@ -41,6 +41,13 @@ class Encoding:
             raise InvalidKeyError(f"invalid key {key!r}")
         return check_key(self._key_codec.encode_key(key))
 
+    def stored(self, key: str) -> str:
+        """Return a key that the server has given as subjects have it.
+
+        Another client may have stored a key that this one would not. Raises what the codec raises.
+        """
+        return key if self._key_codec is None else self._key_codec.encode_key(key)
+
     def filters(self, keys: Keys) -> list[str]:
         """Return the filters as subjects have them. Raises TypeError and `InvalidKeyError`."""
         if self._key_codec is None or not keys:

@@ -101,12 +101,15 @@ def operation(raw: bytes | None) -> str:
 
 def stored_entry(bucket: str, key: str, message: StoredMsg) -> KvEntry:
     """Return the entry in a message that was read on its own, not from a consumer."""
+    created = parse_time(message.time)
+    if created.tzinfo is None:
+        raise ValueError(f"time without a zone: {message.time!r}")
     return KvEntry(
         bucket,
         key,
         message.data,
         message.seq,
-        parse_time(message.time),
+        created,
         0,
         operation(message.headers),
     )

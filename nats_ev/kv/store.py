@@ -431,7 +431,6 @@ class KV(KvBucket):
         marker = markers[at]
         # By sequence: what has been put after the marker stays.
         seq = marker.revision + (marker.created <= newest)
-        opts = {"filter": self._kv_stream.read_prefix + self._encoding.key(marker.key), "seq": seq}
 
         def purged(result: Any, error: NatsError | None) -> None:
             if error is not None:
@@ -439,7 +438,11 @@ class KV(KvBucket):
             else:
                 self._purge_markers(markers, at + 1, newest, done)
 
-        call_or_report(done, lambda: self.js.stream_purge(self.stream, opts, purged))
+        def purge() -> None:
+            subject = self._kv_stream.read_prefix + self._encoding.stored(marker.key)
+            self.js.stream_purge(self.stream, {"filter": subject, "seq": seq}, purged)
+
+        call_or_report(done, purge)
 
     # Messages.
 

@@ -153,7 +153,7 @@ class ObjectStore(ObjectBucket):
 
         ``cb(bytes, err)``, or with into ``cb(info, err)``; ``cb(None, None)`` when the object is missing or
         deleted. Success means that size and digest are right. The download survives a lost connection, with
-        reconnect.
+        reconnect; when one consumer after the other fails for 30 s, it ends with the last one's error.
 
         Args:
             name: the object's.

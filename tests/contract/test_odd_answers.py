@@ -349,6 +349,30 @@ def test_each_completion_comes_once_and_the_next_call_works(
     assert len(wrong) < len(SHAPES)
 
 
+@pytest.mark.parametrize("kind", [KeyError, ValueError, RecursionError, BadObjectMetaError])
+def test_what_a_users_callback_raises_is_no_odd_answer(kind, fake, connected, run, excepthook):
+    """A callback that raises just what a conversion may raise is called once, and the exception reported."""
+    methods = {**STREAMS, **CONSUMERS, **KEYS, **OBJECTS}
+    nats = connected(fake(OddServer([Case(frozenset(), SHAPES[0]) for _ in methods])))
+    called: list[str] = []
+
+    def raising(name: str) -> Callable[..., None]:
+        def cb(result: Any, error: Any) -> None:
+            called.append(name)
+            assert error is None, name
+            raise kind("mine")
+
+        return cb
+
+    for number, (name, (_, _, call)) in enumerate(methods.items()):
+        call(Life(nats, number), raising(name))
+    run(lambda: len(called) >= len(methods))
+    later = time.monotonic() + 0.3
+    run(lambda: time.monotonic() > later)
+    assert sorted(called) == sorted(methods)
+    assert [type(exc) for exc in excepthook] == [kind] * len(methods)
+
+
 # What is delivered until it is stopped: the calls of the callback are counted that end it.
 RUNNING: dict[str, tuple[str, Callable[[Life, Any], Any]]] = {
     "watch": (LISTING, lambda t, cb: t.kv.watch(cb)),
@@ -692,6 +716,15 @@ def test_an_info_as_nats_c_writes_it_is_read_and_its_object_deleted(js, buckets,
     assert call(store.list) == ([name, "o"], None)
     assert call(store.delete, name) == (True, None)
     assert call(store.list) == (["o"], None)
+
+
+def test_markers_of_keys_that_this_client_would_not_store_are_purged(js, buckets, call):
+    kv, _ = buckets
+    for key in ("a~b", "a!", "é.x"):
+        headers = {"KV-Operation": "DEL"}
+        assert call(js.publish, f"$KV.odd.{key}", b"", headers=headers)[1] is None
+    assert call(kv.purge_deletes, 0) == (3, None)
+    assert call(kv.keys) == (["k"], None)
 
 
 FORGED = {

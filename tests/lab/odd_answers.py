@@ -30,13 +30,14 @@ _VERBS = re.compile(
 
 DEEP = "[" * 5_000 + "]" * 5_000
 # Odd values as JSON, some of which is none.
-VALUES = {
+VALUES: dict[str, str] = {
     "null": "null", "true": "true", "false": "false", "zero": "0", "minus": "-1", "float": "1.5",
     "infinite": "1e999", "nan": "NaN", "uint64": str(2**64), "googol": "1" + "0" * 400,
     "digits": "9" * 5_000, "empty text": '""', "text": '"x y"', "long text": '"%s"' % ("y" * 300),
     "surrogate": r'"\ud800"', "control": '"a\x01\n\x00b"', "wild": '"*.>"', "list": "[]",
     "lists": "[[]]", "mixed": '[1,"a",null,{}]', "object": "{}", "objects": '{"a":{"b":[]}}',
-    "deep": DEEP,
+    "deep": DEEP, "depth 200": "[" * 200 + "]" * 200, "depth 400": "[" * 400 + "]" * 400,
+    "depth 600": "[" * 600 + "]" * 600, "depth 900": "[" * 900 + "]" * 900,
 }  # fmt: skip
 _KINDS: dict[str, Callable[[Any], bool]] = {
     "numbers": lambda value: type(value) is int,
@@ -128,6 +129,14 @@ def _without(value: Any, number: int) -> Any:
     return result
 
 
+def _with_more(value: Any, name: str) -> Any:
+    """Give each object a field that nobody knows."""
+    if isinstance(value, dict):
+        more = {key: _with_more(item, name) for key, item in value.items()}
+        return {**more, "x_unknown": _MARK % name}
+    return [_with_more(item, name) for item in value] if isinstance(value, list) else value
+
+
 def _encode(value: Any) -> bytes:
     text = json.dumps(value, ensure_ascii=False)
     return _MARKED.sub(lambda found: VALUES[found[1]], text).encode("utf-8", "surrogatepass")
@@ -154,6 +163,10 @@ def shapes() -> list[Shape]:
                 return _encode(_bend(good, value, is_kind))
 
             found.append(Shape(f"{kind} are {value}", bend))
+    for value in VALUES:
+        found.append(
+            Shape(f"unknown is {value}", lambda good, v=value: _encode(_with_more(good, v)))  # type: ignore[misc]
+        )
     for number in range(24):
         found.append(
             Shape(f"without field {number}", lambda good, n=number: _encode(_without(good, n)))  # type: ignore[misc]
