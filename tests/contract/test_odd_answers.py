@@ -471,6 +471,27 @@ def test_an_odd_advisory_is_an_error_and_the_next_one_is_delivered(fake, connect
     assert all(error is None for _, error in got[1::2])
 
 
+@pytest.mark.parametrize("level", ["x", [1], {}, None, True, -5, 1.5, 10**400, 2])
+@pytest.mark.parametrize("version", ["2.14.0", "9" * 5_000, "x.y", None])
+def test_an_odd_level_or_version_of_a_server_is_no_exception(level, version, fake, connected, run):
+    def script(peer: Any) -> None:
+        broker(peer, api_lvl=level, version=version, jetstream=True)
+
+    nats = connected(fake(script))
+    js, ended = JetStream(nats, timeout=100), []
+    for call in (
+        lambda cb: js.direct_get_batch("S", {"batch": 1}, cb),
+        lambda cb: js.fetch("S", "c", {"group": "g", "expires": timedelta(milliseconds=1)}, cb),
+        lambda cb: js.stream_create({"name": "S", "allow_msg_ttl": True}, cb),
+        lambda cb: js.publish("a", b"", cb, ttl=1000, retry_attempts=0),
+        lambda cb: js.fast_batch().commit("a", b"", cb),
+    ):
+        call(lambda *result: ended.append(result))
+    JsMsg(nats, "a", b"", "$JS.ACK.S.c.1.1.1.1.0", None).term("a reason")
+    run(lambda: len(ended) == 5)
+    assert all(isinstance(error, NatsError) and result is None for result, error in ended)
+
+
 @pytest.mark.parametrize("error_text", ERRORS)
 def test_an_odd_error_of_the_server_is_told_and_the_connection_goes_on(
     error_text, fake, connected, run
