@@ -29,7 +29,7 @@ from ..errors import (
 )
 from ..status import Status
 from ..steps import later_step
-from .answers import ACCOUNT, INFO, Shape, decode, later_request
+from .answers import ACCOUNT, INFO, Shape, attempt, decode, later_request
 from .errors import ApiLevelError, InvalidAnswerError
 
 if TYPE_CHECKING:
@@ -354,8 +354,10 @@ class Api:
                 cb(None, items, error)
                 return
             before, last = last, items_of(answer)
-            if last and last == before:  # this would never end
-                cb(None, items, InvalidAnswerError("invalid answer: the same page again"))
+            # The same page again would never end. To compare what is nested deeply raises.
+            same, odd = attempt(lambda: bool(last) and last == before)
+            if same or odd is not None:
+                cb(None, items, odd or InvalidAnswerError("invalid answer: the same page again"))
                 return
             items.extend(last)
             if last and len(items) < (answer.get("total") or 0):

@@ -44,8 +44,8 @@ from ..buckets import (
     transfer_error,
 )
 from ..errors import ConnectionLostError, NatsError, RequestTimeoutError
-from ..jetstream import APIError, InvalidAnswerError, MessageNotFoundError, parse_ack_reply
-from .infos import RETRY_FOR, TRANSIENT, Infos
+from ..jetstream import InvalidAnswerError, MessageNotFoundError, parse_ack_reply
+from .infos import RETRY_FOR, Infos
 from .meta import CHUNK_SIZE, DIGEST, Info, chunk_subject, digest_matches
 from .sinks import Sink
 
@@ -274,9 +274,8 @@ class ObjectReader:
         def found(message: Any, error: NatsError | None) -> None:
             if self.done or self._chunks != chunks_before:
                 return
-            if error is not None and not isinstance(error, (MessageNotFoundError, *TRANSIENT)):
-                if not isinstance(error, APIError) or error.code < 500:
-                    self.fail(error)
+            if isinstance(error, InvalidAnswerError):
+                self.fail(error)
             elif isinstance(error, MessageNotFoundError):
                 call_or_report(
                     self._explain, lambda: self._infos.last(self.info["name"], self._explain)
