@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from nats_ev import JsMsg, ServiceError
 from nats_ev.headers import appended
 from nats_ev.jetstream.answers import STORED, decode, whole
 from nats_ev.jetstream.direct import _result
@@ -84,3 +85,8 @@ def test_what_is_missing_is_named():
 def test_fields_that_nobody_knows_come_as_they_are():
     answer = {"x": [1, "\ud800", None], "config": {"y": {"z": 1.5}}, "state": None}
     assert decode(json.dumps(answer).encode()) == (answer, None)
+
+
+def test_what_is_no_header_block_has_no_headers_and_is_no_error_of_a_service():
+    assert ServiceError.from_headers(b"garbage\r\n\r\n") is None
+    assert JsMsg(None, "a", b"", None, b"garbage\r\n\r\n").header("garbage", "none") == "none"
