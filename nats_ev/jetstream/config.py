@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import BadOptionsError
 from ..subjects import check_subscribe
 from ..times import to_wire
-from .api import Feature
+from .levels import Feature
 
 V2_9: Feature = ((2, 9), 0)
 V2_10: Feature = ((2, 10), 0)

@@ -14,10 +14,11 @@ from ..arguments import Callback, check_callback, integer, optional_middle
 from ..errors import BadOptionsError, NatsError
 from ..nuid import next_nuid
 from ..times import rfc3339
-from .api import Api, Feature, name_of
+from .api import Api, name_of
 from .config import V2_11, V2_14, consumer_config, with_keywords
 from .consume import Consume, ConsumeEngine
 from .fetch import Fetch, fetch_opts
+from .levels import Feature
 from .ordered import OrderedConsumer, OrderedEngine, ordered_config
 from .ordered_fetch import OrderedFetcher
 from .pull import MsgCallback, consume_opts
@@ -79,21 +80,26 @@ class Consumers:
         self._consumer("INFO", stream, consumer, None, cb)
 
     def consumer_list(self, stream: str, cb: Callback) -> None:
-        """List all consumers of a stream; ``cb({"consumers": [info, …], "total": n}, err)``."""
+        """List all consumers of a stream; ``cb({"consumers": [info, …], "total": n}, err)``.
+
+        ``missing`` as in `stream_list`.
+        """
         check_callback(cb)
 
-        def listed(items: Any, error: NatsError | None) -> None:
+        def listed(items: Any, error: NatsError | None, missing: list[Any]) -> None:
             if error is not None:
                 cb(None, error)
             else:
-                cb({"consumers": items, "total": len(items)}, None)
+                lacks = {"missing": missing} if missing else {}
+                cb({"consumers": items, "total": len(items), **lacks}, None)
 
         self._api.all_items(f"CONSUMER.LIST.{name_of('stream', stream)}", {}, "consumers", listed)
 
     def consumer_names(self, stream: str, cb: Callback) -> None:
         """List the names of all consumers of a stream; ``cb([name, …], err)``."""
         check_callback(cb)
-        self._api.all_items(f"CONSUMER.NAMES.{name_of('stream', stream)}", {}, "consumers", cb)
+        verb = f"CONSUMER.NAMES.{name_of('stream', stream)}"
+        self._api.all_items(verb, {}, "consumers", lambda names, error, _: cb(names, error))
 
     def consumer_pause(
         self, stream: str, consumer: str, until: datetime | timedelta, cb: Callback

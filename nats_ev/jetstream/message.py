@@ -14,8 +14,8 @@ from ..arguments import Milliseconds, check_callback, milliseconds
 from ..errors import NatsError
 from ..headers import Headers
 from ..times import MILLISECOND
-from .api import version_of
 from .errors import MsgAlreadyAckedError, MsgNotAckableError
+from .levels import version_of
 
 if TYPE_CHECKING:
     from ..client import Nats

@@ -46,6 +46,7 @@ from ..arguments import (
     integer,
     milliseconds,
     payload_bytes,
+    shown_number,
 )
 from ..client import Nats
 from ..errors import BadOptionsError, MaxPayloadError, NatsError, NoRespondersError
@@ -53,9 +54,10 @@ from ..headers import HeadersLike, encode_headers, set_in_block
 from ..steps import later_step
 from ..subjects import check_publish
 from ..times import rfc3339
-from .api import Api, Feature, Timer, decode
+from .api import Api, Timer, decode
 from .config import V2_11, V2_12, V2_14
-from .errors import InvalidAnswerError, TooManyStalledMsgsError
+from .errors import ApiLevelError, InvalidAnswerError, TooManyStalledMsgsError
+from .levels import Feature
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -146,8 +148,14 @@ def _text(name: str, value: Any) -> str:
     return value
 
 
+# A server takes a larger number modulo this one.
+_SEQUENCES = 2**64
+
+
 def _sequence(name: str, value: Any) -> str:
-    return str(count(value, name))
+    if count(value, name) >= _SEQUENCES:
+        raise BadOptionsError(f"{name} must be below 2**64, not {shown_number(value)}")
+    return str(value)
 
 
 def _ttl(name: str, value: Any) -> str:
@@ -281,8 +289,10 @@ class Publishing:
             TypeError, BadOptionsError: an argument is wrong.
 
         A server that is too old for an option would store the message as if it had none. The client does
-        not send the message then; cb gets `ApiLevelError`. While the client is connecting, or does not know
-        yet which API level answers, a message with such an option waits, and is sent after messages without.
+        not send the message then; cb gets `ApiLevelError`. Across a leaf node a stream of another domain may
+        store the message; when that one is too old, the `ApiLevelError` has the acknowledgement. While
+        the client is connecting, or does not know yet which API level answers, a message with such an option
+        waits, and is sent after messages without.
         """
         retry = (retry_attempts, retry_wait)
         self._message(subject, payload, cb, headers, timeout, retry, options).send()
@@ -329,7 +339,8 @@ class Publishing:
     ) -> _Message:
         check_callback(cb)
         block = message_headers(headers, options) if headers is not None or options else None
-        limit = self._api.timeout if timeout is None else timeout
+        # Checked here: a message of `publish_async` may be sent when its caller has returned.
+        limit = self._api.timeout if timeout is None else milliseconds(timeout, "timeout")
         message = _Message(self._api, subject, payload, block, limit, cb)
         if retry != _RETRY:
             message.attempts = count(retry[0], "retry_attempts")
@@ -366,7 +377,7 @@ class _Message:
         subject: str,
         payload: Payload,
         headers: bytes | None,
-        timeout: Milliseconds,
+        timeout: float,
         cb: Callback,
     ) -> None:
         self.api = api
@@ -387,7 +398,7 @@ class _Message:
                 self.needs,
                 lambda level: self._request(),
                 self.cb,
-                timeout=milliseconds(self.timeout, "timeout"),
+                timeout=self.timeout,
             )
         else:
             self._request()
@@ -417,7 +428,13 @@ class _Message:
             wait, closed = self.retry_wait, lambda err: self.cb(None, err)
             self.api.start_timer(wait, self._again, closed, step=True)
             return
-        self.cb(*ack_of(data, error))
+        ack, error = ack_of(data, error)
+        if ack is None or not self.needs:
+            self.cb(ack, error)
+        elif "incr" in self.needs and "val" not in ack:  # it did not count
+            self.cb(None, ApiLevelError.lacking({"incr": self.needs["incr"]}, ack))
+        else:
+            self.api.levels.confirm(ack, self.needs, self.cb)
 
     def _again(self) -> None:
         try:

@@ -51,9 +51,10 @@ from ..errors import BadOptionsError, NatsError, PermissionsViolationError
 from ..headers import Headers
 from ..status import Status
 from ..times import MILLISECOND, SECOND, to_wire
-from .api import Api, Feature, Timer, encode
+from .api import Api, Timer, encode
 from .config import DURATION, V2_11, V2_12, check_fields
 from .errors import MaxBytesExceededError, NoHeartbeatError, PinIdMismatchError, status_error
+from .levels import Feature
 from .message import JsMsg
 
 MsgCallback = Callable[["JsMsg | None", "NatsError | None"], object]

@@ -22,7 +22,7 @@ from ..headers import Headers
 from ..nuid import next_nuid
 from ..status import Status
 from ..times import MILLISECOND
-from .api import Api, Feature, Timer, name_of
+from .api import Api, Timer, name_of
 from .config import check_fields, consumer_config
 from .errors import (
     ConsumerIsPullError,
@@ -32,6 +32,7 @@ from .errors import (
     StreamNotFoundError,
 )
 from .handle import Handle
+from .levels import Feature
 from .message import JsMsg, parse_ack_reply
 from .pull import MsgCallback, is_status
 from .store import store_consumer

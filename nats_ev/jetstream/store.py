@@ -16,9 +16,10 @@ from typing import Any
 from ..arguments import Callback
 from ..errors import NatsError
 from ..times import SECOND, parse_time
-from .api import Api, Feature
+from .api import Api
 from .config import is_set
 from .errors import ApiLevelError, ConsumerExistsError
+from .levels import Feature
 
 Config = Mapping[str, Any]
 Needs = Mapping[str, Feature]

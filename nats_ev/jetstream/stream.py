@@ -120,6 +120,9 @@ class Streams(DirectGets):
     def stream_list(self, opts: Opts = None, cb: Callback | None = None) -> None:
         """List all streams; ``cb({"streams": [info, …], "total": n}, err)``, with all pages.
 
+        In a cluster the answer also has ``missing``, the names of streams whose servers have not answered, if
+        there are any. Streams that are created or deleted meanwhile make no other one missing or doubled.
+
         Args:
             opts: subject (only streams that store it).
             cb: called once.
@@ -235,11 +238,12 @@ class Streams(DirectGets):
         check_fields("list options", opts, _LIST_FIELDS)
         check_filters(opts, "subject")
 
-        def listed(items: Any, error: NatsError | None) -> None:
+        def listed(items: Any, error: NatsError | None, missing: list[Any]) -> None:
             if error is not None or not as_answer:
                 done(items, error)
             else:
-                done({"streams": items, "total": len(items)}, None)
+                lacks = {"missing": missing} if missing else {}
+                done({"streams": items, "total": len(items), **lacks}, None)
 
         self._api.all_items(verb, to_wire(opts), "streams", listed)
 

@@ -533,3 +533,28 @@ def test_fast_batch_tells_what_was_refused(js, call, run):
         with pytest.raises(BadOptionsError):
             js.fast_batch(opts)
     assert issubclass(BatchError, APIError)
+
+
+@pytest.mark.parametrize("timeout", ["soon", -1, 10**400, True])
+def test_a_bad_timeout_of_a_kept_message_is_refused_at_the_call(js, call, run, timeout):
+    """It was noticed when the message was sent, and took all that waited along."""
+    stream(js, call)
+    window = JetStream(js.nats, max_ack_pending=1)
+    told: list[Any] = []
+    window.publish_async("p.1", b"", lambda ack, err: told.append(err))
+    with pytest.raises((TypeError, BadOptionsError), match="timeout"):
+        window.publish_async("p.1", b"", print, timeout=timeout)
+    window.publish_async("p.1", b"", lambda ack, err: told.append(err))
+    run(lambda: len(told) == 2)
+    assert told == [None, None]
+
+
+@pytest.mark.parametrize("past", [2**64, 2**64 + 1, 10**400])
+@pytest.mark.parametrize("name", ["expect_last_seq", "expect_last_subject_seq"])
+def test_an_expected_sequence_that_the_server_would_wrap_around_is_refused(js, call, name, past):
+    """2**64 + 1 is taken for 1."""
+    stream(js, call)
+    with pytest.raises(BadOptionsError, match=r"below 2\*\*64"):
+        js.publish("p.1", b"", print, **{name: past})
+    assert call(js.publish, "p.1", b"", **{name: 2**64 - 1})[1] is not None
+    assert call(js.publish, "p.1", b"", **{name: 0})[1] is None
