@@ -23,6 +23,9 @@ V2_11: Feature = ((2, 11), 1)
 V2_12: Feature = ((2, 12), 2)
 V2_14: Feature = ((2, 14), 4)
 
+# The largest sequence, and the largest number of messages.
+MAX_SEQUENCE = 2**64 - 1
+
 # Field → what its value may be: None (anything), a table (an object), a list of one of these, a set of
 # words, or `DURATION`.
 Fields = dict[str, Any]

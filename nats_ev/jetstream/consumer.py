@@ -113,7 +113,10 @@ class Consumers:
             cb: ``cb({"paused", "pause_until", …}, err)``.
         """
         if isinstance(until, timedelta):
-            until = datetime.now().astimezone() + until
+            try:
+                until = datetime.now().astimezone() + until
+            except OverflowError:
+                raise BadOptionsError(f"until is beyond the year 9999: {until}") from None
         if not isinstance(until, datetime):
             raise TypeError(f"until must be a datetime or a timedelta, not {type(until).__name__}")
         body = {"pause_until": rfc3339(until)}

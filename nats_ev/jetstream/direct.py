@@ -12,7 +12,7 @@ from typing import Any
 from ..arguments import Callback, check_callback
 from ..errors import BadOptionsError, NatsError
 from ..headers import Headers
-from ..subjects import check_publish
+from ..subjects import check_publish, check_tokens
 from ..times import to_wire
 from .api import Api, Exchange, encode, name_of
 from .config import V2_11, check_fields
@@ -54,6 +54,7 @@ class DirectGets:
         body = get_opts({"seq": opts} if isinstance(opts, int) else opts)
         subject = body.get("last_by_subj")
         if subject is not None:
+            check_tokens(subject)
             self._ask_directly(f"{name}.{subject}", b"", cb)
         else:
             self._ask_directly(name, encode(body), cb)
@@ -61,7 +62,7 @@ class DirectGets:
     def direct_get_last(self, stream: str, subject: str, cb: Callback) -> None:
         """Read the last message of a subject from any replica; see `direct_get`."""
         check_callback(cb)
-        check_publish(subject)
+        check_tokens(subject)
         self._ask_directly(f"{name_of('stream', stream)}.{subject}", b"", cb)
 
     def _ask_directly(self, what: str, payload: bytes, cb: Callback) -> None:

@@ -55,7 +55,7 @@ from ..steps import later_step
 from ..subjects import check_publish
 from ..times import rfc3339
 from .api import Api, Timer, decode
-from .config import V2_11, V2_12, V2_14
+from .config import MAX_SEQUENCE, V2_11, V2_12, V2_14
 from .errors import ApiLevelError, InvalidAnswerError, TooManyStalledMsgsError
 from .levels import Feature
 
@@ -148,12 +148,8 @@ def _text(name: str, value: Any) -> str:
     return value
 
 
-# A server takes a larger number modulo this one.
-_SEQUENCES = 2**64
-
-
 def _sequence(name: str, value: Any) -> str:
-    if count(value, name) >= _SEQUENCES:
+    if count(value, name) > MAX_SEQUENCE:  # a server takes it modulo 2**64
         raise BadOptionsError(f"{name} must be below 2**64, not {shown_number(value)}")
     return str(value)
 

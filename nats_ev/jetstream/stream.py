@@ -12,10 +12,11 @@ from typing import Any
 
 from ..arguments import Callback, check_callback, integer, optional_middle
 from ..errors import BadOptionsError, NatsError
+from ..steps import later_step
 from ..subjects import check_subscribe
 from ..times import to_wire
 from .api import Api, name_of
-from .config import check_fields, check_filters, stream_config
+from .config import MAX_SEQUENCE, check_fields, check_filters, stream_config
 from .direct import DirectGets, get_opts
 from .errors import APIError, InvalidAnswerError, StreamNotFoundError
 from .message import StoredMsg
@@ -74,7 +75,7 @@ class Streams(DirectGets):
                 cb(info, error)
                 return
             try:
-                self._store("CREATE", config, cb)
+                later_step(self._store, "CREATE", config, cb)
             except NatsError as exc:
                 cb(None, exc)
 
@@ -157,14 +158,18 @@ class Streams(DirectGets):
 
         Args:
             name: the stream's name.
-            opts: filter (a subject: only its messages), and either seq (only messages before this sequence)
-                or keep (the number of newest messages that stay).
+            opts: filter (a subject: only its messages), and either seq (only messages before this sequence,
+                1 or more) or keep (the number of newest messages that stay).
             cb: called once.
         """
         given, done = optional_middle(opts, cb)
         given = given or {}
         check_fields("purge options", given, _PURGE_FIELDS)
         check_filters(given, "filter")
+        if given.get("seq") is not None:
+            integer(given["seq"], "seq", 1, MAX_SEQUENCE)  # a server takes 0 for "not given": all
+        if given.get("keep") is not None:
+            integer(given["keep"], "keep", 0, MAX_SEQUENCE)
         if given.get("seq") and given.get("keep"):
             raise BadOptionsError("seq and keep exclude each other")
         body = to_wire(given) or None
