@@ -432,9 +432,9 @@ class Api:
 
     # What the server can do.
 
-    def _ask_for_level(self, prefix: str, cb: Callback) -> None:
+    def _ask_for_level(self, prefix: str, verb: str, cb: Callback) -> None:
         limit = min(self.timeout or _ASK_WITHIN, _ASK_WITHIN)
-        self.request_or_report("INFO", None, cb, timeout=limit, prefix=prefix)
+        self.request_or_report(verb, None, cb, timeout=limit, prefix=prefix)
 
     def require(
         self,

@@ -69,7 +69,31 @@ class _Level(NamedTuple):
     until: float = 0.0  # on the monotonic clock: how long this counts
 
 
+class _Stream(NamedTuple):
+    """What a stream's leader has answered when it was asked for the stream."""
+
+    config: dict[str, Any] | None = None  # None: it has not told
+    info: str | None = None  # as in `_Level`
+    until: float = 0.0
+
+
 _UNKNOWN = _Level()
+_NO_STREAM = _Stream()
+# Option of a message → the field that its stream must have. A server that knows the field refuses the
+# message without it.
+_STREAM_FIELDS = {
+    **dict.fromkeys(("ttl", "msg_ttl"), "allow_msg_ttl"),
+    **dict.fromkeys(
+        ("schedule", "schedule_at", "schedule_every", "schedule_cron"), "allow_msg_schedules"
+    ),
+}
+
+
+def _lasts(error: NatsError | None) -> float:
+    """Return for how long, in seconds, an answer or an error counts."""
+    if isinstance(error, (PermissionsViolationError, NoRespondersError)):
+        return math.inf
+    return _ERROR_COUNTS if isinstance(error, APIError) else _LEVEL_COUNTS
 
 
 def _level_of(answer: Any, error: NatsError | None, info: str | None) -> _Level:
@@ -77,30 +101,29 @@ def _level_of(answer: Any, error: NatsError | None, info: str | None) -> _Level:
     fields: Mapping[str, Any] = answer if isinstance(answer, dict) else {}
     api, domain = fields.get("api"), fields.get("domain")
     level = api.get("level", 0) if isinstance(api, dict) else None
-    lasts = _LEVEL_COUNTS
-    if isinstance(error, (PermissionsViolationError, NoRespondersError)):
-        lasts = math.inf
-    elif isinstance(error, APIError):
-        lasts = _ERROR_COUNTS
     return _Level(
         level if type(level) is int else None,
         domain if isinstance(domain, str) else "",
         info,
-        time.monotonic() + lasts,
+        time.monotonic() + _lasts(error),
     )
 
 
 class Levels:
     """The features of the JetStream that answers the requests of one `Api`, and of others."""
 
-    def __init__(self, nats: Nats, prefix: str, request: Callable[[str, Callback], object]) -> None:
-        """request(prefix, cb) asks the JetStream with this prefix for an account's INFO."""
+    def __init__(
+        self, nats: Nats, prefix: str, request: Callable[[str, str, Callback], object]
+    ) -> None:
+        """request(prefix, verb, cb) sends a request without a body to the JetStream with this prefix."""
         self._nats = nats
         self._prefix = prefix
         self._request = request
-        # By prefix: what `ask` has learnt, and who waits for an answer.
+        # By prefix: what `ask` has learnt, by subject: who waits for an answer.
         self._levels: dict[str, _Level] = {}
         self._asking: dict[str, list[Callable[[], object]]] = {}
+        # By name: the configurations of streams, as their leaders know them.
+        self._streams: dict[str, _Stream] = {}
 
     def version(self) -> tuple[tuple[int, ...], int | None]:
         """Return the connected server's (version, API level); None: its INFO has no level."""
@@ -121,7 +144,9 @@ class Levels:
         """Pass an acknowledgement to cb, or `ApiLevelError` if what has stored the message lacks a feature.
 
         Subjects alone decide which stream stores a message: across a leaf node it may be one of another
-        domain than the JetStream that was asked before. The acknowledgement names its domain.
+        domain than the JetStream that was asked before. The acknowledgement names its domain. In a cluster
+        that is being upgraded the stream's leader may be older than the server that told the level; it does
+        not know the stream's fields then.
 
         Args:
             ack: the acknowledgement of one message.
@@ -130,7 +155,7 @@ class Levels:
         """
         domain, own = ack.get("domain"), self._own_domain()
         if not isinstance(domain, str) or not domain or domain == own or own is None:
-            cb(ack, None)
+            self._confirm_stream(ack, needs, cb)
             return
         prefix = f"$JS.{domain}.API"
 
@@ -146,6 +171,44 @@ class Levels:
             judge()
         else:
             self.ask(judge, prefix)
+
+    def _confirm_stream(
+        self, ack: dict[str, Any], needs: Mapping[str, Feature], cb: Callback
+    ) -> None:
+        fields = {name: _STREAM_FIELDS[name] for name in needs if name in _STREAM_FIELDS}
+        name = ack.get("stream")
+        known = self._known(self._prefix).level is not None and isinstance(name, str)
+        if not fields or not known or self._is_local():
+            cb(ack, None)
+            return
+        assert isinstance(name, str)
+
+        def judge() -> None:
+            config = self._streams.get(name, _NO_STREAM).config
+            missing = {
+                need: needs[need]
+                for need, field in fields.items()
+                if config is not None and not config.get(field)
+            }
+            if missing:
+                self._streams.pop(name, None)  # it may soon have another leader
+                cb(None, ApiLevelError.lacking(missing, ack))
+            else:
+                cb(ack, None)
+
+        def learnt(answer: Any, error: NatsError | None) -> None:
+            config = answer.get("config") if isinstance(answer, dict) else None
+            self._streams[name] = _Stream(
+                config if isinstance(config, dict) else None,
+                self._nats.server_info(),
+                time.monotonic() + _lasts(error),
+            )
+
+        stream = self._streams.get(name, _NO_STREAM)
+        if stream.info == self._nats.server_info() and time.monotonic() < stream.until:
+            judge()
+        else:
+            self._learn(f"STREAM.INFO.{name}", self._prefix, learnt, judge)
 
     def _own_domain(self) -> str | None:
         """Return the domain of the JetStream that answers; "": it has none; None: that is not known."""
@@ -181,19 +244,28 @@ class Levels:
             go: called on the loop.
             prefix: that of another JetStream than the one that answers requests.
         """
-        prefix = prefix or self._prefix
-        waiting = self._asking.setdefault(prefix, [])
+        asked = prefix or self._prefix
+        info = self._nats.server_info()
+
+        def learnt(answer: Any, error: NatsError | None) -> None:
+            self._levels[asked] = _level_of(answer, error, info)
+
+        self._learn("INFO", asked, learnt, go)
+
+    def _learn(self, verb: str, prefix: str, learnt: Callback, go: Callable[[], object]) -> None:
+        """Pass the answer to a request to learnt, then call ``go()``, as all that wait for it."""
+        subject = f"{prefix}.{verb}"
+        waiting = self._asking.setdefault(subject, [])
         waiting.append(go)
         if len(waiting) > 1:
             return
-        info = self._nats.server_info()
 
         def answered(answer: Any, error: NatsError | None) -> None:
-            self._levels[prefix] = _level_of(answer, error, info)
-            for one in self._asking.pop(prefix, ()):
+            learnt(answer, error)
+            for one in self._asking.pop(subject, ()):
                 self._nats.call(one)
 
-        self._request(prefix, answered)
+        self._request(prefix, verb, answered)
 
     def must_ask(self, level: int) -> bool:
         """Return whether the API level is unknown, and something needs one."""

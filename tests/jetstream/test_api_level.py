@@ -255,3 +255,41 @@ def test_a_level_that_could_not_be_told_just_now_is_asked_for_again(
     assert call(api.js.consumer_pause, "S", "c", timedelta(hours=1))[1] is None
     clock(3)
     assert isinstance(call(api.js.consumer_pause, "S", "c", timedelta(hours=1))[1], ApiLevelError)
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"ttl": 1000}, "allow_msg_ttl"),
+        ({"msg_ttl": "5s"}, "allow_msg_ttl"),
+        ({"schedule": timedelta(minutes=1), "schedule_target": "s.b"}, "allow_msg_schedules"),
+    ],
+)
+def test_a_stream_whose_leader_is_older_than_the_one_that_told_the_level_is_no_success(
+    connected, fake, call, options, field
+):
+    """As in a cluster that is being upgraded: a leader that knew the field would have refused."""
+    api = ScriptedApi(connected(fake(broker)))
+    api.on("INFO", {"api": {"level": 4}})
+    api.on("STREAM.INFO", {"config": {"name": "S"}}, {"config": {"name": "S", field: True}})
+    ack = '{"stream": "S", "seq": 3}'
+    api.nats.subscribe("s.a", lambda s, p, reply, h: api.nats.publish(reply, ack))
+    _, err = call(api.js.publish, "s.a", b"", **options)
+    assert isinstance(err, ApiLevelError)
+    assert err.ack["seq"] == 3
+    for _ in range(3):  # another leader now
+        assert call(api.js.publish, "s.a", b"", **options)[1] is None
+    assert api.count("STREAM.INFO") == 2
+    assert api.count("INFO") == 1
+
+
+@pytest.mark.parametrize("answer", [failure(404, 10059, "stream not found"), {"config": 5}, b"{"])
+def test_a_stream_that_can_not_be_asked_for_is_believed(connected, fake, call, answer):
+    api = ScriptedApi(connected(fake(broker)))
+    api.on("INFO", {"api": {"level": 4}})
+    api.on("STREAM.INFO", answer)
+    ack = '{"stream": "S", "seq": 3}'
+    api.nats.subscribe("s.a", lambda s, p, reply, h: api.nats.publish(reply, ack))
+    for _ in range(2):
+        assert call(api.js.publish, "s.a", b"", ttl=1000)[1] is None
+    assert api.count("STREAM.INFO") == 1
