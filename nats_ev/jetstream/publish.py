@@ -121,6 +121,11 @@ def message_headers(headers: HeadersLike | None, options: Mapping[str, Any]) -> 
             other = next(n for n in same if options[n] is not None)
             raise TypeError(f"{other} and {name} are the same option of publish")
         values[header] = convert(name, value)
+        if not values[header]:  # a server ignores it, and the condition with it
+            raise BadOptionsError(f"{name} must not be empty")
+    lone = [name for name in options if name in _WITH_SCHEDULE and options[name] is not None]
+    if lone and "Nats-Schedule" not in values and b"\r\nNats-Schedule:" not in (raw or b""):
+        raise BadOptionsError(f"{lone[0]} needs a schedule")
     return set_in_block(raw, values) if values else raw
 
 
@@ -224,6 +229,9 @@ _OPTION_NEEDS: dict[str, Feature] = {
     option: _HEADER_NEEDS[header]
     for option, (header, _) in _OPTIONS.items()
     if header in _HEADER_NEEDS
+}
+_WITH_SCHEDULE = {
+    option for option, (header, _) in _OPTIONS.items() if header.startswith("Nats-Schedule-")
 }
 _SCHEDULES = {option for option, (header, _) in _OPTIONS.items() if header == "Nats-Schedule"}
 
