@@ -338,7 +338,9 @@ class FastBatch(_Batch):
         Args:
             subject: a subject of the batch's stream.
             payload: the message's data.
-            cb: ``cb({"batch_seq", "ack_seq"}, err)`` when the server has acknowledged or refused it.
+            cb: ``cb({"batch_seq", "ack_seq"}, err)`` when the server has acknowledged or refused it. After a
+                time-out, or when a restarted server no longer knows the batch (`BatchError`), a message with
+                an err may have been stored.
             headers: as in `Publishing.publish`.
             options: those of `Publishing.publish`.
 

@@ -15,7 +15,7 @@ from ..errors import BadOptionsError, NatsError
 from ..nuid import next_nuid
 from ..times import rfc3339
 from .api import Api, name_of
-from .config import V2_11, V2_14, consumer_config, with_keywords
+from .config import MAX_SEQUENCE, V2_11, V2_14, consumer_config, with_keywords
 from .consume import Consume, ConsumeEngine
 from .fetch import Fetch, fetch_opts
 from .levels import Feature
@@ -143,13 +143,13 @@ class Consumers:
         Args:
             stream: the stream's name.
             consumer: the consumer's name.
-            seq: the sequence to deliver from; left out: the first one that is not acknowledged.
+            seq: the sequence to deliver from, 1 or more; left out: the first one that is not acknowledged.
             cb: called once.
         """
         if cb is None and callable(seq):
             seq, cb = None, seq
         check_callback(cb)
-        body = {"seq": integer(seq, "seq")} if seq else {}
+        body = {} if seq is None else {"seq": integer(seq, "seq", 1, MAX_SEQUENCE)}
         assert cb is not None
         self._consumer("RESET", stream, consumer, body, cb, {"consumer reset": V2_14})
 

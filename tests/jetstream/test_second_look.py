@@ -276,3 +276,10 @@ def test_no_subject_means_an_inbox(stream, run):
     stream.push_subscribe("S", config, lambda message, error: told.append(error))
     run(lambda: len(told) == 3)
     assert told == [None] * 3
+
+
+@pytest.mark.parametrize("bad", [0, -1, 2**64, "", 1.5, True])
+def test_a_reset_to_an_impossible_sequence_is_refused(js, bad):
+    """A server takes 0 for "not given": another place than the one that was asked for."""
+    with pytest.raises((BadOptionsError, TypeError), match="seq must be"):
+        js.consumer_reset("S", "c", bad, print)
