@@ -381,7 +381,8 @@ class Api:
             if answer is None:
                 cb(None, items, error)
                 return
-            more, absent = items_of(answer), answer.get("missing") or []
+            more, absent = items_of(answer), answer.get("missing")
+            absent = absent if isinstance(absent, list) else []
             offset += len(more) + len(absent)
             if name_of_item is not None:
                 begins = [name_of_item(item) for item in more[: len(overlap)]]

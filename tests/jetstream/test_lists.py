@@ -133,3 +133,10 @@ def test_consumers_that_are_deleted_while_a_real_server_lists_them(js, call, run
     assert {f"n{number:03}" for number in range(1, 300)} <= {
         info["name"] for info in lists[0]["consumers"]
     }
+
+
+@pytest.mark.parametrize("missing", [5, "n01", {"n01": 1}, None])
+def test_missing_names_of_a_wrong_type_count_for_none(connected, fake, call, missing):
+    api = ScriptedApi(connected(fake(broker)))
+    api.on("STREAM.LIST", {"total": 1, "streams": [{"name": "a"}], "missing": missing})
+    assert call(api.js.stream_list) == ({"streams": [{"name": "a"}], "total": 1}, None)
