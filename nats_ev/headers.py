@@ -184,9 +184,11 @@ class Headers(MutableMapping[str, str]):
 def is_no_responders(raw: bytes) -> bool:
     """Return whether a raw block is the server's answer that nobody subscribes to a request's subject.
 
-    Only an answer without a payload can be that (status 503). One comparison of bytes, for the request path.
+    Only an answer without a payload can be that (status 503). For the request path: no block is parsed.
+    nats-server 2.10 stores a status line that a publisher has sent, so the answer to a direct get may begin
+    with one. The server adds to such a message where it is stored.
     """
-    return raw.startswith(_NO_RESPONDERS)
+    return raw.startswith(_NO_RESPONDERS) and b"\r\nNats-Sequence: " not in raw
 
 
 def has_status(raw: bytes) -> bool:

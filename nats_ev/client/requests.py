@@ -26,11 +26,12 @@ from typing import Any, Protocol
 from .. import errors
 from ..arguments import milliseconds
 from ..connection import Connection
+from ..headers import is_no_responders
 from ..net import Deadline
 from ..nuid import next_nuid
 from ..options import Options
 from .expiry import EXPIRY_SLOP, MAX_GROUPS, NO_RUN, Run, TimeoutGroup
-from .request_many import NO_RESPONDERS, ManyRequest, RequestCallback, Sentinel
+from .request_many import ManyRequest, RequestCallback, Sentinel
 from .subscriptions import Subscriptions
 
 # Seconds between two sweeps of groups without a waiting request, while there are many groups.
@@ -345,7 +346,7 @@ class Requests:
         """Give an answer to its request. Ignore it if no request waits under its number."""
         if not order:
             order = self._only_request()
-        if headers is not None and not payload and headers.startswith(NO_RESPONDERS):
+        if headers is not None and not payload and is_no_responders(headers):
             self._no_responders(order, headers)
             return
         callback = self.waiting.pop(order, None)

@@ -1,4 +1,4 @@
-"""Requests to ``$JS.API``: subjects, the envelope of answers, paging, server features, timers.
+"""Requests to ``$JS.API``: subjects, the envelope of answers, paging, timers.
 
 Everything in `JetStream` that talks to the API goes through one `Api` object. A short call is one
 `Api.request`. A call with several answers, such as a fetch, is an `Exchange` with an inbox of its own.
@@ -10,10 +10,7 @@ methods of `Nats` only.
 from __future__ import annotations
 
 import json
-import math
-import time
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
@@ -27,10 +24,12 @@ from ..errors import (
     PermissionsViolationError,
     RequestTimeoutError,
 )
+from ..headers import HeadersLike
 from ..status import Status
 from ..steps import later_step
 from .answers import ACCOUNT, INFO, Shape, attempt, decode, later_request
 from .errors import ApiLevelError, InvalidAnswerError
+from .levels import Feature, Levels
 
 if TYPE_CHECKING:
     from ..client import Nats
@@ -38,13 +37,9 @@ if TYPE_CHECKING:
 
 
 Body = Mapping[str, Any]
-# The first nats-server version that has it, and the first JetStream API level. Level 0: the feature is
-# older than API levels are.
-Feature = tuple[tuple[int, int], int]
-
-# For how long, in seconds, an API level counts that was asked for: a cluster may be upgraded meanwhile.
-_LEVEL_COUNTS = 60.0
-# How long to wait for that answer, in ms.
+# How often a list is requested again because it has changed between two of its pages.
+_LIST_ATTEMPTS = 5
+# How long to wait for the answer about the API level, in ms.
 _ASK_WITHIN = 2000.0
 # 115 days, in ms.
 _NO_LIMIT = 1e10
@@ -84,28 +79,13 @@ def encode(body: Body) -> bytes:
         raise BadOptionsError(f"not JSON: {exc}") from None
 
 
-@lru_cache(maxsize=16)
-def version_of(info: str | None) -> tuple[tuple[int, ...], int | None]:
-    """Return the (version, API level or None) in a server's INFO.
-
-    A server without a version, or with version 0.0 (a build from source), counts as newer than all.
-    """
-    fields = json.loads(info or "{}")
-    numbers = str(fields.get("version", "")).partition("-")[0].split(".")
-    try:
-        version = tuple(int(number) for number in numbers)
-    except ValueError:
-        version = (0,)
-    level = fields.get("api_lvl")
-    known = type(level) is int and 0 <= level < 2**31
-    return version if version >= (0, 1) else (999,), level if known else None
-
-
-@lru_cache(maxsize=16)
-def stands_alone(info: str | None) -> bool:
-    """Return whether the server with this INFO has a JetStream of its own, and is not in a cluster."""
-    fields = json.loads(info or "{}")
-    return bool(fields.get("jetstream")) and not fields.get("cluster")
+def _listed_name(item: Any) -> object:
+    """Return the name of a stream or consumer in a list; one without a name is like no other."""
+    name = item
+    if isinstance(item, Mapping):
+        config = item.get("config")
+        name = item.get("name") or (config.get("name") if isinstance(config, Mapping) else None)
+    return name if isinstance(name, str) else object()
 
 
 Completion = Callable[[NatsError], object]
@@ -238,6 +218,45 @@ class _Asked:
 _asked: WeakKeyDictionary[Nats, _Asked] = WeakKeyDictionary()
 
 
+def waiting_of(nats: Nats) -> dict[object, tuple[str, RequestCallback]]:
+    """Return the table (subject, callback) of what a violation of permissions ends at once.
+
+    Whoever enters something takes it out again, also when its callback is called.
+    """
+    if nats not in _asked:
+        _asked[nats] = _Asked(nats)
+    return _asked[nats].waiting
+
+
+def ask(
+    nats: Nats,
+    subject: str,
+    payload: bytes,
+    cb: RequestCallback,
+    timeout: Milliseconds,
+    headers: HeadersLike | None = None,
+) -> None:
+    """Send a request that a violation of permissions ends at once. Raises what `Nats.request` raises.
+
+    Args:
+        nats: the client.
+        subject, payload, cb, timeout, headers: as in `Nats.request`.
+    """
+    key = object()
+    waiting = waiting_of(nats)
+
+    def answered(data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
+        if waiting.pop(key, None) is not None:
+            cb(data, error, raw)
+
+    waiting[key] = subject, answered
+    try:
+        nats.request(subject, payload, answered, timeout, headers=headers, no_responders=True)
+    except BaseException:
+        waiting.pop(key, None)
+        raise
+
+
 class Api:
     """The requests of one `JetStream`."""
 
@@ -245,12 +264,8 @@ class Api:
         self.nats = nats
         self.prefix = prefix
         self.timeout = milliseconds(timeout, "timeout")
-        # The API level that `_ask_level` has learnt (None: nothing), of which connection, and until when.
-        self._level: tuple[int | None, str | None, float] = (None, None, 0.0)
-        if nats not in _asked:
-            _asked[nats] = _Asked(nats)
-        # (subject, callback) of what a violation of permissions ends; the callback takes itself out.
-        self.waiting = _asked[nats].waiting
+        self.levels = Levels(nats, prefix, self._ask_for_level)
+        self.waiting = waiting_of(nats)
 
     def ask(
         self,
@@ -258,24 +273,10 @@ class Api:
         payload: bytes,
         cb: RequestCallback,
         timeout: Milliseconds,
-        headers: Mapping[str, str] | None = None,
+        headers: HeadersLike | None = None,
     ) -> None:
         """Send a request that a violation of permissions ends at once. Raises what `Nats.request` raises."""
-        key = object()
-        waiting = self.waiting
-
-        def answered(data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
-            if waiting.pop(key, None) is not None:
-                cb(data, error, raw)
-
-        waiting[key] = subject, answered
-        try:
-            self.nats.request(
-                subject, payload, answered, timeout, headers=headers, no_responders=True
-            )
-        except BaseException:
-            waiting.pop(key, None)
-            raise
+        ask(self.nats, subject, payload, cb, timeout, headers)
 
     def request(
         self,
@@ -286,6 +287,7 @@ class Api:
         level: int = 0,
         timeout: Milliseconds | None = None,
         shape: Shape = INFO,
+        prefix: str | None = None,
     ) -> None:
         """Send a request to ``<prefix>.<verb>``; ``cb(answer, err)``. Raises what `Nats.request` raises.
 
@@ -297,6 +299,7 @@ class Api:
                 2.12 and later).
             timeout: for the answer; default: that of the `JetStream`.
             shape: the types of the answer's fields; an answer of another shape is an `InvalidAnswerError`.
+            prefix: default: that of the `JetStream`.
         """
 
         def answered(payload: bytes | None, error: NatsError | None, headers: object) -> None:
@@ -306,7 +309,7 @@ class Api:
                 cb(*decode(payload, shape))
 
         self.ask(
-            f"{self.prefix}.{verb}",
+            f"{prefix or self.prefix}.{verb}",
             encode(body) if body is not None else b"",
             answered,
             self.timeout if timeout is None else timeout,
@@ -321,12 +324,15 @@ class Api:
         *,
         timeout: Milliseconds | None = None,
         shape: Shape = INFO,
+        prefix: str | None = None,
     ) -> None:
         """Send a `request` as a later step of an operation: what it raises goes to cb.
 
         The original caller has returned, so there is nobody else to raise it to.
         """
-        later_request(lambda: self.request(verb, body, cb, timeout=timeout, shape=shape), cb)
+        later_request(
+            lambda: self.request(verb, body, cb, timeout=timeout, shape=shape, prefix=prefix), cb
+        )
 
     def pages(
         self,
@@ -335,8 +341,11 @@ class Api:
         items_of: Callable[[dict[str, Any]], list[Any]],
         cb: Callable[[dict[str, Any] | None, list[Any], NatsError | None], object],
         shape: Shape = INFO,
+        name_of_item: Callable[[Any], object] | None = None,
     ) -> None:
         """Request all pages of an answer; ``cb(last page, [items of all pages], err)``.
+
+        The last page has ``missing``: the names of all pages whose servers have not answered.
 
         Args:
             verb: as in `request`.
@@ -344,88 +353,95 @@ class Api:
             items_of: returns the items of one page.
             cb: called once; with an err the last page is None.
             shape: as in `request`.
+            name_of_item: returns what an item is known by, in a list that the server sorts by it. The list
+                is requested again when an item was created or deleted between two pages: the next page
+                would lack an item, or repeat one.
         """
         items: list[Any] = []
-        last: list[Any] = []
+        missing: list[Any] = []
+        names: set[object] = set()
+        overlap: list[Any] = []  # the last item, which the next page must begin with
+        last: tuple[Any, Any] = ((), ())
+        attempts = _LIST_ATTEMPTS
+        offset = 0
+
+        def request(more: int) -> None:
+            self.request_or_report(verb, {**body, "offset": more}, page, shape=shape)
 
         def page(answer: dict[str, Any] | None, error: NatsError | None) -> None:
-            nonlocal last
+            nonlocal attempts, offset, last
             if answer is None:
                 cb(None, items, error)
                 return
-            before, last = last, items_of(answer)
+            more, absent = items_of(answer), answer.get("missing") or []
+            before, last = last, (more, absent)
             # The same page again would never end. To compare what is nested deeply raises.
-            same, odd = attempt(lambda: bool(last) and last == before)
+            same, odd = attempt(lambda: bool(more or absent) and last == before)
             if same or odd is not None:
                 cb(None, items, odd or InvalidAnswerError("invalid answer: the same page again"))
                 return
-            items.extend(last)
-            if last and len(items) < (answer.get("total") or 0):
-                more = {**body, "offset": len(items)}
-                self.request_or_report(verb, more, page, shape=shape)
+            offset += len(more) + len(absent)
+            if name_of_item is not None:
+                begins = [name_of_item(item) for item in more[: len(overlap)]]
+                if begins != list(map(name_of_item, overlap)) and attempts > 1:
+                    attempts -= 1
+                    offset = 0
+                    last = ((), ())
+                    names.clear()
+                    for part in (items, missing, overlap):
+                        part.clear()
+                    request(0)
+                    return
+                more = [item for item in more if name_of_item(item) not in names]
+                names.update(map(name_of_item, more))
+            items.extend(more)
+            missing.extend(absent)
+            if (more or absent) and offset < (answer.get("total") or 0):
+                # A page of one item would repeat it for ever. A missing item may be the last one.
+                exact = name_of_item is None or missing or len(more) + len(overlap) < 2
+                overlap[:] = [] if exact else more[-1:]
+                offset -= len(overlap)
+                request(offset)
             else:
-                cb(answer, items, None)
+                cb({**answer, "missing": missing}, items, None)
 
         self.request(verb, {**body, "offset": 0}, page, shape=shape)
 
-    def all_items(self, verb: str, body: Body, key: str, item: Shape, cb: Callback) -> None:
-        """Request all pages of a list, which answers have under key; ``cb([item, …], err)``.
+    def all_items(
+        self,
+        verb: str,
+        body: Body,
+        key: str,
+        item: Shape,
+        cb: Callable[[list[Any] | None, NatsError | None, list[Any]], object],
+    ) -> None:
+        """Request all pages of a list; ``cb([item, …], err, [missing, …])``.
 
         Args:
             verb, body: as in `pages`.
             key: the name of the list in an answer.
             item: the shape of an item.
-            cb: called once.
+            cb: called once. missing are the names of items whose servers have not answered the one that was
+                asked.
         """
-        self.pages(
-            verb,
-            body,
-            lambda answer: answer.get(key) or [],
-            lambda answer, items, error: cb(items if error is None else None, error),
-            {"total": int, "offset": int, "limit": int, key: [item]},
-        )
+
+        def listed(
+            answer: dict[str, Any] | None, items: list[Any], error: NatsError | None
+        ) -> None:
+            if answer is None:
+                cb(None, error, [])
+            else:
+                cb(items, None, answer["missing"])
+
+        shape = {"total": int, "offset": int, "limit": int, key: [item], "missing": [str]}
+        self.pages(verb, body, lambda answer: answer.get(key) or [], listed, shape, _listed_name)
 
     # What the server can do.
 
-    def version(self) -> tuple[tuple[int, ...], int | None]:
-        """Return the connected server's (version, API level); None: its INFO has no level."""
-        return version_of(self.nats.server_info())
-
-    def supports(self, feature: Feature) -> bool:
-        """Return whether the JetStream that answers has the feature, as far as that is known."""
-        level = None if self._is_local() else self._level[0]
-        if level is not None:
-            # Level 0: a server before 2.11, whose version nothing tells. What it ignores shows in its answer.
-            return level >= feature[1]
-        version, level = self.version()
-        if level is not None and feature[1]:
-            return level >= feature[1]
-        return version >= feature[0]
-
-    def _is_local(self) -> bool:
-        """Return whether the connected server itself answers the requests.
-
-        Across a domain or a leaf node, and in a cluster that is being upgraded, another one does.
-        """
-        return self.prefix == "$JS.API" and stands_alone(self.nats.server_info())
-
-    def _ask_level(self, go: Callable[[], object]) -> None:
-        """Ask the JetStream that answers for its API level, then call ``go()`` (ADR-44).
-
-        Without a clear answer, as when a user may not ask, the level of the connected server counts, and
-        this connection does not ask again.
-        """
-        info = self.nats.server_info()
-
-        def answered(answer: Any, error: NatsError | None) -> None:
-            api = answer.get("api") if answer is not None else None
-            known = (api.get("level") or 0) if api is not None else None
-            lasts = _LEVEL_COUNTS if known is not None else math.inf
-            self._level = (known, info, time.monotonic() + lasts)
-            go()
-
+    def _ask_for_level(self, prefix: str, verb: str, cb: Callback) -> None:
         limit = min(self.timeout or _ASK_WITHIN, _ASK_WITHIN)
-        self.request_or_report("INFO", None, answered, timeout=limit, shape=ACCOUNT)
+        shape = ACCOUNT if verb == "INFO" else INFO
+        self.request_or_report(verb, None, cb, timeout=limit, shape=shape, prefix=prefix)
 
     def require(
         self,
@@ -450,7 +466,7 @@ class Api:
         level = max((feature[1] for feature in needs.values()), default=0)
 
         def lacking() -> NatsError | None:
-            missing = {name: one for name, one in needs.items() if not self.supports(one)}
+            missing = {name: one for name, one in needs.items() if not self.levels.supports(one)}
             return ApiLevelError.lacking(missing) if missing else None
 
         def judge() -> None:
@@ -465,8 +481,8 @@ class Api:
         def connected(error: NatsError | None) -> None:
             if error is not None:
                 cb(None, error)
-            elif self._must_ask(level):
-                self._ask_level(judge)
+            elif self.levels.must_ask(level):
+                self.levels.ask(judge)
             else:
                 judge()
 
@@ -474,18 +490,12 @@ class Api:
             go(0)
         elif not self.nats.is_connected():
             self.when_connected(connected, timeout)
-        elif self._must_ask(level):
-            self._ask_level(judge)
+        elif self.levels.must_ask(level):
+            self.levels.ask(judge)
         elif (error := lacking()) is not None:
             self.nats.call_soon(cb, None, error)
         else:
             go(level)
-
-    def _must_ask(self, level: int) -> bool:
-        """Return whether the API level is unknown, and something needs one."""
-        _, info, until = self._level
-        fresh = info == self.nats.server_info() and time.monotonic() < until
-        return level > 0 and not fresh and not self._is_local()
 
     # Time.
 

@@ -15,10 +15,11 @@ from ..errors import BadOptionsError, NatsError
 from ..nuid import next_nuid
 from ..times import rfc3339
 from .answers import INFO
-from .api import Api, Feature, name_of
-from .config import V2_11, V2_14, consumer_config, with_keywords
+from .api import Api, name_of
+from .config import MAX_SEQUENCE, V2_11, V2_14, consumer_config, with_keywords
 from .consume import Consume, ConsumeEngine
 from .fetch import Fetch, fetch_opts
+from .levels import Feature
 from .ordered import OrderedConsumer, OrderedEngine, ordered_config
 from .ordered_fetch import OrderedFetcher
 from .pull import MsgCallback, consume_opts
@@ -80,14 +81,18 @@ class Consumers:
         self._consumer("INFO", stream, consumer, None, cb)
 
     def consumer_list(self, stream: str, cb: Callback) -> None:
-        """List all consumers of a stream; ``cb({"consumers": [info, …], "total": n}, err)``."""
+        """List all consumers of a stream; ``cb({"consumers": [info, …], "total": n}, err)``.
+
+        ``missing`` as in `stream_list`.
+        """
         check_callback(cb)
 
-        def listed(items: Any, error: NatsError | None) -> None:
+        def listed(items: Any, error: NatsError | None, missing: list[Any]) -> None:
             if error is not None:
                 cb(None, error)
             else:
-                cb({"consumers": items, "total": len(items)}, None)
+                lacks = {"missing": missing} if missing else {}
+                cb({"consumers": items, "total": len(items), **lacks}, None)
 
         verb = f"CONSUMER.LIST.{name_of('stream', stream)}"
         self._api.all_items(verb, {}, "consumers", INFO, listed)
@@ -96,7 +101,7 @@ class Consumers:
         """List the names of all consumers of a stream; ``cb([name, …], err)``."""
         check_callback(cb)
         verb = f"CONSUMER.NAMES.{name_of('stream', stream)}"
-        self._api.all_items(verb, {}, "consumers", str, cb)
+        self._api.all_items(verb, {}, "consumers", str, lambda names, error, _: cb(names, error))
 
     def consumer_pause(
         self, stream: str, consumer: str, until: datetime | timedelta, cb: Callback
@@ -110,7 +115,10 @@ class Consumers:
             cb: ``cb({"paused", "pause_until", …}, err)``.
         """
         if isinstance(until, timedelta):
-            until = datetime.now().astimezone() + until
+            try:
+                until = datetime.now().astimezone() + until
+            except OverflowError:
+                raise BadOptionsError(f"until is beyond the year 9999: {until}") from None
         if not isinstance(until, datetime):
             raise TypeError(f"until must be a datetime or a timedelta, not {type(until).__name__}")
         body = {"pause_until": rfc3339(until)}
@@ -137,13 +145,13 @@ class Consumers:
         Args:
             stream: the stream's name.
             consumer: the consumer's name.
-            seq: the sequence to deliver from; left out: the first one that is not acknowledged.
+            seq: the sequence to deliver from, 1 or more; left out: the first one that is not acknowledged.
             cb: called once.
         """
         if cb is None and callable(seq):
             seq, cb = None, seq
         check_callback(cb)
-        body = {"seq": integer(seq, "seq")} if seq else {}
+        body = {} if seq is None else {"seq": integer(seq, "seq", 1, MAX_SEQUENCE)}
         assert cb is not None
         self._consumer("RESET", stream, consumer, body, cb, {"consumer reset": V2_14})
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..arguments import Callback, check_callback
 from ..errors import BadOptionsError, NatsError
 from ..headers import appended, status_of
-from ..subjects import check_publish
+from ..subjects import check_publish, check_tokens
 from ..times import to_wire
 from .answers import attempt, whole
 from .api import Api, Exchange, encode, name_of
@@ -55,6 +55,7 @@ class DirectGets:
         body = get_opts({"seq": opts} if isinstance(opts, int) else opts)
         subject = body.get("last_by_subj")
         if subject is not None:
+            check_tokens(subject)
             self._ask_directly(f"{name}.{subject}", b"", cb)
         else:
             self._ask_directly(name, encode(body), cb)
@@ -62,7 +63,7 @@ class DirectGets:
     def direct_get_last(self, stream: str, subject: str, cb: Callback) -> None:
         """Read the last message of a subject from any replica; see `direct_get`."""
         check_callback(cb)
-        check_publish(subject)
+        check_tokens(subject)
         self._ask_directly(f"{name_of('stream', stream)}.{subject}", b"", cb)
 
     def _ask_directly(self, what: str, payload: bytes, cb: Callback) -> None:

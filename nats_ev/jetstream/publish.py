@@ -46,6 +46,7 @@ from ..arguments import (
     integer,
     milliseconds,
     payload_bytes,
+    shown_number,
 )
 from ..client import Nats
 from ..errors import BadOptionsError, MaxPayloadError, NatsError, NoRespondersError
@@ -54,9 +55,10 @@ from ..steps import later_step
 from ..subjects import check_publish
 from ..times import rfc3339
 from .answers import decode_ack
-from .api import Api, Feature, Timer
-from .config import V2_11, V2_12, V2_14
-from .errors import InvalidAnswerError, TooManyStalledMsgsError
+from .api import Api, Timer
+from .config import MAX_SEQUENCE, V2_11, V2_12, V2_14
+from .errors import ApiLevelError, InvalidAnswerError, TooManyStalledMsgsError
+from .levels import Feature
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -120,6 +122,11 @@ def message_headers(headers: HeadersLike | None, options: Mapping[str, Any]) -> 
             other = next(n for n in same if options[n] is not None)
             raise TypeError(f"{other} and {name} are the same option of publish")
         values[header] = convert(name, value)
+        if not values[header]:  # a server ignores it, and the condition with it
+            raise BadOptionsError(f"{name} must not be empty")
+    lone = [name for name in options if name in _WITH_SCHEDULE and options[name] is not None]
+    if lone and "Nats-Schedule" not in values and b"\r\nNats-Schedule:" not in (raw or b""):
+        raise BadOptionsError(f"{lone[0]} needs a schedule")
     return set_in_block(raw, values) if values else raw
 
 
@@ -148,7 +155,9 @@ def _text(name: str, value: Any) -> str:
 
 
 def _sequence(name: str, value: Any) -> str:
-    return str(count(value, name))
+    if count(value, name) > MAX_SEQUENCE:  # a server takes it modulo 2**64
+        raise BadOptionsError(f"{name} must be below 2**64, not {shown_number(value)}")
+    return str(value)
 
 
 def _ttl(name: str, value: Any) -> str:
@@ -222,6 +231,9 @@ _OPTION_NEEDS: dict[str, Feature] = {
     for option, (header, _) in _OPTIONS.items()
     if header in _HEADER_NEEDS
 }
+_WITH_SCHEDULE = {
+    option for option, (header, _) in _OPTIONS.items() if header.startswith("Nats-Schedule-")
+}
 _SCHEDULES = {option for option, (header, _) in _OPTIONS.items() if header == "Nats-Schedule"}
 
 
@@ -282,8 +294,10 @@ class Publishing:
             TypeError, BadOptionsError: an argument is wrong.
 
         A server that is too old for an option would store the message as if it had none. The client does
-        not send the message then; cb gets `ApiLevelError`. While the client is connecting, or does not know
-        yet which API level answers, a message with such an option waits, and is sent after messages without.
+        not send the message then; cb gets `ApiLevelError`. Across a leaf node a stream of another domain may
+        store the message; when that one is too old, the `ApiLevelError` has the acknowledgement. While
+        the client is connecting, or does not know yet which API level answers, a message with such an option
+        waits, and is sent after messages without.
         """
         retry = (retry_attempts, retry_wait)
         self._message(subject, payload, cb, headers, timeout, retry, options).send()
@@ -330,7 +344,8 @@ class Publishing:
     ) -> _Message:
         check_callback(cb)
         block = message_headers(headers, options) if headers is not None or options else None
-        limit = self._api.timeout if timeout is None else timeout
+        # Checked here: a message of `publish_async` may be sent when its caller has returned.
+        limit = self._api.timeout if timeout is None else milliseconds(timeout, "timeout")
         message = _Message(self._api, subject, payload, block, limit, cb)
         if retry != _RETRY:
             message.attempts = count(retry[0], "retry_attempts")
@@ -367,7 +382,7 @@ class _Message:
         subject: str,
         payload: Payload,
         headers: bytes | None,
-        timeout: Milliseconds,
+        timeout: float,
         cb: Callback,
     ) -> None:
         self.api = api
@@ -388,7 +403,7 @@ class _Message:
                 self.needs,
                 lambda level: self._request(),
                 self.cb,
-                timeout=milliseconds(self.timeout, "timeout"),
+                timeout=self.timeout,
             )
         else:
             self._request()
@@ -418,7 +433,13 @@ class _Message:
             wait, closed = self.retry_wait, lambda err: self.cb(None, err)
             self.api.start_timer(wait, self._again, closed, step=True)
             return
-        self.cb(*ack_of(data, error))
+        ack, error = ack_of(data, error)
+        if ack is None or not self.needs:
+            self.cb(ack, error)
+        elif "incr" in self.needs and "val" not in ack:  # it did not count
+            self.cb(None, ApiLevelError.lacking({"incr": self.needs["incr"]}, ack))
+        else:
+            self.api.levels.confirm(ack, self.needs, self.cb)
 
     def _again(self) -> None:
         try:

@@ -52,9 +52,10 @@ from ..headers import Headers, appended
 from ..status import Status
 from ..times import MILLISECOND, SECOND, to_wire
 from .answers import whole
-from .api import Api, Feature, Timer, encode
+from .api import Api, Timer, encode
 from .config import DURATION, V2_11, V2_12, check_fields
 from .errors import MaxBytesExceededError, NoHeartbeatError, PinIdMismatchError, status_error
+from .levels import Feature
 from .message import JsMsg
 
 MsgCallback = Callable[["JsMsg | None", "NatsError | None"], object]

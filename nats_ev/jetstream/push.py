@@ -8,6 +8,7 @@ messages that were lost.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from ..arguments import Callback, callable_or_none
@@ -16,6 +17,7 @@ from ..errors import (
     ConnectionClosedError,
     ConnectionLostError,
     NatsError,
+    PermissionsViolationError,
     RequestTimeoutError,
 )
 from ..headers import Headers
@@ -23,7 +25,7 @@ from ..nuid import next_nuid
 from ..status import Status
 from ..times import MILLISECOND
 from .answers import STORED, attempt, whole
-from .api import Api, Feature, Timer, name_of
+from .api import Api, Timer, name_of
 from .config import check_fields, consumer_config
 from .errors import (
     ConsumerIsPullError,
@@ -33,10 +35,13 @@ from .errors import (
     StreamNotFoundError,
 )
 from .handle import Handle
+from .levels import Feature
 from .message import JsMsg, parse_ack_reply
 from .pull import MsgCallback, is_status
 from .store import store_consumer
 
+# How often the server must not know the consumer after a reconnect, and the ms between.
+_MISSING_AT_MOST, _ASK_AGAIN_MS = 3, 1000.0
 _FIELDS = {"on_error": None, "on_start": None}
 
 
@@ -77,7 +82,8 @@ class PushEngine:
             named = self._config.get("durable_name") or self._config.get("name")
             self._ours = not named
             self.name = name_of("consumer", named or next_nuid())
-            self._config.setdefault("deliver_subject", api.nats.new_inbox())
+            if not self._config.get("deliver_subject"):
+                self._config["deliver_subject"] = api.nats.new_inbox()
             if not self._config.get("durable_name"):
                 self._config["name"] = self.name
         else:
@@ -87,6 +93,9 @@ class PushEngine:
         self._last: str | None = None  # the last message's reply subject
         self._beats = 0.0  # the heartbeat's interval in ms; 0: no heartbeats
         self._seen = False
+        self._subject = ""  # the consumer's deliver_subject, once it is subscribed
+        self._lost = False  # the connection was lost; the consumer may be gone with it
+        self._missing = 0  # how often in a row the server did not know the consumer
         self._silent = 0
         self._ticks: Timer = api.timer(self._tick, self._ended)
 
@@ -163,8 +172,10 @@ class PushEngine:
     def _subscribe(self, config: Mapping[str, Any]) -> None:
         nats = self.api.nats
         group = config.get("deliver_group") or None
-        self._sid = nats.subscribe(config["deliver_subject"], self._on_message, group)
+        self._subject = config["deliver_subject"]
+        self._sid = nats.subscribe(self._subject, self._on_message, group)
         nats.add_status_listener(self._on_status)
+        nats.add_error_listener(self._on_server_error)
 
     def _on_message(
         self, subject: str, payload: bytes, reply: str | None, headers: bytes | None
@@ -204,18 +215,49 @@ class PushEngine:
         self._silent += 1
         if self._silent >= 2:
             self._silent = 0
-            verb = f"CONSUMER.INFO.{self.stream}.{self.name}"
-            self.api.request_or_report(verb, None, self._still_there)
+            self._ask_for_consumer(self._still_there)
             self._report(NoHeartbeatError())
+
+    def _ask_for_consumer(self, cb: Callback) -> None:
+        if not self.closed:
+            verb = f"CONSUMER.INFO.{self.stream}.{self.name}"
+            self.api.request_or_report(verb, None, cb)
 
     def _still_there(self, info: Any, error: NatsError | None) -> None:
         if isinstance(error, (ConsumerNotFoundError, StreamNotFoundError)) and not self.closed:
             self._ours = False
             self._fail(error)
 
+    def _after_reconnect(self, info: Any, error: NatsError | None) -> None:
+        """Take whether the consumer has survived: without heartbeats nothing else would tell."""
+        if not isinstance(error, (ConsumerNotFoundError, StreamNotFoundError)) or self.closed:
+            return
+        self._missing += 1
+        if (
+            self._missing < _MISSING_AT_MOST
+        ):  # a server that has just started may not have loaded it
+            again = partial(self._ask_for_consumer, self._after_reconnect)
+            self.api.start_timer(_ASK_AGAIN_MS, again, lambda error: None)
+        else:
+            self._still_there(info, error)
+
     def _on_status(self, status: Status) -> None:
         if status is Status.CLOSED:
             self._ended(ConnectionClosedError("disconnected"))
+        elif status is Status.RECONNECTING:
+            self._lost = True
+        elif status is Status.CONNECTED and self._lost and not self._creating:
+            self._lost, self._missing = False, 0
+            self._ask_for_consumer(self._after_reconnect)
+
+    def _on_server_error(self, error: NatsError) -> None:
+        """End the subscription if its user may not receive on the consumer's subject."""
+        ours = isinstance(error, PermissionsViolationError) and (
+            error.kind == "subscription" and error.subject == self._subject
+        )
+        if ours and not self.closed:
+            self._fail(error)
+            self._forget()
 
     def _ended(self, error: NatsError) -> None:
         if not self.closed:
@@ -230,6 +272,7 @@ class PushEngine:
         self.closed = True
         self._ticks.cancel()
         self.api.nats.remove_status_listener(self._on_status)
+        self.api.nats.remove_error_listener(self._on_server_error)
 
     def _forget(self) -> None:
         # The server may handle a DELETE before a CREATE that was sent earlier: the answer calls this again.

@@ -12,11 +12,12 @@ from typing import Any
 
 from ..arguments import Callback, check_callback, integer, optional_middle
 from ..errors import BadOptionsError, NatsError
+from ..steps import later_step
 from ..subjects import check_subscribe
 from ..times import to_wire
 from .answers import ACCOUNT, INFO, MESSAGE, Shape, converted, part
 from .api import Api, name_of
-from .config import check_fields, check_filters, stream_config
+from .config import MAX_SEQUENCE, check_fields, check_filters, stream_config
 from .direct import DirectGets, get_opts
 from .errors import APIError, StreamNotFoundError
 from .message import StoredMsg
@@ -75,7 +76,7 @@ class Streams(DirectGets):
                 cb(info, error)
                 return
             try:
-                self._store("CREATE", config, cb)
+                later_step(self._store, "CREATE", config, cb)
             except NatsError as exc:
                 cb(None, exc)
 
@@ -121,6 +122,9 @@ class Streams(DirectGets):
     def stream_list(self, opts: Opts = None, cb: Callback | None = None) -> None:
         """List all streams; ``cb({"streams": [info, …], "total": n}, err)``, with all pages.
 
+        In a cluster the answer also has ``missing``, the names of streams whose servers have not answered, if
+        there are any. Streams that are created or deleted meanwhile make no other one missing or doubled.
+
         Args:
             opts: subject (only streams that store it).
             cb: called once.
@@ -155,14 +159,18 @@ class Streams(DirectGets):
 
         Args:
             name: the stream's name.
-            opts: filter (a subject: only its messages), and either seq (only messages before this sequence)
-                or keep (the number of newest messages that stay).
+            opts: filter (a subject: only its messages), and either seq (only messages before this sequence,
+                1 or more) or keep (the number of newest messages that stay).
             cb: called once.
         """
         given, done = optional_middle(opts, cb)
         given = given or {}
         check_fields("purge options", given, _PURGE_FIELDS)
         check_filters(given, "filter")
+        if given.get("seq") is not None:
+            integer(given["seq"], "seq", 1, MAX_SEQUENCE)  # a server takes 0 for "not given": all
+        if given.get("keep") is not None:
+            integer(given["keep"], "keep", 0, MAX_SEQUENCE)
         if given.get("seq") and given.get("keep"):
             raise BadOptionsError("seq and keep exclude each other")
         body = to_wire(given) or None
@@ -229,11 +237,12 @@ class Streams(DirectGets):
         check_fields("list options", opts, _LIST_FIELDS)
         check_filters(opts, "subject")
 
-        def listed(items: Any, error: NatsError | None) -> None:
+        def listed(items: Any, error: NatsError | None, missing: list[Any]) -> None:
             if error is not None or not as_answer:
                 done(items, error)
             else:
-                done({"streams": items, "total": len(items)}, None)
+                lacks = {"missing": missing} if missing else {}
+                done({"streams": items, "total": len(items), **lacks}, None)
 
         self._api.all_items(verb, to_wire(opts), "streams", item, listed)
 

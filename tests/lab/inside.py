@@ -7,7 +7,9 @@ module (`net/test_deadlines.py`) may also import that module's public names.
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from nats_ev import KV, JetStream, Nats, ObjectStore
@@ -175,12 +177,31 @@ def parser_code(parser: Any) -> int:
 
 def server_version(js: JetStream) -> tuple[int, ...]:
     """Return the version of the server that a `JetStream` talks to."""
-    return js._api.version()[0]  # type: ignore[no-any-return]
+    return js._api.levels.version()[0]  # type: ignore[no-any-return]
 
 
 def waiting_calls(js: JetStream) -> int:
     """Return how many calls of a `JetStream` wait for a time or for the client's end."""
     return len(js.nats._core.waits._waiting)
+
+
+def level_clock(monkeypatch: Any) -> Callable[[float], None]:
+    """Return a function that lets so many seconds pass for the API levels that are known."""
+    passed = 0.0
+    monotonic = time.monotonic
+
+    def advance(seconds: float) -> None:
+        nonlocal passed
+        passed += seconds
+
+    clock = SimpleNamespace(monotonic=lambda: monotonic() + passed)
+    monkeypatch.setattr("nats_ev.jetstream.levels.time", clock)
+    return advance
+
+
+def has_begun(batch: Any) -> bool:
+    """Whether the server has answered the first message of a batch."""
+    return bool(batch._begun if hasattr(batch, "acked") else batch._started)
 
 
 def skip_a_message(ordered: Any) -> None:
