@@ -52,6 +52,7 @@ class Accessors:
 
     def _option(self, name: str, value: Any) -> Any:
         if value is not _READ:
+            self._connection.guard.check_thread()
             self._options.set(name, value)
             self._connection.option_changed(name)
         return getattr(self._options, name)
@@ -160,6 +161,7 @@ class Accessors:
                 round. None: no change.
             max_attempts: failures in a row before the client gives up; 0: unlimited. None: no change.
         """
+        self._connection.guard.check_thread()
         given = {"reconnect_delay": delay_ms, "max_reconnect_attempts": max_attempts}
         given = {name: value for name, value in given.items() if value is not None}
         self._options.set_all({"reconnect": enable, **given})
@@ -307,6 +309,7 @@ class Accessors:
 
     def skip_waiting(self) -> None:
         """Discard all messages that wait for a connection. Queued requests fail with ``disconnected``."""
+        self._connection.guard.check_thread()
         if not self._connection.connected:
             self._out.drop_messages()
             self._requests.fail_all()

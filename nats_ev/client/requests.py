@@ -19,13 +19,13 @@ request that has timed out is still in the write buffer, the next write removes 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, Protocol
 
 from .. import errors
 from ..arguments import milliseconds
-from ..connection import Connection
+from ..connection import Completion, Connection, InOrder, Source
 from ..net import Deadline
 from ..nuid import next_nuid
 from ..options import Options
@@ -65,7 +65,8 @@ class Requests:
         self.deadlines = connection.deadlines
         self.call = connection.turn.call
         self.soon = connection.turn.soon
-        connection.turn.cannot_nest = self._end_turn
+        connection.turn.finish = self._end_turn
+        self._finish_soon = connection.turn.finish_soon
         self.failed = connection.turn.failed
         # The callbacks by number. `waiting` is always the same dict: each `TimeoutGroup` holds it.
         self.waiting: dict[int, RequestCallback] = {}
@@ -163,8 +164,7 @@ class Requests:
     def begin_run(self, order: int) -> None:
         """Note the first request of a turn, or of another time-out in the same turn."""
         self.run_start = order
-        if not self._ended_runs:  # else the call has been put off already
-            self.soon(self._end_turn)
+        self._finish_soon()
 
     def _end_run(self) -> None:
         if self.run_start:
@@ -237,6 +237,7 @@ class Requests:
         Returns:
             The request's number, and the C code of the framing call, errors included.
         """
+        self._connection.guard.check_thread()
         order, code = self._publish(subject, payload, headers)
         if code >= 0:
             self.many[order] = many = ManyRequest(self, order, callback)
@@ -283,30 +284,36 @@ class Requests:
             if len(self._out):
                 self._out.remove(tags)
 
-    def take_all(self) -> Iterator[tuple[int, Callable[[errors.NatsError | None], None]]]:
+    def take_all(self) -> list[Source]:
         """Empty the tables. Return (number, a function that fails the request) for each request."""
-        waiting = list(self.waiting.items())
+        waiting = self.waiting.copy()
         self.waiting.clear()
         for group in self._groups.values():
             group.runs.clear()
         self._newest_run = (None, NO_RUN)
         self.run_start = 0  # no deadline for what has failed
         self._ended_runs.clear()
-        many, self.many = self.many, {}
-        for order, callback in waiting:
-            yield order, partial(self._call_with_error, callback)
-        for order, one in many.items():
+        many = self.many.copy()
+        self.many.clear()
+        for one in many.values():
             self.deadlines.end(one)
             self.deadlines.end(one.stalled)
-            yield order, one.fail
+        return [
+            map(self._failing, waiting.items()),
+            iter([(order, one.fail) for order, one in many.items()]),
+        ]
+
+    def _failing(self, request: tuple[int, RequestCallback]) -> tuple[int, Completion]:
+        order, callback = request
+        return order, partial(self._call_with_error, callback)
 
     def _call_with_error(self, callback: RequestCallback, error: errors.NatsError | None) -> None:
         self.call(callback, None, error, None)
 
     def fail_all(self) -> None:
         """Fail all requests, which wait for a connection, with ``disconnected``."""
-        for _, fail in self.take_all():
-            self._connection.turn.soon(fail, errors.ConnectionClosedError("disconnected"))
+        failing = InOrder(self.take_all())
+        self._connection.turn.soon_each(failing, errors.ConnectionClosedError("disconnected"))
 
     def discarded(self, tags: list[int]) -> None:
         """Fail the requests with these numbers: the new server does not take them."""
@@ -319,8 +326,7 @@ class Requests:
 
     def inbox_refused(self, error: errors.NatsError) -> None:
         """Fail all requests: the server refuses the subscription to their answers."""
-        for _, fail in self.take_all():
-            self.soon(fail, error)
+        self._connection.turn.soon_each(InOrder(self.take_all()), error)
 
     def inbox_closed(self) -> None:
         """Forget the shared inbox, whose subscription has ended. The next request opens another."""

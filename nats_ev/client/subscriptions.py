@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from .. import errors, subjects
 from ..arguments import check_callback, count, integer
-from ..connection import Completion, Connection
+from ..connection import Completion, Connection, Source
 from ..net import CALLBACKS_SLICE
 from ..options import Options
 from ..protocol import MOST_IN_UNSUB, MessageCallback, Outbound, Subscription
@@ -161,12 +161,14 @@ class Subscriptions:
             sub.forget_pending()
             self._caught_up(sub)
 
-    def completions(self) -> Iterator[tuple[int, Completion]]:
+    def completions(self) -> Source:
         """Drop the subscriptions that are being emptied. Return (order, callback) of their drains."""
         emptying, self._emptying = self._emptying, {}
+        ended: list[tuple[int, Completion]] = []
         for sid, waiting in emptying.items():
             self.drop(self.by_sid[sid])
-            yield from ((order, done) for order, done in waiting if done is not None)
+            ended += [(order, done) for order, done in waiting if done is not None]
+        return iter(sorted(ended, key=lambda item: item[0]))
 
     def live(self) -> Iterator[Subscription]:
         """Return the subscriptions that a new connection must restore."""
@@ -212,6 +214,7 @@ class Subscriptions:
     def drain(self, sid: int, cb: Completion | None) -> None:
         """Unsubscribe, deliver what is in flight and pending, then call ``cb(err)``."""
         connection = self._connection
+        connection.guard.check_thread()
         sub = self._find(sid)
         if sub is None or not connection.connected:  # then nothing is in flight
             if sub is not None and not sub.draining:
@@ -243,6 +246,7 @@ class Subscriptions:
 
     def pause(self, sid: int) -> None:
         """Keep the messages of a subscription instead of delivering them."""
+        self._connection.guard.check_thread()
         sub = self._find(sid)
         if sub is not None:
             self._hold(sub)
@@ -256,6 +260,7 @@ class Subscriptions:
 
     def resume(self, sid: int) -> None:
         """Deliver what is pending on the loop, then what comes."""
+        self._connection.guard.check_thread()
         sub = self._find(sid)
         if sub is not None and sub.paused:
             sub.paused = False

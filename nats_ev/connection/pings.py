@@ -7,24 +7,31 @@ Keep-alive: every ping_interval a PING is sent, and if max_pings_outstanding of 
 connection counts as stale. A program that was busy for long must not blame the server: before the
 verdict, what lies in the socket is read (`_read_ahead`), and while received messages are yet to be
 delivered there is none.
+
+A lost connection may fail hundreds of thousands of operations, PINGs and others. So nothing is sorted or
+copied when that happens: `InOrder` merges sources that are in order already, one callback at a time, while
+`net.Turn` calls them in slices of time.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from .. import errors
 from ..net import Deadline, Deadlines, Turn
 from ..options import Options
 from .link import Link
 
-Completion = Callable[[errors.NatsError | None], object]
-
 # Upper bound of the reads in `_read_ahead`: a PONG that is already in the socket's buffer lies at
 # most so many reads of 64 KiB away.
 _MOST_READS = 128
+
+
+Completion = Callable[[errors.NatsError | None], object]
+# (number of the call, how to fail it), in ascending order. The numbers are those of `Connection.next_order`.
+Source = Iterator[tuple[int, Completion]]
 
 
 class Owner(Protocol):
@@ -73,10 +80,10 @@ class Pings:
                 self._turn.soon(done, None)
                 self._turn.run_soon()
 
-    def completions(self) -> Iterator[tuple[int, Completion]]:
+    def completions(self) -> Source:
         """Take out the callbacks that no PONG will answer any more, with the order of their calls."""
         waiting, self.waiting = self.waiting, deque()
-        return ((order, done) for order, done in waiting if done is not None)
+        return filter(_has_callback, waiting)  # type: ignore[arg-type]
 
     # Keep-alive.
 
@@ -128,3 +135,41 @@ class Pings:
                 return
             if not link.read():
                 return
+
+
+def _has_callback(waiting: tuple[int, Completion | None]) -> bool:
+    return waiting[1] is not None
+
+
+class InOrder:
+    """An iterator over the completions of several sources, in the order of their numbers."""
+
+    __slots__ = ("_heads",)
+
+    def __init__(self, sources: list[Source]) -> None:
+        # [number, completion, source] of the next completion of each source that has one
+        self._heads: list[list[Any]] = []
+        for source in sources:
+            head = next(source, None)
+            if head is not None:
+                self._heads.append([*head, source])
+
+    def __iter__(self) -> InOrder:
+        return self
+
+    def __next__(self) -> Completion:
+        heads = self._heads
+        if not heads:
+            raise StopIteration
+        first = heads[0] if len(heads) == 1 else min(heads, key=_number)
+        done: Completion = first[1]
+        head = next(first[2], None)
+        if head is None:
+            heads.remove(first)
+        else:
+            first[:2] = head
+        return done
+
+
+def _number(head: list[Any]) -> int:
+    return head[0]  # type: ignore[no-any-return]

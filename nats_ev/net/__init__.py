@@ -6,6 +6,7 @@ time-outs on one timer), `fork` (descriptors in a forked child), `transport` (a 
 (which process and thread may call), `native` (the interpreter's functions, patched by gevent or not).
 """
 
+from .deadlines import CALLBACKS_SLICE as CALLBACKS_SLICE
 from .deadlines import Deadline
 from .deadlines import Deadlines as Deadlines
 from .dial import Dialer as Dialer
@@ -23,7 +24,6 @@ from .transport import EV_READ as EV_READ
 from .transport import EV_WRITE as EV_WRITE
 from .transport import NO_BUFFERS as NO_BUFFERS
 from .transport import Stream as Stream
-from .turn import CALLBACKS_SLICE as CALLBACKS_SLICE
 from .turn import Turn as Turn
 
 __all__ = ["HAS_TLS", "Deadline"]

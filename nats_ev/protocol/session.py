@@ -76,6 +76,8 @@ from .wire import (
 # The handshake's SUB lines are framed in portions of about this size, so that a client with hundreds
 # of thousands of subscriptions neither stalls the loop nor holds them all in memory twice.
 _PORTION = 64 * 1024
+# The PONGs that one call of `dispatch` reports: one row may stand for thousands, each with a callback.
+_MOST_PONGS = 4
 
 
 class State(Enum):
@@ -326,11 +328,10 @@ class Session:
             BaseException: what `Events.callback_failed` raises. The next call delivers the rest.
         """
         try:
-            if self._delivering:
-                self._deliver()
+            if self._delivering and not self._deliver():
+                return 1
             size = self._parse(most)
-            if size:
-                self._deliver()
+            if size and self._deliver():
                 self.drained = self._pos >= self._end and not (self._chunks or self._parser.failed)
             return size
         except BaseException:
@@ -341,18 +342,22 @@ class Session:
             self._set_rows(list(self._ints))
             raise
 
-    def _deliver(self) -> None:
+    def _deliver(self) -> bool:
+        """Deliver the rows. Return False if PONGs are left, and perhaps rows after them."""
         while True:
             if self._run is not None:
                 self._deliver_run()
             if self._pongs:
                 self._deliver_pongs()
             rows = self._rows
-            self._deliver_rows(rows)
+            if not self._pongs:
+                self._deliver_rows(rows)
+            if self._pongs:
+                return False
             # A nested call that failed has replaced the rows: see "Exceptions" above.
             if self._rows is rows:
                 self._delivering = False
-                return
+                return True
 
     def _deliver_rows(self, rows: Iterator[tuple[int, ...]]) -> None:
         """Deliver row by row.
@@ -402,6 +407,8 @@ class Session:
                     sub.inbox.answer(r0, data[p0:p1], data[h0:p0] if h0 < p0 else None)
             else:
                 self._control(kind, data[s0:s1], p1)
+                if self._pongs:
+                    return
 
     def _request_number(self, inbox_sub: Subscription, subject: bytes) -> int:
         """Return the number of the request that an answer with this subject is for.
@@ -534,7 +541,9 @@ class Session:
 
     def _deliver_pongs(self) -> None:
         # Counted down before each call: if the call raises, the next dispatch reports the other PONGs.
-        while self._pongs:
+        left = _MOST_PONGS
+        while self._pongs and left:
+            left -= 1
             self._pongs -= 1
             if self.state is State.READY:
                 self._events.pong_received()

@@ -1,4 +1,4 @@
-"""Payloads, headers and subjects of classes with methods of their own: what is sent is what the object holds."""
+"""Payloads, headers and subjects of subclasses: what is sent is what the object holds, not what it claims."""
 
 from __future__ import annotations
 

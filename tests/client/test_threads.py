@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lab import inside
-from nats_ev import Nats, pyev
+from nats_ev import Nats, NatsError, pyev
 
 
 def in_thread(body: Any) -> None:
@@ -39,6 +39,11 @@ def test_calls_from_another_thread_than_the_loops_are_clear_errors(connected, se
         nats.drain, nats.disconnect, nats.force_reconnect, lambda: nats.rtt(print),
         lambda: nats.publish("x"), lambda: nats.hpublish("x", {}),
         nats.pause_reading, nats.resume_reading, lambda: nats.set_server_pool(["nats://127.0.0.1:1"]),
+        lambda: nats.call_soon(print), lambda: nats.call_later(0, print), lambda: nats.cancel_request(1),
+        lambda: nats.call_later(0, print, ended=print), lambda: nats.report(NatsError("x")),
+        lambda: nats.pause(sid), lambda: nats.resume(sid), lambda: nats.drain_subscription(sid, print),
+        nats.skip_waiting, lambda: nats.reconnect(False), lambda: nats.ping_interval(1),
+        lambda: nats.on_error(print), lambda: nats.request_many("x", b"", print),
     )  # fmt: skip
 
     def body() -> None:

@@ -65,19 +65,20 @@ def test_a_call_after_a_nested_run_may_nest_again(loop: pyev.Loop) -> None:
     assert order == ["last", "returned", 0, "returned", 1, "returned", 2]
 
 
-def test_the_call_that_cannot_nest_costs_no_second_round(loop: pyev.Loop) -> None:
-    turn, rounds = Turn(loop), []
-
-    class Owner:
-        def internal(self) -> None:
-            pass
-
-    owner = Owner()
-    turn.cannot_nest = owner.internal
-    turn.attach(lambda: rounds.append(1), lambda: None)
-    turn.soon(owner.internal)
+def test_what_finishes_a_turn_comes_before_its_write_and_costs_no_second_round(
+    loop: pyev.Loop,
+) -> None:
+    turn, order = Turn(loop), []
+    turn.finish = lambda: order.append("finish")
+    turn.attach(lambda: order.append("deliver"), lambda: order.append("flush"))
+    turn.finish_soon()
+    turn.finish_soon()
     loop.start(pyev.EVRUN_NOWAIT)
-    assert len(rounds) == 1
+    assert order == ["deliver", "finish", "flush"]
+    turn.soon(turn.finish_soon)
+    loop.start(pyev.EVRUN_NOWAIT)
+    assert order[3:6] == ["deliver", "finish", "flush"]
+    assert order.count("finish") == 2
 
 
 @pytest.mark.parametrize("error", [RuntimeError("hook"), SystemExit(2)])
