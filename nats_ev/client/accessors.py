@@ -290,10 +290,10 @@ class Accessors:
     def subscription_info(self, sid: int) -> dict[str, Any] | None:
         """Return the state of a subscription as a dict, or None for an unknown sid.
 
-        Keys: sid, subject, queue_group, max_msgs (0: no end), received (from the server), delivered
-            (to the
-        callback), dropped, pending_msgs, pending_bytes, their limits pending_msgs_limit and
-        pending_bytes_limit, paused, draining.
+        Keys: sid, subject, queue_group, max_msgs (0: no end), received, delivered (to the callback), dropped
+        (beyond the limits, or discarded by `disconnect`), pending_msgs, pending_bytes, their limits
+        pending_msgs_limit and pending_bytes_limit, paused, draining. At any moment received ==
+        delivered + dropped + pending_msgs; the message of the running callback counts as delivered.
         """
         return self._core.subscriptions.info(sid)
 

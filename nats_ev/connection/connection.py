@@ -329,6 +329,10 @@ class Connection:
         if self.link is not None:
             self.link.session.enter_fast_path(sub)
 
+    def counted_ahead(self, sub: Subscription) -> int:
+        """See `Session.counted_ahead`."""
+        return self.link.session.counted_ahead(sub) if self.link is not None else 0
+
     def option_changed(self, name: str) -> None:
         """Let an option that was set at run time count from now on, where it can."""
         if name == "ping_interval" and self.connected:

@@ -52,6 +52,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from itertools import islice
+from operator import length_hint
 from typing import Any, Protocol
 
 from .. import errors
@@ -78,6 +79,7 @@ from .wire import (
 _PORTION = 64 * 1024
 # The PONGs that one call of `dispatch` reports: one row may stand for thousands, each with a callback.
 _MOST_PONGS = 4
+_ListIterator: type[object] = type(iter([0]))
 
 
 class State(Enum):
@@ -279,6 +281,18 @@ class Session:
             sub.received += len(rest)
             self._run = iter(rest)
             self._run_counted = True
+
+    def counted_ahead(self, sub: Subscription) -> int:
+        """Return how many messages the subscription's `received` includes that are still to be delivered.
+
+        They are the rest of its run. Its items become a list, whose iterator knows how many are left, so that
+        a look per message costs no walk each.
+        """
+        if self._run is None or self._run_sub is not sub or not self._run_counted:
+            return 0
+        if type(self._run) is not _ListIterator:
+            self._run = iter(list(self._run))
+        return length_hint(self._run)
 
     def _uncount_run(self) -> None:
         """Take the rest of the run out of the subscription's count of received messages."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lab import inside
-from nats_ev import Nats, NatsError, pyev
+from nats_ev import BadSubjectError, Nats, NatsError, pyev
 
 
 def in_thread(body: Any) -> None:
@@ -95,3 +95,28 @@ def test_other_threads_reach_the_client_by_an_async_watcher(connected, server, r
     thread.join()
     watcher.stop()
     assert got == list(range(100))
+
+
+def test_clients_of_several_threads_subscribe_at_once_without_a_connection() -> None:
+    """Each check of a SUB is a pure function: clients that are made in many threads share nothing."""
+    failed: list[BaseException] = []
+    begin = threading.Barrier(4)
+
+    def subscribe(number: int) -> None:
+        nats = Nats(loop=pyev.Loop())
+        begin.wait(10)
+        try:
+            for sid in range(1, 2001):
+                subject = "s" * (number + 1) * 300 + f".{sid}"
+                assert nats.subscribe(subject, print, "q" * number) == sid
+                with pytest.raises(BadSubjectError):
+                    nats.subscribe("s" * 5000, print)
+        except BaseException as exc:
+            failed.append(exc)
+
+    threads = [threading.Thread(target=subscribe, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not failed
