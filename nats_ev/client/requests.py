@@ -18,8 +18,8 @@ request that has timed out is still in the write buffer, the next write removes 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
+from datetime import timedelta
 from functools import partial
 from typing import Any, Protocol
 
@@ -33,6 +33,10 @@ from .expiry import EXPIRY_SLOP, MAX_GROUPS, NO_RUN, Run, TimeoutGroup
 from .request_many import NO_RESPONDERS, ManyRequest, RequestCallback, Sentinel
 from .subscriptions import Subscriptions
 
+# The types of a time-out that are their own keys.
+_TIMES = frozenset({int, float, timedelta})
+# No time-out is this one.
+_NO_TIMEOUT = object()
 # Seconds between two sweeps of groups without a waiting request, while there are many groups.
 _SWEEP_AFTER = 1.0
 
@@ -75,10 +79,10 @@ class Requests:
         self._groups: dict[Any, TimeoutGroup] = {}
         self._groups_max = MAX_GROUPS
         self._sweeping: Deadline | None = None
-        # The run that is being made. `timeout` is that of the last request, as the caller gave it
-        # (NaN is equal to nothing, so the first request calls `use_timeout`); `run_start` is the
-        # number of the run's first request, 0: no run has begun.
-        self.timeout: Any = math.nan
+        # The run that is being made. `timeout` is that of the last request, as the caller gave it, or
+        # _NO_TIMEOUT, so that the next request calls `use_timeout`; `run_start` is the number of the
+        # run's first request, 0: no run has begun.
+        self.timeout: Any = _NO_TIMEOUT
         self.run_start = 0
         self._group: TimeoutGroup | None = None
         # Runs of this turn with other time-outs: (group, first, last). They get their deadlines at
@@ -106,20 +110,20 @@ class Requests:
         `Nats.drain`.
         """
         self._owner.refuse_if_draining()
-        try:
-            group = self._groups.get(timeout_ms)
-        except TypeError:  # unhashable: _new_group raises the right error
-            group = None
+        usual = type(timeout_ms) in _TIMES
+        # What is equal to a time and has another type, such as True, may be no time. What is a time, of a
+        # subclass, may have an equality of its own.
+        group = self._groups.get(timeout_ms) if usual else None
         if group is None:
             group = self._new_group(timeout_ms)
         self._end_run()
         self._group = group
-        self.timeout = math.nan if self.draining else timeout_ms
+        self.timeout = timeout_ms if usual and not self.draining else _NO_TIMEOUT
 
     def drain_began(self) -> None:
         """Let each request call `use_timeout`, which may refuse it."""
         self.draining = True
-        self.timeout = math.nan
+        self.timeout = _NO_TIMEOUT
 
     def ended(self) -> None:
         """Let a drain look whether it can go on, after the end of a request that no message has brought."""
@@ -127,12 +131,12 @@ class Requests:
             self._connection.need_flush()
 
     def _new_group(self, timeout_ms: Any) -> TimeoutGroup:
-        group = TimeoutGroup(
-            self.waiting,
-            self.deadlines,
-            self.expired,
-            milliseconds(timeout_ms, "timeout_ms") / 1000,
-        )
+        checked = milliseconds(timeout_ms, "timeout_ms")
+        if type(timeout_ms) not in _TIMES:
+            timeout_ms = float(checked)
+            if timeout_ms in self._groups:
+                return self._groups[timeout_ms]
+        group = TimeoutGroup(self.waiting, self.deadlines, self.expired, checked / 1000)
         if len(self._groups) >= self._groups_max:
             self._forget_idle_groups()
         self._groups[timeout_ms] = group
