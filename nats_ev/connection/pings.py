@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from .. import errors
-from ..net import Deadline, Deadlines, Turn
+from ..net import CALLBACKS_SLICE, Deadline, Deadlines, Turn
 from ..options import Options
 from .link import Link
 
@@ -66,6 +66,7 @@ class Pings:
         self._unanswered_before = 0  # the pause of reading
         self.held = False  # the user has paused reading: a missing PONG says nothing
         self._due: Deadline | None = None
+        self._judging: Deadline | None = None  # waits for the next slice of `_read_ahead`
 
     def add(self, order: int, done: Completion | None) -> None:
         """Queue a PING that has been framed. done gets None at its PONG."""
@@ -104,7 +105,8 @@ class Pings:
     def stop(self) -> None:
         """Stop the keep-alive."""
         self._deadlines.end(self._due)
-        self._due = None
+        self._deadlines.end(self._judging)
+        self._due = self._judging = None
 
     def _plan(self) -> None:
         interval = self._options.ping_interval
@@ -112,14 +114,22 @@ class Pings:
             self._due = self._deadlines.after(interval / 1000, self._tick)
 
     def _tick(self) -> None:
-        owner = self._owner
         self._plan()
+        self._deadlines.end(self._judging)
+        self._judge(_MOST_READS)
+
+    def _judge(self, reads: int) -> None:
+        """Send a PING, or end the connection if too many are unanswered after so many reads."""
+        owner = self._owner
         if self._overdue():
-            self._read_ahead()
+            left = self._read_ahead(reads)
             if not owner.connected or (owner.link is not None and owner.link.behind):
                 return  # the PONG may be in what is still to be delivered
             if self._overdue():
-                owner.failed(errors.StaleConnectionError("stale connection"))
+                if left:  # the slice is over: go on in the next iteration
+                    self._judging = self._deadlines.after(0.0, lambda: self._judge(left))
+                else:
+                    owner.failed(errors.StaleConnectionError("stale connection"))
                 return
         self.unanswered += 1
         owner.ping()
@@ -127,14 +137,23 @@ class Pings:
     def _overdue(self) -> bool:
         return not self.held and 0 < self._options.max_pings_outstanding <= self.unanswered
 
-    def _read_ahead(self) -> None:
-        """Read what has arrived: after a long callback a PONG may wait in the socket."""
+    def _read_ahead(self, reads: int) -> int:
+        """Read what has arrived, for a slice of time: after a long callback a PONG may wait in the socket.
+
+        Return how many reads are left, or 0 if the socket has no more.
+        """
         link = self._owner.link
-        for _ in range(_MOST_READS):
+        clock = self._deadlines.clock
+        until = clock() + CALLBACKS_SLICE
+        while reads:
             if link is None or link is not self._owner.link or link.behind or not self._overdue():
-                return
+                return 0
             if not link.read():
-                return
+                return 0
+            reads -= 1
+            if clock() > until:
+                break
+        return reads
 
 
 def _has_callback(waiting: tuple[int, Completion | None]) -> bool:

@@ -18,8 +18,8 @@ from .tls import HAS_TLS
 from .tls import TlsStream as TlsStream
 from .tls import describe as describe
 from .tls import handshake_error as handshake_error
+from .tls import is_tls_error as is_tls_error
 from .tls import read_error as read_error
-from .transport import BROKEN_PIPE as BROKEN_PIPE
 from .transport import EV_READ as EV_READ
 from .transport import EV_WRITE as EV_WRITE
 from .transport import NO_BUFFERS as NO_BUFFERS
