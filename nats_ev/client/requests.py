@@ -260,6 +260,8 @@ class Requests:
 
     def expired(self, order: int) -> None:
         """Fail a request that has timed out. Its frame is not sent if it is still in the buffer."""
+        if self._connection.guard.forked:
+            return  # a callback has forked: the others are called in the parent
         self.withdraw(order)
         self._fail(order, errors.RequestTimeoutError("request timeout"))
 

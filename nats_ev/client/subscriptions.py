@@ -285,7 +285,7 @@ class Subscriptions:
         until = deadlines.clock() + CALLBACKS_SLICE
         connection.delivery_begins()
         try:
-            while sub.pending and not sub.paused:
+            while sub.pending and not sub.paused and not connection.guard.forked:
                 if deadlines.clock() > until:
                     return
                 sub.deliver_next()

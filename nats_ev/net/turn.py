@@ -250,9 +250,10 @@ class Turn:
         self._later.start()
 
     def forget(self) -> None:
-        """Discard all that was put off, in the child of a fork."""
-        self._soon.clear()
-        self._unhandled.clear()
+        """Discard all that was put off, and all that will be, in the child of a fork."""
+        self._soon.clear()  # `run_soon` may be at work on it
+        self._soon = deque(maxlen=0)
+        self._unhandled = deque(maxlen=0)
         self._unfinished = False
 
     def throw(self, error: BaseException) -> None:

@@ -128,7 +128,9 @@ class LastReply:
     """The reply subject that the session decoded last, as str and as bytes.
 
     Most reply subjects are published to at once, in the callback that gets them. `Nats.publish`
-    recognises the very object `text` and sends `raw`: the subject is neither looked up nor encoded.
+    recognises the very object `text` and sends `raw`: the subject is neither looked up nor encoded. `text`
+    is set before `raw`: a signal handler that publishes in between has no new text yet, and finds that the
+    last one is not current any more.
     """
 
     __slots__ = ("raw", "text")
@@ -399,8 +401,9 @@ class Session:
                 headers = data[h0:p0] if h0 < p0 else None
                 reply = None
                 if r0 < r1:
-                    last_reply.raw = raw = data[r0:r1]
+                    raw = data[r0:r1]
                     last_reply.text = reply = raw.decode("utf-8", "surrogateescape")
+                    last_reply.raw = raw
                 if sub.fast:
                     sub.received += 1
                     try:
@@ -483,12 +486,13 @@ class Session:
         last_reply = self.last_reply
         callback = sub.callback if sub.fast else sub.arrived
         for r0, r1, start, end in run:
-            last_reply.raw = raw = data[r0:r1]
+            raw = data[r0:r1]
             try:
                 reply = raw.decode()  # takes half as long as with the arguments below
             except UnicodeDecodeError:
                 reply = raw.decode("utf-8", "surrogateescape")
             last_reply.text = reply
+            last_reply.raw = raw
             try:
                 callback(subject, data[start:end], reply, None)
             except BaseException as exc:
