@@ -180,15 +180,15 @@ class InOrder:
         heads = self._heads
         if not heads:
             raise StopIteration
-        first = heads[0] if len(heads) == 1 else min(heads, key=_number)
+        at = 0 if len(heads) == 1 else min(range(len(heads)), key=lambda i: heads[i][0])
+        # Taken out before the source is asked: that may run a signal handler, and so this again.
+        first = heads.pop(at)
+        try:
+            head = next(first[2], None)
+        except BaseException:
+            heads.append(first)
+            raise
+        if head is not None:
+            heads.append([*head, first[2]])
         done: Completion = first[1]
-        head = next(first[2], None)
-        if head is None:
-            heads.remove(first)
-        else:
-            first[:2] = head
         return done
-
-
-def _number(head: list[Any]) -> int:
-    return head[0]  # type: ignore[no-any-return]

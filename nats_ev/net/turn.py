@@ -144,18 +144,28 @@ class Turn:
 
         So hundreds of thousands of them need no time and memory now.
         """
-        self.soon(_EACH, (callbacks, args))
+        self.soon(_EACH, callbacks, args)
 
-    def _expand(self, each: Any) -> None:
-        """Put the next callback of a `soon_each` before the rest of it, at the beginning of the queue."""
-        callbacks, args = each
+    def _expand(self, entry: tuple[Callable[..., object], tuple[Any, ...]]) -> None:
+        """Put the next callback of a `soon_each` before the rest of it, at the beginning of the queue.
+
+        `next` may run a signal handler or a ``__del__``, which may run the loop, and that this queue.
+        """
+        soon = self._soon
+        callbacks, args = entry[1]
+        soon.appendleft(entry)
+        self._made -= 1
         callback = next(callbacks, None)
-        if callback is None:
-            self._made += 1
-            self._soon.popleft()
-        else:
+        is_first = bool(soon) and soon[0] is entry
+        if callback is not None:
+            if not is_first:
+                soon.appendleft(entry)  # if it is there twice, the second one finds nothing
+                self._made -= 1
+            soon.appendleft((callback, args))
             self._made -= 1
-            self._soon.appendleft((callback, args))
+        elif is_first:
+            soon.popleft()
+            self._made += 1
 
     @property
     def busy(self) -> bool:
@@ -178,15 +188,17 @@ class Turn:
         self._running += 1
         try:
             while soon and self._made < self._cut_at:
-                callback, args = soon[0]
                 if not self._fed:
                     self._feed(EV_CUSTOM)
                     self._fed = True
-                if callback is _EACH:
-                    self._expand(args[0])
-                    continue
+                try:
+                    callback, args = entry = soon.popleft()
+                except IndexError:  # a signal handler has run the loop
+                    break
                 self._made += 1
-                soon.popleft()
+                if callback is _EACH:
+                    self._expand(entry)
+                    continue
                 try:
                     callback(*args)
                 except BaseException as exc:
