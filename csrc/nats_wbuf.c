@@ -64,6 +64,7 @@ void nats_wbuf_start_over(nats_wbuf *wbuf)
     wbuf->base = wbuf->pos = wbuf->end = wbuf->last = 0;
     wbuf->pinned = 0;
     wbuf->tags_begin = wbuf->tags_end = 0;
+    wbuf->tags_mixed = 0;
     if (wbuf->cap > KEEP_CAP) {
         free(wbuf->buf);
         wbuf->buf = NULL;
@@ -164,7 +165,8 @@ static void add_tag(nats_wbuf *wbuf, uint64_t tag)
     if (tag == 0)
         return;
     assert(wbuf->tags_end < wbuf->tags_cap);
-    assert(wbuf->tags_begin == wbuf->tags_end || wbuf->tags[wbuf->tags_end - 1].tag < tag);
+    if (wbuf->tags_begin != wbuf->tags_end && wbuf->tags[wbuf->tags_end - 1].tag > tag)
+        wbuf->tags_mixed = 1;
     wbuf->tags[wbuf->tags_end].tag = tag;
     wbuf->tags[wbuf->tags_end++].offset = wbuf->origin + wbuf->end;
 }

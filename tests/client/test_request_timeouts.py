@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 import time
 from datetime import timedelta
 from decimal import Decimal
@@ -295,3 +296,29 @@ def test_a_time_out_of_a_subclass_is_its_own_time(silent, run):
         silent.request("silent", b"", lambda *answer, ms=ms: expired.append(int(ms)), ms)
     run(lambda: len(expired) == 7)
     assert expired == [5, 5, 10, 20, 40, 40, 40]
+
+
+def test_a_request_from_a_signal_handler_does_not_keep_an_expired_one_in_the_buffer(
+    client, fake, run
+):
+    """The handler strikes when the outer request has its number and is not framed yet."""
+    nats = client(fake(lambda peer: peer.at_eof()), connect_timeout=0)
+    answers: list[Any] = []
+    nats.request("a", b"", lambda *answer: answers.append("first"), 20)
+
+    def profile(frame: Any, event: str, arg: object) -> None:
+        if event == "call" and (
+            frame.f_code.co_name == "publish" and frame.f_code.co_filename.endswith("wire.py")
+        ):
+            sys.setprofile(None)
+            nats.request("a", b"", lambda *answer: answers.append("handler"), 0)
+
+    sys.setprofile(profile)
+    try:
+        nats.request("a", "outer", lambda *answer: answers.append("outer"), 20)
+    finally:
+        sys.setprofile(None)
+    assert nats.waiting_count() == 3
+    run(lambda: len(answers) == 2)
+    assert answers == ["first", "outer"]
+    assert nats.waiting_count() == 1
