@@ -33,8 +33,8 @@
  *    first byte.
  *  - accepted == written + waiting + discarded: every message is counted exactly once, whatever
  *    happens.
- *  - tags are ascending, and so are their offsets. Offsets count from the first byte ever queued,
- *    so that moving the buffer's content does not touch them.
+ *  - The offsets of tags are ascending, and so are the tags while tags_mixed is 0. Offsets count
+ *    from the first byte ever queued, so that moving the buffer's content does not touch them.
  *
  * Measured: take-back 10 ns per message, removal of every second request 18 ns per message. A
  * buffer that was emptied keeps up to 2 MiB: flushes at the mark of 1 MiB would allocate and free
@@ -73,12 +73,12 @@ struct nats_wbuf {
     size_t last_line_len; /* the beginning of the frame before base, or of the last one sent */
     char last_line[NATS_LAST_LINE];
     int slow_reported;
-    struct nats_tag
-        *tags; /* [tags_begin..tags_end): of tagged messages that may be unsent, ascending */
+    struct nats_tag *tags; /* [tags_begin..tags_end): of tagged messages that may be unsent */
     size_t tags_begin;
     size_t tags_end;
     size_t tags_cap;
-    char *arena; /* interned prefixes, "PUB subject " */
+    int tags_mixed; /* some are perhaps not ascending: see nats_wbuf_publish */
+    char *arena;    /* interned prefixes, "PUB subject " */
     size_t arena_len;
     size_t arena_cap;
     struct nats_prefix *prefixes;

@@ -14,7 +14,7 @@ class CData:
 
     def __bool__(self) -> bool: ...
 
-# What cffi accepts for a ``const void *``.
+# What is accepted for a ``const void *``: no subclass of bytes.
 Bytes: TypeAlias = bytes | CData
 
 @final
@@ -175,6 +175,16 @@ class Lib:
     def nats_wbuf_set_inbox(self, wbuf: Wbuf, inbox: Bytes, len: int, /) -> int: ...
     def nats_wbuf_request(
         self, wbuf: Wbuf, subject: int, payload: Bytes, payload_len: int, tag: int, /
+    ) -> int: ...
+    def nats_wbuf_check_sub(
+        self,
+        subject: Bytes,
+        subject_len: int,
+        queue: Bytes,
+        queue_len: int,
+        sid: int,
+        max_control_line: int,
+        /,
     ) -> int: ...
     def nats_wbuf_sub(
         self,

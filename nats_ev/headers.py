@@ -236,7 +236,7 @@ def appended(raw: bytes | None) -> dict[str, str]:
 def as_headers(headers: HeadersLike) -> Headers:
     """Return a new `Headers` for what a user may pass as headers. Raises TypeError, `BadHeadersError`."""
     if isinstance(headers, (bytes, bytearray, memoryview)):
-        return Headers.parse(bytes(headers))
+        return Headers.parse(bytes(memoryview(headers)))
     return Headers(headers)
 
 
@@ -245,14 +245,15 @@ def encode_headers(headers: HeadersLike) -> bytes:
 
     Raises TypeError and `BadHeadersError`. An empty mapping gives a block without any header.
     """
-    if isinstance(headers, bytes):
+    if type(headers) is bytes:
         if not headers.startswith(_VERSION) or not headers.endswith(b"\r\n\r\n"):
             raise BadHeadersError(
                 "invalid headers: a raw block begins with NATS/1.0 and ends with an empty line"
             )
         return headers
-    if isinstance(headers, (bytearray, memoryview)):
-        return encode_headers(bytes(headers))
+    if isinstance(headers, (bytes, bytearray, memoryview)):
+        # By way of a memoryview, which asks no method of a subclass.
+        return encode_headers(bytes(memoryview(headers)))
     if isinstance(headers, Headers):
         return headers.encode()
     if isinstance(headers, Mapping):
@@ -318,6 +319,7 @@ def _text(raw: bytes) -> str:
 
 def _bytes(text: str) -> bytes:
     try:
-        return text.encode("utf-8", "surrogateescape")
+        # Not text.encode, which a subclass may override.
+        return str.encode(text, "utf-8", "surrogateescape")
     except UnicodeEncodeError:
         raise BadHeadersError("invalid header: a lone surrogate") from None

@@ -13,8 +13,9 @@ from .errors import BadSubjectError
 def encode(text: str) -> bytes:
     """Return the bytes of a subject or queue group. Raises TypeError or `BadSubjectError`."""
     try:
-        return text.encode("utf-8", "surrogateescape")
-    except AttributeError:
+        # Not text.encode, which a subclass may override.
+        return str.encode(text, "utf-8", "surrogateescape")
+    except TypeError:
         raise TypeError(f"a subject must be str, not {type(text).__name__}") from None
     except UnicodeEncodeError:
         raise BadSubjectError(f"invalid subject {text!r}: a lone surrogate", subject=text) from None

@@ -38,7 +38,7 @@ from itertools import islice
 from typing import Protocol
 
 from .. import errors
-from ..connection import Completion, Connection
+from ..connection import Completion, Connection, Source
 from ..net import Deadline
 from ..options import Options
 from .subscriptions import Subscriptions
@@ -167,7 +167,7 @@ class Drain:
             self._finished = True
             self._connection.disconnect()
 
-    def completions(self) -> Iterator[tuple[int, Completion]]:
+    def completions(self) -> Source:
         """End the drain. Return (order of the call, callback) for each callback that has not been called."""
         self._over = True
         self._owner.drained()

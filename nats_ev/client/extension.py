@@ -40,12 +40,19 @@ class Extension:
     def call_soon(self, cb: Callable[..., object], *args: object) -> None:
         """Call ``cb(*args)`` on the loop, after all callbacks that are due already.
 
+        In a callback that the client makes at the end of a turn, such as a completion or one of `call_soon`
+        itself, the call waits for the loop's next iteration.
+
         Args:
             cb: what it raises is treated like an exception of any callback.
             args: passed to cb.
+
+        Raises:
+            RuntimeError: another thread runs the loop.
         """
         check_callback(cb)
-        self._connection.turn.soon(cb, *args)
+        self._connection.guard.check_thread()
+        self._connection.turn.soon_after(cb, *args)
 
     def call_later(
         self,
@@ -70,8 +77,12 @@ class Extension:
 
         Returns:
             The `Deadline`, whose ``cancel()`` prevents the call.
+
+        Raises:
+            RuntimeError: another thread runs the loop.
         """
         check_callback(cb)
+        self._connection.guard.check_thread()
         seconds = milliseconds(delay_ms, "delay_ms") / 1000
         if step:
             cb, args = later_step, (cb, *args)
@@ -90,6 +101,7 @@ class Extension:
 
     def report(self, error: NatsError) -> None:
         """Give an error to the error listeners and to `on_error`, like one of the client's own."""
+        self._connection.guard.check_thread()
         self._core.report(error)
 
     def add_status_listener(self, cb: Callable[[Status], object]) -> None:

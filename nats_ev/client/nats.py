@@ -32,13 +32,7 @@ from ..connection import Completion
 from ..headers import HeadersLike, encode_headers
 from ..nuid import next_nuid
 from ..options import Options
-from ..protocol import (
-    NO_INBOX,
-    MessageCallback,
-    pub,
-    pub_to,
-    request,
-)
+from ..protocol import NO_INBOX, MessageCallback, pub, pub_to, request
 from ..redact import without_traceback
 from .accessors import Accessors, Counts
 from .core import Core
@@ -458,7 +452,7 @@ class Nats(Accessors, Extension):
         """
         # The hot path, in one function over the state of three objects. The whole call takes about
         # 390 ns, and each inner Python call would add 40 ns or more, a tenth. What it touches:
-        # - requests.timeout: the time-out of the last request; an equal one needs no look-up.
+        # - requests.timeout: the time-out of the last request; the same one needs no look-up.
         # - connection.last_order: the counter that numbers requests and other completions.
         # - requests.waiting: the callbacks by number. The entry is made when the frame is in the
         #   buffer, so that a refused call leaves none. The answer can't come before, because
@@ -469,7 +463,9 @@ class Nats(Accessors, Extension):
         if not callable(cb):  # check_callback would be one call more
             check_callback(cb)
         requests = self._requests
-        if timeout_ms != requests.timeout:
+        if timeout_ms is not (last := requests.timeout) and (
+            timeout_ms != last or type(timeout_ms) is not type(last)
+        ):
             requests.use_timeout(timeout_ms)
         if no_responders is not None:
             cb = requests.override_no_responders(cb, no_responders)

@@ -18,14 +18,14 @@ request that has timed out is still in the write buffer, the next write removes 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
+from datetime import timedelta
 from functools import partial
 from typing import Any, Protocol
 
 from .. import errors
 from ..arguments import milliseconds
-from ..connection import Connection
+from ..connection import Completion, Connection, InOrder, Source
 from ..headers import is_no_responders
 from ..net import Deadline
 from ..nuid import next_nuid
@@ -34,6 +34,10 @@ from .expiry import EXPIRY_SLOP, MAX_GROUPS, NO_RUN, Run, TimeoutGroup
 from .request_many import ManyRequest, RequestCallback, Sentinel
 from .subscriptions import Subscriptions
 
+# The types of a time-out that are their own keys.
+_TIMES = frozenset({int, float, timedelta})
+# No time-out is this one.
+_NO_TIMEOUT = object()
 # Seconds between two sweeps of groups without a waiting request, while there are many groups.
 _SWEEP_AFTER = 1.0
 
@@ -66,7 +70,8 @@ class Requests:
         self.deadlines = connection.deadlines
         self.call = connection.turn.call
         self.soon = connection.turn.soon
-        connection.turn.cannot_nest = self._end_turn
+        connection.turn.finish = self._end_turn
+        self._finish_soon = connection.turn.finish_soon
         self.failed = connection.turn.failed
         # The callbacks by number. `waiting` is always the same dict: each `TimeoutGroup` holds it.
         self.waiting: dict[int, RequestCallback] = {}
@@ -75,10 +80,10 @@ class Requests:
         self._groups: dict[Any, TimeoutGroup] = {}
         self._groups_max = MAX_GROUPS
         self._sweeping: Deadline | None = None
-        # The run that is being made. `timeout` is that of the last request, as the caller gave it
-        # (NaN is equal to nothing, so the first request calls `use_timeout`); `run_start` is the
-        # number of the run's first request, 0: no run has begun.
-        self.timeout: Any = math.nan
+        # The run that is being made. `timeout` is that of the last request, as the caller gave it, or
+        # _NO_TIMEOUT, so that the next request calls `use_timeout`; `run_start` is the number of the
+        # run's first request, 0: no run has begun.
+        self.timeout: Any = _NO_TIMEOUT
         self.run_start = 0
         self._group: TimeoutGroup | None = None
         # Runs of this turn with other time-outs: (group, first, last). They get their deadlines at
@@ -106,20 +111,20 @@ class Requests:
         `Nats.drain`.
         """
         self._owner.refuse_if_draining()
-        try:
-            group = self._groups.get(timeout_ms)
-        except TypeError:  # unhashable: _new_group raises the right error
-            group = None
+        usual = type(timeout_ms) in _TIMES
+        # What is equal to a time and has another type, such as True, may be no time. What is a time, of a
+        # subclass, may have an equality of its own.
+        group = self._groups.get(timeout_ms) if usual else None
         if group is None:
             group = self._new_group(timeout_ms)
         self._end_run()
         self._group = group
-        self.timeout = math.nan if self.draining else timeout_ms
+        self.timeout = timeout_ms if usual and not self.draining else _NO_TIMEOUT
 
     def drain_began(self) -> None:
         """Let each request call `use_timeout`, which may refuse it."""
         self.draining = True
-        self.timeout = math.nan
+        self.timeout = _NO_TIMEOUT
 
     def ended(self) -> None:
         """Let a drain look whether it can go on, after the end of a request that no message has brought."""
@@ -127,12 +132,12 @@ class Requests:
             self._connection.need_flush()
 
     def _new_group(self, timeout_ms: Any) -> TimeoutGroup:
-        group = TimeoutGroup(
-            self.waiting,
-            self.deadlines,
-            self.expired,
-            milliseconds(timeout_ms, "timeout_ms") / 1000,
-        )
+        checked = milliseconds(timeout_ms, "timeout_ms")
+        if type(timeout_ms) not in _TIMES:
+            timeout_ms = float(checked)
+            if timeout_ms in self._groups:
+                return self._groups[timeout_ms]
+        group = TimeoutGroup(self.waiting, self.deadlines, self.expired, checked / 1000)
         if len(self._groups) >= self._groups_max:
             self._forget_idle_groups()
         self._groups[timeout_ms] = group
@@ -164,8 +169,7 @@ class Requests:
     def begin_run(self, order: int) -> None:
         """Note the first request of a turn, or of another time-out in the same turn."""
         self.run_start = order
-        if not self._ended_runs:  # else the call has been put off already
-            self.soon(self._end_turn)
+        self._finish_soon()
 
     def _end_run(self) -> None:
         if self.run_start:
@@ -238,6 +242,7 @@ class Requests:
         Returns:
             The request's number, and the C code of the framing call, errors included.
         """
+        self._connection.guard.check_thread()
         order, code = self._publish(subject, payload, headers)
         if code >= 0:
             self.many[order] = many = ManyRequest(self, order, callback)
@@ -256,6 +261,8 @@ class Requests:
 
     def expired(self, order: int) -> None:
         """Fail a request that has timed out. Its frame is not sent if it is still in the buffer."""
+        if self._connection.guard.forked:
+            return  # a callback has forked: the others are called in the parent
         self.withdraw(order)
         self._fail(order, errors.RequestTimeoutError("request timeout"))
 
@@ -284,30 +291,36 @@ class Requests:
             if len(self._out):
                 self._out.remove(tags)
 
-    def take_all(self) -> Iterator[tuple[int, Callable[[errors.NatsError | None], None]]]:
+    def take_all(self) -> list[Source]:
         """Empty the tables. Return (number, a function that fails the request) for each request."""
-        waiting = list(self.waiting.items())
+        waiting = self.waiting.copy()
         self.waiting.clear()
         for group in self._groups.values():
             group.runs.clear()
         self._newest_run = (None, NO_RUN)
         self.run_start = 0  # no deadline for what has failed
         self._ended_runs.clear()
-        many, self.many = self.many, {}
-        for order, callback in waiting:
-            yield order, partial(self._call_with_error, callback)
-        for order, one in many.items():
+        many = self.many.copy()
+        self.many.clear()
+        for one in many.values():
             self.deadlines.end(one)
             self.deadlines.end(one.stalled)
-            yield order, one.fail
+        return [
+            map(self._failing, waiting.items()),
+            iter([(order, one.fail) for order, one in many.items()]),
+        ]
+
+    def _failing(self, request: tuple[int, RequestCallback]) -> tuple[int, Completion]:
+        order, callback = request
+        return order, partial(self._call_with_error, callback)
 
     def _call_with_error(self, callback: RequestCallback, error: errors.NatsError | None) -> None:
         self.call(callback, None, error, None)
 
     def fail_all(self) -> None:
         """Fail all requests, which wait for a connection, with ``disconnected``."""
-        for _, fail in self.take_all():
-            self._connection.turn.soon(fail, errors.ConnectionClosedError("disconnected"))
+        failing = InOrder(self.take_all())
+        self._connection.turn.soon_each(failing, errors.ConnectionClosedError("disconnected"))
 
     def discarded(self, tags: list[int]) -> None:
         """Fail the requests with these numbers: the new server does not take them."""
@@ -320,8 +333,7 @@ class Requests:
 
     def inbox_refused(self, error: errors.NatsError) -> None:
         """Fail all requests: the server refuses the subscription to their answers."""
-        for _, fail in self.take_all():
-            self.soon(fail, error)
+        self._connection.turn.soon_each(InOrder(self.take_all()), error)
 
     def inbox_closed(self) -> None:
         """Forget the shared inbox, whose subscription has ended. The next request opens another."""

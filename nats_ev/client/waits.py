@@ -7,9 +7,9 @@ fail then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from ..connection import Completion, Connection
+from ..connection import Connection, Source
 from ..errors import NatsError
 from ..net import Deadline
 
@@ -98,7 +98,7 @@ class Waits:
                 self.steps -= 1
                 self._connection.need_flush()  # a drain may wait for this
 
-    def take_all(self) -> Iterator[tuple[int, Completion]]:
+    def take_all(self) -> Source:
         """Forget all waits. Return (order of the call, completion) for each."""
         waiting, self._waiting = self._waiting, {}
         for wait in waiting:

@@ -31,7 +31,7 @@ first attempt.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from .. import errors
@@ -53,7 +53,7 @@ from .attempts import Attempts
 from .handshake import Handshake
 from .limits import OF_THE_BUFFER, Limits
 from .link import Link
-from .pings import Completion, Pings
+from .pings import Completion, InOrder, Pings, Source
 from .pool import ServerPool
 from .states import Event, next_status
 from .tls_context import TlsContext
@@ -80,8 +80,8 @@ class Client(Protocol):
     def discarded(self, tags: list[int]) -> None:
         """Fail the requests with these tags: the server would not accept them."""
 
-    def completions(self) -> Iterable[tuple[int, Completion]]:
-        """Take out the callbacks of what can no longer succeed: (order of the call, how to fail it)."""
+    def completions(self) -> list[Source]:
+        """Take out the callbacks of what can no longer succeed."""
 
     def status_changed(self) -> None:
         """Take note that `Connection.status` has a new value."""
@@ -116,7 +116,7 @@ class Connection:
         self.deadlines = Deadlines(loop)
         self.pool = ServerPool(options)
         self.pings = Pings(options, self.deadlines, self.turn, self)
-        self._attempts = Attempts(loop, options, self.deadlines, self.pool, self)
+        self._attempts = Attempts(loop, options, self.deadlines, self.turn, self.pool, self)
         self._tls = TlsContext(options)
         self._limits = Limits(out.limits, options)
         self.info: ServerInfo | None = None  # of the last server
@@ -328,6 +328,10 @@ class Connection:
         """See `Session.enter_fast_path`."""
         if self.link is not None:
             self.link.session.enter_fast_path(sub)
+
+    def counted_ahead(self, sub: Subscription) -> int:
+        """See `Session.counted_ahead`."""
+        return self.link.session.counted_ahead(sub) if self.link is not None else 0
 
     def option_changed(self, name: str) -> None:
         """Let an option that was set at run time count from now on, where it can."""
@@ -589,11 +593,8 @@ class Connection:
         """Take back what was not sent, fail what can't succeed any more, then call on_disconnect."""
         self.out.take_back()
         self.set_limits()
-        waiting: list[tuple[int, Completion]] = list(self._client.completions())
-        waiting.extend(self.pings.completions())
-        waiting.sort(key=lambda item: item[0])
-        for _, done in waiting:
-            self.turn.soon(done, error)
+        sources = [*self._client.completions(), self.pings.completions()]
+        self.turn.soon_each(InOrder(sources), error)
         if was_up:
             self.turn.soon(self._call_hook, "on_disconnect")
 

@@ -34,7 +34,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import errors
 from ..net import (
-    BROKEN_PIPE,
     CALLBACKS_SLICE,
     EV_READ,
     EV_WRITE,
@@ -45,6 +44,7 @@ from ..net import (
     TlsStream,
     Turn,
     handshake_error,
+    is_tls_error,
     make_dead_end,
     read_error,
 )
@@ -382,8 +382,8 @@ class Link:
             self._writer.stop()
             self._writing = True  # so that nobody else tries before
             self._retrying = self._deadlines.after(_NO_BUFFERS_RETRY, self._retry)
-        elif (exc.errno in BROKEN_PIPE or self.undelivered) and not self._held:
-            # The reader finds the server's last words, then the end.
+        elif self.undelivered or not (self._held or is_tls_error(exc)):
+            # Whatever the error is: the reader finds the server's last words, then the end.
             self._writer.stop()
             self._broken = True
             self._wrote_at = self._spoke_at
@@ -401,7 +401,7 @@ class Link:
         heard = not self._spoke_at or self.undelivered
         if heard:
             self._wrote_at = 0.0
-        if not self._held and (heard or self.read()):
+        if self.undelivered or (not self._held and (heard or self.read())):
             if not self._closed:
                 self._await_end(exc)
         elif not self._closed:

@@ -42,7 +42,7 @@ _LIST_ATTEMPTS = 5
 # How long to wait for the answer about the API level, in ms.
 _ASK_WITHIN = 2000.0
 # 115 days, in ms.
-_NO_LIMIT = 1e10
+NO_LIMIT = 1e10
 _NO_NAME_CHARS = frozenset(' \t\r\n\f\0.*>/\\"')
 
 
@@ -86,6 +86,10 @@ def _listed_name(item: Any) -> object:
         config = item.get("config")
         name = item.get("name") or (config.get("name") if isinstance(config, Mapping) else None)
     return name if isinstance(name, str) else object()
+
+
+def _level_of(needs: Mapping[str, Feature]) -> int:
+    return max((feature[1] for feature in needs.values()), default=0)
 
 
 Completion = Callable[[NatsError], object]
@@ -448,8 +452,6 @@ class Api:
         needs: Mapping[str, Feature],
         go: Callable[[int], object],
         cb: Callback,
-        *,
-        timeout: float | None = None,
     ) -> None:
         """Call ``go(level)`` if JetStream has all features in needs, else pass `ApiLevelError` to cb.
 
@@ -461,16 +463,11 @@ class Api:
             needs: the features.
             go: gets the API level that they need.
             cb: gets the error.
-            timeout: how long to wait for a connection, in ms; 0: for ever; default: that of the `JetStream`.
         """
-        level = max((feature[1] for feature in needs.values()), default=0)
-
-        def lacking() -> NatsError | None:
-            missing = {name: one for name, one in needs.items() if not self.levels.supports(one)}
-            return ApiLevelError.lacking(missing) if missing else None
+        level = _level_of(needs)
 
         def judge() -> None:
-            if (error := lacking()) is not None:
+            if (error := self.lacking(needs)) is not None:
                 cb(None, error)
                 return
             try:
@@ -489,13 +486,40 @@ class Api:
         if not needs:
             go(0)
         elif not self.nats.is_connected():
-            self.when_connected(connected, timeout)
+            self.when_connected(connected)
         elif self.levels.must_ask(level):
             self.levels.ask(judge)
-        elif (error := lacking()) is not None:
+        elif (error := self.lacking(needs)) is not None:
             self.nats.call_soon(cb, None, error)
         else:
             go(level)
+
+    def lacking(self, needs: Mapping[str, Feature]) -> NatsError | None:
+        """Return the error that says which of these features are missing, as far as that is known."""
+        missing = {name: one for name, one in needs.items() if not self.levels.supports(one)}
+        return ApiLevelError.lacking(missing) if missing else None
+
+    def knows(self, needs: Mapping[str, Feature]) -> bool:
+        """Return whether `lacking` can be asked now: there is a connection, and its level is known."""
+        return self.nats.is_connected() and not self.levels.must_ask(_level_of(needs))
+
+    def when_known(
+        self, needs: Mapping[str, Feature], go: Callable[[], object], ended: Completion
+    ) -> None:
+        """Call ``go()`` when `knows` these features, or ``ended(err)`` if no connection comes."""
+
+        def connected(error: NatsError | None) -> None:
+            if error is not None:
+                ended(error)
+            elif self.levels.must_ask(_level_of(needs)):
+                self.levels.ask(go)
+            else:
+                go()
+
+        if self.nats.is_connected():
+            connected(None)
+        else:
+            self.when_connected(connected, 0)
 
     # Time.
 
@@ -543,7 +567,7 @@ class Api:
 
         limit = self.timeout if timeout is None else timeout
         # The timer also tells of the client's end, so there is one without a limit, too.
-        timer = self.start_timer(limit or _NO_LIMIT, late, end, step=True)
+        timer = self.start_timer(limit or NO_LIMIT, late, end, step=True)
         self.nats.add_status_listener(changed)
 
     def refuse_if_closed(self) -> None:

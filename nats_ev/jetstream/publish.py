@@ -49,13 +49,19 @@ from ..arguments import (
     shown_number,
 )
 from ..client import Nats
-from ..errors import BadOptionsError, MaxPayloadError, NatsError, NoRespondersError
+from ..errors import (
+    BadOptionsError,
+    MaxPayloadError,
+    NatsError,
+    NoRespondersError,
+    RequestTimeoutError,
+)
 from ..headers import HeadersLike, encode_headers, set_in_block
 from ..steps import later_step
 from ..subjects import check_publish
 from ..times import rfc3339
 from .answers import decode_ack
-from .api import Api, Timer
+from .api import NO_LIMIT, Api, Timer
 from .config import MAX_SEQUENCE, V2_11, V2_12, V2_14
 from .errors import ApiLevelError, InvalidAnswerError, TooManyStalledMsgsError
 from .levels import Feature
@@ -244,6 +250,7 @@ class Publishing:
 
     def __init__(self, *, max_ack_pending: int, stall_wait: Milliseconds) -> None:
         self._window = Window(self._api, max_ack_pending, milliseconds(stall_wait, "stall_wait"))
+        self._queue = _Queue(self._api)
 
     def publish(
         self,
@@ -294,10 +301,11 @@ class Publishing:
             TypeError, BadOptionsError: an argument is wrong.
 
         A server that is too old for an option would store the message as if it had none. The client does
-        not send the message then; cb gets `ApiLevelError`. Across a leaf node a stream of another domain may
-        store the message; when that one is too old, the `ApiLevelError` has the acknowledgement. While
-        the client is connecting, or does not know yet which API level answers, a message with such an option
-        waits, and is sent after messages without.
+        not send the message then; cb gets `ApiLevelError`. While the client is connecting, or does not know
+        yet which API level answers, a message with such an option waits for its own timeout at most. So do
+        the messages that this `JetStream` publishes after it: their order stays. Across a leaf node a stream
+        of another domain may store the message; when that one is too old, the `ApiLevelError` has the
+        acknowledgement.
         """
         retry = (retry_attempts, retry_wait)
         self._message(subject, payload, cb, headers, timeout, retry, options).send()
@@ -346,7 +354,7 @@ class Publishing:
         block = message_headers(headers, options) if headers is not None or options else None
         # Checked here: a message of `publish_async` may be sent when its caller has returned.
         limit = self._api.timeout if timeout is None else milliseconds(timeout, "timeout")
-        message = _Message(self._api, subject, payload, block, limit, cb)
+        message = _Message(self._api, self._queue, subject, payload, block, limit, cb)
         if retry != _RETRY:
             message.attempts = count(retry[0], "retry_attempts")
             message.retry_wait = milliseconds(retry[1], "retry_wait")
@@ -373,12 +381,13 @@ class _Message:
     """A message that is being published, until it is acknowledged or has failed."""
 
     __slots__ = (
-        "api", "attempts", "cb", "headers", "needs", "payload", "retry_wait", "subject", "timeout",
+        "api", "attempts", "cb", "headers", "needs", "payload", "queue", "retry_wait", "subject", "timeout",
     )  # fmt: skip
 
     def __init__(
         self,
         api: Api,
+        queue: _Queue,
         subject: str,
         payload: Payload,
         headers: bytes | None,
@@ -386,6 +395,7 @@ class _Message:
         cb: Callback,
     ) -> None:
         self.api = api
+        self.queue = queue
         self.subject = subject
         self.payload = payload_bytes(payload)
         self.headers = headers
@@ -396,17 +406,23 @@ class _Message:
 
     def send(self) -> None:
         """Send the message. Raises what `Nats.request` raises; `ApiLevelError` goes to cb."""
-        if self.needs:
-            self.api.refuse_if_closed()
-            check_message(self.api.nats, self.subject, self.payload, self.headers)
-            self.api.require(
-                self.needs,
-                lambda level: self._request(),
-                self.cb,
-                timeout=self.timeout,
-            )
+        if self.queue.waiting or (self.needs and not self.api.knows(self.needs)):
+            self.queue.add(self)
+        elif self.needs:
+            self.api.require(self.needs, lambda level: self._request(), self.cb)
         else:
             self._request()
+
+    def release(self) -> None:
+        """Send the message after it has waited; what is wrong goes to cb."""
+        error = self.api.lacking(self.needs) if self.needs else None
+        if error is None:
+            try:
+                later_step(self._request)
+            except NatsError as exc:
+                error = exc
+        if error is not None:
+            self.api.nats.call_soon(self.cb, None, error)
 
     def _request(self) -> None:
         waiting = self.api.waiting
@@ -446,6 +462,47 @@ class _Message:
             self._request()
         except NatsError as exc:
             self.cb(None, exc)
+
+
+class _Queue:
+    """The messages that wait because one needs a feature, and nobody knows yet whether it is there.
+
+    All messages that the same `JetStream` publishes meanwhile wait as well, so that their order stays.
+    """
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self.waiting: dict[_Message, Timer] = {}
+        self._asking = False
+
+    def add(self, message: _Message) -> None:
+        """Keep a message. Raises what publishing it would raise."""
+        api = self._api
+        api.refuse_if_closed()
+        check_message(api.nats, message.subject, message.payload, message.headers)
+        limit = milliseconds(message.timeout, "timeout") or NO_LIMIT
+        error = RequestTimeoutError("request timeout")
+        self.waiting[message] = api.start_timer(
+            limit, lambda: self._end(message, error), lambda exc: self._end(message, exc), step=True
+        )
+        if not self._asking:
+            self._asking = True
+            api.when_known(message.needs, self._release, self._ended)
+
+    def _end(self, message: _Message, error: NatsError) -> None:
+        if self.waiting.pop(message, None) is not None:
+            message.cb(None, error)
+
+    def _ended(self, error: NatsError) -> None:
+        self._asking = False  # each message's timer ends the message
+
+    def _release(self) -> None:
+        """Send all that wait, in order."""
+        self._asking = False
+        while self.waiting:
+            message = next(iter(self.waiting))
+            self.waiting.pop(message).cancel()
+            message.release()
 
 
 def check_message(nats: Nats, subject: str, payload: bytes, headers: bytes | None) -> None:

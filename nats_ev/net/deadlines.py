@@ -19,7 +19,8 @@ Invariants:
 - The timer is armed for the heap's first time or earlier. It may fire with nothing due, never too late.
 
 Callbacks may add, cancel, nest the loop, or raise. `_on_timer` therefore arms the timer *before* it
-calls anything: what else is due then expires in the nested loop, or in the loop's next run.
+calls anything: what else is due then expires in the nested loop, or in the loop's next run. After a slice
+of 10 ms it gives way to other watchers; what else is due expires in the loop's next iteration.
 
 Times are on the monotonic clock. libev's "now" is the wall clock and may be stale, because the loop
 reads it once per iteration. It is brought up to date before the timer is armed; after that only the
@@ -33,6 +34,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+# Seconds of callbacks in a row, for one client, before other watchers have their turn.
+CALLBACKS_SLICE = 0.01
 # The heap is rebuilt without its ended entries when they are more than a third of it, and more than:
 _COMPACT_ABOVE = 16
 
@@ -152,6 +155,7 @@ class Deadlines:
 
     def _on_timer(self, watcher: Any, revents: int) -> None:
         now = self.clock()
+        until = now + CALLBACKS_SLICE
         # Before any callback: see "Callbacks may add" above.
         self._arm(now)
         heap = self._heap
@@ -160,6 +164,8 @@ class Deadlines:
             if entry._number == number:
                 entry._number = 0
                 entry._expire()
+                if self.clock() > until:
+                    return  # the timer is armed for what is left
             else:
                 self._dead -= 1
         if heap:

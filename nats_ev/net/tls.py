@@ -317,6 +317,11 @@ def handshake_error(exc: OSError) -> errors.TlsError:
     return error
 
 
+def is_tls_error(exc: OSError) -> bool:
+    """Return whether an error of `send` or `recv` is one of TLS, and not of the socket below."""
+    return HAS_TLS and isinstance(exc, ssl.SSLError)
+
+
 def read_error(exc: OSError, connected: bool) -> errors.NatsError:
     """Return the client's error for what a stream's `recv` or `send` raised.
 

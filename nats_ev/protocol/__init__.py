@@ -19,6 +19,7 @@ from .wire import HIGH as HIGH
 from .wire import NO_INBOX as NO_INBOX
 from .wire import SLOW as SLOW
 from .wire import Outbound as Outbound
+from .wire import check_sub as check_sub
 from .wire import pub as pub
 from .wire import pub_to as pub_to
 from .wire import request as request

@@ -52,6 +52,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from itertools import islice
+from operator import length_hint
 from typing import Any, Protocol
 
 from .. import errors
@@ -76,6 +77,9 @@ from .wire import (
 # The handshake's SUB lines are framed in portions of about this size, so that a client with hundreds
 # of thousands of subscriptions neither stalls the loop nor holds them all in memory twice.
 _PORTION = 64 * 1024
+# The PONGs that one call of `dispatch` reports: one row may stand for thousands, each with a callback.
+_MOST_PONGS = 4
+_ListIterator: type[object] = type(iter([0]))
 
 
 class State(Enum):
@@ -124,7 +128,9 @@ class LastReply:
     """The reply subject that the session decoded last, as str and as bytes.
 
     Most reply subjects are published to at once, in the callback that gets them. `Nats.publish`
-    recognises the very object `text` and sends `raw`: the subject is neither looked up nor encoded.
+    recognises the very object `text` and sends `raw`: the subject is neither looked up nor encoded. `text`
+    is set before `raw`: a signal handler that publishes in between has no new text yet, and finds that the
+    last one is not current any more.
     """
 
     __slots__ = ("raw", "text")
@@ -278,6 +284,18 @@ class Session:
             self._run = iter(rest)
             self._run_counted = True
 
+    def counted_ahead(self, sub: Subscription) -> int:
+        """Return how many messages the subscription's `received` includes that are still to be delivered.
+
+        They are the rest of its run. Its items become a list, whose iterator knows how many are left, so that
+        a look per message costs no walk each.
+        """
+        if self._run is None or self._run_sub is not sub or not self._run_counted:
+            return 0
+        if type(self._run) is not _ListIterator:
+            self._run = iter(list(self._run))
+        return length_hint(self._run)
+
     def _uncount_run(self) -> None:
         """Take the rest of the run out of the subscription's count of received messages."""
         assert self._run is not None
@@ -326,11 +344,10 @@ class Session:
             BaseException: what `Events.callback_failed` raises. The next call delivers the rest.
         """
         try:
-            if self._delivering:
-                self._deliver()
+            if self._delivering and not self._deliver():
+                return 1
             size = self._parse(most)
-            if size:
-                self._deliver()
+            if size and self._deliver():
                 self.drained = self._pos >= self._end and not (self._chunks or self._parser.failed)
             return size
         except BaseException:
@@ -341,18 +358,22 @@ class Session:
             self._set_rows(list(self._ints))
             raise
 
-    def _deliver(self) -> None:
+    def _deliver(self) -> bool:
+        """Deliver the rows. Return False if PONGs are left, and perhaps rows after them."""
         while True:
             if self._run is not None:
                 self._deliver_run()
             if self._pongs:
                 self._deliver_pongs()
             rows = self._rows
-            self._deliver_rows(rows)
+            if not self._pongs:
+                self._deliver_rows(rows)
+            if self._pongs:
+                return False
             # A nested call that failed has replaced the rows: see "Exceptions" above.
             if self._rows is rows:
                 self._delivering = False
-                return
+                return True
 
     def _deliver_rows(self, rows: Iterator[tuple[int, ...]]) -> None:
         """Deliver row by row.
@@ -380,8 +401,9 @@ class Session:
                 headers = data[h0:p0] if h0 < p0 else None
                 reply = None
                 if r0 < r1:
-                    last_reply.raw = raw = data[r0:r1]
+                    raw = data[r0:r1]
                     last_reply.text = reply = raw.decode("utf-8", "surrogateescape")
+                    last_reply.raw = raw
                 if sub.fast:
                     sub.received += 1
                     try:
@@ -402,6 +424,8 @@ class Session:
                     sub.inbox.answer(r0, data[p0:p1], data[h0:p0] if h0 < p0 else None)
             else:
                 self._control(kind, data[s0:s1], p1)
+                if self._pongs:
+                    return
 
     def _request_number(self, inbox_sub: Subscription, subject: bytes) -> int:
         """Return the number of the request that an answer with this subject is for.
@@ -462,12 +486,13 @@ class Session:
         last_reply = self.last_reply
         callback = sub.callback if sub.fast else sub.arrived
         for r0, r1, start, end in run:
-            last_reply.raw = raw = data[r0:r1]
+            raw = data[r0:r1]
             try:
                 reply = raw.decode()  # takes half as long as with the arguments below
             except UnicodeDecodeError:
                 reply = raw.decode("utf-8", "surrogateescape")
             last_reply.text = reply
+            last_reply.raw = raw
             try:
                 callback(subject, data[start:end], reply, None)
             except BaseException as exc:
@@ -534,7 +559,9 @@ class Session:
 
     def _deliver_pongs(self) -> None:
         # Counted down before each call: if the call raises, the next dispatch reports the other PONGs.
-        while self._pongs:
+        left = _MOST_PONGS
+        while self._pongs and left:
+            left -= 1
             self._pongs -= 1
             if self.state is State.READY:
                 self._events.pong_received()

@@ -45,6 +45,16 @@ pub_to = lib.nats_wbuf_pub_to
 request = lib.nats_wbuf_request
 
 
+def check_sub(subject: bytes, queue: bytes, sid: int, max_control_line: int) -> int:
+    """Return the negative code that `Outbound.sub` would return for a SUB, or 0. Frames nothing.
+
+    Args:
+        subject, queue, sid: of the SUB.
+        max_control_line: the longest line; 0: no limit.
+    """
+    return lib.nats_wbuf_check_sub(subject, len(subject), queue, len(queue), sid, max_control_line)
+
+
 class Parser:
     """The incremental parser of one connection: bytes in, flat lists of ints out.
 

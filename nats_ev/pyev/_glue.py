@@ -177,7 +177,9 @@ def nats_ev_on_event(key: int, revents: int, state: int) -> int:
         return 0
     try:
         if not state & ACTIVE:
-            del watcher._held[key]
+            # Perhaps taken out already: a signal handler that has fed the watcher just before this line
+            # makes it pending a second time, with one entry for both events.
+            watcher._held.pop(key, None)
         begun = True  # noqa: F841  `_interrupted` reads it
         watcher._callback(watcher, revents)
         result = 0

@@ -93,6 +93,15 @@ def stream_of(nats: Nats) -> Any:
     return nats._connection.link._stream
 
 
+def break_sends(nats: Nats, error: OSError) -> None:
+    """Let each later send on the client's connection fail; it must not be encrypted."""
+
+    def fail(*args: Any) -> int:
+        raise error
+
+    stream_of(nats)._send = fail
+
+
 def socket_of(nats: Nats) -> socket.socket:
     """Return the socket of the client's connection."""
     return stream_of(nats).sock  # type: ignore[no-any-return]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lab import inside
-from lab.steps import flushed
+from lab.steps import flushed, ignore
 from nats_ev import Nats, NotConnectedError, pyev
 
 
@@ -133,3 +133,85 @@ def test_nothing_that_the_parent_has_put_off_is_done_in_the_child(own_server, co
         os._exit(len(fired) + 8 * nats.is_connected())
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     run(lambda: len(fired) == 3 and nats.is_connected())
+
+
+def many_time_outs(nats: Nats, callback: Callable[..., Any]) -> None:
+    nats.subscribe("silent", ignore)
+    for _ in range(5):
+        nats.request("silent", b"", callback, 10)
+
+
+def many_deadlines(nats: Nats, callback: Callable[..., Any]) -> None:
+    for _ in range(5):
+        nats.call_later(10, callback)
+
+
+def many_failures(nats: Nats, callback: Callable[..., Any]) -> None:
+    nats.subscribe("silent", ignore)
+    for _ in range(5):
+        nats.request("silent", b"", callback)
+    nats.disconnect()
+
+
+def many_calls(nats: Nats, callback: Callable[..., Any]) -> None:
+    for _ in range(5):
+        nats.call_soon(callback)
+
+
+def many_flushes(nats: Nats, callback: Callable[..., Any]) -> None:
+    for _ in range(5):
+        nats.flush(callback)
+
+
+def many_messages(nats: Nats, callback: Callable[..., Any]) -> None:
+    nats.subscribe("a", callback)
+    for _ in range(5):
+        nats.publish("a")
+
+
+def many_kept_messages(nats: Nats, callback: Callable[..., Any]) -> None:
+    sid = nats.subscribe("a", callback)
+    nats.pause(sid)
+    for _ in range(5):
+        nats.publish("a")
+    nats.flush(lambda err: nats.resume(sid))
+
+
+def many_answers(nats: Nats, callback: Callable[..., Any]) -> None:
+    nats.subscribe("a", lambda subject, payload, reply, headers: nats.publish(reply or ""))
+    for _ in range(5):
+        nats.request("a", b"", callback)
+
+
+def several_answers(nats: Nats, callback: Callable[..., Any]) -> None:
+    for _ in range(4):
+        nats.subscribe("a", lambda subject, payload, reply, headers: nats.publish(reply or ""))
+    nats.request_many("a", b"", callback, max_msgs=4)
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        many_time_outs, many_deadlines, many_failures, many_calls, many_flushes, many_messages,
+        many_kept_messages, many_answers, several_answers,
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("at", [1, 3])
+def test_after_a_fork_in_a_callback_the_parent_alone_goes_on(connected, server, run, begin, at):
+    nats, calls, children = connected(server), [], []
+    loop = inside.loop_of(nats)
+
+    def callback(*args: Any) -> None:
+        calls.append(args)
+        if children == [0]:
+            os._exit(7)  # a call in the child
+        if len(calls) == at:
+            children.append(os.fork())
+            if children == [0]:  # goes on with the loop, for a while
+                wake = loop.timer(0.2, 0.0, lambda *args: os._exit(0))
+                wake.start()
+                calls.append(wake)
+
+    begin(nats, callback)
+    run(lambda: len(calls) == 5)
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -639,3 +639,34 @@ def test_an_inbox_gets_the_number_behind_its_prefix(host: Host) -> None:
             (0, b"h", None),
             (0, b"i", None),
         ]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_reply_subject_and_its_bytes_are_never_those_of_two_messages(
+    host: Host, count: int
+) -> None:
+    """At no moment, between two instructions either, is there a text with the bytes of another."""
+
+    class Watched(LastReply):
+        """Looks at each change, as a signal handler may that publishes to the text it was given."""
+
+        __slots__ = ()
+        seen: ClassVar[list[tuple[str, str, bytes]]] = []
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            super().__setattr__(name, value)
+            if hasattr(self, "raw"):
+                self.seen.append((name, self.text, self.raw))
+
+    host.session.last_reply = Watched()
+    del Watched.seen[:]
+    host.subscribe(1)
+    replies = [f"r{number}" for number in range(count)]
+    host.take(HANDSHAKE, b"".join(b"MSG a 1 %b 0\r\n\r\n" % reply.encode() for reply in replies))
+    given: set[str] = set()
+    for name, text, raw in Watched.seen:
+        # A text that the user has been given goes with its own bytes only.
+        assert text not in given or text.encode() == raw
+        if name == "raw":
+            given.add(text)
+    assert given == set(replies)

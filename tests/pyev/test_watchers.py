@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from typing import Any
@@ -627,3 +628,26 @@ def test_a_loop_on_io_uring_is_not_embeddable(loop: pyev.Loop) -> None:
         pytest.skip("this libev or kernel has no io_uring")
     with pytest.raises(pyev.Error, match="not embeddable"):
         loop.embed(other)
+
+
+def test_a_watcher_that_a_signal_handler_feeds_while_its_event_is_delivered_gets_both(
+    loop: pyev.Loop, excepthook: list[BaseException]
+) -> None:
+    """The handler runs where Python looks for signals first: at the beginning of the glue's function."""
+    calls: list[int] = []
+    left = [1, 1]
+
+    def profile(frame: Any, event: str, arg: object) -> None:
+        if event == "call" and frame.f_code.co_name == "nats_ev_on_event" and left:
+            left.pop()
+            watcher.feed(pyev.EV_CUSTOM)
+
+    watcher = loop.prepare(lambda watcher, revents: calls.append(revents))
+    watcher.feed(pyev.EV_CUSTOM)
+    sys.setprofile(profile)
+    try:
+        loop.start(pyev.EVRUN_NOWAIT)
+    finally:
+        sys.setprofile(None)
+    assert calls == [pyev.EV_CUSTOM] * 3
+    assert excepthook == []
