@@ -22,7 +22,10 @@ def nanoseconds(duration: timedelta) -> int:
 
 def rfc3339(value: datetime) -> str:
     """Return a time as RFC 3339 in UTC. A naive datetime is local time, as everywhere in Python."""
-    return value.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    utc = value.astimezone(timezone.utc).replace(tzinfo=None)
+    return (
+        utc.isoformat(timespec="microseconds") + "Z"
+    )  # strftime's year may have fewer than 4 digits
 
 
 def parse_time(text: str) -> datetime:
