@@ -125,7 +125,7 @@ def _path(value: Any, name: str) -> str | None:
     if value is None or value == "":
         return None
     try:
-        path: Any = os.path.expanduser(os.fspath(value))
+        path: str = os.path.expanduser(os.fspath(value))
     except TypeError:
         raise TypeError(f"{name} must be a path, not {type(value).__name__}") from None
     try:
