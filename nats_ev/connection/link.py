@@ -66,6 +66,9 @@ _NO_BUFFERS_RETRY = 0.01
 _RIGHT_AFTER = 1.0
 # Seconds that a reader has, after the write side broke, to find the end or something else to read.
 _LAST_WORDS = 1.0
+# How often a reader that has found something gets that time again: what the server said before the break has
+# been read by then, even if it goes on talking. Callbacks that still work on it get more.
+_MOST_LOOKS, _MOST_LOOKS_BEHIND = 5, 10
 
 
 class Owner(Protocol):
@@ -121,6 +124,7 @@ class Link:
         self._writer = loop.io(fd, EV_WRITE, self._on_writable, None, priority)
         self._writing = False
         self._broken = False  # the write side
+        self._looks = 0  # of `_look_for_end`
         self._held = False  # by `pause`
         self._closed = False
         self._undelivered = False
@@ -398,10 +402,12 @@ class Link:
 
     def _look_for_end(self, exc: OSError) -> None:
         """End a link whose write side is broken, unless there was something to read even now."""
+        self._looks += 1
         heard = not self._spoke_at or self.undelivered
         if heard:
             self._wrote_at = 0.0
-        if not self._held and (heard or self.read()):
+        patient = self._looks < (_MOST_LOOKS_BEHIND if self.undelivered else _MOST_LOOKS)
+        if patient and not self._held and (heard or self.read()):
             if not self._closed:
                 self._await_end(exc)
         elif not self._closed:

@@ -101,3 +101,24 @@ def test_what_was_read_before_is_delivered_by_slow_callbacks(deaf, client, run):
     nats.subscribe("a", slow)
     run(lambda: nats.recorder.count("disconnect"))
     assert got == [b"deaf"] + [b"slow"] * 150
+
+
+def test_a_server_that_goes_on_talking_keeps_no_connection_that_cannot_be_written_to(
+    deaf, client, run
+):
+    over = threading.Event()
+
+    def script(peer: Peer) -> None:
+        while not over.wait(0.1):
+            peer.send("MSG a 1 1\r\nx\r\n")
+
+    nats, got = client(path=deaf(script)), []
+    run(nats.is_connected)
+    nats.subscribe("a", collect(got))
+    run(lambda: len(got) > 1)
+    nats.publish("x")
+    try:
+        run(lambda: not nats.is_connected())  # by default, PINGs would need 6 minutes
+    finally:
+        over.set()
+    assert isinstance(nats.recorder.errors[0], ConnectionLostError)
