@@ -180,12 +180,20 @@ class Link:
     def forked(self) -> None:
         """Cut this copy off from the parent's socket, in the child of a fork.
 
-        The watchers stay as they are: the loop may be shared with the parent.
+        The watchers stay as they are: the loop may be shared with the parent. They stop when they fire.
         """
-        make_dead_end(self._stream.fileno())
         self._closed = True
         self._turn.detach()
         self.session.close()
+        make_dead_end(self._stream.fileno())
+        if not self._reader.active and not self._writer.active:
+            self._stream.close()
+
+    def _bury(self) -> None:
+        """Stop the watchers of the dead end: only in the child of a fork are they still active."""
+        self._reader.stop()
+        self._writer.stop()
+        self._stream.close()
 
     # In.
 
@@ -208,7 +216,7 @@ class Link:
     def read(self, watcher: Any = None, revents: int = EV_READ) -> bool:
         """Read once and deliver; return whether there was anything to read."""
         if self._closed:
-            self._reader.stop()  # only in the child of a fork is it still active
+            self._bury()
             return False
         stream = self._stream
         if stream.handshaking:
@@ -323,7 +331,7 @@ class Link:
 
     def _on_writable(self, watcher: Any, revents: int) -> None:
         if self._closed:
-            watcher.stop()
+            self._bury()
         else:
             self._write()
 

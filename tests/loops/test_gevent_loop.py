@@ -274,3 +274,31 @@ def test_another_thread_is_refused_and_a_greenlet_is_not(server: Any, kind: str)
     nats.disconnect()
     """
     assert script(server, code, kind) == "RuntimeError None"
+
+
+def test_the_child_of_a_fork_goes_on_with_its_hub_and_the_parent_with_its_client(
+    server: Any, kind: str
+) -> None:
+    code = f"""
+    import os, sys
+    up = Event()
+    nats.on_connect(up.set)
+    up.wait()
+    pid = gevent.os.fork()
+    if not pid:
+        try:
+            nats.publish("child")
+        except ConnectionError as exc:
+            print(type(exc).__name__)
+        up.clear()
+        own = Nats(host="127.0.0.1", port={server.port}, loop=GeventLoop(), on_connect=up.set)
+        print(up.wait(10), flush=True)
+        own.disconnect()
+        os._exit(0)
+    print(gevent.os.waitpid(pid, 0)[1])
+    done = AsyncResult()
+    nats.flush(done.set)
+    print(done.get(timeout=10))
+    nats.disconnect()
+    """
+    assert script(server, code, kind).split() == ["NotConnectedError", "True", "0", "None"]
