@@ -176,7 +176,12 @@ def nats_ev_on_event(key: int, revents: int, state: int) -> int:
         return 0
     try:
         if not state & ACTIVE:
-            del watcher._held[key]
+            try:
+                del watcher._held[key]
+            except (
+                KeyError
+            ):  # a signal handler fed the watcher just before this, when it was last called
+                pass
         begun = True  # noqa: F841  `_interrupted` reads it
         watcher._callback(watcher, revents)
         result = 0

@@ -658,3 +658,22 @@ def test_a_loop_on_io_uring_is_not_embeddable(loop: pyev.Loop) -> None:
         pytest.skip("this libev or kernel has no io_uring")
     with pytest.raises(pyev.Error, match="not embeddable"):
         loop.embed(other)
+
+
+def test_a_feed_by_a_signal_handler_while_an_event_is_delivered_is_an_event_of_its_own(
+    loop: pyev.Loop,
+) -> None:
+    class Held(dict[int, object]):
+        """The loop's table; a signal handler feeds the watcher as the watcher is taken out."""
+
+        def __delitem__(self, key: int) -> None:
+            if len(calls) == 0:
+                watcher.feed(pyev.EV_CUSTOM)
+            super().__delitem__(key)
+
+    calls: list[int] = []
+    loop._held = Held()
+    watcher = loop.prepare(lambda watcher, revents: calls.append(revents))
+    watcher.feed(pyev.EV_CUSTOM)
+    loop.start(pyev.EVRUN_NOWAIT)
+    assert calls == [pyev.EV_CUSTOM] * 2
