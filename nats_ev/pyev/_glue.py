@@ -176,12 +176,10 @@ def nats_ev_on_event(key: int, revents: int, state: int) -> int:
         return 0
     try:
         if not state & ACTIVE:
-            try:
+            try:  # noqa: SIM105  `suppress` is a call more
                 del watcher._held[key]
-            except (
-                KeyError
-            ):  # a signal handler fed the watcher just before this, when it was last called
-                pass
+            except KeyError:
+                pass  # a signal handler fed the watcher just before this, when it was last called
         begun = True  # noqa: F841  `_interrupted` reads it
         watcher._callback(watcher, revents)
         result = 0
