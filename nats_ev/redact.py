@@ -31,7 +31,7 @@ def without_traceback(function: Callable[P, T]) -> Callable[P, T]:
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return function(*args, **kwargs)
-        except Exception as exc:
+        except BaseException as exc:  # an interrupt or a time-out of gevent, too
             if _keeps_frames():
                 raise
             del args, kwargs

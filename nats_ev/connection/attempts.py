@@ -58,15 +58,22 @@ class Attempts:
         self._due: Deadline | None = None
         self._limit: Deadline | None = None
         self._portions = 0  # of the handshake: there are several when there are many subscriptions
+        self._began_at = float("-inf")  # when the last attempt began
 
     @property
     def waiting(self) -> bool:
         """Whether an attempt is planned and has not begun."""
         return self._due is not None
 
-    def plan(self, delay: float) -> None:
-        """Begin an attempt in so many ms, never in this call."""
-        self._due = self._deadlines.after(delay / 1000, self._begin)
+    def plan(self, delay: float, least: float = 0.0) -> None:
+        """Begin an attempt in so many ms, never in this call.
+
+        Args:
+            delay: ms from now.
+            least: ms that must have passed since the last attempt began; 0: none.
+        """
+        since = (self._deadlines.clock() - self._began_at) * 1000
+        self._due = self._deadlines.after(max(delay, least - since) / 1000, self._begin)
 
     def progress(self) -> None:
         """Give the server more time: another portion of a handshake with many subscriptions has gone out."""
@@ -105,6 +112,7 @@ class Attempts:
             return
         self._due = None
         self._portions = 0
+        self._began_at = self._deadlines.clock()
         server = self._pool.current
         assert server is not None
         self._set_limit()

@@ -200,7 +200,7 @@ class Connection:
         self._happens(Event.OPEN)
         self.pool.restart()
         self.set_limits()
-        self._plan_attempt()
+        self._plan_attempt(asked_for=True)
 
     def disconnect(self) -> None:
         """Close the connection, or give up the attempt, for good. What is queued stays queued.
@@ -252,7 +252,7 @@ class Connection:
         elif self._attempts.waiting:
             self._drop_link()
             self.pool.skip_wait()
-            self._plan_attempt()
+            self._plan_attempt(asked_for=True)
 
     def _force_now(self) -> None:
         if not self.closing:  # a drain that was called meanwhile comes to its own end
@@ -264,7 +264,7 @@ class Connection:
         self.pool.set_servers(urls)
         if self._attempts.waiting:  # for one of the old servers
             self._drop_link()
-            self._plan_attempt()
+            self._plan_attempt(asked_for=True)
 
     def need_flush(self) -> None:
         """Write what is buffered at the end of this turn."""
@@ -351,8 +351,12 @@ class Connection:
 
     # Attempts.
 
-    def _plan_attempt(self) -> None:
-        """Let `Attempts` try the pool's next server, or end if there is none."""
+    def _plan_attempt(self, asked_for: bool = False) -> None:
+        """Let `Attempts` try the pool's next server, or end if there is none.
+
+        Args:
+            asked_for: by the user, who may ask again and again: a floor bounds how often.
+        """
         turn = self.pool.next()
         if turn is None:
             exhausted = self.pool.exhausted
@@ -368,7 +372,7 @@ class Connection:
         _, delay = turn
         if delay:
             self._happens(Event.WAIT)
-        self._attempts.plan(delay)
+        self._attempts.plan(delay, self.pool.least_delay() if asked_for else 0.0)
 
     def dialed(self, sock: socket.socket) -> None:
         """Begin the handshake on a connected socket; see `attempts.Owner`."""
@@ -560,7 +564,7 @@ class Connection:
             self._end(errors.ConnectionLostError("disconnected"), was_up=True)
             return
         self._settle(errors.ConnectionLostError("disconnected"), was_up=True)
-        self._plan_attempt()
+        self._plan_attempt(asked_for=self._forced)
 
     def _closed_by_server(self) -> errors.ConnectError:
         session = self._session

@@ -66,6 +66,9 @@ _NO_BUFFERS_RETRY = 0.01
 _RIGHT_AFTER = 1.0
 # Seconds that a reader has, after the write side broke, to find the end or something else to read.
 _LAST_WORDS = 1.0
+# How often a reader that has found something gets that time again: what the server said before the break has
+# been read by then, even if it goes on talking. Callbacks that still work on it get more.
+_MOST_LOOKS, _MOST_LOOKS_BEHIND = 5, 10
 
 
 class Owner(Protocol):
@@ -121,6 +124,7 @@ class Link:
         self._writer = loop.io(fd, EV_WRITE, self._on_writable, None, priority)
         self._writing = False
         self._broken = False  # the write side
+        self._looks = 0  # of `_look_for_end`
         self._held = False  # by `pause`
         self._closed = False
         self._undelivered = False
@@ -176,12 +180,20 @@ class Link:
     def forked(self) -> None:
         """Cut this copy off from the parent's socket, in the child of a fork.
 
-        The watchers stay as they are: the loop may be shared with the parent.
+        The watchers stay as they are: the loop may be shared with the parent. They stop when they fire.
         """
-        make_dead_end(self._stream.fileno())
         self._closed = True
         self._turn.detach()
         self.session.close()
+        make_dead_end(self._stream.fileno())
+        if not self._reader.active and not self._writer.active:
+            self._stream.close()
+
+    def _bury(self) -> None:
+        """Stop the watchers of the dead end: only in the child of a fork are they still active."""
+        self._reader.stop()
+        self._writer.stop()
+        self._stream.close()
 
     # In.
 
@@ -204,7 +216,7 @@ class Link:
     def read(self, watcher: Any = None, revents: int = EV_READ) -> bool:
         """Read once and deliver; return whether there was anything to read."""
         if self._closed:
-            self._reader.stop()  # only in the child of a fork is it still active
+            self._bury()
             return False
         stream = self._stream
         if stream.handshaking:
@@ -319,7 +331,7 @@ class Link:
 
     def _on_writable(self, watcher: Any, revents: int) -> None:
         if self._closed:
-            watcher.stop()
+            self._bury()
         else:
             self._write()
 
@@ -398,10 +410,12 @@ class Link:
 
     def _look_for_end(self, exc: OSError) -> None:
         """End a link whose write side is broken, unless there was something to read even now."""
+        self._looks += 1
         heard = not self._spoke_at or self.undelivered
         if heard:
             self._wrote_at = 0.0
-        if self.undelivered or (not self._held and (heard or self.read())):
+        patient = self._looks < (_MOST_LOOKS_BEHIND if self.undelivered else _MOST_LOOKS)
+        if patient and (self.undelivered or (not self._held and (heard or self.read()))):
             if not self._closed:
                 self._await_end(exc)
         elif not self._closed:

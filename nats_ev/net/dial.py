@@ -145,6 +145,11 @@ class Resolver:
         self._wanted = self._done = None
         self._wake.stop()
 
+    def forked(self) -> None:
+        """Forget the question in the child of a fork, whose threads have ended; see `fork`."""
+        self.cancel()
+        self._running.clear()
+
     def _work(self, key: tuple[str, int]) -> None:
         result: list[Address] | OSError = OSError(f"the look-up of {key[0]} failed")
         try:
@@ -206,6 +211,7 @@ class Dialer:
         self._addresses: deque[Address] = deque()
         self._share = 0.0
         self._open: dict[socket.socket, Any] = {}  # being connected, with their watchers
+        self._forked = False  # this is the child of a fork
         self._retry: Deadline | None = None
         self._error: OSError = OSError("no address")
 
@@ -229,6 +235,8 @@ class Dialer:
 
     def forked(self) -> None:
         """Replace the sockets by dead ends in the child of a fork; see `fork`."""
+        self._forked = True
+        self._resolver.forked()  # else its watcher would keep the child's loop running
         for sock in self._open:
             make_dead_end(sock.fileno())
 
@@ -286,8 +294,11 @@ class Dialer:
             raise OSError(code, os.strerror(code))
 
     def _on_writable(self, sock: socket.socket, watcher: Any, revents: int) -> None:
-        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         self._open.pop(sock).stop()
+        if self._forked:
+            sock.close()
+            return
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code == 0:
             self._connected(sock)
         else:

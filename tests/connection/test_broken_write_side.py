@@ -141,3 +141,24 @@ def test_what_has_come_is_delivered_whatever_error_a_send_has(fake, client, run,
     assert got[:100] == [b"x"] * 100
     assert got[100:] == ([] if paused else [b"last"])
     assert isinstance(nats.recorder.errors[0], ConnectionLostError)
+
+
+def test_a_server_that_goes_on_talking_keeps_no_connection_that_cannot_be_written_to(
+    deaf, client, run
+):
+    over = threading.Event()
+
+    def script(peer: Peer) -> None:
+        while not over.wait(0.1):
+            peer.send("MSG a 1 1\r\nx\r\n")
+
+    nats, got = client(path=deaf(script)), []
+    run(nats.is_connected)
+    nats.subscribe("a", collect(got))
+    run(lambda: len(got) > 1)
+    nats.publish("x")
+    try:
+        run(lambda: not nats.is_connected())  # by default, PINGs would need 6 minutes
+    finally:
+        over.set()
+    assert isinstance(nats.recorder.errors[0], ConnectionLostError)

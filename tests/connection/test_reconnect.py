@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from nats_ev import (
     AlreadyConnectedError,
     BadOptionsError,
     ConnectionDrainingError,
+    NatsError,
     NoServersError,
     NotConnectedError,
     OutboundBufferLimitError,
@@ -780,3 +782,24 @@ def test_a_callback_that_is_cleared_before_its_turn_is_not_called(server, client
     nats.on_disconnect(lambda: told.append("new"))
     run(lambda: told)
     assert told == ["new"]
+
+
+@pytest.mark.parametrize("how", ["connect", "force_reconnect", "set_server_pool"])
+def test_a_callback_that_asks_again_at_each_failure_does_not_make_thousands_of_attempts(
+    client, run, how
+):
+    port = free_port()
+
+    def ask(error: NatsError) -> None:
+        failures.append(time.monotonic())
+        if how == "connect":
+            nats.connect("127.0.0.1", port)
+        elif nats.status() is not Status.CLOSED:
+            call = getattr(nats, how)
+            call(*([[f"127.0.0.1:{port}"]] if how == "set_server_pool" else []))
+
+    failures: list[float] = []
+    nats = client(host="127.0.0.1", port=port, on_error=ask, reconnect=how != "connect")
+    run(lambda: len(failures) > 10)
+    gaps = [after - before for before, after in pairwise(failures)]
+    assert min(gaps) > 0.009  # half of the floor of 20 ms, less what the clock rounds

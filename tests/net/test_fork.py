@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +19,9 @@ import pytest
 from lab import inside
 from lab.steps import flushed, ignore
 from nats_ev import Nats, NotConnectedError, pyev
+from nats_ev.net import dial
+
+TESTS = Path(__file__).resolve().parents[1]
 
 
 def in_child(body: Callable[[], Any]) -> None:
@@ -215,3 +224,90 @@ def test_after_a_fork_in_a_callback_the_parent_alone_goes_on(connected, server, 
     begin(nats, callback)
     run(lambda: len(calls) == 5)
     assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
+
+
+def ends_by_itself(loop: pyev.Loop) -> None:
+    """In a child: a loop on which nothing of the child's own is active ends, and reports nothing."""
+    hook, seen = sys.excepthook, []
+    sys.excepthook = lambda kind, exc, tb: seen.append(exc)
+    loop.reset()
+    guard = loop.timer(5.0, 0.0, lambda watcher, revents: (seen.append("late"), loop.stop()))
+    guard.start()
+    loop.unref()
+    loop.start()
+    sys.excepthook = hook
+    assert seen == []
+
+
+def test_a_fork_while_a_socket_is_being_connected_leaves_nothing_on_the_childs_loop(client, run):
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        waiting = [socket.socket() for _ in range(4)]  # the backlog takes no more
+        for sock in waiting:
+            sock.setblocking(False)
+            sock.connect_ex(("127.0.0.1", port))
+        nats = client(host="127.0.0.1", port=port, connect_timeout=0)
+        run(lambda: inside.is_dialling(nats))
+        in_child(lambda: ends_by_itself(inside.loop_of(nats)))
+        assert inside.is_dialling(nats)
+        for sock in waiting:
+            sock.close()
+
+
+def test_a_fork_while_a_name_is_looked_up_leaves_nothing_on_the_childs_loop(
+    client, run, monkeypatch
+):
+    answer = threading.Event()
+
+    def slow(host: str, port: int, **options: Any) -> list[Any]:
+        if "flags" not in options:  # not the question whether the host is a number
+            answer.wait(20)
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    monkeypatch.setattr(dial, "getaddrinfo", slow)
+    nats = client(host="slow.example", connect_timeout=0)
+    run(lambda: inside.is_dialling(nats))
+    in_child(lambda: ends_by_itself(inside.loop_of(nats)))
+    assert inside.is_dialling(nats)
+    answer.set()
+    run(lambda: nats.recorder.errors)
+
+
+@pytest.mark.server
+def test_a_child_without_a_free_descriptor_has_no_part_in_any_connection_either() -> None:
+    code = """
+    import os, resource
+    from lab.natsserver import NatsServer
+    from lab.steps import run_until
+    from nats_ev import Nats, pyev
+    loop = pyev.Loop()
+    with NatsServer() as server:
+        clients = [Nats(host=server.host, port=server.port, loop=loop) for _ in range(3)]
+        run_until(loop, lambda: all(nats.is_connected() for nats in clients))
+        highest = max(map(int, os.listdir("/proc/self/fd")))
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 20, most))
+        taken = []
+        try:
+            while True:
+                taken.append(os.dup(0))
+        except OSError:
+            pass
+        pid = os.fork()
+        if not pid:
+            print([nats.status().value for nats in clients], flush=True)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        for fd in taken:
+            os.close(fd)
+        for nats in clients:
+            nats.disconnect()
+        loop.start(pyev.EVRUN_NOWAIT)
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
+        capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(TESTS)},
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("['CLOSED', 'CLOSED', 'CLOSED']\n", "")
