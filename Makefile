@@ -128,7 +128,12 @@ coverage-c: build
 fuzz: build
 	FUZZ_SECONDS=$(FUZZ_SECONDS) sh tests/fuzz/run.sh
 
-soak chaos cuts monkey handovers bigobject mutants: build
+# Millions of messages, then ten thousand connections: flat memory.
+soak: build
+	$(IN_TESTS) -m drills.soak
+	$(IN_TESTS) -m drills.reconnects
+
+chaos cuts monkey handovers bigobject mutants: build
 	$(IN_TESTS) -m drills.$@
 
 # 1 GB each way through TLS past a slow reader, byte-exact.

@@ -44,6 +44,7 @@ from functools import partial
 from itertools import chain, zip_longest
 from typing import Any
 
+from ..redact import drop_frames
 from .deadlines import Deadline, Deadlines
 from .fork import make_dead_end
 from .native import getaddrinfo, start_thread
@@ -150,6 +151,7 @@ class Resolver:
         try:
             result = self._look_up(*key)
         except OSError as exc:
+            drop_frames(exc)  # they hold `result`
             result = exc
         except BaseException as exc:  # out of memory, for example
             result = OSError(f"the look-up of {key[0]} failed: {exc!r}")
@@ -253,6 +255,7 @@ class Dialer:
             try:
                 self._connect(family, address)
             except OSError as exc:
+                drop_frames(exc)  # they hold this object
                 self._error = exc
             else:
                 return

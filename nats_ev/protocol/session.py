@@ -55,6 +55,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from .. import errors
+from ..redact import drop_frames
 from .info import ServerInfo
 from .subscription import MOST_IN_UNSUB, Inbox, Subscription
 from .wire import (
@@ -547,6 +548,7 @@ class Session:
         try:
             info = ServerInfo.parse(raw)
         except errors.ProtocolError as exc:
+            drop_frames(exc)  # they hold this object
             if first:
                 self.close()
                 self._events.protocol_failed(exc)

@@ -1,10 +1,10 @@
-"""Short runs of `soak`, `chaos` and `monkey`."""
+"""Short runs of `soak`, `reconnects`, `chaos` and `monkey`."""
 
 from __future__ import annotations
 
 import pytest
 
-from drills import chaos, monkey, soak
+from drills import chaos, monkey, reconnects, soak
 from lab.certs import Certificates, server_config
 from lab.natsserver import NatsServer
 
@@ -15,6 +15,11 @@ pytestmark = pytest.mark.slow
 def test_nothing_grows_with_messages_and_reconnects():
     # Short runs see the allocator settle, so memory may grow by more than in `make soak`.
     soak.soak(60, 3000, memory=8 * 1024 * 1024)
+
+
+@pytest.mark.server
+def test_connections_leave_no_memory_behind(tmp_path):
+    reconnects.reconnects(500, tmp_path)
 
 
 @pytest.mark.server
