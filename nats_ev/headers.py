@@ -209,6 +209,16 @@ def status_of(raw: bytes | None) -> tuple[int | None, str | None]:
     return int(code), _text(description.lstrip(b" \t")) or None
 
 
+def number_in(headers: Headers, name: str) -> int | None:
+    """Return the number that a header holds; None without the header, or for a text that is no such number.
+
+    A publisher may send what looks like a server's header. More than 20 digits are no number of a server's,
+    and Python refuses to read very many.
+    """
+    text = headers.get(name, "")
+    return int(text) if text.isdecimal() and len(text) <= 20 else None
+
+
 def as_headers(headers: HeadersLike) -> Headers:
     """Return a new `Headers` for what a user may pass as headers. Raises TypeError, `BadHeadersError`."""
     if isinstance(headers, (bytes, bytearray, memoryview)):

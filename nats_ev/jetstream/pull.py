@@ -48,7 +48,7 @@ from typing import Any
 
 from ..arguments import callable_or_none, integer
 from ..errors import BadOptionsError, NatsError, PermissionsViolationError
-from ..headers import Headers
+from ..headers import Headers, number_in
 from ..status import Status
 from ..times import MILLISECOND, SECOND, to_wire
 from .api import Api, Feature, Timer, encode
@@ -453,8 +453,8 @@ class Puller:
         if not current and code in (404, 408, 503):
             return  # the end of a request of an earlier round
         if current:
-            self._count_asked(-_number(status, "Nats-Pending-Messages"))
-            self._pending_bytes -= _number(status, "Nats-Pending-Bytes")
+            self._count_asked(-(number_in(status, "Nats-Pending-Messages") or 0))
+            self._pending_bytes -= number_in(status, "Nats-Pending-Bytes") or 0
         if code in (404, 408) or (status.description or "").startswith("Batch Completed"):
             if self._below():
                 self._refill()
@@ -481,8 +481,3 @@ class Puller:
         if self._mark != _NEVER and self.options.max_bytes:
             return self._pending_bytes <= self.options.threshold_bytes
         return self._received >= self._mark
-
-
-def _number(status: Headers, name: str) -> int:
-    text = status.get(name, "0")
-    return int(text) if text.isdecimal() else 0

@@ -18,7 +18,7 @@ from ..errors import (
     NatsError,
     RequestTimeoutError,
 )
-from ..headers import Headers
+from ..headers import Headers, number_in
 from ..nuid import next_nuid
 from ..status import Status
 from ..times import MILLISECOND
@@ -181,10 +181,10 @@ class PushEngine:
             except NatsError as exc:
                 # The write buffer is full. The next heartbeat says again that the server waits.
                 self._report(exc)
-        expected = status.get("Nats-Last-Consumer")
+        expected = number_in(status, "Nats-Last-Consumer")
         meta = parse_ack_reply(self._last)
-        if expected is not None and meta is not None and expected.isdecimal():
-            missed = int(expected) - meta.consumer_sequence
+        if expected is not None and meta is not None:
+            missed = expected - meta.consumer_sequence
             if missed > 0 and self._beats:
                 self._last = None  # so that it is reported once
                 self._report(SequenceMismatchError(f"{missed} messages have not arrived"))
