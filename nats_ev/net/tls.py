@@ -326,15 +326,17 @@ def read_error(exc: OSError, connected: bool) -> errors.NatsError:
 
     Args:
         exc: of a `Stream` or a `TlsStream`.
-        connected: whether the NATS handshake is complete. Before that a TLS error is reported as one
-            of the TLS handshake: with TLS 1.3 the server rejects our certificate only after the
-            client has finished.
+        connected: whether the NATS handshake is complete. Before that the error is one of the attempt: a
+            `ConnectError`, and a `TlsError` for an error of TLS, because with TLS 1.3 the server rejects our
+            certificate only after the client has finished.
     """
     if HAS_TLS and isinstance(exc, ssl.SSLError) and not connected:
         return handshake_error(exc)
     drop_frames(exc)
     error: errors.NatsError
-    if isinstance(exc, TruncatedError):
+    if not connected:
+        error = errors.ConnectError(describe(exc))
+    elif isinstance(exc, TruncatedError):
         error = errors.UnexpectedEOFError(str(exc))
     else:
         error = errors.ConnectionLostError(describe(exc))

@@ -17,6 +17,7 @@ import pytest
 
 from lab import inside
 from lab.fakeserver import Peer
+from nats_ev import ConnectError, ConnectionLostError
 
 ROUNDS = 5
 BAD_RECORD = b"\x17\x03\x03\x00\x20" + bytes(32)
@@ -97,6 +98,36 @@ def test_a_lost_connection_is_freed_without_the_collector(
     # Its recorder keeps the errors.
     run(lambda: len(links) > ROUNDS)
     assert [link() for link in links[:ROUNDS]] == [None] * ROUNDS
+
+
+STAGES = ["before INFO", "after INFO", "after TLS", "after CONNECT"]
+
+
+@pytest.mark.parametrize("end", [Peer.reset, Peer.close])
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_attempt_that_is_cut_is_a_ConnectError_whatever_its_stage(
+    fake, client, run, certs, stage: str, end: Callable[[Peer], None]
+):
+    context = certs.issue("server", "127.0.0.1").server_context()
+
+    def script(peer: Peer) -> None:
+        if stage == "after TLS":
+            peer.send_info(tls_required=True)
+            peer.start_tls(context)
+        elif stage != "before INFO":
+            peer.send_info()
+            if stage == "after CONNECT":
+                peer.until("PING")
+        end(peer)
+
+    nats = client(
+        fake(script), tls_ca_file=None if stage != "after TLS" else str(certs.ca.cert_file)
+    )
+    errors = nats.recorder.errors
+    run(lambda: errors)
+    assert isinstance(errors[0], ConnectError)
+    assert not isinstance(errors[0], ConnectionLostError)
+    assert nats.recorder.events.count("disconnect") == 0
 
 
 def wrong_certificate(certs: Any) -> Callable[[Peer], None]:
