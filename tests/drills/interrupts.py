@@ -13,6 +13,7 @@ caught once:
 from __future__ import annotations
 
 import importlib.util
+import queue
 import random
 import signal
 import sys
@@ -32,32 +33,35 @@ PATIENCE = 20.0  # seconds without progress
 
 
 class Storm:
-    """A thread that sends SIGINT to the main thread, each time soon after `caught` was called."""
+    """A thread that sends SIGINT to the main thread, each time soon after it was asked for."""
 
     def __init__(self, signals: int) -> None:
         self.left = signals
         self.count = 0
+        self._wanted = True
         self._chance = random.Random(1)
-        self._go_on = threading.Semaphore(0)
+        self._asked: queue.SimpleQueue[None] = queue.SimpleQueue()
         threading.Thread(target=self._blow, daemon=True).start()
 
     def _blow(self) -> None:
         main = threading.main_thread().ident
         assert main is not None
         while self.left:
-            self._go_on.acquire()
+            self._asked.get()
             time.sleep(self._chance.uniform(0.0, 2 * PAUSE))
             self.left -= 1
             signal.pthread_kill(main, signal.SIGINT)
 
     def caught(self) -> None:
-        """Count one, and ask for the next."""
+        """Count one."""
         self.count += 1
-        self._go_on.release()
+        self._wanted = True
 
-    def begin(self) -> None:
-        """Ask for the first one."""
-        self._go_on.release()
+    def ask(self, *event: Any) -> None:
+        """Ask for the next one, inside of the loop only: it may strike before this returns."""
+        if self._wanted:
+            self._wanted = False
+            self._asked.put(None)
 
 
 class Rings:
@@ -148,11 +152,15 @@ def out_of_start(loop: pyev.Loop, watch: Watch, storm: Storm) -> None:
 
     timer = loop.timer(0.05, 0.05, look)
     timer.start()
+    asking = loop.prepare(storm.ask)
+    asking.start()
     while not watch.over:
         try:
             loop.start()
         except KeyboardInterrupt:
             storm.caught()
+    asking.stop()
+    timer.stop()
 
 
 def watched(loop: pyev.Loop, watch: Watch, storm: Storm) -> None:
@@ -167,7 +175,12 @@ def in_gevent(loop: Any, watch: Watch, storm: Storm) -> None:
     """Let gevent's hub run until the storm is over; gevent's handler counts."""
     import gevent
 
-    handler = gevent.signal_handler(signal.SIGINT, storm.caught)
+    def caught() -> None:
+        storm.caught()
+        storm.ask()
+
+    handler = gevent.signal_handler(signal.SIGINT, caught)
+    storm.ask()
     while not watch.over:
         gevent.sleep(0.05)
         watch.look()
@@ -192,12 +205,7 @@ def storm(way: str, signals: int) -> str:
         with NatsServer() as server:
             nats = Nats(loop=loop, host=server.host, port=server.port, on_error=raised.append)
             rings, blows = Rings(nats), Storm(signals)
-
-            def connected() -> None:
-                rings.begin()
-                blows.begin()
-
-            nats.on_connect(connected)
+            nats.on_connect(rings.begin)
             run(loop, Watch(rings, blows, signals), blows)
             stats = nats.stats()
             nats.disconnect()
