@@ -111,6 +111,7 @@ class WatchEngine:
         self.key = ""  # of the entry that the callback gets
         self.once_per_key = False  # only the last entry of each key counts
         self.gone: Callable[[str], object] | None = None  # gone(key): a deletion that is ignored
+        self._looking: Deadline | None = None
 
     def start(self, stream: str, prefix: str, filters: list[str], options: dict[str, Any]) -> None:
         """Create the consumer, unless the watch was stopped before. Raises what a request raises.
@@ -136,6 +137,9 @@ class WatchEngine:
     def stop(self) -> None:
         """Stop without a call of the callback."""
         self.stopped = True
+        self._callback = _ended  # what the user has collected may be large
+        if self._looking is not None:
+            self._looking.cancel()
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             consumer.stop()
@@ -143,8 +147,9 @@ class WatchEngine:
     def fail(self, error: NatsError) -> None:
         """Stop, and give the error to the callback."""
         if not self.stopped:
+            callback = self._callback
             self.stop()
-            self._callback(None, bucket_error(error))
+            callback(None, bucket_error(error))
 
     @property
     def progress(self) -> object:
@@ -210,7 +215,7 @@ class WatchEngine:
 
     def _expect_initial(self) -> None:
         """Look later whether initial messages still come."""
-        self._js.nats.call_later(_ASK_AFTER_MS, self._look, self._last)
+        self._looking = self._js.nats.call_later(_ASK_AFTER_MS, self._look, self._last)
 
     def _look(self, last_before: tuple[str, int]) -> None:
         consumer = self._consumer
@@ -235,6 +240,10 @@ class WatchEngine:
         name, seen = self._last
         sent: int = info["delivered"]["consumer_seq"]
         return sent <= (seen if info["name"] == name else 0)
+
+
+def _ended(item: Any, error: NatsError | None) -> None:
+    """Take the place of the callback of a watch that has ended."""
 
 
 def collect(js: JetStream, begin: Callable[[Callback], WatchEngine], cb: Callback) -> None:
@@ -290,4 +299,5 @@ class _Collection:
         self._engine.stop()
         if self._silence is not None:
             self._silence.cancel()
-        self._cb(list(self._items.values()) if error is None else None, error)
+        items, self._items = self._items, {}  # this object may stay until Python collects cycles
+        self._cb(list(items.values()) if error is None else None, error)
