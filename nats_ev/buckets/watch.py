@@ -119,6 +119,7 @@ class WatchEngine:
         self.gone: Callable[[str], object] | None = None  # gone(key): a deletion that is ignored
         # unread(err): a message that is left out because it can't be read
         self.unread: Callable[[NatsError], object] = js.nats.report
+        self._looking: Deadline | None = None
 
     def start(self, stream: str, prefix: str, filters: list[str], options: dict[str, Any]) -> None:
         """Create the consumer, unless the watch was stopped before. Raises what a request raises.
@@ -144,6 +145,9 @@ class WatchEngine:
     def stop(self) -> None:
         """Stop without a call of the callback."""
         self.stopped = True
+        self._callback = _ended  # what the user has collected may be large
+        if self._looking is not None:
+            self._looking.cancel()
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             consumer.stop()
@@ -151,8 +155,9 @@ class WatchEngine:
     def fail(self, error: NatsError) -> None:
         """Stop, and give the error to the callback."""
         if not self.stopped:
+            callback = self._callback
             self.stop()
-            self._callback(None, bucket_error(error))
+            callback(None, bucket_error(error))
 
     @property
     def progress(self) -> object:
@@ -223,7 +228,7 @@ class WatchEngine:
 
     def _expect_initial(self) -> None:
         """Look later whether initial messages still come."""
-        self._js.nats.call_later(_ASK_AFTER_MS, self._look, self._last)
+        self._looking = self._js.nats.call_later(_ASK_AFTER_MS, self._look, self._last)
 
     def _look(self, last_before: tuple[str, int]) -> None:
         consumer = self._consumer
@@ -248,6 +253,10 @@ class WatchEngine:
         name, seen = self._last
         sent = part(info, "delivered").get("consumer_seq")
         return sent is not None and sent <= (seen if info.get("name") == name else 0)
+
+
+def _ended(item: Any, error: NatsError | None) -> None:
+    """Take the place of the callback of a watch that has ended."""
 
 
 def collect(js: JetStream, begin: Callable[[Callback], WatchEngine], cb: Callback) -> None:
@@ -303,4 +312,5 @@ class _Collection:
         self._engine.stop()
         if self._silence is not None:
             self._silence.cancel()
-        self._cb(list(self._items.values()) if error is None else None, error)
+        items, self._items = self._items, {}  # this object may stay until Python collects cycles
+        self._cb(list(items.values()) if error is None else None, error)

@@ -94,6 +94,19 @@ class Owner(Protocol):
         """Undo `delivery_begins`."""
 
 
+class _Released:
+    """Takes the place of the watchers of a closed link, which nobody may start again."""
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def stop(self) -> None:
+        """Do nothing."""
+
+
+_RELEASED = _Released()
+
+
 class Link:
     """A connected socket, its two watchers, and the session that its bytes are for."""
 
@@ -120,8 +133,8 @@ class Link:
         self._clock = deadlines.clock
         self._sink = session.handshake  # what is written now: the handshake, then `out`
         fd = stream.fileno()
-        self._reader = loop.io(fd, EV_READ, self.read, None, priority)
-        self._writer = loop.io(fd, EV_WRITE, self._on_writable, None, priority)
+        self._reader: Any = loop.io(fd, EV_READ, self.read, None, priority)
+        self._writer: Any = loop.io(fd, EV_WRITE, self._on_writable, None, priority)
         self._writing = False
         self._broken = False  # the write side
         self._looks = 0  # of `_look_for_end`
@@ -174,6 +187,10 @@ class Link:
         self._deadlines.end(self._retrying)
         self._reader.stop()
         self._writer.stop()
+        # These hold methods of this object. Without such cycles the link, its buffers and its TLS (90 kB)
+        # are freed at once, and not when Python's collector comes, which may be never.
+        self._reader = self._writer = _RELEASED
+        self._continuing = self._retrying = None
         self.session.close()
         self._stream.close()
 

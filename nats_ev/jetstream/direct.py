@@ -158,7 +158,9 @@ class _Batch(Exchange):
             self.end(ApiLevelError("batch get is not supported (code 412)", code=412))
 
     def finish(self, error: NatsError | None) -> None:
-        self._cb(self._messages if error is None else None, error)
+        # This object may stay until Python collects cycles.
+        messages, self._messages = self._messages, []
+        self._cb(messages if error is None else None, error)
 
 
 def _result(

@@ -138,7 +138,8 @@ class Fetch(Exchange):
     def finish(self, error: NatsError | None) -> None:
         """See `Exchange`."""
         self._silence.cancel()
-        messages = self._messages
+        # This object may stay until Python collects cycles.
+        messages, self._messages = self._messages, []
         if not self.single:
             self._cb(messages if messages or error is None else None, error)
         elif messages:

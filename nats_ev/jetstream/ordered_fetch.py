@@ -139,6 +139,7 @@ class _Batch:
         self._no_wait = bool(body.get("no_wait"))
         self._expires = body.get("expires", 0) / MILLISECOND or api.timeout or 5000
         self._messages: list[JsMsg] = []
+        self._last: int | None = None  # the stream sequence of the last message
         self._room: int = body.get("max_bytes") or sys.maxsize
         self._too_large = False  # the next message does not fit in max_bytes
         self._ended = ended
@@ -161,8 +162,8 @@ class _Batch:
 
     def position(self) -> int | None:
         """Return the stream sequence after which the next fetch begins; None: where this one began."""
-        if self._messages:
-            return self._messages[-1].seq
+        if self._last is not None:
+            return self._last
         return None if self._too_large else self._engine.position
 
     def in_snapshot(self) -> bool:
@@ -191,6 +192,7 @@ class _Batch:
                 self._finish(None if self._messages else reason)
                 return
             self._messages.append(msg)
+            self._last = msg.seq
             if self._engine.snapshot and not msg.metadata.num_pending:
                 self._at_end = True
                 if self._no_wait:
@@ -206,4 +208,6 @@ class _Batch:
             self._over = True
             self._late.cancel()
             self._engine.stop()
-            self._ended(self._messages, error)
+            # This object may stay until Python collects cycles.
+            messages, self._messages = self._messages, []
+            self._ended(messages, error)

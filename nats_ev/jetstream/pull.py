@@ -457,8 +457,8 @@ class Puller:
         if not current and code in (404, 408, 503):
             return  # the end of a request of an earlier round
         if current:
-            self._count_asked(-_number(status, "Nats-Pending-Messages"))
-            self._pending_bytes -= _number(status, "Nats-Pending-Bytes")
+            self._count_asked(-(whole(status.get("Nats-Pending-Messages")) or 0))
+            self._pending_bytes -= whole(status.get("Nats-Pending-Bytes")) or 0
         if code in (404, 408) or (status.description or "").startswith("Batch Completed"):
             if self._below():
                 self._refill()
@@ -485,7 +485,3 @@ class Puller:
         if self._mark != _NEVER and self.options.max_bytes:
             return self._pending_bytes <= self.options.threshold_bytes
         return self._received >= self._mark
-
-
-def _number(status: Headers, name: str) -> int:
-    return whole(status.get(name)) or 0

@@ -51,6 +51,7 @@ from .sinks import Sink
 
 if TYPE_CHECKING:
     from ..jetstream import JsMsg, OrderedConsumer
+    from ..net import Deadline
 
 # Called as progress(bytes so far, bytes in all).
 Progress = Callable[[int, int], object]
@@ -133,6 +134,7 @@ class ObjectReader:
         self._chunks_at_tick = -1
         self._moved_at = 0.0  # when the last part came, or its consumer began
         self._trouble: NatsError | None = None  # what has befallen the consumer since then
+        self._ticking: Deadline | None = None
 
     def start(self, infos: Infos, info: Info) -> None:
         """Begin to read the object that info describes, in the store of infos."""
@@ -251,7 +253,7 @@ class ObjectReader:
     # Missing parts.
 
     def _tick_later(self) -> None:
-        self._js.nats.call_later(_LOOK_AFTER_MS, self._tick)
+        self._ticking = self._js.nats.call_later(_LOOK_AFTER_MS, self._tick)
 
     def _tick(self) -> None:
         """Look for the next part if none has come since the last tick."""
@@ -315,5 +317,7 @@ class ObjectReader:
 
     def _end(self, result: Any, error: NatsError | None) -> None:
         self.done = True
+        if self._ticking is not None:
+            self._ticking.cancel()
         self._stop_consumer()
         self._callback(result, error)

@@ -42,8 +42,9 @@ class BytesSink(Sink):
         self._parts.append(data)
 
     def finish(self) -> bytes:
-        """Return the content."""
-        return b"".join(self._parts)
+        """Return the content, and keep nothing of it: it may have gigabytes."""
+        parts, self._parts = self._parts, []
+        return b"".join(parts)
 
     def abandon(self) -> None:
         """See `Sink`."""

@@ -52,6 +52,10 @@ class BytesSource(Source):
         start, self._at = self._at, self._at + self.chunk_size
         return bytes(self._view[start : self._at])
 
+    def close(self) -> None:
+        """See `Source`."""
+        self._view = memoryview(b"")
+
 
 class FileSource(Source):
     """Reads a binary file from its present position to its end."""
@@ -113,7 +117,9 @@ class IterableSource(Source):
 
     def close(self) -> None:
         """See `Source`."""
-        close = getattr(self._pieces, "close", None)
+        pieces, self._pieces = self._pieces, iter(())
+        self._rest = memoryview(b"")
+        close = getattr(pieces, "close", None)
         if close is not None:
             close()
 

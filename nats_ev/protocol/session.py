@@ -56,6 +56,7 @@ from operator import length_hint
 from typing import Any, Protocol
 
 from .. import errors
+from ..redact import drop_frames
 from .info import ServerInfo
 from .subscription import MOST_IN_UNSUB, Inbox, Subscription
 from .wire import (
@@ -574,6 +575,7 @@ class Session:
         try:
             info = ServerInfo.parse(raw)
         except errors.ProtocolError as exc:
+            drop_frames(exc)  # they hold this object
             if first:
                 self.close()
                 self._events.protocol_failed(exc)

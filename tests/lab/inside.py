@@ -65,6 +65,16 @@ def is_secure(nats: Nats) -> bool:
     return nats._connection.link.secure
 
 
+def link_of(nats: Nats) -> Any:
+    """Return the connected socket with its watchers and its session."""
+    return nats._connection.link
+
+
+def attempt_of(nats: Nats) -> tuple[Any, Any]:
+    """Return what the attempt under way has: the dialler, the socket with its watchers; None for each."""
+    return nats._connection._attempts._dialer, nats._connection.link
+
+
 def close_link(nats: Nats) -> None:
     """Close the socket without a word to the connection that owns it."""
     nats._connection.link.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 
 import pytest
 
@@ -114,6 +115,23 @@ def test_cancelled_ones_of_ever_other_lengths_leave_nothing(fake_loop, deadlines
     for i in range(100_000):
         deadlines.after(3600 + i / 1000, print).cancel()
         assert inside.kept_deadlines(deadlines) <= 100
+
+
+def test_a_cancelled_one_is_released_at_once_however_few_wait(fake_loop, deadlines):
+    """What it would have called may hold megabytes."""
+
+    class Content:
+        def look(self) -> None:
+            """Never called."""
+
+    first = deadlines.after(1.0, print)
+    content = Content()
+    released = weakref.ref(content)
+    deadline = deadlines.after(3600.0, content.look)
+    deadline.cancel()
+    del content, deadline
+    assert released() is None
+    assert first.waiting
 
 
 def test_different_lengths_that_are_over_leave_nothing(fake_loop, deadlines):
