@@ -18,6 +18,7 @@ from ..jetstream import STREAM, JetStream, StreamNameAlreadyInUseError, check_fi
 from ..times import to_wire
 from .calls import call_or_report, completion, guarded, optional_before_cb
 from .errors import BucketNotFoundError, InvalidBucketNameError, bucket_error
+from .settings import repairs
 
 Config = Mapping[str, Any]
 
@@ -224,8 +225,7 @@ def duplicate_window(max_age: int) -> int:
 def _create(js: JetStream, config: dict[str, Any], cb: Callback) -> None:
     """Create a bucket's stream; ``cb(stream's info, err)``.
 
-    Buckets made by old clients lack two settings of today. Such a stream, if all else is the same, is
-    updated.
+    A bucket that exists with the same settings will do, whichever client has made it; see `settings`.
     """
 
     def created(info: Any, error: NatsError | None) -> None:
@@ -238,10 +238,11 @@ def _create(js: JetStream, config: dict[str, Any], cb: Callback) -> None:
         if error is not None:
             cb(None, bucket_error(error))
             return
-        theirs = info["config"]
-        updated = ("discard", "allow_direct")
-        if all(theirs.get(k) == v for k, v in config.items() if k not in updated):
-            _update(js, config["name"], {k: config[k] for k in updated}, cb)
+        changes = repairs(config, info.get("config"))
+        if changes:
+            _update(js, config["name"], changes, cb)
+        elif changes is not None:
+            cb(info, None)
         else:
             exists = StreamNameAlreadyInUseError(
                 "stream name already in use (code 400)", code=400, err_code=10058

@@ -487,7 +487,8 @@ class KV(KvBucket):
             if error is None:
                 cb(ack["seq"], None)
             else:
-                self._fail(error, cb)
+                # Only "no responders" can lead to another write: then nothing was stored.
+                self._fail(error, cb, write)
 
         def write() -> None:
             if ttl is not None and not self._kv_stream.has_ttl:
@@ -532,22 +533,22 @@ class KV(KvBucket):
         self,
         error: NatsError | None,
         cb: Callback,
-        read_again: Callable[[], object] | None = None,
+        again: Callable[[], object] | None = None,
     ) -> None:
         """Give the error of a read or write to cb.
 
         "No responders" says little to a user of a bucket: then find out first what the bucket is like. If it
-        was created again without direct get, read_again reads in the other way.
+        was created again in another way, without direct get or as a mirror, again() tries in that way.
         """
         error = bucket_error(error)
         if isinstance(error, (NoRespondersError, BucketNotFoundError)):
             self._kv_stream.forget()  # it may be gone, or another one by now
         if isinstance(error, NoRespondersError):
-            direct = self._kv_stream.has_direct_get
+            before = self._kv_stream.ways
 
             def known() -> None:
-                if read_again is not None and direct and not self._kv_stream.has_direct_get:
-                    read_again()
+                if again is not None and self._kv_stream.ways != before:
+                    again()
                 else:
                     cb(None, error)
 

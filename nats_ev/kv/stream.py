@@ -50,6 +50,11 @@ class KvStream:
                 self._waiting.pop()
                 raise
 
+    @property
+    def ways(self) -> tuple[object, ...]:
+        """How keys are read and written: another value after the bucket was created again in another way."""
+        return self.has_direct_get, self.read_prefix, self.write_prefix
+
     def forget(self) -> None:
         """Ask the server again before the next operation."""
         self.known = False
