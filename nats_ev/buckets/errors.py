@@ -147,9 +147,9 @@ class ObjectChangedError(JetStreamError):
 
 
 class ObjectTransferError(JetStreamError):
-    """A transfer was cancelled, or its source or target has failed.
+    """A transfer was cancelled, or its source or target has failed; or a rename ended half done.
 
-    After a failure ``__cause__`` is the exception of the source or target.
+    After a failure ``__cause__`` is the exception of the source or target, or what has ended the rename.
     """
 
 

@@ -3,13 +3,16 @@
 An object's info is the last message on a subject of the object's name. Every writer publishes an info on
 the condition that the last one is still the one that the writer has read, so the stream itself
 decides between writers. `Infos.change` is the loop that follows from this: read, change, publish, and start
-again when another writer was faster.
+again when another writer was faster. When the answer to a publish is lost, `Infos.replace` reads the last
+info, which tells whether the publish was stored; the condition makes it safe to publish again.
 
 The content belongs to an info by its nuid: who replaces or deletes an info removes that content.
 """
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
@@ -17,12 +20,12 @@ from typing import Any
 from ..arguments import Callback
 from ..buckets import (
     BadObjectMetaError,
-    ObjectExistsError,
     bucket_error,
     call_or_report,
     check_bucket,
 )
 from ..errors import (
+    ConnectionClosedError,
     ConnectionLostError,
     NatsError,
     NoRespondersError,
@@ -56,6 +59,8 @@ RETRY_FOR, FIRST_RETRY_FOR = 30.0, 1.0
 
 # How often `change` starts again because another writer was faster.
 _MAX_ATTEMPTS = 20
+# Before the state is looked up again after a lost answer.
+_LOOK_WAIT_MS = 250.0
 _REMOVAL_WAIT_MS = 1000.0
 _REMOVAL_ATTEMPTS = 600
 
@@ -124,7 +129,7 @@ class Infos:
             if isinstance(changed, NatsError):
                 cb(None, changed)
             else:
-                call_or_report(cb, lambda: self.publish(changed, info, stored))
+                call_or_report(cb, lambda: self.replace(changed, info, stored))
 
         def stored(info: Info | None, error: NatsError | None) -> None:
             nonlocal attempts
@@ -136,12 +141,14 @@ class Infos:
 
         self.last(name, found)
 
-    def rename(self, name: str, new_name: str, change: Change, cb: Callback) -> None:
-        """Move a name's info, changed by change, to new_name.
+    def replace(self, info: Info, old: Info | None, cb: Callback, patience: float = 0.0) -> None:
+        """Call `publish`; when its answer is lost, find out whether the info was stored.
 
-        cb gets `ObjectExistsError` when new_name belongs to an object.
+        Args:
+            info, old, cb: as in `publish`.
+            patience: seconds for which to look again, and to publish again what was not stored. 0: look once.
         """
-        _Renaming(self, name, new_name, change, cb).start()
+        _Replacing(self, info, old, patience, cb).publish()
 
     def remove_content(self, nuid: str, done: Callable[[], object]) -> None:
         """Delete an object's content; ``done()`` after the first attempt, whether it succeeded or not.
@@ -149,11 +156,21 @@ class Infos:
         Nobody else would ever delete that content. So after an error that may pass, further attempts follow
         as long as the client lives, ten minutes at most.
         """
+        if nuid:
+            self._purge({"filter": chunk_subject(self.bucket, nuid)}, lambda error: done())
+        else:
+            self.js.nats.call_soon(done)
+
+    def remove(self, name: str, seq: int, done: Callable[[NatsError | None], object]) -> None:
+        """Delete the infos of a name up to a sequence; ``done(err)`` after the first attempt.
+
+        What another writer has put under the name since then stays. Further attempts follow as in
+        `remove_content`.
+        """
+        self._purge({"filter": meta_subject(self.bucket, name), "seq": seq + 1}, done)
+
+    def _purge(self, opts: dict[str, Any], done: Callable[[NatsError | None], object]) -> None:
         js, attempts = self.js, 0
-        if not nuid:
-            js.nats.call_soon(done)
-            return
-        opts = {"filter": chunk_subject(self.bucket, nuid)}
 
         def purge() -> None:
             call_or_report(purged, lambda: js.stream_purge(self.stream, opts, purged))
@@ -164,57 +181,72 @@ class Infos:
             if isinstance(error, TRANSIENT) and attempts < _REMOVAL_ATTEMPTS:
                 js.nats.call_later(_REMOVAL_WAIT_MS, purge)
             if attempts == 1:
-                done()
+                done(bucket_error(error))
 
         purge()
 
 
-class _Renaming:
-    """A rename in three steps: read the old name's info, take the new name, purge the old name's info.
-
-    In between an object has two names, never none.
-    """
+class _Replacing:
+    """An info that is being stored in the place of another one; see `Infos.replace`."""
 
     def __init__(
-        self, infos: Infos, name: str, new_name: str, change: Change, cb: Callback
+        self, infos: Infos, info: Info, old: Info | None, patience: float, cb: Callback
     ) -> None:
         self._infos = infos
-        self._name = name
-        self._new_name = new_name
-        self._change = change
+        self._info = info
+        self._old = old
+        self._until = time.monotonic() + patience
         self._cb = cb
-        self._old_seq = 0
-        self._renamed: Info = {}
+        self._lost: NatsError | None = None  # what came in place of the first answer that was lost
 
-    def start(self) -> None:
-        self._infos.last(self._name, self._found)
+    def publish(self) -> None:
+        """Publish the info. Raises what a request raises."""
+        self._infos.publish(self._info, self._old, self._stored)
 
-    def _found(self, info: Info | None, error: NatsError | None) -> None:
-        renamed = error if error is not None else self._change(info)
-        if isinstance(renamed, NatsError):
-            self._cb(None, renamed)
-            return
-        assert info is not None
-        self._old_seq = info["seq"]
-        self._renamed = renamed
-        call_or_report(
-            self._cb, lambda: self._infos.change(self._new_name, self._take, self._taken)
-        )
+    def _stored(self, info: Info | None, error: NatsError | None) -> None:
+        if isinstance(error, TRANSIENT):
+            self._lost = self._lost or error
+        if self._lost is None or error is None:
+            self._cb(info, error)
+        else:
+            self._look()
 
-    def _take(self, holder: Info | None) -> Info | NatsError:
-        if holder is not None and not holder["deleted"]:
-            return ObjectExistsError(f"an object already exists with that name: {self._new_name}")
-        return self._renamed
+    def _look(self) -> None:
+        call_or_report(self._found, lambda: self._infos.last(self._info["name"], self._found))
 
-    def _taken(self, info: Info | None, error: NatsError | None) -> None:
-        if info is None:
-            self._cb(None, error)
-            return
-        infos = self._infos
-        # By sequence: an info that another writer has put under the old name since then stays.
-        opts = {"filter": meta_subject(infos.bucket, self._name), "seq": self._old_seq + 1}
+    def _found(self, current: Info | None, error: NatsError | None) -> None:
+        late = time.monotonic() > self._until
+        if error is not None:
+            if isinstance(error, TRANSIENT) and not late:
+                self._later(self._look)
+            else:
+                self._cb(None, self._lost)
+        elif current is not None and _content(current) == _content(self._info):
+            self._cb(current, None)
+        elif _seq(current) != _seq(self._old):
+            self._cb(None, _wrong_last(_seq(current)))
+        elif late:
+            self._cb(None, self._lost)
+        else:
+            self._later(lambda: call_or_report(self._stored, self.publish))
 
-        def purged(result: Any, error: NatsError | None) -> None:
-            self._cb(info if error is None else None, bucket_error(error))
+    def _later(self, step: Callable[[], object]) -> None:
+        def ended() -> None:
+            self._cb(None, ConnectionClosedError("disconnected"))
 
-        call_or_report(self._cb, lambda: infos.js.stream_purge(infos.stream, opts, purged))
+        self._infos.js.nats.call_later(_LOOK_WAIT_MS, step, ended=ended, step=True)
+
+
+def _content(info: Info) -> Any:
+    """Return an info as a reader gets it."""
+    return json.loads(encode(info))
+
+
+def _seq(info: Info | None) -> int:
+    seq: int = info["seq"] if info is not None else 0
+    return seq
+
+
+def _wrong_last(seq: int) -> WrongLastSequenceError:
+    text = f"wrong last sequence: {seq}"
+    return WrongLastSequenceError(text, code=400, err_code=10071, description=text)
