@@ -111,6 +111,7 @@ class WatchEngine:
         self.key = ""  # of the entry that the callback gets
         self.once_per_key = False  # only the last entry of each key counts
         self.gone: Callable[[str], object] | None = None  # gone(key): a deletion that is ignored
+        self._asking: Deadline | None = None  # the next `_look`
 
     def start(self, stream: str, prefix: str, filters: list[str], options: dict[str, Any]) -> None:
         """Create the consumer, unless the watch was stopped before. Raises what a request raises.
@@ -134,8 +135,10 @@ class WatchEngine:
         follow_snapshot(self._consumer, self._restarted, self._count)
 
     def stop(self) -> None:
-        """Stop without a call of the callback."""
+        """Stop without a call of the callback, which is released: it may hold all entries."""
         self.stopped = True
+        self._callback, self.gone = _ignore, None
+        self._stop_asking()
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             consumer.stop()
@@ -143,8 +146,9 @@ class WatchEngine:
     def fail(self, error: NatsError) -> None:
         """Stop, and give the error to the callback."""
         if not self.stopped:
+            callback = self._callback
             self.stop()
-            self._callback(None, bucket_error(error))
+            callback(None, bucket_error(error))
 
     @property
     def progress(self) -> object:
@@ -206,13 +210,20 @@ class WatchEngine:
 
     def _end_initial(self) -> None:
         self._initial_left = 0
+        self._stop_asking()
         self._js.nats.call(self._callback, None, None)
 
     def _expect_initial(self) -> None:
         """Look later whether initial messages still come."""
-        self._js.nats.call_later(_ASK_AFTER_MS, self._look, self._last)
+        self._asking = self._js.nats.call_later(_ASK_AFTER_MS, self._look, self._last)
+
+    def _stop_asking(self) -> None:
+        asking, self._asking = self._asking, None
+        if asking is not None:
+            asking.cancel()
 
     def _look(self, last_before: tuple[str, int]) -> None:
+        self._asking = None
         consumer = self._consumer
         if self.stopped or not self._initial_left or consumer is None:
             return
@@ -235,6 +246,10 @@ class WatchEngine:
         name, seen = self._last
         sent: int = info["delivered"]["consumer_seq"]
         return sent <= (seen if info["name"] == name else 0)
+
+
+def _ignore(item: Any, error: NatsError | None) -> None:
+    """Stand in for the callback of a watch that has stopped."""
 
 
 def collect(js: JetStream, begin: Callable[[Callback], WatchEngine], cb: Callback) -> None:
@@ -288,6 +303,8 @@ class _Collection:
 
     def _end(self, error: NatsError | None) -> None:
         self._engine.stop()
-        if self._silence is not None:
-            self._silence.cancel()
-        self._cb(list(self._items.values()) if error is None else None, error)
+        silence, self._silence = self._silence, None
+        if silence is not None:
+            silence.cancel()
+        items, self._items = self._items, {}
+        self._cb(list(items.values()) if error is None else None, error)

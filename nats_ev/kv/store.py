@@ -5,9 +5,10 @@ revision is the message's sequence. A deletion is a message too, a marker: witho
 that says so.
 
 What is in other files: `bucket` creates and describes the stream; `stream` finds out how its keys are read
-and written; `encoding` applies codecs and makes a `KvEntry` of a message. Here are the operations. A read
-asks for one message by subject or sequence. A write is a publish whose headers say which revision of the
-key must be the latest. Of `jetstream` only what that package offers to other layers is used.
+and written; `messages` reads and writes one; `encoding` applies codecs and makes a `KvEntry` of a message.
+Here are the operations. A read asks for one message by subject or sequence. A write is a publish whose
+headers say which revision of the key must be the latest. Of `jetstream` only what that package offers to
+other layers is used.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from ..arguments import (
     integer,
 )
 from ..buckets import (
-    BucketNotFoundError,
     KeyDeletedError,
     KeyExistsError,
     KeyNotFoundError,
@@ -37,11 +37,10 @@ from ..buckets import (
     optional_before_cb,
     recast,
 )
-from ..errors import BadOptionsError, NatsError, NoRespondersError
+from ..errors import BadOptionsError, NatsError
 from ..jetstream import (
     JetStream,
     MessageNotFoundError,
-    MessageTtlError,
     StoredMsg,
     WrongLastSequenceError,
     message_headers,
@@ -50,6 +49,7 @@ from .bucket import KvBucket
 from .codecs import KeyCodec, ValueCodec
 from .encoding import Encoding, Keys
 from .entry import KvEntry
+from .messages import Read, Write
 from .watch import KvWatch
 
 WatchCallback = Callable[[KvEntry | None, NatsError | None], object]
@@ -134,7 +134,7 @@ class KV(KvBucket):
 
         def found(message: StoredMsg | None, error: NatsError | None) -> None:
             if message is None:
-                self._fail(_missing_key(error, key), cb, read)
+                cb(None, _missing_key(error, key))
             elif message.subject != self._kv_stream.read_prefix + stored_key:
                 cb(None, KeyNotFoundError(f"key not found: {key} has no revision {revision}"))
             else:
@@ -144,11 +144,7 @@ class KV(KvBucket):
                 else:
                     cb(entry, error)
 
-        def read() -> None:
-            direct = self._kv_stream.has_direct_get
-            (self.js.direct_get if direct else self.js.get_msg)(self.stream, revision, found)
-
-        self._kv_stream.when_known(read, cb)
+        Read(self.js, self._kv_stream, revision, found).start()
 
     def history(
         self, key: str, cb: Callback, *, ignore_deletes: bool = False, meta_only: bool = False
@@ -448,24 +444,14 @@ class KV(KvBucket):
 
         leader: ask the stream's leader, who has the latest for sure, instead of any replica.
         """
-        stored_key = self._encoding.key(key)
 
         def found(message: StoredMsg | None, error: NatsError | None) -> None:
             if message is not None:
                 cb(*self._encoding.entry(key, message))
-            elif isinstance(error, MessageNotFoundError):
-                cb(None, None)
             else:
-                self._fail(error, cb, None if leader else read)
+                cb(None, None if isinstance(error, MessageNotFoundError) else error)
 
-        def read() -> None:
-            subject = self._kv_stream.read_prefix + stored_key
-            if self._kv_stream.has_direct_get and not leader:
-                self.js.direct_get_last(self.stream, subject, found)
-            else:
-                self.js.get_last_msg(self.stream, subject, found)
-
-        self._kv_stream.when_known(read, cb)
+        Read(self.js, self._kv_stream, self._encoding.key(key), found, leader=leader).start()
 
     def _publish(
         self,
@@ -482,24 +468,8 @@ class KV(KvBucket):
         Bad headers and options raise here, also when the message has to wait until the stream is known.
         """
         block = message_headers(headers, {"ttl": ttl, **options})
-
-        def stored(ack: Any, error: NatsError | None) -> None:
-            if error is None:
-                cb(ack["seq"], None)
-            else:
-                # Only "no responders" can lead to another write: then nothing was stored.
-                self._fail(error, cb, write)
-
-        def write() -> None:
-            if ttl is not None and not self._kv_stream.has_ttl:
-                cb(None, _no_ttl(self.bucket))
-            else:
-                subject = self._kv_stream.write_prefix + stored_key
-                self.js.publish(subject, data, stored, headers=block)
-
-        if ttl is not None and not self._kv_stream.has_ttl:
-            self._kv_stream.forget()  # TTLs may have been allowed since
-        self._kv_stream.when_known(write, cb)
+        write = Write(self.js, self._kv_stream, stored_key, data, block, cb, ttl=ttl is not None)
+        write.start()
 
     def _mark(
         self,
@@ -529,33 +499,6 @@ class KV(KvBucket):
         """Make a list of a watch's initial entries; ``cb([entry, …], err)``."""
         collect(self.js, lambda next_one: self._start_watch(keys, next_one, **options), cb)
 
-    def _fail(
-        self,
-        error: NatsError | None,
-        cb: Callback,
-        again: Callable[[], object] | None = None,
-    ) -> None:
-        """Give the error of a read or write to cb.
-
-        "No responders" says little to a user of a bucket: then find out first what the bucket is like. If it
-        was created again in another way, without direct get or as a mirror, again() tries in that way.
-        """
-        error = bucket_error(error)
-        if isinstance(error, (NoRespondersError, BucketNotFoundError)):
-            self._kv_stream.forget()  # it may be gone, or another one by now
-        if isinstance(error, NoRespondersError):
-            before = self._kv_stream.ways
-
-            def known() -> None:
-                if again is not None and self._kv_stream.ways != before:
-                    again()
-                else:
-                    cb(None, error)
-
-            call_or_report(cb, lambda: self._kv_stream.when_known(known, cb))
-        else:
-            cb(None, error)
-
 
 def _exists(key: str) -> KeyExistsError:
     text = f"key exists: {key}"
@@ -566,8 +509,3 @@ def _missing_key(error: NatsError | None, key: str) -> NatsError | None:
     if isinstance(error, MessageNotFoundError):
         return recast(error, KeyNotFoundError, f"key not found: {key}")
     return error
-
-
-def _no_ttl(bucket: str) -> MessageTtlError:
-    text = f"bucket {bucket} has no TTL for keys: it needs limit_marker_ttl"
-    return MessageTtlError(text, code=400, err_code=10166, description=text)

@@ -29,8 +29,8 @@ class KvStream:
         self.has_ttl = False
         self.known = False
         self._js = js
-        self._bucket = bucket
-        self._name = name
+        self.bucket = bucket
+        self.name = name
         self._changes = 0  # under way
         self._waiting: list[Waiting] = []
 
@@ -45,7 +45,7 @@ class KvStream:
         self._waiting.append((step, cb))
         if len(self._waiting) == 1 and not self._changes:
             try:
-                self._js.stream_info(self._name, cb=self._answered)
+                self._js.stream_info(self.name, cb=self._answered)
             except BaseException:
                 self._waiting.pop()
                 raise
@@ -72,7 +72,7 @@ class KvStream:
             elif not self._changes and self._waiting:
                 # The change has failed; there may be a bucket all the same.
                 call_or_report(
-                    self._learn, lambda: self._js.stream_info(self._name, cb=self._answered)
+                    self._learn, lambda: self._js.stream_info(self.name, cb=self._answered)
                 )
             done(info, error)
 
@@ -106,10 +106,10 @@ class KvStream:
         try:
             config = info["config"]
             if config.get("max_msgs_per_subject", 0) < 1:
-                return BadBucketError(f"stream {self._name} is not a key-value bucket")
+                return BadBucketError(f"stream {self.name} is not a key-value bucket")
             self._read(config)
         except (LookupError, TypeError, AttributeError, ValueError) as exc:
-            return BadBucketError(f"stream {self._name}: invalid answer: {exc!r}")
+            return BadBucketError(f"stream {self.name}: invalid answer: {exc!r}")
         return None
 
     def _read(self, config: Mapping[str, Any]) -> None:
@@ -117,7 +117,7 @@ class KvStream:
         self.has_ttl = bool(config.get("allow_msg_ttl"))
         mirror = config.get("mirror")
         # A mirror has the subjects of its origin, and only the origin can be written to.
-        bucket = mirror["name"].removeprefix("KV_") if mirror else self._bucket
+        bucket = mirror["name"].removeprefix("KV_") if mirror else self.bucket
         self.read_prefix = f"$KV.{bucket}."
         # ADR-19: with another API prefix or a domain, the server or the account maps subjects that begin with
         # that prefix.

@@ -3,19 +3,20 @@
 Theory of operation
 -------------------
 A watcher of libev per request would cost more than the request itself. So all deadlines of a client are
-in one heap of ``(time, number, deadline)``, and one timer watcher waits for the earliest. The number
-counts the deadlines that were added, and keeps those of the same time in order. Requests do not come
-here one by one: a `TimeoutGroup` is one deadline for thousands.
+in one heap of ``(time, number)`` and a table from numbers to deadlines, and one timer watcher waits for the
+earliest. The number counts the deadlines that were added, and keeps those of the same time in order.
+Requests do not come here one by one: a `TimeoutGroup` is one deadline for thousands.
 
-To cancel a deadline marks its entry as ended: taking it from the middle of a heap would need a search.
-Ended entries are removed when they come first, and all of them in bulk when they are more than a third
-of the heap. So cancelling takes amortised constant time, and memory follows what waits, however long and
-however different the times are.
+To cancel a deadline takes it out of the table, and with it whatever its callback holds, such as the content
+of a download. The entry in the heap stays: taking it from the middle would need a search. Such entries are
+removed when they come first, and all of them in bulk when they are more than a third of the heap. So
+cancelling takes amortised constant time, and memory follows what waits, however long and however different
+the times are.
 
 Invariants:
 
-- A deadline waits if and only if its `_number` is not 0; the entry with that number is its entry. Every
-  other entry of it has ended.
+- A deadline waits if and only if its `_number` is not 0; then the table has it under that number, and the
+  heap an entry with it. Every other entry has ended.
 - The timer is armed for the heap's first time or earlier. It may fire with nothing due, never too late.
 
 Callbacks may add, cancel, nest the loop, or raise. `_on_timer` therefore arms the timer *before* it
@@ -60,10 +61,10 @@ class Deadline:
 
     def cancel(self) -> None:
         """Cancel the call. Does nothing if the call was made or cancelled before."""
-        if self._number:
-            self._number = 0
+        number, self._number = self._number, 0
+        if number:
             assert self._owner is not None
-            self._owner.ended()
+            self._owner.ended(number)
 
     def _expire(self) -> None:
         """Make the call; for subclasses to override. Runs on the loop, at most once per `add`."""
@@ -76,7 +77,8 @@ class Deadlines:
     def __init__(self, loop: Any, clock: Callable[[], float] = time.monotonic) -> None:
         self._loop = loop
         self.clock = clock
-        self._heap: list[tuple[float, int, Deadline]] = []
+        self._heap: list[tuple[float, int]] = []
+        self._waiting: dict[int, Deadline] = {}  # by number
         self._added = 0
         self._dead = 0  # how many of the entries have ended
         self._armed = 0.0  # 0: the timer is not running
@@ -97,7 +99,8 @@ class Deadlines:
         entry._at = at
         entry._number = number
         entry._owner = self
-        heapq.heappush(self._heap, (at, number, entry))
+        self._waiting[number] = entry
+        heapq.heappush(self._heap, (at, number))
         if not self._armed or at < self._armed:
             self._arm(at)
 
@@ -112,28 +115,29 @@ class Deadlines:
         if entry is not None:
             entry.cancel()
 
-    def ended(self) -> None:
-        """Note that an entry has ended. Forget the first ones at once, others later in bulk."""
+    def ended(self, number: int) -> None:
+        """Note that a deadline has ended. Drop the first entries at once, others later in bulk."""
+        del self._waiting[number]
         self._dead += 1
         heap = self._heap
         if self._dead > _COMPACT_ABOVE and self._dead * 3 > len(heap):
-            heap[:] = [item for item in heap if item[2]._number == item[1]]
+            heap[:] = [item for item in heap if item[1] in self._waiting]
             heapq.heapify(heap)
             self._dead = 0
         else:
             self._trim()
 
     def _trim(self) -> None:
-        heap = self._heap
-        while heap and heap[0][2]._number != heap[0][1]:
+        heap, waiting = self._heap, self._waiting
+        while heap and heap[0][1] not in waiting:
             heapq.heappop(heap)
             self._dead -= 1
 
     def forget(self) -> None:
         """Forget all deadlines, and leave the timer alone, in the child of a fork."""
-        for _, number, entry in self._heap:
-            if entry._number == number:
-                entry._number = 0
+        for entry in self._waiting.values():
+            entry._number = 0
+        self._waiting.clear()
         self._heap.clear()
         self._dead = 0
 
@@ -156,12 +160,13 @@ class Deadlines:
         self._arm(now)
         heap = self._heap
         while heap and heap[0][0] <= now:
-            _, number, entry = heapq.heappop(heap)
-            if entry._number == number:
+            _, number = heapq.heappop(heap)
+            entry = self._waiting.pop(number, None)
+            if entry is None:
+                self._dead -= 1
+            else:
                 entry._number = 0
                 entry._expire()
-            else:
-                self._dead -= 1
         if heap:
             self._arm(heap[0][0])
         else:

@@ -50,6 +50,7 @@ from .sinks import Sink
 
 if TYPE_CHECKING:
     from ..jetstream import JsMsg, OrderedConsumer
+    from ..net import Deadline
 
 # Called as progress(bytes so far, bytes in all).
 Progress = Callable[[int, int], object]
@@ -130,6 +131,7 @@ class ObjectReader:
         self._subject = ""  # of the parts; "": the info is not known yet
         self._consumer: OrderedConsumer | None = None
         self._chunks_at_tick = -1
+        self._next_tick: Deadline | None = None
 
     def start(self, infos: Infos, info: Info) -> None:
         """Begin to read the object that info describes, in the store of infos."""
@@ -238,7 +240,7 @@ class ObjectReader:
     # Missing parts.
 
     def _tick_later(self) -> None:
-        self._js.nats.call_later(_LOOK_AFTER_MS, self._tick)
+        self._next_tick = self._js.nats.call_later(_LOOK_AFTER_MS, self._tick)
 
     def _tick(self) -> None:
         """Look for the next part if none has come since the last tick."""
@@ -297,4 +299,14 @@ class ObjectReader:
     def _end(self, result: Any, error: NatsError | None) -> None:
         self.done = True
         self._stop_consumer()
-        self._callback(result, error)
+        tick, self._next_tick = self._next_tick, None
+        if tick is not None:
+            tick.cancel()
+        # What is left of the get, a handle or an answer under way, must not keep the content.
+        callback, self._callback = self._callback, _nothing
+        self._sink, self._progress = Sink(), None
+        callback(result, error)
+
+
+def _nothing(result: Any, error: NatsError | None) -> None:
+    """Stand in for the callback of a get that has ended."""

@@ -122,24 +122,7 @@ class Infos:
 
     def change(self, name: str, change: Change, cb: Callback) -> None:
         """Store what change makes of a name's info. When another writer is faster, change is called again."""
-        attempts = 0
-
-        def found(info: Info | None, error: NatsError | None) -> None:
-            changed = error if error is not None else change(info)
-            if isinstance(changed, NatsError):
-                cb(None, changed)
-            else:
-                call_or_report(cb, lambda: self.replace(changed, info, stored))
-
-        def stored(info: Info | None, error: NatsError | None) -> None:
-            nonlocal attempts
-            attempts += 1
-            if isinstance(error, WrongLastSequenceError) and attempts < _MAX_ATTEMPTS:
-                call_or_report(cb, lambda: self.last(name, found))
-            else:
-                cb(info, error)
-
-        self.last(name, found)
+        _Changing(self, name, change, cb).start()
 
     def replace(self, info: Info, old: Info | None, cb: Callback, patience: float = 0.0) -> None:
         """Call `publish`; when its answer is lost, find out whether the info was stored.
@@ -170,20 +153,67 @@ class Infos:
         self._purge({"filter": meta_subject(self.bucket, name), "seq": seq + 1}, done)
 
     def _purge(self, opts: dict[str, Any], done: Callable[[NatsError | None], object]) -> None:
-        js, attempts = self.js, 0
+        _Purging(self, opts, done).purge()
 
-        def purge() -> None:
-            call_or_report(purged, lambda: js.stream_purge(self.stream, opts, purged))
 
-        def purged(result: Any, error: NatsError | None) -> None:
-            nonlocal attempts
-            attempts += 1
-            if isinstance(error, TRANSIENT) and attempts < _REMOVAL_ATTEMPTS:
-                js.nats.call_later(_REMOVAL_WAIT_MS, purge)
-            if attempts == 1:
-                done(bucket_error(error))
+# Each operation of several steps is an object with methods: closures that call each other would hold the
+# user's callback until the garbage collector comes.
 
-        purge()
+
+class _Changing:
+    """A change under way; see `Infos.change`."""
+
+    def __init__(self, infos: Infos, name: str, change: Change, cb: Callback) -> None:
+        self._infos = infos
+        self._name = name
+        self._change = change
+        self._cb = cb
+        self._attempts = 0
+
+    def start(self) -> None:
+        """Read the name's info. Raises what a request raises."""
+        self._infos.last(self._name, self._found)
+
+    def _found(self, info: Info | None, error: NatsError | None) -> None:
+        changed = error if error is not None else self._change(info)
+        if isinstance(changed, NatsError):
+            self._cb(None, changed)
+        else:
+            call_or_report(self._cb, lambda: self._infos.replace(changed, info, self._stored))
+
+    def _stored(self, info: Info | None, error: NatsError | None) -> None:
+        self._attempts += 1
+        if isinstance(error, WrongLastSequenceError) and self._attempts < _MAX_ATTEMPTS:
+            call_or_report(self._cb, self.start)
+        else:
+            self._cb(info, error)
+
+
+class _Purging:
+    """A purge that is repeated after an error that may pass; see `Infos.remove_content`."""
+
+    def __init__(
+        self, infos: Infos, opts: dict[str, Any], done: Callable[[NatsError | None], object]
+    ) -> None:
+        self._infos = infos
+        self._opts = opts
+        self._done: Callable[[NatsError | None], object] | None = done
+        self._attempts = 0
+
+    def purge(self) -> None:
+        """Purge. What that raises counts as an answer."""
+        infos = self._infos
+        call_or_report(
+            self._purged, lambda: infos.js.stream_purge(infos.stream, self._opts, self._purged)
+        )
+
+    def _purged(self, result: Any, error: NatsError | None) -> None:
+        self._attempts += 1
+        if isinstance(error, TRANSIENT) and self._attempts < _REMOVAL_ATTEMPTS:
+            self._infos.js.nats.call_later(_REMOVAL_WAIT_MS, self.purge)
+        done, self._done = self._done, None
+        if done is not None:
+            done(bucket_error(error))
 
 
 class _Replacing:

@@ -43,7 +43,8 @@ class BytesSink(Sink):
 
     def finish(self) -> bytes:
         """Return the content."""
-        return b"".join(self._parts)
+        parts, self._parts = self._parts, []
+        return b"".join(parts)
 
     def abandon(self) -> None:
         """See `Sink`."""

@@ -364,5 +364,12 @@ class ObjectWriter:
     def _end(self, info: Info | None, error: NatsError | None) -> None:
         self.done = True
         self._js.nats.call(self._source.close)  # may be a user's code
+        # What is left of the put, a handle or a removal under way, must not keep the content.
         self._unacked.clear()
-        self._callback(info, error)
+        callback, self._callback = self._callback, _nothing
+        self._source, self._progress = Source(self._source.chunk_size), None
+        callback(info, error)
+
+
+def _nothing(info: Info | None, error: NatsError | None) -> None:
+    """Stand in for the callback of a put that has ended."""
