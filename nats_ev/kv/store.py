@@ -165,15 +165,16 @@ class KV(KvBucket):
             else:
                 cb(entries, error)
 
-        self._encoding.key(key)  # raises for wildcards, which a watch would take
         only = {"ignore_deletes": ignore_deletes, "meta_only": meta_only}
-        self._collect(key, listed, include_history=True, **only)
+        # One key, also if it has a "*" that its codec encodes: in a filter that would be a wildcard.
+        self._collect([self._encoding.key(key)], listed, include_history=True, **only)
 
     def keys(self, keys: Keys | Callback = None, cb: Callback | None = None) -> None:
         """List the names of all keys that are not deleted, sorted; ``cb([key, …], err)``.
 
         Args:
-            keys: a filter such as "a.*" or "a.>", or several (nats-server 2.10 or later); default: all.
+            keys: a filter such as "a.*" or "a.>", or several (nats-server 2.10 or later). None, the default,
+                and an empty list mean all, as in nats.go.
             cb: see above.
         """
         keys, cb = optional_before_cb(keys, cb)
@@ -183,7 +184,8 @@ class KV(KvBucket):
             names = sorted({entry.key for entry in entries}) if error is None else None
             listed(names, error)
 
-        self._collect(cast(Keys, keys), collected, ignore_deletes=True, meta_only=True)
+        filters = self._encoding.filters(cast(Keys, keys))
+        self._collect(filters, collected, ignore_deletes=True, meta_only=True)
 
     def list_keys(self, keys: Keys | Callback = None, cb: Callback | None = None) -> KvWatch:
         """List the names of all keys one by one, for buckets whose keys are too many for a list.
@@ -227,7 +229,9 @@ class KV(KvBucket):
         and loses no change. ``cb(None, err)`` once when the watch can't go on.
 
         Args:
-            keys: a key or a filter such as "a.>", or several (nats-server 2.10 or later); default: all.
+            keys: a key or a filter such as "a.>", or several (nats-server 2.10 or later). None, the default,
+                and an empty list mean all, as in nats.go. A token "*" or a ">" at the end is a wildcard,
+                also with a codec that encodes such characters.
             cb: see above.
             include_history: first all revisions that the bucket has, not only the latest.
             ignore_deletes: only entries with a value, no deletions.
@@ -245,7 +249,7 @@ class KV(KvBucket):
         keys, cb = optional_before_cb(keys, cb)
         cb = guarded(self.js, cb)
         engine = self._start_watch(
-            cast(Keys, keys),
+            self._encoding.filters(cast(Keys, keys)),
             cast(WatchCallback, cb),
             include_history=include_history,
             ignore_deletes=ignore_deletes,
@@ -257,17 +261,22 @@ class KV(KvBucket):
 
     def _start_watch(
         self,
-        keys: Keys,
+        filters: list[str],
         cb: WatchCallback,
         *,
+        encoding: Encoding | None = None,
         include_history: bool = False,
         ignore_deletes: bool = False,
         meta_only: bool = False,
         updates_only: bool = False,
         resume_from_revision: int | None = None,
     ) -> WatchEngine:
-        """Start a watch; see `watch` for the arguments."""
-        filters = self._encoding.filters(keys)
+        """Start a watch; see `watch` for the arguments.
+
+        Args:
+            filters: as subjects have them.
+            encoding: in place of that of the bucket.
+        """
         start = 0
         if resume_from_revision is not None:
             start = integer(resume_from_revision, "a revision", 0)
@@ -283,7 +292,7 @@ class KV(KvBucket):
             options["opt_start_seq"] = start
         if meta_only:
             options["headers_only"] = True
-        read = self._encoding.reader(meta_only=meta_only)
+        read = (encoding or self._encoding).reader(meta_only=meta_only)
         engine = WatchEngine(self.js, self.bucket, read, cb, ignore_deletes=ignore_deletes)
         self._kv_stream.when_known(
             lambda: engine.start(self.stream, self._kv_stream.read_prefix, filters, options),
@@ -415,7 +424,9 @@ class KV(KvBucket):
                 markers = [entry for entry in entries if entry.deleted]
                 self._purge_markers(markers, 0, newest, done)
 
-        self._collect(None, listed, meta_only=True)
+        # Keys as they are stored: one that the codec can't decode, or decodes to another key's name, has
+        # markers, too.
+        self._collect([">"], listed, meta_only=True, encoding=Encoding(self.bucket, None, None))
 
     def _purge_markers(
         self, markers: list[KvEntry], at: int, newest: datetime, done: Callback
@@ -427,7 +438,7 @@ class KV(KvBucket):
         marker = markers[at]
         # By sequence: what has been put after the marker stays.
         seq = marker.revision + (marker.created <= newest)
-        opts = {"filter": self._kv_stream.read_prefix + self._encoding.key(marker.key), "seq": seq}
+        opts = {"filter": self._kv_stream.read_prefix + marker.key, "seq": seq}
 
         def purged(result: Any, error: NatsError | None) -> None:
             if error is not None:
@@ -495,9 +506,9 @@ class KV(KvBucket):
             expect_last_subject_seq=expected,
         )
 
-    def _collect(self, keys: Keys, cb: Callback, **options: Any) -> None:
+    def _collect(self, filters: list[str], cb: Callback, **options: Any) -> None:
         """Make a list of a watch's initial entries; ``cb([entry, …], err)``."""
-        collect(self.js, lambda next_one: self._start_watch(keys, next_one, **options), cb)
+        collect(self.js, lambda next_one: self._start_watch(filters, next_one, **options), cb)
 
 
 def _exists(key: str) -> KeyExistsError:
