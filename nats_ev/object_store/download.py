@@ -9,7 +9,7 @@ Theory of operation
 The parts of an object are the messages of one subject, and an ordered consumer delivers these in order, each
 once, also over a lost connection. Three things are left to do.
 
-*Flow.* The consumer asks for about 4 MiB at a time, at least four parts, so memory does not depend on the
+*Flow.* The consumer asks for about 4 MiB at a time, four to 1024 parts, so memory does not depend on the
 object's size. To pause means to stop the consumer; to resume, to start another one after the last part
 that the sink has taken. No part is kept in between, whatever the length of the pause.
 
@@ -55,9 +55,10 @@ if TYPE_CHECKING:
 # Called as progress(bytes so far, bytes in all).
 Progress = Callable[[int, int], object]
 
-# Content that the consumer asks for at a time: in bytes, and in parts at least.
+# Content that the consumer asks for at a time: in bytes, and in parts at least and at most. Each costs a
+# kilobyte beside its content.
 _WINDOW = 4 * 1024 * 1024
-_LEAST_PARTS = 4
+_LEAST_PARTS, _MOST_PARTS = 4, 1024
 # After this long without a part: look whether the next one is still there.
 _LOOK_AFTER_MS = 1000.0
 
@@ -186,11 +187,14 @@ class ObjectReader:
     def _consume(self) -> None:
         """Start a consumer after the last part."""
         chunk_size = (self.info.get("options") or {}).get("max_chunk_size") or CHUNK_SIZE
+        # Whatever that says, parts are on average of this size.
+        average = self.info["size"] // self.info["chunks"]
+        parts = _WINDOW // max(1, average, int(chunk_size))
         config: dict[str, Any] = {
             "filter_subject": self._subject,
             "deliver_policy": "by_start_sequence",
             "opt_start_seq": self._seq + 1,
-            "max_messages": max(_LEAST_PARTS, _WINDOW // max(1, int(chunk_size))),
+            "max_messages": min(max(_LEAST_PARTS, parts), _MOST_PARTS),
             "on_start": self._on_start,
         }
         try:

@@ -97,19 +97,16 @@ class IterableSource(Source):
 
     def next(self) -> bytes:
         """See `Source`."""
-        chunk: list[memoryview] = []
-        missing = self.chunk_size
-        while missing:
+        chunk = bytearray()  # no list: of pieces of one byte it would take 50 MB
+        while (missing := self.chunk_size - len(chunk)) > 0:
             if not self._rest:
                 piece = next(self._pieces, _END)
                 if piece is _END:
                     break
                 self._rest = memoryview(piece).cast("B")
-            taken = self._rest[:missing]
+            chunk += self._rest[:missing]
             self._rest = self._rest[missing:]
-            chunk.append(taken)
-            missing -= len(taken)
-        return b"".join(chunk)
+        return bytes(chunk)
 
     def close(self) -> None:
         """See `Source`."""

@@ -6,8 +6,8 @@ Theory of operation
 -------------------
 
 The parts of an object must be in the stream in order, each once. To wait for each acknowledgement would
-cost a round trip per part, so a window of 4 MiB of parts is sent ahead of the acknowledgements. The source
-is read only as the window has room; memory does not depend on the object's size.
+cost a round trip per part, so a window of 4 MiB, or 1024 parts, is sent ahead of the acknowledgements. The
+source is read only as the window has room; memory does not depend on the object's size.
 
 *Resending.* To let `JetStream.publish` send a part again by itself would put that part after later ones. A
 lost connection leaves open which parts were stored. So after the first error that may pass, nothing new is
@@ -54,8 +54,10 @@ from .sources import Source
 # Called as progress(bytes stored, bytes in all or None).
 Progress = Callable[[int, "int | None"], object]
 
-# Content that may be unacknowledged, in bytes. A put needs about twice as much memory.
+# Content that may be unacknowledged, in bytes and in parts: each costs a kilobyte beside its content. A put
+# needs about twice as much memory.
 _WINDOW = 4 * 1024 * 1024
+_MOST_PARTS = 1024
 # After an error that may pass, send again after this time (ms). Give up when nothing has been
 # acknowledged for RETRY_FOR, which is shorter than the stream's duplicate window of 2 min.
 _RETRY_WAIT_MS = 250.0
@@ -112,7 +114,7 @@ class ObjectWriter:
         # The message id of a part makes the server drop the same part when it comes again. As a raw header
         # block: a part is published with fewer calls than by ``msg_id=``.
         self._header = f"NATS/1.0\r\nNats-Msg-Id: {info['nuid']}-".encode()
-        self._window = max(2, _WINDOW // source.chunk_size)  # in parts
+        self._window = min(max(2, _WINDOW // source.chunk_size), _MOST_PARTS)  # in parts
         self._unacked: deque[tuple[int, bytes]] = deque()  # (number, content), in order
         # Number → sequence, of acknowledged parts that come after one that is not.
         self._acks: dict[int, int] = {}
