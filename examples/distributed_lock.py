@@ -18,7 +18,16 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from nats_ev import KV, ApiLevelError, JetStream, KvEntry, Nats, NatsError, pyev
+from nats_ev import (
+    KV,
+    ApiLevelError,
+    JetStream,
+    KvEntry,
+    Nats,
+    NatsError,
+    WrongLastSequenceError,
+    pyev,
+)
 
 LEASE = 1.5  # seconds
 MARGIN = 0.2  # seconds before the lease expires, when the holder stops
@@ -103,7 +112,26 @@ def release() -> None:
         guard(False)
         print(f"released {revision}", flush=True)
         forget_timers()
-        kv.delete("lock", lambda ok, err: later(100, acquire), revision=revision)
+        give_back(revision)
+
+
+def give_back(revision: int) -> None:
+    """Delete the key. A renewal may still have been under way: then its revision is the one to delete."""
+
+    def deleted(ok: bool | None, err: NatsError | None) -> None:
+        if isinstance(err, WrongLastSequenceError):
+            kv.entry("lock", found)
+        else:
+            later(100, acquire)
+
+    def found(entry: KvEntry | None, err: NatsError | None) -> None:
+        # A replica may not have the renewal yet: then the next attempt finds it.
+        if entry is not None and entry.value == me.encode():
+            kv.delete("lock", deleted, revision=entry.revision)
+        else:
+            later(100, acquire)
+
+    kv.delete("lock", deleted, revision=revision)
 
 
 def lost() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from lab.programs import Program
+from lab.proxy import DOWN
+from nats_ev import KV, JetStream
 
 
 def test_kv_store(program: Any) -> None:
@@ -31,6 +33,28 @@ def test_config_watcher(program: Any) -> None:
     watcher.expect("started with {'colour': 'red'}")
     program("config_watcher.py", "set", "app.colour", "blue").end()
     watcher.expect("colour is now blue")
+
+
+def test_a_lock_is_given_back_also_while_its_renewal_is_under_way(
+    own_server: Any, proxy: Any, connected: Any, run: Any
+) -> None:
+    """The renewal goes out 0.45 s after the lock is held, and its answer comes after the release."""
+    server = own_server(jetstream=True)
+    with proxy(server.port) as slow:
+        holder = Program(slow, "distributed_lock.py", "0.7")
+        try:
+            holder.expect("held")
+            slow.stall(DOWN)
+            kv = KV(JetStream(connected(server)), "locks")
+            ended: list[str] = []
+            kv.watch("lock", lambda e, err: e and e.deleted and ended.append(e.operation))
+            holder.expect("released")
+            slow.resume()
+            run(lambda: ended)
+            assert ended[0] == "DEL"  # not "PURGE", the marker of a lease that has expired
+        finally:
+            holder.process.kill()
+            holder.process.communicate()
 
 
 def test_object_cli(program: Any, tmp_path: Any) -> None:
