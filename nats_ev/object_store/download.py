@@ -20,9 +20,9 @@ and digest compared, and only then does the sink show its result (a file gets it
 *Parts that never come.* Another client may replace or delete the object meanwhile, which purges its parts.
 The consumer then waits for ever: a missing part looks like a slow one. So the reader looks for the next
 part itself, by a request to the stream, whenever the consumer says that it has nothing more, and when no
-part has come for a second. If there is no next part, the object's info tells why: another nuid means that
-the object has changed, the same nuid that the store has lost parts. Answers that are late are ignored: each
-look remembers how many parts there were.
+part has come for a second. If there is no next part, the object's info tells why: a deletion or another nuid
+means that the object has changed, the same nuid that the store has lost parts. Answers that are late are
+ignored: each look remembers how many parts there were.
 """
 
 from __future__ import annotations
@@ -277,8 +277,10 @@ class ObjectReader:
             return  # the next look will tell
         if error is not None:
             self.fail(error)
-        elif current is None or current["nuid"] != self.info["nuid"]:
-            self.fail(ObjectChangedError("object has changed while it was read"))
+        elif current is None or current["deleted"]:
+            self.fail(ObjectChangedError(f"object was deleted while it was read: {self.name}"))
+        elif current["nuid"] != self.info["nuid"]:
+            self.fail(ObjectChangedError(f"object was replaced while it was read: {self.name}"))
         else:
             count = f"{self._chunks} of {self.info['chunks']}"
             self.fail(ObjectIncompleteError(f"{count} parts are there"))

@@ -161,7 +161,7 @@ class ObjectStore(ObjectBucket):
                 a binary file to write to, or ``into(part)`` for each part: after an error what these have
                 got is not the object.
             cb: gets `DigestMismatchError`, `ObjectIncompleteError`, `ObjectChangedError` when the object was
-                replaced meanwhile, `ObjectLinkError`, `ObjectTransferError` when into has failed.
+                replaced or deleted meanwhile, `ObjectLinkError`, `ObjectTransferError` when into has failed.
             progress: ``progress(bytes so far, bytes in all)`` for each part.
 
         Returns:
