@@ -39,8 +39,13 @@ from .meta import Info, chunk_subject, encode, meta_subject, parse, stream_name
 # Makes the new info of the old one, or of None; or says why that is impossible.
 Change = Callable[["Info | None"], "Info | NatsError"]
 
-# Errors of the network or of a cluster that elects a leader: the same request may succeed a little later.
-TRANSIENT = (ConnectionLostError, RequestTimeoutError, NoRespondersError, OutboundBufferLimitError)
+# Errors of the network, or of a cluster that elects a leader: the same request may succeed a little later.
+_TRANSIENT = (ConnectionLostError, RequestTimeoutError, NoRespondersError, OutboundBufferLimitError)
+
+
+def is_transient(error: NatsError | None) -> bool:
+    """Return whether the same request may succeed a little later."""
+    return isinstance(error, _TRANSIENT)
 
 
 def may_pass(error: NatsError | None, js: JetStream) -> bool:
@@ -50,7 +55,7 @@ def may_pass(error: NatsError | None, js: JetStream) -> bool:
     """
     if isinstance(error, RequestTimeoutError):
         return js.nats.is_connected()
-    return isinstance(error, TRANSIENT)
+    return is_transient(error)
 
 
 # Seconds for which a transfer repeats what such an error has ended; with nobody listening from the beginning
@@ -209,7 +214,7 @@ class _Purging:
 
     def _purged(self, result: Any, error: NatsError | None) -> None:
         self._attempts += 1
-        if isinstance(error, TRANSIENT) and self._attempts < _REMOVAL_ATTEMPTS:
+        if is_transient(error) and self._attempts < _REMOVAL_ATTEMPTS:
             self._infos.js.nats.call_later(_REMOVAL_WAIT_MS, self.purge)
         done, self._done = self._done, None
         if done is not None:
@@ -234,7 +239,7 @@ class _Replacing:
         self._infos.publish(self._info, self._old, self._stored)
 
     def _stored(self, info: Info | None, error: NatsError | None) -> None:
-        if isinstance(error, TRANSIENT):
+        if is_transient(error):
             self._lost = self._lost or error
         if self._lost is None or error is None:
             self._cb(info, error)
@@ -247,7 +252,7 @@ class _Replacing:
     def _found(self, current: Info | None, error: NatsError | None) -> None:
         late = time.monotonic() > self._until
         if error is not None:
-            if isinstance(error, TRANSIENT) and not late:
+            if is_transient(error) and not late:
                 self._later(self._look)
             else:
                 self._cb(None, self._lost)

@@ -26,7 +26,7 @@ from ..buckets import ObjectExistsError, ObjectTransferError, call_or_report
 from ..errors import ConnectionClosedError, NatsError
 from ..jetstream import WrongLastSequenceError
 from ..nuid import next_nuid
-from .infos import RETRY_FOR, TRANSIENT, Change, Infos
+from .infos import RETRY_FOR, Change, Infos, is_transient
 from .meta import Info
 
 # How often to start again because another writer was faster.
@@ -104,7 +104,7 @@ class _Renaming:
             self._look_at_new_name()
         else:
             assert error is not None
-            self._fail(error, stored=isinstance(error, TRANSIENT))
+            self._fail(error, stored=is_transient(error))
 
     def _delete_old(self) -> None:
         deletion = {

@@ -47,7 +47,7 @@ from ..buckets import (
 from ..errors import NatsError, NoRespondersError
 from ..jetstream import WrongLastSequenceError
 from ..steps import later_step
-from .infos import FIRST_RETRY_FOR, RETRY_FOR, TRANSIENT, Infos, may_pass
+from .infos import FIRST_RETRY_FOR, RETRY_FOR, Infos, is_transient, may_pass
 from .meta import Info, chunk_subject, digest_text, link_of
 from .sources import Source
 
@@ -205,10 +205,10 @@ class ObjectWriter:
 
     def _note(self, error: NatsError) -> None:
         """Remember an error: one that may pass, or the one that fails the put."""
-        if not isinstance(error, TRANSIENT):
-            self._error = self._error or bucket_error(error)
-        else:
+        if is_transient(error):
             self._trouble = error
+        else:
+            self._error = self._error or bucket_error(error)
 
     def _advance(self) -> None:
         """Drop the parts that are acknowledged, up to the first one that is not."""
@@ -305,7 +305,7 @@ class ObjectWriter:
     def _info_stored(self, info: Info | None, error: NatsError | None) -> None:
         if info is not None:
             self._remove_old(info)
-        elif isinstance(error, TRANSIENT):
+        elif is_transient(error):
             self._trouble = error
             self._retry(self._publish_info)
         elif isinstance(error, WrongLastSequenceError) and self._info_attempts < _INFO_ATTEMPTS:
