@@ -160,7 +160,7 @@ def codec_error(key: str, cause: Exception) -> CodecError:
     return error
 
 
-def transfer_error(what: str, cause: Exception) -> ObjectTransferError:
+def transfer_error(what: str, cause: BaseException) -> ObjectTransferError:
     """Return the error for what a source or sink has raised."""
     error = ObjectTransferError(f"{what} failed: {cause or type(cause).__name__}")
     error.__cause__ = cause

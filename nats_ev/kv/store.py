@@ -25,6 +25,7 @@ from ..arguments import (
     integer,
 )
 from ..buckets import (
+    CodecError,
     KeyDeletedError,
     KeyExistsError,
     KeyNotFoundError,
@@ -338,10 +339,10 @@ class KV(KvBucket):
                 done(revision, error)
 
         def existing(entry: KvEntry | None, error: NatsError | None) -> None:
-            if error is not None:
+            if isinstance(error, CodecError) or (entry is not None and not entry.deleted):
+                done(None, _exists(key))  # also with a value that can't be decoded
+            elif error is not None:
                 done(None, error)
-            elif entry is not None and not entry.deleted:
-                done(None, _exists(key))
             else:
                 revision = entry.revision if entry is not None else 0
                 call_or_report(done, lambda: write(revision, over_marker))

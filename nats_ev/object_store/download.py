@@ -227,10 +227,7 @@ class ObjectReader:
         if self.size > self.info["size"]:
             self.fail(DigestMismatchError(f"{self.name} is larger than its info says"))
             return
-        try:
-            self._sink.write(data)
-        except Exception as exc:
-            self.fail(transfer_error("what takes the object", exc))
+        if not self._use_sink(lambda sink: sink.write(data)):
             return
         if self._progress is not None:
             self._js.nats.call(self._progress, self.size, self.info["size"])
@@ -295,12 +292,27 @@ class ObjectReader:
         elif info.get("digest") and not digest_matches(info["digest"], self._hash):
             self.fail(DigestMismatchError("digest mismatch"))
         else:
-            try:
-                result = self._sink.finish()
-            except Exception as exc:
-                self.fail(transfer_error("what takes the object", exc))
-                return
-            self._end(info if result is None else result, None)
+            self._use_sink(self._finish)
+
+    def _finish(self, sink: Sink) -> None:
+        result = sink.finish()
+        self._end(self.info if result is None else result, None)
+
+    def _use_sink(self, use: Callable[[Sink], object]) -> bool:
+        """Call use(sink). Return whether that has succeeded; if not, the get fails.
+
+        After KeyboardInterrupt, too: nobody knows how much of a part was written.
+        """
+        try:
+            use(self._sink)
+        except Exception as exc:
+            self.fail(transfer_error("what takes the object", exc))
+        except BaseException as exc:
+            self.fail(transfer_error("what takes the object", exc))
+            raise
+        else:
+            return True
+        return False
 
     def _end(self, result: Any, error: NatsError | None) -> None:
         self.done = True

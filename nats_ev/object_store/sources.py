@@ -77,6 +77,8 @@ class FileSource(Source):
                 break
             if not isinstance(piece, bytes):
                 raise TypeError(f"read() gave {type(piece).__name__}, not bytes")
+            if len(piece) > missing:
+                raise ValueError(f"read({missing}) gave {len(piece)} bytes")
             pieces.append(piece)
             missing -= len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)

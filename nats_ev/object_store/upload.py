@@ -38,6 +38,7 @@ from typing import Any
 
 from ..arguments import Callback
 from ..buckets import (
+    BadObjectMetaError,
     ObjectIncompleteError,
     ObjectTransferError,
     bucket_error,
@@ -119,6 +120,7 @@ class ObjectWriter:
         # Number → sequence, of acknowledged parts that come after one that is not.
         self._acks: dict[int, int] = {}
         self._in_flight = 0
+        self._reading = False  # the source is being asked
         self._last_seq = 0  # of the last part that counts as confirmed
         self._all_read = False
         self._error: NatsError | None = None  # the put fails
@@ -154,12 +156,12 @@ class ObjectWriter:
 
     def _pump(self) -> None:
         """Read and send parts while the window has room."""
+        if self._reading:
+            return  # the source runs the loop: what it returns comes first
         while self._healthy and not self._all_read and len(self._unacked) < self._window:
-            try:
-                chunk = self._source.next()
-            except Exception as exc:
-                self._fail(transfer_error("the object's source", exc))
-                return
+            chunk = self._read()
+            if not self._healthy:
+                return  # the source has failed, or cancelled the put
             if chunk:
                 self._hash.update(chunk)
                 self._info["size"] += len(chunk)
@@ -170,6 +172,21 @@ class ObjectWriter:
                 self._all_read = True
         if not self._in_flight:
             self._settled()
+
+    def _read(self) -> bytes:
+        """Return the source's next part; b"" at its end, and when it fails."""
+        self._reading = True
+        try:
+            return self._source.next()
+        except Exception as exc:
+            self._fail(transfer_error("the object's source", exc))
+        except BaseException as exc:
+            # After KeyboardInterrupt, too: the rest of an interrupted generator is missing.
+            self._fail(transfer_error("the object's source", exc))
+            raise
+        finally:
+            self._reading = False
+        return b""
 
     @property
     def _healthy(self) -> bool:
@@ -355,7 +372,7 @@ class ObjectWriter:
     def _decide(self, current: Info | None, error: NatsError | None) -> None:
         if current is not None and current["nuid"] == self._info["nuid"]:
             self._remove_old(current)
-        elif error is None:
+        elif error is None or isinstance(error, BadObjectMetaError):  # the latter is not ours
             self._remove_own()
         else:
             self._end(None, self._error)

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from nats_ev import KV, Base64Codec, ChainCodec, CodecError, InvalidKeyError, PathCodec
+from nats_ev import (
+    KV,
+    Base64Codec,
+    ChainCodec,
+    CodecError,
+    InvalidKeyError,
+    KeyExistsError,
+    PathCodec,
+)
 
 _numbers = itertools.count(1)
 
@@ -209,3 +217,10 @@ def test_a_filter_that_a_codec_makes_empty_is_not_all_keys(js):
 
     with pytest.raises(InvalidKeyError):
         KV(js, "codecs", key_codec=Empty()).keys("a.*", print)
+
+
+def test_a_key_whose_value_cannot_be_decoded_exists(js, call):
+    kv = KV(js, f"codecs{next(_numbers)}", value_codec=Base64Codec())
+    assert call(kv.create_bucket, {"storage": "memory"})[1] is None
+    call(KV(js, kv.bucket).put, "k", b"!")
+    assert isinstance(call(kv.create, "k", b"")[1], KeyExistsError)
