@@ -93,7 +93,7 @@ class Download:
         return self._reader.info
 
     def cancel(self) -> None:
-        """Stop the download; its callback gets `ObjectTransferError`, on the loop."""
+        """Stop the download: no part follows, and its callback gets `ObjectTransferError`, on the loop."""
         self._reader.cancel()
 
     def pause(self) -> None:
@@ -133,6 +133,7 @@ class ObjectReader:
         self._consumer: OrderedConsumer | None = None
         self._chunks_at_tick = -1
         self._next_tick: Deadline | None = None
+        self._cancelled = False  # `fail` follows in this turn, and no part before that
 
     def start(self, infos: Infos, info: Info) -> None:
         """Begin to read the object that info describes, in the store of infos."""
@@ -151,12 +152,14 @@ class ObjectReader:
             self._complete()
         else:
             self._tick_later()
-            if not self.paused:
+            if not self.paused and not self._cancelled:
                 self._consume()
 
     def cancel(self) -> None:
         """See `Download.cancel`."""
-        if not self.done:
+        if not self.done and not self._cancelled:
+            self._cancelled = True
+            self._stop_consumer()
             self._js.nats.call_soon(self.fail, ObjectTransferError("get was cancelled"))
 
     def pause(self) -> None:
@@ -168,7 +171,7 @@ class ObjectReader:
         """See `Download.resume`."""
         if self.paused:
             self.paused = False
-            if self._subject and not self.done:
+            if self._subject and not self.done and not self._cancelled:
                 self._consume()
 
     def fail(self, error: NatsError) -> None:
@@ -212,7 +215,7 @@ class ObjectReader:
             self._look()
 
     def _on_part(self, message: JsMsg | None, error: NatsError | None) -> None:
-        if self.done or self.paused:
+        if self.done or self.paused or self._cancelled:
             return
         if message is None:
             assert error is not None
@@ -231,7 +234,7 @@ class ObjectReader:
             return
         if self._progress is not None:
             self._js.nats.call(self._progress, self.size, self.info["size"])
-        if self.done:  # the sink or the progress callback has disconnected the client
+        if self.done or self._cancelled:  # by the sink or the progress callback
             return
         if self._chunks == self.info["chunks"]:
             self._complete()

@@ -45,7 +45,7 @@ from ..buckets import (
     call_or_report,
     transfer_error,
 )
-from ..errors import NatsError, NoRespondersError
+from ..errors import ConnectionClosedError, NatsError, NoRespondersError, NotConnectedError
 from ..jetstream import WrongLastSequenceError
 from ..steps import later_step
 from .infos import FIRST_RETRY_FOR, RETRY_FOR, Infos, is_transient, may_pass
@@ -216,6 +216,9 @@ class ObjectWriter:
                 headers=b"%b%d\r\n\r\n" % (self._header, number),
                 retry_attempts=0,
             )
+        except NotConnectedError:  # the client has ended since the put began
+            self._in_flight -= 1
+            self._note(ConnectionClosedError("disconnected"))
         except NatsError as exc:
             self._in_flight -= 1
             self._note(exc)
