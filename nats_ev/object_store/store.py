@@ -136,7 +136,7 @@ class ObjectStore(ObjectBucket):
         writer = ObjectWriter(self._infos, info, source, progress, done)
         try:
             writer.start()
-        except NatsError:
+        except BaseException:  # RuntimeError, in another thread than the loop's
             source.close()
             raise
         return Upload(writer)
@@ -179,7 +179,7 @@ class ObjectStore(ObjectBucket):
         reader = ObjectReader(self._infos, name, sink, progress, cb)
         try:
             Search(self._infos, name, reader).start()
-        except NatsError:
+        except BaseException:  # RuntimeError, in another thread than the loop's
             sink.abandon()
             raise
         return Download(reader)

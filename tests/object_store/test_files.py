@@ -326,3 +326,30 @@ def test_a_file_that_cannot_be_renamed_fails_the_get_and_leaves_the_former_one(
     assert error.__cause__.errno == code
     assert path.read_bytes() == b"former"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_call_that_raises_leaves_no_file_open_and_none_behind(store, tmp_path):
+    """Whatever it raises: RuntimeError, for example, in another thread than the loop's."""
+    closed: list[int] = []
+
+    class Pieces:
+        def __iter__(self) -> Any:
+            return self
+
+        def __next__(self) -> bytes:
+            raise StopIteration
+
+        def close(self) -> None:
+            closed.append(1)
+
+    class Refusing(JetStream):
+        def get_msg(self, stream: str, opts: Any, cb: Any) -> None:
+            raise RuntimeError("not here")
+
+    refused = ObjectStore(Refusing(store.js.nats), store.bucket)
+    with pytest.raises(RuntimeError):
+        refused.get("x", tmp_path / "x", print)
+    with pytest.raises(RuntimeError):
+        refused.put("raises", Pieces())
+    assert list(tmp_path.iterdir()) == []
+    assert closed == [1]
