@@ -274,7 +274,7 @@ class Endpoint:
         except ServiceError as error:
             self._handler_failed(request, error, error.code, error.description or error.text)
         except Exception as error:
-            self._handler_failed(request, error, "500", str(error))
+            self._handler_failed(request, error, "500", _text_of(error))
             raise  # reported like an exception of any other callback
         finally:
             request._returned_at = now = time.perf_counter_ns()
@@ -456,9 +456,18 @@ class Service(Group):
         for verb in _VERBS:
             for level in ("", f".{name}", f".{name}.{self.id}"):
                 subject = f"{prefix}.{verb}{level}"
-                self._discovery.append(nats.subscribe(subject, self._answers_with(answers[verb])))
+                self._discover(subject, answers[verb])
         nats.add_status_listener(self._on_status)
         nats.add_error_listener(self._on_error)
+
+    def _discover(self, subject: str, answer: Callable[[], dict[str, Any]]) -> None:
+        """Subscribe to a discovery subject; if that raises, no earlier one is left."""
+        try:
+            self._discovery.append(self._nats.subscribe(subject, self._answers_with(answer)))
+        except BaseException:
+            for sid in self._discovery:
+                self._nats.unsubscribe(sid)
+            raise
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.version} {self.id}>"
@@ -593,6 +602,14 @@ class Service(Group):
             self._nats.call_soon(callback, True if error is None else None, error)
         if self._done_handler is not None:
             self._nats.call_soon(self._done_handler, self)
+
+
+def _text_of(error: Exception) -> str:
+    """Return an exception's text; "" if it has none to give."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 def _one_line(text: str) -> str:

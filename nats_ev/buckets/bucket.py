@@ -24,6 +24,7 @@ from ..jetstream import (
 from ..times import to_wire
 from .calls import call_or_report, completion, guarded, optional_before_cb
 from .errors import BucketNotFoundError, InvalidBucketNameError, bucket_error
+from .settings import repairs
 
 Config = Mapping[str, Any]
 
@@ -227,24 +228,25 @@ def duplicate_window(max_age: int) -> int:
 def _create(js: JetStream, config: dict[str, Any], cb: Callback) -> None:
     """Create a bucket's stream; ``cb(stream's info, err)``.
 
-    Buckets made by old clients lack two settings of today. Such a stream, if all else is the same, is
-    updated.
+    A bucket that exists with the same settings will do, whichever client has made it; see `settings`.
     """
 
     def created(info: Any, error: NatsError | None) -> None:
         if isinstance(error, StreamNameAlreadyInUseError):
-            ask = converted(_config, existing)
+            ask = converted(_with_config, existing)
             call_or_report(cb, lambda: js.stream_info(config["name"], cb=ask))
         else:
             cb(info, bucket_error(error))
 
-    def existing(theirs: Any, error: NatsError | None) -> None:
+    def existing(info: Any, error: NatsError | None) -> None:
         if error is not None:
             cb(None, bucket_error(error))
             return
-        updated = ("discard", "allow_direct")
-        if all(theirs.get(k) == v for k, v in config.items() if k not in updated):
-            _update(js, config["name"], {k: config[k] for k in updated}, cb)
+        changes = repairs(config, info["config"])
+        if changes:
+            _update(js, config["name"], changes, cb)
+        elif changes is not None:
+            cb(info, None)
         else:
             exists = StreamNameAlreadyInUseError(
                 "stream name already in use (code 400)", code=400, err_code=10058
@@ -282,6 +284,12 @@ def _config(info: Mapping[str, Any]) -> Any:
     if not config:
         raise KeyError("config")
     return config
+
+
+def _with_config(info: Mapping[str, Any]) -> Any:
+    """Return a stream's info that has a configuration. Raises KeyError."""
+    _config(info)
+    return info
 
 
 def _create_or_update(

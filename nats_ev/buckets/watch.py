@@ -119,7 +119,7 @@ class WatchEngine:
         self.gone: Callable[[str], object] | None = None  # gone(key): a deletion that is ignored
         # unread(err): a message that is left out because it can't be read
         self.unread: Callable[[NatsError], object] = js.nats.report
-        self._looking: Deadline | None = None
+        self._asking: Deadline | None = None  # the next `_look`
 
     def start(self, stream: str, prefix: str, filters: list[str], options: dict[str, Any]) -> None:
         """Create the consumer, unless the watch was stopped before. Raises what a request raises.
@@ -143,11 +143,10 @@ class WatchEngine:
         follow_snapshot(self._consumer, self._restarted, self._count)
 
     def stop(self) -> None:
-        """Stop without a call of the callback."""
+        """Stop without a call of the callback, which is released: it may hold all entries."""
         self.stopped = True
-        self._callback = _ended  # what the user has collected may be large
-        if self._looking is not None:
-            self._looking.cancel()
+        self._callback, self.gone = _ignore, None
+        self._stop_asking()
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             consumer.stop()
@@ -224,13 +223,20 @@ class WatchEngine:
 
     def _end_initial(self) -> None:
         self._initial_left = 0
+        self._stop_asking()
         self._js.nats.call(self._callback, None, None)
 
     def _expect_initial(self) -> None:
         """Look later whether initial messages still come."""
-        self._looking = self._js.nats.call_later(_ASK_AFTER_MS, self._look, self._last)
+        self._asking = self._js.nats.call_later(_ASK_AFTER_MS, self._look, self._last)
+
+    def _stop_asking(self) -> None:
+        asking, self._asking = self._asking, None
+        if asking is not None:
+            asking.cancel()
 
     def _look(self, last_before: tuple[str, int]) -> None:
+        self._asking = None
         consumer = self._consumer
         if self.stopped or not self._initial_left or consumer is None:
             return
@@ -255,8 +261,8 @@ class WatchEngine:
         return sent is not None and sent <= (seen if info.get("name") == name else 0)
 
 
-def _ended(item: Any, error: NatsError | None) -> None:
-    """Take the place of the callback of a watch that has ended."""
+def _ignore(item: Any, error: NatsError | None) -> None:
+    """Stand in for the callback of a watch that has stopped."""
 
 
 def collect(js: JetStream, begin: Callable[[Callback], WatchEngine], cb: Callback) -> None:
@@ -310,7 +316,8 @@ class _Collection:
 
     def _end(self, error: NatsError | None) -> None:
         self._engine.stop()
-        if self._silence is not None:
-            self._silence.cancel()
-        items, self._items = self._items, {}  # this object may stay until Python collects cycles
+        silence, self._silence = self._silence, None
+        if silence is not None:
+            silence.cancel()
+        items, self._items = self._items, {}
         self._cb(list(items.values()) if error is None else None, error)

@@ -29,9 +29,9 @@ class KvStream:
         self.has_direct_get = True
         self.has_ttl = False
         self.known = False
-        self._js = js
-        self._bucket = bucket
-        self._name = name
+        self.js = js
+        self.bucket = bucket
+        self.name = name
         self._changes = 0  # under way
         self._waiting: list[Waiting] = []
 
@@ -46,10 +46,15 @@ class KvStream:
         self._waiting.append((step, cb))
         if len(self._waiting) == 1 and not self._changes:
             try:
-                self._js.stream_info(self._name, cb=self._answered)
+                self.js.stream_info(self.name, cb=self._answered)
             except BaseException:
                 self._waiting.pop()
                 raise
+
+    @property
+    def ways(self) -> tuple[object, ...]:
+        """How keys are read and written: another value after the bucket was created again in another way."""
+        return self.has_direct_get, self.read_prefix, self.write_prefix
 
     def forget(self) -> None:
         """Ask the server again before the next operation."""
@@ -68,7 +73,7 @@ class KvStream:
             elif not self._changes and self._waiting:
                 # The change has failed; there may be a bucket all the same.
                 call_or_report(
-                    self._learn, lambda: self._js.stream_info(self._name, cb=self._answered)
+                    self._learn, lambda: self.js.stream_info(self.name, cb=self._answered)
                 )
             done(info, error)
 
@@ -101,21 +106,21 @@ class KvStream:
         """Read a stream's info; return the error if it is not that of a bucket, or makes no sense."""
         error = attempt(self._read, info)[1]
         if error is not None and not isinstance(error, BadBucketError):
-            return BadBucketError(f"stream {self._name}: {error}")
+            return BadBucketError(f"stream {self.name}: {error}")
         return error
 
     def _read(self, info: Mapping[str, Any]) -> None:
         config = info["config"]
         if (config.get("max_msgs_per_subject") or 0) < 1:
-            raise BadBucketError(f"stream {self._name} is not a key-value bucket")
+            raise BadBucketError(f"stream {self.name} is not a key-value bucket")
         mirror = config.get("mirror")
         # A mirror has the subjects of its origin, and only the origin can be written to.
-        bucket = mirror["name"].removeprefix("KV_") if mirror else self._bucket
+        bucket = mirror["name"].removeprefix("KV_") if mirror else self.bucket
         read_prefix = f"$KV.{bucket}."
         # ADR-19: with another API prefix or a domain, the server or the account maps subjects that begin with
         # that prefix.
         external = mirror and (mirror.get("external") or {}).get("api")
-        api = external or self._js.prefix
+        api = external or self.js.prefix
         in_api = "" if api == "$JS.API" else f"{api}."
         check_subscribe(f"{in_api}{read_prefix}>")  # raises for a name that no stream can have
         self.read_prefix, self.write_prefix = read_prefix, in_api + read_prefix

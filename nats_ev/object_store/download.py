@@ -9,7 +9,7 @@ Theory of operation
 The parts of an object are the messages of one subject, and an ordered consumer delivers these in order, each
 once, also over a lost connection. Three things are left to do.
 
-*Flow.* The consumer asks for about 4 MiB at a time, at least four parts, so memory does not depend on the
+*Flow.* The consumer asks for about 4 MiB at a time, four to 1024 parts, so memory does not depend on the
 object's size. To pause means to stop the consumer; to resume, to start another one after the last part
 that the sink has taken. No part is kept in between, whatever the length of the pause.
 
@@ -20,9 +20,9 @@ and digest compared, and only then does the sink show its result (a file gets it
 *Parts that never come.* Another client may replace or delete the object meanwhile, which purges its parts.
 The consumer then waits for ever: a missing part looks like a slow one. So the reader looks for the next
 part itself, by a request to the stream, whenever the consumer says that it has nothing more, and when no
-part has come for a second. If there is no next part, the object's info tells why: another nuid means that
-the object has changed, the same nuid that the store has lost parts. Answers that are late are ignored: each
-look remembers how many parts there were.
+part has come for a second. If there is no next part, the object's info tells why: a deletion or another nuid
+means that the object has changed, the same nuid that the store has lost parts. Answers that are late are
+ignored: each look remembers how many parts there were.
 """
 
 from __future__ import annotations
@@ -56,9 +56,10 @@ if TYPE_CHECKING:
 # Called as progress(bytes so far, bytes in all).
 Progress = Callable[[int, int], object]
 
-# Content that the consumer asks for at a time: in bytes, and in parts at least.
+# Content that the consumer asks for at a time: in bytes, and in parts at least and at most. Each costs a
+# kilobyte beside its content.
 _WINDOW = 4 * 1024 * 1024
-_LEAST_PARTS = 4
+_LEAST_PARTS, _MOST_PARTS = 4, 1024
 # After this long without a part: look whether the next one is still there.
 _LOOK_AFTER_MS = 1000.0
 
@@ -93,7 +94,7 @@ class Download:
         return self._reader.info
 
     def cancel(self) -> None:
-        """Stop the download; its callback gets `ObjectTransferError`, on the loop."""
+        """Stop the download: no part follows, and its callback gets `ObjectTransferError`, on the loop."""
         self._reader.cancel()
 
     def pause(self) -> None:
@@ -134,7 +135,8 @@ class ObjectReader:
         self._chunks_at_tick = -1
         self._moved_at = 0.0  # when the last part came, or its consumer began
         self._trouble: NatsError | None = None  # what has befallen the consumer since then
-        self._ticking: Deadline | None = None
+        self._next_tick: Deadline | None = None
+        self._cancelled = False  # `fail` follows in this turn, and no part before that
 
     def start(self, infos: Infos, info: Info) -> None:
         """Begin to read the object that info describes, in the store of infos."""
@@ -153,12 +155,14 @@ class ObjectReader:
             self._complete()
         else:
             self._tick_later()
-            if not self.paused:
+            if not self.paused and not self._cancelled:
                 self._consume()
 
     def cancel(self) -> None:
         """See `Download.cancel`."""
-        if not self.done:
+        if not self.done and not self._cancelled:
+            self._cancelled = True
+            self._stop_consumer()
             self._js.nats.call_soon(self.fail, ObjectTransferError("get was cancelled"))
 
     def pause(self) -> None:
@@ -170,7 +174,7 @@ class ObjectReader:
         """See `Download.resume`."""
         if self.paused:
             self.paused = False
-            if self._subject and not self.done:
+            if self._subject and not self.done and not self._cancelled:
                 self._consume()
 
     def fail(self, error: NatsError) -> None:
@@ -189,11 +193,14 @@ class ObjectReader:
     def _consume(self) -> None:
         """Start a consumer after the last part."""
         chunk_size = (self.info.get("options") or {}).get("max_chunk_size") or CHUNK_SIZE
+        # Whatever that says, parts are on average of this size.
+        average = self.info["size"] // self.info["chunks"]
+        parts = _WINDOW // max(1, average, int(chunk_size))
         config: dict[str, Any] = {
             "filter_subject": self._subject,
             "deliver_policy": "by_start_sequence",
             "opt_start_seq": self._seq + 1,
-            "max_messages": max(_LEAST_PARTS, _WINDOW // max(1, int(chunk_size))),
+            "max_messages": min(max(_LEAST_PARTS, parts), _MOST_PARTS),
             "on_start": self._on_start,
             "on_error": self._note,
         }
@@ -217,7 +224,7 @@ class ObjectReader:
             self._look()
 
     def _on_part(self, message: JsMsg | None, error: NatsError | None) -> None:
-        if self.done or self.paused:
+        if self.done or self.paused or self._cancelled:
             return
         if message is None:
             assert error is not None
@@ -236,14 +243,11 @@ class ObjectReader:
         if self.size > self.info["size"]:
             self.fail(DigestMismatchError(f"{self.name} is larger than its info says"))
             return
-        try:
-            self._sink.write(data)
-        except Exception as exc:
-            self.fail(transfer_error("what takes the object", exc))
+        if not self._use_sink(lambda sink: sink.write(data)):
             return
         if self._progress is not None:
             self._js.nats.call(self._progress, self.size, self.info["size"])
-        if self.done:  # the sink or the progress callback has disconnected the client
+        if self.done or self._cancelled:  # by the sink or the progress callback
             return
         if self._chunks == self.info["chunks"]:
             self._complete()
@@ -253,7 +257,7 @@ class ObjectReader:
     # Missing parts.
 
     def _tick_later(self) -> None:
-        self._ticking = self._js.nats.call_later(_LOOK_AFTER_MS, self._tick)
+        self._next_tick = self._js.nats.call_later(_LOOK_AFTER_MS, self._tick)
 
     def _tick(self) -> None:
         """Look for the next part if none has come since the last tick."""
@@ -292,8 +296,10 @@ class ObjectReader:
             return  # the next look will tell
         if error is not None:
             self.fail(error)
-        elif current is None or current["nuid"] != self.info["nuid"]:
-            self.fail(ObjectChangedError("object has changed while it was read"))
+        elif current is None or current["deleted"]:
+            self.fail(ObjectChangedError(f"object was deleted while it was read: {self.name}"))
+        elif current["nuid"] != self.info["nuid"]:
+            self.fail(ObjectChangedError(f"object was replaced while it was read: {self.name}"))
         else:
             count = f"{self._chunks} of {self.info['chunks']}"
             self.fail(ObjectIncompleteError(f"{count} parts are there"))
@@ -308,16 +314,39 @@ class ObjectReader:
         elif info.get("digest") and not digest_matches(info["digest"], self._hash):
             self.fail(DigestMismatchError("digest mismatch"))
         else:
-            try:
-                result = self._sink.finish()
-            except Exception as exc:
-                self.fail(transfer_error("what takes the object", exc))
-                return
-            self._end(info if result is None else result, None)
+            self._use_sink(self._finish)
+
+    def _finish(self, sink: Sink) -> None:
+        result = sink.finish()
+        self._end(self.info if result is None else result, None)
+
+    def _use_sink(self, use: Callable[[Sink], object]) -> bool:
+        """Call use(sink). Return whether that has succeeded; if not, the get fails.
+
+        After KeyboardInterrupt, too: nobody knows how much of a part was written.
+        """
+        try:
+            use(self._sink)
+        except Exception as exc:
+            self.fail(transfer_error("what takes the object", exc))
+        except BaseException as exc:
+            self.fail(transfer_error("what takes the object", exc))
+            raise
+        else:
+            return True
+        return False
 
     def _end(self, result: Any, error: NatsError | None) -> None:
         self.done = True
-        if self._ticking is not None:
-            self._ticking.cancel()
         self._stop_consumer()
-        self._callback(result, error)
+        tick, self._next_tick = self._next_tick, None
+        if tick is not None:
+            tick.cancel()
+        # What is left of the get, a handle or an answer under way, must not keep the content.
+        callback, self._callback = self._callback, _nothing
+        self._sink, self._progress = Sink(), None
+        callback(result, error)
+
+
+def _nothing(result: Any, error: NatsError | None) -> None:
+    """Stand in for the callback of a get that has ended."""

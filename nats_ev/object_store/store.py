@@ -38,6 +38,7 @@ from .meta import (
     meta_fields,
     names,
 )
+from .renames import rename
 from .sinks import Into, sink_of
 from .sources import Data, source_of
 from .upload import ObjectWriter, Upload
@@ -136,7 +137,7 @@ class ObjectStore(ObjectBucket):
         writer = ObjectWriter(self._infos, info, source, progress, done)
         try:
             writer.start()
-        except NatsError:
+        except BaseException:  # RuntimeError, in another thread than the loop's
             source.close()
             raise
         return Upload(writer)
@@ -161,7 +162,7 @@ class ObjectStore(ObjectBucket):
                 a binary file to write to, or ``into(part)`` for each part: after an error what these have
                 got is not the object.
             cb: gets `DigestMismatchError`, `ObjectIncompleteError`, `ObjectChangedError` when the object was
-                replaced meanwhile, `ObjectLinkError`, `ObjectTransferError` when into has failed.
+                replaced or deleted meanwhile, `ObjectLinkError`, `ObjectTransferError` when into has failed.
             progress: ``progress(bytes so far, bytes in all)`` for each part.
 
         Returns:
@@ -179,7 +180,7 @@ class ObjectStore(ObjectBucket):
         reader = ObjectReader(self._infos, name, sink, progress, cb)
         try:
             Search(self._infos, name, reader).start()
-        except NatsError:
+        except BaseException:  # RuntimeError, in another thread than the loop's
             sink.abandon()
             raise
         return Download(reader)
@@ -312,11 +313,16 @@ class ObjectStore(ObjectBucket):
     def update_meta(self, name: str, meta: Mapping[str, Any], cb: Callback | None = None) -> None:
         """Change what is stored with an object, or its name; ``cb(info, err)``.
 
+        A rename survives lost answers for 30 s, and writers of this package that put or delete the old name
+        meanwhile; watchers see a deletion of the old name. Other clients' puts of the old name check nothing,
+        and may remove the content of the new one.
+
         Args:
             name: the object's present name.
             meta: any of name (the new one), description, headers, metadata; what it does not name stays.
             cb: gets `ObjectNotFoundError` when the object is missing or deleted, `ObjectExistsError` when
-                another object has the new name.
+                another object has the new name, `ObjectTransferError` when a rename could be neither
+                finished nor undone: then both names may have the content, and neither should be deleted.
         """
         done = completion(self.js, cb)
         check_name(name)
@@ -336,7 +342,7 @@ class ObjectStore(ObjectBucket):
         if new_name == name:
             self._infos.change(name, change, done)
         else:
-            self._infos.rename(name, new_name, change, done)
+            rename(self._infos, name, new_name, change, done)
 
     def add_link(
         self,

@@ -317,8 +317,8 @@ def main(size: int = MEGABYTE) -> None:
             (seconds(read, make(size)), seconds(read, make(size // 8)), name)
             for name, read, make in outsiders(Path(folder) / "user.creds")
         ]
-    for whole, part, name in sorted(rows, reverse=True):
-        print(f"{whole * 1000:8.1f} ms, an eighth of it {part * 1000:7.1f} ms: {name}")
+    for all_of_it, part, name in sorted(rows, reverse=True):
+        print(f"{all_of_it * 1000:8.1f} ms, an eighth of it {part * 1000:7.1f} ms: {name}")
 
 
 if __name__ == "__main__":

@@ -45,6 +45,16 @@ def test_one_for_a_time_expires_then_and_one_for_the_past_at_once(fake_loop, dea
     assert not inside.kept_deadlines(deadlines)
 
 
+def test_one_that_is_cancelled_releases_its_callback_also_among_others(deadlines):
+    first = deadlines.after(1.0, print)
+    content = type("Content", (), {})()
+    held = weakref.ref(content)
+    deadlines.after(2.0, lambda content=content: None).cancel()
+    del content
+    assert held() is None
+    assert first.waiting
+
+
 def test_a_random_mix_of_adding_and_cancelling_expires_exactly_the_rest(fake_loop, deadlines):
     rng = random.Random(7)
     waiting: dict[int, tuple[float, Deadline]] = {}

@@ -514,3 +514,35 @@ def test_a_put_cancelled_while_its_parts_are_counted_is_not_stored(store, bucket
     run(lambda: "flushed" in told)
     assert [type(error) for _, error in told[:-1]] == [ObjectTransferError]
     assert bucket.infos == []
+
+
+def test_an_upload_of_tiny_parts_is_bounded_in_parts_too(store, bucket, api, run):
+    bucket.part_answers += [None] * 5000
+    store.put("o", b"x" * 5000, chunk_size=1)
+    fence: list[Any] = []
+    run(lambda: bucket.parts)
+    api.nats.flush(fence.append)
+    run(lambda: fence)
+    assert len(bucket.parts) == 1024
+
+
+@pytest.mark.parametrize(
+    ("fields", "window"),
+    [
+        ({"size": 300_000, "chunks": 300_000, "options": {"max_chunk_size": 1}}, 1024),
+        ({"size": 40 << 20, "chunks": 40, "options": {"max_chunk_size": 1}}, 4),
+        ({"size": 1 << 20, "chunks": 8, "options": {"max_chunk_size": 1 << 17}}, 32),
+        ({"size": 1, "chunks": 1, "options": {"max_chunk_size": 1 << 30}}, 4),
+    ],
+    ids=["tiny parts", "larger than the info says", "usual", "smaller than the info says"],
+)
+def test_a_download_asks_for_so_many_parts_at_a_time(store, api, run, fields, window):
+    api.on("STREAM.MSG.GET.OBJ_b", stored_info(digest=digest(b""), **fields))
+    consumer = {"name": "C", "num_pending": fields["chunks"], "delivered": {"stream_seq": 0}}
+    api.on("CONSUMER.CREATE", {**consumer, "config": {}})
+    api.on("CONSUMER.MSG.NEXT", None)
+    download = store.get("o", lambda data, error: None)
+    run(lambda: api.count("CONSUMER.MSG.NEXT"))
+    (asked,) = [body for verb, body in api.asked if verb.startswith("CONSUMER.MSG.NEXT")]
+    assert asked["batch"] == window
+    download.cancel()
