@@ -37,7 +37,7 @@ from ..buckets import (
     optional_before_cb,
     recast,
 )
-from ..errors import BadOptionsError, NatsError, NoRespondersError
+from ..errors import BadOptionsError, ConnectionLostError, NatsError, NoRespondersError
 from ..jetstream import (
     JetStream,
     MessageNotFoundError,
@@ -55,6 +55,8 @@ from .watch import KvWatch
 WatchCallback = Callable[[KvEntry | None, NatsError | None], object]
 
 _DELETE_MARKERS_OLDER_THAN = 30 * 60 * 1000  # ms; the default of `KV.purge_deletes`
+# After a connection was lost, before a watch that had just begun asks for its bucket again.
+_RETRY_WAIT_MS = 50.0
 
 
 class KV(KvBucket):
@@ -289,10 +291,27 @@ class KV(KvBucket):
             options["headers_only"] = True
         read = self._encoding.reader(meta_only=meta_only)
         engine = WatchEngine(self.js, self.bucket, read, cb, ignore_deletes=ignore_deletes)
-        self._kv_stream.when_known(
-            lambda: engine.start(self.stream, self._kv_stream.read_prefix, filters, options),
-            lambda result, error: engine.fail(error) if error is not None else None,
-        )
+
+        def begin() -> None:
+            self._kv_stream.when_known(
+                lambda: engine.start(self.stream, self._kv_stream.read_prefix, filters, options),
+                failed,
+            )
+
+        def failed(result: object, error: NatsError | None) -> None:
+            # A watch that has just begun survives a lost connection as a later one does.
+            if isinstance(error, ConnectionLostError) and not engine.stopped:
+                self.js.nats.call_later(
+                    _RETRY_WAIT_MS,
+                    call_or_report,
+                    failed,
+                    begin,
+                    ended=lambda: engine.fail(error),
+                )
+            elif error is not None:
+                engine.fail(error)
+
+        begin()
         return engine
 
     # Writing.

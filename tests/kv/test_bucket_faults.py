@@ -14,6 +14,7 @@ from nats_ev import (
     BadBucketError,
     BucketNotFoundError,
     ConnectionClosedError,
+    JetStream,
     KeyExistsError,
     ObjectStore,
     RequestTimeoutError,
@@ -225,6 +226,35 @@ def test_a_watch_that_is_refused_tells_once(kv, api, run):
     run(lambda: told)
     assert told[0].err_code == 10094
     assert watch.stopped
+
+
+def test_a_watch_and_a_list_survive_a_connection_that_is_lost_at_once(
+    client, own_server, call, run
+):
+    server = own_server(jetstream=True)
+    nats = client(server, reconnect=True, reconnect_delay=20)
+    run(nats.is_connected)
+    js = JetStream(nats)
+    call(KV(js, "b").create_bucket)
+    call(KV(js, "b").put, "k", b"v")
+    told: list[Any] = []
+    listed: list[Any] = []
+    KV(js, "b").watch(cb=lambda entry, error: told.append(error or (entry and entry.value)))
+    KV(js, "b").keys(lambda *result: listed.append(result))
+    nats.force_reconnect()
+    run(lambda: len(told) == 2 and listed)
+    assert told == [b"v", None]
+    assert listed == [(["k"], None)]
+
+
+def test_the_end_of_the_client_ends_a_watch_that_has_not_begun(kv, api, run):
+    api.on("STREAM.INFO", None)
+    told: list[Any] = []
+    kv.watch(">", lambda entry, error: told.append(error))
+    run(lambda: api.count("STREAM.INFO"))
+    api.nats.disconnect()
+    run(lambda: told)
+    assert str(told[0]) == "disconnected"
 
 
 def test_the_end_of_the_client_ends_a_watch(kv, api, run):
