@@ -23,11 +23,16 @@ part itself, by a request to the stream, whenever the consumer says that it has 
 part has come for a second. If there is no next part, the object's info tells why: another nuid means that
 the object has changed, the same nuid that the store has lost parts. Answers that are late are ignored: each
 look remembers how many parts there were.
+
+*A cluster without a leader.* The consumer survives a lost leader, but one that has just been requested ends
+after the time-out of its JetStream. Then another one is requested, and the looks go on. The reader gives up
+when there is a connection, and neither a part nor an answer to a look has come for 30 seconds.
 """
 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +47,9 @@ from ..buckets import (
     call_or_report,
     transfer_error,
 )
-from ..errors import ConnectionLostError, NatsError, RequestTimeoutError
+from ..errors import NatsError, RequestTimeoutError
 from ..jetstream import MessageNotFoundError
-from .infos import Infos
+from .infos import RETRY_FOR, Infos, is_transient
 from .meta import CHUNK_SIZE, DIGEST, Info, chunk_subject, digest_matches
 from .sinks import Sink
 
@@ -59,6 +64,8 @@ _WINDOW = 4 * 1024 * 1024
 _LEAST_PARTS = 4
 # After this long without a part: look whether the next one is still there.
 _LOOK_AFTER_MS = 1000.0
+# After a consumer could not begin, before another one is requested.
+_RETRY_WAIT_MS = 250.0
 
 
 class Download:
@@ -130,12 +137,14 @@ class ObjectReader:
         self._subject = ""  # of the parts; "": the info is not known yet
         self._consumer: OrderedConsumer | None = None
         self._chunks_at_tick = -1
+        self._heard_at = time.monotonic()  # when the stream has last sent a part or an answer
 
     def start(self, infos: Infos, info: Info) -> None:
         """Begin to read the object that info describes, in the store of infos."""
         self._infos = infos
         self._js = infos.js
         self.info = info
+        self._heard_at = time.monotonic()
         self._subject = chunk_subject(infos.bucket, info["nuid"])
         digest = info.get("digest") or ""
         if (info["size"] or info["chunks"] or digest) and not digest.startswith(DIGEST):
@@ -196,6 +205,14 @@ class ObjectReader:
         except NatsError as exc:
             self._js.nats.call_soon(self.fail, exc)
 
+    def _consume_again(self) -> None:
+        if not self.done and not self.paused and self._consumer is None:
+            self._consume()
+
+    def _silent(self) -> bool:
+        """Return whether the stream has sent nothing for too long."""
+        return time.monotonic() - self._heard_at > RETRY_FOR
+
     def _stop_consumer(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
@@ -210,7 +227,13 @@ class ObjectReader:
             return
         if message is None:
             assert error is not None
-            self.fail(error)
+            self._consumer = None
+            if is_transient(error) and not self._silent():
+                self._js.nats.call_later(
+                    _RETRY_WAIT_MS, self._consume_again, ended=lambda: self.fail(error)
+                )
+            else:
+                self.fail(error)
             return
         meta = message.metadata
         data = message.data
@@ -246,9 +269,13 @@ class ObjectReader:
             return
         self._tick_later()
         stuck = self._chunks_at_tick == self._chunks and not self.paused
-        if stuck and self._js.nats.is_connected():
-            self._look()
         self._chunks_at_tick = self._chunks
+        if not stuck or not self._js.nats.is_connected():
+            self._heard_at = time.monotonic()
+        elif self._silent():
+            self.fail(RequestTimeoutError("request timeout"))
+        else:
+            self._look()
 
     def _look(self) -> None:
         """Ask the stream whether it has the next part; find out why if it has not."""
@@ -257,6 +284,8 @@ class ObjectReader:
         def found(message: Any, error: NatsError | None) -> None:
             if self.done or self._chunks != chunks_before:
                 return
+            if error is None or isinstance(error, MessageNotFoundError):
+                self._heard_at = time.monotonic()
             if isinstance(error, MessageNotFoundError):
                 call_or_report(
                     self._explain, lambda: self._infos.last(self.info["name"], self._explain)
@@ -267,7 +296,7 @@ class ObjectReader:
 
     def _explain(self, current: Info | None, error: NatsError | None) -> None:
         """Fail with the reason why the next part is missing, which the object's present info tells."""
-        if self.done or isinstance(error, (ConnectionLostError, RequestTimeoutError)):
+        if self.done or is_transient(error):
             return  # the next look will tell
         if error is not None:
             self.fail(error)

@@ -29,15 +29,25 @@ from ..errors import (
     OutboundBufferLimitError,
     RequestTimeoutError,
 )
-from ..jetstream import JetStream, MessageNotFoundError, StoredMsg, WrongLastSequenceError
+from ..jetstream import APIError, JetStream, MessageNotFoundError, StoredMsg, WrongLastSequenceError
 from ..times import rfc3339
 from .meta import Info, chunk_subject, encode, meta_subject, parse, stream_name
 
 # Makes the new info of the old one, or of None; or says why that is impossible.
 Change = Callable[["Info | None"], "Info | NatsError"]
 
-# Errors of the network or of a cluster that elects a leader: the same request may succeed a little later.
-TRANSIENT = (ConnectionLostError, RequestTimeoutError, NoRespondersError, OutboundBufferLimitError)
+# Errors of the network, or of a cluster that elects a leader: the same request may succeed a little later.
+_TRANSIENT = (ConnectionLostError, RequestTimeoutError, NoRespondersError, OutboundBufferLimitError)
+# The same in a server's answer: cluster incomplete, JetStream temporarily unavailable, no leader to handle
+# the request, stream offline.
+_TRANSIENT_CODES = {10004, 10008, 10009, 10118}
+
+
+def is_transient(error: NatsError | None) -> bool:
+    """Return whether the same request may succeed a little later."""
+    if isinstance(error, APIError):
+        return error.err_code in _TRANSIENT_CODES
+    return isinstance(error, _TRANSIENT)
 
 
 def may_pass(error: NatsError | None, js: JetStream) -> bool:
@@ -47,7 +57,7 @@ def may_pass(error: NatsError | None, js: JetStream) -> bool:
     """
     if isinstance(error, RequestTimeoutError):
         return js.nats.is_connected()
-    return isinstance(error, TRANSIENT)
+    return is_transient(error)
 
 
 # Seconds for which a transfer repeats what such an error has ended; with nobody listening from the beginning
@@ -161,7 +171,7 @@ class Infos:
         def purged(result: Any, error: NatsError | None) -> None:
             nonlocal attempts
             attempts += 1
-            if isinstance(error, TRANSIENT) and attempts < _REMOVAL_ATTEMPTS:
+            if is_transient(error) and attempts < _REMOVAL_ATTEMPTS:
                 js.nats.call_later(_REMOVAL_WAIT_MS, purge)
             if attempts == 1:
                 done()

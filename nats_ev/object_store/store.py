@@ -97,7 +97,7 @@ class ObjectStore(ObjectBucket):
 
         Readers get the former object until then; afterwards its parts are removed. After an error nothing of
         the new object is left, unless the client has ended and can't remove it. The upload survives a lost
-        connection that comes back within 30 s. The memory needed does not depend on the object's size,
+        connection, and a stream without a leader, if either comes back within 30 s. The memory needed does not depend on the object's size,
         unless data is in memory.
 
         Args:
@@ -152,7 +152,7 @@ class ObjectStore(ObjectBucket):
 
         ``cb(bytes, err)``, or with into ``cb(info, err)``; ``cb(None, None)`` when the object is missing or
         deleted. Success means that size and digest are right. The download survives a lost connection, with
-        reconnect.
+        reconnect, and a stream without a leader for 30 s; then it ends with ``request timeout``.
 
         Args:
             name: the object's.

@@ -44,10 +44,10 @@ from ..buckets import (
     call_or_report,
     transfer_error,
 )
-from ..errors import NatsError, NoRespondersError
+from ..errors import NatsError, NoRespondersError, RequestTimeoutError
 from ..jetstream import WrongLastSequenceError
 from ..steps import later_step
-from .infos import FIRST_RETRY_FOR, RETRY_FOR, TRANSIENT, Infos, may_pass
+from .infos import FIRST_RETRY_FOR, RETRY_FOR, Infos, is_transient, may_pass
 from .meta import Info, chunk_subject, digest_text, link_of
 from .sources import Source
 
@@ -123,6 +123,8 @@ class ObjectWriter:
         self._trouble: NatsError | None = None  # an error that may pass: nothing new is sent
         self._had_trouble = False
         self._moved_at = time.monotonic()  # the last acknowledgement
+        self._known = False  # the store has answered, so it exists
+        self._nobody_since = 0.0  # since when nobody listens; 0: the last error was another one
         self._old: Info | None = None  # what the info is to replace
         self._committing = False  # the info may be stored already
         self._info_attempts = 0
@@ -146,6 +148,7 @@ class ObjectWriter:
         else:
             self._moved_at = time.monotonic()
             self._had_trouble = False  # no part was sent yet
+            self._known = True
             self._pump()
 
     # The content.
@@ -176,6 +179,9 @@ class ObjectWriter:
     def _send(self, number: int, chunk: bytes) -> None:
         def stored(ack: Any, error: NatsError | None) -> None:
             self._in_flight -= 1
+            if error is None and not ack["seq"]:
+                # nats-server 2.10: a duplicate of a part that the cluster is just storing.
+                error = RequestTimeoutError("request timeout")
             if error is None:
                 self._acks[number] = ack["seq"]
                 self._advance()
@@ -203,10 +209,10 @@ class ObjectWriter:
 
     def _note(self, error: NatsError) -> None:
         """Remember an error: one that may pass, or the one that fails the put."""
-        if not isinstance(error, TRANSIENT):
-            self._error = self._error or bucket_error(error)
-        else:
+        if is_transient(error):
             self._trouble = error
+        else:
+            self._error = self._error or bucket_error(error)
 
     def _advance(self) -> None:
         """Drop the parts that are acknowledged, up to the first one that is not."""
@@ -242,13 +248,17 @@ class ObjectWriter:
         trouble, self._trouble = self._trouble, None
         assert trouble is not None
         self._had_trouble = True
-        never = isinstance(trouble, NoRespondersError) and not self._last_seq
-        limit = FIRST_RETRY_FOR if never else RETRY_FOR
+        limit, since = RETRY_FOR, self._moved_at
+        if isinstance(trouble, NoRespondersError) and not self._known:
+            self._nobody_since = self._nobody_since or time.monotonic()
+            limit, since = FIRST_RETRY_FOR, self._nobody_since
+        else:
+            self._nobody_since = 0.0
 
         def due() -> None:
             if self._error is not None:
                 self._give_up()
-            elif time.monotonic() - self._moved_at > limit:
+            elif time.monotonic() - since > limit:
                 self._fail(trouble)
             elif not self._js.nats.is_connected():
                 self._js.nats.call_later(_RETRY_WAIT_MS, due, ended=ended, step=True)
@@ -303,7 +313,7 @@ class ObjectWriter:
     def _info_stored(self, info: Info | None, error: NatsError | None) -> None:
         if info is not None:
             self._remove_old(info)
-        elif isinstance(error, TRANSIENT):
+        elif is_transient(error):
             self._trouble = error
             self._retry(self._publish_info)
         elif isinstance(error, WrongLastSequenceError) and self._info_attempts < _INFO_ATTEMPTS:
