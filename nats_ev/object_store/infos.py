@@ -29,7 +29,13 @@ from ..errors import (
     OutboundBufferLimitError,
     RequestTimeoutError,
 )
-from ..jetstream import APIError, JetStream, MessageNotFoundError, StoredMsg, WrongLastSequenceError
+from ..jetstream import (
+    JetStream,
+    MessageNotFoundError,
+    StoredMsg,
+    WrongLastSequenceError,
+    is_electing,
+)
 from ..times import rfc3339
 from .meta import Info, chunk_subject, encode, meta_subject, parse, stream_name
 
@@ -38,16 +44,11 @@ Change = Callable[["Info | None"], "Info | NatsError"]
 
 # Errors of the network, or of a cluster that elects a leader: the same request may succeed a little later.
 _TRANSIENT = (ConnectionLostError, RequestTimeoutError, NoRespondersError, OutboundBufferLimitError)
-# The same in a server's answer: cluster incomplete, JetStream temporarily unavailable, no leader to handle
-# the request, stream offline.
-_TRANSIENT_CODES = {10004, 10008, 10009, 10118}
 
 
 def is_transient(error: NatsError | None) -> bool:
     """Return whether the same request may succeed a little later."""
-    if isinstance(error, APIError):
-        return error.err_code in _TRANSIENT_CODES
-    return isinstance(error, _TRANSIENT)
+    return isinstance(error, _TRANSIENT) or is_electing(error)
 
 
 def may_pass(error: NatsError | None, js: JetStream) -> bool:

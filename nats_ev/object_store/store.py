@@ -97,7 +97,8 @@ class ObjectStore(ObjectBucket):
 
         Readers get the former object until then; afterwards its parts are removed. After an error nothing of
         the new object is left, unless the client has ended and can't remove it. The upload survives a lost
-        connection, and a stream without a leader, if either comes back within 30 s. The memory needed does not depend on the object's size,
+        connection, and a stream without a leader, if either comes back within 30 s.
+        The memory needed does not depend on the object's size,
         unless data is in memory.
 
         Args:
@@ -271,7 +272,8 @@ class ObjectStore(ObjectBucket):
     ) -> WatchEngine:
         read = info_reader(self.bucket)
         engine = WatchEngine(self.js, self.bucket, read, cb, ignore_deletes=ignore_deletes)
-        engine.start(self.stream, f"$O.{self.bucket}.M.", [">"], {"deliver_policy": policy})
+        options = {"deliver_policy": policy}
+        engine.start(self.stream, f"$O.{self.bucket}.M.", [">"], options, reads_leader=True)
         return engine
 
     # Changes.

@@ -34,6 +34,7 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..arguments import Callback
@@ -59,6 +60,8 @@ _WINDOW = 4 * 1024 * 1024
 # After an error that may pass, send again after this time (ms). Give up when nothing has been
 # acknowledged for RETRY_FOR, which is shorter than the stream's duplicate window of 2 min.
 _RETRY_WAIT_MS = 250.0
+# How often nobody may take the first parts although the stream has a leader: then it is no store.
+_REFUSALS = 4
 # How often the commit is tried again because another writer was faster.
 _INFO_ATTEMPTS = 20
 
@@ -124,6 +127,7 @@ class ObjectWriter:
         self._had_trouble = False
         self._moved_at = time.monotonic()  # the last acknowledgement
         self._known = False  # the store has answered, so it exists
+        self._refusals = 0  # looks that the leader has answered while nobody took parts
         self._nobody_since = 0.0  # since when nobody listens; 0: the last error was another one
         self._old: Info | None = None  # what the info is to replace
         self._committing = False  # the info may be stored already
@@ -254,6 +258,8 @@ class ObjectWriter:
             limit, since = FIRST_RETRY_FOR, self._nobody_since
         else:
             self._nobody_since = 0.0
+        if isinstance(trouble, NoRespondersError) and self._known and not self._last_seq:
+            again = partial(self._look_for_leader, trouble, again)
 
         def due() -> None:
             if self._error is not None:
@@ -269,6 +275,25 @@ class ObjectWriter:
             self._fail(trouble)
 
         self._js.nats.call_later(_RETRY_WAIT_MS, due, ended=ended, step=True)
+
+    def _look_for_leader(self, trouble: NatsError, again: Callable[[], object]) -> None:
+        """Call again, unless the stream has a leader that answers, and yet nobody takes parts."""
+
+        def looked(info: Info | None, error: NatsError | None) -> None:
+            if self._error is not None:
+                self._give_up()
+            elif is_transient(error):
+                self._trouble = trouble
+                self._retry(again)
+            elif error is not None:
+                self._fail(error)
+            elif self._refusals == _REFUSALS:
+                self._fail(trouble)
+            else:
+                self._refusals += 1
+                again()
+
+        call_or_report(looked, lambda: self._infos.last(self.name, looked))
 
     def _send_again(self) -> None:
         """Send all parts again, in order, that are not acknowledged."""
