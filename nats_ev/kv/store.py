@@ -12,6 +12,7 @@ key must be the latest. Of `jetstream` only what that package offers to other la
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
@@ -44,6 +45,7 @@ from ..jetstream import (
     MessageTtlError,
     StoredMsg,
     WrongLastSequenceError,
+    is_electing,
     message_headers,
 )
 from .bucket import KvBucket
@@ -298,9 +300,15 @@ class KV(KvBucket):
                 failed,
             )
 
+        began_at = time.monotonic()
+
         def failed(result: object, error: NatsError | None) -> None:
-            # A watch that has just begun survives a lost connection as a later one does.
-            if isinstance(error, ConnectionLostError) and not engine.stopped:
+            # A watch that has just begun survives a lost connection as a later one does, and a cluster
+            # without a leader as long as a request does.
+            waited = (time.monotonic() - began_at) * 1000
+            electing = is_electing(error) and waited < (self.js.timeout or waited + 1)
+            if (electing or isinstance(error, ConnectionLostError)) and not engine.stopped:
+                assert error is not None
                 self.js.nats.call_later(
                     _RETRY_WAIT_MS,
                     call_or_report,
