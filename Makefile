@@ -128,8 +128,13 @@ coverage-c: build
 fuzz: build
 	FUZZ_SECONDS=$(FUZZ_SECONDS) sh tests/fuzz/run.sh
 
-soak chaos cuts monkey handovers bigobject mutants: build
+soak cuts monkey handovers bigobject mutants: build
 	$(IN_TESTS) -m drills.$@
+
+# Rolling restarts under a publisher; then leaders killed and suspended under JetStream, on each server line.
+chaos: build .venv/.servers
+	$(IN_TESTS) -m drills.chaos
+	$(IN_TESTS) -m drills.clusters
 
 # 1 GB each way through TLS past a slow reader, byte-exact.
 tls-soak: build
