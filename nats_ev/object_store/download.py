@@ -25,8 +25,9 @@ the object has changed, the same nuid that the store has lost parts. Answers tha
 look remembers how many parts there were.
 
 *A cluster without a leader.* The consumer survives a lost leader, but one that has just been requested ends
-after the time-out of its JetStream. Then another one is requested, and the looks go on. The reader gives up
-when there is a connection, and neither a part nor an answer to a look has come for 30 seconds.
+after the time-out of its JetStream. Then another one is requested. The same happens when some looks in a row
+find the next part and the consumer does not send it: its replica lags, or is stuck. The reader gives up when
+there is a connection and no part has come for 30 seconds.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ _WINDOW = 4 * 1024 * 1024
 _LEAST_PARTS = 4
 # After this long without a part: look whether the next one is still there.
 _LOOK_AFTER_MS = 1000.0
+# So many looks in a row may find the next part before another consumer is requested.
+_IDLE_LOOKS = 5
 # After a consumer could not begin, before another one is requested.
 _RETRY_WAIT_MS = 250.0
 
@@ -137,14 +140,15 @@ class ObjectReader:
         self._subject = ""  # of the parts; "": the info is not known yet
         self._consumer: OrderedConsumer | None = None
         self._chunks_at_tick = -1
-        self._heard_at = time.monotonic()  # when the stream has last sent a part or an answer
+        self._idle_looks = 0  # looks since the last part that have found the next one
+        self._moved_at = time.monotonic()  # the last part, or the last time that none could come
 
     def start(self, infos: Infos, info: Info) -> None:
         """Begin to read the object that info describes, in the store of infos."""
         self._infos = infos
         self._js = infos.js
         self.info = info
-        self._heard_at = time.monotonic()
+        self._moved_at = time.monotonic()
         self._subject = chunk_subject(infos.bucket, info["nuid"])
         digest = info.get("digest") or ""
         if (info["size"] or info["chunks"] or digest) and not digest.startswith(DIGEST):
@@ -210,8 +214,8 @@ class ObjectReader:
             self._consume()
 
     def _silent(self) -> bool:
-        """Return whether the stream has sent nothing for too long."""
-        return time.monotonic() - self._heard_at > RETRY_FOR
+        """Return whether no part has come for too long."""
+        return time.monotonic() - self._moved_at > RETRY_FOR
 
     def _stop_consumer(self) -> None:
         consumer, self._consumer = self._consumer, None
@@ -239,6 +243,7 @@ class ObjectReader:
         data = message.data
         self._seq = meta.stream_sequence
         self._chunks += 1
+        self._idle_looks = 0
         self.size += len(data)
         self._hash.update(data)
         if self.size > self.info["size"]:
@@ -271,7 +276,7 @@ class ObjectReader:
         stuck = self._chunks_at_tick == self._chunks and not self.paused
         self._chunks_at_tick = self._chunks
         if not stuck or not self._js.nats.is_connected():
-            self._heard_at = time.monotonic()
+            self._moved_at = time.monotonic()
         elif self._silent():
             self.fail(RequestTimeoutError("request timeout"))
         else:
@@ -284,8 +289,8 @@ class ObjectReader:
         def found(message: Any, error: NatsError | None) -> None:
             if self.done or self._chunks != chunks_before:
                 return
-            if error is None or isinstance(error, MessageNotFoundError):
-                self._heard_at = time.monotonic()
+            if error is None:
+                self._there()
             if isinstance(error, MessageNotFoundError):
                 call_or_report(
                     self._explain, lambda: self._infos.last(self.info["name"], self._explain)
@@ -293,6 +298,17 @@ class ObjectReader:
 
         opts = {"next_by_subj": self._subject, "seq": self._seq + 1}
         call_or_report(found, lambda: self._js.get_msg(self._infos.stream, opts, found))
+
+    def _there(self) -> None:
+        """Note that the stream has the next part; replace a consumer that does not send it.
+
+        The answer has come after all that the server had sent before, so no part is on its way.
+        """
+        self._idle_looks += 1
+        if self._idle_looks >= _IDLE_LOOKS and not self.paused:
+            self._idle_looks = 0
+            self._stop_consumer()
+            self._consume()
 
     def _explain(self, current: Info | None, error: NatsError | None) -> None:
         """Fail with the reason why the next part is missing, which the object's present info tells."""

@@ -426,6 +426,26 @@ def test_a_download_that_hears_nothing_more_ends_with_an_error(store, serve, api
     assert isinstance(told[0][1], RequestTimeoutError)
 
 
+def test_a_download_replaces_a_consumer_that_does_not_send_what_is_there(
+    store, serve, api, run, monkeypatch
+):
+    monkeypatch.setattr("nats_ev.object_store.download._IDLE_LOOKS", 2)
+    serve({"size": 4, "chunks": 1, "digest": digest(b"1234")})
+    info = stored_info(size=4, chunks=1, digest=digest(b"1234"))
+    part = {"message": {**info["message"], "seq": 1}}
+    api.on("STREAM.MSG.GET.OBJ_b", info, part)
+
+    def send(inbox: str) -> None:
+        if api.count("CONSUMER.CREATE") == 2:
+            api.nats.publish(inbox, b"1234", ack_reply(1))
+
+    api.on("CONSUMER.MSG.NEXT", send)
+    told: list[Any] = []
+    store.get("o", lambda *result: told.append(result))
+    run(lambda: told)
+    assert told == [(b"1234", None)]
+
+
 def test_a_download_can_be_paused_and_resumed(store, serve, api, run):
     serve({"size": 8, "chunks": 2, "digest": digest(b"12345678")}, b"1234", b"5678")
     told: list[Any] = []
