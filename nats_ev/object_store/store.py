@@ -153,7 +153,8 @@ class ObjectStore(ObjectBucket):
 
         ``cb(bytes, err)``, or with into ``cb(info, err)``; ``cb(None, None)`` when the object is missing or
         deleted. Success means that size and digest are right. The download survives a lost connection, with
-        reconnect, and a stream without a leader for 30 s; then it ends with ``request timeout``.
+        reconnect. Without any part for 30 s on a living connection, as when the stream has no leader, it ends
+        with ``request timeout``.
 
         Args:
             name: the object's.
