@@ -134,8 +134,13 @@ soak: build
 	$(IN_TESTS) -m drills.reconnects
 	$(IN_TESTS) -m drills.timeouts
 
-chaos cuts monkey interrupts handovers bigobject mutants: build
+cuts monkey interrupts handovers bigobject mutants: build
 	$(IN_TESTS) -m drills.$@
+
+# Rolling restarts under a publisher; then leaders killed and suspended under JetStream, on each server line.
+chaos: build .venv/.servers
+	$(IN_TESTS) -m drills.chaos
+	$(IN_TESTS) -m drills.clusters
 
 # 1 GB each way through TLS past a slow reader, byte-exact.
 tls-soak: build

@@ -20,6 +20,7 @@ from .config import external_source as external_source
 from .consume import Consume
 from .errors import *  # noqa: F403
 from .errors import JetStreamError as JetStreamError
+from .errors import is_electing as is_electing
 from .jetstream import JetStream
 from .message import JsMsg, Metadata, StoredMsg, parse_ack_reply
 from .ordered import OrderedConsumer

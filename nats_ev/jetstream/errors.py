@@ -374,3 +374,12 @@ def status_error(status: int, text: str | None) -> NatsError:
         folded = text.lower()
         kind = next((kind for start, kind in _BY_TEXT if folded.startswith(start)), PullStatusError)
     return kind(text, code=status)
+
+
+# Cluster incomplete, JetStream temporarily unavailable, no leader to handle the request, stream offline.
+_ELECTING = {10004, 10008, 10009, 10118}
+
+
+def is_electing(error: NatsError | None) -> bool:
+    """Return whether a server has answered that it can't just now, as while a cluster elects a leader."""
+    return isinstance(error, APIError) and error.err_code in _ELECTING

@@ -74,6 +74,7 @@ from .api import Api, Timer, name_of
 from .config import consumer_config
 from .errors import (
     APIError,
+    ConsumerNotFoundError,
     InvalidAnswerError,
     JetStreamError,
     JetStreamNotEnabledError,
@@ -103,10 +104,19 @@ _OWN = ("on_start", "max_reset_attempts", "name_prefix")
 _FIRST_BACK_OFF, _LAST_BACK_OFF = 250.0, 10_000.0
 # How long after a reset a stream may be missing: who creates it again needs a moment. In ms.
 _MISSING_MS = 2000.0
+# How long a consumer may still appear on the servers after an unclear answer to its creation. In ms.
+_UNCLEAR_MS = 15_000.0
+# How many questions about the stream in a row may be without an answer.
+_UNANSWERED = 3
 # Errors that waiting does not mend.
 _FINAL = (
     PermissionsViolationError, JetStreamNotEnabledError, JetStreamNotEnabledForAccountError,
 )  # fmt: skip
+
+
+def _is_passing(error: NatsError | None) -> bool:
+    """Return whether a server has answered with an error that may pass, as while a leader is elected."""
+    return isinstance(error, APIError) and error.code >= 500 and not isinstance(error, _FINAL)
 
 
 def ordered_config(
@@ -213,6 +223,10 @@ class OrderedEngine:
         self.callback = cb
         # The sequence before the first message; None: not known yet.
         self._started_at: int | None = None
+        # Nothing at or below is delivered: a lagging replica begins earlier than the user has asked for.
+        self._floor = 0
+        if config["deliver_policy"] == "by_start_sequence":
+            self._floor = int(config.get("opt_start_seq") or 1) - 1
         # The reply subject of the last message from earlier incarnations.
         self._last_reply: str | None = None
         self._config, self._needs = consumer_config(config)
@@ -245,7 +259,9 @@ class OrderedEngine:
         incarnation = self._incarnation
         reply = (incarnation and incarnation.last_reply) or self._last_reply
         meta = parse_ack_reply(reply)
-        return meta.stream_sequence if meta is not None else self._started_at
+        if meta is not None:
+            return meta.stream_sequence
+        return None if self._started_at is None else max(self._started_at, self._floor)
 
     @property
     def name(self) -> str:
@@ -287,6 +303,7 @@ class OrderedEngine:
         if self.closed or self._asking or not self.api.nats.is_connected():
             return
         if not self._created and self.api.timeout and not self._patience.running:
+            self._last_error = RequestTimeoutError("request timeout")
             self._patience.start(self.api.timeout)
         self._number += 1
         config = {**self._config, "name": self.name}
@@ -310,9 +327,12 @@ class OrderedEngine:
 
     def _answered(self, number: int, info: Any, error: NatsError | None) -> None:
         self._asking = False
-        unclear = isinstance(error, (ConnectionLostError, RequestTimeoutError))
+        # A cluster that has just lost its leader answers 503, and may create the consumer all the same.
+        unclear = isinstance(error, (ConnectionLostError, RequestTimeoutError)) or _is_passing(
+            error
+        )
         if unclear or (self.closed and error is None):
-            self._forget(f"{self._prefix}_{number}")
+            self._forget(f"{self._prefix}_{number}", unclear=unclear)
         if self.closed:
             return
         if error is not None:
@@ -334,7 +354,10 @@ class OrderedEngine:
         """Go on with an incarnation, unless the stream is another one."""
         self._asking = False
         name = f"{self._prefix}_{number}"
-        if self.closed or isinstance(error, (ConnectionLostError, StreamNotFoundError)):
+        again = isinstance(error, (ConnectionLostError, StreamNotFoundError)) or _is_passing(error)
+        if isinstance(error, RequestTimeoutError):
+            again = self._attempts < _UNANSWERED
+        if self.closed or again:
             self._forget(name)
             if not self.closed and error is not None:
                 self._failed(error)
@@ -360,8 +383,10 @@ class OrderedEngine:
                 return f"stream {self.stream} was created again"
         except MALFORMED:
             pass  # a server without these fields
-        if last is not None and last < (self.position or 0):
-            return f"stream {self.stream} ends at {last}, before {self.position}"
+        # A user may have asked for a start beyond the stream's end.
+        position = (self._started_at if self._last_reply is None else self.position) or 0
+        if last is not None and last < position:
+            return f"stream {self.stream} ends at {last}, before {position}"
         return ""
 
     def _run(self, info: Any) -> None:
@@ -380,7 +405,7 @@ class OrderedEngine:
             left = 0  # nobody knows how many messages will be skipped; `_limit` stops
         options = replace(self._options, stop_after=left)
         self._incarnation = _Incarnation(self, self.name, options)
-        self._incarnation.skip_to = position
+        self._incarnation.skip_to = max(position, self._floor)
         self._incarnation.snapshot = pending
         try:
             self._incarnation.start()
@@ -448,22 +473,36 @@ class OrderedEngine:
         if error is not None:
             self._report(error)
 
-    def _forget(self, name: str, delay: float = _FIRST_BACK_OFF, waited: float = 0.0) -> None:
+    def _forget(
+        self,
+        name: str,
+        delay: float = _FIRST_BACK_OFF,
+        waited: float = 0.0,
+        unclear: bool = False,
+    ) -> None:
         """Delete a consumer from the server, if it exists.
 
         Without an answer, as while the cluster elects a leader, the request is repeated until the server
         deletes the consumer by itself, after inactive_threshold.
+
+        Args:
+            name: the consumer's.
+            delay, waited: the next pause and the sum of all pauses so far, in ms.
+            unclear: its creation may be on its way yet, so a server that does not know the consumer is asked
+                again for some time.
         """
 
         def done(result: Any, error: NatsError | None) -> None:
-            passing = isinstance(error, (RequestTimeoutError, NoRespondersError)) or (
-                isinstance(error, APIError) and error.code >= 500 and not isinstance(error, _FINAL)
-            )
+            patience = 0.0
+            if isinstance(error, (RequestTimeoutError, NoRespondersError)) or _is_passing(error):
+                patience = self._config["inactive_threshold"] / MILLISECOND
+            elif unclear and isinstance(error, ConsumerNotFoundError):
+                patience = _UNCLEAR_MS
             if isinstance(error, ConnectionLostError):  # the request may have been lost as well
-                self._forget(name, delay, waited)
-            elif passing and waited < self._config["inactive_threshold"] / MILLISECOND:
+                self._forget(name, delay, waited, unclear)
+            elif waited < patience:
                 longer = min(delay * 2, _LAST_BACK_OFF)
-                self.api.nats.call_later(delay, self._forget, name, longer, waited + delay)
+                self.api.nats.call_later(delay, self._forget, name, longer, waited + delay, unclear)
 
         self.api.request_or_report(f"CONSUMER.DELETE.{self.stream}.{name}", None, done)
 

@@ -13,6 +13,7 @@ other layers is used.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
@@ -38,12 +39,13 @@ from ..buckets import (
     optional_before_cb,
     recast,
 )
-from ..errors import BadOptionsError, NatsError
+from ..errors import BadOptionsError, ConnectionLostError, NatsError
 from ..jetstream import (
     JetStream,
     MessageNotFoundError,
     StoredMsg,
     WrongLastSequenceError,
+    is_electing,
     message_headers,
 )
 from .bucket import KvBucket
@@ -56,6 +58,8 @@ from .watch import KvWatch
 WatchCallback = Callable[[KvEntry | None, NatsError | None], object]
 
 _DELETE_MARKERS_OLDER_THAN = 30 * 60 * 1000  # ms; the default of `KV.purge_deletes`
+# After a connection was lost, before a watch that had just begun asks for its bucket again.
+_RETRY_WAIT_MS = 50.0
 
 
 class KV(KvBucket):
@@ -295,10 +299,33 @@ class KV(KvBucket):
             options["headers_only"] = True
         read = (encoding or self._encoding).reader(meta_only=meta_only)
         engine = WatchEngine(self.js, self.bucket, read, cb, ignore_deletes=ignore_deletes)
-        self._kv_stream.when_known(
-            lambda: engine.start(self.stream, self._kv_stream.read_prefix, filters, options),
-            lambda result, error: engine.fail(error) if error is not None else None,
-        )
+
+        def begin() -> None:
+            self._kv_stream.when_known(
+                lambda: engine.start(self.stream, self._kv_stream.read_prefix, filters, options),
+                failed,
+            )
+
+        began_at = time.monotonic()
+
+        def failed(result: object, error: NatsError | None) -> None:
+            # A watch that has just begun survives a lost connection as a later one does, and a cluster
+            # without a leader as long as a request does.
+            waited = (time.monotonic() - began_at) * 1000
+            electing = is_electing(error) and waited < (self.js.timeout or waited + 1)
+            if (electing or isinstance(error, ConnectionLostError)) and not engine.stopped:
+                assert error is not None
+                self.js.nats.call_later(
+                    _RETRY_WAIT_MS,
+                    call_or_report,
+                    failed,
+                    begin,
+                    ended=lambda: engine.fail(error),
+                )
+            elif error is not None:
+                engine.fail(error)
+
+        begin()
         return engine
 
     # Writing.

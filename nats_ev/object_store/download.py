@@ -23,6 +23,11 @@ part itself, by a request to the stream, whenever the consumer says that it has 
 part has come for a second. If there is no next part, the object's info tells why: a deletion or another nuid
 means that the object has changed, the same nuid that the store has lost parts. Answers that are late are
 ignored: each look remembers how many parts there were.
+
+*A cluster without a leader.* The consumer survives a lost leader, but one that has just been requested ends
+after the time-out of its JetStream. Then another one is requested. The same happens when some looks in a row
+find the next part and the consumer does not send it: its replica lags, or is stuck. The reader gives up when
+there is a connection and no part has come for 30 seconds.
 """
 
 from __future__ import annotations
@@ -43,9 +48,9 @@ from ..buckets import (
     call_or_report,
     transfer_error,
 )
-from ..errors import ConnectionLostError, NatsError, RequestTimeoutError
+from ..errors import NatsError, RequestTimeoutError
 from ..jetstream import InvalidAnswerError, MessageNotFoundError, parse_ack_reply
-from .infos import RETRY_FOR, Infos
+from .infos import RETRY_FOR, Infos, is_transient
 from .meta import CHUNK_SIZE, DIGEST, Info, chunk_subject, digest_matches
 from .sinks import Sink
 
@@ -62,6 +67,10 @@ _WINDOW = 4 * 1024 * 1024
 _LEAST_PARTS, _MOST_PARTS = 4, 1024
 # After this long without a part: look whether the next one is still there.
 _LOOK_AFTER_MS = 1000.0
+# So many looks in a row may find the next part before another consumer is requested.
+_IDLE_LOOKS = 5
+# After a consumer could not begin, before another one is requested.
+_RETRY_WAIT_MS = 250.0
 
 
 class Download:
@@ -133,7 +142,8 @@ class ObjectReader:
         self._subject = ""  # of the parts; "": the info is not known yet
         self._consumer: OrderedConsumer | None = None
         self._chunks_at_tick = -1
-        self._moved_at = 0.0  # when the last part came, or its consumer began
+        self._idle_looks = 0  # looks since the last part that have found the next one
+        self._moved_at = time.monotonic()  # the last part, or the last time that none could come
         self._trouble: NatsError | None = None  # what has befallen the consumer since then
         self._next_tick: Deadline | None = None
         self._cancelled = False  # `fail` follows in this turn, and no part before that
@@ -143,6 +153,7 @@ class ObjectReader:
         self._infos = infos
         self._js = infos.js
         self.info = info
+        self._moved_at = time.monotonic()
         self._subject = chunk_subject(infos.bucket, info["nuid"])
         digest = info.get("digest") or ""
         if (info["size"] or info["chunks"] or digest) and not digest.startswith(DIGEST):
@@ -204,7 +215,6 @@ class ObjectReader:
             "on_start": self._on_start,
             "on_error": self._note,
         }
-        self._moved_at, self._trouble = time.monotonic(), None
         try:
             self._consumer = self._js.ordered_consumer(self._infos.stream, config, self._on_part)
         except NatsError as exc:
@@ -213,6 +223,14 @@ class ObjectReader:
     def _note(self, error: NatsError) -> None:
         """Remember the last error that the consumer has survived, until the next part."""
         self._trouble = error
+
+    def _consume_again(self) -> None:
+        if not self.done and not self.paused and self._consumer is None:
+            self._consume()
+
+    def _silent(self) -> bool:
+        """Return whether no part has come for too long."""
+        return time.monotonic() - self._moved_at > RETRY_FOR
 
     def _stop_consumer(self) -> None:
         consumer, self._consumer = self._consumer, None
@@ -228,7 +246,13 @@ class ObjectReader:
             return
         if message is None:
             assert error is not None
-            self.fail(error)
+            self._consumer = None
+            if is_transient(error) and not self._silent():
+                self._js.nats.call_later(
+                    _RETRY_WAIT_MS, self._consume_again, ended=lambda: self.fail(error)
+                )
+            else:
+                self.fail(error)
             return
         meta = parse_ack_reply(message.reply)
         if meta is None:
@@ -238,6 +262,7 @@ class ObjectReader:
         self._moved_at, self._trouble = time.monotonic(), None
         self._seq = meta.stream_sequence
         self._chunks += 1
+        self._idle_looks = 0
         self.size += len(data)
         self._hash.update(data)
         if self.size > self.info["size"]:
@@ -265,13 +290,13 @@ class ObjectReader:
             return
         self._tick_later()
         stuck = self._chunks_at_tick == self._chunks and not self.paused
-        if not self._js.nats.is_connected():
-            self._moved_at = time.monotonic()
-        elif stuck and self._trouble and time.monotonic() - self._moved_at > RETRY_FOR:
-            self.fail(self._trouble)  # one consumer after the other has failed
-        elif stuck:
-            self._look()
         self._chunks_at_tick = self._chunks
+        if not stuck or not self._js.nats.is_connected():
+            self._moved_at = time.monotonic()
+        elif self._silent():
+            self.fail(self._trouble or RequestTimeoutError("request timeout"))
+        else:
+            self._look()
 
     def _look(self) -> None:
         """Ask the stream whether it has the next part; find out why if it has not."""
@@ -282,7 +307,9 @@ class ObjectReader:
                 return
             if isinstance(error, InvalidAnswerError):
                 self.fail(error)
-            elif isinstance(error, MessageNotFoundError):
+            elif error is None:
+                self._there()
+            if isinstance(error, MessageNotFoundError):
                 call_or_report(
                     self._explain, lambda: self._infos.last(self.info["name"], self._explain)
                 )
@@ -290,9 +317,20 @@ class ObjectReader:
         opts = {"next_by_subj": self._subject, "seq": self._seq + 1}
         call_or_report(found, lambda: self._js.get_msg(self._infos.stream, opts, found))
 
+    def _there(self) -> None:
+        """Note that the stream has the next part; replace a consumer that does not send it.
+
+        The answer has come after all that the server had sent before, so no part is on its way.
+        """
+        self._idle_looks += 1
+        if self._idle_looks >= _IDLE_LOOKS and not self.paused:
+            self._idle_looks = 0
+            self._stop_consumer()
+            self._consume()
+
     def _explain(self, current: Info | None, error: NatsError | None) -> None:
         """Fail with the reason why the next part is missing, which the object's present info tells."""
-        if self.done or isinstance(error, (ConnectionLostError, RequestTimeoutError)):
+        if self.done or is_transient(error):
             return  # the next look will tell
         if error is not None:
             self.fail(error)

@@ -37,6 +37,7 @@ from ..jetstream import (
     StoredMsg,
     WrongLastSequenceError,
     attempt,
+    is_electing,
 )
 from ..times import rfc3339
 from .meta import Info, chunk_subject, encode, meta_subject, name_token, parse, stream_name
@@ -50,7 +51,7 @@ _TRANSIENT = (ConnectionLostError, RequestTimeoutError, NoRespondersError, Outbo
 
 def is_transient(error: NatsError | None) -> bool:
     """Return whether the same request may succeed a little later."""
-    return isinstance(error, _TRANSIENT)
+    return isinstance(error, _TRANSIENT) or is_electing(error)
 
 
 def may_pass(error: NatsError | None, js: JetStream) -> bool:

@@ -99,7 +99,8 @@ class ObjectStore(ObjectBucket):
 
         Readers get the former object until then; afterwards its parts are removed. After an error nothing of
         the new object is left, unless the client has ended and can't remove it. The upload survives a lost
-        connection that comes back within 30 s. The memory needed does not depend on the object's size,
+        connection, and a stream without a leader, if either comes back within 30 s.
+        The memory needed does not depend on the object's size,
         unless data is in memory.
 
         Args:
@@ -154,7 +155,8 @@ class ObjectStore(ObjectBucket):
 
         ``cb(bytes, err)``, or with into ``cb(info, err)``; ``cb(None, None)`` when the object is missing or
         deleted. Success means that size and digest are right. The download survives a lost connection, with
-        reconnect; when one consumer after the other fails for 30 s, it ends with the last one's error.
+        reconnect. Without any part for 30 s on a living connection, as when the stream has no leader, it ends
+        with the last error of its consumers, or with ``request timeout``.
 
         Args:
             name: the object's.
@@ -288,7 +290,8 @@ class ObjectStore(ObjectBucket):
     ) -> WatchEngine:
         read = info_reader(self.bucket)
         engine = WatchEngine(self.js, self.bucket, read, cb, ignore_deletes=ignore_deletes)
-        engine.start(self.stream, f"$O.{self.bucket}.M.", [">"], {"deliver_policy": policy})
+        options = {"deliver_policy": policy}
+        engine.start(self.stream, f"$O.{self.bucket}.M.", [">"], options, reads_leader=True)
         return engine
 
     # Changes.

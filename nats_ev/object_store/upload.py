@@ -34,6 +34,7 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..arguments import Callback
@@ -45,7 +46,13 @@ from ..buckets import (
     call_or_report,
     transfer_error,
 )
-from ..errors import ConnectionClosedError, NatsError, NoRespondersError, NotConnectedError
+from ..errors import (
+    ConnectionClosedError,
+    NatsError,
+    NoRespondersError,
+    NotConnectedError,
+    RequestTimeoutError,
+)
 from ..jetstream import WrongLastSequenceError, part
 from ..steps import later_step
 from .infos import FIRST_RETRY_FOR, RETRY_FOR, Infos, is_transient, may_pass
@@ -62,6 +69,8 @@ _MOST_PARTS = 1024
 # After an error that may pass, send again after this time (ms). Give up when nothing has been
 # acknowledged for RETRY_FOR, which is shorter than the stream's duplicate window of 2 min.
 _RETRY_WAIT_MS = 250.0
+# How often nobody may take the first parts although the stream has a leader: then it is no store.
+_REFUSALS = 4
 # How often the commit is tried again because another writer was faster.
 _INFO_ATTEMPTS = 20
 
@@ -127,6 +136,9 @@ class ObjectWriter:
         self._trouble: NatsError | None = None  # an error that may pass: nothing new is sent
         self._had_trouble = False
         self._moved_at = time.monotonic()  # the last acknowledgement
+        self._known = False  # the store has answered, so it exists
+        self._refusals = 0  # looks that the leader has answered while nobody took parts
+        self._nobody_since = 0.0  # since when nobody listens; 0: the last error was another one
         self._old: Info | None = None  # what the info is to replace
         self._committing = False  # the info may be stored already
         self._info_attempts = 0
@@ -150,6 +162,7 @@ class ObjectWriter:
         else:
             self._moved_at = time.monotonic()
             self._had_trouble = False  # no part was sent yet
+            self._known = True
             self._pump()
 
     # The content.
@@ -195,6 +208,9 @@ class ObjectWriter:
     def _send(self, number: int, chunk: bytes) -> None:
         def stored(ack: Any, error: NatsError | None) -> None:
             self._in_flight -= 1
+            if error is None and not ack["seq"]:
+                # nats-server 2.10: a duplicate of a part that the cluster is just storing.
+                error = RequestTimeoutError("request timeout")
             if error is None:
                 self._acks[number] = ack["seq"]
                 self._advance()
@@ -264,13 +280,19 @@ class ObjectWriter:
         trouble, self._trouble = self._trouble, None
         assert trouble is not None
         self._had_trouble = True
-        never = isinstance(trouble, NoRespondersError) and not self._last_seq
-        limit = FIRST_RETRY_FOR if never else RETRY_FOR
+        limit, since = RETRY_FOR, self._moved_at
+        if isinstance(trouble, NoRespondersError) and not self._known:
+            self._nobody_since = self._nobody_since or time.monotonic()
+            limit, since = FIRST_RETRY_FOR, self._nobody_since
+        else:
+            self._nobody_since = 0.0
+        if isinstance(trouble, NoRespondersError) and self._known and not self._last_seq:
+            again = partial(self._look_for_leader, trouble, again)
 
         def due() -> None:
             if self._error is not None:
                 self._give_up()
-            elif time.monotonic() - self._moved_at > limit:
+            elif time.monotonic() - since > limit:
                 self._fail(trouble)
             elif not self._js.nats.is_connected():
                 self._js.nats.call_later(_RETRY_WAIT_MS, due, ended=ended, step=True)
@@ -281,6 +303,25 @@ class ObjectWriter:
             self._fail(trouble)
 
         self._js.nats.call_later(_RETRY_WAIT_MS, due, ended=ended, step=True)
+
+    def _look_for_leader(self, trouble: NatsError, again: Callable[[], object]) -> None:
+        """Call again, unless the stream has a leader that answers, and yet nobody takes parts."""
+
+        def looked(info: Info | None, error: NatsError | None) -> None:
+            if self._error is not None:
+                self._give_up()
+            elif is_transient(error):
+                self._trouble = trouble
+                self._retry(again)
+            elif error is not None:
+                self._fail(error)
+            elif self._refusals == _REFUSALS:
+                self._fail(trouble)
+            else:
+                self._refusals += 1
+                again()
+
+        call_or_report(looked, lambda: self._infos.last(self.name, looked))
 
     def _send_again(self) -> None:
         """Send all parts again, in order, that are not acknowledged."""
