@@ -30,6 +30,8 @@ from which nothing has come yet must not have sent anything. If the lost one was
 message of each key, the new one begins that again, and the ordered consumer leaves out what has been
 delivered: the engine begins to count again (`_restarted`), and what is left out counts (`_count`). A key
 may have changed meanwhile and come a second time: a list keeps the newer entry.
+
+The initial data is an operation with an end, for which a drain of the client waits; what follows is not.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NatsError, RequestTimeoutError
-from ..jetstream import follow_snapshot
+from ..jetstream import end_with_drain, finish_in_drain, follow_snapshot
 from .calls import call_or_report
 from .errors import bucket_error
 
@@ -132,6 +134,7 @@ class WatchEngine:
         self.once_per_key = options.get("deliver_policy") == "last_per_subject"
         self._consumer = self._js.ordered_consumer(stream, config, self._on_message)
         follow_snapshot(self._consumer, self._restarted, self._count)
+        finish_in_drain(self._consumer)  # until the end of the initial data
 
     def stop(self) -> None:
         """Stop without a call of the callback."""
@@ -206,6 +209,8 @@ class WatchEngine:
 
     def _end_initial(self) -> None:
         self._initial_left = 0
+        if self._consumer is not None:
+            end_with_drain(self._consumer)
         self._js.nats.call(self._callback, None, None)
 
     def _expect_initial(self) -> None:

@@ -509,7 +509,7 @@ class Api:
             cb: called once.
             timeout: in ms; 0: no limit; default: that of the `JetStream`.
         """
-        self.refuse_if_closed()
+        self.refuse()
 
         def end(error: NatsError | None) -> None:
             timer.cancel()
@@ -528,7 +528,11 @@ class Api:
         timer = self.start_timer(limit or _NO_LIMIT, late, end, step=True)
         self.nats.add_status_listener(changed)
 
-    def refuse_if_closed(self) -> None:
-        """Raise `NotConnectedError` when the client is not connected and no attempt is planned."""
+    def refuse(self) -> None:
+        """Raise `NotConnectedError` when the client is not connected and no attempt is planned.
+
+        Raise `ConnectionDrainingError` after `Nats.drain`, except in a later step of an operation.
+        """
         if self.nats.status() in (Status.DISCONNECTED, Status.CLOSED):
             raise NotConnectedError
+        self.nats.refuse_if_draining()

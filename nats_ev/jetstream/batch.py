@@ -17,6 +17,7 @@ from ..arguments import Callback, Payload, callable_or_none, check_callback, int
 from ..errors import NatsError, RequestTimeoutError
 from ..headers import Headers, HeadersLike, set_in_block
 from ..nuid import next_nuid
+from ..steps import later_step
 from .api import Api, Timer
 from .config import V2_12, V2_14, check_fields, with_keywords
 from .errors import APIError, BatchClosedError, InvalidAnswerError, status_error
@@ -263,7 +264,7 @@ class AtomicBatch(_Batch):
     def _commit(self, message: Message, cb: Callback) -> None:
         self._last = None
         try:
-            self._request(message, cb)
+            later_step(self._request, message, cb)
         except NatsError as exc:
             cb(None, exc)
 
@@ -308,6 +309,7 @@ class FastBatch(_Batch):
         gap = "ok" if self._gap_ok else "fail"
         self._prefix = f"{self._inbox}.{self._flow}.{gap}."
         self._sid = 0
+        self._awaited = False  # a drain waits for the answers
         self._begun = False  # the server has answered the first message
         self._over = False
         self._kept: deque[FastMessage] = deque()
@@ -367,15 +369,17 @@ class FastBatch(_Batch):
         """
         check_callback(cb)
         self._put(subject, payload, headers, options, _COMMIT, None)
-        self.closed = True
-        self._final = cb
-        self._last = self.size
+        self._ends_at(self.size, cb)
 
     def _close(self, cb: Callback) -> None:
         self._put(self._subject, b"", None, {}, _COMMIT_EOB, None)
+        self._ends_at(self.size - 1, cb)  # the end itself is no message
+
+    def _ends_at(self, last: int, cb: Callback) -> None:
         self.closed = True
         self._final = cb
-        self._last = self.size - 1  # the end itself is no message
+        self._last = last
+        self._hold_drain()
 
     def _put(
         self,
@@ -391,13 +395,14 @@ class FastBatch(_Batch):
         block = message_headers(headers, options) if headers is not None or options else None
         entry = (self.size + 1, subject, payload_bytes(payload), block, operation)
         if not self.size:
-            self._api.refuse_if_closed()
+            self._api.refuse()
             self._api.require({"fast batch": V2_14}, lambda level: self._open(entry), self._refused)
         elif self._begun and not self._kept and self._has_room():
             self._send(entry)
         else:
             check_message(self._api.nats, subject, entry[2], block)
             self._kept.append(entry)
+            self._hold_drain()
         self.size += 1
         self._subject = subject
         if cb is not None:
@@ -409,8 +414,19 @@ class FastBatch(_Batch):
 
     def _open(self, entry: FastMessage) -> None:
         self._sid = self._api.nats.subscribe(f"{self._inbox}.>", self._on_answer)
+        self._hold_drain()
         self._send(entry)
         self._silence.start(self._silence_ms / 3)
+
+    def _hold_drain(self) -> None:
+        """Let a drain wait while messages are kept, and, after commit or close, for the last answer.
+
+        An open batch holds no drain: nothing tells when its user will end it.
+        """
+        wanted = bool(self._kept or self.closed)
+        if wanted != self._awaited and self._sid and not self._over:
+            self._awaited = wanted
+            self._api.nats.await_in_drain(self._sid, wanted)
 
     def _has_room(self) -> bool:
         return self.sent < self.acked + self._flow * self._acks
@@ -481,6 +497,7 @@ class FastBatch(_Batch):
                 self._send(self._kept.popleft())
         except NatsError as exc:
             self._end_with(exc)
+        self._hold_drain()
 
     def _finished(self, data: bytes) -> None:
         """Take the final acknowledgement, which also comes when the server ends the batch by itself."""

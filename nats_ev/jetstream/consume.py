@@ -64,7 +64,7 @@ class ConsumeEngine(Puller):
             self._require()
             return
         # What the server can do is known when there is one, however long that takes.
-        self.api.refuse_if_closed()
+        self.api.refuse()
         self.api.nats.add_status_listener(self._on_first_status)
 
     def _on_first_status(self, status: Status) -> None:

@@ -79,7 +79,7 @@ class Fetch(Exchange):
     def start(self) -> None:
         """Send the request as soon as the client is connected; the time until then counts towards expires."""
         needs = priority_needs(self._body)
-        self.api.refuse_if_closed()
+        self.api.refuse()
         self.api.require(needs, lambda level: self._open(), self._cb)
 
     def _open(self) -> None:

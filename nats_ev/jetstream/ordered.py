@@ -44,6 +44,10 @@ that slice with ``.<n>.``, which takes 0.15 µs. Only if they differ does it par
 (`_look_again`), which finds either the number's new place or a gap. The slice includes both dots, so it
 can't match a part of a number.
 
+**Drain.** The user's ordered consumer has no end, so a drain ends it: it delivers what comes, and creates no
+further incarnation. One that reads for an operation with an end (a listing, an object, a batch) holds the
+drain until it is closed, or until `end_with_drain` says that the operation is over.
+
 **Several things at once.** A create request may be on its way when the user stops or the connection is lost.
 Only one is in flight (`_asking`), and every attempt is made by the timer `_retry`. Each incarnation has a
 name of its own, ``<prefix>_<number>``: if the outcome of a create request is unclear, or it comes too late,
@@ -54,7 +58,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import Callback, check_callback
 from ..errors import (
@@ -68,6 +72,7 @@ from ..errors import (
 )
 from ..nuid import next_nuid
 from ..status import Status
+from ..steps import later_step
 from ..times import MILLISECOND, SECOND, parse_time
 from .api import Api, Timer, name_of
 from .config import consumer_config
@@ -90,6 +95,9 @@ from .pull import (
     is_status,
     size_of,
 )
+
+if TYPE_CHECKING:
+    from ..net import Deadline
 
 CONFIG_FIELDS = (
     "deliver_policy", "opt_start_seq", "opt_start_time", "filter_subject", "filter_subjects",
@@ -172,6 +180,16 @@ class OrderedConsumer(Handle):
         return int(self._engine.resets)
 
 
+def finish_in_drain(consumer: OrderedConsumer) -> None:
+    """Let drains wait for the end of a consumer that has just been begun; see `end_with_drain`."""
+    consumer._engine.hold_drain()
+
+
+def end_with_drain(consumer: OrderedConsumer) -> None:
+    """Let drains end a consumer from now on, in spite of `finish_in_drain`."""
+    consumer._engine.end_with_drain()
+
+
 def follow_snapshot(
     consumer: OrderedConsumer,
     restarted: Callable[[Any], object],
@@ -224,6 +242,8 @@ class OrderedEngine:
         self._asking = False  # a create request is in flight
         self._retry: Timer = api.timer(self._create, self.client_ended)
         # Until the first incarnation exists: the error of the last attempt, and how long to try.
+        self._hold: Deadline | None = None  # lets a drain wait
+        self._connected = False  # when the status was last looked at
         self._last_error: NatsError = RequestTimeoutError("request timeout")
         self._patience: Timer = api.timer(self._give_up, lambda error: None)
         self._missing_ms = 0.0  # how long the stream has been missing
@@ -252,9 +272,30 @@ class OrderedEngine:
 
     def start(self) -> None:
         """Create the first incarnation. Raises what `Nats.request` raises."""
-        self.api.refuse_if_closed()
+        self.api.refuse()
+        self._connected = self.api.nats.is_connected()
         self.api.nats.add_status_listener(self._on_status)
         self._retry.start(0)
+
+    def hold_drain(self) -> None:
+        """Let drains wait until the engine is closed, or until `end_with_drain`."""
+        if not self.closed and self._hold is None:
+            self._hold = self.api.nats.hold_drain(
+                lambda: None
+            )  # `_retry` and the status tell of the end
+
+    def end_with_drain(self) -> None:
+        """Let drains end the engine from now on."""
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            hold.cancel()
+            if self._incarnation is not None:
+                self._incarnation.end_with_drain()
+
+    def _may_go_on(self) -> bool:
+        """Return whether to create an incarnation. While the client drains the status is not CONNECTED."""
+        nats = self.api.nats
+        return nats.is_connected() and (self._hold is not None or nats.status() is Status.CONNECTED)
 
     def stop(self) -> None:
         """See `Handle.stop`."""
@@ -282,7 +323,7 @@ class OrderedEngine:
     # Incarnations.
 
     def _create(self) -> None:
-        if self.closed or self._asking or not self.api.nats.is_connected():
+        if self.closed or self._asking or not self._may_go_on():
             return
         if not self._created and self.api.timeout and not self._patience.running:
             self._patience.start(self.api.timeout)
@@ -380,11 +421,16 @@ class OrderedEngine:
         self._incarnation = _Incarnation(self, self.name, options)
         self._incarnation.skip_to = position
         self._incarnation.snapshot = pending
+        self._incarnation.awaited = self._hold is not None
         try:
-            self._incarnation.start()
+            if self._hold is not None:
+                later_step(self._incarnation.start)
+            else:
+                self._incarnation.start()
         except NatsError:
             self._incarnation = None
-            return  # the client has ended; `client_ended` follows
+            self._forget(self.name)
+            return  # the client has ended, or drains; `client_ended` follows
         on_start, self._on_start = self._on_start, None
         if on_start is not None:
             on_start(info)
@@ -469,6 +515,9 @@ class OrderedEngine:
         self.closed = True
         self._retry.cancel()
         self._patience.cancel()
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            hold.cancel()
         self.api.nats.remove_status_listener(self._on_status)
         incarnation, self._incarnation = self._incarnation, None
         if incarnation is not None:
@@ -478,7 +527,9 @@ class OrderedEngine:
             self._forget(incarnation.name)
 
     def _on_status(self, status: Status) -> None:
-        if status is Status.CONNECTED:
+        # In a drain the status of a new connection is another one than CONNECTED.
+        before, self._connected = self._connected, self.api.nats.is_connected()
+        if self._connected and not before:
             if self._incarnation is not None:
                 self.reset(None)
             self._retry.start(0)

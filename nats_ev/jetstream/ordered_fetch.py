@@ -157,6 +157,7 @@ class _Batch:
 
     def start(self) -> None:
         self._engine.start()
+        self._engine.hold_drain()
         self._late.start(self._expires)
 
     def position(self) -> int | None:

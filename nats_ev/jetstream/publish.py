@@ -381,7 +381,7 @@ class _Message:
     def send(self) -> None:
         """Send the message. Raises what `Nats.request` raises; `ApiLevelError` goes to cb."""
         if self.needs:
-            self.api.refuse_if_closed()
+            self.api.refuse()
             check_message(self.api.nats, self.subject, self.payload, self.headers)
             self.api.require(
                 self.needs,
@@ -471,7 +471,7 @@ class Window:
             message.send()
             self.pending += 1
         else:
-            self._api.refuse_if_closed()
+            self._api.refuse()
             check_message(self._api.nats, message.subject, message.payload, message.headers)
             if not self.kept and self._stall_wait:
                 self._moved = False

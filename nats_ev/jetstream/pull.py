@@ -37,6 +37,10 @@ anything are two missed heartbeats: a new round, and `NoHeartbeatError`.
 **Trouble.** An error that does not end the consumer leads to a new round after a pause, which doubles from
 250 ms to 5 s as long as no message comes. A request that ends in the ordinary way (expired, complete) is
 replaced at once.
+
+**Drain.** A drain of the client ends the subscription, so from then on the puller requests nothing more; it
+delivers what comes until the client's end. But a puller may belong to an operation that has an end, such as
+the listing of a bucket (`awaited`). Then the drain leaves the subscription alone, and the puller goes on.
 """
 
 from __future__ import annotations
@@ -216,6 +220,7 @@ class Puller:
         self.api = api
         self.options = options
         self.closed = False
+        self.awaited = False  # it goes on in a drain, which waits for it
         self._next = f"{api.prefix}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         fixed = {
             "expires": options.expires,
@@ -236,6 +241,7 @@ class Puller:
         self._looked_at = 0  # `_received` at the last tick or request
         self._pinned = bool(options.priority.get("group"))
         self._pin_id = ""
+        self._connected = False  # when the status was last looked at
         self._seen = False  # since the last tick a status has come or a request was sent
         self._silent = 0  # ticks in a row without anything
         self._ticks: Timer = api.timer(self._tick, self._client_ended)
@@ -264,15 +270,22 @@ class Puller:
     def start(self) -> None:
         """Begin to request, as soon as the client is connected. Raises `NotConnectedError`."""
         nats = self.api.nats
-        self.api.refuse_if_closed()
+        self.api.refuse()
         self._inbox = nats.new_inbox()
         arrived = self._on_sized_message if self.options.max_bytes else self._on_message
         self._sid = nats.subscribe(f"{self._inbox}.*", arrived)
+        if self.awaited:
+            nats.await_in_drain(self._sid)
+        self._connected = nats.is_connected()
         nats.add_status_listener(self._on_status)
         nats.add_error_listener(self._on_server_error)
         self._ticks.start(self.options.heartbeat / MILLISECOND)
-        if nats.is_connected():
-            self._begin_round()
+        self._resume()
+
+    def end_with_drain(self) -> None:
+        """Let a drain end the puller from now on, although it was `awaited`."""
+        self.awaited = False
+        self.api.nats.await_in_drain(self._sid, False)
 
     def close(self) -> None:
         """Request nothing more, and deliver nothing more."""
@@ -351,19 +364,24 @@ class Puller:
 
         A request for the rest only would end in the same way, again and again.
         """
-        if not self._pause.running and self.api.nats.is_connected() and self._mark != _NEVER:
+        if not self._pause.running and self._may_ask() and self._mark != _NEVER:
             self._count_asked(self._received - self._asked)
             self._round += 1
             self._pending_bytes = 0
             self._ask()
 
     def _refill(self) -> None:
-        if not self._pause.running and self.api.nats.is_connected():
+        if not self._pause.running and self._may_ask():
             self._ask()
 
     def _resume(self) -> None:
-        if self.api.nats.is_connected():
+        if self._may_ask():
             self._begin_round()
+
+    def _may_ask(self) -> bool:
+        """Return whether a request makes sense now. While the client drains the status is not CONNECTED."""
+        nats = self.api.nats
+        return nats.is_connected() and (self.awaited or nats.status() is Status.CONNECTED)
 
     def _trouble(self, error: NatsError) -> None:
         """Report an error, and begin a new round after a pause, which grows as long as no message comes."""
@@ -379,7 +397,7 @@ class Puller:
         """Look, once per heartbeat interval, whether anything has come since the last time."""
         self._ticks.start(self.options.heartbeat / MILLISECOND)
         come = self._seen or self._received != self._looked_at
-        if come or self._pause.running or not self.api.nats.is_connected():
+        if come or self._pause.running or not self._may_ask():
             self._seen = False
             self._looked_at = self._received
             self._silent = 0
@@ -390,9 +408,11 @@ class Puller:
             self.failed(NoHeartbeatError())
 
     def _on_status(self, status: Status) -> None:
-        if status is Status.CONNECTED:
+        # In a drain the status of a new connection is another one than CONNECTED.
+        before, self._connected = self._connected, self.api.nats.is_connected()
+        if self._connected and not before:
             self._pause.cancel()
-            self._begin_round()
+            self._resume()
         elif status is Status.RECONNECTING:
             self.connection_lost()
 

@@ -91,7 +91,7 @@ class PushEngine:
 
     def start(self) -> None:
         """Create the consumer, or ask for its configuration. Raises what `Nats.request` raises."""
-        self.api.refuse_if_closed()
+        self.api.refuse()
         if self._config is None:
             verb = f"CONSUMER.INFO.{self.stream}.{self.name}"
             self.api.request(verb, None, self._answered)
@@ -145,7 +145,11 @@ class PushEngine:
             self._fail(ConsumerIsPullError())
         else:
             if not self._sid:
-                self._subscribe(config)
+                try:
+                    self._subscribe(config)
+                except NatsError as exc:  # the client drains
+                    self._fail(exc)
+                    return
             beats = config.get("idle_heartbeat", 0)
             # The server sends a group's heartbeats to one of its members only.
             if beats and not config.get("deliver_group"):
@@ -191,7 +195,8 @@ class PushEngine:
 
     def _tick(self) -> None:
         self._ticks.start(self._beats)
-        if self._seen or not self.api.nats.is_connected():
+        # In a drain the subscription has ended; the status is another one than CONNECTED.
+        if self._seen or self.api.nats.status() is not Status.CONNECTED:
             self._seen = False
             self._silent = 0
             return

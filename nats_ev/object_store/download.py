@@ -42,14 +42,16 @@ from ..buckets import (
     call_or_report,
     transfer_error,
 )
-from ..errors import ConnectionLostError, NatsError, RequestTimeoutError
-from ..jetstream import MessageNotFoundError
+from ..errors import ConnectionClosedError, ConnectionLostError, NatsError, RequestTimeoutError
+from ..jetstream import MessageNotFoundError, finish_in_drain
+from ..steps import later_step
 from .infos import Infos
 from .meta import CHUNK_SIZE, DIGEST, Info, chunk_subject, digest_matches
 from .sinks import Sink
 
 if TYPE_CHECKING:
     from ..jetstream import JsMsg, OrderedConsumer
+    from ..net import Deadline
 
 # Called as progress(bytes so far, bytes in all).
 Progress = Callable[[int, int], object]
@@ -130,6 +132,7 @@ class ObjectReader:
         self._subject = ""  # of the parts; "": the info is not known yet
         self._consumer: OrderedConsumer | None = None
         self._chunks_at_tick = -1
+        self._hold: Deadline | None = None  # lets a drain wait, also while no consumer runs
 
     def start(self, infos: Infos, info: Info) -> None:
         """Begin to read the object that info describes, in the store of infos."""
@@ -147,9 +150,13 @@ class ObjectReader:
         if not info["chunks"]:
             self._complete()
         else:
+            self._hold = self._js.nats.hold_drain(self._client_ended)
             self._tick_later()
             if not self.paused:
                 self._consume()
+
+    def _client_ended(self) -> None:
+        self.fail(ConnectionClosedError("disconnected"))
 
     def cancel(self) -> None:
         """See `Download.cancel`."""
@@ -192,7 +199,10 @@ class ObjectReader:
             "on_start": self._on_start,
         }
         try:
-            self._consumer = self._js.ordered_consumer(self._infos.stream, config, self._on_part)
+            self._consumer = later_step(
+                self._js.ordered_consumer, self._infos.stream, config, self._on_part
+            )
+            finish_in_drain(self._consumer)
         except NatsError as exc:
             self._js.nats.call_soon(self.fail, exc)
 
@@ -297,4 +307,6 @@ class ObjectReader:
     def _end(self, result: Any, error: NatsError | None) -> None:
         self.done = True
         self._stop_consumer()
+        if self._hold is not None:
+            self._hold.cancel()
         self._callback(result, error)
