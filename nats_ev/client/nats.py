@@ -608,8 +608,8 @@ class Nats(Accessors, Extension):
         What the server has sent is still delivered, kept messages included. Requests in flight, and
         operations of `JetStream`, `KV` and `ObjectStore` that take several of them, come to their own
         ends, answered or timed out; so does the initial data of a watch. Then ``cb(err)`` is called when
-        the server has confirmed, then `on_disconnect`. After the option drain_timeout what is left fails with ``disconnected``, and err
-        is `DrainTimeoutError`. If the connection is lost before, err is ``disconnected``.
+        the server has confirmed, then `on_disconnect`. After the option drain_timeout what is left fails
+        with ``disconnected``, and err is `DrainTimeoutError`. Without a connection err is ``disconnected``.
 
         From now on subscribe and request raise `ConnectionDrainingError`. publish raises it once the
         final PING has been written, except while a callback of a message runs, which may still answer.
