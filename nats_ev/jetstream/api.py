@@ -190,7 +190,7 @@ class Exchange:
 
     def publish(self, subject: str, payload: bytes) -> None:
         """Send the request. If that raises, the inbox is unsubscribed before."""
-        self.api.waiting[self] = subject, lambda data, error, raw: self.end(error)
+        self.api.waiting[self] = subject, self.sid, lambda data, error, raw: self.end(error)
         try:
             self.api.nats.publish(subject, payload, self.inbox)
         except BaseException:
@@ -236,16 +236,19 @@ class _Asked:
     """
 
     def __init__(self, nats: Nats) -> None:
-        self.waiting: dict[object, tuple[str, RequestCallback]] = {}
+        # (subject, sid of an inbox of its own or 0, callback)
+        self.waiting: dict[object, tuple[str, int, RequestCallback]] = {}
         self._nats = ref(nats)  # the client is the key of the table below
         nats.add_error_listener(self._on_error)
 
     def _on_error(self, error: NatsError) -> None:
         nats = self._nats()
-        if isinstance(error, PermissionsViolationError) and error.kind == "publish" and nats:
-            for subject, cb in list(self.waiting.values()):
-                if subject == error.subject:
-                    nats.call(cb, None, error, None)
+        if not isinstance(error, PermissionsViolationError) or nats is None:
+            return
+        for subject, sid, cb in list(self.waiting.values()):
+            denied = subject == error.subject if error.kind == "publish" else sid == error.sid
+            if denied:
+                nats.call(cb, None, error, None)
 
 
 # One for each client: a listener for each `JetStream` would stay as long as the client.
@@ -263,7 +266,7 @@ class Api:
         self._level: tuple[int | None, str | None, float] = (None, None, 0.0)
         if nats not in _asked:
             _asked[nats] = _Asked(nats)
-        # (subject, callback) of what a violation of permissions ends; the callback takes itself out.
+        # What a violation of permissions ends; the callback takes itself out.
         self.waiting = _asked[nats].waiting
 
     def ask(
@@ -282,7 +285,7 @@ class Api:
             if waiting.pop(key, None) is not None:
                 cb(data, error, raw)
 
-        waiting[key] = subject, answered
+        waiting[key] = subject, 0, answered
         try:
             self.nats.request(
                 subject, payload, answered, timeout, headers=headers, no_responders=True

@@ -60,9 +60,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import Callback, check_callback
+from ..arguments import Callback
 from ..errors import (
-    BadOptionsError,
     ConnectionClosedError,
     ConnectionLostError,
     NatsError,
@@ -73,14 +72,15 @@ from ..errors import (
 from ..nuid import next_nuid
 from ..status import Status
 from ..steps import later_step
-from ..times import MILLISECOND, SECOND, parse_time
-from .api import Api, Timer, name_of
+from ..times import MILLISECOND, parse_time
+from .api import Api, Timer
 from .config import consumer_config
 from .errors import (
     APIError,
     JetStreamError,
     JetStreamNotEnabledError,
     JetStreamNotEnabledForAccountError,
+    NoHeartbeatError,
     StreamNotFoundError,
     StreamRecreatedError,
 )
@@ -91,7 +91,6 @@ from .pull import (
     Puller,
     PullOptions,
     StopAfter,
-    consume_opts,
     is_status,
     size_of,
 )
@@ -99,12 +98,6 @@ from .pull import (
 if TYPE_CHECKING:
     from ..net import Deadline
 
-CONFIG_FIELDS = (
-    "deliver_policy", "opt_start_seq", "opt_start_time", "filter_subject", "filter_subjects",
-    "headers_only", "replay_policy", "inactive_threshold", "metadata", "description",
-)  # fmt: skip
-# Options of the client that are neither the consumer's nor the requests'.
-_OWN = ("on_start", "max_reset_attempts", "name_prefix")
 # The shortest and the longest pause before the next incarnation, in ms.
 _FIRST_BACK_OFF, _LAST_BACK_OFF = 250.0, 10_000.0
 # How long after a reset a stream may be missing: who creates it again needs a moment. In ms.
@@ -113,49 +106,6 @@ _MISSING_MS = 2000.0
 _FINAL = (
     PermissionsViolationError, JetStreamNotEnabledError, JetStreamNotEnabledForAccountError,
 )  # fmt: skip
-
-
-def ordered_config(
-    given: Mapping[str, Any],
-) -> tuple[dict[str, Any], PullOptions, dict[str, Any]]:
-    """Split what a user has given for an ordered consumer, and check it.
-
-    Returns:
-        The configuration for the server, the options of the requests, and the client's own options.
-    """
-    config = {name: value for name, value in given.items() if name in CONFIG_FIELDS}
-    own = {name: given[name] for name in _OWN if given.get(name) is not None}
-    rest = {name: value for name, value in given.items() if name not in (*CONFIG_FIELDS, *_OWN)}
-    for name in ("group", "min_pending", "min_ack_pending", "priority"):
-        if name in rest:
-            raise BadOptionsError(f"an ordered consumer has no {name}")
-    rest.setdefault("heartbeat", rest.pop("idle_heartbeat", 5 * SECOND))
-    if not rest.get("max_bytes"):
-        rest.setdefault("max_messages", 1000)
-    options = consume_opts(rest, ordered=True)
-    if "filter_subject" in config and "filter_subjects" in config:
-        raise BadOptionsError("filter_subject and filter_subjects exclude each other")
-    filters = config.get("filter_subjects")
-    if isinstance(filters, (list, tuple)) and len(filters) == 1:
-        # A single filter is understood by every server.
-        config["filter_subject"] = filters[0]
-    if not filters or "filter_subject" in config:
-        config.pop("filter_subjects", None)
-    if "on_start" in own:
-        check_callback(own["on_start"], "on_start")
-    name_of("consumer", own.get("name_prefix", "x"))
-    config.update(
-        ack_policy="none",
-        max_deliver=1,
-        mem_storage=True,
-        num_replicas=1,
-        inactive_threshold=config.get("inactive_threshold") or 300 * SECOND,
-    )
-    config.setdefault("deliver_policy", "all")
-    config.setdefault("replay_policy", "instant")
-    if config["deliver_policy"] == "last_per_subject" and "filter_subjects" not in config:
-        config.setdefault("filter_subject", ">")  # the server requires one
-    return config, options, own
 
 
 class OrderedConsumer(Handle):
@@ -244,6 +194,8 @@ class OrderedEngine:
         # Until the first incarnation exists: the error of the last attempt, and how long to try.
         self._hold: Deadline | None = None  # lets a drain wait
         self._connected = False  # when the status was last looked at
+        self._heard = False  # an earlier incarnation has received something
+        self._mute = 0  # how many in a row have not
         self._last_error: NatsError = RequestTimeoutError("request timeout")
         self._patience: Timer = api.timer(self._give_up, lambda error: None)
         self._missing_ms = 0.0  # how long the stream has been missing
@@ -264,6 +216,11 @@ class OrderedEngine:
         reply = (incarnation and incarnation.last_reply) or self._last_reply
         meta = parse_ack_reply(reply)
         return meta.stream_sequence if meta is not None else self._started_at
+
+    @property
+    def heard(self) -> bool:
+        """Whether anything has come on a request for messages."""
+        return self._heard or (self._incarnation is not None and self._incarnation.heard)
 
     @property
     def name(self) -> str:
@@ -325,7 +282,7 @@ class OrderedEngine:
     def _create(self) -> None:
         if self.closed or self._asking or not self._may_go_on():
             return
-        if not self._created and self.api.timeout and not self._patience.running:
+        if not self.heard and self.api.timeout and not self._patience.running:
             self._patience.start(self.api.timeout)
         self._number += 1
         config = {**self._config, "name": self.name}
@@ -356,7 +313,6 @@ class OrderedEngine:
         if error is not None:
             self._failed(error)
             return
-        self._patience.cancel()
         first, self._created = not self._created, self._created or info.get("created") or "-"
         if first or not self._may_differ:
             self._run(info)
@@ -464,7 +420,9 @@ class OrderedEngine:
 
     def _give_up(self) -> None:
         """End an engine that could not begin within the timeout of its JetStream."""
-        if not self.closed and not self._created and self.api.nats.is_connected():
+        if self.closed or self.heard or not self.api.nats.is_connected():
+            return
+        if not self._created or isinstance(self._last_error, NoRespondersError):
             self._end(self._last_error)
 
     def _end(self, error: NatsError) -> None:
@@ -478,9 +436,16 @@ class OrderedEngine:
             error: for on_error.
             gap: the consumer is there, just a message is missing: it is still the same stream.
         """
-        incarnation, self._incarnation = self._incarnation, None
+        incarnation = self._incarnation
         if self.closed or incarnation is None:
             return
+        self._heard = self.heard
+        self._last_error = error or self._last_error
+        self._mute += isinstance(error, NoHeartbeatError)
+        if self._mute >= 2 and not self._heard and error is not None:
+            self._end(error)  # the server creates consumers, but what they send does not arrive
+            return
+        self._incarnation = None
         self.resets += 1
         self._may_differ = self._may_differ or not gap
         self._last_reply = incarnation.last_reply or self._last_reply

@@ -394,7 +394,7 @@ class _Message:
 
     def _request(self) -> None:
         waiting = self.api.waiting
-        waiting[self] = self.subject, self.answered
+        waiting[self] = self.subject, 0, self.answered
         try:
             self.api.nats.request(
                 self.subject,

@@ -32,7 +32,9 @@ a status counts only if it comes on the present round's subject. Messages count 
 **Heartbeats.** While a request waits, the server sends a status 100 every `heartbeat`. A timer that starts
 again with each message would be work per message. Instead one timer ticks at the heartbeat's interval and
 looks whether anything has come since its last tick (`_seen`, `_looked_at`). Two ticks in a row without
-anything are two missed heartbeats: a new round, and `NoHeartbeatError`.
+anything are two missed heartbeats: a new round, and `NoHeartbeatError`. Until something has come for the
+first time (`heard`), the heartbeats are short, a third of the timeout for an answer: who has no JetStream,
+or a peer that swallows the requests, must not learn that after half a minute.
 
 **Trouble.** An error that does not end the consumer leads to a new round after a pause, which doubles from
 250 ms to 5 s as long as no message comes. A request that ends in the ordinary way (expired, complete) is
@@ -50,12 +52,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..arguments import callable_or_none, integer
+from ..arguments import callable_or_none, check_callback, integer
 from ..errors import BadOptionsError, NatsError, PermissionsViolationError
 from ..headers import Headers
 from ..status import Status
 from ..times import MILLISECOND, SECOND, to_wire
-from .api import Api, Feature, Timer, encode
+from .api import Api, Feature, Timer, encode, name_of
 from .config import DURATION, V2_11, V2_12, check_fields
 from .errors import MaxBytesExceededError, NoHeartbeatError, PinIdMismatchError, status_error
 from .message import JsMsg
@@ -68,6 +70,8 @@ MANY = 1_000_000
 _FIRST_BACK_OFF, _LAST_BACK_OFF = 250.0, 5000.0
 # The bounds of consume's heartbeat, in ns.
 _LEAST_BEATS, _MOST_BEATS = SECOND // 2, 30 * SECOND
+# The shortest heartbeat of a first request, in ns.
+_SHORTEST_BEATS = 100 * MILLISECOND
 # A mark that no count of messages reaches.
 _NEVER = 1 << 62
 
@@ -83,6 +87,14 @@ _CONSUME_FIELDS = {
     **dict.fromkeys(["stop_after", "on_error", *PRIORITY]),
     **dict.fromkeys(["expires", "heartbeat", "idle_heartbeat"], DURATION),
 }
+
+# The fields of an ordered consumer's configuration.
+CONFIG_FIELDS = (
+    "deliver_policy", "opt_start_seq", "opt_start_time", "filter_subject", "filter_subjects",
+    "headers_only", "replay_policy", "inactive_threshold", "metadata", "description",
+)  # fmt: skip
+# Options of the client that are neither the consumer's nor the requests'.
+_OWN = ("on_start", "max_reset_attempts", "name_prefix")
 
 
 def is_status(payload: bytes, reply: str | None, headers: bytes) -> bool:
@@ -191,6 +203,49 @@ def consume_opts(given: Mapping[str, Any], *, ordered: bool = False) -> PullOpti
     )
 
 
+def ordered_config(
+    given: Mapping[str, Any],
+) -> tuple[dict[str, Any], PullOptions, dict[str, Any]]:
+    """Split what a user has given for an ordered consumer, and check it.
+
+    Returns:
+        The configuration for the server, the options of the requests, and the client's own options.
+    """
+    config = {name: value for name, value in given.items() if name in CONFIG_FIELDS}
+    own = {name: given[name] for name in _OWN if given.get(name) is not None}
+    rest = {name: value for name, value in given.items() if name not in (*CONFIG_FIELDS, *_OWN)}
+    for name in ("group", "min_pending", "min_ack_pending", "priority"):
+        if name in rest:
+            raise BadOptionsError(f"an ordered consumer has no {name}")
+    rest.setdefault("heartbeat", rest.pop("idle_heartbeat", 5 * SECOND))
+    if not rest.get("max_bytes"):
+        rest.setdefault("max_messages", 1000)
+    options = consume_opts(rest, ordered=True)
+    if "filter_subject" in config and "filter_subjects" in config:
+        raise BadOptionsError("filter_subject and filter_subjects exclude each other")
+    filters = config.get("filter_subjects")
+    if isinstance(filters, (list, tuple)) and len(filters) == 1:
+        # A single filter is understood by every server.
+        config["filter_subject"] = filters[0]
+    if not filters or "filter_subject" in config:
+        config.pop("filter_subjects", None)
+    if "on_start" in own:
+        check_callback(own["on_start"], "on_start")
+    name_of("consumer", own.get("name_prefix", "x"))
+    config.update(
+        ack_policy="none",
+        max_deliver=1,
+        mem_storage=True,
+        num_replicas=1,
+        inactive_threshold=config.get("inactive_threshold") or 300 * SECOND,
+    )
+    config.setdefault("deliver_policy", "all")
+    config.setdefault("replay_policy", "instant")
+    if config["deliver_policy"] == "last_per_subject" and "filter_subjects" not in config:
+        config.setdefault("filter_subject", ">")  # the server requires one
+    return config, options, own
+
+
 class StopAfter:
     """A message callback that stops its consumer just before it passes on the last of `left` messages."""
 
@@ -221,13 +276,16 @@ class Puller:
         self.options = options
         self.closed = False
         self.awaited = False  # it goes on in a drain, which waits for it
+        self._answered = False  # a status has come, of a server that knows the consumer
         self._next = f"{api.prefix}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
-        fixed = {
-            "expires": options.expires,
-            "idle_heartbeat": options.heartbeat,
-            **options.priority,
-        }
-        self._request = encode(fixed)[:-1]  # what all requests have in common
+        first_beats = options.heartbeat
+        if api.timeout:
+            first_beats = min(first_beats, max(int(api.timeout * MILLISECOND / 3), _SHORTEST_BEATS))
+        fixed = {"expires": options.expires, "idle_heartbeat": first_beats, **options.priority}
+        # What all requests have in common until something has come, and afterwards.
+        self._first_request = encode(fixed)[:-1]
+        self._request = encode({**fixed, "idle_heartbeat": options.heartbeat})[:-1]
+        self._first_beats = first_beats / MILLISECOND
         self._inbox = ""
         self._sid = 0
         self._round = 0
@@ -279,8 +337,9 @@ class Puller:
         self._connected = nats.is_connected()
         nats.add_status_listener(self._on_status)
         nats.add_error_listener(self._on_server_error)
-        self._ticks.start(self.options.heartbeat / MILLISECOND)
+        self._next_tick()
         self._resume()
+        self._seen = False
 
     def end_with_drain(self) -> None:
         """Let a drain end the puller from now on, although it was `awaited`."""
@@ -302,6 +361,11 @@ class Puller:
         if not self.closed:
             self._leave()
         cb(error)
+
+    @property
+    def heard(self) -> bool:
+        """Whether anything has come from a server that knows the consumer."""
+        return self._answered or self._received > 0
 
     def _leave(self) -> None:
         self.closed = True
@@ -335,7 +399,8 @@ class Puller:
             batch = min(batch, options.stop_after - self._asked)
             if batch <= 0:
                 return
-        body = b'%b,"batch":%d' % (self._request, batch)
+        common = self._request if self.heard else self._first_request
+        body = b'%b,"batch":%d' % (common, batch)
         if options.max_bytes:
             size = options.max_bytes - max(0, self._pending_bytes)
             self._asked_for_all = size == options.max_bytes
@@ -393,9 +458,13 @@ class Puller:
             self._pause.start(self._back_off)
         self.failed(error)
 
+    def _next_tick(self) -> None:
+        beats = self.options.heartbeat / MILLISECOND if self.heard else self._first_beats
+        self._ticks.start(beats)
+
     def _tick(self) -> None:
         """Look, once per heartbeat interval, whether anything has come since the last time."""
-        self._ticks.start(self.options.heartbeat / MILLISECOND)
+        self._next_tick()
         come = self._seen or self._received != self._looked_at
         if come or self._pause.running or not self._may_ask():
             self._seen = False
@@ -405,6 +474,7 @@ class Puller:
         self._silent += 1
         if self._silent >= 2:
             self._begin_round()
+            self._seen = False  # what has been sent says nothing
             self.failed(NoHeartbeatError())
 
     def _on_status(self, status: Status) -> None:
@@ -467,6 +537,7 @@ class Puller:
 
     def _on_status_message(self, subject: str, status: Headers) -> None:
         code = status.status or 0
+        self._answered = self._answered or code != 503
         if code == 100:
             return
         current = subject == f"{self._inbox}.{self._round}"

@@ -16,6 +16,7 @@ from ..errors import (
     ConnectionClosedError,
     ConnectionLostError,
     NatsError,
+    PermissionsViolationError,
     RequestTimeoutError,
 )
 from ..headers import Headers
@@ -86,6 +87,8 @@ class PushEngine:
         self._last: str | None = None  # the last message's reply subject
         self._beats = 0.0  # the heartbeat's interval in ms; 0: no heartbeats
         self._seen = False
+        self._heard = False  # anything has come
+        self._mute = 0  # how often heartbeats were missed before anything had come
         self._silent = 0
         self._ticks: Timer = api.timer(self._tick, self._ended)
 
@@ -163,11 +166,12 @@ class PushEngine:
         group = config.get("deliver_group") or None
         self._sid = nats.subscribe(config["deliver_subject"], self._on_message, group)
         nats.add_status_listener(self._on_status)
+        nats.add_error_listener(self._on_server_error)
 
     def _on_message(
         self, subject: str, payload: bytes, reply: str | None, headers: bytes | None
     ) -> None:
-        self._seen = True
+        self._seen = self._heard = True
         if headers is not None and is_status(payload, reply, headers):
             self._on_status_message(reply, Headers.parse(headers))
             return
@@ -203,6 +207,7 @@ class PushEngine:
         self._silent += 1
         if self._silent >= 2:
             self._silent = 0
+            self._mute += not self._heard
             verb = f"CONSUMER.INFO.{self.stream}.{self.name}"
             self.api.request_or_report(verb, None, self._still_there)
             self._report(NoHeartbeatError())
@@ -211,13 +216,25 @@ class PushEngine:
         if isinstance(error, (ConsumerNotFoundError, StreamNotFoundError)) and not self.closed:
             self._ours = False
             self._fail(error)
+        elif self._mute >= 2 and not self._heard:  # what the server sends does not arrive
+            self._give_up(NoHeartbeatError())
 
     def _on_status(self, status: Status) -> None:
         if status is Status.CLOSED:
             self._ended(ConnectionClosedError("disconnected"))
 
+    def _on_server_error(self, error: NatsError) -> None:
+        """End the subscription if the user may not receive what the server sends."""
+        if isinstance(error, PermissionsViolationError) and error.sid == self._sid:
+            self._give_up(error)
+
     def _ended(self, error: NatsError) -> None:
         if not self.closed:
+            self._fail(error)
+
+    def _give_up(self, error: NatsError) -> None:
+        if not self.closed:
+            self._forget()
             self._fail(error)
 
     def _fail(self, error: NatsError) -> None:
@@ -229,6 +246,7 @@ class PushEngine:
         self.closed = True
         self._ticks.cancel()
         self.api.nats.remove_status_listener(self._on_status)
+        self.api.nats.remove_error_listener(self._on_server_error)
 
     def _forget(self) -> None:
         # The server may handle a DELETE before a CREATE that was sent earlier: the answer calls this again.
