@@ -111,6 +111,7 @@ class Nats(Accessors, Extension):
         subjects_in_c = InternedSubjects(core.out, core.connection.turn.soon)
         self._interned = subjects_in_c.indexes
         self._remember = subjects_in_c.remember
+        core.requests.interned = subjects_in_c
         self._zero = Counts()
         if self._options.connects_at_once:
             core.open()
@@ -441,8 +442,8 @@ class Nats(Accessors, Extension):
         Args:
             subject, payload: as for `publish`.
             cb: response is the answer's payload, or None with err: `RequestTimeoutError`,
-                `NoRespondersError`, or ``disconnected`` (`ConnectionLostError`,
-                `ConnectionClosedError`) if the connection is lost or closed meanwhile.
+                `NoRespondersError`, `PermissionsViolationError`, or ``disconnected``
+                (`ConnectionLostError`, `ConnectionClosedError`) if the connection ends meanwhile.
             timeout_ms: in ms or a timedelta, counted from the end of this turn of the loop, just
                 before its write; 0: no limit.
             headers: as for `hpublish`.
@@ -478,7 +479,7 @@ class Nats(Accessors, Extension):
         try:
             index = self._interned[subject]
         except KeyError:
-            index = self._remember(subject)
+            index = requests.remember(subject)
         if index is None or headers is not None or type(payload) is not bytes:
             if headers is not None:
                 self._refuse_headers()

@@ -11,7 +11,7 @@ answers.
 
 A request leaves the tables in exactly one of these ways, before its callback is called: an answer
 (`answer`, `answers`), a 503 (`_no_responders`), its time-out (`expired`), the end of the connection
-(`take_all`), or a server that does not take it (`discarded`, `inbox_refused`). If the frame of a
+(`take_all`), or a server that does not take it (`discarded`, `inbox_refused`, `denied`). If the frame of a
 request that has timed out is still in the write buffer, the next write removes it (`withdraw`,
 `purge`).
 """
@@ -30,9 +30,14 @@ from ..net import Deadline
 from ..nuid import next_nuid
 from ..options import Options
 from .expiry import EXPIRY_SLOP, MAX_GROUPS, NO_RUN, Run, TimeoutGroup
+from .interned import InternedSubjects
 from .request_many import NO_RESPONDERS, ManyRequest, RequestCallback, Sentinel
 from .subscriptions import Subscriptions
 
+# Of so many requests the subjects are kept before those that have ended are looked for.
+_KEPT_SUBJECTS = 256
+# The bound of subjects of which the first request is known.
+_MOST_FIRST = 4096
 # Seconds between two sweeps of groups without a waiting request, while there are many groups.
 _SWEEP_AFTER = 1.0
 
@@ -44,6 +49,60 @@ class _NoRespondersOverride(partial[object]):
     """
 
     ends_early: bool
+
+
+class _AskedSubjects:
+    """The subjects of waiting requests, for the case that the server refuses one (`Requests.denied`).
+
+    To keep the subject of every request would cost the hot path. The server refuses the first request to
+    a subject just as it does the later ones. So requests stay off the hot path, and their subjects are
+    kept, until the first one to their subject has ended (`Requests.remember`).
+    """
+
+    def __init__(self, is_waiting: Callable[[int], bool]) -> None:
+        self._is_waiting = is_waiting
+        self._orders: dict[bytes, list[int]] = {}  # by subject, with some that have ended
+        self._count = 0
+        self._trim_at = _KEPT_SUBJECTS
+        # The number of the first request to each subject that is not interned yet.
+        self._first: dict[str, int] = {}
+
+    def may_intern(self, subject: str, order: int) -> bool:
+        """Return whether the first request to subject, which may be this one, has ended."""
+        first = self._first.get(subject)
+        if first is None:
+            if len(self._first) >= _MOST_FIRST:
+                self._first.clear()
+            self._first[subject] = order
+            return False
+        return not self._is_waiting(first)
+
+    def forget_first(self, subject: str) -> None:
+        """Forget which request was the first: the subject is interned now."""
+        self._first.pop(subject, None)
+
+    def add(self, subject: bytes, order: int) -> None:
+        """Keep the subject of a request."""
+        if self._count >= self._trim_at:
+            self._trim()
+        self._orders.setdefault(subject, []).append(order)
+        self._count += 1
+
+    def take(self, subject: bytes) -> list[int]:
+        """Take out the requests to a subject, in order; some may have ended."""
+        orders = self._orders.pop(subject, [])
+        self._count -= len(orders)
+        return orders
+
+    def _trim(self) -> None:
+        kept = {
+            subject: waiting
+            for subject, orders in self._orders.items()
+            if (waiting := list(filter(self._is_waiting, orders)))
+        }
+        self._orders = kept
+        self._count = sum(map(len, kept.values()))
+        self._trim_at = max(_KEPT_SUBJECTS, 2 * self._count)
 
 
 class Owner(Protocol):
@@ -92,6 +151,8 @@ class Requests:
         self._out = connection.out
         self._prefix = b""  # of the shared inbox; empty: no subscription yet
         self.withdrawn: list[int] = []  # the numbers of requests whose frames are to be removed
+        self.interned: InternedSubjects  # set by the client
+        self._asked = _AskedSubjects(lambda order: order in self.waiting or order in self.many)
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self.many)
@@ -114,6 +175,15 @@ class Requests:
         self._end_run()
         self._group = group
         self.timeout = math.nan if self.draining else timeout_ms
+
+    def remember(self, subject: str) -> int | None:
+        """Return the index of a subject that is interned now; None: it is not, or not yet."""
+        if not self._asked.may_intern(subject, self._connection.last_order + 1):
+            return None
+        index = self.interned.remember(subject)
+        if index is not None:
+            self._asked.forget_first(subject)
+        return index
 
     def drain_began(self) -> None:
         """Let each request call `use_timeout`, which may refuse it."""
@@ -209,6 +279,7 @@ class Requests:
         """
         order, code = self._publish(subject, payload, headers)
         if code >= 0:
+            self._asked.add(subject, order)
             self.waiting[order] = callback
             if not self.run_start:
                 self.begin_run(order)
@@ -239,6 +310,7 @@ class Requests:
         """
         order, code = self._publish(subject, payload, headers)
         if code >= 0:
+            self._asked.add(subject, order)
             self.many[order] = many = ManyRequest(self, order, callback)
             many.stall, many.left, many.sentinel = stall, max_msgs, sentinel
             if timeout:
@@ -312,15 +384,33 @@ class Requests:
         """Fail the requests with these numbers: the new server does not take them."""
         error = errors.MaxPayloadError("the server does not take the request: it was discarded")
         for order in tags:
-            if order in self.waiting:
-                self.soon(self.waiting.pop(order), None, error, None)
-            elif order in self.many:
-                self.soon(self.many.pop(order).fail, error)
+            self.soon(self._fail_waiting, order, error)
+
+    def denied(self, error: errors.PermissionsViolationError) -> None:
+        """Fail the requests to the subject that the user may not publish to.
+
+        Requests of the hot path time out: their subject was answered before, so the right was taken away.
+        """
+        if error.subject is None:
+            return
+        self.interned.bar(error.subject)
+        for order in self._asked.take(error.subject.encode("utf-8", "surrogateescape")):
+            if order in self.waiting or order in self.many:
+                self.withdraw(order)
+                self.soon(self._fail_waiting, order, error)
 
     def inbox_refused(self, error: errors.NatsError) -> None:
         """Fail all requests: the server refuses the subscription to their answers."""
-        for _, fail in self.take_all():
-            self.soon(fail, error)
+        for order in [*self.waiting, *self.many]:
+            self.soon(self._fail_waiting, order, error)
+
+    def _fail_waiting(self, order: int, error: errors.NatsError) -> None:
+        """Fail a request, unless it has ended since; a callback before it may have cancelled it."""
+        if order in self.waiting:
+            self._fail(order, error)
+        elif order in self.many:
+            self.many[order].fail(error)
+        self.ended()
 
     def inbox_closed(self) -> None:
         """Forget the shared inbox, whose subscription has ended. The next request opens another."""
