@@ -19,7 +19,7 @@ request that has timed out is still in the write buffer, the next write removes 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
 from typing import Any, Protocol
 
@@ -59,50 +59,37 @@ class _AskedSubjects:
     kept, until the first one to their subject has ended (`Requests.remember`).
     """
 
-    def __init__(self, is_waiting: Callable[[int], bool]) -> None:
-        self._is_waiting = is_waiting
-        self._orders: dict[bytes, list[int]] = {}  # by subject, with some that have ended
-        self._count = 0
+    def __init__(self, waiting: Container[int], many: Container[int]) -> None:
+        """waiting and many have the numbers of the requests that wait."""
+        self._waiting = waiting
+        self._many = many
         self._trim_at = _KEPT_SUBJECTS
         # The number of the first request to each subject that is not interned yet.
-        self._first: dict[str, int] = {}
-
-    def may_intern(self, subject: str, order: int) -> bool:
-        """Return whether the first request to subject, which may be this one, has ended."""
-        first = self._first.get(subject)
-        if first is None:
-            if len(self._first) >= _MOST_FIRST:
-                self._first.clear()
-            self._first[subject] = order
-            return False
-        return not self._is_waiting(first)
-
-    def forget_first(self, subject: str) -> None:
-        """Forget which request was the first: the subject is interned now."""
-        self._first.pop(subject, None)
+        self.first: dict[str, int] = {}
+        # By number, with some that have ended. Made of these when it is needed: the numbers by subject.
+        self.kept: dict[int, bytes] = {}
+        self._by_subject: dict[bytes, list[int]] | None = None
 
     def add(self, subject: bytes, order: int) -> None:
         """Keep the subject of a request."""
-        if self._count >= self._trim_at:
-            self._trim()
-        self._orders.setdefault(subject, []).append(order)
-        self._count += 1
+        self._by_subject = None
+        if len(self.kept) >= self._trim_at:
+            waiting, many = self._waiting, self._many
+            self.kept = {n: s for n, s in self.kept.items() if n in waiting or n in many}
+            self._trim_at = max(_KEPT_SUBJECTS, 2 * len(self.kept))
+        self.kept[order] = subject
 
     def take(self, subject: bytes) -> list[int]:
         """Take out the requests to a subject, in order; some may have ended."""
-        orders = self._orders.pop(subject, [])
-        self._count -= len(orders)
+        if self._by_subject is None:  # once, however many violations follow
+            by_subject: dict[bytes, list[int]] = {}
+            for order, asked in self.kept.items():
+                by_subject.setdefault(asked, []).append(order)
+            self._by_subject = by_subject
+        orders = self._by_subject.pop(subject, [])
+        for order in orders:
+            del self.kept[order]
         return orders
-
-    def _trim(self) -> None:
-        kept = {
-            subject: waiting
-            for subject, orders in self._orders.items()
-            if (waiting := list(filter(self._is_waiting, orders)))
-        }
-        self._orders = kept
-        self._count = sum(map(len, kept.values()))
-        self._trim_at = max(_KEPT_SUBJECTS, 2 * self._count)
 
 
 class Owner(Protocol):
@@ -152,7 +139,7 @@ class Requests:
         self._prefix = b""  # of the shared inbox; empty: no subscription yet
         self.withdrawn: list[int] = []  # the numbers of requests whose frames are to be removed
         self.interned: InternedSubjects  # set by the client
-        self._asked = _AskedSubjects(lambda order: order in self.waiting or order in self.many)
+        self._asked = _AskedSubjects(self.waiting, self.many)
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self.many)
@@ -178,11 +165,18 @@ class Requests:
 
     def remember(self, subject: str) -> int | None:
         """Return the index of a subject that is interned now; None: it is not, or not yet."""
-        if not self._asked.may_intern(subject, self._connection.last_order + 1):
+        firsts = self._asked.first
+        first = firsts.get(subject)
+        if first is None:
+            if len(firsts) >= _MOST_FIRST:
+                firsts.clear()
+            firsts[subject] = self._connection.last_order + 1  # the number of this request
+            return None
+        if first in self.waiting:
             return None
         index = self.interned.remember(subject)
         if index is not None:
-            self._asked.forget_first(subject)
+            del firsts[subject]
         return index
 
     def drain_began(self) -> None:
@@ -364,7 +358,8 @@ class Requests:
         self._newest_run = (None, NO_RUN)
         self.run_start = 0  # no deadline for what has failed
         self._ended_runs.clear()
-        many, self.many = self.many, {}
+        many = dict(self.many)
+        self.many.clear()  # always the same dict, as `waiting`
         for order, callback in waiting:
             yield order, partial(self._call_with_error, callback)
         for order, one in many.items():

@@ -146,7 +146,7 @@ def waiting_requests(nats: Nats) -> int:
 
 def subjects_kept(nats: Nats) -> int:
     """Return how many requests' subjects are kept."""
-    return nats._core.requests._asked._count
+    return len(nats._core.requests._asked.kept)
 
 
 def request_runs(nats: Nats) -> list[int]:
