@@ -158,9 +158,9 @@ class Consumers:
             stream: the stream's name.
             consumer: the consumer's name.
             opts: with durations as timedelta or in ns: batch (1; with max_bytes as many as fit),
-                max_bytes, expires (5 s), no_wait (True: only messages that the consumer has now; with an
-                expires it waits for the first), heartbeat or idle_heartbeat (15 s when expires is above
-                30 s, else none), and for priority groups
+                max_bytes, expires (5 s), no_wait (True: only messages that the consumer has now, none
+                while it waits for acknowledgements; with an expires it waits for the first), heartbeat
+                or idle_heartbeat (15 s when expires is above 30 s, else none), and for priority groups
                 group, id, min_pending, min_ack_pending, priority.
             cb: gets `NoRespondersError` when the consumer does not exist, `NoHeartbeatError`,
                 ``disconnected``, or the `PullStatusError` of a status that is not an ordinary end.

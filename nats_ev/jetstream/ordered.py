@@ -268,14 +268,15 @@ class OrderedEngine:
                 cb(True if error is None else None, error)
 
         incarnation = self._incarnation
-        if self.closed or incarnation is None:
-            lost = not self.closed and self.resets and not self.api.nats.is_connected()
-            self.stop()
-            if cb is not None:
-                error = ConnectionLostError("disconnected") if lost else None
-                self.api.nats.call_soon(cb, None if lost else True, error)
-        else:
+        if not self.closed and incarnation is not None and self.api.nats.is_connected():
             incarnation.close_after(done)
+            return
+        # Between two incarnations: what was on its way to the lost one has not arrived.
+        lost = not self.closed and (incarnation is not None or self.resets > 0)
+        self.stop()
+        if cb is not None:
+            error = ConnectionLostError("disconnected") if lost else None
+            self.api.nats.call_soon(cb, None if lost else True, error)
 
     # Incarnations.
 
