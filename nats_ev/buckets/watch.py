@@ -40,7 +40,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NatsError, RequestTimeoutError
-from ..jetstream import end_with_drain, finish_in_drain, follow_snapshot
+from ..jetstream import NoHeartbeatError, end_with_drain, finish_in_drain, follow_snapshot
 from .calls import call_or_report
 from .errors import bucket_error
 
@@ -292,6 +292,8 @@ class _Collection:
             self._listen()
 
     def _end(self, error: NatsError | None) -> None:
+        if isinstance(error, NoHeartbeatError):  # nothing has come: to who lists, the same
+            error = RequestTimeoutError("request timeout")
         self._engine.stop()
         if self._silence is not None:
             self._silence.cancel()

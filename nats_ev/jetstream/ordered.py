@@ -100,6 +100,8 @@ if TYPE_CHECKING:
 
 # The shortest and the longest pause before the next incarnation, in ms.
 _FIRST_BACK_OFF, _LAST_BACK_OFF = 250.0, 10_000.0
+# After so many consumers from which nothing has come: more than one may be lost with its server.
+_MOST_MUTE = 3
 # How long after a reset a stream may be missing: who creates it again needs a moment. In ms.
 _MISSING_MS = 2000.0
 # Errors that waiting does not mend.
@@ -443,7 +445,7 @@ class OrderedEngine:
         self._heard = self.heard
         self._last_error = error or self._last_error
         self._mute += isinstance(error, NoHeartbeatError)
-        if self._mute >= 2 and not self._heard and error is not None:
+        if self._mute >= _MOST_MUTE and not self._heard and error is not None:
             self._end(error)  # the server creates consumers, but what they send does not arrive
             return
         self._incarnation = None

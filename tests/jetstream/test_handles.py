@@ -314,6 +314,8 @@ def test_the_drain_of_an_ordered_consumer_after_a_loss_is_no_success(
     assert [(result, str(error)) for result, error in done] == [(None, "disconnected")]
     assert handle.closed
     assert handle.last_seq == len(got)
+    run(nats.is_connected)
+    call(js.stream_delete, "LOST")
 
 
 # The header block of a message.
