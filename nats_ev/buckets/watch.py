@@ -38,6 +38,8 @@ message has come too (`_goal`); what the replica was missing follows as it catch
 nothing pending and the goal has not come, that message may have been deleted: then the engine asks for the
 last message that exists. A watch of a part of a KV bucket does without all this, because the stream's last
 sequence says nothing of that part, and not every user may read messages from the leader.
+
+The initial data is an operation with an end, for which a drain of the client waits; what follows is not.
 """
 
 from __future__ import annotations
@@ -50,7 +52,10 @@ from ..errors import ConnectionLostError, NatsError, RequestTimeoutError
 from ..jetstream import (
     InvalidAnswerError,
     MessageNotFoundError,
+    NoHeartbeatError,
     attempt,
+    end_with_drain,
+    finish_in_drain,
     follow_snapshot,
     is_electing,
     parse_ack_reply,
@@ -174,6 +179,7 @@ class WatchEngine:
         self.once_per_key = options.get("deliver_policy") == "last_per_subject"
         self._consumer = self._js.ordered_consumer(stream, config, self._on_message)
         follow_snapshot(self._consumer, self._restarted, self._count)
+        finish_in_drain(self._consumer)  # until the end of the initial data
 
     def stop(self) -> None:
         """Stop without a call of the callback, which is released: it may hold all entries."""
@@ -239,6 +245,8 @@ class WatchEngine:
         if self._seen >= self._goal or self._goal < self._first:
             self._told = True
             self._stop_asking()
+            if self._consumer is not None:
+                end_with_drain(self._consumer)
             self._js.nats.call(self._callback, None, None)
 
     def _ask_leader(self, exactly: bool) -> None:
@@ -399,6 +407,8 @@ class _Collection:
             self._listen()
 
     def _end(self, error: NatsError | None) -> None:
+        if isinstance(error, NoHeartbeatError):  # nothing has come: to who lists, the same
+            error = RequestTimeoutError("request timeout")
         self._engine.stop()
         silence, self._silence = self._silence, None
         if silence is not None:

@@ -130,6 +130,8 @@ class Core:
         """Report an -ERR that leaves the connection open, and end the subscription that it names."""
         if isinstance(error, errors.PermissionsViolationError):
             sub = self.subscriptions.refused(error)
+            if error.kind == "publish":
+                self.requests.denied(error)
             if sub is not None:
                 error.sid = sub.sid
                 if sub.inbox is not None:

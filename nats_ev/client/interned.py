@@ -44,7 +44,7 @@ class InternedSubjects:
     always the same dict, so that `Nats` can keep it.
     """
 
-    __slots__ = ("_clearing", "_out", "_soon", "_used_once", "indexes")
+    __slots__ = ("_barred", "_clearing", "_out", "_soon", "_used_once", "indexes")
 
     def __init__(self, out: Outbound, soon: Callable[[Callable[[], object]], None]) -> None:
         """Make empty tables. soon calls a function at the end of the turn."""
@@ -53,12 +53,20 @@ class InternedSubjects:
         self._clearing = False
         self.indexes: dict[str, int] = {}
         self._used_once: set[str] = set()
+        self._barred: set[str] = set()  # may not be published to, said the server
+
+    def bar(self, subject: str) -> None:
+        """Intern a subject no longer: the server has refused it."""
+        if len(self._barred) >= _MOST:
+            self._barred.clear()
+        self._barred.add(subject)
+        self.indexes.pop(subject, None)
 
     def remember(self, subject: str) -> int | None:
         """Note the use of a subject that is not interned. Return its index.
 
-        None at its first use, and while the table is full, until the end of the turn. None for what is no
-        str, or of a subclass.
+        None at its first use, and while the table is full, until the end of the turn; also when it was
+        barred. None for what is no str, or of a subclass.
 
         Raises `BadSubjectError`, at the second use.
         """
@@ -71,6 +79,8 @@ class InternedSubjects:
             used_once.add(subject)
             return None
         indexes = self.indexes
+        if subject in self._barred:
+            return None
         if len(indexes) >= _MOST:
             if not self._clearing:
                 self._clearing = True

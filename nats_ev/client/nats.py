@@ -105,6 +105,7 @@ class Nats(Accessors, Extension):
         subjects_in_c = InternedSubjects(core.out, core.connection.turn.soon)
         self._interned = subjects_in_c.indexes
         self._remember = subjects_in_c.remember
+        core.requests.interned = subjects_in_c
         self._zero = Counts()
         if self._options.connects_at_once:
             core.open()
@@ -435,8 +436,8 @@ class Nats(Accessors, Extension):
         Args:
             subject, payload: as for `publish`.
             cb: response is the answer's payload, or None with err: `RequestTimeoutError`,
-                `NoRespondersError`, or ``disconnected`` (`ConnectionLostError`,
-                `ConnectionClosedError`) if the connection is lost or closed meanwhile.
+                `NoRespondersError`, `PermissionsViolationError`, or ``disconnected``
+                (`ConnectionLostError`, `ConnectionClosedError`) if the connection ends meanwhile.
             timeout_ms: in ms or a timedelta, counted from the end of this turn of the loop, just
                 before its write; 0: no limit.
             headers: as for `hpublish`.
@@ -474,7 +475,7 @@ class Nats(Accessors, Extension):
         try:
             index = self._interned[subject]
         except KeyError:
-            index = self._remember(subject)
+            index = requests.remember(subject)
         if index is None or headers is not None or type(payload) is not bytes:
             if headers is not None:
                 self._refuse_headers()
@@ -603,9 +604,9 @@ class Nats(Accessors, Extension):
 
         What the server has sent is still delivered, kept messages included. Requests in flight, and
         operations of `JetStream`, `KV` and `ObjectStore` that take several of them, come to their own
-        ends, answered or timed out. Then ``cb(err)`` is called when the server has confirmed, then
-        `on_disconnect`. After the option drain_timeout what is left fails with ``disconnected``, and err
-        is `DrainTimeoutError`. If the connection is lost before, err is ``disconnected``.
+        ends, answered or timed out; so does the initial data of a watch. Then ``cb(err)`` is called when
+        the server has confirmed, then `on_disconnect`. After the option drain_timeout what is left fails
+        with ``disconnected``, and err is `DrainTimeoutError`. Without a connection err is ``disconnected``.
 
         From now on subscribe and request raise `ConnectionDrainingError`. publish raises it once the
         final PING has been written, except while a callback of a message runs, which may still answer.

@@ -11,14 +11,14 @@ answers.
 
 A request leaves the tables in exactly one of these ways, before its callback is called: an answer
 (`answer`, `answers`), a 503 (`_no_responders`), its time-out (`expired`), the end of the connection
-(`take_all`), or a server that does not take it (`discarded`, `inbox_refused`). If the frame of a
+(`take_all`), or a server that does not take it (`discarded`, `inbox_refused`, `denied`). If the frame of a
 request that has timed out is still in the write buffer, the next write removes it (`withdraw`,
 `purge`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from datetime import timedelta
 from functools import partial
 from typing import Any, Protocol
@@ -31,6 +31,7 @@ from ..net import Deadline
 from ..nuid import next_nuid
 from ..options import Options
 from .expiry import EXPIRY_SLOP, MAX_GROUPS, NO_RUN, Run, TimeoutGroup
+from .interned import InternedSubjects
 from .request_many import ManyRequest, RequestCallback, Sentinel
 from .subscriptions import Subscriptions
 
@@ -38,6 +39,10 @@ from .subscriptions import Subscriptions
 _TIMES = frozenset({int, float, timedelta})
 # No time-out is this one.
 _NO_TIMEOUT = object()
+# Of so many requests the subjects are kept before those that have ended are looked for.
+_KEPT_SUBJECTS = 256
+# The bound of subjects of which the first request is known.
+_MOST_FIRST = 4096
 # Seconds between two sweeps of groups without a waiting request, while there are many groups.
 _SWEEP_AFTER = 1.0
 
@@ -49,6 +54,47 @@ class _NoRespondersOverride(partial[object]):
     """
 
     ends_early: bool
+
+
+class _AskedSubjects:
+    """The subjects of waiting requests, for the case that the server refuses one (`Requests.denied`).
+
+    To keep the subject of every request would cost the hot path. The server refuses the first request to
+    a subject just as it does the later ones. So requests stay off the hot path, and their subjects are
+    kept, until the first one to their subject has ended (`Requests.remember`).
+    """
+
+    def __init__(self, waiting: Container[int], many: Container[int]) -> None:
+        """waiting and many have the numbers of the requests that wait."""
+        self._waiting = waiting
+        self._many = many
+        self._trim_at = _KEPT_SUBJECTS
+        # The number of the first request to each subject that is not interned yet.
+        self.first: dict[str, int] = {}
+        # By number, with some that have ended. Made of these when it is needed: the numbers by subject.
+        self.kept: dict[int, bytes] = {}
+        self._by_subject: dict[bytes, list[int]] | None = None
+
+    def add(self, subject: bytes, order: int) -> None:
+        """Keep the subject of a request."""
+        self._by_subject = None
+        if len(self.kept) >= self._trim_at:
+            waiting, many = self._waiting, self._many
+            self.kept = {n: s for n, s in self.kept.items() if n in waiting or n in many}
+            self._trim_at = max(_KEPT_SUBJECTS, 2 * len(self.kept))
+        self.kept[order] = subject
+
+    def take(self, subject: bytes) -> list[int]:
+        """Take out the requests to a subject, in order; some may have ended."""
+        if self._by_subject is None:  # once, however many violations follow
+            by_subject: dict[bytes, list[int]] = {}
+            for order, asked in self.kept.items():
+                by_subject.setdefault(asked, []).append(order)
+            self._by_subject = by_subject
+        orders = self._by_subject.pop(subject, [])
+        for order in orders:
+            del self.kept[order]
+        return orders
 
 
 class Owner(Protocol):
@@ -98,6 +144,8 @@ class Requests:
         self._out = connection.out
         self._prefix = b""  # of the shared inbox; empty: no subscription yet
         self.withdrawn: list[int] = []  # the numbers of requests whose frames are to be removed
+        self.interned: InternedSubjects  # set by the client
+        self._asked = _AskedSubjects(self.waiting, self.many)
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self.many)
@@ -120,6 +168,22 @@ class Requests:
         self._end_run()
         self._group = group
         self.timeout = timeout_ms if usual and not self.draining else _NO_TIMEOUT
+
+    def remember(self, subject: str) -> int | None:
+        """Return the index of a subject that is interned now; None: it is not, or not yet."""
+        firsts = self._asked.first
+        first = firsts.get(subject)
+        if first is None:
+            if len(firsts) >= _MOST_FIRST:
+                firsts.clear()
+            firsts[subject] = self._connection.last_order + 1  # the number of this request
+            return None
+        if first in self.waiting:
+            return None
+        index = self.interned.remember(subject)
+        if index is not None:
+            del firsts[subject]
+        return index
 
     def drain_began(self) -> None:
         """Let each request call `use_timeout`, which may refuse it."""
@@ -214,6 +278,7 @@ class Requests:
         """
         order, code = self._publish(subject, payload, headers)
         if code >= 0:
+            self._asked.add(subject, order)
             self.waiting[order] = callback
             if not self.run_start:
                 self.begin_run(order)
@@ -245,6 +310,7 @@ class Requests:
         self._connection.guard.check_thread()
         order, code = self._publish(subject, payload, headers)
         if code >= 0:
+            self._asked.add(subject, order)
             self.many[order] = many = ManyRequest(self, order, callback)
             many.stall, many.left, many.sentinel = stall, max_msgs, sentinel
             if timeout:
@@ -326,14 +392,34 @@ class Requests:
         """Fail the requests with these numbers: the new server does not take them."""
         error = errors.MaxPayloadError("the server does not take the request: it was discarded")
         for order in tags:
-            if order in self.waiting:
-                self.soon(self.waiting.pop(order), None, error, None)
-            elif order in self.many:
-                self.soon(self.many.pop(order).fail, error)
+            self.soon(self._fail_waiting, order, error)
+
+    def denied(self, error: errors.PermissionsViolationError) -> None:
+        """Fail the requests to the subject that the user may not publish to.
+
+        Requests of the hot path time out: their subject was answered before, so the right was taken away.
+        """
+        if error.subject is None:
+            return
+        self.interned.bar(error.subject)
+        for order in self._asked.take(error.subject.encode("utf-8", "surrogateescape")):
+            if order in self.waiting or order in self.many:
+                self.withdraw(order)
+                self.soon(self._fail_waiting, order, error)
 
     def inbox_refused(self, error: errors.NatsError) -> None:
         """Fail all requests: the server refuses the subscription to their answers."""
-        self._connection.turn.soon_each(InOrder(self.take_all()), error)
+        orders = [*self.waiting, *self.many]
+        failing = map(lambda order: partial(self._fail_waiting, order), orders)
+        self._connection.turn.soon_each(failing, error)
+
+    def _fail_waiting(self, order: int, error: errors.NatsError) -> None:
+        """Fail a request, unless it has ended since; a callback before it may have cancelled it."""
+        if order in self.waiting:
+            self._fail(order, error)
+        elif order in self.many:
+            self.many[order].fail(error)
+        self.ended()
 
     def inbox_closed(self) -> None:
         """Forget the shared inbox, whose subscription has ended. The next request opens another."""

@@ -128,9 +128,11 @@ class Subscriptions:
             if done is not None:
                 self._connection.turn.soon(done, None)
 
-    def await_in_drain(self, sid: int) -> None:
-        """Let a drain wait until the subscription ends, instead of ending it."""
-        if self._find(sid) is not None:
+    def await_in_drain(self, sid: int, wait: bool) -> None:
+        """Let a drain wait until the subscription ends, instead of ending it; or no longer."""
+        if not wait:
+            self.exchanges.discard(sid)
+        elif self._find(sid) is not None:
             self.exchanges.add(sid)
 
     def ends_with_drain(self, sub: Subscription) -> bool:

@@ -90,6 +90,20 @@ class Waits:
             connection.turn.soon(wait.end, None)
         return wait
 
+    def hold(self, ended: Callable[[], object]) -> Deadline:
+        """Let a drain wait until the returned `Wait` is cancelled.
+
+        Args:
+            ended: called on the loop if the client ends before, or has ended already.
+        """
+        wait = Wait(self, self._connection.next_order(), ended, ended, True)
+        if self._connection.active:
+            self._waiting[wait] = None
+            self.steps += 1
+        else:
+            self._connection.turn.soon(wait.end, None)
+        return wait
+
     def forget(self, wait: Wait) -> None:
         """Remove a wait that the client's end does not concern any more."""
         if wait in self._waiting:

@@ -160,7 +160,7 @@ class Exchange:
 
     def publish(self, subject: str, payload: bytes) -> None:
         """Send the request. If that raises, the inbox is unsubscribed before."""
-        self.api.waiting[self] = subject, lambda data, error, raw: self.end(error)
+        self.api.waiting[self] = subject, self.sid, lambda data, error, raw: self.end(error)
         try:
             self.api.nats.publish(subject, payload, self.inbox)
         except BaseException:
@@ -206,25 +206,29 @@ class _Asked:
     """
 
     def __init__(self, nats: Nats) -> None:
-        self.waiting: dict[object, tuple[str, RequestCallback]] = {}
+        # (subject, sid of an inbox of its own or 0, callback)
+        self.waiting: dict[object, tuple[str, int, RequestCallback]] = {}
         self._nats = ref(nats)  # the client is the key of the table below
         nats.add_error_listener(self._on_error)
 
     def _on_error(self, error: NatsError) -> None:
         nats = self._nats()
-        if isinstance(error, PermissionsViolationError) and error.kind == "publish" and nats:
-            for subject, cb in list(self.waiting.values()):
-                if subject == error.subject:
-                    nats.call(cb, None, error, None)
+        if not isinstance(error, PermissionsViolationError) or nats is None:
+            return
+        for subject, sid, cb in list(self.waiting.values()):
+            denied = subject == error.subject if error.kind == "publish" else sid == error.sid
+            if denied:
+                nats.call(cb, None, error, None)
 
 
 # One for each client: a listener for each `JetStream` would stay as long as the client.
 _asked: WeakKeyDictionary[Nats, _Asked] = WeakKeyDictionary()
 
 
-def waiting_of(nats: Nats) -> dict[object, tuple[str, RequestCallback]]:
-    """Return the table (subject, callback) of what a violation of permissions ends at once.
+def waiting_of(nats: Nats) -> dict[object, tuple[str, int, RequestCallback]]:
+    """Return the table of what a violation of permissions ends at once.
 
+    Its values are (subject, sid of an inbox of its own or 0, callback).
     Whoever enters something takes it out again, also when its callback is called.
     """
     if nats not in _asked:
@@ -253,7 +257,7 @@ def ask(
         if waiting.pop(key, None) is not None:
             cb(data, error, raw)
 
-    waiting[key] = subject, answered
+    waiting[key] = subject, 0, answered
     try:
         nats.request(subject, payload, answered, timeout, headers=headers, no_responders=True)
     except BaseException:
@@ -551,7 +555,7 @@ class Api:
             cb: called once.
             timeout: in ms; 0: no limit; default: that of the `JetStream`.
         """
-        self.refuse_if_closed()
+        self.refuse()
 
         def end(error: NatsError | None) -> None:
             timer.cancel()
@@ -570,7 +574,11 @@ class Api:
         timer = self.start_timer(limit or NO_LIMIT, late, end, step=True)
         self.nats.add_status_listener(changed)
 
-    def refuse_if_closed(self) -> None:
-        """Raise `NotConnectedError` when the client is not connected and no attempt is planned."""
+    def refuse(self) -> None:
+        """Raise `NotConnectedError` when the client is not connected and no attempt is planned.
+
+        Raise `ConnectionDrainingError` after `Nats.drain`, except in a later step of an operation.
+        """
         if self.nats.status() in (Status.DISCONNECTED, Status.CLOSED):
             raise NotConnectedError
+        self.nats.refuse_if_draining()

@@ -388,7 +388,7 @@ class FastBatch(_Batch):
         self._final = cb
         self._last = self.size
         if self._begun:
-            self._api.waiting[self] = self._subject, self._forbidden
+            self._api.waiting[self] = self._subject, 0, self._forbidden
 
     def _put(
         self,
@@ -404,7 +404,7 @@ class FastBatch(_Batch):
         block = message_headers(headers, options) if headers is not None or options else None
         entry = (self.size + 1, subject, payload_bytes(payload), block, operation)
         if not self.size:
-            self._api.refuse_if_closed()
+            self._api.refuse()
             self._api.require({"fast batch": V2_14}, lambda level: self._open(entry), self._refused)
         elif self._begun and not self._kept and self._has_room():
             self._send(entry)
@@ -429,7 +429,7 @@ class FastBatch(_Batch):
             nats.unsubscribe(self._sid)
             raise
         self._first = entry[1]
-        self._api.waiting[self] = self._first, self._forbidden
+        self._api.waiting[self] = self._first, 0, self._forbidden
         # A drain waits for what is under way, and `_on_status` ends a batch of which nothing is.
         nats.await_in_drain(self._sid)
         nats.add_status_listener(self._on_status)
@@ -524,7 +524,7 @@ class FastBatch(_Batch):
             if self._final is None:
                 self._api.waiting.pop(self, None)
             else:
-                self._api.waiting[self] = self._subject, self._forbidden
+                self._api.waiting[self] = self._subject, 0, self._forbidden
 
     def _lost(self, first: int, last: int) -> None:
         """Take that the messages from first on have not come, up to the one before last."""

@@ -20,9 +20,9 @@ from .config import MAX_SEQUENCE, V2_11, V2_14, consumer_config, with_keywords
 from .consume import Consume, ConsumeEngine
 from .fetch import Fetch, fetch_opts
 from .levels import Feature
-from .ordered import OrderedConsumer, OrderedEngine, ordered_config
+from .ordered import OrderedConsumer, OrderedEngine
 from .ordered_fetch import OrderedFetcher
-from .pull import MsgCallback, consume_opts
+from .pull import MsgCallback, consume_opts, ordered_config
 from .push import PushEngine, PushSubscription
 from .store import store_consumer
 
@@ -169,9 +169,9 @@ class Consumers:
             stream: the stream's name.
             consumer: the consumer's name.
             opts: with durations as timedelta or in ns: batch (1; with max_bytes as many as fit),
-                max_bytes, expires (5 s), no_wait (True: only messages that the consumer has now; with an
-                expires it waits for the first), heartbeat or idle_heartbeat (15 s when expires is above
-                30 s, else none), and for priority groups
+                max_bytes, expires (5 s), no_wait (True: only messages that the consumer has now, none
+                while it waits for acknowledgements; with an expires it waits for the first), heartbeat
+                or idle_heartbeat (15 s when expires is above 30 s, else none), and for priority groups
                 group, id, min_pending, min_ack_pending, priority.
             cb: gets `NoRespondersError` when the consumer does not exist, `NoHeartbeatError`,
                 ``disconnected``, or the `PullStatusError` of a status that is not an ordinary end.
@@ -222,11 +222,13 @@ class Consumers:
             opts: with durations as timedelta or in ns: max_messages (500) or max_bytes, the most that is
                 requested at a time; threshold_messages, threshold_bytes (half of it): request more when
                 no more than this is still to come; expires (30 s) of each request; heartbeat (half of
-                expires, at most 30 s, at least 500 ms); for priority groups group, min_pending,
+                expires, at most 30 s, at least 500 ms; until something has come, a third of the timeout of
+                this object); for priority groups group, min_pending,
                 min_ack_pending, priority. Also on_error and stop_after.
             cb: ``cb(msg, None)`` for each message; ``cb(None, err)`` once when consuming can't go on: the
                 consumer was deleted or is a push consumer, its user lacks the right, no JetStream answers
-                within the timeout of this object, or the client has ended.
+                within the timeout of this object, or the client has ended. `NoHeartbeatError` when the
+                server knows the consumer, but not one heartbeat has come, twice that timeout long.
             on_error: ``on_error(err)`` for each error that consuming survives.
             stop_after: stop after this number of messages, and request no more than these.
 
@@ -265,7 +267,8 @@ class Consumers:
                 except those of priority groups (max_messages: 1000). Also the keywords below.
             cb: ``cb(msg, None)`` for each message; ``cb(None, err)`` once when the consumer can't go on: the
                 stream does not exist, it could not begin within the timeout of this object, the stream is
-                another one now (`StreamRecreatedError`), or the client has ended.
+                another one now (`StreamRecreatedError`), nothing that the server sends arrives
+                (`NoHeartbeatError`, as in `consume`), or the client has ended.
             on_start: ``on_start(info)`` once, before the first message, with the consumer's info, whose
                 ``num_pending`` is the number of messages that there are initially.
             on_error: ``on_error(err)`` for each error that the consumer survives.
@@ -332,7 +335,9 @@ class Consumers:
                 with an inbox as deliver_subject unless the configuration has one, and deleted at the end
                 if it has no name.
             opts: on_start and on_error.
-            cb: ``cb(msg, None)`` for each message; ``cb(None, err)`` once when the subscription can't go on.
+            cb: ``cb(msg, None)`` for each message; ``cb(None, err)`` once when the subscription can't go on:
+                the consumer is missing, the user may not receive its messages, the client has ended, or not
+                one of its heartbeats has come in four times their interval (`NoHeartbeatError`).
             on_start: ``on_start(info)`` once, with the consumer's info.
             on_error: ``on_error(err)`` for each error that does not end the subscription
                 (`NoHeartbeatError`, `SequenceMismatchError`).

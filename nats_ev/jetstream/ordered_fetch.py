@@ -18,8 +18,8 @@ from .config import check_fields, consumer_config
 from .errors import MaxBytesExceededError, NoMessagesError
 from .fetch import fetch_opts
 from .message import JsMsg, Metadata
-from .ordered import CONFIG_FIELDS, OrderedEngine, ordered_config
-from .pull import size_of
+from .ordered import OrderedEngine
+from .pull import CONFIG_FIELDS, ordered_config, size_of
 
 _CONFIG = dict.fromkeys((*CONFIG_FIELDS, "max_reset_attempts", "name_prefix"))
 _OPTIONS = dict.fromkeys(
@@ -135,6 +135,7 @@ class _Batch:
         ended: Callable[[list[JsMsg], NatsError | None], object],
         resume: int,
     ) -> None:
+        self._api = api
         self._most: int = body["batch"]
         self._no_wait = bool(body.get("no_wait"))
         self._expires = body.get("expires", 0) / MILLISECOND or api.timeout or 5000
@@ -158,6 +159,7 @@ class _Batch:
 
     def start(self) -> None:
         self._engine.start()
+        self._engine.hold_drain()
         self._late.start(self._expires)
 
     def position(self) -> int | None:
@@ -201,7 +203,10 @@ class _Batch:
             self._finish(error)
 
     def _timed_out(self) -> None:
-        self._finish(None if self._created else RequestTimeoutError("request timeout"))
+        # Within the timeout of the JetStream there is at least a heartbeat.
+        silent = self._expires >= self._api.timeout > 0 and not self._engine.heard
+        answered = self._created and not silent
+        self._finish(None if answered else RequestTimeoutError("request timeout"))
 
     def _finish(self, error: NatsError | None) -> None:
         if not self._over:

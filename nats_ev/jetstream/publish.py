@@ -426,7 +426,7 @@ class _Message:
 
     def _request(self) -> None:
         waiting = self.api.waiting
-        waiting[self] = self.subject, self.answered
+        waiting[self] = self.subject, 0, self.answered
         try:
             self.api.nats.request(
                 self.subject,
@@ -478,7 +478,7 @@ class _Queue:
     def add(self, message: _Message) -> None:
         """Keep a message. Raises what publishing it would raise."""
         api = self._api
-        api.refuse_if_closed()
+        api.refuse()
         check_message(api.nats, message.subject, message.payload, message.headers)
         limit = milliseconds(message.timeout, "timeout") or NO_LIMIT
         error = RequestTimeoutError("request timeout")
@@ -552,7 +552,7 @@ class Window:
             message.send()
             self.pending += 1
         else:
-            self._api.refuse_if_closed()
+            self._api.refuse()
             check_message(self._api.nats, message.subject, message.payload, message.headers)
             if not self.kept and self._stall_wait:
                 self._moved = False

@@ -96,12 +96,14 @@ class PushEngine:
         self._subject = ""  # the consumer's deliver_subject, once it is subscribed
         self._lost = False  # the connection was lost; the consumer may be gone with it
         self._missing = 0  # how often in a row the server did not know the consumer
+        self._heard = False  # anything has come
+        self._mute = 0  # how often heartbeats were missed before anything had come
         self._silent = 0
         self._ticks: Timer = api.timer(self._tick, self._ended)
 
     def start(self) -> None:
         """Create the consumer, or ask for its configuration. Raises what `Nats.request` raises."""
-        self.api.refuse_if_closed()
+        self.api.refuse()
         if self._config is None:
             verb = f"CONSUMER.INFO.{self.stream}.{self.name}"
             self.api.request(verb, None, self._answered, shape=STORED)
@@ -152,7 +154,10 @@ class PushEngine:
             if isinstance(error, (ConnectionLostError, RequestTimeoutError)):
                 self._forget()  # the consumer may exist
         else:
-            error = attempt(self._begin, info["config"])[1]
+            try:
+                error = attempt(self._begin, info["config"])[1]
+            except NatsError as exc:  # the client drains
+                error = exc
             if error is not None:
                 self._fail(error)
             elif self._on_start is not None:
@@ -180,7 +185,7 @@ class PushEngine:
     def _on_message(
         self, subject: str, payload: bytes, reply: str | None, headers: bytes | None
     ) -> None:
-        self._seen = True
+        self._seen = self._heard = True
         if headers is not None and is_status(payload, reply, headers):
             self._on_status_message(reply, Headers.parse(headers))
             return
@@ -208,13 +213,15 @@ class PushEngine:
 
     def _tick(self) -> None:
         self._ticks.start(self._beats)
-        if self._seen or not self.api.nats.is_connected():
+        # In a drain the subscription has ended; the status is another one than CONNECTED.
+        if self._seen or self.api.nats.status() is not Status.CONNECTED:
             self._seen = False
             self._silent = 0
             return
         self._silent += 1
         if self._silent >= 2:
             self._silent = 0
+            self._mute += not self._heard
             self._ask_for_consumer(self._still_there)
             self._report(NoHeartbeatError())
 
@@ -227,6 +234,8 @@ class PushEngine:
         if isinstance(error, (ConsumerNotFoundError, StreamNotFoundError)) and not self.closed:
             self._ours = False
             self._fail(error)
+        elif self._mute >= 2 and not self._heard:  # what the server sends does not arrive
+            self._give_up(NoHeartbeatError())
 
     def _after_reconnect(self, info: Any, error: NatsError | None) -> None:
         """Take whether the consumer has survived: without heartbeats nothing else would tell."""
@@ -251,16 +260,19 @@ class PushEngine:
             self._ask_for_consumer(self._after_reconnect)
 
     def _on_server_error(self, error: NatsError) -> None:
-        """End the subscription if its user may not receive on the consumer's subject."""
-        ours = isinstance(error, PermissionsViolationError) and (
-            error.kind == "subscription" and error.subject == self._subject
-        )
-        if ours and not self.closed:
-            self._fail(error)
-            self._forget()
+        """End the subscription if the user may not receive what the server sends."""
+        if isinstance(error, PermissionsViolationError) and not self.closed:
+            same_subject = error.kind == "subscription" and error.subject == self._subject
+            if same_subject or (self._sid and error.sid == self._sid):
+                self._give_up(error)
 
     def _ended(self, error: NatsError) -> None:
         if not self.closed:
+            self._fail(error)
+
+    def _give_up(self, error: NatsError) -> None:
+        if not self.closed:
+            self._forget()
             self._fail(error)
 
     def _fail(self, error: NatsError) -> None:

@@ -43,6 +43,7 @@ class KvStream:
         if self.known:
             step()
             return
+        self.js.nats.refuse_if_draining()  # nothing else would, if the request is on its way
         self._waiting.append((step, cb))
         if len(self._waiting) == 1 and not self._changes:
             try:

@@ -48,8 +48,14 @@ from ..buckets import (
     call_or_report,
     transfer_error,
 )
-from ..errors import NatsError, RequestTimeoutError
-from ..jetstream import InvalidAnswerError, MessageNotFoundError, parse_ack_reply
+from ..errors import ConnectionClosedError, NatsError, RequestTimeoutError
+from ..jetstream import (
+    InvalidAnswerError,
+    MessageNotFoundError,
+    finish_in_drain,
+    parse_ack_reply,
+)
+from ..steps import later_step
 from .infos import RETRY_FOR, Infos, is_transient
 from .meta import CHUNK_SIZE, DIGEST, Info, chunk_subject, digest_matches
 from .sinks import Sink
@@ -147,6 +153,7 @@ class ObjectReader:
         self._trouble: NatsError | None = None  # what has befallen the consumer since then
         self._next_tick: Deadline | None = None
         self._cancelled = False  # `fail` follows in this turn, and no part before that
+        self._hold: Deadline | None = None  # lets a drain wait, also while no consumer runs
 
     def start(self, infos: Infos, info: Info) -> None:
         """Begin to read the object that info describes, in the store of infos."""
@@ -165,9 +172,13 @@ class ObjectReader:
         if not info["chunks"]:
             self._complete()
         else:
+            self._hold = self._js.nats.hold_drain(self._client_ended)
             self._tick_later()
             if not self.paused and not self._cancelled:
                 self._consume()
+
+    def _client_ended(self) -> None:
+        self.fail(ConnectionClosedError("disconnected"))
 
     def cancel(self) -> None:
         """See `Download.cancel`."""
@@ -216,7 +227,10 @@ class ObjectReader:
             "on_error": self._note,
         }
         try:
-            self._consumer = self._js.ordered_consumer(self._infos.stream, config, self._on_part)
+            self._consumer = later_step(
+                self._js.ordered_consumer, self._infos.stream, config, self._on_part
+            )
+            finish_in_drain(self._consumer)
         except NatsError as exc:
             self._js.nats.call_soon(self.fail, exc)
 
@@ -377,6 +391,8 @@ class ObjectReader:
     def _end(self, result: Any, error: NatsError | None) -> None:
         self.done = True
         self._stop_consumer()
+        if self._hold is not None:
+            self._hold.cancel()
         tick, self._next_tick = self._next_tick, None
         if tick is not None:
             tick.cancel()

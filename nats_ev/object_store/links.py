@@ -73,6 +73,7 @@ class Search:
             self._found,
             self.start,
             ended=lambda: self._reader.fail(error),
+            step=True,
         )
 
     def _follow(self, link: Mapping[str, Any]) -> None:

@@ -192,7 +192,8 @@ def test_a_list_whose_entries_do_not_come_times_out(kv, api, call):
 
 def test_entries_that_expired_before_they_came_end_the_initial_data(kv, api, run):
     watching(api)
-    api.on("CONSUMER.MSG.NEXT", None)
+    heartbeat = b"NATS/1.0 100 Idle Heartbeat\r\n\r\n"
+    api.on("CONSUMER.MSG.NEXT", lambda reply: api.nats.hpublish(reply, heartbeat, b""))
     gone = {"name": "other", "num_pending": 0, "delivered": {"consumer_seq": 0}}
     waits = {**gone, "num_pending": 1}
     api.on("CONSUMER.INFO", waits, OVERLOADED, gone)

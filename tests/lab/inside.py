@@ -165,6 +165,11 @@ def waiting_requests(nats: Nats) -> int:
     return len(nats._requests.waiting)
 
 
+def subjects_kept(nats: Nats) -> int:
+    """Return how many requests' subjects are kept."""
+    return len(nats._core.requests._asked.kept)
+
+
 def request_runs(nats: Nats) -> list[int]:
     """Return, for each time-out in use, how many runs of requests wait for it."""
     return [len(group.runs) for group in nats._requests._groups.values()]
