@@ -23,11 +23,11 @@ from .errors import JetStreamError as JetStreamError
 from .errors import is_electing as is_electing
 from .jetstream import JetStream
 from .message import JsMsg, Metadata, StoredMsg, parse_ack_reply
-from .ordered import OrderedConsumer
-from .ordered import end_with_drain as end_with_drain
-from .ordered import finish_in_drain as finish_in_drain
-from .ordered import follow_snapshot as follow_snapshot
 from .ordered_fetch import OrderedFetcher
+from .ordered_handle import OrderedConsumer
+from .ordered_handle import end_with_drain as end_with_drain
+from .ordered_handle import finish_in_drain as finish_in_drain
+from .ordered_handle import follow_snapshot as follow_snapshot
 from .publish import message_headers as message_headers
 from .push import PushSubscription
 

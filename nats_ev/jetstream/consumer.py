@@ -20,8 +20,9 @@ from .config import MAX_SEQUENCE, V2_11, V2_14, consumer_config, with_keywords
 from .consume import Consume, ConsumeEngine
 from .fetch import Fetch, fetch_opts
 from .levels import Feature
-from .ordered import OrderedConsumer, OrderedEngine
+from .ordered import OrderedEngine
 from .ordered_fetch import OrderedFetcher
+from .ordered_handle import OrderedConsumer
 from .pull import MsgCallback, consume_opts, ordered_config
 from .push import PushEngine, PushSubscription
 from .store import store_consumer
