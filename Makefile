@@ -18,7 +18,7 @@ SERVER_LINES := 2.10.26 2.12.8
 C_FILES := $(filter-out %cdef.h,$(wildcard csrc/*.[ch] tests/csrc/*.[ch] tests/fuzz/*.[ch] bench/*.[ch]))
 CLANG_FORMAT := .venv/bin/clang-format
 
-.PHONY: tls-soak demo check test build lint format structure coverage coverage-c pytest bench bench-js soak-js packaging fuzz sanitize soak chaos cuts monkey handovers bigobject mutants servers peers system clean
+.PHONY: tls-soak demo check test build lint format structure coverage coverage-c pytest bench bench-js soak-js packaging fuzz sanitize soak chaos cuts monkey interrupts handovers bigobject mutants servers peers system clean
 
 demo: build
 	$(PY) examples/demo.py
@@ -128,8 +128,19 @@ coverage-c: build
 fuzz: build
 	FUZZ_SECONDS=$(FUZZ_SECONDS) sh tests/fuzz/run.sh
 
-soak chaos cuts monkey handovers bigobject mutants: build
+# Millions of messages, ten thousand connections, a million time-outs: flat memory.
+soak: build
+	$(IN_TESTS) -m drills.soak
+	$(IN_TESTS) -m drills.reconnects
+	$(IN_TESTS) -m drills.timeouts
+
+cuts monkey interrupts handovers bigobject mutants: build
 	$(IN_TESTS) -m drills.$@
+
+# Rolling restarts under a publisher; then leaders killed and suspended under JetStream, on each server line.
+chaos: build .venv/.servers
+	$(IN_TESTS) -m drills.chaos
+	$(IN_TESTS) -m drills.clusters
 
 # 1 GB each way through TLS past a slow reader, byte-exact.
 tls-soak: build

@@ -54,8 +54,15 @@ def is_set(name: str) -> bool:
 
 
 def compiler() -> list[str]:
-    """Return the C compiler's command and its arguments."""
-    return shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    """Return the C compiler's command and its arguments. Raises SystemExit if CC is no command."""
+    given = os.environ.get("CC")
+    try:
+        command = shlex.split(given or sysconfig.get_config_var("CC") or "cc")
+    except ValueError as exc:
+        raise SystemExit(f"CC={given}: {exc}") from None
+    if not command:
+        raise SystemExit(f"CC={given!r} names no compiler")
+    return command
 
 
 @functools.cache

@@ -9,6 +9,7 @@ a script, this file compiles in place. Environment variables:
 """
 
 import os
+import platform
 import sys
 import sysconfig
 from pathlib import Path
@@ -46,6 +47,12 @@ def libev_prefix() -> Path | None:
         prefix = Path(os.path.abspath(os.path.expanduser(named)))
         if not (prefix / "include" / "ev.h").exists():
             raise SystemExit(f"LIBEV_PREFIX={named}: there is no {prefix / 'include' / 'ev.h'}")
+        if not library_folders(
+            prefix
+        ):  # the linker would take another libev than that of the header
+            raise SystemExit(f"LIBEV_PREFIX={named}: there is no library libev in {prefix / 'lib'}")
+        if ":" in str(prefix):
+            raise SystemExit(f"LIBEV_PREFIX={named}: a colon separates folders in a RUNPATH")
         return prefix
     candidates = ["/opt/homebrew", "/usr/local", "/opt/local"] if sys.platform == "darwin" else []
     return next((Path(c) for c in candidates if Path(c, "include", "ev.h").exists()), None)
@@ -55,8 +62,11 @@ def library_folders(prefix: Path | None) -> list[str]:
     """Return the folders below the prefix that hold libev; empty when the linker finds libev by itself."""
     if prefix is None:
         return []
-    names = ["lib", "lib64", f"lib/{sysconfig.get_config_var('MULTIARCH') or ''}"]
-    return [str(prefix / name) for name in names if any((prefix / name).glob("libev.*"))]
+    # Debian's folder; not every Python knows its name.
+    multiarch = sysconfig.get_config_var("MULTIARCH") or f"{platform.machine()}-linux-gnu"
+    names = ["lib", "lib64", f"lib/{multiarch}"]
+    files = ("libev.so", "libev.a", "libev.dylib", "libev.dll.a")  # what the linker looks for
+    return [str(prefix / n) for n in names if any((prefix / n / file).exists() for file in files)]
 
 
 PREFIX = libev_prefix()

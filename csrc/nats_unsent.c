@@ -91,19 +91,36 @@ void nats_wbuf_take_back(nats_wbuf *wbuf)
     finish_rewrite(wbuf, &rewrite);
 }
 
+/* Return the index of the first of n ascending tags that is not below this one. */
+static size_t first_from(const uint64_t *tags, size_t n, uint64_t tag)
+{
+    size_t begin = 0;
+    while (begin < n) {
+        size_t middle = begin + (n - begin) / 2;
+        if (tags[middle] < tag)
+            begin = middle + 1;
+        else
+            n = middle;
+    }
+    return begin;
+}
+
 size_t nats_wbuf_remove(nats_wbuf *wbuf, const uint64_t *tags, size_t n)
 {
     uint64_t before = wbuf->counts.discarded;
     struct rewrite rewrite = skip_begun(wbuf);
     size_t at, i = 0;
     for (at = rewrite.tag_from; at < wbuf->tags_end; at++) {
-        while (i < n && tags[i] < wbuf->tags[at].tag)
+        uint64_t tag = wbuf->tags[at].tag;
+        if (wbuf->tags_mixed)
+            i = first_from(tags, n, tag);
+        while (i < n && tags[i] < tag)
             i++;
-        if (i == n)
-            break;
-        if (tags[i] == wbuf->tags[at].tag) {
+        if (i < n && tags[i] == tag) {
             keep(wbuf, &rewrite, (size_t)(wbuf->tags[at].offset - wbuf->origin));
             drop_frame(wbuf, &rewrite, nats_wbuf_frame_len(wbuf, rewrite.from));
+        } else if (i == n && !wbuf->tags_mixed) {
+            break;
         }
     }
     keep(wbuf, &rewrite, wbuf->end);

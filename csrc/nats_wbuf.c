@@ -62,6 +62,7 @@ void nats_wbuf_start_over(nats_wbuf *wbuf)
     wbuf->base = wbuf->pos = wbuf->end = wbuf->last = 0;
     wbuf->pinned = 0;
     wbuf->tags_begin = wbuf->tags_end = 0;
+    wbuf->tags_mixed = 0;
     if (wbuf->cap > KEEP_CAP) {
         free(wbuf->buf);
         wbuf->buf = NULL;
@@ -164,7 +165,8 @@ static void add_tag(nats_wbuf *wbuf, uint64_t tag)
     if (tag == 0)
         return;
     assert(wbuf->tags_end < wbuf->tags_cap);
-    assert(wbuf->tags_begin == wbuf->tags_end || wbuf->tags[wbuf->tags_end - 1].tag < tag);
+    if (wbuf->tags_begin != wbuf->tags_end && wbuf->tags[wbuf->tags_end - 1].tag > tag)
+        wbuf->tags_mixed = 1;
     wbuf->tags[wbuf->tags_end].tag = tag;
     wbuf->tags[wbuf->tags_end++].offset = wbuf->origin + wbuf->end;
 }
@@ -346,18 +348,32 @@ int nats_wbuf_request(nats_wbuf *wbuf, const void *subject, size_t subject_len,
     return put_message(wbuf, &m, tag);
 }
 
-int nats_wbuf_sub(nats_wbuf *wbuf, const void *subject, size_t subject_len, const void *queue,
-                  size_t queue_len, uint64_t sid)
+/* The length of a SUB line. */
+static size_t sub_line(size_t subject_len, size_t queue_len, uint64_t sid)
 {
-    size_t line = nats_plus(nats_plus(subject_len, queue_len),
-                            5 + nats_count_digits(sid) + (size_t)(queue_len != 0));
-    int error;
-    char *p;
+    return nats_plus(nats_plus(subject_len, queue_len),
+                     5 + nats_count_digits(sid) + (size_t)(queue_len != 0));
+}
+
+int nats_wbuf_check_sub(const void *subject, size_t subject_len, const void *queue,
+                        size_t queue_len, uint64_t sid, size_t max_control_line)
+{
     if (!nats_is_subject(subject, subject_len))
         return NATS_WBUF_BAD_SUBJECT;
     if (!nats_is_clean(queue, queue_len))
         return NATS_WBUF_BAD_QUEUE;
-    error = check_line(wbuf, line);
+    if (max_control_line != 0 && sub_line(subject_len, queue_len, sid) > max_control_line)
+        return NATS_WBUF_LINE_TOO_LONG;
+    return 0;
+}
+
+int nats_wbuf_sub(nats_wbuf *wbuf, const void *subject, size_t subject_len, const void *queue,
+                  size_t queue_len, uint64_t sid)
+{
+    size_t line = sub_line(subject_len, queue_len, sid);
+    int error = nats_wbuf_check_sub(subject, subject_len, queue, queue_len, sid,
+                                    wbuf->limits.max_control_line);
+    char *p;
     if (error == 0)
         error = reserve(wbuf, nats_plus(line, 2));
     if (error != 0)

@@ -69,8 +69,9 @@ nats_wbuf_counts *nats_wbuf_get_counts(nats_wbuf *wbuf);
 
 /*
  * Queue a PUB, or an HPUB when headers_len > 0. reply_len 0 means no reply. A message with tag != 0
- * can be removed again while no byte of it is sent, and nats_wbuf_take_back drops it. Tags must
- * increase.
+ * can be removed again while no byte of it is sent, and nats_wbuf_take_back drops it. Tags should
+ * increase: removing is slower while one that does not is unsent, as when a signal handler sends a
+ * request between the choice of a tag and this call.
  */
 NATS_MUST_CHECK int nats_wbuf_publish(nats_wbuf *wbuf, const void *subject, size_t subject_len,
                                       const void *reply, size_t reply_len, const void *headers,
@@ -87,6 +88,9 @@ NATS_MUST_CHECK int nats_wbuf_set_inbox(nats_wbuf *wbuf, const void *inbox, size
 NATS_MUST_CHECK int nats_wbuf_request(nats_wbuf *wbuf, const void *subject, size_t subject_len,
                                       const void *payload, size_t payload_len, uint64_t tag);
 
+/* Check a SUB as nats_wbuf_sub does, without a buffer: 0 or an error. max_control_line 0: no limit. */
+NATS_MUST_CHECK int nats_wbuf_check_sub(const void *subject, size_t subject_len, const void *queue,
+                                        size_t queue_len, uint64_t sid, size_t max_control_line);
 NATS_MUST_CHECK int nats_wbuf_sub(nats_wbuf *wbuf, const void *subject, size_t subject_len,
                                   const void *queue, size_t queue_len, uint64_t sid);
 /* max_msgs 0: at once. */

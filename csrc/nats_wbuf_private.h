@@ -33,8 +33,8 @@
  *    first byte.
  *  - accepted == written + waiting + discarded: every message is counted exactly once, whatever
  *    happens.
- *  - tags are ascending, and so are their offsets. Offsets count from the first byte ever queued,
- *    so that moving the buffer's content does not touch them.
+ *  - The offsets of tags are ascending, and so are the tags while tags_mixed is 0. Offsets count
+ *    from the first byte ever queued, so that moving the buffer's content does not touch them.
  *
  * Measured: take-back 10 ns per message, removal of every second request 18 ns per message. A
  * buffer that was emptied keeps up to 2 MiB: flushes at the mark of 1 MiB would allocate and free
@@ -69,11 +69,11 @@ struct nats_wbuf {
     char last_line[NATS_LAST_LINE];
     int slow_reported;
     int locked; /* see nats_wbuf_lock */
-    struct nats_tag
-        *tags; /* [tags_begin..tags_end): of tagged messages that may be unsent, ascending */
+    struct nats_tag *tags; /* [tags_begin..tags_end): of tagged messages that may be unsent */
     size_t tags_begin;
     size_t tags_end;
     size_t tags_cap;
+    int tags_mixed; /* some are perhaps not ascending: see nats_wbuf_publish */
     char *inbox; /* what precedes the tag in the reply of a request */
     size_t inbox_len;
 };

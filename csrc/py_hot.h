@@ -45,6 +45,8 @@ typedef struct {
     PyObject *waiting;          /* dict: the callbacks of requests by number */
     PyObject *queued;           /* called with a framing call's bits */
     PyObject *begin_run;        /* called with a run's first number */
+    PyObject *subject;          /* of the last request, or None */
+    PyObject *begin_subject;    /* called with the number and subject of a request to another one */
     char no_headers;            /* the server would close the connection for a message with headers */
 } nats_py_outbound;
 

@@ -163,6 +163,19 @@ static int same_timeout(PyObject *timeout, PyObject *last)
     return a == b;
 }
 
+static int same_subject(PyObject *subject, PyObject *last)
+{
+    return subject == last ||
+           (last != NULL && PyUnicode_CheckExact(last) && PyUnicode_Compare(subject, last) == 0);
+}
+
+/* Use up the result of one of our own methods. Return 0 when it has raised. */
+static int told(PyObject *result)
+{
+    Py_XDECREF(result);
+    return result != NULL;
+}
+
 /* The parameters after cb that have a fast path: timeout_ms, by position or by name. */
 PyObject *nats_py_request(nats_py_outbound *self, PyObject *const *args, size_t nargs,
                           PyObject *kwnames, int *handled)
@@ -170,7 +183,7 @@ PyObject *nats_py_request(nats_py_outbound *self, PyObject *const *args, size_t 
     PyObject *const names[] = {NULL, NULL, NULL, name_timeout_ms};
     PyObject *found[] = {NULL, NULL, NULL, NULL};
     struct text subject, payload;
-    PyObject *number, *done;
+    PyObject *number;
     unsigned long long order;
     int code;
     if (!sort_arguments(args, nargs, kwnames, names, found, 4) || found[2] == NULL ||
@@ -196,17 +209,13 @@ PyObject *nats_py_request(nats_py_outbound *self, PyObject *const *args, size_t 
     }
     *handled = 1;
     self->order = order;
-    if (self->run == 0) {
-        done = PyObject_CallFunctionObjArgs(self->begin_run, number, NULL);
-        Py_XDECREF(done);
-        if (done == NULL) {
-            Py_DECREF(number);
-            return NULL;
-        }
-    }
-    if (deal_with(self, code) < 0)
-        Py_CLEAR(number);
-    return number;
+    if ((self->run != 0 || told(PyObject_CallFunctionObjArgs(self->begin_run, number, NULL))) &&
+        (same_subject(found[0], self->subject) ||
+         told(PyObject_CallFunctionObjArgs(self->begin_subject, number, found[0], NULL))) &&
+        deal_with(self, code) == 0)
+        return number;
+    Py_DECREF(number);
+    return NULL;
 }
 
 /* ---- Outbound ---- */
@@ -264,6 +273,8 @@ static int outbound_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(outbound->waiting);
     Py_VISIT(outbound->queued);
     Py_VISIT(outbound->begin_run);
+    Py_VISIT(outbound->subject);
+    Py_VISIT(outbound->begin_subject);
     Py_VISIT(Py_TYPE(self));
     return 0;
 }
@@ -275,6 +286,8 @@ static int outbound_clear(PyObject *self)
     Py_CLEAR(outbound->timeout);
     Py_CLEAR(outbound->queued);
     Py_CLEAR(outbound->begin_run);
+    Py_CLEAR(outbound->subject);
+    Py_CLEAR(outbound->begin_subject);
     return 0;
 }
 
@@ -303,6 +316,9 @@ static PyMemberDef outbound_members[] = {
      "Called with the bits of a framing call, if any is set."},
     {"begin_run", T_OBJECT, offsetof(nats_py_outbound, begin_run), 0,
      "Called with the number of the first request of a run."},
+    {"subject", T_OBJECT, offsetof(nats_py_outbound, subject), 0, "That of the last request."},
+    {"begin_subject", T_OBJECT, offsetof(nats_py_outbound, begin_subject), 0,
+     "Called with the number and the subject of a request to another subject than the last one."},
     {NULL, 0, 0, 0, NULL}};
 
 static PyMethodDef outbound_methods[] = {

@@ -4,9 +4,8 @@ The lock is a key that expires: the holder updates the key in time, and a killed
 LEASE. The holder stops by its own clock before the key expires on the server, so there are never two holders.
 The key's revision grows with each holder: what the lock protects can refuse a smaller revision.
 
-Arguments: seconds to hold the lock each time (default 1), and a file that stands for what is protected. The
-program locks the file while it holds the lock; a second holder would print "two holders" and end.
-NATS_HOST and NATS_PORT say where the server is.
+Arguments: seconds to hold the lock each time (default 1), and a file that is locked as long; a second holder
+would print "two holders" and end. NATS_HOST and NATS_PORT say where the server is.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ nats = Nats(
 kv = KV(JetStream(nats, timeout=timedelta(seconds=1)), "locks")
 me = f"{os.uname().nodename}:{os.getpid()}"
 holding = 0  # the key's revision while this process holds the lock
-asking = False
+asking = renewing = False
 valid_until = 0.0
 timers: list[Any] = []
 
@@ -70,8 +69,7 @@ def held(revision: int, asked: float) -> None:
     extend(asked)
 
 
-def extend(asked: float) -> None:
-    """Hold the lock for a lease from the moment of asking, and renew it in time."""
+def extend(asked: float) -> None:  # hold the lock for a lease from then on, and renew it in time
     global valid_until
     valid_until = asked + LEASE - MARGIN
     later(LEASE * 300, renew)
@@ -79,16 +77,18 @@ def extend(asked: float) -> None:
 
 
 def renew() -> None:
+    global renewing
     asked = time.monotonic()
 
     def renewed(revision: int | None, err: NatsError | None) -> None:
-        global holding
+        global holding, renewing
+        renewing = False
         if holding and err is None and revision is not None:
             holding = revision
             extend(asked)
 
-    if holding:
-        kv.update("lock", me, holding, renewed)
+    renewing = True
+    kv.update("lock", me, holding, renewed)
 
 
 def check() -> None:
@@ -98,12 +98,14 @@ def check() -> None:
 
 def release() -> None:
     global holding
-    revision, holding = holding, 0
-    if revision:
+    if renewing:  # the answer has the revision to delete
+        return later(20, release)
+    if holding:
         guard(False)
-        print(f"released {revision}", flush=True)
+        print(f"released {holding}", flush=True)
         forget_timers()
-        kv.delete("lock", lambda ok, err: later(100, acquire), revision=revision)
+        kv.delete("lock", lambda ok, err: later(100, acquire), revision=holding)
+        holding = 0
 
 
 def lost() -> None:
@@ -116,8 +118,7 @@ def lost() -> None:
     later(LEASE * 250, acquire)
 
 
-def guard(lock: bool) -> None:
-    """Lock what the lock protects, or unlock it."""
+def guard(lock: bool) -> None:  # lock what the lock protects, or unlock it
     if GUARD is not None:
         try:
             fcntl.flock(GUARD, fcntl.LOCK_EX | fcntl.LOCK_NB if lock else fcntl.LOCK_UN)
@@ -136,9 +137,8 @@ def later(delay_ms: float, what: Any) -> None:
 
 
 def forget_timers() -> None:
-    for timer in timers:
-        timer.cancel()
-    timers.clear()
+    while timers:
+        timers.pop().cancel()
 
 
 def created(info: Any, err: NatsError | None) -> None:

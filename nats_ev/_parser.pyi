@@ -14,7 +14,7 @@ class CData:
 
     def __bool__(self) -> bool: ...
 
-# What cffi accepts for a ``const void *``.
+# What is accepted for a ``const void *``: no subclass of bytes.
 Bytes: TypeAlias = bytes | CData
 
 @final
@@ -180,6 +180,16 @@ class Lib:
         tag: int,
         /,
     ) -> int: ...
+    def nats_wbuf_check_sub(
+        self,
+        subject: Bytes,
+        subject_len: int,
+        queue: Bytes,
+        queue_len: int,
+        sid: int,
+        max_control_line: int,
+        /,
+    ) -> int: ...
     def nats_wbuf_sub(
         self,
         wbuf: Wbuf,
@@ -221,6 +231,8 @@ class OutboundBase:
     waiting: dict[int, Any]
     queued: Callable[[int], object]
     begin_run: Callable[[int], object]
+    subject: str | None
+    begin_subject: Callable[[int, str], object]
 
     def _attach(self, address: int, owner: object, /) -> None: ...
     def send(self, fd: int, /) -> int: ...

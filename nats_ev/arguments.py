@@ -142,7 +142,8 @@ def payload_bytes(payload: Payload, name: str = "payload") -> bytes:
         return b""
     if isinstance(payload, str):
         try:
-            return payload.encode("utf-8", "surrogateescape")
+            # Not payload.encode, which a subclass may override.
+            return str.encode(payload, "utf-8", "surrogateescape")
         except UnicodeEncodeError:
             raise ValueError(f"{name} has a lone surrogate, which UTF-8 can't express") from None
     try:

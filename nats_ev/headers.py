@@ -185,9 +185,11 @@ class Headers(MutableMapping[str, str]):
 def is_no_responders(raw: bytes) -> bool:
     """Return whether a raw block is the server's answer that nobody subscribes to a request's subject.
 
-    Only an answer without a payload can be that (status 503). One comparison of bytes, for the request path.
+    Only an answer without a payload can be that (status 503). For the request path: no block is parsed.
+    nats-server 2.10 stores a status line that a publisher has sent, so the answer to a direct get may begin
+    with one. The server adds to such a message where it is stored.
     """
-    return raw.startswith(_NO_RESPONDERS)
+    return raw.startswith(_NO_RESPONDERS) and b"\r\nNats-Sequence: " not in raw
 
 
 def has_status(raw: bytes) -> bool:
@@ -210,10 +212,32 @@ def status_of(raw: bytes | None) -> tuple[int | None, str | None]:
     return int(code), _text(description.lstrip(b" \t")) or None
 
 
+def received(raw: bytes | None) -> Headers:
+    """Return the headers of a received block; empty ones for what is no header block.
+
+    A publisher may send any bytes in place of a block, and servers deliver them.
+    """
+    return Headers.parse(raw if raw is not None and raw.startswith(_VERSION) else None)
+
+
+def appended(raw: bytes | None) -> dict[str, str]:
+    """Return the headers of a received block with the last value of each name.
+
+    A server appends its own headers to those of the publisher, who may have sent some of the same names, or
+    what is no header block.
+    """
+    found: dict[str, str] = {}
+    for line in raw.split(b"\r\n")[1:] if raw is not None else ():
+        name, colon, value = line.partition(b":")
+        if colon and name:
+            found[_text(name)] = _text(value.strip(b" \t"))
+    return found
+
+
 def as_headers(headers: HeadersLike) -> Headers:
     """Return a new `Headers` for what a user may pass as headers. Raises TypeError, `BadHeadersError`."""
     if isinstance(headers, (bytes, bytearray, memoryview)):
-        return Headers.parse(bytes(headers))
+        return Headers.parse(bytes(memoryview(headers)))
     return Headers(headers)
 
 
@@ -224,14 +248,15 @@ def encode_headers(headers: HeadersLike) -> bytes:
     """
     if type(headers) is dict and (block := encode_block(headers)) is not None:
         return block
-    if isinstance(headers, bytes):
+    if type(headers) is bytes:
         if not headers.startswith(_VERSION) or not headers.endswith(b"\r\n\r\n"):
             raise BadHeadersError(
                 "invalid headers: a raw block begins with NATS/1.0 and ends with an empty line"
             )
         return headers
-    if isinstance(headers, (bytearray, memoryview)):
-        return encode_headers(bytes(headers))
+    if isinstance(headers, (bytes, bytearray, memoryview)):
+        # By way of a memoryview, which asks no method of a subclass.
+        return encode_headers(bytes(memoryview(headers)))
     if isinstance(headers, Headers):
         return headers.encode()
     if isinstance(headers, Mapping):
@@ -297,6 +322,7 @@ def _text(raw: bytes) -> str:
 
 def _bytes(text: str) -> bytes:
     try:
-        return text.encode("utf-8", "surrogateescape")
+        # Not text.encode, which a subclass may override.
+        return str.encode(text, "utf-8", "surrogateescape")
     except UnicodeEncodeError:
         raise BadHeadersError("invalid header: a lone surrogate") from None

@@ -113,14 +113,28 @@ def _socket_path(value: Any, name: str) -> str | None:
     return path
 
 
+def _tls_hostname(value: Any, name: str) -> str | None:
+    hostname = (_text(value, name) or "").strip()
+    if any(c <= " " or c == "\x7f" for c in hostname):
+        raise BadOptionsError(f"{name} has a blank or control character: {hostname!r}")
+    return hostname or None
+
+
 def _path(value: Any, name: str) -> str | None:
     # "" means no file, as undef does in Perl, the language of EV::Nats.
     if value is None or value == "":
         return None
     try:
-        return os.path.expanduser(os.fspath(value))  # type: ignore[no-any-return]
+        path: str = os.path.expanduser(os.fspath(value))
     except TypeError:
         raise TypeError(f"{name} must be a path, not {type(value).__name__}") from None
+    try:
+        raw = os.fsencode(path)
+    except UnicodeEncodeError:
+        raise BadOptionsError(f"{name} has a lone surrogate in it: {path!r}") from None
+    if b"\0" in raw:
+        raise BadOptionsError(f"{name} has a NUL in it: {path!r}")
+    return path
 
 
 def _flag(value: Any, name: str) -> bool:
@@ -210,7 +224,8 @@ class Options:
     priority: int = _option(0, _between(-2, 2))  # of the socket's watchers, -2 to 2
     name: str | None = _option(None, _text)  # shown in the server's monitoring
 
-    # Credentials. The callbacks are called at each attempt to connect.
+    # Credentials. The callbacks are called at each attempt to connect. The repr of a callback may show the
+    # arguments that are bound to it.
     user: str | None = _option(None, _text)
     password: str | None = _option(None, _text, secret=True)
     token: str | None = _option(None, _text, secret=True)
@@ -218,16 +233,17 @@ class Options:
     jwt: str | None = _option(None, _bare, secret=True)
     nkey: str | None = _option(None, _nkey)  # public ("U…"), for signature_cb without a JWT
     creds_file: str | os.PathLike[str] | None = _option(None, _creds_file)
-    user_cb: Hook = _option(None, callable_or_none)  # () -> (user, password)
-    token_cb: Hook = _option(None, callable_or_none)  # () -> token
-    jwt_cb: Hook = _option(None, callable_or_none)  # () -> jwt
-    signature_cb: Hook = _option(None, callable_or_none)  # (nonce: bytes) -> signature: bytes
+    user_cb: Hook = _option(None, callable_or_none, secret=True)  # () -> (user, password)
+    token_cb: Hook = _option(None, callable_or_none, secret=True)  # () -> token
+    jwt_cb: Hook = _option(None, callable_or_none, secret=True)  # () -> jwt
+    # (nonce: bytes) -> signature: bytes
+    signature_cb: Hook = _option(None, callable_or_none, secret=True)
 
     # TLS. Any of these requires TLS of every server, unless tls is False.
     tls: bool | None = _option(None, _optional_flag)
     tls_ca_file: str | os.PathLike[str] | None = _option(None, _path)
     tls_skip_verify: bool = _option(False, _flag)
-    tls_hostname: str | None = _option(None, _text)
+    tls_hostname: str | None = _option(None, _tls_hostname)
     tls_handshake_first: bool = _option(False, _flag)
     tls_cert_file: str | os.PathLike[str] | None = _option(None, _path)
     tls_key_file: str | os.PathLike[str] | None = _option(None, _path)

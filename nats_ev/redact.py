@@ -5,6 +5,8 @@ this library may hold passwords, tokens or seeds, and they say nothing that the 
 
 - `without_traceback` decorates calls that take secrets, such as ``Nats(**options)``.
 - `hide_frames` does the same for an exception that the client catches and hands to on_error.
+- `drop_frames` removes all frames, of errors that no code of the user's has had a part in. Frames keep the
+  objects of a closed connection in memory for as long as somebody keeps the error.
 
 To debug the library itself, set the environment variable ``NATS_EV_KEEP_TRACEBACKS`` to any text: exceptions
 then keep all frames, secrets in their local variables included. The variable is read each time an exception
@@ -31,7 +33,7 @@ def without_traceback(function: Callable[P, T]) -> Callable[P, T]:
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return function(*args, **kwargs)
-        except Exception as exc:
+        except BaseException as exc:  # an interrupt or a time-out of gevent, too
             if _keeps_frames():
                 raise
             del args, kwargs
@@ -54,6 +56,13 @@ def hide_frames(error: BaseException) -> None:
         while frames is not None and _is_ours(frames):
             frames = frames.tb_next
         link.__traceback__ = frames
+
+
+def drop_frames(error: BaseException) -> None:
+    """Remove all frames from an error of sockets, TLS or the protocol, and from its causes and contexts."""
+    if not _keeps_frames():
+        for link in _chain(error):
+            link.__traceback__ = None
 
 
 def _keeps_frames() -> bool:

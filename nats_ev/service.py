@@ -26,7 +26,7 @@ from typing import Any, cast
 from . import errors, subjects
 from .arguments import Omitted, Payload, callable_or_none, check_callback, str_mapping
 from .client import Nats
-from .headers import Headers, HeadersLike, as_headers
+from .headers import Headers, HeadersLike, as_headers, received
 from .nuid import next_nuid
 from .status import Status
 from .times import rfc3339
@@ -81,7 +81,7 @@ class ServiceError(errors.NatsError):
         """Return the error in an answer's headers, or None if the answer is not an error."""
         if headers is None:
             return None
-        headers = as_headers(headers)
+        headers = received(headers) if isinstance(headers, bytes) else as_headers(headers)
         if ERROR_HEADER not in headers and ERROR_CODE_HEADER not in headers:
             return None
         return cls(headers.get(ERROR_CODE_HEADER, ""), headers.get(ERROR_HEADER, ""))
@@ -133,7 +133,7 @@ class ServiceRequest:
             name: case-sensitive.
             default: the result if the request has no such header.
         """
-        return Headers.parse(self.headers).get(name, default)
+        return received(self.headers).get(name, default)
 
     def respond(self, data: Payload = b"", headers: HeadersLike | None = None) -> None:
         """Send an answer. Nothing is sent if the request has no reply subject.
@@ -274,7 +274,7 @@ class Endpoint:
         except ServiceError as error:
             self._handler_failed(request, error, error.code, error.description or error.text)
         except Exception as error:
-            self._handler_failed(request, error, "500", str(error))
+            self._handler_failed(request, error, "500", _text_of(error))
             raise  # reported like an exception of any other callback
         finally:
             request._returned_at = now = time.perf_counter_ns()
@@ -456,9 +456,18 @@ class Service(Group):
         for verb in _VERBS:
             for level in ("", f".{name}", f".{name}.{self.id}"):
                 subject = f"{prefix}.{verb}{level}"
-                self._discovery.append(nats.subscribe(subject, self._answers_with(answers[verb])))
+                self._discover(subject, answers[verb])
         nats.add_status_listener(self._on_status)
         nats.add_error_listener(self._on_error)
+
+    def _discover(self, subject: str, answer: Callable[[], dict[str, Any]]) -> None:
+        """Subscribe to a discovery subject; if that raises, no earlier one is left."""
+        try:
+            self._discovery.append(self._nats.subscribe(subject, self._answers_with(answer)))
+        except BaseException:
+            for sid in self._discovery:
+                self._nats.unsubscribe(sid)
+            raise
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.version} {self.id}>"
@@ -554,7 +563,8 @@ class Service(Group):
         handler: Callable[[Endpoint], object], endpoint: Endpoint, stats: dict[str, Any]
     ) -> None:
         data = handler(endpoint)
-        json.dumps(data)  # raises here, so that bad data does not spoil the answer of all endpoints
+        # Raises here, so that bad data does not spoil the answer of all endpoints. NaN is not JSON.
+        json.dumps(data, allow_nan=False)
         stats["data"] = data
 
     def _answers_with(self, answer: Callable[[], dict[str, Any]]) -> Callable[..., object]:
@@ -592,6 +602,14 @@ class Service(Group):
             self._nats.call_soon(callback, True if error is None else None, error)
         if self._done_handler is not None:
             self._nats.call_soon(self._done_handler, self)
+
+
+def _text_of(error: Exception) -> str:
+    """Return an exception's text; "" if it has none to give."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 def _one_line(text: str) -> str:

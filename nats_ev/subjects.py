@@ -13,8 +13,9 @@ from .errors import BadSubjectError
 def encode(text: str) -> bytes:
     """Return the bytes of a subject or queue group. Raises TypeError or `BadSubjectError`."""
     try:
-        return text.encode("utf-8", "surrogateescape")
-    except AttributeError:
+        # Not text.encode, which a subclass may override.
+        return str.encode(text, "utf-8", "surrogateescape")
+    except TypeError:
         raise TypeError(f"a subject must be str, not {type(text).__name__}") from None
     except UnicodeEncodeError:
         raise BadSubjectError(f"invalid subject {text!r}: a lone surrogate", subject=text) from None
@@ -38,15 +39,23 @@ def check_publish(subject: str) -> None:
         )
 
 
+def check_tokens(subject: str) -> None:
+    """Check a subject that becomes a part of a request's. Raises TypeError or `BadSubjectError`.
+
+    A server delivers no message to a subject with an empty token.
+    """
+    check_publish(subject)
+    if "" in subject.split("."):
+        raise BadSubjectError(f"invalid subject {subject!r}: an empty token", subject=subject)
+
+
 def check_subscribe(subject: str) -> None:
     """Check a subject to subscribe to. Raises TypeError or `BadSubjectError`.
 
     Beyond `check_publish`, each token between dots must be a name, ``*``, or at the end ``>``.
     """
-    check_publish(subject)
+    check_tokens(subject)
     tokens = subject.split(".")
-    if "" in tokens:
-        raise BadSubjectError(f"invalid subject {subject!r}: an empty token", subject=subject)
     if ">" in tokens[:-1]:
         raise BadSubjectError(
             f"invalid subject {subject!r}: > is not the last token", subject=subject

@@ -21,8 +21,15 @@ def nanoseconds(duration: timedelta) -> int:
 
 
 def rfc3339(value: datetime) -> str:
-    """Return a time as RFC 3339 in UTC. A naive datetime is local time, as everywhere in Python."""
-    return value.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    """Return a time as RFC 3339 in UTC. A naive datetime is local time, as everywhere in Python.
+
+    Raises ValueError for a time that is before the year 1 or after 9999 in UTC.
+    """
+    try:
+        utc = value.astimezone(timezone.utc)
+    except (OverflowError, ValueError):
+        raise ValueError(f"a time must be from year 1 to 9999 in UTC, not {value}") from None
+    return utc.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def parse_time(text: str) -> datetime:

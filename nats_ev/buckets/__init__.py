@@ -1,7 +1,8 @@
 """What key-value buckets and object stores have in common: each is a stream with rules.
 
-Files: `bucket` (a bucket's stream and configuration), `watch` (watches), `calls` (callbacks of operations),
-`errors`. Users see of all this only the errors; `kv` and `object_store` are built on the rest.
+Files: `bucket` (a bucket's stream and configuration), `settings` (which configurations are the same),
+`watch` (watches), `calls` (callbacks of operations), `errors`. Users see of all this only the errors; `kv`
+and `object_store` are built on the rest.
 """
 
 from . import errors

@@ -14,10 +14,17 @@ from typing import Any, ClassVar, cast
 
 from ..arguments import Callback
 from ..errors import BadOptionsError, NatsError
-from ..jetstream import STREAM, JetStream, StreamNameAlreadyInUseError, check_fields
+from ..jetstream import (
+    STREAM,
+    JetStream,
+    StreamNameAlreadyInUseError,
+    check_fields,
+    converted,
+)
 from ..times import to_wire
 from .calls import call_or_report, completion, guarded, optional_before_cb
 from .errors import BucketNotFoundError, InvalidBucketNameError, bucket_error
+from .settings import repairs
 
 Config = Mapping[str, Any]
 
@@ -110,10 +117,10 @@ class Bucket:
         """
         cb = guarded(self.js, cb)
 
-        def received(info: Any, error: NatsError | None) -> None:
-            cb(self._state(info) if error is None else None, bucket_error(error))
+        def received(state: Any, error: NatsError | None) -> None:
+            cb(state, bucket_error(error))
 
-        self.js.stream_info(self.stream, cb=received)
+        self.js.stream_info(self.stream, cb=converted(self._state, received))
 
     # Both lists go by the streams' names. To ask for streams by a bucket's subjects would miss mirrors, which
     # have no subjects.
@@ -136,14 +143,11 @@ class Bucket:
         """List the `status` of all buckets of this kind; ``cb([status, …], err)``."""
         cb = guarded(js, cb)
 
-        def listed(answer: Any, error: NatsError | None) -> None:
-            if error is not None:
-                cb(None, error)
-                return
+        def states(answer: dict[str, Any]) -> list[dict[str, Any]]:
             infos, prefix = answer["streams"], cls._STREAM_PREFIX
-            cb([cls._state(i) for i in infos if i["config"]["name"].startswith(prefix)], None)
+            return [cls._state(i) for i in infos if i["config"]["name"].startswith(prefix)]
 
-        js.stream_list(listed)
+        js.stream_list(converted(states, cb))
 
     # Hooks, which each kind extends.
 
@@ -163,11 +167,11 @@ class Bucket:
         return {
             "bucket": config["name"].removeprefix(cls._STREAM_PREFIX),
             "bytes": state["bytes"],
-            "ttl": config.get("max_age", 0),
-            "storage": config.get("storage", "file"),
-            "replicas": config.get("num_replicas", 1),
-            "compressed": config.get("compression", "none") != "none",
-            "description": config.get("description", ""),
+            "ttl": config.get("max_age") or 0,
+            "storage": config.get("storage") or "file",
+            "replicas": config.get("num_replicas") or 1,
+            "compressed": (config.get("compression") or "none") != "none",
+            "description": config.get("description") or "",
             "metadata": config.get("metadata") or {},
             "backing_store": "JetStream",
             "config": {word: config[field] for field, word in words.items() if field in config},
@@ -224,13 +228,13 @@ def duplicate_window(max_age: int) -> int:
 def _create(js: JetStream, config: dict[str, Any], cb: Callback) -> None:
     """Create a bucket's stream; ``cb(stream's info, err)``.
 
-    Buckets made by old clients lack two settings of today. Such a stream, if all else is the same, is
-    updated.
+    A bucket that exists with the same settings will do, whichever client has made it; see `settings`.
     """
 
     def created(info: Any, error: NatsError | None) -> None:
         if isinstance(error, StreamNameAlreadyInUseError):
-            call_or_report(cb, lambda: js.stream_info(config["name"], cb=existing))
+            ask = converted(_with_config, existing)
+            call_or_report(cb, lambda: js.stream_info(config["name"], cb=ask))
         else:
             cb(info, bucket_error(error))
 
@@ -238,10 +242,11 @@ def _create(js: JetStream, config: dict[str, Any], cb: Callback) -> None:
         if error is not None:
             cb(None, bucket_error(error))
             return
-        theirs = info["config"]
-        updated = ("discard", "allow_direct")
-        if all(theirs.get(k) == v for k, v in config.items() if k not in updated):
-            _update(js, config["name"], {k: config[k] for k in updated}, cb)
+        changes = repairs(config, info["config"])
+        if changes:
+            _update(js, config["name"], changes, cb)
+        elif changes is not None:
+            cb(info, None)
         else:
             exists = StreamNameAlreadyInUseError(
                 "stream name already in use (code 400)", code=400, err_code=10058
@@ -254,23 +259,37 @@ def _create(js: JetStream, config: dict[str, Any], cb: Callback) -> None:
 def _update(js: JetStream, name: str, fields: dict[str, Any], cb: Callback) -> None:
     """Change some fields of a bucket's stream; ``cb(stream's info, err)``."""
 
-    def current(info: Any, error: NatsError | None) -> None:
+    def current(theirs: Any, error: NatsError | None) -> None:
         if error is not None:
             cb(None, bucket_error(error))
             return
         marker = "subject_delete_marker_ttl"
-        if fields.get(marker) == 0 and info["config"].get(marker):
+        if fields.get(marker) == 0 and theirs.get(marker):
             # ADR-48. Keys that expire would end without telling the watchers.
             cb(None, BadOptionsError("limit_marker_ttl of a bucket can't be switched off"))
             return
-        config = {**info["config"], **fields}
+        config = {**theirs, **fields}
         if "max_age" in fields:
             config["duplicate_window"] = duplicate_window(fields["max_age"])
         call_or_report(
             cb, lambda: js.stream_update(config, lambda info, error: cb(info, bucket_error(error)))
         )
 
-    js.stream_info(name, cb=current)
+    js.stream_info(name, cb=converted(_config, current))
+
+
+def _config(info: Mapping[str, Any]) -> Any:
+    """Return the configuration in a stream's info. Raises KeyError."""
+    config = info["config"]
+    if not config:
+        raise KeyError("config")
+    return config
+
+
+def _with_config(info: Mapping[str, Any]) -> Any:
+    """Return a stream's info that has a configuration. Raises KeyError."""
+    _config(info)
+    return info
 
 
 def _create_or_update(

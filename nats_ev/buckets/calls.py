@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..arguments import Callback, check_callback
 from ..errors import NatsError
-from ..steps import later_step
+from ..jetstream import later_request
 
 if TYPE_CHECKING:
     from ..jetstream import JetStream
@@ -48,11 +48,5 @@ def optional_before_cb(value: Any, cb: Any) -> tuple[Any, Any]:
 
 
 def call_or_report(cb: Callback, step: Callable[[], object]) -> None:
-    """Call a later step of an operation; a NatsError that the step raises goes to cb.
-
-    The caller of the operation has returned by then, so raising would reach the event loop.
-    """
-    try:
-        later_step(step)
-    except NatsError as exc:
-        cb(None, exc)
+    """Call a later step of an operation, which calls no callback of a user; what it raises goes to cb."""
+    later_request(step, cb)

@@ -123,9 +123,14 @@ class ObjectLinkError(JetStreamError):
 
 
 class BadObjectMetaError(JetStreamError):
-    """The stored info of an object is malformed."""
+    """The stored info of an object is malformed.
+
+    The text tells the message's sequence; `JetStream.stream_msg_delete` removes it. Of a list, `readable` has
+    all that could be read.
+    """
 
     text = "object-store meta information invalid"
+    readable: Any = ()
 
 
 class DigestMismatchError(JetStreamError):
@@ -147,9 +152,9 @@ class ObjectChangedError(JetStreamError):
 
 
 class ObjectTransferError(JetStreamError):
-    """A transfer was cancelled, or its source or target has failed.
+    """A transfer was cancelled, or its source or target has failed; or a rename ended half done.
 
-    After a failure ``__cause__`` is the exception of the source or target.
+    After a failure ``__cause__`` is the exception of the source or target, or what has ended the rename.
     """
 
 
@@ -160,7 +165,7 @@ def codec_error(key: str, cause: Exception) -> CodecError:
     return error
 
 
-def transfer_error(what: str, cause: Exception) -> ObjectTransferError:
+def transfer_error(what: str, cause: BaseException) -> ObjectTransferError:
     """Return the error for what a source or sink has raised."""
     error = ObjectTransferError(f"{what} failed: {cause or type(cause).__name__}")
     error.__cause__ = cause

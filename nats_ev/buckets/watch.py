@@ -30,15 +30,37 @@ from which nothing has come yet must not have sent anything. If the lost one was
 message of each key, the new one begins that again, and the ordered consumer leaves out what has been
 delivered: the engine begins to count again (`_restarted`), and what is left out counts (`_count`). A key
 may have changed meanwhile and come a second time: a list keeps the newer entry.
+
+In a cluster the consumer may run on a replica that lags, for example because its server has just started and
+still reads its log. That replica announces fewer messages than there are, or none. So the engine also asks
+the stream's leader for the last sequence (`_ask_leader`), and the initial data are over only when that
+message has come too (`_goal`); what the replica was missing follows as it catches up. If the consumer has
+nothing pending and the goal has not come, that message may have been deleted: then the engine asks for the
+last message that exists. A watch of a part of a KV bucket does without all this, because the stream's last
+sequence says nothing of that part, and not every user may read messages from the leader.
+
+The initial data is an operation with an end, for which a drain of the client waits; what follows is not.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..errors import NatsError, RequestTimeoutError
-from ..jetstream import follow_snapshot
+from ..errors import ConnectionLostError, NatsError, RequestTimeoutError
+from ..jetstream import (
+    InvalidAnswerError,
+    MessageNotFoundError,
+    NoHeartbeatError,
+    attempt,
+    end_with_drain,
+    finish_in_drain,
+    follow_snapshot,
+    is_electing,
+    parse_ack_reply,
+    part,
+)
 from .calls import call_or_report
 from .errors import bucket_error
 
@@ -53,6 +75,8 @@ Reader = Callable[[str, "JsMsg", "Metadata"], tuple[Any, bool]]
 
 # After this long without an initial message, ask the server whether there are any left.
 _ASK_AFTER_MS = 500.0
+# So long a watch waits for what a lagging replica is missing, in seconds.
+_LAG_LIMIT = 30.0
 
 
 class Watch:
@@ -105,20 +129,40 @@ class WatchEngine:
         self._ignore_deletes = ignore_deletes
         self._prefix = 0  # length of what subjects have before the key
         self._consumer: OrderedConsumer | None = None
-        # Initial messages still to come. None: the server has not said; 0: the callback knows of the end.
+        # Initial messages still to come, as announced. None: the server has not said.
         self._initial_left: int | None = None
+        self._told = False  # the callback knows of the end of the initial data
         self._last = ("", 0)  # the last message's consumer, and its sequence there
+        self._seen = 0  # the last message's sequence in the stream
+        # The sequence that belongs to the initial data. None: the leader has not said.
+        self._goal: int | None = 0
+        self._first = 0  # the sequence with which the watch is to begin
+        self._subject = ""  # of all messages that are watched; "": several filters
+        self._whole = False  # all messages of the stream are watched
+        self._wait_until = 0.0
         self.key = ""  # of the entry that the callback gets
         self.once_per_key = False  # only the last entry of each key counts
         self.gone: Callable[[str], object] | None = None  # gone(key): a deletion that is ignored
+        # unread(err): a message that is left out because it can't be read
+        self.unread: Callable[[NatsError], object] = js.nats.report
+        self._asking: Deadline | None = None  # the next `_look`
 
-    def start(self, stream: str, prefix: str, filters: list[str], options: dict[str, Any]) -> None:
+    def start(
+        self,
+        stream: str,
+        prefix: str,
+        filters: list[str],
+        options: dict[str, Any],
+        *,
+        reads_leader: bool = False,
+    ) -> None:
         """Create the consumer, unless the watch was stopped before. Raises what a request raises.
 
         Args:
             prefix: what subjects have before the key.
             filters: keys, perhaps with wildcards.
             options: for the consumer, deliver_policy above all.
+            reads_leader: who uses this kind of bucket may read messages from the leader in any case.
         """
         if self.stopped:
             return
@@ -129,13 +173,19 @@ class WatchEngine:
             config["filter_subject"] = subjects[0]
         else:
             config["filter_subjects"] = subjects
+        self._whole = filters == [">"] and not reads_leader
+        self._subject = subjects[0] if self._whole or (reads_leader and len(subjects) == 1) else ""
+        self._first = options.get("opt_start_seq", 0)
         self.once_per_key = options.get("deliver_policy") == "last_per_subject"
         self._consumer = self._js.ordered_consumer(stream, config, self._on_message)
         follow_snapshot(self._consumer, self._restarted, self._count)
+        finish_in_drain(self._consumer)  # until the end of the initial data
 
     def stop(self) -> None:
-        """Stop without a call of the callback."""
+        """Stop without a call of the callback, which is released: it may hold all entries."""
         self.stopped = True
+        self._callback, self.gone = _ignore, None
+        self._stop_asking()
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             consumer.stop()
@@ -143,41 +193,99 @@ class WatchEngine:
     def fail(self, error: NatsError) -> None:
         """Stop, and give the error to the callback."""
         if not self.stopped:
+            callback = self._callback
             self.stop()
-            self._callback(None, bucket_error(error))
+            callback(None, bucket_error(error))
 
     @property
     def progress(self) -> object:
         """A value that changes whenever a part of the initial data has come."""
-        return self._consumer is not None, self._initial_left, self._last
+        # Without the consumer's name: to begin again is no progress.
+        return self._consumer is not None, self._initial_left, self._last[1]
+
+    @property
+    def _counting(self) -> bool:
+        """Whether initial data are being received."""
+        return self._initial_left is not None and not self._told and not self.stopped
 
     def _on_start(self, info: dict[str, Any]) -> None:
         if self.stopped:
             return
         # To such a consumer everything that is pending by now is a change already.
-        is_new = info.get("config", {}).get("deliver_policy") == "new"
-        self._initial_left = 0 if is_new else info.get("num_pending", 0)
-        if self._initial_left:
+        is_new = part(info, "config").get("deliver_policy") == "new"
+        self._initial_left = 0 if is_new else max(0, info["num_pending"])
+        if not is_new and self._subject and info.get("cluster"):
+            self._goal = None
+            self._wait_until = time.monotonic() + _LAG_LIMIT
+            self._ask_leader(exactly=not self._whole)
+        self._end_if_complete()
+        if not self._told:
             self._expect_initial()
-        else:
-            self._end_initial()
 
     def _restarted(self, info: dict[str, Any]) -> None:
         """Count again: another consumer begins the initial data again."""
-        if self.stopped or not self._initial_left:
-            return
-        self._last = (info.get("name", ""), 0)
-        self._initial_left = info.get("num_pending", 0)
-        if not self._initial_left:
-            self._end_initial()
+        if self._counting:
+            self._last = (info.get("name") or "", 0)
+            self._initial_left = max(0, info["num_pending"])
+            self._end_if_complete()
 
     def _count(self, meta: Metadata) -> None:
         """Count a message of the initial data, delivered or left out."""
         self._last = (meta.consumer, meta.consumer_sequence)
-        if self._initial_left and not self.stopped:
-            self._initial_left = self._initial_left - 1 if meta.num_pending else 0
-            if not self._initial_left:
-                self._end_initial()
+        self._seen = max(self._seen, meta.stream_sequence)
+        if self._counting:
+            assert self._initial_left is not None
+            self._initial_left = max(self._initial_left - 1, 0) if meta.num_pending else 0
+            self._end_if_complete()
+
+    def _end_if_complete(self) -> None:
+        """Tell the end of the initial data if all has come."""
+        if self._initial_left or self._goal is None or not self._counting:
+            return
+        if self._seen >= self._goal or self._goal < self._first:
+            self._told = True
+            self._stop_asking()
+            if self._consumer is not None:
+                end_with_drain(self._consumer)
+            self._js.nats.call(self._callback, None, None)
+
+    def _ask_leader(self, exactly: bool) -> None:
+        """Ask the stream's leader how far the initial data go.
+
+        Args:
+            exactly: ask for the last message that exists, and not for the stream's last sequence.
+        """
+        consumer, js, subject = self._consumer, self._js, self._subject
+        if consumer is None:
+            return
+
+        def answered(result: Any, error: NatsError | None) -> None:
+            if not self._counting:
+                return
+            if isinstance(error, MessageNotFoundError):
+                self._goal = 0
+            elif error is None:
+                state = {"last_seq": result.seq} if exactly else result.get("state") or {}
+                last = state.get("last_seq", 0) if state.get("messages", 1) else 0
+                self._goal = last if isinstance(last, int) else 0
+            elif self._passes(error):
+                js.nats.call_later(_ASK_AFTER_MS, self._ask_leader, exactly)
+                return
+            else:
+                self._goal = 0  # who may not ask, or can't, has what the consumer sends
+            self._end_if_complete()
+
+        if exactly:
+            opts = {"last_by_subj": subject}
+            call_or_report(answered, lambda: js.get_msg(consumer.stream, opts, answered))
+        else:
+            call_or_report(answered, lambda: js.stream_info(consumer.stream, cb=answered))
+
+    def _passes(self, error: NatsError) -> bool:
+        """Return whether the leader may answer a little later."""
+        if time.monotonic() > self._wait_until:
+            return False
+        return is_electing(error) or isinstance(error, (ConnectionLostError, RequestTimeoutError))
 
     def _on_message(self, message: JsMsg | None, error: NatsError | None) -> None:
         if self.stopped:
@@ -186,35 +294,38 @@ class WatchEngine:
             assert error is not None
             self.fail(error)
             return
-        meta = message.metadata
+        meta = parse_ack_reply(message.reply)
+        if meta is None:
+            self._js.nats.report(InvalidAnswerError(f"no metadata in {message.reply!r:.200}"))
+            return
         self._last = (meta.consumer, meta.consumer_sequence)
         try:
             self.key = key = message.subject[self._prefix :]
-            item, deleted = self._read(key, message, meta)
-            if not (deleted and self._ignore_deletes):
-                self._js.nats.call(self._callback, item, None)
+            found, error = attempt(self._read, key, message, meta, what="message")
+            if found is None:
+                assert error is not None
+                self.unread(error)
+            elif not (found[1] and self._ignore_deletes):
+                self._js.nats.call(self._callback, found[0], None)
             elif self.gone is not None:
                 self.gone(key)
-        except NatsError as exc:
-            self._js.nats.report(exc)
         finally:
             # In any case: the message has come, also when it was unreadable or the callback has raised.
-            if self._initial_left and not self.stopped:
-                self._initial_left = self._initial_left - 1 if meta.num_pending else 0
-                if not self._initial_left:
-                    self._end_initial()
-
-    def _end_initial(self) -> None:
-        self._initial_left = 0
-        self._js.nats.call(self._callback, None, None)
+            self._count(meta)
 
     def _expect_initial(self) -> None:
         """Look later whether initial messages still come."""
-        self._js.nats.call_later(_ASK_AFTER_MS, self._look, self._last)
+        self._asking = self._js.nats.call_later(_ASK_AFTER_MS, self._look, self._last)
+
+    def _stop_asking(self) -> None:
+        asking, self._asking = self._asking, None
+        if asking is not None:
+            asking.cancel()
 
     def _look(self, last_before: tuple[str, int]) -> None:
+        self._asking = None
         consumer = self._consumer
-        if self.stopped or not self._initial_left or consumer is None:
+        if not self._counting or consumer is None:
             return
         if self._last == last_before and self._js.nats.is_connected():
             stream, name = consumer.stream, consumer.name
@@ -223,18 +334,27 @@ class WatchEngine:
             self._expect_initial()
 
     def _looked(self, info: Any, error: NatsError | None) -> None:
-        if self.stopped or not self._initial_left:
+        if not self._counting:
             return
-        if error is None and not info["num_pending"] and self._has_seen_all(info):
-            self._end_initial()
-        else:
+        if error is None and info.get("num_pending") == 0 and self._has_seen_all(info):
+            self._initial_left = 0
+            if time.monotonic() > self._wait_until:
+                self._goal = 0
+            self._end_if_complete()
+            if not self._told and self._goal is not None:
+                self._ask_leader(exactly=True)
+        if not self._told:
             self._expect_initial()
 
     def _has_seen_all(self, info: dict[str, Any]) -> bool:
         """Return whether all messages that the server says it has sent have arrived."""
         name, seen = self._last
-        sent: int = info["delivered"]["consumer_seq"]
-        return sent <= (seen if info["name"] == name else 0)
+        sent = part(info, "delivered").get("consumer_seq")
+        return sent is not None and sent <= (seen if info.get("name") == name else 0)
+
+
+def _ignore(item: Any, error: NatsError | None) -> None:
+    """Stand in for the callback of a watch that has stopped."""
 
 
 def collect(js: JetStream, begin: Callable[[Callback], WatchEngine], cb: Callback) -> None:
@@ -287,7 +407,11 @@ class _Collection:
             self._listen()
 
     def _end(self, error: NatsError | None) -> None:
+        if isinstance(error, NoHeartbeatError):  # nothing has come: to who lists, the same
+            error = RequestTimeoutError("request timeout")
         self._engine.stop()
-        if self._silence is not None:
-            self._silence.cancel()
-        self._cb(list(self._items.values()) if error is None else None, error)
+        silence, self._silence = self._silence, None
+        if silence is not None:
+            silence.cancel()
+        items, self._items = self._items, {}
+        self._cb(list(items.values()) if error is None else None, error)

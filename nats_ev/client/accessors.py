@@ -52,6 +52,7 @@ class Accessors:
 
     def _option(self, name: str, value: Any) -> Any:
         if value is not _READ:
+            self._connection.guard.check_thread()
             self._options.set(name, value)
             self._connection.option_changed(name)
         return getattr(self._options, name)
@@ -160,6 +161,7 @@ class Accessors:
                 round. None: no change.
             max_attempts: failures in a row before the client gives up; 0: unlimited. None: no change.
         """
+        self._connection.guard.check_thread()
         given = {"reconnect_delay": delay_ms, "max_reconnect_attempts": max_attempts}
         given = {name: value for name, value in given.items() if value is not None}
         self._options.set_all({"reconnect": enable, **given})
@@ -288,10 +290,10 @@ class Accessors:
     def subscription_info(self, sid: int) -> dict[str, Any] | None:
         """Return the state of a subscription as a dict, or None for an unknown sid.
 
-        Keys: sid, subject, queue_group, max_msgs (0: no end), received (from the server), delivered
-            (to the
-        callback), dropped, pending_msgs, pending_bytes, their limits pending_msgs_limit and
-        pending_bytes_limit, paused, draining.
+        Keys: sid, subject, queue_group, max_msgs (0: no end), received, delivered (to the callback), dropped
+        (beyond the limits, or discarded by `disconnect`), pending_msgs, pending_bytes, their limits
+        pending_msgs_limit and pending_bytes_limit, paused, draining. At any moment received ==
+        delivered + dropped + pending_msgs; the message of the running callback counts as delivered.
         """
         return self._core.subscriptions.info(sid)
 
@@ -307,6 +309,7 @@ class Accessors:
 
     def skip_waiting(self) -> None:
         """Discard all messages that wait for a connection. Queued requests fail with ``disconnected``."""
+        self._connection.guard.check_thread()
         if not self._connection.connected:
             self._out.drop_messages()
             self._requests.fail_all()

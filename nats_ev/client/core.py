@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .. import errors
-from ..connection import Completion, Connection
+from ..connection import Completion, Connection, Source
 from ..options import Options
 from ..protocol import Outbound, Subscription
 from ..status import Status
@@ -111,10 +111,18 @@ class Core:
 
     def report(self, error: errors.NatsError) -> None:
         """Give an error to the listeners and to on_error; without on_error, raise it out of the loop."""
+        soon = self.connection.turn.soon
         for listener in self.error_listeners:
-            self.connection.turn.soon(listener, error)
+            soon(_tell, self.error_listeners, listener, error)
         if self.options.on_error is not None:
-            self.connection.turn.soon(self.options.on_error, error)
+            soon(self._call_on_error, error)
+        else:
+            self.connection.turn.throw(error)
+
+    def _call_on_error(self, error: errors.NatsError) -> None:
+        """Give an error to the on_error of now; if it has been cleared meanwhile, raise the error."""
+        if self.options.on_error is not None:
+            self.options.on_error(error)
         else:
             self.connection.turn.throw(error)
 
@@ -122,6 +130,8 @@ class Core:
         """Report an -ERR that leaves the connection open, and end the subscription that it names."""
         if isinstance(error, errors.PermissionsViolationError):
             sub = self.subscriptions.refused(error)
+            if error.kind == "publish":
+                self.requests.denied(error)
             if sub is not None:
                 error.sid = sub.sid
                 if sub.inbox is not None:
@@ -143,20 +153,22 @@ class Core:
         """Fail the requests with these tags: they will not be sent."""
         self.requests.discarded(tags)
 
-    def completions(self) -> Iterator[tuple[int, Completion]]:
+    def completions(self) -> list[Source]:
         """Return (order of the call, completion) for all that can no longer succeed, except PINGs."""
-        yield from self.requests.take_all()
-        if self.drain is not None:
-            yield from self.drain.completions()
+        sources = self.requests.take_all()
         if not self.connection.active:
-            yield from self.subscriptions.completions()
-            yield from self.waits.take_all()
+            # Before the drain's: it drops all subscriptions, which ends their own drains as successful.
+            sources.append(self.subscriptions.completions())
+            sources.append(self.waits.take_all())
+        if self.drain is not None:
+            sources.append(self.drain.completions())
+        return sources
 
     def status_changed(self) -> None:
         """Call the status listeners, before the on_* callbacks."""
         status = self.status
         for listener in self.status_listeners:
-            self.connection.turn.soon(listener, status)
+            self.connection.turn.soon(_tell, self.status_listeners, listener, status)
 
     def before_write(self) -> None:
         """Change what is about to be written: remove requests that timed out, frame a drain's UNSUBs."""
@@ -178,3 +190,11 @@ class Core:
         if not self.connection.active:
             self.subscriptions.go_on()
             _live.discard(self._nats)
+
+
+def _tell(
+    listeners: list[Callable[[Any], object]], listener: Callable[[Any], object], news: Any
+) -> None:
+    """Call a listener, unless it has been removed since the event."""
+    if listener in listeners:
+        listener(news)

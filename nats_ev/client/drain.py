@@ -14,14 +14,17 @@ about what was published before. The steps:
    portion has a fence of its own, at which those subscriptions are forgotten: forgetting all of them
    at the end would block the loop, too.
 3. `_advance` waits until nothing is under way: requests, and the operations of upper layers
-   (`Waits.steps`, `Subscriptions.exchanges`), whose later steps may still send requests (`steps.later_step`).
+   (`Waits.steps`, `Subscriptions.exchanges`), whose later steps may still send requests
+   (`steps.later_step`).
    It looks at the end of each turn in which something arrived, expired or was released; whoever ends
    something outside of a delivery asks for that turn.
 4. `_fence`: the PING. From now on publish is refused (`Connection.refusing`), except while messages are
    delivered: their callbacks may still answer. What such a callback has published needs a fence of its
    own. So at the PONG the count of accepted messages is compared with that at the PING: if it has
-   grown, another fence follows. Messages that a subscription has kept are delivered before that, also
-   those of one that is paused again, and a callback that runs a nested loop returns first.
+   grown, another fence follows. Another one follows, too, while PONGs are missing: such a callback
+   may have called flush or drain_subscription. Messages that a subscription has kept are delivered
+   before that, also those of one that is paused again, and a callback that runs a nested loop
+   returns first.
 5. `_finish`: the callbacks, then the end of the connection.
 
 A drain ends once, in one of three ways: `_finish(None)`, `_finish(DrainTimeoutError)` after the
@@ -38,7 +41,7 @@ from itertools import islice
 from typing import Protocol
 
 from .. import errors
-from ..connection import Completion, Connection
+from ..connection import Completion, Connection, Source
 from ..net import Deadline
 from ..options import Options
 from .subscriptions import Subscriptions
@@ -120,6 +123,12 @@ class Drain:
         self._sids = None
         self._advance(0)
 
+    def end_subscription(self, sid: int) -> None:
+        """End a subscription that the drain has waited for; its last messages are still delivered."""
+        if self._connection.connected and sid in self._subscriptions.by_sid:
+            self._connection.queued(self._connection.out.unsub(sid))
+        self._connection.need_flush()
+
     def _advance(self, deliveries: int) -> None:
         """Take the next step if it is due.
 
@@ -135,7 +144,8 @@ class Drain:
         if not self._fencing:
             self._fence()
         elif self._confirmed and not self._subscriptions.pending:
-            if connection.out.accounting().accepted != self._accepted_at_fence:
+            more = connection.out.accounting().accepted != self._accepted_at_fence
+            if more or connection.pings.waiting:
                 self._fence()
             else:
                 self._over = True  # decided, and `before_write` may be called again before the end
@@ -167,7 +177,7 @@ class Drain:
             self._finished = True
             self._connection.disconnect()
 
-    def completions(self) -> Iterator[tuple[int, Completion]]:
+    def completions(self) -> Source:
         """End the drain. Return (order of the call, callback) for each callback that has not been called."""
         self._over = True
         self._owner.drained()

@@ -32,8 +32,9 @@ drops those that have no waiting request and moves `first` of the others forward
 time per run.
 
 *Callbacks* of expired requests may answer, fail or make other requests, nest the loop, or raise.
-`_expire` therefore lists the numbers first, arms the next deadline before the first callback, and
-looks into the dict again before each one. A callback that raises leaves the runs in place. The
+`_expire` therefore arms the next deadline before the first callback, moves the run's `first` forward
+before each one, and looks into the dict again after each one. A callback that raises leaves the rest of
+the runs in place, and so does the end of a slice of 10 ms, after which other watchers have their turn. The
 deadline that was armed is due at once, and finds what has not expired yet.
 
 *Many different time-outs.* A group that has no waiting request is forgotten when as many groups have been
@@ -48,7 +49,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Container
 
-from ..net import Deadline, Deadlines
+from ..net import CALLBACKS_SLICE, Deadline, Deadlines
 
 # How many groups are kept before those without a waiting request are forgotten.
 MAX_GROUPS = 256
@@ -128,16 +129,18 @@ class TimeoutGroup(Deadline):
 
     def _expire(self) -> None:
         """Expire the runs that are due. The deadline may be that of a run that was trimmed since."""
-        runs, waiting, now = self.runs, self._waiting, self._deadlines.clock()
-        due: list[int] = []
-        for run in runs:
-            if run.deadline > now:
-                break
-            due.extend(filter(waiting.__contains__, range(run.first, run.last + 1)))
-        if runs:
+        waiting, clock = self._waiting, self._deadlines.clock
+        now = clock()
+        until = now + CALLBACKS_SLICE
+        if self.runs:
             self._arm()  # before any callback: see "Callbacks" above
-        for order in due:
-            if order in waiting:
+        # A callback may replace or empty the deque.
+        while self.runs and self.runs[0].deadline <= now:
+            run = self.runs[0]
+            for order in filter(waiting.__contains__, range(run.first, run.last + 1)):
+                run.first = order + 1
                 self._expired(order)
-        while runs and runs[0].deadline <= now:
-            runs.popleft()
+                if clock() > until:
+                    return
+            if self.runs and self.runs[0] is run:
+                self.runs.popleft()

@@ -40,12 +40,19 @@ class Extension:
     def call_soon(self, cb: Callable[..., object], *args: object) -> None:
         """Call ``cb(*args)`` on the loop, after all callbacks that are due already.
 
+        In a callback that the client makes at the end of a turn, such as a completion or one of `call_soon`
+        itself, the call waits for the loop's next iteration.
+
         Args:
             cb: what it raises is treated like an exception of any callback.
             args: passed to cb.
+
+        Raises:
+            RuntimeError: another thread runs the loop.
         """
         check_callback(cb)
-        self._connection.turn.soon(cb, *args)
+        self._connection.guard.check_thread()
+        self._connection.turn.soon_after(cb, *args)
 
     def call_later(
         self,
@@ -70,8 +77,12 @@ class Extension:
 
         Returns:
             The `Deadline`, whose ``cancel()`` prevents the call.
+
+        Raises:
+            RuntimeError: another thread runs the loop.
         """
         check_callback(cb)
+        self._connection.guard.check_thread()
         seconds = milliseconds(delay_ms, "delay_ms") / 1000
         if step:
             cb, args = later_step, (cb, *args)
@@ -81,15 +92,39 @@ class Extension:
             return self._connection.deadlines.after(seconds, due)
         return self._core.waits.add(seconds, due, ended, step)
 
-    def await_in_drain(self, sid: int) -> None:
+    def refuse_if_draining(self) -> None:
+        """Raise `ConnectionDrainingError` after `Nats.drain`, except in a later step of an operation."""
+        self._core.refuse_if_draining()
+
+    def hold_drain(self, ended: Callable[[], object]) -> Deadline:
+        """Let `drain` wait for an operation, until the returned object's ``cancel()`` is called.
+
+        Without it a drain waits for requests, for `call_later` with step, and for the subscriptions of
+        `await_in_drain`. An operation that has none of these at times needs more.
+
+        Args:
+            ended: called on the loop if the client ends before, or has ended already.
+        """
+        check_callback(ended, "ended")
+        return self._core.waits.hold(ended)
+
+    def await_in_drain(self, sid: int, wait: bool = True) -> None:
         """Let `drain` wait for the end of a subscription that takes the answers of one operation.
 
         Otherwise the drain ends the subscription, and the operation loses what the server sends later.
+
+        Args:
+            sid: the subscription; an unknown one is ignored.
+            wait: False: do not wait any longer. During a drain the subscription then ends like any other:
+                what the server has sent for it is delivered.
         """
-        self._core.subscriptions.await_in_drain(sid)
+        self._core.subscriptions.await_in_drain(sid, wait)
+        if not wait and self._core.drain is not None:
+            self._core.drain.end_subscription(sid)
 
     def report(self, error: NatsError) -> None:
         """Give an error to the error listeners and to `on_error`, like one of the client's own."""
+        self._connection.guard.check_thread()
         self._core.report(error)
 
     def add_status_listener(self, cb: Callable[[Status], object]) -> None:

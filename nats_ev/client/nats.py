@@ -397,8 +397,8 @@ class Nats(Client, Accessors, Extension):
         Args:
             subject, payload: as for `publish`.
             cb: response is the answer's payload, or None with err: `RequestTimeoutError`,
-                `NoRespondersError`, or ``disconnected`` (`ConnectionLostError`,
-                `ConnectionClosedError`) if the connection is lost or closed meanwhile.
+                `NoRespondersError`, `PermissionsViolationError`, or ``disconnected``
+                (`ConnectionLostError`, `ConnectionClosedError`) if the connection ends meanwhile.
             timeout_ms: in ms or a timedelta, counted from the end of this turn of the loop, just
                 before its write; 0: no limit.
             headers: as for `hpublish`.
@@ -414,7 +414,8 @@ class Nats(Client, Accessors, Extension):
         """
         check_callback(cb)
         requests = self._requests
-        if timeout_ms != self._out.timeout:
+        last = self._out.timeout
+        if timeout_ms is not last and (timeout_ms != last or type(timeout_ms) is not type(last)):
             requests.use_timeout(timeout_ms)
         if no_responders is not None:
             cb = requests.override_no_responders(cb, no_responders)
@@ -532,9 +533,9 @@ class Nats(Client, Accessors, Extension):
 
         What the server has sent is still delivered, kept messages included. Requests in flight, and
         operations of `JetStream`, `KV` and `ObjectStore` that take several of them, come to their own
-        ends, answered or timed out. Then ``cb(err)`` is called when the server has confirmed, then
-        `on_disconnect`. After the option drain_timeout what is left fails with ``disconnected``, and err
-        is `DrainTimeoutError`. If the connection is lost before, err is ``disconnected``.
+        ends, answered or timed out; so does the initial data of a watch. Then ``cb(err)`` is called when
+        the server has confirmed, then `on_disconnect`. After the option drain_timeout what is left fails
+        with ``disconnected``, and err is `DrainTimeoutError`. Without a connection err is ``disconnected``.
 
         From now on subscribe and request raise `ConnectionDrainingError`. publish raises it once the
         final PING has been written, except while a callback of a message runs, which may still answer.

@@ -11,28 +11,38 @@ answers.
 
 A request leaves the tables in exactly one of these ways, before its callback is called: an answer
 (`answer`, `answers`), a 503 (`_no_responders`), its time-out (`expired`), the end of the connection
-(`take_all`), or a server that does not take it (`discarded`, `inbox_refused`). If the frame of a
+(`take_all`), or a server that does not take it (`discarded`, `inbox_refused`, `denied`). If the frame of a
 request that has timed out is still in the write buffer, the next write removes it (`withdraw`,
 `purge`).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterator
+from datetime import timedelta
 from functools import partial
+from math import inf
 from typing import Any, Protocol
 
-from .. import errors
+from .. import errors, subjects
 from ..arguments import milliseconds
-from ..connection import Connection
+from ..connection import Completion, Connection, InOrder, Source
+from ..headers import is_no_responders
 from ..net import Deadline
 from ..nuid import next_nuid
 from ..options import Options
+from ..protocol import Outbound
 from .expiry import EXPIRY_SLOP, MAX_GROUPS, NO_RUN, Run, TimeoutGroup
-from .request_many import NO_RESPONDERS, ManyRequest, RequestCallback, Sentinel
+from .request_many import ManyRequest, RequestCallback, Sentinel
 from .subscriptions import Subscriptions
 
+# The types of a time-out that are their own keys.
+_TIMES = frozenset({int, float, timedelta})
+# No time-out is this one.
+_NO_TIMEOUT = object()
+# So many subjects are kept before those of requests that have ended are looked for.
+_KEPT_SUBJECTS = 256
 # Seconds between two sweeps of groups without a waiting request, while there are many groups.
 _SWEEP_AFTER = 1.0
 
@@ -44,6 +54,52 @@ class _NoRespondersOverride(partial[object]):
     """
 
     ends_early: bool
+
+
+class _AskedSubjects:
+    """The subjects of waiting requests, for the case that the server refuses one (`Requests.denied`).
+
+    Most requests have the subject of the request before. So what is kept is a list of (number of the first
+    request, subject), and a request to the same subject as the last one changes nothing here.
+    """
+
+    def __init__(self, waiting: dict[int, Any], many: dict[int, Any], out: Outbound) -> None:
+        """waiting and many have the numbers of the requests that wait, out that of the last one."""
+        self._waiting = waiting
+        self._many = many
+        self._out = out
+        self._runs: list[tuple[int, str]] = []
+        self._trim_at = _KEPT_SUBJECTS
+        # Made of these when it is needed: the numbers by subject, up to a number.
+        self._by_subject: dict[str, list[int]] = {}
+        self._up_to = 0
+
+    def begin(self, order: int, subject: str) -> None:
+        """Note that this request and those after it have another subject than those before."""
+        if len(self._runs) >= self._trim_at:
+            self._runs = [run for run, orders in self._waiting_runs() if orders]
+            self._trim_at = max(_KEPT_SUBJECTS, 2 * len(self._runs))
+        self._runs.append((order, subject))
+
+    def _waiting_runs(self) -> Iterator[tuple[tuple[int, str], list[int]]]:
+        """Return each run with the numbers of its waiting requests."""
+        orders = sorted([*self._waiting, *self._many])
+        ends = [first for first, _ in self._runs[1:]] + [inf]
+        at = 0
+        for run, end in zip(self._runs, ends, strict=False):
+            begin = at = bisect_left(orders, run[0], at)
+            at = bisect_left(orders, end, at)
+            yield run, orders[begin:at]
+
+    def take(self, subject: str) -> list[int]:
+        """Take out the requests to a subject, in order; some may have ended since the last violation."""
+        if self._up_to != self._out.last_order:  # once, however many violations follow
+            self._up_to = self._out.last_order
+            by_subject: dict[str, list[int]] = {}
+            for (_, asked), orders in self._waiting_runs():
+                by_subject.setdefault(asked, []).extend(orders)
+            self._by_subject = by_subject
+        return self._by_subject.pop(subject, [])
 
 
 class Owner(Protocol):
@@ -65,7 +121,8 @@ class Requests:
         self.deadlines = connection.deadlines
         self.call = connection.turn.call
         self.soon = connection.turn.soon
-        connection.turn.cannot_nest = self._end_turn
+        connection.turn.finish = self._end_turn
+        self._finish_soon = connection.turn.finish_soon
         self.failed = connection.turn.failed
         # The callbacks by number. `waiting` is always the same dict: each `TimeoutGroup` holds it.
         self._out = connection.out
@@ -77,10 +134,10 @@ class Requests:
         self._groups: dict[Any, TimeoutGroup] = {}
         self._groups_max = MAX_GROUPS
         self._sweeping: Deadline | None = None
-        # The run that is being made. `timeout` is that of the last request, as the caller gave it
-        # (NaN is equal to nothing, so the first request calls `use_timeout`); `run_start` is the
-        # number of the run's first request, 0: no run has begun.
-        self._out.timeout = math.nan
+        # The run that is being made. `timeout` of the write buffer is that of the last request, as the caller
+        # gave it, or _NO_TIMEOUT, so that the next request calls `use_timeout`; `run_start` is the number of
+        # the run's first request, 0: no run has begun. C reads them.
+        self._out.timeout = _NO_TIMEOUT
         self._out.run_start = 0
         self._group: TimeoutGroup | None = None
         # Runs of this turn with other time-outs: (group, first, last). They get their deadlines at
@@ -94,6 +151,9 @@ class Requests:
         self._connection = connection
         self._prefix = b""  # of the shared inbox; empty: no subscription yet
         self.withdrawn: list[int] = []  # the numbers of requests whose frames are to be removed
+        self._asked = _AskedSubjects(self.waiting, self.many, self._out)
+        self._out.subject = None  # of the last request
+        self._out.begin_subject = self.begin_subject
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self.many)
@@ -107,20 +167,20 @@ class Requests:
         `Nats.drain`.
         """
         self._owner.refuse_if_draining()
-        try:
-            group = self._groups.get(timeout_ms)
-        except TypeError:  # unhashable: _new_group raises the right error
-            group = None
+        usual = type(timeout_ms) in _TIMES
+        # What is equal to a time and has another type, such as True, may be no time. What is a time, of a
+        # subclass, may have an equality of its own.
+        group = self._groups.get(timeout_ms) if usual else None
         if group is None:
             group = self._new_group(timeout_ms)
         self._end_run()
         self._group = group
-        self._out.timeout = math.nan if self.draining else timeout_ms
+        self._out.timeout = timeout_ms if usual and not self.draining else _NO_TIMEOUT
 
     def drain_began(self) -> None:
         """Let each request call `use_timeout`, which may refuse it."""
         self.draining = True
-        self._out.timeout = math.nan
+        self._out.timeout = _NO_TIMEOUT
 
     def ended(self) -> None:
         """Let a drain look whether it can go on, after the end of a request that no message has brought."""
@@ -128,12 +188,12 @@ class Requests:
             self._connection.need_flush()
 
     def _new_group(self, timeout_ms: Any) -> TimeoutGroup:
-        group = TimeoutGroup(
-            self.waiting,
-            self.deadlines,
-            self.expired,
-            milliseconds(timeout_ms, "timeout_ms") / 1000,
-        )
+        checked = milliseconds(timeout_ms, "timeout_ms")
+        if type(timeout_ms) not in _TIMES:
+            timeout_ms = float(checked)
+            if timeout_ms in self._groups:
+                return self._groups[timeout_ms]
+        group = TimeoutGroup(self.waiting, self.deadlines, self.expired, checked / 1000)
         if len(self._groups) >= self._groups_max:
             self._forget_idle_groups()
         self._groups[timeout_ms] = group
@@ -165,8 +225,17 @@ class Requests:
     def begin_run(self, order: int) -> None:
         """Note the first request of a turn, or of another time-out in the same turn."""
         self._out.run_start = order
-        if not self._ended_runs:  # else the call has been put off already
-            self.soon(self._end_turn)
+        self._finish_soon()
+
+    def begin_subject(self, order: int, subject: str) -> None:
+        """Note the first request to another subject than the last one."""
+        self._out.subject = subject
+        self._asked.begin(order, subject)
+
+    def _note_subject(self, order: int, raw: bytes) -> None:
+        subject = subjects.decode(raw)
+        if subject != self._out.subject:
+            self.begin_subject(order, subject)
 
     def _end_run(self) -> None:
         if self._out.run_start:
@@ -211,6 +280,7 @@ class Requests:
         """
         order, code = self._publish(subject, payload, headers)
         if code >= 0:
+            self._note_subject(order, subject)
             self.waiting[order] = callback
             if not self._out.run_start:
                 self.begin_run(order)
@@ -239,8 +309,10 @@ class Requests:
         Returns:
             The request's number, and the C code of the framing call, errors included.
         """
+        self._connection.guard.check_thread()
         order, code = self._publish(subject, payload, headers)
         if code >= 0:
+            self._note_subject(order, subject)
             self.many[order] = many = ManyRequest(self, order, callback)
             many.stall, many.left, many.sentinel = stall, max_msgs, sentinel
             if timeout:
@@ -257,6 +329,8 @@ class Requests:
 
     def expired(self, order: int) -> None:
         """Fail a request that has timed out. Its frame is not sent if it is still in the buffer."""
+        if self._connection.guard.forked:
+            return  # a callback has forked: the others are called in the parent
         self.withdraw(order)
         self._fail(order, errors.RequestTimeoutError("request timeout"))
 
@@ -285,44 +359,65 @@ class Requests:
             if len(self._out):
                 self._out.remove(tags)
 
-    def take_all(self) -> Iterator[tuple[int, Callable[[errors.NatsError | None], None]]]:
+    def take_all(self) -> list[Source]:
         """Empty the tables. Return (number, a function that fails the request) for each request."""
-        waiting = list(self.waiting.items())
+        waiting = self.waiting.copy()
         self.waiting.clear()
         for group in self._groups.values():
             group.runs.clear()
         self._newest_run = (None, NO_RUN)
         self._out.run_start = 0  # no deadline for what has failed
         self._ended_runs.clear()
-        many, self.many = self.many, {}
-        for order, callback in waiting:
-            yield order, partial(self._call_with_error, callback)
-        for order, one in many.items():
+        many = self.many.copy()
+        self.many.clear()
+        for one in many.values():
             self.deadlines.end(one)
             self.deadlines.end(one.stalled)
-            yield order, one.fail
+        return [
+            map(self._failing, waiting.items()),
+            iter([(order, one.fail) for order, one in many.items()]),
+        ]
+
+    def _failing(self, request: tuple[int, RequestCallback]) -> tuple[int, Completion]:
+        order, callback = request
+        return order, partial(self._call_with_error, callback)
 
     def _call_with_error(self, callback: RequestCallback, error: errors.NatsError | None) -> None:
         self.call(callback, None, error, None)
 
     def fail_all(self) -> None:
         """Fail all requests, which wait for a connection, with ``disconnected``."""
-        for _, fail in self.take_all():
-            self._connection.turn.soon(fail, errors.ConnectionClosedError("disconnected"))
+        failing = InOrder(self.take_all())
+        self._connection.turn.soon_each(failing, errors.ConnectionClosedError("disconnected"))
 
     def discarded(self, tags: list[int]) -> None:
         """Fail the requests with these numbers: the new server does not take them."""
         error = errors.MaxPayloadError("the server does not take the request: it was discarded")
         for order in tags:
-            if order in self.waiting:
-                self.soon(self.waiting.pop(order), None, error, None)
-            elif order in self.many:
-                self.soon(self.many.pop(order).fail, error)
+            self.soon(self._fail_waiting, order, error)
+
+    def denied(self, error: errors.PermissionsViolationError) -> None:
+        """Fail the requests to the subject that the user may not publish to."""
+        if error.subject is None:
+            return
+        for order in self._asked.take(error.subject):
+            if order in self.waiting or order in self.many:
+                self.withdraw(order)
+                self.soon(self._fail_waiting, order, error)
 
     def inbox_refused(self, error: errors.NatsError) -> None:
         """Fail all requests: the server refuses the subscription to their answers."""
-        for _, fail in self.take_all():
-            self.soon(fail, error)
+        orders = [*self.waiting, *self.many]
+        failing = map(lambda order: partial(self._fail_waiting, order), orders)
+        self._connection.turn.soon_each(failing, error)
+
+    def _fail_waiting(self, order: int, error: errors.NatsError) -> None:
+        """Fail a request, unless it has ended since; a callback before it may have cancelled it."""
+        if order in self.waiting:
+            self._fail(order, error)
+        elif order in self.many:
+            self.many[order].fail(error)
+        self.ended()
 
     def inbox_closed(self) -> None:
         """Forget the shared inbox, whose subscription has ended. The next request opens another."""
@@ -347,7 +442,7 @@ class Requests:
         """Give an answer to its request. Ignore it if no request waits under its number."""
         if not order:
             order = self._only_request()
-        if headers is not None and not payload and headers.startswith(NO_RESPONDERS):
+        if headers is not None and not payload and is_no_responders(headers):
             self._no_responders(order, headers)
             return
         callback = self.waiting.pop(order, None)

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 from .. import errors, subjects
 from ..arguments import check_callback, count, integer
-from ..connection import Completion, Connection
+from ..connection import Completion, Connection, Source
 from ..net import CALLBACKS_SLICE
 from ..options import Options
-from ..protocol import MOST_IN_UNSUB, MessageCallback, Outbound, Subscription
+from ..protocol import MOST_IN_UNSUB, MessageCallback, Subscription, check_sub
 
 # The parser's rows are int32: it could not tell messages of a later one.
 _LAST_SID = 2**31 - 1
@@ -46,8 +46,6 @@ class Subscriptions:
         self._options = options
         self._owner = owner
         self.by_sid = by_sid
-        # Without a connection: a buffer whose only use is to check a SUB as a connection's buffer would.
-        self._probe: Outbound | None = None
         self._last_sid = 0
         # The sids of those that take the answers of one operation, which a drain lets end by themselves.
         self.exchanges: set[int] = set()
@@ -84,20 +82,16 @@ class Subscriptions:
         sub = Subscription(self, sid, subjects.encode(subject), queue, cb)
         connection = self._connection
         wire = connection.wire
-        if wire is None and self._probe is None:
-            self._probe = Outbound()
-        out = self._probe if wire is None else wire
-        assert out is not None
-        out.limits.max_control_line = self._options.max_control_line
-        code = out.sub(sub.raw_subject, sub.raw_queue, sid)
+        # Before anything is framed: the next handshake frames the SUB again, and must be able to.
+        code = check_sub(sub.raw_subject, queue, sid, self._options.max_control_line)
+        if code >= 0 and wire is not None:
+            code = wire.sub(sub.raw_subject, queue, sid)
         if code < 0:
-            out.fail(code, subject=subject, queue=queue_group or "")
+            connection.out.fail(code, subject=subject, queue=queue_group or "")
         self._last_sid = sid
         self.by_sid[sid] = sub
-        if wire is not None:
+        if code:
             connection.queued(code)
-        else:
-            out.sent(len(out))  # empty the probe; the next handshake frames the SUB
         return sub
 
     def end(self, sid: int, max_msgs: int | None) -> None:
@@ -134,9 +128,11 @@ class Subscriptions:
             if done is not None:
                 self._connection.turn.soon(done, None)
 
-    def await_in_drain(self, sid: int) -> None:
-        """Let a drain wait until the subscription ends, instead of ending it."""
-        if self._find(sid) is not None:
+    def await_in_drain(self, sid: int, wait: bool) -> None:
+        """Let a drain wait until the subscription ends, instead of ending it; or no longer."""
+        if not wait:
+            self.exchanges.discard(sid)
+        elif self._find(sid) is not None:
             self.exchanges.add(sid)
 
     def ends_with_drain(self, sub: Subscription) -> bool:
@@ -161,12 +157,14 @@ class Subscriptions:
             sub.forget_pending()
             self._caught_up(sub)
 
-    def completions(self) -> Iterator[tuple[int, Completion]]:
+    def completions(self) -> Source:
         """Drop the subscriptions that are being emptied. Return (order, callback) of their drains."""
         emptying, self._emptying = self._emptying, {}
+        ended: list[tuple[int, Completion]] = []
         for sid, waiting in emptying.items():
             self.drop(self.by_sid[sid])
-            yield from ((order, done) for order, done in waiting if done is not None)
+            ended += [(order, done) for order, done in waiting if done is not None]
+        return iter(sorted(ended, key=lambda item: item[0]))
 
     def live(self) -> Iterator[Subscription]:
         """Return the subscriptions that a new connection must restore."""
@@ -207,6 +205,7 @@ class Subscriptions:
     def drain(self, sid: int, cb: Completion | None) -> None:
         """Unsubscribe, deliver what is in flight and pending, then call ``cb(err)``."""
         connection = self._connection
+        connection.guard.check_thread()
         sub = self._find(sid)
         if sub is None or not connection.connected:  # then nothing is in flight
             if sub is not None and not sub.draining:
@@ -238,6 +237,7 @@ class Subscriptions:
 
     def pause(self, sid: int) -> None:
         """Keep the messages of a subscription instead of delivering them."""
+        self._connection.guard.check_thread()
         sub = self._find(sid)
         if sub is not None:
             self._hold(sub)
@@ -251,6 +251,7 @@ class Subscriptions:
 
     def resume(self, sid: int) -> None:
         """Deliver what is pending on the loop, then what comes."""
+        self._connection.guard.check_thread()
         sub = self._find(sid)
         if sub is not None and sub.paused:
             sub.paused = False
@@ -281,7 +282,7 @@ class Subscriptions:
         until = deadlines.clock() + CALLBACKS_SLICE
         connection.delivery_begins()
         try:
-            while sub.pending and not sub.paused:
+            while sub.pending and not sub.paused and not connection.guard.forked:
                 if deadlines.clock() > until:
                     return
                 sub.deliver_next()
@@ -315,13 +316,14 @@ class Subscriptions:
         if sub is None:
             return None
         pending = len(sub.pending) if sub.pending else 0
+        received = sub.received
         return {
             "sid": sid,
             "subject": subjects.decode(sub.raw_subject),
             "queue_group": subjects.decode(sub.raw_queue) or None,
             "max_msgs": sub.max_msgs,
-            "received": sub.received,
-            "delivered": sub.received - sub.dropped - pending,
+            "received": received,
+            "delivered": received - sub.dropped - pending,
             "dropped": sub.dropped,
             "pending_msgs": pending,
             "pending_bytes": sub.pending_bytes,

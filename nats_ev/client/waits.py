@@ -7,9 +7,9 @@ fail then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from ..connection import Completion, Connection
+from ..connection import Connection, Source
 from ..errors import NatsError
 from ..net import Deadline
 
@@ -90,6 +90,20 @@ class Waits:
             connection.turn.soon(wait.end, None)
         return wait
 
+    def hold(self, ended: Callable[[], object]) -> Deadline:
+        """Let a drain wait until the returned `Wait` is cancelled.
+
+        Args:
+            ended: called on the loop if the client ends before, or has ended already.
+        """
+        wait = Wait(self, self._connection.next_order(), ended, ended, True)
+        if self._connection.active:
+            self._waiting[wait] = None
+            self.steps += 1
+        else:
+            self._connection.turn.soon(wait.end, None)
+        return wait
+
     def forget(self, wait: Wait) -> None:
         """Remove a wait that the client's end does not concern any more."""
         if wait in self._waiting:
@@ -98,7 +112,7 @@ class Waits:
                 self.steps -= 1
                 self._connection.need_flush()  # a drain may wait for this
 
-    def take_all(self) -> Iterator[tuple[int, Completion]]:
+    def take_all(self) -> Source:
         """Forget all waits. Return (order of the call, completion) for each."""
         waiting, self._waiting = self._waiting, {}
         for wait in waiting:

@@ -3,6 +3,9 @@
 The pool chooses the server and the delay before it; the connection makes a handshake of the socket, and
 decides what a failure means. One connect_timeout covers everything from the name's look-up to the
 handshake's PONG.
+
+An attempt begins after the calls that a loss has put off, on_disconnect included, which may take many
+iterations of the loop: see `Turn`. If some are left when its time has come, it joins the end of their queue.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import socket
 from typing import Any, Protocol
 
 from .. import errors
-from ..net import Deadline, Deadlines, Dialer, Resolver
+from ..net import Deadline, Deadlines, Dialer, Resolver, Turn
 from ..options import Options
 from .pool import ServerPool
 
@@ -36,11 +39,18 @@ class Attempts:
     """Makes one attempt at a time to reach the pool's current server."""
 
     def __init__(
-        self, loop: Any, options: Options, deadlines: Deadlines, pool: ServerPool, owner: Owner
+        self,
+        loop: Any,
+        options: Options,
+        deadlines: Deadlines,
+        turn: Turn,
+        pool: ServerPool,
+        owner: Owner,
     ) -> None:
         self._loop = loop
         self._options = options
         self._deadlines = deadlines
+        self._turn = turn
         self._pool = pool
         self._owner = owner
         self._resolver = Resolver(loop)
@@ -48,15 +58,22 @@ class Attempts:
         self._due: Deadline | None = None
         self._limit: Deadline | None = None
         self._portions = 0  # of the handshake: there are several when there are many subscriptions
+        self._began_at = float("-inf")  # when the last attempt began
 
     @property
     def waiting(self) -> bool:
         """Whether an attempt is planned and has not begun."""
         return self._due is not None
 
-    def plan(self, delay: float) -> None:
-        """Begin an attempt in so many ms, never in this call."""
-        self._due = self._deadlines.after(delay / 1000, self._begin)
+    def plan(self, delay: float, least: float = 0.0) -> None:
+        """Begin an attempt in so many ms, never in this call.
+
+        Args:
+            delay: ms from now.
+            least: ms that must have passed since the last attempt began; 0: none.
+        """
+        since = (self._deadlines.clock() - self._began_at) * 1000
+        self._due = self._deadlines.after(max(delay, least - since) / 1000, self._begin)
 
     def progress(self) -> None:
         """Give the server more time: another portion of a handshake with many subscriptions has gone out."""
@@ -84,8 +101,18 @@ class Attempts:
             dialer.forked()
 
     def _begin(self) -> None:
+        if self._turn.busy:
+            self._turn.soon(self._begin_now, self._due)
+        else:
+            self._begin_now(self._due)
+
+    def _begin_now(self, planned: Deadline | None) -> None:
+        """Begin the attempt, unless it has been given up, or planned again, since it was put off."""
+        if planned is None or planned is not self._due:
+            return
         self._due = None
         self._portions = 0
+        self._began_at = self._deadlines.clock()
         server = self._pool.current
         assert server is not None
         self._set_limit()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._version import __version__
 from ..arguments import is_unicode
-from ..auth import private_key, public_key, read_creds
+from ..auth import private_key, public_key, read_creds, undecorated
 from ..errors import BadOptionsError
 from ..options import Options
 from ..protocol import ServerInfo
@@ -65,7 +65,8 @@ def _nkey_fields(options: Options, nonce: str | None) -> dict[str, str]:
         if jwt is None and credentials is not None:
             jwt = credentials.jwt
         if options.jwt_cb is not None:
-            jwt = _callback_text(options.jwt_cb(), "jwt_cb").strip() or None  # "": no JWT
+            text = _callback_text(options.jwt_cb(), "jwt_cb")
+            jwt = undecorated(text) or None  # "": no JWT
         fields = {"jwt": jwt} if jwt is not None else {}
         if nonce is not None:  # else the server asks for no signature, and decides about the rest
             own = seed if seed is not None or credentials is None else credentials.seed

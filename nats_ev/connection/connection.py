@@ -31,7 +31,7 @@ first attempt.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from .. import errors
@@ -52,7 +52,7 @@ from .attempts import Attempts
 from .handshake import Handshake
 from .limits import OF_THE_BUFFER, Limits
 from .link import Link
-from .pings import Completion, Pings
+from .pings import Completion, InOrder, Pings, Source
 from .pool import ServerPool
 from .states import Event, next_status
 from .tls_context import TlsContext
@@ -79,8 +79,8 @@ class Client(Protocol):
     def discarded(self, tags: list[int]) -> None:
         """Fail the requests with these tags: the server would not accept them."""
 
-    def completions(self) -> Iterable[tuple[int, Completion]]:
-        """Take out the callbacks of what can no longer succeed: (order of the call, how to fail it)."""
+    def completions(self) -> list[Source]:
+        """Take out the callbacks of what can no longer succeed."""
 
     def status_changed(self) -> None:
         """Take note that `Connection.status` has a new value."""
@@ -115,7 +115,7 @@ class Connection:
         self.deadlines = Deadlines(loop)
         self.pool = ServerPool(options)
         self.pings = Pings(options, self.deadlines, self.turn, self)
-        self._attempts = Attempts(loop, options, self.deadlines, self.pool, self)
+        self._attempts = Attempts(loop, options, self.deadlines, self.turn, self.pool, self)
         self._tls = TlsContext(options)
         self._limits = Limits(out.limits, options)
         self.info: ServerInfo | None = None  # of the last server
@@ -198,7 +198,7 @@ class Connection:
         self._happens(Event.OPEN)
         self.pool.restart()
         self.set_limits()
-        self._plan_attempt()
+        self._plan_attempt(asked_for=True)
 
     def disconnect(self) -> None:
         """Close the connection, or give up the attempt, for good. What is queued stays queued.
@@ -250,7 +250,7 @@ class Connection:
         elif self._attempts.waiting:
             self._drop_link()
             self.pool.skip_wait()
-            self._plan_attempt()
+            self._plan_attempt(asked_for=True)
 
     def _force_now(self) -> None:
         if not self.closing:  # a drain that was called meanwhile comes to its own end
@@ -262,7 +262,7 @@ class Connection:
         self.pool.set_servers(urls)
         if self._attempts.waiting:  # for one of the old servers
             self._drop_link()
-            self._plan_attempt()
+            self._plan_attempt(asked_for=True)
 
     def need_flush(self) -> None:
         """Write what is buffered at the end of this turn."""
@@ -335,8 +335,12 @@ class Connection:
 
     # Attempts.
 
-    def _plan_attempt(self) -> None:
-        """Let `Attempts` try the pool's next server, or end if there is none."""
+    def _plan_attempt(self, asked_for: bool = False) -> None:
+        """Let `Attempts` try the pool's next server, or end if there is none.
+
+        Args:
+            asked_for: by the user, who may ask again and again: a floor bounds how often.
+        """
         turn = self.pool.next()
         if turn is None:
             exhausted = self.pool.exhausted
@@ -352,7 +356,7 @@ class Connection:
         _, delay = turn
         if delay:
             self._happens(Event.WAIT)
-        self._attempts.plan(delay)
+        self._attempts.plan(delay, self.pool.least_delay() if asked_for else 0.0)
 
     def dialed(self, sock: socket.socket) -> None:
         """Begin the handshake on a connected socket; see `attempts.Owner`."""
@@ -546,7 +550,7 @@ class Connection:
             self._end(errors.ConnectionLostError("disconnected"), was_up=True)
             return
         self._settle(errors.ConnectionLostError("disconnected"), was_up=True)
-        self._plan_attempt()
+        self._plan_attempt(asked_for=self._forced)
 
     def _closed_by_server(self) -> errors.ConnectError:
         session = self._session
@@ -579,11 +583,8 @@ class Connection:
         """Take back what was not sent, fail what can't succeed any more, then call on_disconnect."""
         self.out.take_back()
         self.set_limits()
-        waiting: list[tuple[int, Completion]] = list(self._client.completions())
-        waiting.extend(self.pings.completions())
-        waiting.sort(key=lambda item: item[0])
-        for _, done in waiting:
-            self.turn.soon(done, error)
+        sources = [*self._client.completions(), self.pings.completions()]
+        self.turn.soon_each(InOrder(sources), error)
         if was_up:
             self.turn.soon(self._call_hook, "on_disconnect")
 

@@ -22,7 +22,7 @@ from typing import Protocol
 from .. import errors
 from ..options import Options
 from ..protocol import ServerInfo, Subscription
-from ..redact import hide_frames
+from ..redact import drop_frames, hide_frames
 from .connect import capabilities, identity
 from .link import Link
 from .pool import ServerPool
@@ -98,6 +98,7 @@ class Handshake:
         try:
             self._link.start_tls(self._tls, self._server)
         except errors.TlsError as exc:
+            drop_frames(exc)
             self._owner.failed(exc)
 
     def _send_connect(self, info: ServerInfo) -> None:

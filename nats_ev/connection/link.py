@@ -34,7 +34,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import errors
 from ..net import (
-    BROKEN_PIPE,
     CALLBACKS_SLICE,
     EV_READ,
     EV_WRITE,
@@ -45,6 +44,7 @@ from ..net import (
     TlsStream,
     Turn,
     handshake_error,
+    is_tls_error,
     make_dead_end,
     os_error,
     read_error,
@@ -63,6 +63,9 @@ _NO_BUFFERS_RETRY = 0.01
 _RIGHT_AFTER = 1.0
 # Seconds that a reader has, after the write side broke, to find the end or something else to read.
 _LAST_WORDS = 1.0
+# How often a reader that has found something gets that time again: what the server said before the break has
+# been read by then, even if it goes on talking. Callbacks that still work on it get more.
+_MOST_LOOKS, _MOST_LOOKS_BEHIND = 5, 10
 
 
 class Owner(Protocol):
@@ -86,6 +89,19 @@ class Owner(Protocol):
 
     def delivery_ends(self) -> None:
         """Undo `delivery_begins`."""
+
+
+class _Released:
+    """Takes the place of the watchers of a closed link, which nobody may start again."""
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def stop(self) -> None:
+        """Do nothing."""
+
+
+_RELEASED = _Released()
 
 
 class Link:
@@ -117,10 +133,11 @@ class Link:
         self._fd = fd
         # Whether C reads and writes the socket: after the handshake, and without TLS.
         self._direct = False
-        self._reader = loop.io(fd, EV_READ, self.read, None, priority)
-        self._writer = loop.io(fd, EV_WRITE, self._on_writable, None, priority)
+        self._reader: Any = loop.io(fd, EV_READ, self.read, None, priority)
+        self._writer: Any = loop.io(fd, EV_WRITE, self._on_writable, None, priority)
         self._writing = False
         self._broken = False  # the write side
+        self._looks = 0  # of `_look_for_end`
         self._held = False  # by `pause`
         self._closed = False
         self._continuing: Deadline | None = None
@@ -168,18 +185,30 @@ class Link:
         self._deadlines.end(self._retrying)
         self._reader.stop()
         self._writer.stop()
+        # These hold methods of this object. Without such cycles the link, its buffers and its TLS (90 kB)
+        # are freed at once, and not when Python's collector comes, which may be never.
+        self._reader = self._writer = _RELEASED
+        self._continuing = self._retrying = None
         self.session.close()
         self._stream.close()
 
     def forked(self) -> None:
         """Cut this copy off from the parent's socket, in the child of a fork.
 
-        The watchers stay as they are: the loop may be shared with the parent.
+        The watchers stay as they are: the loop may be shared with the parent. They stop when they fire.
         """
-        make_dead_end(self._stream.fileno())
         self._closed = True
         self._turn.detach()
         self.session.close()
+        make_dead_end(self._stream.fileno())
+        if not self._reader.active and not self._writer.active:
+            self._stream.close()
+
+    def _bury(self) -> None:
+        """Stop the watchers of the dead end: only in the child of a fork are they still active."""
+        self._reader.stop()
+        self._writer.stop()
+        self._stream.close()
 
     # In.
 
@@ -202,7 +231,7 @@ class Link:
     def read(self, watcher: Any = None, revents: int = EV_READ) -> bool:
         """Read once and deliver; return whether there was anything to read."""
         if self._closed:
-            self._reader.stop()  # only in the child of a fork is it still active
+            self._bury()
             return False
         stream = self._stream
         if stream.handshaking:
@@ -315,7 +344,7 @@ class Link:
 
     def _on_writable(self, watcher: Any, revents: int) -> None:
         if self._closed:
-            watcher.stop()
+            self._bury()
         else:
             self._write()
 
@@ -383,8 +412,8 @@ class Link:
             self._writer.stop()
             self._writing = True  # so that nobody else tries before
             self._retrying = self._deadlines.after(_NO_BUFFERS_RETRY, self._retry)
-        elif (exc.errno in BROKEN_PIPE or self.undelivered) and not self._held:
-            # The reader finds the server's last words, then the end.
+        elif self.undelivered or not (self._held or is_tls_error(exc)):
+            # Whatever the error is: the reader finds the server's last words, then the end.
             self._writer.stop()
             self._broken = True
             self._wrote_at = self._spoke_at
@@ -399,10 +428,12 @@ class Link:
 
     def _look_for_end(self, exc: OSError) -> None:
         """End a link whose write side is broken, unless there was something to read even now."""
+        self._looks += 1
         heard = not self._spoke_at or self.undelivered
         if heard:
             self._wrote_at = 0.0
-        if not self._held and (heard or self.read()):
+        patient = self._looks < (_MOST_LOOKS_BEHIND if self.undelivered else _MOST_LOOKS)
+        if patient and (self.undelivered or (not self._held and (heard or self.read()))):
             if not self._closed:
                 self._await_end(exc)
         elif not self._closed:

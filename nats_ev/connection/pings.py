@@ -7,24 +7,31 @@ Keep-alive: every ping_interval a PING is sent, and if max_pings_outstanding of 
 connection counts as stale. A program that was busy for long must not blame the server: before the
 verdict, what lies in the socket is read (`_read_ahead`), and while received messages are yet to be
 delivered there is none.
+
+A lost connection may fail hundreds of thousands of operations, PINGs and others. So nothing is sorted or
+copied when that happens: `InOrder` merges sources that are in order already, one callback at a time, while
+`net.Turn` calls them in slices of time.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from .. import errors
-from ..net import Deadline, Deadlines, Turn
+from ..net import CALLBACKS_SLICE, Deadline, Deadlines, Turn
 from ..options import Options
 from .link import Link
-
-Completion = Callable[[errors.NatsError | None], object]
 
 # Upper bound of the reads in `_read_ahead`: a PONG that is already in the socket's buffer lies at
 # most so many reads of 64 KiB away.
 _MOST_READS = 128
+
+
+Completion = Callable[[errors.NatsError | None], object]
+# (number of the call, how to fail it), in ascending order. The numbers are those of `Connection.next_order`.
+Source = Iterator[tuple[int, Completion]]
 
 
 class Owner(Protocol):
@@ -59,6 +66,7 @@ class Pings:
         self._unanswered_before = 0  # the pause of reading
         self.held = False  # the user has paused reading: a missing PONG says nothing
         self._due: Deadline | None = None
+        self._judging: Deadline | None = None  # waits for the next slice of `_read_ahead`
 
     def add(self, order: int, done: Completion | None) -> None:
         """Queue a PING that has been framed. done gets None at its PONG."""
@@ -73,10 +81,10 @@ class Pings:
                 self._turn.soon(done, None)
                 self._turn.run_soon()
 
-    def completions(self) -> Iterator[tuple[int, Completion]]:
+    def completions(self) -> Source:
         """Take out the callbacks that no PONG will answer any more, with the order of their calls."""
         waiting, self.waiting = self.waiting, deque()
-        return ((order, done) for order, done in waiting if done is not None)
+        return filter(_has_callback, waiting)  # type: ignore[arg-type]
 
     # Keep-alive.
 
@@ -97,7 +105,8 @@ class Pings:
     def stop(self) -> None:
         """Stop the keep-alive."""
         self._deadlines.end(self._due)
-        self._due = None
+        self._deadlines.end(self._judging)
+        self._due = self._judging = None
 
     def _plan(self) -> None:
         interval = self._options.ping_interval
@@ -105,14 +114,22 @@ class Pings:
             self._due = self._deadlines.after(interval / 1000, self._tick)
 
     def _tick(self) -> None:
-        owner = self._owner
         self._plan()
+        self._deadlines.end(self._judging)
+        self._judge(_MOST_READS)
+
+    def _judge(self, reads: int) -> None:
+        """Send a PING, or end the connection if too many are unanswered after so many reads."""
+        owner = self._owner
         if self._overdue():
-            self._read_ahead()
+            left = self._read_ahead(reads)
             if not owner.connected or (owner.link is not None and owner.link.behind):
                 return  # the PONG may be in what is still to be delivered
             if self._overdue():
-                owner.failed(errors.StaleConnectionError("stale connection"))
+                if left:  # the slice is over: go on in the next iteration
+                    self._judging = self._deadlines.after(0.0, lambda: self._judge(left))
+                else:
+                    owner.failed(errors.StaleConnectionError("stale connection"))
                 return
         self.unanswered += 1
         owner.ping()
@@ -120,11 +137,58 @@ class Pings:
     def _overdue(self) -> bool:
         return not self.held and 0 < self._options.max_pings_outstanding <= self.unanswered
 
-    def _read_ahead(self) -> None:
-        """Read what has arrived: after a long callback a PONG may wait in the socket."""
+    def _read_ahead(self, reads: int) -> int:
+        """Read what has arrived, for a slice of time: after a long callback a PONG may wait in the socket.
+
+        Return how many reads are left, or 0 if the socket has no more.
+        """
         link = self._owner.link
-        for _ in range(_MOST_READS):
+        clock = self._deadlines.clock
+        until = clock() + CALLBACKS_SLICE
+        while reads:
             if link is None or link is not self._owner.link or link.behind or not self._overdue():
-                return
+                return 0
             if not link.read():
-                return
+                return 0
+            reads -= 1
+            if clock() > until:
+                break
+        return reads
+
+
+def _has_callback(waiting: tuple[int, Completion | None]) -> bool:
+    return waiting[1] is not None
+
+
+class InOrder:
+    """An iterator over the completions of several sources, in the order of their numbers."""
+
+    __slots__ = ("_heads",)
+
+    def __init__(self, sources: list[Source]) -> None:
+        # [number, completion, source] of the next completion of each source that has one
+        self._heads: list[list[Any]] = []
+        for source in sources:
+            head = next(source, None)
+            if head is not None:
+                self._heads.append([*head, source])
+
+    def __iter__(self) -> InOrder:
+        return self
+
+    def __next__(self) -> Completion:
+        heads = self._heads
+        if not heads:
+            raise StopIteration
+        at = 0 if len(heads) == 1 else min(range(len(heads)), key=lambda i: heads[i][0])
+        # Taken out before the source is asked: that may run a signal handler, and so this again.
+        first = heads.pop(at)
+        try:
+            head = next(first[2], None)
+        except BaseException:
+            heads.append(first)
+            raise
+        if head is not None:
+            heads.append([*head, first[2]])
+        done: Completion = first[1]
+        return done

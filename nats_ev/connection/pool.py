@@ -35,7 +35,9 @@ class ServerPool:
     it, but not before each server that the user has named has been tried once.
 
     The list is kept in the order in which servers will be tried: the first `_untried` of it belong to this
-    round, those after it have had their turn.
+    round, those after it have had their turn. A round has at most as many attempts as there are servers, as
+    long as each configured one has its turn: a server that names others in each INFO would otherwise make a
+    round without an end, and without a delay.
     """
 
     def __init__(self, options: Options, uniform: Callable[[float, float], float] = random.uniform):
@@ -48,6 +50,7 @@ class ServerPool:
         self._failures = 0  # in a row, over the whole pool
         self._round = 0  # delays since the last connection that lasted
         self._untried = 0  # servers that are still to be tried in this round
+        self._tried = 0  # attempts of this round
         self._counting = False  # failures count, because the first connect is over
         self._first_round = (
             True  # of these servers: each is tried once, whatever max_reconnect_attempts is
@@ -104,6 +107,7 @@ class ServerPool:
         self._servers = servers
         self._refused.clear()
         self._untried = len(servers)
+        self._tried = 0
         self._failures = self._round = 0
         self._first_round = True
         self._url_wants_tls = any(server.tls for server in servers)
@@ -146,14 +150,16 @@ class ServerPool:
 
     @property
     def round_complete(self) -> bool:
-        """Whether each server has been tried in this round."""
-        return self._untried <= 0
+        """Whether this round is over: each server has been tried, or enough of the discovered ones."""
+        if self._untried > 0 and self._tried < len(self._servers):
+            return False
+        return all(server.discovered for server in self._servers[: max(self._untried, 0)])
 
     @property
     def exhausted(self) -> bool:
         """Whether there were as many failures in a row as max_reconnect_attempts allows."""
         most = self._options.max_reconnect_attempts
-        if self._first_round and self._untried > 0:
+        if self._first_round and not self.round_complete:
             return False
         return self._counting and 0 < most <= self._failures
 
@@ -164,7 +170,7 @@ class ServerPool:
         for server in self._servers:
             server.last_auth_error = None
         self._refused.clear()
-        self._failures = self._round = 0
+        self._failures = self._round = self._tried = 0
         self._untried = len(self._servers)
         self._first_round = True
         self._counting = False
@@ -174,12 +180,14 @@ class ServerPool:
         if not self._servers or self.exhausted:
             return None
         delay = 0.0
-        if self._untried <= 0:
+        if self.round_complete:
             self._untried = len(self._servers)
+            self._tried = 0
             self._first_round = False
             delay = self.delay(self._round)
             self._round += 1
         self._untried -= 1
+        self._tried += 1
         self.current = server = self._servers[0]
         self._move_to_end(server)
         return server, delay
@@ -191,6 +199,13 @@ class ServerPool:
         if options.max_reconnect_delay > 0:
             delay = min(delay, options.max_reconnect_delay)
         return min(max(delay, LEAST_DELAY), _MOST_DELAY) * self._uniform(0.5, 1.0)
+
+    def least_delay(self) -> float:
+        """Return the ms between two attempts that the user asks for, in place of the pool's own delay.
+
+        A callback may ask at each failure, by `connect`, `force_reconnect` or `set_server_pool`.
+        """
+        return LEAST_DELAY * self._uniform(0.5, 1.0)
 
     def succeeded(self) -> None:
         """Forget the failures: the handshake with the current server is complete."""
@@ -212,14 +227,17 @@ class ServerPool:
     def new_round(self) -> None:
         """Begin a round with all other servers; the one in use comes last, after a delay."""
         self._untried = len(self._servers)
+        self._tried = 0
         if self.current in self._servers:
             self._move_to_end(self.current)
             self._untried -= 1
+            self._tried = 1
 
     def skip_wait(self) -> None:
         """Make the next attempt without a delay."""
-        if self._untried <= 0:
+        if self.round_complete:
             self._untried = len(self._servers)
+            self._tried = 0
 
     def failed(self, error: NatsError) -> None:
         """Count a failed attempt."""

@@ -59,7 +59,7 @@ def parse_server(url: str, port: int | None = None) -> Server:
         raise BadOptionsError("invalid server URL: it contains a control character")
     if not is_unicode(text):
         raise BadOptionsError("invalid server URL: it contains a lone surrogate")
-    if text.startswith("unix://"):
+    if text[:7].lower() == "unix://":
         path = text[len("unix://") :]
         if not path:
             raise BadOptionsError("invalid server URL: unix:// without a path")
@@ -77,14 +77,14 @@ def parse_server(url: str, port: int | None = None) -> Server:
         raise _invalid(text)
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise _invalid(text, "nothing may follow the port")
-    if ":" in host:  # RFC 6874: a zone's % may be written as %25
-        host = host.replace("%25", "%", 1)
+    if ":" in host:
+        host = _with_plain_zone(host)
     server = Server(host=host, port=own_port or port or DEFAULT_PORT, tls=parts.scheme == "tls")
     if parts.password is not None:
-        server.user = unquote(parts.username or "")
-        server.password = unquote(parts.password)
+        server.user = _unquoted(parts.username or "")
+        server.password = _unquoted(parts.password)
     elif parts.username:
-        server.token = unquote(parts.username)
+        server.token = _unquoted(parts.username)
     return server
 
 
@@ -101,13 +101,33 @@ def server_at(host: str, port: int) -> Server:
             raise BadOptionsError(
                 "host has a port in it: give it as port=, or host:port as servers="
             )
-        return Server(host=bare.replace("%25", "%", 1) if ":" in bare else bare, port=port)
+        if any(c in bare for c in "/?#"):
+            raise BadOptionsError(
+                f"host must be a name, an address, or a URL that begins with nats://: {bare!r}"
+            )
+        return Server(host=_with_plain_zone(bare) if ":" in bare else bare, port=port)
     server = parse_server(host, port)
     if server.path is None and port not in (server.port, DEFAULT_PORT):
         raise BadOptionsError(
             f"host names port {server.port}, and port is {port}: give one of them"
         )
     return server
+
+
+def _with_plain_zone(address: str) -> str:
+    """Return an IPv6 address whose zone follows a plain %; RFC 6874 writes that as %25."""
+    number, _, zone = address.partition("%25")
+    return f"{number}%{zone}" if zone else address  # %25 alone is the interface with the number 25
+
+
+def _unquoted(secret: str) -> str:
+    """Return the text of a URL's user, password or token. The error shows nothing of it."""
+    text = unquote(secret, errors="surrogateescape")
+    if not is_unicode(text):  # else another password than the given one would be sent
+        raise BadOptionsError(
+            "invalid server URL: % escapes in a user, password or token must be UTF-8"
+        )
+    return text
 
 
 def _invalid(text: str, why: str = "") -> BadOptionsError:
@@ -121,7 +141,7 @@ def _invalid(text: str, why: str = "") -> BadOptionsError:
         return BadOptionsError(f"invalid server URL: {rest.rpartition('@')[2]!r} ({hint})")
     host = authority.rpartition("@")[2]
     # What follows a colon and is not a number may be a password, if the host is missing or a comma is in it.
-    name, colon, port = host.rpartition(":")
+    name, colon, port = host.rpartition(":") if host.startswith("[") else host.partition(":")
     if colon and not (port.isascii() and port.isdigit()) and not port.endswith("]"):
         host = f"{name}:…"
         why = why or "the port is not a number; a comma in a password is %2C"

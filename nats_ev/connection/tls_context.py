@@ -32,16 +32,20 @@ class TlsContext:
         """Return a TLS stream on a plain one's socket, its handshake not yet begun. Raises `TlsError`."""
         if not HAS_TLS:  # pragma: no cover
             raise errors.TlsError("SSL setup failed: this Python has no ssl module")
-        context = self._context()
-        name = self._name_of(server)
-        if name is None and context.check_hostname:
-            raise errors.TlsError(
-                "SSL setup failed: no name to verify the server by, set tls_hostname"
-            )
         try:
+            context = self._context()
+            name = self._name_of(server)
+            if name is None and context.check_hostname:
+                raise errors.TlsError(
+                    "SSL setup failed: no name to verify the server by, set tls_hostname"
+                )
             return TlsStream(stream.sock, context, name)
-        except (ValueError, OSError) as exc:
-            error = errors.TlsError(f"SSL setup failed: {exc}")
+        except errors.TlsError:
+            raise
+        except (
+            Exception
+        ) as exc:  # of a context of the user's: anything. It ends the attempt at once.
+            error = errors.TlsError(f"SSL setup failed: {str(exc) or type(exc).__name__}")
             raise error from exc
 
     def _name_of(self, server: Server) -> str | None:

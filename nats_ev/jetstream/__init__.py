@@ -2,11 +2,17 @@
 
 Files: `jetstream` (the class), `stream`, `direct`, `consumer`, `publish`, `batch`, `advisory` (its methods);
 `fetch`, `consume` on `pull`, `ordered`, `ordered_fetch`, `push` (ways to receive); `handle` (the base of what
-these return); `message`, `errors`; `config` (fields), `store` (storing configurations), `api` (requests).
+these return); `message`, `errors`; `config` (fields), `store` (storing configurations), `api` (requests),
+`answers` (how what servers send becomes values).
 """
 
 from . import errors
 from .advisory import Advisory, decode_advisory
+from .answers import attempt as attempt
+from .answers import converted as converted
+from .answers import later_request as later_request
+from .answers import part as part
+from .answers import read_json as read_json
 from .batch import AtomicBatch, FastBatch
 from .config import STREAM as STREAM
 from .config import check_fields as check_fields
@@ -14,11 +20,14 @@ from .config import external_source as external_source
 from .consume import Consume
 from .errors import *  # noqa: F403
 from .errors import JetStreamError as JetStreamError
+from .errors import is_electing as is_electing
 from .jetstream import JetStream
 from .message import JsMsg, Metadata, StoredMsg, parse_ack_reply
-from .ordered import OrderedConsumer
-from .ordered import follow_snapshot as follow_snapshot
 from .ordered_fetch import OrderedFetcher
+from .ordered_handle import OrderedConsumer
+from .ordered_handle import end_with_drain as end_with_drain
+from .ordered_handle import finish_in_drain as finish_in_drain
+from .ordered_handle import follow_snapshot as follow_snapshot
 from .publish import message_headers as message_headers
 from .push import PushSubscription
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 from ..arguments import check_callback
 from ..errors import NatsError
 from ..times import parse_time
+from .answers import EVENT, attempt, read_json
 from .api import Api
 from .errors import InvalidAnswerError
 
@@ -71,23 +71,27 @@ def decode_advisory(subject: str, payload: bytes) -> Advisory:
     Raises:
         InvalidAnswerError: the payload is not an event of JetStream.
     """
-    try:
-        data = json.loads(payload)
-        kind = data["type"]
-        for prefix in _PREFIXES:
-            kind = kind.removeprefix(prefix)
-        return Advisory(
-            kind=kind,
-            type=data["type"],
-            id=data.get("id", ""),
-            time=parse_time(data["timestamp"]),
-            stream=data.get("stream", ""),
-            consumer=data.get("consumer", ""),
-            subject=subject,
-            data=data,
-        )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
-        raise InvalidAnswerError(f"not an advisory: {exc!r}") from None
+    advisory, error = attempt(_advisory, subject, payload, what="advisory")
+    if advisory is None:
+        raise InvalidAnswerError(f"not an advisory: {error}") from None
+    return advisory
+
+
+def _advisory(subject: str, payload: bytes) -> Advisory:
+    data = read_json(payload, EVENT)
+    kind = data["type"]
+    for prefix in _PREFIXES:
+        kind = kind.removeprefix(prefix)
+    return Advisory(
+        kind=kind,
+        type=data["type"],
+        id=data.get("id") or "",
+        time=parse_time(data["timestamp"]),
+        stream=data.get("stream") or "",
+        consumer=data.get("consumer") or "",
+        subject=subject,
+        data=data,
+    )
 
 
 class Advisories:
@@ -111,11 +115,6 @@ class Advisories:
         check_callback(cb)
 
         def arrived(subject: str, payload: bytes, reply: str | None, headers: object) -> None:
-            try:
-                advisory = decode_advisory(subject, payload)
-            except InvalidAnswerError as exc:
-                cb(None, exc)
-                return
-            cb(advisory, None)
+            cb(*attempt(decode_advisory, subject, payload))
 
         return self._api.nats.subscribe(f"$JS.EVENT.{events}", arrived)

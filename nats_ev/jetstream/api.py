@@ -1,4 +1,4 @@
-"""Requests to ``$JS.API``: subjects, the envelope of answers, paging, server features, timers.
+"""Requests to ``$JS.API``: subjects, the envelope of answers, paging, timers.
 
 Everything in `JetStream` that talks to the API goes through one `Api` object. A short call is one
 `Api.request`. A call with several answers, such as a fetch, is an `Exchange` with an inbox of its own.
@@ -10,10 +10,7 @@ methods of `Nats` only.
 from __future__ import annotations
 
 import json
-import math
-import time
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
@@ -27,9 +24,12 @@ from ..errors import (
     PermissionsViolationError,
     RequestTimeoutError,
 )
+from ..headers import HeadersLike
 from ..status import Status
 from ..steps import later_step
-from .errors import APIError, ApiLevelError, InvalidAnswerError
+from .answers import ACCOUNT, INFO, Shape, attempt, decode, later_request
+from .errors import ApiLevelError, InvalidAnswerError
+from .levels import Feature, Levels
 
 if TYPE_CHECKING:
     from ..client import Nats
@@ -37,16 +37,12 @@ if TYPE_CHECKING:
 
 
 Body = Mapping[str, Any]
-# The first nats-server version that has it, and the first JetStream API level. Level 0: the feature is
-# older than API levels are.
-Feature = tuple[tuple[int, int], int]
-
-# For how long, in seconds, an API level counts that was asked for: a cluster may be upgraded meanwhile.
-_LEVEL_COUNTS = 60.0
-# How long to wait for that answer, in ms.
+# How often a list is requested again because it has changed between two of its pages.
+_LIST_ATTEMPTS = 5
+# How long to wait for the answer about the API level, in ms.
 _ASK_WITHIN = 2000.0
 # 115 days, in ms.
-_NO_LIMIT = 1e10
+NO_LIMIT = 1e10
 _NO_NAME_CHARS = frozenset(' \t\r\n\f\0.*>/\\"')
 
 
@@ -79,47 +75,21 @@ def encode(body: Body) -> bytes:
     """
     try:
         return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, RecursionError) as exc:
         raise BadOptionsError(f"not JSON: {exc}") from None
 
 
-def decode(payload: bytes) -> tuple[dict[str, Any] | None, NatsError | None]:
-    """Return an answer as ``(result, err)``."""
-    try:
-        answer = json.loads(payload)
-    except (ValueError, RecursionError) as exc:  # the latter: nested too deeply
-        return None, InvalidAnswerError(f"invalid answer: {exc}")
-    if not isinstance(answer, dict):
-        return None, InvalidAnswerError("invalid answer: not an object")
-    error = answer.get("error")
-    if error:
-        try:
-            return None, APIError.of(error if isinstance(error, dict) else {"description": error})
-        except (TypeError, ValueError, AttributeError) as exc:  # a code that is a list, for example
-            return None, InvalidAnswerError(f"invalid answer: its error is malformed: {exc}")
-    return answer, None
+def _listed_name(item: Any) -> object:
+    """Return the name of a stream or consumer in a list; one without a name is like no other."""
+    name = item
+    if isinstance(item, Mapping):
+        config = item.get("config")
+        name = item.get("name") or (config.get("name") if isinstance(config, Mapping) else None)
+    return name if isinstance(name, str) else object()
 
 
-@lru_cache(maxsize=16)
-def version_of(info: str | None) -> tuple[tuple[int, ...], int | None]:
-    """Return the (version, API level or None) in a server's INFO.
-
-    A server without a version, or with version 0.0 (a build from source), counts as newer than all.
-    """
-    fields = json.loads(info or "{}")
-    numbers = str(fields.get("version", "")).partition("-")[0].split(".")
-    try:
-        version = tuple(int(number) for number in numbers)
-    except ValueError:
-        version = (0,)
-    return version if version >= (0, 1) else (999,), fields.get("api_lvl")
-
-
-@lru_cache(maxsize=16)
-def stands_alone(info: str | None) -> bool:
-    """Return whether the server with this INFO has a JetStream of its own, and is not in a cluster."""
-    fields = json.loads(info or "{}")
-    return bool(fields.get("jetstream")) and not fields.get("cluster")
+def _level_of(needs: Mapping[str, Feature]) -> int:
+    return max((feature[1] for feature in needs.values()), default=0)
 
 
 Completion = Callable[[NatsError], object]
@@ -190,7 +160,7 @@ class Exchange:
 
     def publish(self, subject: str, payload: bytes) -> None:
         """Send the request. If that raises, the inbox is unsubscribed before."""
-        self.api.waiting[self] = subject, lambda data, error, raw: self.end(error)
+        self.api.waiting[self] = subject, self.sid, lambda data, error, raw: self.end(error)
         try:
             self.api.nats.publish(subject, payload, self.inbox)
         except BaseException:
@@ -236,20 +206,63 @@ class _Asked:
     """
 
     def __init__(self, nats: Nats) -> None:
-        self.waiting: dict[object, tuple[str, RequestCallback]] = {}
+        # (subject, sid of an inbox of its own or 0, callback)
+        self.waiting: dict[object, tuple[str, int, RequestCallback]] = {}
         self._nats = ref(nats)  # the client is the key of the table below
         nats.add_error_listener(self._on_error)
 
     def _on_error(self, error: NatsError) -> None:
         nats = self._nats()
-        if isinstance(error, PermissionsViolationError) and error.kind == "publish" and nats:
-            for subject, cb in list(self.waiting.values()):
-                if subject == error.subject:
-                    nats.call(cb, None, error, None)
+        if not isinstance(error, PermissionsViolationError) or nats is None:
+            return
+        for subject, sid, cb in list(self.waiting.values()):
+            denied = subject == error.subject if error.kind == "publish" else sid == error.sid
+            if denied:
+                nats.call(cb, None, error, None)
 
 
 # One for each client: a listener for each `JetStream` would stay as long as the client.
 _asked: WeakKeyDictionary[Nats, _Asked] = WeakKeyDictionary()
+
+
+def waiting_of(nats: Nats) -> dict[object, tuple[str, int, RequestCallback]]:
+    """Return the table of what a violation of permissions ends at once.
+
+    Its values are (subject, sid of an inbox of its own or 0, callback).
+    Whoever enters something takes it out again, also when its callback is called.
+    """
+    if nats not in _asked:
+        _asked[nats] = _Asked(nats)
+    return _asked[nats].waiting
+
+
+def ask(
+    nats: Nats,
+    subject: str,
+    payload: bytes,
+    cb: RequestCallback,
+    timeout: Milliseconds,
+    headers: HeadersLike | None = None,
+) -> None:
+    """Send a request that a violation of permissions ends at once. Raises what `Nats.request` raises.
+
+    Args:
+        nats: the client.
+        subject, payload, cb, timeout, headers: as in `Nats.request`.
+    """
+    key = object()
+    waiting = waiting_of(nats)
+
+    def answered(data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
+        if waiting.pop(key, None) is not None:
+            cb(data, error, raw)
+
+    waiting[key] = subject, 0, answered
+    try:
+        nats.request(subject, payload, answered, timeout, headers=headers, no_responders=True)
+    except BaseException:
+        waiting.pop(key, None)
+        raise
 
 
 class Api:
@@ -259,12 +272,8 @@ class Api:
         self.nats = nats
         self.prefix = prefix
         self.timeout = milliseconds(timeout, "timeout")
-        # The API level that `_ask_level` has learnt (None: nothing), of which connection, and until when.
-        self._level: tuple[int | None, str | None, float] = (None, None, 0.0)
-        if nats not in _asked:
-            _asked[nats] = _Asked(nats)
-        # (subject, callback) of what a violation of permissions ends; the callback takes itself out.
-        self.waiting = _asked[nats].waiting
+        self.levels = Levels(nats, prefix, self._ask_for_level)
+        self.waiting = waiting_of(nats)
 
     def ask(
         self,
@@ -272,24 +281,10 @@ class Api:
         payload: bytes,
         cb: RequestCallback,
         timeout: Milliseconds,
-        headers: Mapping[str, str] | None = None,
+        headers: HeadersLike | None = None,
     ) -> None:
         """Send a request that a violation of permissions ends at once. Raises what `Nats.request` raises."""
-        key = object()
-        waiting = self.waiting
-
-        def answered(data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
-            if waiting.pop(key, None) is not None:
-                cb(data, error, raw)
-
-        waiting[key] = subject, answered
-        try:
-            self.nats.request(
-                subject, payload, answered, timeout, headers=headers, no_responders=True
-            )
-        except BaseException:
-            waiting.pop(key, None)
-            raise
+        ask(self.nats, subject, payload, cb, timeout, headers)
 
     def request(
         self,
@@ -299,6 +294,8 @@ class Api:
         *,
         level: int = 0,
         timeout: Milliseconds | None = None,
+        shape: Shape = INFO,
+        prefix: str | None = None,
     ) -> None:
         """Send a request to ``<prefix>.<verb>``; ``cb(answer, err)``. Raises what `Nats.request` raises.
 
@@ -309,16 +306,18 @@ class Api:
             level: the API level that the request needs. A server of a lower one refuses it (nats-server
                 2.12 and later).
             timeout: for the answer; default: that of the `JetStream`.
+            shape: the types of the answer's fields; an answer of another shape is an `InvalidAnswerError`.
+            prefix: default: that of the `JetStream`.
         """
 
         def answered(payload: bytes | None, error: NatsError | None, headers: object) -> None:
             if payload is None:
                 cb(None, error)
             else:
-                cb(*decode(payload))
+                cb(*decode(payload, shape))
 
         self.ask(
-            f"{self.prefix}.{verb}",
+            f"{prefix or self.prefix}.{verb}",
             encode(body) if body is not None else b"",
             answered,
             self.timeout if timeout is None else timeout,
@@ -326,16 +325,22 @@ class Api:
         )
 
     def request_or_report(
-        self, verb: str, body: Body | None, cb: Callback, *, timeout: Milliseconds | None = None
+        self,
+        verb: str,
+        body: Body | None,
+        cb: Callback,
+        *,
+        timeout: Milliseconds | None = None,
+        shape: Shape = INFO,
+        prefix: str | None = None,
     ) -> None:
         """Send a `request` as a later step of an operation: what it raises goes to cb.
 
         The original caller has returned, so there is nobody else to raise it to.
         """
-        try:
-            later_step(lambda: self.request(verb, body, cb, timeout=timeout))
-        except NatsError as exc:
-            cb(None, exc)
+        later_request(
+            lambda: self.request(verb, body, cb, timeout=timeout, shape=shape, prefix=prefix), cb
+        )
 
     def pages(
         self,
@@ -343,89 +348,114 @@ class Api:
         body: Body,
         items_of: Callable[[dict[str, Any]], list[Any]],
         cb: Callable[[dict[str, Any] | None, list[Any], NatsError | None], object],
+        shape: Shape = INFO,
+        name_of_item: Callable[[Any], object] | None = None,
     ) -> None:
         """Request all pages of an answer; ``cb(last page, [items of all pages], err)``.
+
+        The last page has ``missing``: the names of all pages whose servers have not answered.
 
         Args:
             verb: as in `request`.
             body: the request's JSON without ``offset``.
             items_of: returns the items of one page.
             cb: called once; with an err the last page is None.
+            shape: as in `request`.
+            name_of_item: returns what an item is known by, in a list that the server sorts by it. The list
+                is requested again when an item was created or deleted between two pages: the next page
+                would lack an item, or repeat one.
         """
         items: list[Any] = []
+        missing: list[Any] = []
+        names: set[object] = set()
+        overlap: list[Any] = []  # the last item, which the next page must begin with
+        last: tuple[Any, Any] = ((), ())
+        attempts = _LIST_ATTEMPTS
+        offset = 0
+
+        def request(more: int) -> None:
+            self.request_or_report(verb, {**body, "offset": more}, page, shape=shape)
 
         def page(answer: dict[str, Any] | None, error: NatsError | None) -> None:
+            nonlocal attempts, offset, last
             if answer is None:
                 cb(None, items, error)
                 return
-            more = items_of(answer)
+            more, absent = items_of(answer), answer.get("missing") or []
+            before, last = last, (more, absent)
+            # The same page again would never end. To compare what is nested deeply raises.
+            same, odd = attempt(lambda: bool(more or absent) and last == before)
+            if same or odd is not None:
+                cb(None, items, odd or InvalidAnswerError("invalid answer: the same page again"))
+                return
+            offset += len(more) + len(absent)
+            if name_of_item is not None:
+                begins = [name_of_item(item) for item in more[: len(overlap)]]
+                if begins != list(map(name_of_item, overlap)) and attempts > 1:
+                    attempts -= 1
+                    offset = 0
+                    last = ((), ())
+                    names.clear()
+                    for part in (items, missing, overlap):
+                        part.clear()
+                    request(0)
+                    return
+                more = [item for item in more if name_of_item(item) not in names]
+                names.update(map(name_of_item, more))
             items.extend(more)
-            if more and len(items) < answer.get("total", 0):
-                self.request_or_report(verb, {**body, "offset": len(items)}, page)
+            missing.extend(absent)
+            if (more or absent) and offset < (answer.get("total") or 0):
+                # A page of one item would repeat it for ever. A missing item may be the last one.
+                exact = name_of_item is None or missing or len(more) + len(overlap) < 2
+                overlap[:] = [] if exact else more[-1:]
+                offset -= len(overlap)
+                request(offset)
             else:
-                cb(answer, items, None)
+                cb({**answer, "missing": missing}, items, None)
 
-        self.request(verb, {**body, "offset": 0}, page)
+        self.request(verb, {**body, "offset": 0}, page, shape=shape)
 
-    def all_items(self, verb: str, body: Body, key: str, cb: Callback) -> None:
-        """Request all pages of a list, which answers have under key; ``cb([item, …], err)``."""
-        self.pages(
-            verb,
-            body,
-            lambda answer: answer.get(key) or [],
-            lambda answer, items, error: cb(items if error is None else None, error),
-        )
+    def all_items(
+        self,
+        verb: str,
+        body: Body,
+        key: str,
+        item: Shape,
+        cb: Callable[[list[Any] | None, NatsError | None, list[Any]], object],
+    ) -> None:
+        """Request all pages of a list; ``cb([item, …], err, [missing, …])``.
+
+        Args:
+            verb, body: as in `pages`.
+            key: the name of the list in an answer.
+            item: the shape of an item.
+            cb: called once. missing are the names of items whose servers have not answered the one that was
+                asked.
+        """
+
+        def listed(
+            answer: dict[str, Any] | None, items: list[Any], error: NatsError | None
+        ) -> None:
+            if answer is None:
+                cb(None, error, [])
+            else:
+                cb(items, None, answer["missing"])
+
+        shape = {"total": int, "offset": int, "limit": int, key: [item], "missing": [str]}
+        self.pages(verb, body, lambda answer: answer.get(key) or [], listed, shape, _listed_name)
 
     # What the server can do.
 
-    def version(self) -> tuple[tuple[int, ...], int | None]:
-        """Return the connected server's (version, API level); None: its INFO has no level."""
-        return version_of(self.nats.server_info())
-
-    def supports(self, feature: Feature) -> bool:
-        """Return whether the JetStream that answers has the feature, as far as that is known."""
-        level = None if self._is_local() else self._level[0]
-        if level is not None:
-            # Level 0: a server before 2.11, whose version nothing tells. What it ignores shows in its answer.
-            return level >= feature[1]
-        version, level = self.version()
-        if level is not None and feature[1]:
-            return level >= feature[1]
-        return version >= feature[0]
-
-    def _is_local(self) -> bool:
-        """Return whether the connected server itself answers the requests.
-
-        Across a domain or a leaf node, and in a cluster that is being upgraded, another one does.
-        """
-        return self.prefix == "$JS.API" and stands_alone(self.nats.server_info())
-
-    def _ask_level(self, go: Callable[[], object]) -> None:
-        """Ask the JetStream that answers for its API level, then call ``go()`` (ADR-44).
-
-        Without a clear answer, as when a user may not ask, the level of the connected server counts, and
-        this connection does not ask again.
-        """
-        info = self.nats.server_info()
-
-        def answered(answer: Any, error: NatsError | None) -> None:
-            api = answer.get("api") if isinstance(answer, dict) else None
-            level = api.get("level", 0) if isinstance(api, dict) else None
-            known = level if type(level) is int else None
-            lasts = _LEVEL_COUNTS if known is not None else math.inf
-            self._level = (known, info, time.monotonic() + lasts)
-            go()
-
+    def _ask_for_level(self, prefix: str, verb: str, cb: Callback) -> None:
         limit = min(self.timeout or _ASK_WITHIN, _ASK_WITHIN)
-        self.request_or_report("INFO", None, answered, timeout=limit)
+        shape = ACCOUNT if verb == "INFO" else INFO
+        self.request_or_report(verb, None, cb, timeout=limit, shape=shape, prefix=prefix)
 
     def require(
         self,
         needs: Mapping[str, Feature],
         go: Callable[[int], object],
         cb: Callback,
-        *,
-        timeout: float | None = None,
     ) -> None:
         """Call ``go(level)`` if JetStream has all features in needs, else pass `ApiLevelError` to cb.
 
@@ -437,16 +467,11 @@ class Api:
             needs: the features.
             go: gets the API level that they need.
             cb: gets the error.
-            timeout: how long to wait for a connection, in ms; 0: for ever; default: that of the `JetStream`.
         """
-        level = max((feature[1] for feature in needs.values()), default=0)
-
-        def lacking() -> NatsError | None:
-            missing = {name: one for name, one in needs.items() if not self.supports(one)}
-            return ApiLevelError.lacking(missing) if missing else None
+        level = _level_of(needs)
 
         def judge() -> None:
-            if (error := lacking()) is not None:
+            if (error := self.lacking(needs)) is not None:
                 cb(None, error)
                 return
             try:
@@ -457,27 +482,48 @@ class Api:
         def connected(error: NatsError | None) -> None:
             if error is not None:
                 cb(None, error)
-            elif self._must_ask(level):
-                self._ask_level(judge)
+            elif self.levels.must_ask(level):
+                self.levels.ask(judge)
             else:
                 judge()
 
         if not needs:
             go(0)
         elif not self.nats.is_connected():
-            self.when_connected(connected, timeout)
-        elif self._must_ask(level):
-            self._ask_level(judge)
-        elif (error := lacking()) is not None:
+            self.when_connected(connected)
+        elif self.levels.must_ask(level):
+            self.levels.ask(judge)
+        elif (error := self.lacking(needs)) is not None:
             self.nats.call_soon(cb, None, error)
         else:
             go(level)
 
-    def _must_ask(self, level: int) -> bool:
-        """Return whether the API level is unknown, and something needs one."""
-        _, info, until = self._level
-        fresh = info == self.nats.server_info() and time.monotonic() < until
-        return level > 0 and not fresh and not self._is_local()
+    def lacking(self, needs: Mapping[str, Feature]) -> NatsError | None:
+        """Return the error that says which of these features are missing, as far as that is known."""
+        missing = {name: one for name, one in needs.items() if not self.levels.supports(one)}
+        return ApiLevelError.lacking(missing) if missing else None
+
+    def knows(self, needs: Mapping[str, Feature]) -> bool:
+        """Return whether `lacking` can be asked now: there is a connection, and its level is known."""
+        return self.nats.is_connected() and not self.levels.must_ask(_level_of(needs))
+
+    def when_known(
+        self, needs: Mapping[str, Feature], go: Callable[[], object], ended: Completion
+    ) -> None:
+        """Call ``go()`` when `knows` these features, or ``ended(err)`` if no connection comes."""
+
+        def connected(error: NatsError | None) -> None:
+            if error is not None:
+                ended(error)
+            elif self.levels.must_ask(_level_of(needs)):
+                self.levels.ask(go)
+            else:
+                go()
+
+        if self.nats.is_connected():
+            connected(None)
+        else:
+            self.when_connected(connected, 0)
 
     # Time.
 
@@ -509,7 +555,7 @@ class Api:
             cb: called once.
             timeout: in ms; 0: no limit; default: that of the `JetStream`.
         """
-        self.refuse_if_closed()
+        self.refuse()
 
         def end(error: NatsError | None) -> None:
             timer.cancel()
@@ -525,10 +571,14 @@ class Api:
 
         limit = self.timeout if timeout is None else timeout
         # The timer also tells of the client's end, so there is one without a limit, too.
-        timer = self.start_timer(limit or _NO_LIMIT, late, end, step=True)
+        timer = self.start_timer(limit or NO_LIMIT, late, end, step=True)
         self.nats.add_status_listener(changed)
 
-    def refuse_if_closed(self) -> None:
-        """Raise `NotConnectedError` when the client is not connected and no attempt is planned."""
+    def refuse(self) -> None:
+        """Raise `NotConnectedError` when the client is not connected and no attempt is planned.
+
+        Raise `ConnectionDrainingError` after `Nats.drain`, except in a later step of an operation.
+        """
         if self.nats.status() in (Status.DISCONNECTED, Status.CLOSED):
             raise NotConnectedError
+        self.nats.refuse_if_draining()

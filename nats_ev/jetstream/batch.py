@@ -8,19 +8,22 @@ to one inbox, and the server says in them how many messages it acknowledges at a
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..arguments import Callback, Payload, callable_or_none, check_callback, integer, payload_bytes
-from ..errors import NatsError, RequestTimeoutError
-from ..headers import Headers, HeadersLike, set_in_block
+from ..errors import ConnectionDrainingError, NatsError, RequestTimeoutError
+from ..headers import HeadersLike, set_in_block, status_of
 from ..nuid import next_nuid
+from ..status import Status
+from ..steps import later_step
+from .answers import api_error, attempt, read_json
 from .api import Api, Timer
 from .config import V2_12, V2_14, check_fields, with_keywords
-from .errors import APIError, BatchClosedError, InvalidAnswerError, status_error
-from .publish import ack_of, check_message, message_headers
+from .errors import APIError, ApiLevelError, BatchClosedError, InvalidAnswerError, status_error
+from .levels import Feature
+from .publish import ack_of, check_message, message_headers, option_needs
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -30,6 +33,10 @@ if TYPE_CHECKING:
 _FAST_FIELDS = {"flow": None, "max_outstanding_acks": None, "gap_ok": None, "on_error": None}
 # The operations in a fast batch's reply subjects.
 _START, _ADD, _COMMIT, _COMMIT_EOB, _PING = range(5)
+
+_MOST_FLOW = 65535
+# The answers while a fast batch is open; its end is a publish acknowledgement.
+_ANSWER = {"type": str, "seq": int, "last_seq": int, "msgs": int}
 
 # (subject, payload, raw headers)
 Message = tuple[str, bytes, bytes]
@@ -121,6 +128,8 @@ class AtomicBatch(_Batch):
         self._started = False
         self._error: NatsError | None = None
         self._last: tuple[Message, Callback] | None = None  # a commit that waits as well
+        # The features of all its messages: a server that lacks one would ignore it.
+        self._needs: dict[str, Feature] = {"atomic batch": V2_12}
 
     def add(
         self,
@@ -162,11 +171,8 @@ class AtomicBatch(_Batch):
     def _close(self, cb: Callback) -> None:
         message = self._member(self._subject, b"", None, {}, "eob")
         self.closed = True
-        self._api.require(
-            {"batch commit without a message": V2_14},
-            lambda level: self._finish(message, cb),
-            cb,
-        )
+        needs = {**self._needs, "batch commit without a message": V2_14}
+        self._api.require(needs, lambda level: self._finish(message, cb), cb)
 
     def discard(self) -> None:
         """End the batch without storing anything. The server abandons it by itself."""
@@ -189,6 +195,7 @@ class AtomicBatch(_Batch):
         block = set_in_block(message_headers(headers, options), marks)
         message = (subject, payload_bytes(payload), block)
         check_message(self._api.nats, *message)
+        self._needs.update(option_needs(options))
         return message
 
     def _put(self, message: Message) -> None:
@@ -204,22 +211,18 @@ class AtomicBatch(_Batch):
     def _begin(self, message: Message) -> None:
         """Send the first message as a request: its answer says whether the stream takes batches."""
         subject, payload, headers = message
-        self._api.require(
-            {"atomic batch": V2_12},
-            lambda level: self._api.nats.request(
-                subject,
-                payload,
-                self._begun,
-                self._api.timeout,
-                headers=headers,
-                no_responders=True,
-            ),
+        api = self._api
+        api.require(
+            self._needs,
+            lambda level: api.ask(subject, payload, self._begun, api.timeout, headers),
             lambda result, error: self._begun(None, error, None),
         )
 
     def _begun(self, data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
         if data:
-            _, error = ack_of(data, None)
+            ack, error = ack_of(data, None)
+            if ack is not None:  # a server that knows batches says nothing yet
+                error = ApiLevelError.lacking({"atomic batch": V2_12}, ack)
         self._started = True
         if error is not None:
             self._fail(error)
@@ -247,11 +250,8 @@ class AtomicBatch(_Batch):
     def _finish(self, message: Message, cb: Callback) -> None:
         if not self.size:  # a batch of one message
             self._started = True
-            self.size = 1
-            self.closed = True
-            self._api.require({"atomic batch": V2_12}, lambda level: self._request(message, cb), cb)
-            return
-        self.size += 1
+        if not self.closed:  # `close` adds no message
+            self.size += 1
         self.closed = True
         if self._error is not None:
             self._api.nats.call_soon(cb, None, self._error)
@@ -263,26 +263,29 @@ class AtomicBatch(_Batch):
     def _commit(self, message: Message, cb: Callback) -> None:
         self._last = None
         try:
-            self._request(message, cb)
+            later_step(self._request, message, cb)
         except NatsError as exc:
             cb(None, exc)
 
     def _request(self, message: Message, cb: Callback) -> None:
+        self._api.require(self._needs, lambda level: self._ask(message, cb), cb)
+
+    def _ask(self, message: Message, cb: Callback) -> None:
         subject, payload, headers = message
         api = self._api
 
         def answered(data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
             ack, error = ack_of(data, error)
-            if ack is not None and ack.get("batch") != self.id:
-                ack, error = (
-                    None,
-                    InvalidAnswerError("invalid answer: not a batch's acknowledgement"),
-                )
-            cb(ack, error)
+            if ack is not None and "batch" not in ack:
+                ack, error = None, ApiLevelError.lacking({"atomic batch": V2_12}, ack)
+            elif ack is not None and ack["batch"] != self.id:
+                ack, error = None, InvalidAnswerError("invalid answer: not this batch's")
+            if ack is None:
+                cb(None, error)
+            else:
+                api.levels.confirm(ack, self._needs, cb)
 
-        api.nats.request(
-            subject, payload, answered, api.timeout, headers=headers, no_responders=True
-        )
+        api.ask(subject, payload, answered, api.timeout, headers)
 
 
 class FastBatch(_Batch):
@@ -300,7 +303,7 @@ class FastBatch(_Batch):
         super().__init__(api)
         self.sent = 0
         self.acked = 0
-        self._flow = _whole(opts, "flow", 100, 65535)
+        self._flow = _whole(opts, "flow", 100, _MOST_FLOW)
         self._acks = _whole(opts, "max_outstanding_acks", 2, 1000)
         self._on_error = callable_or_none(opts.get("on_error"), "on_error")
         self._gap_ok = bool(opts.get("gap_ok"))
@@ -316,6 +319,10 @@ class FastBatch(_Batch):
         # so before it acknowledges a later message.
         self._failed: dict[int, NatsError] = {}
         self._final: Callback | None = None  # that of commit or close
+        self._ack: dict[str, Any] | None = None  # the server's, when it has ended the batch
+        self._first = ""  # the subject of the first message, which the server accepts
+        self._refusal: NatsError | None = None  # the user may not publish the last message
+        self._draining = False
         self._last = 0  # the batch sequence of the last message, once the batch is closed
         self._silence_ms = api.timeout or 5000.0
         self._pings = 0
@@ -335,7 +342,9 @@ class FastBatch(_Batch):
         Args:
             subject: a subject of the batch's stream.
             payload: the message's data.
-            cb: ``cb({"batch_seq", "ack_seq"}, err)`` when the server has acknowledged or refused it.
+            cb: ``cb({"batch_seq", "ack_seq"}, err)`` when the server has acknowledged or refused it. After a
+                time-out, or when a restarted server no longer knows the batch (`BatchError`), a message with
+                an err may have been stored.
             headers: as in `Publishing.publish`.
             options: those of `Publishing.publish`.
 
@@ -367,15 +376,19 @@ class FastBatch(_Batch):
         """
         check_callback(cb)
         self._put(subject, payload, headers, options, _COMMIT, None)
-        self.closed = True
-        self._final = cb
-        self._last = self.size
+        self._end_after(cb)
 
     def _close(self, cb: Callback) -> None:
         self._put(self._subject, b"", None, {}, _COMMIT_EOB, None)
+        self.size -= 1  # the end itself is no message
+        self._end_after(cb)
+
+    def _end_after(self, cb: Callback) -> None:
         self.closed = True
         self._final = cb
-        self._last = self.size - 1  # the end itself is no message
+        self._last = self.size
+        if self._begun:
+            self._api.waiting[self] = self._subject, 0, self._forbidden
 
     def _put(
         self,
@@ -387,11 +400,11 @@ class FastBatch(_Batch):
         cb: Callback | None,
     ) -> None:
         if self.closed:
-            raise BatchClosedError
+            raise BatchClosedError(ack=self._ack)
         block = message_headers(headers, options) if headers is not None or options else None
         entry = (self.size + 1, subject, payload_bytes(payload), block, operation)
         if not self.size:
-            self._api.refuse_if_closed()
+            self._api.refuse()
             self._api.require({"fast batch": V2_14}, lambda level: self._open(entry), self._refused)
         elif self._begun and not self._kept and self._has_room():
             self._send(entry)
@@ -408,9 +421,48 @@ class FastBatch(_Batch):
         self._end_with(error)
 
     def _open(self, entry: FastMessage) -> None:
-        self._sid = self._api.nats.subscribe(f"{self._inbox}.>", self._on_answer)
-        self._send(entry)
+        nats = self._api.nats
+        self._sid = nats.subscribe(f"{self._inbox}.>", self._on_answer)
+        try:
+            self._send(entry)
+        except BaseException:
+            nats.unsubscribe(self._sid)
+            raise
+        self._first = entry[1]
+        self._api.waiting[self] = self._first, 0, self._forbidden
+        # A drain waits for what is under way, and `_on_status` ends a batch of which nothing is.
+        nats.await_in_drain(self._sid)
+        nats.add_status_listener(self._on_status)
         self._silence.start(self._silence_ms / 3)
+
+    def _on_status(self, status: Status) -> None:
+        if status is Status.DRAINING_SUBS:
+            self._draining = True
+            self._end_in_drain()
+
+    def _end_in_drain(self) -> None:
+        if self._draining and not self.closed and not self._kept and self.acked >= self.sent:
+            self._end_with(ConnectionDrainingError())
+
+    def _forbidden(self, data: object, error: NatsError | None, raw: object) -> None:
+        """Take that the user may not publish the first message, or the last one."""
+        assert error is not None
+        self._api.waiting.pop(self, None)
+        if self._begun:
+            # Which of the messages before are stored, the server says at the end.
+            self._refusal = error
+            self._failed[self._last] = error
+            self._tell(self._last, _COMMIT_EOB)
+        else:
+            self._end_with(error)
+
+    def _tell(self, number: int, operation: int) -> None:
+        """Send an operation without a message. The server accepts the subject of the first one."""
+        subject, reply = self._first, f"{self._prefix}{number}.{operation}.$FI"
+        try:
+            self._api.nats.publish(subject, b"", reply)
+        except NatsError as exc:
+            self._report(exc)
 
     def _has_room(self) -> bool:
         return self.sent < self.acked + self._flow * self._acks
@@ -425,38 +477,54 @@ class FastBatch(_Batch):
         self.sent = number
 
     def _on_answer(self, subject: str, data: bytes, reply: str | None, raw: bytes | None) -> None:
-        if not data and Headers.parse(raw).status == 503:
+        if not data and status_of(raw)[0] == 503:
             self._end_with(status_error(503, None))
             return
-        try:
-            answer = json.loads(data)
-            kind = answer.get("type")
-        except (ValueError, AttributeError) as exc:
-            self._report(InvalidAnswerError(f"invalid answer: {exc}"))
+        answer, error = attempt(self._read, data)
+        if answer is None:
+            assert error is not None
+            self._report(error)
             return
         self._pings = 0
-        try:
-            self._take(kind, answer, data)
-        except InvalidAnswerError as exc:
-            self._report(exc)
-
-    def _take(self, kind: object, answer: Mapping[str, Any], data: bytes) -> None:
-        """Take an answer of the server. Raises `InvalidAnswerError` before anything has changed."""
+        kind, numbers, refused = answer
         if kind == "ack":
-            number, flow = _number(answer, "seq"), _number(answer, "msgs", self._flow)
-            self._begun = True
-            self._flow = max(1, flow)
+            self._start()
+            number, self._flow = numbers
             self._acknowledged(number)
             self._drain_kept()
+            self._end_in_drain()
         elif kind == "gap":
-            self._lost(_number(answer, "last_seq"), _number(answer, "seq"))
-        elif kind == "err":
-            number = _number(answer, "seq", 0)
-            error = APIError.of(answer.get("error") or {})
-            self._failed[number] = error
-            self._report(error)
+            self._lost(*numbers)
+        elif refused is not None:
+            self._failed[numbers[0]] = refused
+            self._report(refused)
         else:
             self._finished(data)
+
+    def _read(self, data: bytes) -> tuple[object, tuple[int, ...], APIError | None]:
+        """Return the kind of an answer, its numbers, and the error in it. Changes nothing."""
+        answer = read_json(data, _ANSWER)
+        kind = answer.get("type")
+        if kind == "ack":
+            if answer["seq"] > self.size:
+                raise InvalidAnswerError(f"invalid answer: {answer['seq']} of {self.size} messages")
+            flow = answer.get("msgs", self._flow)
+            return kind, (answer["seq"], min(max(1, flow), _MOST_FLOW)), None
+        if kind == "gap":
+            return kind, (answer["last_seq"], answer["seq"]), None
+        if kind == "err":
+            error = api_error(answer.get("error") or "unknown error")
+            return kind, (answer.get("seq") or 0,), error
+        return kind, (), None
+
+    def _start(self) -> None:
+        """Take that the server has the first message."""
+        if not self._begun:
+            self._begun = True
+            if self._final is None:
+                self._api.waiting.pop(self, None)
+            else:
+                self._api.waiting[self] = self._subject, 0, self._forbidden
 
     def _lost(self, first: int, last: int) -> None:
         """Take that the messages from first on have not come, up to the one before last."""
@@ -488,28 +556,35 @@ class FastBatch(_Batch):
         if ack is None:
             self._end_with(error or InvalidAnswerError("invalid answer"))
             return
-        try:
-            count = _number(ack, "count", self.sent)
-        except InvalidAnswerError as exc:
-            self._end_with(exc)
+        if "batch" not in ack:  # a server that does not know batches has stored the message
+            self._end_with(ApiLevelError.lacking({"fast batch": V2_14}, ack))
+            return
+        count = ack.get("count", self.sent)
+        if count is None or count > self.size:
+            wrong = f"invalid answer: {count} of {self.size} messages"
+            self._end_with(InvalidAnswerError(wrong))
             return
         self._acknowledged(count)
         ack["missing"] = sorted(number for number in self._failed if number <= count)
+        self._ack = ack
         text = f"the server has ended the batch; it has no message after {count}"
         ended = BatchClosedError(text, ack=ack)
         final, error = self._final, self._failed.get(self._last)
         complete = final is not None and not self._kept and count >= self._last
         if error is not None or not complete:
-            self._end_with(ended, final_error=error)
+            self._end_with(ended, final_error=self._refusal or error)
             return
         self._final = None
         self._end_with(ended, failed=False)
         assert final is not None
-        final(ack, None)
+        self._api.nats.call_soon(final, ack, None)  # after those of the messages
 
     def _on_silence(self) -> None:
         """Ping the server after a third of the timeout without an answer: answers may have been lost."""
         self._silence.start(self._silence_ms / 3)
+        if self._refusal is not None:
+            self._end_with(self._refusal)
+            return
         if self.sent <= self.acked and not self._final:
             return
         self._pings += 1
@@ -517,10 +592,7 @@ class FastBatch(_Batch):
             self._end_with(RequestTimeoutError("request timeout"))
             return
         if self._api.nats.is_connected():
-            try:
-                self._api.nats.publish(self._subject, b"", f"{self._prefix}{self.sent}.{_PING}.$FI")
-            except NatsError as exc:
-                self._report(exc)
+            self._tell(self.sent, _PING)
 
     def _end_with(
         self, error: NatsError, failed: bool = True, final_error: NatsError | None = None
@@ -536,6 +608,8 @@ class FastBatch(_Batch):
             return
         self._over = self.closed = True
         self._silence.cancel()
+        self._api.waiting.pop(self, None)
+        self._api.nats.remove_status_listener(self._on_status)
         self._api.nats.unsubscribe(self._sid)
         self._kept.clear()
         callbacks, self._callbacks = self._callbacks, deque()
@@ -554,10 +628,3 @@ class FastBatch(_Batch):
 
 def _whole(opts: Mapping[str, Any], name: str, default: int, most: int) -> int:
     return integer(opts.get(name, default), name, 1, most)
-
-
-def _number(answer: Mapping[str, Any], name: str, default: int | None = None) -> int:
-    value = answer.get(name, default)
-    if type(value) is not int:
-        raise InvalidAnswerError(f"invalid answer: {name} is {value!r}")
-    return value

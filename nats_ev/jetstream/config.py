@@ -15,13 +15,16 @@ from typing import Any
 from ..errors import BadOptionsError
 from ..subjects import check_subscribe
 from ..times import to_wire
-from .api import Feature
+from .levels import Feature
 
 V2_9: Feature = ((2, 9), 0)
 V2_10: Feature = ((2, 10), 0)
 V2_11: Feature = ((2, 11), 1)
 V2_12: Feature = ((2, 12), 2)
 V2_14: Feature = ((2, 14), 4)
+
+# The largest sequence, and the largest number of messages.
+MAX_SEQUENCE = 2**64 - 1
 
 # Field → what its value may be: None (anything), a table (an object), a list of one of these, a set of
 # words, or `DURATION`.

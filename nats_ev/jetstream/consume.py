@@ -12,8 +12,8 @@ from ..errors import (
     PermissionsViolationError,
     RequestTimeoutError,
 )
-from ..headers import Headers
 from ..status import Status
+from .answers import part
 from .api import Api, Timer
 from .errors import (
     ApiLevelError,
@@ -28,6 +28,9 @@ from .errors import (
 from .handle import Handle
 from .message import JsMsg
 from .pull import MsgCallback, Puller, PullOptions, StopAfter, priority_needs
+
+# After this the server is asked again for a consumer that it did not know. In ms.
+_ASK_AGAIN_MS = 500.0
 
 
 class Consume(Handle):
@@ -55,7 +58,10 @@ class ConsumeEngine(Puller):
         self._begun = False
         self._last_error: NatsError = NoHeartbeatError()
         self._patience: Timer = api.timer(self._give_up, lambda error: None)
+        self._may_look = True  # whether the consumer is there
+        self._mute = 0  # how often heartbeats were missed before anything had come
         self._missing = 0  # how often in a row the server did not know the consumer
+        self._again: Timer = api.timer(self._ask_for_consumer, lambda error: None)
         self._asking = False
 
     def start(self) -> None:
@@ -64,7 +70,7 @@ class ConsumeEngine(Puller):
             self._require()
             return
         # What the server can do is known when there is one, however long that takes.
-        self.api.refuse_if_closed()
+        self.api.refuse()
         self.api.nats.add_status_listener(self._on_first_status)
 
     def _on_first_status(self, status: Status) -> None:
@@ -96,23 +102,20 @@ class ConsumeEngine(Puller):
                 self._be_patient()
 
     def _be_patient(self) -> None:
-        if not self._begun and self.api.timeout:
+        if not self.heard and self.api.timeout:
             self._patience.start(self.api.timeout)
 
     def _give_up(self) -> None:
-        """End a consume that no JetStream has answered within the timeout."""
-        if self.closed or self._begun or self._received or not self.api.nats.is_connected():
+        """End a consume whose requests nobody has taken within the timeout."""
+        if self.closed or self._begun or self.heard or not self.api.nats.is_connected():
             return
         if isinstance(self._last_error, NoRespondersError):
             self._client_ended(self._last_error)
 
-    def _on_status_message(self, subject: str, status: Headers) -> None:
-        self._begun = self._begun or status.status != 503
-        super()._on_status_message(subject, status)
-
     def _stop_asking(self) -> None:
         super()._stop_asking()
         self._patience.cancel()
+        self._again.cancel()
 
     def _on_status(self, status: Status) -> None:
         super()._on_status(status)
@@ -153,9 +156,11 @@ class ConsumeEngine(Puller):
             return
         # nats-server 2.9 does not answer a request to a consumer that does not exist.
         self._last_error = error
-        silent = isinstance(error, (NoRespondersError, NoHeartbeatError))
-        if silent and not self._asking:
+        if isinstance(error, (NoRespondersError, NoHeartbeatError)):
+            self._mute += isinstance(error, NoHeartbeatError) and not self.heard
             self._ask_for_consumer()
+            if self._mute >= 2 and not self._may_look and not self.heard:
+                self._client_ended(error)
         self._report(error)
 
     def ended(self, error: NatsError) -> None:
@@ -168,28 +173,35 @@ class ConsumeEngine(Puller):
 
     def _ask_for_consumer(self) -> None:
         """Find out whether the consumer is gone, or just not there yet, as after a server's restart."""
-        self._asking = True
-        self.api.request_or_report(
-            f"CONSUMER.INFO.{self.stream}.{self.name}", None, self._consumer_answered
-        )
+        if self._may_look and not self._asking and not self.closed:
+            self._asking = True
+            verb = f"CONSUMER.INFO.{self.stream}.{self.name}"
+            limit = self.api.timeout
+            if self._mute and not self.heard:  # two thirds of the timeout are over
+                limit /= 3
+            self.api.request_or_report(verb, None, self._consumer_answered, timeout=limit)
 
     def _consumer_answered(self, info: Any, error: NatsError | None) -> None:
         self._asking = False
-        if info and info["config"].get("deliver_subject") and not self.closed:
+        if info and part(info, "config").get("deliver_subject") and not self.closed:
             self.close()
             self._cb(None, ConsumerIsPushError("consumer is push based", code=409))
             return
         self._begun = self._begun or error is None
-        hopeless = isinstance(error, PermissionsViolationError)
-        if not self._begun and not self._received:
-            # A server that is just starting answers these, too, but not to a consumer that has received.
-            hopeless = hopeless or isinstance(
-                error,
-                (JetStreamNotEnabledError, JetStreamNotEnabledForAccountError, RequestTimeoutError),
-            )
-        if hopeless and not self.closed:
+        # Who may consume need not have the right to ask.
+        self._may_look = not isinstance(error, PermissionsViolationError)
+        # A server that is just starting answers these, too, but not to a consumer that has received.
+        hopeless = isinstance(
+            error,
+            (JetStreamNotEnabledError, JetStreamNotEnabledForAccountError, RequestTimeoutError),
+        )
+        if hopeless and not self._begun and not self.heard and not self.closed:
             assert error is not None
             self._client_ended(error)
+            return
+        if error is None and self._mute >= 2 and not self.heard and not self.closed:
+            # The consumer is there, but what it sends does not arrive.
+            self._client_ended(NoHeartbeatError())
             return
         if not isinstance(error, (ConsumerNotFoundError, StreamNotFoundError)):
             self._missing = 0
@@ -199,3 +211,5 @@ class ConsumeEngine(Puller):
         if self._missing >= 2 and not self.closed:
             self.close()
             self._cb(None, error)
+        elif not self.closed and not self.heard:
+            self._again.start(_ASK_AGAIN_MS)

@@ -14,13 +14,16 @@ from ..arguments import Callback, check_callback, integer, optional_middle
 from ..errors import BadOptionsError, NatsError
 from ..nuid import next_nuid
 from ..times import rfc3339
-from .api import Api, Feature, name_of
-from .config import V2_11, V2_14, consumer_config, with_keywords
+from .answers import INFO
+from .api import Api, name_of
+from .config import MAX_SEQUENCE, V2_11, V2_14, consumer_config, with_keywords
 from .consume import Consume, ConsumeEngine
 from .fetch import Fetch, fetch_opts
-from .ordered import OrderedConsumer, OrderedEngine, ordered_config
+from .levels import Feature
+from .ordered import OrderedEngine
 from .ordered_fetch import OrderedFetcher
-from .pull import MsgCallback, consume_opts
+from .ordered_handle import OrderedConsumer
+from .pull import MsgCallback, consume_opts, ordered_config
 from .push import PushEngine, PushSubscription
 from .store import store_consumer
 
@@ -79,21 +82,27 @@ class Consumers:
         self._consumer("INFO", stream, consumer, None, cb)
 
     def consumer_list(self, stream: str, cb: Callback) -> None:
-        """List all consumers of a stream; ``cb({"consumers": [info, …], "total": n}, err)``."""
+        """List all consumers of a stream; ``cb({"consumers": [info, …], "total": n}, err)``.
+
+        ``missing`` as in `stream_list`.
+        """
         check_callback(cb)
 
-        def listed(items: Any, error: NatsError | None) -> None:
+        def listed(items: Any, error: NatsError | None, missing: list[Any]) -> None:
             if error is not None:
                 cb(None, error)
             else:
-                cb({"consumers": items, "total": len(items)}, None)
+                lacks = {"missing": missing} if missing else {}
+                cb({"consumers": items, "total": len(items), **lacks}, None)
 
-        self._api.all_items(f"CONSUMER.LIST.{name_of('stream', stream)}", {}, "consumers", listed)
+        verb = f"CONSUMER.LIST.{name_of('stream', stream)}"
+        self._api.all_items(verb, {}, "consumers", INFO, listed)
 
     def consumer_names(self, stream: str, cb: Callback) -> None:
         """List the names of all consumers of a stream; ``cb([name, …], err)``."""
         check_callback(cb)
-        self._api.all_items(f"CONSUMER.NAMES.{name_of('stream', stream)}", {}, "consumers", cb)
+        verb = f"CONSUMER.NAMES.{name_of('stream', stream)}"
+        self._api.all_items(verb, {}, "consumers", str, lambda names, error, _: cb(names, error))
 
     def consumer_pause(
         self, stream: str, consumer: str, until: datetime | timedelta, cb: Callback
@@ -107,7 +116,10 @@ class Consumers:
             cb: ``cb({"paused", "pause_until", …}, err)``.
         """
         if isinstance(until, timedelta):
-            until = datetime.now().astimezone() + until
+            try:
+                until = datetime.now().astimezone() + until
+            except OverflowError:
+                raise BadOptionsError(f"until is beyond the year 9999: {until}") from None
         if not isinstance(until, datetime):
             raise TypeError(f"until must be a datetime or a timedelta, not {type(until).__name__}")
         body = {"pause_until": rfc3339(until)}
@@ -134,13 +146,13 @@ class Consumers:
         Args:
             stream: the stream's name.
             consumer: the consumer's name.
-            seq: the sequence to deliver from; left out: the first one that is not acknowledged.
+            seq: the sequence to deliver from, 1 or more; left out: the first one that is not acknowledged.
             cb: called once.
         """
         if cb is None and callable(seq):
             seq, cb = None, seq
         check_callback(cb)
-        body = {"seq": integer(seq, "seq")} if seq else {}
+        body = {} if seq is None else {"seq": integer(seq, "seq", 1, MAX_SEQUENCE)}
         assert cb is not None
         self._consumer("RESET", stream, consumer, body, cb, {"consumer reset": V2_14})
 
@@ -158,9 +170,9 @@ class Consumers:
             stream: the stream's name.
             consumer: the consumer's name.
             opts: with durations as timedelta or in ns: batch (1; with max_bytes as many as fit),
-                max_bytes, expires (5 s), no_wait (True: only messages that the consumer has now; with an
-                expires it waits for the first), heartbeat or idle_heartbeat (15 s when expires is above
-                30 s, else none), and for priority groups
+                max_bytes, expires (5 s), no_wait (True: only messages that the consumer has now, none
+                while it waits for acknowledgements; with an expires it waits for the first), heartbeat
+                or idle_heartbeat (15 s when expires is above 30 s, else none), and for priority groups
                 group, id, min_pending, min_ack_pending, priority.
             cb: gets `NoRespondersError` when the consumer does not exist, `NoHeartbeatError`,
                 ``disconnected``, or the `PullStatusError` of a status that is not an ordinary end.
@@ -211,11 +223,13 @@ class Consumers:
             opts: with durations as timedelta or in ns: max_messages (500) or max_bytes, the most that is
                 requested at a time; threshold_messages, threshold_bytes (half of it): request more when
                 no more than this is still to come; expires (30 s) of each request; heartbeat (half of
-                expires, at most 30 s, at least 500 ms); for priority groups group, min_pending,
+                expires, at most 30 s, at least 500 ms; until something has come, a third of the timeout of
+                this object); for priority groups group, min_pending,
                 min_ack_pending, priority. Also on_error and stop_after.
             cb: ``cb(msg, None)`` for each message; ``cb(None, err)`` once when consuming can't go on: the
                 consumer was deleted or is a push consumer, its user lacks the right, no JetStream answers
-                within the timeout of this object, or the client has ended.
+                within the timeout of this object, or the client has ended. `NoHeartbeatError` when the
+                server knows the consumer, but not one heartbeat has come, twice that timeout long.
             on_error: ``on_error(err)`` for each error that consuming survives.
             stop_after: stop after this number of messages, and request no more than these.
 
@@ -254,7 +268,8 @@ class Consumers:
                 except those of priority groups (max_messages: 1000). Also the keywords below.
             cb: ``cb(msg, None)`` for each message; ``cb(None, err)`` once when the consumer can't go on: the
                 stream does not exist, it could not begin within the timeout of this object, the stream is
-                another one now (`StreamRecreatedError`), or the client has ended.
+                another one now (`StreamRecreatedError`), nothing that the server sends arrives
+                (`NoHeartbeatError`, as in `consume`), or the client has ended.
             on_start: ``on_start(info)`` once, before the first message, with the consumer's info, whose
                 ``num_pending`` is the number of messages that there are initially.
             on_error: ``on_error(err)`` for each error that the consumer survives.
@@ -321,7 +336,9 @@ class Consumers:
                 with an inbox as deliver_subject unless the configuration has one, and deleted at the end
                 if it has no name.
             opts: on_start and on_error.
-            cb: ``cb(msg, None)`` for each message; ``cb(None, err)`` once when the subscription can't go on.
+            cb: ``cb(msg, None)`` for each message; ``cb(None, err)`` once when the subscription can't go on:
+                the consumer is missing, the user may not receive its messages, the client has ended, or not
+                one of its heartbeats has come in four times their interval (`NoHeartbeatError`).
             on_start: ``on_start(info)`` once, with the consumer's info.
             on_error: ``on_error(err)`` for each error that does not end the subscription
                 (`NoHeartbeatError`, `SequenceMismatchError`).

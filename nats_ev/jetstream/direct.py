@@ -11,9 +11,10 @@ from typing import Any
 
 from ..arguments import Callback, check_callback
 from ..errors import BadOptionsError, NatsError
-from ..headers import Headers
-from ..subjects import check_publish
+from ..headers import appended, status_of
+from ..subjects import check_publish, check_tokens
 from ..times import to_wire
+from .answers import attempt, whole
 from .api import Api, Exchange, encode, name_of
 from .config import V2_11, check_fields
 from .errors import APIError, ApiLevelError, InvalidAnswerError, status_error
@@ -54,6 +55,7 @@ class DirectGets:
         body = get_opts({"seq": opts} if isinstance(opts, int) else opts)
         subject = body.get("last_by_subj")
         if subject is not None:
+            check_tokens(subject)
             self._ask_directly(f"{name}.{subject}", b"", cb)
         else:
             self._ask_directly(name, encode(body), cb)
@@ -61,7 +63,7 @@ class DirectGets:
     def direct_get_last(self, stream: str, subject: str, cb: Callback) -> None:
         """Read the last message of a subject from any replica; see `direct_get`."""
         check_callback(cb)
-        check_publish(subject)
+        check_tokens(subject)
         self._ask_directly(f"{name_of('stream', stream)}.{subject}", b"", cb)
 
     def _ask_directly(self, what: str, payload: bytes, cb: Callback) -> None:
@@ -140,50 +142,67 @@ class _Batch(Exchange):
 
     def on_message(self, subject: str, data: bytes, reply: str | None, raw: bytes | None) -> None:
         self.late.start(self.api.timeout or 5000)
-        headers = Headers.parse(raw)
-        if not data and headers.status is not None:
+        status = status_of(raw)[0]
+        # A publisher may have stored a message with a status line: the server's own headers tell it apart.
+        if not data and status is not None and "Nats-Stream" not in appended(raw):
             # 204 ends the batch.
-            nothing = headers.status == 404 and not self._messages
-            self.end(None if nothing or headers.status == 204 else _error_of(headers))
+            nothing = status == 404 and not self._messages
+            self.end(None if nothing or status == 204 else _error_of(raw))
             return
-        message, error = _result(data, raw)
+        message, error = _result(data, raw, batch=True)
         if message is None:
             self.end(error)
             return
         self._messages.append(message)
-        if headers.get("Nats-Num-Pending") is None:  # an old server, which answers once
+        if "Nats-Num-Pending" not in appended(raw):  # an old server, which answers once
             self.end(ApiLevelError("batch get is not supported (code 412)", code=412))
 
     def finish(self, error: NatsError | None) -> None:
-        self._cb(self._messages if error is None else None, error)
+        # This object may stay until Python collects cycles.
+        messages, self._messages = self._messages, []
+        self._cb(messages if error is None else None, error)
 
 
-def _result(data: bytes, raw: bytes | None) -> tuple[StoredMsg | None, NatsError | None]:
-    """Return an answer's message, or the error that its status stands for."""
-    headers = Headers.parse(raw)
-    if headers.status is not None and headers.get("Nats-Stream") is None:
-        return None, _error_of(headers)
-    # The server appends its headers: a publisher may have sent some of the same names before them.
-    last = dict(headers.pairs())
-    try:
-        message = StoredMsg(
-            last["Nats-Stream"],
-            last["Nats-Subject"],
-            int(last["Nats-Sequence"]),
-            last.get("Nats-Time-Stamp", ""),
-            data,
-            raw,
-            int(last.get("Nats-Num-Pending", "0")),
+def _result(
+    data: bytes, raw: bytes | None, batch: bool = False
+) -> tuple[StoredMsg, None] | tuple[None, NatsError]:
+    """Return an answer's message, or the error that its status stands for.
+
+    Args:
+        data, raw: the answer.
+        batch: the server tells how many messages follow.
+    """
+    return attempt(_message, data, raw, batch)
+
+
+def _message(data: bytes, raw: bytes | None, batch: bool) -> StoredMsg:
+    """Return an answer's message. Raises the error that its status stands for, or `InvalidAnswerError`."""
+    headers = appended(raw)
+    if "Nats-Stream" not in headers and status_of(raw)[0] is not None:
+        raise _error_of(raw)
+    # Without a batch the server does not append this one: it would be the publisher's.
+    pending = whole(headers.get("Nats-Num-Pending", "0")) if batch else 0
+    seq = whole(headers["Nats-Sequence"])
+    if seq is None or pending is None:
+        raise InvalidAnswerError(
+            f"invalid answer: Nats-Sequence is {headers['Nats-Sequence']!r:.80}"
         )
-    except (KeyError, ValueError) as exc:
-        return None, InvalidAnswerError(f"invalid answer to a direct get: {exc}")
-    return message, None
+    return StoredMsg(
+        headers["Nats-Stream"],
+        headers["Nats-Subject"],
+        seq,
+        headers.get("Nats-Time-Stamp", ""),
+        data,
+        raw,
+        pending,
+    )
 
 
-def _error_of(headers: Headers) -> NatsError:
-    code = headers.status or 0
+def _error_of(raw: bytes | None) -> NatsError:
+    code, text = status_of(raw)
+    code = code or 0
     if code == 404:
         return APIError.of({"code": 404, "err_code": 10037, "description": "no message found"})
     if code in (412, 503):
-        return status_error(code, headers.description)
-    return APIError.of({"code": code, "description": headers.description or f"status {code}"})
+        return status_error(code, text)
+    return APIError.of({"code": code, "description": text or f"status {code}"})

@@ -170,15 +170,31 @@ class WrongStreamError(APIError, err_codes=(10060,)):
 class ApiLevelError(APIError, err_codes=(10185,)):
     """The server's JetStream is too old for the request.
 
-    The server has done nothing, except where an older server than the connected one ignored a consumer's new
-    field: that consumer exists without the field.
+    The server has done nothing, except where an older server than the one that was asked for its level has
+    ignored what is new: a consumer exists without the field, a message is stored without the feature. The
+    text then says where the message is, and `ack` is the server's acknowledgement.
     """
 
+    ack: dict[str, Any] | None = None
+
     @classmethod
-    def lacking(cls, features: Mapping[str, tuple[tuple[int, int], int]]) -> ApiLevelError:
-        """Return the error that names these features, and the first nats-server that has all of them."""
+    def lacking(
+        cls,
+        features: Mapping[str, tuple[tuple[int, int], int]],
+        ack: Mapping[str, Any] | None = None,
+    ) -> ApiLevelError:
+        """Return the error that names these features, and the first nats-server that has all of them.
+
+        Args:
+            features: those that the server lacks.
+            ack: the acknowledgement of a message that was stored without them.
+        """
         major, minor = max(version for version, _ in features.values())
         text = f"{', '.join(features)}: nats-server {major}.{minor} or later is required"
+        if ack is not None:
+            text += f"; stored without in {ack.get('stream')}, sequence {ack.get('seq')}"
+            stored = dict(ack)
+            return cls(f"{text} (code 412)", code=412, err_code=10185, description=text, ack=stored)
         return cls(f"{text} (code 412)", code=412, err_code=10185, description=text)
 
 
@@ -358,3 +374,12 @@ def status_error(status: int, text: str | None) -> NatsError:
         folded = text.lower()
         kind = next((kind for start, kind in _BY_TEXT if folded.startswith(start)), PullStatusError)
     return kind(text, code=status)
+
+
+# Cluster incomplete, JetStream temporarily unavailable, no leader to handle the request, stream offline.
+_ELECTING = {10004, 10008, 10009, 10118}
+
+
+def is_electing(error: NatsError | None) -> bool:
+    """Return whether a server has answered that it can't just now, as while a cluster elects a leader."""
+    return isinstance(error, APIError) and error.err_code in _ELECTING

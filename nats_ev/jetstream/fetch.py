@@ -7,12 +7,19 @@ from typing import Any
 
 from ..arguments import Callback
 from ..errors import BadOptionsError, NatsError, RequestTimeoutError
-from ..headers import Headers
+from ..headers import status_of
 from ..status import Status
 from ..times import MILLISECOND, SECOND, to_wire
 from .api import Api, Exchange, Timer, encode
 from .config import DURATION, check_fields
-from .errors import MaxBytesExceededError, NoHeartbeatError, status_error
+from .errors import (
+    ConsumerNotFoundError,
+    MaxBytesExceededError,
+    NoHeartbeatError,
+    NoMessagesError,
+    StreamNotFoundError,
+    status_error,
+)
 from .message import JsMsg
 from .pull import (
     MANY,
@@ -73,25 +80,29 @@ class Fetch(Exchange):
         self._cb = cb
         self._messages: list[JsMsg] = []
         self._sent = False
+        self._no_wait = bool(body.get("no_wait")) and not body.get("expires")
+        self._looked = False  # whether the consumer waits for acknowledgements
         self._beats = body.get("idle_heartbeat", 0) / MILLISECOND
         self._silence: Timer = api.timer(lambda: self.end(NoHeartbeatError()), self.end)
 
     def start(self) -> None:
         """Send the request as soon as the client is connected; the time until then counts towards expires."""
         needs = priority_needs(self._body)
-        self.api.refuse_if_closed()
+        self.api.refuse()
         self.api.require(needs, lambda level: self._open(), self._cb)
 
     def _open(self) -> None:
         self.open()
-        if self.api.nats.is_connected():
-            self._send()
         expires = self._body.get("expires", 0) / MILLISECOND
         self.late.start((expires or self.api.timeout or 5000) + _SLACK_MS)
+        if self.api.nats.is_connected():
+            self._send()
 
     def _send(self) -> None:
         self._sent = True
         self.publish(self._subject, encode(self._body))
+        if self._no_wait:
+            self.late.start(min(_SLACK_MS, self.api.timeout or _SLACK_MS))
         if self._beats:
             self._silence.start(self._beats * 2 + 100)
 
@@ -113,18 +124,23 @@ class Fetch(Exchange):
         if self._beats:
             self._silence.start(self._beats * 2 + 100)
         if headers is not None and is_status(payload, reply, headers):
-            self._on_status_message(Headers.parse(headers))
+            self._on_status_message(*status_of(headers))
             return
         self._messages.append(JsMsg(self.api.nats, subject, payload, reply, headers))
         if len(self._messages) >= self._batch:
             self.end(None)
 
-    def _on_status_message(self, status: Headers) -> None:
-        code, text = status.status or 0, status.description
+    def _on_status_message(self, code: int | None, text: str | None) -> None:
+        code = code or 0
         if code == 100:
             return
         if code in (404, 408) or (text or "").startswith("Batch Completed"):
-            self.end(status_error(code, text) if self.single and code == 404 else None)
+            none = (
+                status_error(code, text)
+                if code == 404
+                else NoMessagesError("no messages", code=404)
+            )
+            self.end(none if self.single and (code == 404 or self._no_wait) else None)
         else:
             error = status_error(code, text)
             # As the first message it fits in no such request. After others it only ends this one.
@@ -133,12 +149,37 @@ class Fetch(Exchange):
 
     def timed_out(self) -> None:
         """See `Exchange`."""
-        self.end(None if self._messages else RequestTimeoutError("request timeout"))
+        if self._messages:
+            self.end(None)
+        elif self._no_wait and self._sent and not self._looked:
+            self._looked = True
+            consumer = self._subject.removeprefix(f"{self.api.prefix}.CONSUMER.MSG.NEXT.")
+            self.api.request_or_report(f"CONSUMER.INFO.{consumer}", None, self._take_info)
+        else:
+            self.end(RequestTimeoutError("request timeout"))
+
+    def _take_info(self, info: Any, error: NatsError | None) -> None:
+        """End without messages if the consumer may send none before it gets acknowledgements.
+
+        The server does not answer a request with no_wait then, but keeps it.
+        """
+        try:
+            most = info["config"]["max_ack_pending"] if error is None else 0
+            full = 0 < most <= info["num_ack_pending"]
+        except (LookupError, TypeError):
+            full = False
+        missing = isinstance(error, (ConsumerNotFoundError, StreamNotFoundError))
+        if not full and not self._messages:
+            self.end(error if missing else RequestTimeoutError("request timeout"))
+        else:
+            none = NoMessagesError("no messages", code=404)
+            self.end(none if self.single and not self._messages else None)
 
     def finish(self, error: NatsError | None) -> None:
         """See `Exchange`."""
         self._silence.cancel()
-        messages = self._messages
+        # This object may stay until Python collects cycles.
+        messages, self._messages = self._messages, []
         if not self.single:
             self._cb(messages if messages or error is None else None, error)
         elif messages:

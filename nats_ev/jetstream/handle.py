@@ -58,6 +58,8 @@ class Handle:
     def drain(self, cb: Callback | None = None) -> None:
         """End the delivery after the messages that are on their way.
 
-        Then ``cb(True, None)``, or ``cb(None, err)`` if the connection was lost before.
+        Then ``cb(True, None)``, or ``cb(None, err)`` if the connection was lost before. What was on its way
+        then comes again to a later consumer of the same name; of an ordered consumer, `last_seq` says where
+        to go on.
         """
         self._engine.drain(cb)

@@ -29,7 +29,8 @@ class JetStream(Streams, Consumers, Batches, Advisories, Publishing):
     Configurations and results are dicts of the server's JSON unless a method says otherwise: durations as
     timedelta or in ns (in results always in ns), times as RFC 3339. err is None, or an `APIError` with the
     server's code, err_code and description (`StreamNotFoundError`, …), `RequestTimeoutError`,
-    ``disconnected``, or `NoRespondersError`: nobody serves the prefix, as when JetStream is off. The server
+    ``disconnected``, `NoRespondersError`: nobody serves the prefix, as when JetStream is off, or
+    `InvalidAnswerError`: the answer is not one of JetStream's, and the text names what is wrong. The server
     may answer calls in another order: put a call that needs the result of another one in its callback.
 
     Args:

@@ -11,17 +11,22 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..arguments import Milliseconds, check_callback, milliseconds
-from ..errors import NatsError
-from ..headers import Headers
+from ..errors import BadOptionsError, NatsError
+from ..headers import received
 from ..times import MILLISECOND
-from .api import version_of
+from .api import ask
 from .errors import MsgAlreadyAckedError, MsgNotAckableError
+from .levels import version_of
 
 if TYPE_CHECKING:
     from ..client import Nats
 
 # The first server that takes a reason after "+TERM".
 _TERM_REASONS = (2, 10, 4)
+# What a server's numbers are: 64 bits; a time beyond them would be none that Python knows.
+_MOST_NUMBER = 2**63 - 1
+# In ms. A server adds its delays to times that are ints of 64 bits, in ns: about 292 years.
+_LONGEST_DELAY = 100 * 365 * 24 * 3600 * 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -73,6 +78,8 @@ def parse_ack_reply(reply: str | None) -> Metadata | None:
         numbers = [int(token) for token in tokens[first + 2 : first + 7]]
     except ValueError:
         return None
+    if min(numbers) < 0 or max(numbers) > _MOST_NUMBER:
+        return None
     delivered, stream_seq, consumer_seq, timestamp, pending = numbers
     return Metadata(
         tokens[first],
@@ -103,7 +110,7 @@ class _Content:
 
     def header(self, name: str, default: str | None = None) -> str | None:
         """Return the first value of a header, or default if the message does not have it."""
-        return Headers.parse(self.headers).get(name, default)
+        return received(self.headers).get(name, default)
 
 
 class JsMsg(_Content):
@@ -183,15 +190,21 @@ class JsMsg(_Content):
             else:
                 cb(True, None)
 
-        nats.request(self.reply or "", b"+ACK", answered, timeout, no_responders=True)
+        ask(nats, self.reply or "", b"+ACK", answered, timeout)
         self._acked = True
 
     double_ack = ack_sync
 
     def nak(self, delay: Milliseconds | None = None) -> None:
-        """Have the server deliver the message again, at once or after a delay (ms or a timedelta)."""
+        """Have the server deliver the message again, at once or after a delay.
+
+        Args:
+            delay: in ms or a timedelta, at most 100 years.
+        """
         body = b"-NAK"
         if delay is not None and (ms := milliseconds(delay, "delay")):
+            if ms > _LONGEST_DELAY:  # a server would deliver the message at once
+                raise BadOptionsError(f"delay must be at most 100 years, not {ms:g} ms")
             body += b' {"delay": %d}' % round(ms * MILLISECOND)
         self._answer_finally(body)
 

@@ -44,6 +44,10 @@ that slice with ``.<n>.``, which takes 0.15 µs. Only if they differ does it par
 (`_look_again`), which finds either the number's new place or a gap. The slice includes both dots, so it
 can't match a part of a number.
 
+**Drain.** The user's ordered consumer has no end, so a drain ends it: it delivers what comes, and creates no
+further incarnation. One that reads for an operation with an end (a listing, an object, a batch) holds the
+drain until it is closed, or until `end_with_drain` says that the operation is over.
+
 **Several things at once.** A create request may be on its way when the user stops or the connection is lost.
 Only one is in flight (`_asking`), and every attempt is made by the timer `_retry`. Each incarnation has a
 name of its own, ``<prefix>_<number>``: if the outcome of a create request is unclear, or it comes too late,
@@ -54,11 +58,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..arguments import Callback, check_callback
+from ..arguments import Callback
 from ..errors import (
-    BadOptionsError,
     ConnectionClosedError,
     ConnectionLostError,
     NatsError,
@@ -68,124 +71,54 @@ from ..errors import (
 )
 from ..nuid import next_nuid
 from ..status import Status
-from ..times import MILLISECOND, SECOND, parse_time
-from .api import Api, Timer, name_of
+from ..steps import later_step
+from ..times import MILLISECOND, parse_time
+from .answers import CREATED, MALFORMED, part
+from .api import Api, Timer
 from .config import consumer_config
 from .errors import (
     APIError,
+    ConsumerNotFoundError,
+    InvalidAnswerError,
     JetStreamError,
     JetStreamNotEnabledError,
     JetStreamNotEnabledForAccountError,
+    NoHeartbeatError,
     StreamNotFoundError,
     StreamRecreatedError,
 )
-from .handle import Handle
 from .message import Metadata, OrderedJsMsg, parse_ack_reply
 from .pull import (
     MsgCallback,
     Puller,
     PullOptions,
     StopAfter,
-    consume_opts,
     is_status,
     size_of,
 )
 
-CONFIG_FIELDS = (
-    "deliver_policy", "opt_start_seq", "opt_start_time", "filter_subject", "filter_subjects",
-    "headers_only", "replay_policy", "inactive_threshold", "metadata", "description",
-)  # fmt: skip
-# Options of the client that are neither the consumer's nor the requests'.
-_OWN = ("on_start", "max_reset_attempts", "name_prefix")
+if TYPE_CHECKING:
+    from ..net import Deadline
+
 # The shortest and the longest pause before the next incarnation, in ms.
 _FIRST_BACK_OFF, _LAST_BACK_OFF = 250.0, 10_000.0
+# After so many consumers from which nothing has come: more than one may be lost with its server.
+_MOST_MUTE = 3
 # How long after a reset a stream may be missing: who creates it again needs a moment. In ms.
 _MISSING_MS = 2000.0
+# How long a consumer may still appear on the servers after an unclear answer to its creation. In ms.
+_UNCLEAR_MS = 15_000.0
+# How many questions about the stream in a row may be without an answer.
+_UNANSWERED = 3
 # Errors that waiting does not mend.
 _FINAL = (
     PermissionsViolationError, JetStreamNotEnabledError, JetStreamNotEnabledForAccountError,
 )  # fmt: skip
 
 
-def ordered_config(
-    given: Mapping[str, Any],
-) -> tuple[dict[str, Any], PullOptions, dict[str, Any]]:
-    """Split what a user has given for an ordered consumer, and check it.
-
-    Returns:
-        The configuration for the server, the options of the requests, and the client's own options.
-    """
-    config = {name: value for name, value in given.items() if name in CONFIG_FIELDS}
-    own = {name: given[name] for name in _OWN if given.get(name) is not None}
-    rest = {name: value for name, value in given.items() if name not in (*CONFIG_FIELDS, *_OWN)}
-    for name in ("group", "min_pending", "min_ack_pending", "priority"):
-        if name in rest:
-            raise BadOptionsError(f"an ordered consumer has no {name}")
-    rest.setdefault("heartbeat", rest.pop("idle_heartbeat", 5 * SECOND))
-    if not rest.get("max_bytes"):
-        rest.setdefault("max_messages", 1000)
-    options = consume_opts(rest, ordered=True)
-    if "filter_subject" in config and "filter_subjects" in config:
-        raise BadOptionsError("filter_subject and filter_subjects exclude each other")
-    filters = config.get("filter_subjects")
-    if isinstance(filters, (list, tuple)) and len(filters) == 1:
-        # A single filter is understood by every server.
-        config["filter_subject"] = filters[0]
-    if not filters or "filter_subject" in config:
-        config.pop("filter_subjects", None)
-    if "on_start" in own:
-        check_callback(own["on_start"], "on_start")
-    name_of("consumer", own.get("name_prefix", "x"))
-    config.update(
-        ack_policy="none",
-        max_deliver=1,
-        mem_storage=True,
-        num_replicas=1,
-        inactive_threshold=config.get("inactive_threshold") or 300 * SECOND,
-    )
-    config.setdefault("deliver_policy", "all")
-    config.setdefault("replay_policy", "instant")
-    if config["deliver_policy"] == "last_per_subject" and "filter_subjects" not in config:
-        config.setdefault("filter_subject", ">")  # the server requires one
-    return config, options, own
-
-
-class OrderedConsumer(Handle):
-    """The handle of a running `JetStream.ordered_consumer`: `stop` and `drain` end it.
-
-    `stream` is the stream's name, `name` that of the present consumer on the server, which is deleted at the
-    end.
-    """
-
-    def __repr__(self) -> str:
-        state = "closed" if self.closed else f"at {self.last_seq}"
-        return f"<{type(self).__name__} {self.stream} {state}>"
-
-    @property
-    def last_seq(self) -> int:
-        """The stream sequence of the last message delivered, or the one before the first to come."""
-        return self._engine.position or 0
-
-    @property
-    def resets(self) -> int:
-        """How often the consumer on the server was replaced."""
-        return int(self._engine.resets)
-
-
-def follow_snapshot(
-    consumer: OrderedConsumer,
-    restarted: Callable[[Any], object],
-    skipped: Callable[[Metadata], object],
-) -> None:
-    """Tell how the snapshot of a last_per_subject consumer goes on when its consumer is replaced.
-
-    Args:
-        consumer: one that has just been begun.
-        restarted: ``restarted(info)`` when a new snapshot takes the place of one that was not over.
-        skipped: ``skipped(metadata)`` for each message of it that is not delivered a second time.
-    """
-    engine = consumer._engine
-    engine.restarted, engine.skipped = restarted, skipped
+def _is_passing(error: NatsError | None) -> bool:
+    """Return whether a server has answered with an error that may pass, as while a leader is elected."""
+    return isinstance(error, APIError) and error.code >= 500 and not isinstance(error, _FINAL)
 
 
 class OrderedEngine:
@@ -211,6 +144,10 @@ class OrderedEngine:
         self.callback = cb
         # The sequence before the first message; None: not known yet.
         self._started_at: int | None = None
+        # Nothing at or below is delivered: a lagging replica begins earlier than the user has asked for.
+        self._floor = 0
+        if config["deliver_policy"] == "by_start_sequence":
+            self._floor = int(config.get("opt_start_seq") or 1) - 1
         # The reply subject of the last message from earlier incarnations.
         self._last_reply: str | None = None
         self._config, self._needs = consumer_config(config)
@@ -224,6 +161,10 @@ class OrderedEngine:
         self._asking = False  # a create request is in flight
         self._retry: Timer = api.timer(self._create, self.client_ended)
         # Until the first incarnation exists: the error of the last attempt, and how long to try.
+        self._hold: Deadline | None = None  # lets a drain wait
+        self._connected = False  # when the status was last looked at
+        self._heard = False  # an earlier incarnation has received something
+        self._mute = 0  # how many in a row have not
         self._last_error: NatsError = RequestTimeoutError("request timeout")
         self._patience: Timer = api.timer(self._give_up, lambda error: None)
         self._missing_ms = 0.0  # how long the stream has been missing
@@ -243,7 +184,14 @@ class OrderedEngine:
         incarnation = self._incarnation
         reply = (incarnation and incarnation.last_reply) or self._last_reply
         meta = parse_ack_reply(reply)
-        return meta.stream_sequence if meta is not None else self._started_at
+        if meta is not None:
+            return meta.stream_sequence
+        return None if self._started_at is None else max(self._started_at, self._floor)
+
+    @property
+    def heard(self) -> bool:
+        """Whether anything has come on a request for messages."""
+        return self._heard or (self._incarnation is not None and self._incarnation.heard)
 
     @property
     def name(self) -> str:
@@ -252,9 +200,30 @@ class OrderedEngine:
 
     def start(self) -> None:
         """Create the first incarnation. Raises what `Nats.request` raises."""
-        self.api.refuse_if_closed()
+        self.api.refuse()
+        self._connected = self.api.nats.is_connected()
         self.api.nats.add_status_listener(self._on_status)
         self._retry.start(0)
+
+    def hold_drain(self) -> None:
+        """Let drains wait until the engine is closed, or until `end_with_drain`."""
+        if not self.closed and self._hold is None:
+            self._hold = self.api.nats.hold_drain(
+                lambda: None
+            )  # `_retry` and the status tell of the end
+
+    def end_with_drain(self) -> None:
+        """Let drains end the engine from now on."""
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            hold.cancel()
+            if self._incarnation is not None:
+                self._incarnation.end_with_drain()
+
+    def _may_go_on(self) -> bool:
+        """Return whether to create an incarnation. While the client drains the status is not CONNECTED."""
+        nats = self.api.nats
+        return nats.is_connected() and (self._hold is not None or nats.status() is Status.CONNECTED)
 
     def stop(self) -> None:
         """See `Handle.stop`."""
@@ -270,21 +239,23 @@ class OrderedEngine:
                 cb(True if error is None else None, error)
 
         incarnation = self._incarnation
-        if self.closed or incarnation is None:
-            lost = not self.closed and self.resets and not self.api.nats.is_connected()
-            self.stop()
-            if cb is not None:
-                error = ConnectionLostError("disconnected") if lost else None
-                self.api.nats.call_soon(cb, None if lost else True, error)
-        else:
+        if not self.closed and incarnation is not None and self.api.nats.is_connected():
             incarnation.close_after(done)
+            return
+        # Between two incarnations: what was on its way to the lost one has not arrived.
+        lost = not self.closed and (incarnation is not None or self.resets > 0)
+        self.stop()
+        if cb is not None:
+            error = ConnectionLostError("disconnected") if lost else None
+            self.api.nats.call_soon(cb, None if lost else True, error)
 
     # Incarnations.
 
     def _create(self) -> None:
-        if self.closed or self._asking or not self.api.nats.is_connected():
+        if self.closed or self._asking or not self._may_go_on():
             return
-        if not self._created and self.api.timeout and not self._patience.running:
+        if not self.heard and self.api.timeout and not self._patience.running:
+            self._last_error = RequestTimeoutError("request timeout")
             self._patience.start(self.api.timeout)
         self._number += 1
         config = {**self._config, "name": self.name}
@@ -301,21 +272,24 @@ class OrderedEngine:
                 f"CONSUMER.CREATE.{self.stream}.{self.name}",
                 body,
                 lambda info, error: self._answered(number, info, error),
+                shape=CREATED,
             ),
             lambda info, error: self._answered(number, info, error),
         )
 
     def _answered(self, number: int, info: Any, error: NatsError | None) -> None:
         self._asking = False
-        unclear = isinstance(error, (ConnectionLostError, RequestTimeoutError))
+        # A cluster that has just lost its leader answers 503, and may create the consumer all the same.
+        unclear = isinstance(error, (ConnectionLostError, RequestTimeoutError)) or _is_passing(
+            error
+        )
         if unclear or (self.closed and error is None):
-            self._forget(f"{self._prefix}_{number}")
+            self._forget(f"{self._prefix}_{number}", unclear=unclear)
         if self.closed:
             return
         if error is not None:
             self._failed(error)
             return
-        self._patience.cancel()
         first, self._created = not self._created, self._created or info.get("created") or "-"
         if first or not self._may_differ:
             self._run(info)
@@ -331,7 +305,10 @@ class OrderedEngine:
         """Go on with an incarnation, unless the stream is another one."""
         self._asking = False
         name = f"{self._prefix}_{number}"
-        if self.closed or isinstance(error, (ConnectionLostError, StreamNotFoundError)):
+        again = isinstance(error, (ConnectionLostError, StreamNotFoundError)) or _is_passing(error)
+        if isinstance(error, RequestTimeoutError):
+            again = self._attempts < _UNANSWERED
+        if self.closed or again:
             self._forget(name)
             if not self.closed and error is not None:
                 self._failed(error)
@@ -351,15 +328,16 @@ class OrderedEngine:
 
     def _differs(self, stream: Any) -> str:
         """Return why the stream can't be the one that the engine has read so far; "": it is the same."""
-        state = stream.get("state")
-        last = state.get("last_seq") if isinstance(state, dict) else None
+        last = part(stream, "state").get("last_seq")
         try:
             if parse_time(stream["created"]) > parse_time(self._created):
                 return f"stream {self.stream} was created again"
-        except (KeyError, TypeError, ValueError):
+        except MALFORMED:
             pass  # a server without these fields
-        if isinstance(last, int) and last < (self.position or 0):
-            return f"stream {self.stream} ends at {last}, before {self.position}"
+        # A user may have asked for a start beyond the stream's end.
+        position = (self._started_at if self._last_reply is None else self.position) or 0
+        if last is not None and last < position:
+            return f"stream {self.stream} ends at {last}, before {position}"
         return ""
 
     def _run(self, info: Any) -> None:
@@ -367,24 +345,29 @@ class OrderedEngine:
         self._attempts = 0
         self._missing_ms = 0.0
         position = self.position or 0
-        snapshot, pending = self.snapshot, info.get("num_pending", 0)
+        snapshot, pending = self.snapshot, info["num_pending"]
         if not pending:
             self.snapshot = False
         if self._started_at is None and not self.snapshot:
             # If this incarnation is lost before its first message, the next one begins at the same place.
-            self._started_at = info.get("delivered", {}).get("stream_seq", 0)
+            self._started_at = part(info, "delivered").get("stream_seq") or 0
         left = self._limit.left if self._limit is not None else 0
         if self.snapshot and position:
             left = 0  # nobody knows how many messages will be skipped; `_limit` stops
         options = replace(self._options, stop_after=left)
         self._incarnation = _Incarnation(self, self.name, options)
-        self._incarnation.skip_to = position
+        self._incarnation.skip_to = max(position, self._floor)
         self._incarnation.snapshot = pending
+        self._incarnation.awaited = self._hold is not None
         try:
-            self._incarnation.start()
+            if self._hold is not None:
+                later_step(self._incarnation.start)
+            else:
+                self._incarnation.start()
         except NatsError:
             self._incarnation = None
-            return  # the client has ended; `client_ended` follows
+            self._forget(self.name)
+            return  # the client has ended, or drains; `client_ended` follows
         on_start, self._on_start = self._on_start, None
         if on_start is not None:
             on_start(info)
@@ -405,7 +388,7 @@ class OrderedEngine:
         patience = _MISSING_MS if self.resets else 0.0
         final = final or (missing and self._attempts >= 3 and self._missing_ms >= patience)
         final = final or isinstance(error, _FINAL[:1] if self._created else _FINAL)
-        if not self._created and isinstance(error, RequestTimeoutError):
+        if not self._created and isinstance(error, (RequestTimeoutError, InvalidAnswerError)):
             final = True
         if final or 0 <= self._max_resets < self._attempts:
             self._end(error)
@@ -418,7 +401,9 @@ class OrderedEngine:
 
     def _give_up(self) -> None:
         """End an engine that could not begin within the timeout of its JetStream."""
-        if not self.closed and not self._created and self.api.nats.is_connected():
+        if self.closed or self.heard or not self.api.nats.is_connected():
+            return
+        if not self._created or isinstance(self._last_error, NoRespondersError):
             self._end(self._last_error)
 
     def _end(self, error: NatsError) -> None:
@@ -432,9 +417,16 @@ class OrderedEngine:
             error: for on_error.
             gap: the consumer is there, just a message is missing: it is still the same stream.
         """
-        incarnation, self._incarnation = self._incarnation, None
+        incarnation = self._incarnation
         if self.closed or incarnation is None:
             return
+        self._heard = self.heard
+        self._last_error = error or self._last_error
+        self._mute += isinstance(error, NoHeartbeatError)
+        if self._mute >= _MOST_MUTE and not self._heard and error is not None:
+            self._end(error)  # the server creates consumers, but what they send does not arrive
+            return
+        self._incarnation = None
         self.resets += 1
         self._may_differ = self._may_differ or not gap
         self._last_reply = incarnation.last_reply or self._last_reply
@@ -446,22 +438,36 @@ class OrderedEngine:
         if error is not None:
             self._report(error)
 
-    def _forget(self, name: str, delay: float = _FIRST_BACK_OFF, waited: float = 0.0) -> None:
+    def _forget(
+        self,
+        name: str,
+        delay: float = _FIRST_BACK_OFF,
+        waited: float = 0.0,
+        unclear: bool = False,
+    ) -> None:
         """Delete a consumer from the server, if it exists.
 
         Without an answer, as while the cluster elects a leader, the request is repeated until the server
         deletes the consumer by itself, after inactive_threshold.
+
+        Args:
+            name: the consumer's.
+            delay, waited: the next pause and the sum of all pauses so far, in ms.
+            unclear: its creation may be on its way yet, so a server that does not know the consumer is asked
+                again for some time.
         """
 
         def done(result: Any, error: NatsError | None) -> None:
-            passing = isinstance(error, (RequestTimeoutError, NoRespondersError)) or (
-                isinstance(error, APIError) and error.code >= 500 and not isinstance(error, _FINAL)
-            )
+            patience = 0.0
+            if isinstance(error, (RequestTimeoutError, NoRespondersError)) or _is_passing(error):
+                patience = self._config["inactive_threshold"] / MILLISECOND
+            elif unclear and isinstance(error, ConsumerNotFoundError):
+                patience = _UNCLEAR_MS
             if isinstance(error, ConnectionLostError):  # the request may have been lost as well
-                self._forget(name, delay, waited)
-            elif passing and waited < self._config["inactive_threshold"] / MILLISECOND:
+                self._forget(name, delay, waited, unclear)
+            elif waited < patience:
                 longer = min(delay * 2, _LAST_BACK_OFF)
-                self.api.nats.call_later(delay, self._forget, name, longer, waited + delay)
+                self.api.nats.call_later(delay, self._forget, name, longer, waited + delay, unclear)
 
         self.api.request_or_report(f"CONSUMER.DELETE.{self.stream}.{name}", None, done)
 
@@ -469,6 +475,9 @@ class OrderedEngine:
         self.closed = True
         self._retry.cancel()
         self._patience.cancel()
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            hold.cancel()
         self.api.nats.remove_status_listener(self._on_status)
         incarnation, self._incarnation = self._incarnation, None
         if incarnation is not None:
@@ -478,7 +487,9 @@ class OrderedEngine:
             self._forget(incarnation.name)
 
     def _on_status(self, status: Status) -> None:
-        if status is Status.CONNECTED:
+        # In a drain the status of a new connection is another one than CONNECTED.
+        before, self._connected = self._connected, self.api.nats.is_connected()
+        if self._connected and not before:
             if self._incarnation is not None:
                 self.reset(None)
             self._retry.start(0)

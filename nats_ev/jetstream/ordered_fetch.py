@@ -18,8 +18,8 @@ from .config import check_fields, consumer_config
 from .errors import MaxBytesExceededError, NoMessagesError
 from .fetch import fetch_opts
 from .message import JsMsg, Metadata
-from .ordered import CONFIG_FIELDS, OrderedEngine, ordered_config
-from .pull import size_of
+from .ordered import OrderedEngine
+from .pull import CONFIG_FIELDS, ordered_config, size_of
 
 _CONFIG = dict.fromkeys((*CONFIG_FIELDS, "max_reset_attempts", "name_prefix"))
 _OPTIONS = dict.fromkeys(
@@ -135,10 +135,12 @@ class _Batch:
         ended: Callable[[list[JsMsg], NatsError | None], object],
         resume: int,
     ) -> None:
+        self._api = api
         self._most: int = body["batch"]
         self._no_wait = bool(body.get("no_wait"))
         self._expires = body.get("expires", 0) / MILLISECOND or api.timeout or 5000
         self._messages: list[JsMsg] = []
+        self._last: int | None = None  # the stream sequence of the last message
         self._room: int = body.get("max_bytes") or sys.maxsize
         self._too_large = False  # the next message does not fit in max_bytes
         self._ended = ended
@@ -157,12 +159,13 @@ class _Batch:
 
     def start(self) -> None:
         self._engine.start()
+        self._engine.hold_drain()
         self._late.start(self._expires)
 
     def position(self) -> int | None:
         """Return the stream sequence after which the next fetch begins; None: where this one began."""
-        if self._messages:
-            return self._messages[-1].seq
+        if self._last is not None:
+            return self._last
         return None if self._too_large else self._engine.position
 
     def in_snapshot(self) -> bool:
@@ -178,7 +181,7 @@ class _Batch:
     def _on_start(self, info: Any) -> None:
         self._created = True
         if self._no_wait:
-            self._most = min(self._most, info["num_pending"])
+            self._most = min(self._most, max(0, info["num_pending"]))
             if not self._most:
                 self._finish(None)
 
@@ -191,6 +194,7 @@ class _Batch:
                 self._finish(None if self._messages else reason)
                 return
             self._messages.append(msg)
+            self._last = msg.seq
             if self._engine.snapshot and not msg.metadata.num_pending:
                 self._at_end = True
                 if self._no_wait:
@@ -199,11 +203,16 @@ class _Batch:
             self._finish(error)
 
     def _timed_out(self) -> None:
-        self._finish(None if self._created else RequestTimeoutError("request timeout"))
+        # Within the timeout of the JetStream there is at least a heartbeat.
+        silent = self._expires >= self._api.timeout > 0 and not self._engine.heard
+        answered = self._created and not silent
+        self._finish(None if answered else RequestTimeoutError("request timeout"))
 
     def _finish(self, error: NatsError | None) -> None:
         if not self._over:
             self._over = True
             self._late.cancel()
             self._engine.stop()
-            self._ended(self._messages, error)
+            # This object may stay until Python collects cycles.
+            messages, self._messages = self._messages, []
+            self._ended(messages, error)

@@ -46,16 +46,25 @@ from ..arguments import (
     integer,
     milliseconds,
     payload_bytes,
+    shown_number,
 )
 from ..client import Nats
-from ..errors import BadOptionsError, MaxPayloadError, NatsError, NoRespondersError
+from ..errors import (
+    BadOptionsError,
+    MaxPayloadError,
+    NatsError,
+    NoRespondersError,
+    RequestTimeoutError,
+)
 from ..headers import HeadersLike, encode_headers, set_in_block
 from ..steps import later_step
 from ..subjects import check_publish
 from ..times import rfc3339
-from .api import Api, Feature, Timer, decode
-from .config import V2_11, V2_12, V2_14
-from .errors import InvalidAnswerError, TooManyStalledMsgsError
+from .answers import decode_ack
+from .api import NO_LIMIT, Api, Timer
+from .config import MAX_SEQUENCE, V2_11, V2_12, V2_14
+from .errors import ApiLevelError, InvalidAnswerError, TooManyStalledMsgsError
+from .levels import Feature
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -119,6 +128,11 @@ def message_headers(headers: HeadersLike | None, options: Mapping[str, Any]) -> 
             other = next(n for n in same if options[n] is not None)
             raise TypeError(f"{other} and {name} are the same option of publish")
         values[header] = convert(name, value)
+        if not values[header]:  # a server ignores it, and the condition with it
+            raise BadOptionsError(f"{name} must not be empty")
+    lone = [name for name in options if name in _WITH_SCHEDULE and options[name] is not None]
+    if lone and "Nats-Schedule" not in values and b"\r\nNats-Schedule:" not in (raw or b""):
+        raise BadOptionsError(f"{lone[0]} needs a schedule")
     return set_in_block(raw, values) if values else raw
 
 
@@ -147,7 +161,9 @@ def _text(name: str, value: Any) -> str:
 
 
 def _sequence(name: str, value: Any) -> str:
-    return str(count(value, name))
+    if count(value, name) > MAX_SEQUENCE:  # a server takes it modulo 2**64
+        raise BadOptionsError(f"{name} must be below 2**64, not {shown_number(value)}")
+    return str(value)
 
 
 def _ttl(name: str, value: Any) -> str:
@@ -221,6 +237,9 @@ _OPTION_NEEDS: dict[str, Feature] = {
     for option, (header, _) in _OPTIONS.items()
     if header in _HEADER_NEEDS
 }
+_WITH_SCHEDULE = {
+    option for option, (header, _) in _OPTIONS.items() if header.startswith("Nats-Schedule-")
+}
 _SCHEDULES = {option for option, (header, _) in _OPTIONS.items() if header == "Nats-Schedule"}
 
 
@@ -231,6 +250,7 @@ class Publishing:
 
     def __init__(self, *, max_ack_pending: int, stall_wait: Milliseconds) -> None:
         self._window = Window(self._api, max_ack_pending, milliseconds(stall_wait, "stall_wait"))
+        self._queue = _Queue(self._api)
 
     def publish(
         self,
@@ -282,7 +302,10 @@ class Publishing:
 
         A server that is too old for an option would store the message as if it had none. The client does
         not send the message then; cb gets `ApiLevelError`. While the client is connecting, or does not know
-        yet which API level answers, a message with such an option waits, and is sent after messages without.
+        yet which API level answers, a message with such an option waits for its own timeout at most. So do
+        the messages that this `JetStream` publishes after it: their order stays. Across a leaf node a stream
+        of another domain may store the message; when that one is too old, the `ApiLevelError` has the
+        acknowledgement.
         """
         retry = (retry_attempts, retry_wait)
         self._message(subject, payload, cb, headers, timeout, retry, options).send()
@@ -329,8 +352,9 @@ class Publishing:
     ) -> _Message:
         check_callback(cb)
         block = message_headers(headers, options) if headers is not None or options else None
-        limit = self._api.timeout if timeout is None else timeout
-        message = _Message(self._api, subject, payload, block, limit, cb)
+        # Checked here: a message of `publish_async` may be sent when its caller has returned.
+        limit = self._api.timeout if timeout is None else milliseconds(timeout, "timeout")
+        message = _Message(self._api, self._queue, subject, payload, block, limit, cb)
         if retry != _RETRY:
             message.attempts = count(retry[0], "retry_attempts")
             message.retry_wait = milliseconds(retry[1], "retry_wait")
@@ -357,19 +381,21 @@ class _Message:
     """A message that is being published, until it is acknowledged or has failed."""
 
     __slots__ = (
-        "api", "attempts", "cb", "headers", "needs", "payload", "retry_wait", "subject", "timeout",
+        "api", "attempts", "cb", "headers", "needs", "payload", "queue", "retry_wait", "subject", "timeout",
     )  # fmt: skip
 
     def __init__(
         self,
         api: Api,
+        queue: _Queue,
         subject: str,
         payload: Payload,
         headers: bytes | None,
-        timeout: Milliseconds,
+        timeout: float,
         cb: Callback,
     ) -> None:
         self.api = api
+        self.queue = queue
         self.subject = subject
         self.payload = payload_bytes(payload)
         self.headers = headers
@@ -380,21 +406,27 @@ class _Message:
 
     def send(self) -> None:
         """Send the message. Raises what `Nats.request` raises; `ApiLevelError` goes to cb."""
-        if self.needs:
-            self.api.refuse_if_closed()
-            check_message(self.api.nats, self.subject, self.payload, self.headers)
-            self.api.require(
-                self.needs,
-                lambda level: self._request(),
-                self.cb,
-                timeout=milliseconds(self.timeout, "timeout"),
-            )
+        if self.queue.waiting or (self.needs and not self.api.knows(self.needs)):
+            self.queue.add(self)
+        elif self.needs:
+            self.api.require(self.needs, lambda level: self._request(), self.cb)
         else:
             self._request()
 
+    def release(self) -> None:
+        """Send the message after it has waited; what is wrong goes to cb."""
+        error = self.api.lacking(self.needs) if self.needs else None
+        if error is None:
+            try:
+                later_step(self._request)
+            except NatsError as exc:
+                error = exc
+        if error is not None:
+            self.api.nats.call_soon(self.cb, None, error)
+
     def _request(self) -> None:
         waiting = self.api.waiting
-        waiting[self] = self.subject, self.answered
+        waiting[self] = self.subject, 0, self.answered
         try:
             self.api.nats.request(
                 self.subject,
@@ -417,13 +449,60 @@ class _Message:
             wait, closed = self.retry_wait, lambda err: self.cb(None, err)
             self.api.start_timer(wait, self._again, closed, step=True)
             return
-        self.cb(*ack_of(data, error))
+        ack, error = ack_of(data, error)
+        if ack is None or not self.needs:
+            self.cb(ack, error)
+        elif "incr" in self.needs and "val" not in ack:  # it did not count
+            self.cb(None, ApiLevelError.lacking({"incr": self.needs["incr"]}, ack))
+        else:
+            self.api.levels.confirm(ack, self.needs, self.cb)
 
     def _again(self) -> None:
         try:
             self._request()
         except NatsError as exc:
             self.cb(None, exc)
+
+
+class _Queue:
+    """The messages that wait because one needs a feature, and nobody knows yet whether it is there.
+
+    All messages that the same `JetStream` publishes meanwhile wait as well, so that their order stays.
+    """
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self.waiting: dict[_Message, Timer] = {}
+        self._asking = False
+
+    def add(self, message: _Message) -> None:
+        """Keep a message. Raises what publishing it would raise."""
+        api = self._api
+        api.refuse()
+        check_message(api.nats, message.subject, message.payload, message.headers)
+        limit = milliseconds(message.timeout, "timeout") or NO_LIMIT
+        error = RequestTimeoutError("request timeout")
+        self.waiting[message] = api.start_timer(
+            limit, lambda: self._end(message, error), lambda exc: self._end(message, exc), step=True
+        )
+        if not self._asking:
+            self._asking = True
+            api.when_known(message.needs, self._release, self._ended)
+
+    def _end(self, message: _Message, error: NatsError) -> None:
+        if self.waiting.pop(message, None) is not None:
+            message.cb(None, error)
+
+    def _ended(self, error: NatsError) -> None:
+        self._asking = False  # each message's timer ends the message
+
+    def _release(self) -> None:
+        """Send all that wait, in order."""
+        self._asking = False
+        while self.waiting:
+            message = next(iter(self.waiting))
+            self.waiting.pop(message).cancel()
+            message.release()
 
 
 def check_message(nats: Nats, subject: str, payload: bytes, headers: bytes | None) -> None:
@@ -441,11 +520,13 @@ def ack_of(data: bytes | None, error: NatsError | None) -> tuple[Ack | None, Nat
     """Return a publish acknowledgement as ``(ack, err)``."""
     if data is None:
         return None, error
-    ack, error = decode(data)
-    if ack is None:
+    ack, error = decode_ack(data)
+    if ack is None and not isinstance(error, InvalidAnswerError):
         return None, error
-    if not ack.get("stream"):
-        return None, InvalidAnswerError("invalid answer: not a publish acknowledgement")
+    if ack is None or not ack["stream"]:
+        why = str(error).removeprefix("invalid answer") if error is not None else ""
+        text = f"invalid answer: not a publish acknowledgement{why}"
+        return None, InvalidAnswerError(text)
     ack.setdefault("duplicate", False)
     return ack, None
 
@@ -471,7 +552,7 @@ class Window:
             message.send()
             self.pending += 1
         else:
-            self._api.refuse_if_closed()
+            self._api.refuse()
             check_message(self._api.nats, message.subject, message.payload, message.headers)
             if not self.kept and self._stall_wait:
                 self._moved = False

@@ -32,11 +32,17 @@ a status counts only if it comes on the present round's subject. Messages count 
 **Heartbeats.** While a request waits, the server sends a status 100 every `heartbeat`. A timer that starts
 again with each message would be work per message. Instead one timer ticks at the heartbeat's interval and
 looks whether anything has come since its last tick (`_seen`, `_looked_at`). Two ticks in a row without
-anything are two missed heartbeats: a new round, and `NoHeartbeatError`.
+anything are two missed heartbeats: a new round, and `NoHeartbeatError`. Until something has come for the
+first time (`heard`), the heartbeats are short, a third of the timeout for an answer: who has no JetStream,
+or a peer that swallows the requests, must not learn that after half a minute.
 
 **Trouble.** An error that does not end the consumer leads to a new round after a pause, which doubles from
 250 ms to 5 s as long as no message comes. A request that ends in the ordinary way (expired, complete) is
 replaced at once.
+
+**Drain.** A drain of the client ends the subscription, so from then on the puller requests nothing more; it
+delivers what comes until the client's end. But a puller may belong to an operation that has an end, such as
+the listing of a bucket (`awaited`). Then the drain leaves the subscription alone, and the puller goes on.
 """
 
 from __future__ import annotations
@@ -46,14 +52,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..arguments import callable_or_none, integer
+from ..arguments import callable_or_none, check_callback, integer
 from ..errors import BadOptionsError, NatsError, PermissionsViolationError
-from ..headers import Headers
+from ..headers import Headers, appended
 from ..status import Status
 from ..times import MILLISECOND, SECOND, to_wire
-from .api import Api, Feature, Timer, encode
+from .answers import whole
+from .api import Api, Timer, encode, name_of
 from .config import DURATION, V2_11, V2_12, check_fields
 from .errors import MaxBytesExceededError, NoHeartbeatError, PinIdMismatchError, status_error
+from .levels import Feature
 from .message import JsMsg
 
 MsgCallback = Callable[["JsMsg | None", "NatsError | None"], object]
@@ -64,6 +72,8 @@ MANY = 1_000_000
 _FIRST_BACK_OFF, _LAST_BACK_OFF = 250.0, 5000.0
 # The bounds of consume's heartbeat, in ns.
 _LEAST_BEATS, _MOST_BEATS = SECOND // 2, 30 * SECOND
+# The shortest heartbeat of a first request, in ns.
+_SHORTEST_BEATS = 100 * MILLISECOND
 # A mark that no count of messages reaches.
 _NEVER = 1 << 62
 
@@ -80,6 +90,14 @@ _CONSUME_FIELDS = {
     **dict.fromkeys(["expires", "heartbeat", "idle_heartbeat"], DURATION),
 }
 
+# The fields of an ordered consumer's configuration.
+CONFIG_FIELDS = (
+    "deliver_policy", "opt_start_seq", "opt_start_time", "filter_subject", "filter_subjects",
+    "headers_only", "replay_policy", "inactive_threshold", "metadata", "description",
+)  # fmt: skip
+# Options of the client that are neither the consumer's nor the requests'.
+_OWN = ("on_start", "max_reset_attempts", "name_prefix")
+
 
 def is_status(payload: bytes, reply: str | None, headers: bytes) -> bool:
     """Return whether a delivery is a status.
@@ -87,7 +105,9 @@ def is_status(payload: bytes, reply: str | None, headers: bytes) -> bool:
     A stored message that looks like a status is told apart by its reply subject, the one for its ack.
     """
     return (
-        headers[8:9] == b" " and not payload and (reply is None or not reply.startswith("$JS.ACK."))
+        headers[:9] == b"NATS/1.0 "
+        and not payload
+        and (reply is None or not reply.startswith("$JS.ACK."))
     )
 
 
@@ -187,6 +207,49 @@ def consume_opts(given: Mapping[str, Any], *, ordered: bool = False) -> PullOpti
     )
 
 
+def ordered_config(
+    given: Mapping[str, Any],
+) -> tuple[dict[str, Any], PullOptions, dict[str, Any]]:
+    """Split what a user has given for an ordered consumer, and check it.
+
+    Returns:
+        The configuration for the server, the options of the requests, and the client's own options.
+    """
+    config = {name: value for name, value in given.items() if name in CONFIG_FIELDS}
+    own = {name: given[name] for name in _OWN if given.get(name) is not None}
+    rest = {name: value for name, value in given.items() if name not in (*CONFIG_FIELDS, *_OWN)}
+    for name in ("group", "min_pending", "min_ack_pending", "priority"):
+        if name in rest:
+            raise BadOptionsError(f"an ordered consumer has no {name}")
+    rest.setdefault("heartbeat", rest.pop("idle_heartbeat", 5 * SECOND))
+    if not rest.get("max_bytes"):
+        rest.setdefault("max_messages", 1000)
+    options = consume_opts(rest, ordered=True)
+    if "filter_subject" in config and "filter_subjects" in config:
+        raise BadOptionsError("filter_subject and filter_subjects exclude each other")
+    filters = config.get("filter_subjects")
+    if isinstance(filters, (list, tuple)) and len(filters) == 1:
+        # A single filter is understood by every server.
+        config["filter_subject"] = filters[0]
+    if not filters or "filter_subject" in config:
+        config.pop("filter_subjects", None)
+    if "on_start" in own:
+        check_callback(own["on_start"], "on_start")
+    name_of("consumer", own.get("name_prefix", "x"))
+    config.update(
+        ack_policy="none",
+        max_deliver=1,
+        mem_storage=True,
+        num_replicas=1,
+        inactive_threshold=config.get("inactive_threshold") or 300 * SECOND,
+    )
+    config.setdefault("deliver_policy", "all")
+    config.setdefault("replay_policy", "instant")
+    if config["deliver_policy"] == "last_per_subject" and "filter_subjects" not in config:
+        config.setdefault("filter_subject", ">")  # the server requires one
+    return config, options, own
+
+
 class StopAfter:
     """A message callback that stops its consumer just before it passes on the last of `left` messages."""
 
@@ -216,13 +279,17 @@ class Puller:
         self.api = api
         self.options = options
         self.closed = False
+        self.awaited = False  # it goes on in a drain, which waits for it
+        self._answered = False  # a status has come, of a server that knows the consumer
         self._next = f"{api.prefix}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
-        fixed = {
-            "expires": options.expires,
-            "idle_heartbeat": options.heartbeat,
-            **options.priority,
-        }
-        self._request = encode(fixed)[:-1]  # what all requests have in common
+        first_beats = options.heartbeat
+        if api.timeout:
+            first_beats = min(first_beats, max(int(api.timeout * MILLISECOND / 3), _SHORTEST_BEATS))
+        fixed = {"expires": options.expires, "idle_heartbeat": first_beats, **options.priority}
+        # What all requests have in common until something has come, and afterwards.
+        self._first_request = encode(fixed)[:-1]
+        self._request = encode({**fixed, "idle_heartbeat": options.heartbeat})[:-1]
+        self._first_beats = first_beats / MILLISECOND
         self._inbox = ""
         self._sid = 0
         self._round = 0
@@ -236,6 +303,7 @@ class Puller:
         self._looked_at = 0  # `_received` at the last tick or request
         self._pinned = bool(options.priority.get("group"))
         self._pin_id = ""
+        self._connected = False  # when the status was last looked at
         self._seen = False  # since the last tick a status has come or a request was sent
         self._silent = 0  # ticks in a row without anything
         self._ticks: Timer = api.timer(self._tick, self._client_ended)
@@ -264,15 +332,23 @@ class Puller:
     def start(self) -> None:
         """Begin to request, as soon as the client is connected. Raises `NotConnectedError`."""
         nats = self.api.nats
-        self.api.refuse_if_closed()
+        self.api.refuse()
         self._inbox = nats.new_inbox()
         arrived = self._on_sized_message if self.options.max_bytes else self._on_message
         self._sid = nats.subscribe(f"{self._inbox}.*", arrived)
+        if self.awaited:
+            nats.await_in_drain(self._sid)
+        self._connected = nats.is_connected()
         nats.add_status_listener(self._on_status)
         nats.add_error_listener(self._on_server_error)
-        self._ticks.start(self.options.heartbeat / MILLISECOND)
-        if nats.is_connected():
-            self._begin_round()
+        self._next_tick()
+        self._resume()
+        self._seen = False
+
+    def end_with_drain(self) -> None:
+        """Let a drain end the puller from now on, although it was `awaited`."""
+        self.awaited = False
+        self.api.nats.await_in_drain(self._sid, False)
 
     def close(self) -> None:
         """Request nothing more, and deliver nothing more."""
@@ -289,6 +365,11 @@ class Puller:
         if not self.closed:
             self._leave()
         cb(error)
+
+    @property
+    def heard(self) -> bool:
+        """Whether anything has come from a server that knows the consumer."""
+        return self._answered or self._received > 0
 
     def _leave(self) -> None:
         self.closed = True
@@ -322,7 +403,8 @@ class Puller:
             batch = min(batch, options.stop_after - self._asked)
             if batch <= 0:
                 return
-        body = b'%b,"batch":%d' % (self._request, batch)
+        common = self._request if self.heard else self._first_request
+        body = b'%b,"batch":%d' % (common, batch)
         if options.max_bytes:
             size = options.max_bytes - max(0, self._pending_bytes)
             self._asked_for_all = size == options.max_bytes
@@ -351,19 +433,24 @@ class Puller:
 
         A request for the rest only would end in the same way, again and again.
         """
-        if not self._pause.running and self.api.nats.is_connected() and self._mark != _NEVER:
+        if not self._pause.running and self._may_ask() and self._mark != _NEVER:
             self._count_asked(self._received - self._asked)
             self._round += 1
             self._pending_bytes = 0
             self._ask()
 
     def _refill(self) -> None:
-        if not self._pause.running and self.api.nats.is_connected():
+        if not self._pause.running and self._may_ask():
             self._ask()
 
     def _resume(self) -> None:
-        if self.api.nats.is_connected():
+        if self._may_ask():
             self._begin_round()
+
+    def _may_ask(self) -> bool:
+        """Return whether a request makes sense now. While the client drains the status is not CONNECTED."""
+        nats = self.api.nats
+        return nats.is_connected() and (self.awaited or nats.status() is Status.CONNECTED)
 
     def _trouble(self, error: NatsError) -> None:
         """Report an error, and begin a new round after a pause, which grows as long as no message comes."""
@@ -375,11 +462,15 @@ class Puller:
             self._pause.start(self._back_off)
         self.failed(error)
 
+    def _next_tick(self) -> None:
+        beats = self.options.heartbeat / MILLISECOND if self.heard else self._first_beats
+        self._ticks.start(beats)
+
     def _tick(self) -> None:
         """Look, once per heartbeat interval, whether anything has come since the last time."""
-        self._ticks.start(self.options.heartbeat / MILLISECOND)
+        self._next_tick()
         come = self._seen or self._received != self._looked_at
-        if come or self._pause.running or not self.api.nats.is_connected():
+        if come or self._pause.running or not self._may_ask():
             self._seen = False
             self._looked_at = self._received
             self._silent = 0
@@ -387,12 +478,15 @@ class Puller:
         self._silent += 1
         if self._silent >= 2:
             self._begin_round()
+            self._seen = False  # what has been sent says nothing
             self.failed(NoHeartbeatError())
 
     def _on_status(self, status: Status) -> None:
-        if status is Status.CONNECTED:
+        # In a drain the status of a new connection is another one than CONNECTED.
+        before, self._connected = self._connected, self.api.nats.is_connected()
+        if self._connected and not before:
             self._pause.cancel()
-            self._begin_round()
+            self._resume()
         elif status is Status.RECONNECTING:
             self.connection_lost()
 
@@ -442,19 +536,20 @@ class Puller:
             self._on_status_message(subject, Headers.parse(headers))
             return True
         if self._pinned:
-            self._pin_id = Headers.parse(headers).get("Nats-Pin-Id", self._pin_id)
+            self._pin_id = appended(headers).get("Nats-Pin-Id", self._pin_id)
         return False
 
     def _on_status_message(self, subject: str, status: Headers) -> None:
         code = status.status or 0
+        self._answered = self._answered or code != 503
         if code == 100:
             return
         current = subject == f"{self._inbox}.{self._round}"
         if not current and code in (404, 408, 503):
             return  # the end of a request of an earlier round
         if current:
-            self._count_asked(-_number(status, "Nats-Pending-Messages"))
-            self._pending_bytes -= _number(status, "Nats-Pending-Bytes")
+            self._count_asked(-(whole(status.get("Nats-Pending-Messages")) or 0))
+            self._pending_bytes -= whole(status.get("Nats-Pending-Bytes")) or 0
         if code in (404, 408) or (status.description or "").startswith("Batch Completed"):
             if self._below():
                 self._refill()
@@ -481,8 +576,3 @@ class Puller:
         if self._mark != _NEVER and self.options.max_bytes:
             return self._pending_bytes <= self.options.threshold_bytes
         return self._received >= self._mark
-
-
-def _number(status: Headers, name: str) -> int:
-    text = status.get(name, "0")
-    return int(text) if text.isdecimal() else 0

@@ -8,6 +8,7 @@ messages that were lost.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from ..arguments import Callback, callable_or_none
@@ -16,13 +17,15 @@ from ..errors import (
     ConnectionClosedError,
     ConnectionLostError,
     NatsError,
+    PermissionsViolationError,
     RequestTimeoutError,
 )
 from ..headers import Headers
 from ..nuid import next_nuid
 from ..status import Status
 from ..times import MILLISECOND
-from .api import Api, Feature, Timer, name_of
+from .answers import STORED, attempt, whole
+from .api import Api, Timer, name_of
 from .config import check_fields, consumer_config
 from .errors import (
     ConsumerIsPullError,
@@ -32,10 +35,13 @@ from .errors import (
     StreamNotFoundError,
 )
 from .handle import Handle
+from .levels import Feature
 from .message import JsMsg, parse_ack_reply
 from .pull import MsgCallback, is_status
 from .store import store_consumer
 
+# How often the server must not know the consumer after a reconnect, and the ms between.
+_MISSING_AT_MOST, _ASK_AGAIN_MS = 3, 1000.0
 _FIELDS = {"on_error": None, "on_start": None}
 
 
@@ -76,7 +82,8 @@ class PushEngine:
             named = self._config.get("durable_name") or self._config.get("name")
             self._ours = not named
             self.name = name_of("consumer", named or next_nuid())
-            self._config.setdefault("deliver_subject", api.nats.new_inbox())
+            if not self._config.get("deliver_subject"):
+                self._config["deliver_subject"] = api.nats.new_inbox()
             if not self._config.get("durable_name"):
                 self._config["name"] = self.name
         else:
@@ -86,15 +93,20 @@ class PushEngine:
         self._last: str | None = None  # the last message's reply subject
         self._beats = 0.0  # the heartbeat's interval in ms; 0: no heartbeats
         self._seen = False
+        self._subject = ""  # the consumer's deliver_subject, once it is subscribed
+        self._lost = False  # the connection was lost; the consumer may be gone with it
+        self._missing = 0  # how often in a row the server did not know the consumer
+        self._heard = False  # anything has come
+        self._mute = 0  # how often heartbeats were missed before anything had come
         self._silent = 0
         self._ticks: Timer = api.timer(self._tick, self._ended)
 
     def start(self) -> None:
         """Create the consumer, or ask for its configuration. Raises what `Nats.request` raises."""
-        self.api.refuse_if_closed()
+        self.api.refuse()
         if self._config is None:
             verb = f"CONSUMER.INFO.{self.stream}.{self.name}"
-            self.api.request(verb, None, self._answered)
+            self.api.request(verb, None, self._answered, shape=STORED)
             return
         # Subscribed before the consumer exists, because it begins to send at once.
         self._subscribe(self._config)
@@ -141,29 +153,39 @@ class PushEngine:
             self._fail(error)
             if isinstance(error, (ConnectionLostError, RequestTimeoutError)):
                 self._forget()  # the consumer may exist
-        elif not (config := info["config"]).get("deliver_subject"):
-            self._fail(ConsumerIsPullError())
         else:
-            if not self._sid:
-                self._subscribe(config)
-            beats = config.get("idle_heartbeat", 0)
-            # The server sends a group's heartbeats to one of its members only.
-            if beats and not config.get("deliver_group"):
-                self._beats = beats / MILLISECOND
-                self._ticks.start(self._beats)
-            if self._on_start is not None:
+            try:
+                error = attempt(self._begin, info["config"])[1]
+            except NatsError as exc:  # the client drains
+                error = exc
+            if error is not None:
+                self._fail(error)
+            elif self._on_start is not None:
                 self._on_start(info)
+
+    def _begin(self, config: Mapping[str, Any]) -> None:
+        """Receive what the consumer sends. Raises `ConsumerIsPullError`, and for a subject that can't be."""
+        if not config.get("deliver_subject"):
+            raise ConsumerIsPullError
+        if not self._sid:
+            self._subscribe(config)
+        # The server sends a group's heartbeats to one of its members only.
+        if config.get("idle_heartbeat") and not config.get("deliver_group"):
+            self._beats = config["idle_heartbeat"] / MILLISECOND
+            self._ticks.start(self._beats)
 
     def _subscribe(self, config: Mapping[str, Any]) -> None:
         nats = self.api.nats
         group = config.get("deliver_group") or None
-        self._sid = nats.subscribe(config["deliver_subject"], self._on_message, group)
+        self._subject = config["deliver_subject"]
+        self._sid = nats.subscribe(self._subject, self._on_message, group)
         nats.add_status_listener(self._on_status)
+        nats.add_error_listener(self._on_server_error)
 
     def _on_message(
         self, subject: str, payload: bytes, reply: str | None, headers: bytes | None
     ) -> None:
-        self._seen = True
+        self._seen = self._heard = True
         if headers is not None and is_status(payload, reply, headers):
             self._on_status_message(reply, Headers.parse(headers))
             return
@@ -181,38 +203,76 @@ class PushEngine:
             except NatsError as exc:
                 # The write buffer is full. The next heartbeat says again that the server waits.
                 self._report(exc)
-        expected = status.get("Nats-Last-Consumer")
+        expected = whole(status.get("Nats-Last-Consumer"))
         meta = parse_ack_reply(self._last)
-        if expected is not None and meta is not None and expected.isdecimal():
-            missed = int(expected) - meta.consumer_sequence
+        if expected is not None and meta is not None:
+            missed = expected - meta.consumer_sequence
             if missed > 0 and self._beats:
                 self._last = None  # so that it is reported once
                 self._report(SequenceMismatchError(f"{missed} messages have not arrived"))
 
     def _tick(self) -> None:
         self._ticks.start(self._beats)
-        if self._seen or not self.api.nats.is_connected():
+        # In a drain the subscription has ended; the status is another one than CONNECTED.
+        if self._seen or self.api.nats.status() is not Status.CONNECTED:
             self._seen = False
             self._silent = 0
             return
         self._silent += 1
         if self._silent >= 2:
             self._silent = 0
-            verb = f"CONSUMER.INFO.{self.stream}.{self.name}"
-            self.api.request_or_report(verb, None, self._still_there)
+            self._mute += not self._heard
+            self._ask_for_consumer(self._still_there)
             self._report(NoHeartbeatError())
+
+    def _ask_for_consumer(self, cb: Callback) -> None:
+        if not self.closed:
+            verb = f"CONSUMER.INFO.{self.stream}.{self.name}"
+            self.api.request_or_report(verb, None, cb)
 
     def _still_there(self, info: Any, error: NatsError | None) -> None:
         if isinstance(error, (ConsumerNotFoundError, StreamNotFoundError)) and not self.closed:
             self._ours = False
             self._fail(error)
+        elif self._mute >= 2 and not self._heard:  # what the server sends does not arrive
+            self._give_up(NoHeartbeatError())
+
+    def _after_reconnect(self, info: Any, error: NatsError | None) -> None:
+        """Take whether the consumer has survived: without heartbeats nothing else would tell."""
+        if not isinstance(error, (ConsumerNotFoundError, StreamNotFoundError)) or self.closed:
+            return
+        self._missing += 1
+        if (
+            self._missing < _MISSING_AT_MOST
+        ):  # a server that has just started may not have loaded it
+            again = partial(self._ask_for_consumer, self._after_reconnect)
+            self.api.start_timer(_ASK_AGAIN_MS, again, lambda error: None)
+        else:
+            self._still_there(info, error)
 
     def _on_status(self, status: Status) -> None:
         if status is Status.CLOSED:
             self._ended(ConnectionClosedError("disconnected"))
+        elif status is Status.RECONNECTING:
+            self._lost = True
+        elif status is Status.CONNECTED and self._lost and not self._creating:
+            self._lost, self._missing = False, 0
+            self._ask_for_consumer(self._after_reconnect)
+
+    def _on_server_error(self, error: NatsError) -> None:
+        """End the subscription if the user may not receive what the server sends."""
+        if isinstance(error, PermissionsViolationError) and not self.closed:
+            same_subject = error.kind == "subscription" and error.subject == self._subject
+            if same_subject or (self._sid and error.sid == self._sid):
+                self._give_up(error)
 
     def _ended(self, error: NatsError) -> None:
         if not self.closed:
+            self._fail(error)
+
+    def _give_up(self, error: NatsError) -> None:
+        if not self.closed:
+            self._forget()
             self._fail(error)
 
     def _fail(self, error: NatsError) -> None:
@@ -224,6 +284,7 @@ class PushEngine:
         self.closed = True
         self._ticks.cancel()
         self.api.nats.remove_status_listener(self._on_status)
+        self.api.nats.remove_error_listener(self._on_server_error)
 
     def _forget(self) -> None:
         # The server may handle a DELETE before a CREATE that was sent earlier: the answer calls this again.

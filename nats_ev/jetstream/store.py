@@ -16,9 +16,11 @@ from typing import Any
 from ..arguments import Callback
 from ..errors import NatsError
 from ..times import SECOND, parse_time
-from .api import Api, Feature
+from .answers import MALFORMED, STORED
+from .api import Api
 from .config import is_set
 from .errors import ApiLevelError, ConsumerExistsError
+from .levels import Feature
 
 Config = Mapping[str, Any]
 Needs = Mapping[str, Feature]
@@ -27,12 +29,11 @@ Needs = Mapping[str, Feature]
 _FILLED_IN: dict[str, tuple[Any, ...]] = {
     "ack_wait": (30 * SECOND,),
     "max_deliver": (-1,),
-    "max_ack_pending": (1000, -1),
+    "max_ack_pending": (1000,),
     "max_waiting": (512,),
     "deliver_policy": ("all",),
     "ack_policy": ("none",),
     "replay_policy": ("instant",),
-    "num_replicas": (1,),
 }
 _TIMES = ("opt_start_time", "pause_until")
 _FILTERS = ("filter_subject", "filter_subjects")
@@ -55,7 +56,9 @@ def store_stream(api: Api, verb: str, config: Config, needs: Needs, cb: Callback
         else:
             cb(None, error)
 
-    api.require(needs, lambda level: api.request(verb, config, stored, level=level), cb)
+    api.require(
+        needs, lambda level: api.request(verb, config, stored, level=level, shape=STORED), cb
+    )
 
 
 def store_consumer(
@@ -79,7 +82,7 @@ def store_consumer(
             exists = error
 
             def existing(info: Any, error: NatsError | None) -> None:
-                same = isinstance(info, dict) and same_consumer(config, info.get("config"))
+                same = isinstance(info, dict) and same_consumer(config, info)
                 cb(*((info, None) if same else (None, exists)))
 
             api.request_or_report(f"CONSUMER.INFO.{stream}.{name}", None, existing)
@@ -87,7 +90,7 @@ def store_consumer(
         error = error or _ignored(info, config, needs)
         cb(info if error is None else None, error)
 
-    api.require(needs, lambda level: api.request(verb, body, stored, level=level), cb)
+    api.require(needs, lambda level: api.request(verb, body, stored, level=level, shape=STORED), cb)
 
 
 def _ignored(info: Any, config: Config, needs: Needs) -> NatsError | None:
@@ -99,18 +102,47 @@ def _ignored(info: Any, config: Config, needs: Needs) -> NatsError | None:
         name: feature
         for name, feature in needs.items()
         # 2.9 is the oldest server that this client knows.
-        if feature[0] > (2, 9) and name in config and not is_set(name, theirs.get(name))
+        if feature[0] > (2, 9) and not _has_kept(name, config, theirs)
     }
     return ApiLevelError.lacking(missing) if missing else None
 
 
-def same_consumer(ours: Config, theirs: object) -> bool:
-    """Return whether a consumer's configuration, as a server has it, is what ours asks for."""
+def _has_kept(name: str, config: Config, theirs: Config) -> bool:
+    """Return whether a server has stored what a need is about: a field, its word, or a field of sources."""
+    field, _, word = name.partition(" ")
+    if word:
+        return bool(theirs.get(field) == word)
+    _, _, inner = name.partition(".")
+    if not inner:
+        return name not in config or is_set(name, theirs.get(name))
+    return _having(inner, config) == _having(inner, theirs)
+
+
+def _having(field: str, config: Config) -> int:
+    """Return how many of a stream's sources, its mirror included, have a field."""
+    sources = config.get("sources")
+    listed = [config.get("mirror"), *(sources if isinstance(sources, list) else ())]
+    return sum(isinstance(source, Mapping) and bool(source.get(field)) for source in listed)
+
+
+def same_consumer(ours: Config, info: Mapping[str, Any]) -> bool:
+    """Return whether a consumer is what a configuration asks for.
+
+    Args:
+        ours: the configuration.
+        info: the server's answer about the consumer.
+    """
+    theirs = info.get("config")
     if not isinstance(theirs, dict):
         return False
     try:
+        if not isinstance(cluster := info.get("cluster"), dict):
+            ours, theirs = ({**config, "num_replicas": 0} for config in (ours, theirs))
+        elif not theirs.get("num_replicas") and ours.get("num_replicas"):
+            # As many as the stream has.
+            theirs = {**theirs, "num_replicas": 1 + len(cluster.get("replicas") or ())}
         return _plain(ours, theirs) == _plain(theirs, theirs)
-    except (TypeError, ValueError, AttributeError):
+    except MALFORMED:
         return False
 
 

@@ -12,12 +12,14 @@ from typing import Any
 
 from ..arguments import Callback, check_callback, integer, optional_middle
 from ..errors import BadOptionsError, NatsError
+from ..steps import later_step
 from ..subjects import check_subscribe
 from ..times import to_wire
+from .answers import ACCOUNT, INFO, MESSAGE, Shape, converted, part
 from .api import Api, name_of
-from .config import check_fields, check_filters, stream_config
+from .config import MAX_SEQUENCE, check_fields, check_filters, stream_config
 from .direct import DirectGets, get_opts
-from .errors import APIError, InvalidAnswerError, StreamNotFoundError
+from .errors import APIError, StreamNotFoundError
 from .message import StoredMsg
 from .store import store_stream
 
@@ -39,7 +41,7 @@ class Streams(DirectGets):
         info has memory, storage, streams, consumers, limits, tiers and api.
         """
         check_callback(cb)
-        self._api.request("INFO", None, cb)
+        self._api.request("INFO", None, cb, shape=ACCOUNT)
 
     # Streams as a whole.
 
@@ -74,7 +76,7 @@ class Streams(DirectGets):
                 cb(info, error)
                 return
             try:
-                self._store("CREATE", config, cb)
+                later_step(self._store, "CREATE", config, cb)
             except NatsError as exc:
                 cb(None, exc)
 
@@ -108,11 +110,11 @@ class Streams(DirectGets):
             return
 
         def subjects_of(info: dict[str, Any]) -> list[Any]:
-            return list((info.get("state", {}).get("subjects") or {}).items())
+            return list(part(part(info, "state"), "subjects").items())
 
         def told(info: dict[str, Any] | None, items: list[Any], error: NatsError | None) -> None:
             if info is not None:
-                info.setdefault("state", {})["subjects"] = dict(items)
+                info["state"] = {**part(info, "state"), "subjects": dict(items)}
             done(info, error)
 
         self._api.pages(verb, body, subjects_of, told)
@@ -120,15 +122,18 @@ class Streams(DirectGets):
     def stream_list(self, opts: Opts = None, cb: Callback | None = None) -> None:
         """List all streams; ``cb({"streams": [info, …], "total": n}, err)``, with all pages.
 
+        In a cluster the answer also has ``missing``, the names of streams whose servers have not answered, if
+        there are any. Streams that are created or deleted meanwhile make no other one missing or doubled.
+
         Args:
             opts: subject (only streams that store it).
             cb: called once.
         """
-        self._list("STREAM.LIST", opts, cb, as_answer=True)
+        self._list("STREAM.LIST", opts, cb, INFO, as_answer=True)
 
     def stream_names(self, opts: Opts = None, cb: Callback | None = None) -> None:
         """List the names of all streams; ``cb([name, …], err)``. Arguments as in `stream_list`."""
-        self._list("STREAM.NAMES", opts, cb, as_answer=False)
+        self._list("STREAM.NAMES", opts, cb, str, as_answer=False)
 
     def stream_name_by_subject(self, subject: str, cb: Callback) -> None:
         """Find the stream that stores a subject; ``cb(name, err)``.
@@ -147,21 +152,25 @@ class Streams(DirectGets):
                 missing = {"code": 404, "err_code": 10059, "description": "stream not found"}
                 cb(None, APIError.of(missing))
 
-        self._api.request("STREAM.NAMES", {"subject": subject}, answered)
+        self._api.request("STREAM.NAMES", {"subject": subject}, answered, shape={"streams": [str]})
 
     def stream_purge(self, name: str, opts: Opts = None, cb: Callback | None = None) -> None:
         """Delete a stream's messages; ``cb({"success", "purged"}, err)``.
 
         Args:
             name: the stream's name.
-            opts: filter (a subject: only its messages), and either seq (only messages before this sequence)
-                or keep (the number of newest messages that stay).
+            opts: filter (a subject: only its messages), and either seq (only messages before this sequence,
+                1 or more) or keep (the number of newest messages that stay).
             cb: called once.
         """
         given, done = optional_middle(opts, cb)
         given = given or {}
         check_fields("purge options", given, _PURGE_FIELDS)
         check_filters(given, "filter")
+        if given.get("seq") is not None:
+            integer(given["seq"], "seq", 1, MAX_SEQUENCE)  # a server takes 0 for "not given": all
+        if given.get("keep") is not None:
+            integer(given["keep"], "keep", 0, MAX_SEQUENCE)
         if given.get("seq") and given.get("keep"):
             raise BadOptionsError("seq and keep exclude each other")
         body = to_wire(given) or None
@@ -180,7 +189,8 @@ class Streams(DirectGets):
             cb: called once.
         """
         check_callback(cb)
-        self._api.request(f"STREAM.MSG.GET.{name_of('stream', stream)}", get_opts(opts), cb)
+        verb = f"STREAM.MSG.GET.{name_of('stream', stream)}"
+        self._api.request(verb, get_opts(opts), cb, shape=MESSAGE)
 
     def get_msg(self, stream: str, opts: Mapping[str, Any] | int, cb: Callback) -> None:
         """Read one message from the stream's leader; ``cb(StoredMsg, err)``.
@@ -192,19 +202,9 @@ class Streams(DirectGets):
         """
         check_callback(cb)
 
-        def answered(answer: Any, error: NatsError | None) -> None:
-            if error is not None:
-                cb(None, error)
-                return
-            try:
-                message = _stored(stream, answer["message"])
-            except (AttributeError, KeyError, ValueError, TypeError) as exc:
-                cb(None, InvalidAnswerError(f"invalid answer: {exc}"))
-                return
-            cb(message, None)
-
         opts = {"seq": opts} if isinstance(opts, int) else opts
-        self._api.request(f"STREAM.MSG.GET.{name_of('stream', stream)}", get_opts(opts), answered)
+        decoded = converted(lambda answer: _stored(stream, answer["message"]), cb)
+        self.stream_msg_get(stream, opts, decoded)
 
     def get_last_msg(self, stream: str, subject: str, cb: Callback) -> None:
         """Read the last message of a subject, which may have wildcards; see `get_msg`."""
@@ -229,19 +229,22 @@ class Streams(DirectGets):
         subject = f"STREAM.{verb}.{name_of('stream', body.get('name'))}"
         store_stream(self._api, subject, body, needs, cb)
 
-    def _list(self, verb: str, opts: Any, cb: Callback | None, *, as_answer: bool) -> None:
+    def _list(
+        self, verb: str, opts: Any, cb: Callback | None, item: Shape, *, as_answer: bool
+    ) -> None:
         opts, done = optional_middle(opts, cb)
         opts = opts or {}
         check_fields("list options", opts, _LIST_FIELDS)
         check_filters(opts, "subject")
 
-        def listed(items: Any, error: NatsError | None) -> None:
+        def listed(items: Any, error: NatsError | None, missing: list[Any]) -> None:
             if error is not None or not as_answer:
                 done(items, error)
             else:
-                done({"streams": items, "total": len(items)}, None)
+                lacks = {"missing": missing} if missing else {}
+                done({"streams": items, "total": len(items), **lacks}, None)
 
-        self._api.all_items(verb, to_wire(opts), "streams", listed)
+        self._api.all_items(verb, to_wire(opts), "streams", item, listed)
 
 
 def _stored(stream: str, message: Mapping[str, Any]) -> StoredMsg:
@@ -250,7 +253,7 @@ def _stored(stream: str, message: Mapping[str, Any]) -> StoredMsg:
         stream,
         message["subject"],
         message["seq"],
-        message.get("time", ""),
+        message.get("time") or "",
         base64.b64decode(message.get("data") or ""),
         base64.b64decode(headers) if headers else None,
     )

@@ -75,7 +75,7 @@ class KvBucket(Bucket):
             **super()._state(info),
             "values": info["state"]["messages"],
             "history": config["max_msgs_per_subject"],
-            "limit_marker_ttl": config.get("subject_delete_marker_ttl", 0),
+            "limit_marker_ttl": config.get("subject_delete_marker_ttl") or 0,
         }
 
     def _change_stream(self, done: Callback, change: Callable[[Callback], object]) -> None:

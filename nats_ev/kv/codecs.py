@@ -65,7 +65,11 @@ class Base64Codec:
 
 
 class PathCodec:
-    """Keys like paths, with slashes in place of dots. A slash at the end is lost."""
+    """Keys like paths: they are stored with dots in place of slashes.
+
+    As in other clients a slash at the end is lost, and a dot within a key comes back as a slash: "a.b" and
+    "a/b" are one key.
+    """
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..arguments import Payload, payload_bytes
 from ..buckets import InvalidKeyError, Reader, codec_error
 from ..errors import NatsError
+from ..jetstream import attempt
 from .codecs import KeyCodec, ValueCodec
 from .entry import PUT, KvEntry, check_filters, check_key, operation, stored_entry
 
@@ -36,25 +37,48 @@ class Encoding:
         """Return the key as subjects have it. Raises TypeError and `InvalidKeyError`."""
         if self._key_codec is None:
             return check_key(key)
-        if not isinstance(key, str) or not key:
-            raise InvalidKeyError(f"invalid key {key!r}")
-        return check_key(self._key_codec.encode_key(key))
+        if not isinstance(key, str):
+            raise TypeError(f"a key must be str, not {type(key).__name__}")
+        if not key:
+            raise InvalidKeyError("invalid key ''")
+        try:
+            return check_key(self._key_codec.encode_key(key))
+        except (InvalidKeyError, UnicodeEncodeError) as exc:  # the latter: a lone surrogate
+            raise InvalidKeyError(f"invalid key {key!r}: {exc}") from exc
+
+    def stored(self, key: str) -> str:
+        """Return a key that the server has given as subjects have it.
+
+        Another client may have stored a key that this one would not. Raises what the codec raises.
+        """
+        return key if self._key_codec is None else self._key_codec.encode_key(key)
 
     def filters(self, keys: Keys) -> list[str]:
         """Return the filters as subjects have them. Raises TypeError and `InvalidKeyError`."""
         if self._key_codec is None or not keys:
             return check_filters(keys)
-        codec = self._key_codec
         wanted = [keys] if isinstance(keys, str) else list(keys)
-        encoded = []
+        encoded: list[str] = []
         for key in wanted:
+            if not isinstance(key, str):
+                raise TypeError(f"a key must be str, not {type(key).__name__}")
             if "*" not in key and ">" not in key:
-                encoded.append(codec.encode_key(key))
-            elif hasattr(codec, "encode_filter"):
-                encoded.append(codec.encode_filter(key))
+                encoded.append(self.key(key))
             else:
-                raise InvalidKeyError(f"invalid key {key!r}: the codec can't keep wildcards")
-        return check_filters(encoded)
+                encoded += check_filters([self._filter(key)])  # as a list: "" would be all keys
+        return list(dict.fromkeys(encoded)) or check_filters(None)
+
+    def _filter(self, pattern: str) -> str:
+        """Return a filter with wildcards as subjects have it. Raises `InvalidKeyError`."""
+        try:
+            encode = self._key_codec.encode_filter  # type: ignore[union-attr]
+            return str(encode(pattern))
+        except AttributeError as exc:  # of the codec, or of one in a chain
+            raise InvalidKeyError(
+                f"invalid key {pattern!r}: the codec can't keep wildcards"
+            ) from exc
+        except UnicodeEncodeError as exc:
+            raise InvalidKeyError(f"invalid key {pattern!r}: {exc}") from exc
 
     def value(self, value: Payload) -> bytes:
         """Return the value as messages have it. Raises TypeError, ValueError and what the codec raises."""
@@ -62,10 +86,10 @@ class Encoding:
         return data if self._value_codec is None else self._value_codec.encode_value(data)
 
     def entry(self, key: str, message: StoredMsg) -> tuple[KvEntry | None, NatsError | None]:
-        """Return (entry, None) for a message of a key, or (None, `CodecError`)."""
-        entry = stored_entry(self._bucket, key, message)
-        if self._value_codec is None or entry.deleted:
-            return entry, None
+        """Return (entry, None) for a message of a key, or (None, err) if it can't be read."""
+        entry, error = attempt(stored_entry, self._bucket, key, message, what=f"message of {key}")
+        if entry is None or self._value_codec is None or entry.deleted:
+            return entry, error
         try:
             return entry._replace(value=self._value_codec.decode_value(entry.value)), None
         except Exception as exc:
@@ -83,7 +107,7 @@ class Encoding:
             value, change = message.data, operation(message.headers)
             try:
                 if key_codec is not None:
-                    key = key_codec.decode_key(key)
+                    key = _text(key_codec.decode_key(key))
                 if value_codec is not None and change == PUT:
                     value = value_codec.decode_value(value)
             except Exception as exc:
@@ -94,3 +118,10 @@ class Encoding:
             return entry, entry.deleted
 
         return read
+
+
+def _text(key: object) -> str:
+    """Return a key that a codec has decoded. Raises TypeError: lists are sorted by keys."""
+    if not isinstance(key, str):
+        raise TypeError(f"decode_key() gave {type(key).__name__}, not str")
+    return key

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..buckets import InvalidKeyError
-from ..headers import Headers
+from ..headers import appended, received
 from ..times import parse_time
 
 if TYPE_CHECKING:
@@ -93,21 +93,23 @@ def operation(raw: bytes | None) -> str:
     """Return what a message with these headers does to its key: "PUT", "DEL" or "PURGE"."""
     if raw is None or (b"KV-Operation" not in raw and b"Nats-Marker-Reason" not in raw):
         return PUT
-    headers = Headers.parse(raw)
-    by_client = headers.get("KV-Operation")
+    by_client = received(raw).get("KV-Operation")
     if by_client is not None:
         return _OPERATIONS.get(by_client, PUT)
-    return _MARKERS.get(headers.get("Nats-Marker-Reason", ""), PUT)
+    return _MARKERS.get(appended(raw).get("Nats-Marker-Reason", ""), PUT)
 
 
 def stored_entry(bucket: str, key: str, message: StoredMsg) -> KvEntry:
     """Return the entry in a message that was read on its own, not from a consumer."""
+    created = parse_time(message.time)
+    if created.tzinfo is None:
+        raise ValueError(f"time without a zone: {message.time!r}")
     return KvEntry(
         bucket,
         key,
         message.data,
         message.seq,
-        parse_time(message.time),
+        created,
         0,
         operation(message.headers),
     )

@@ -5,13 +5,15 @@ revision is the message's sequence. A deletion is a message too, a marker: witho
 that says so.
 
 What is in other files: `bucket` creates and describes the stream; `stream` finds out how its keys are read
-and written; `encoding` applies codecs and makes a `KvEntry` of a message. Here are the operations. A read
-asks for one message by subject or sequence. A write is a publish whose headers say which revision of the
-key must be the latest. Of `jetstream` only what that package offers to other layers is used.
+and written; `messages` reads and writes one; `encoding` applies codecs and makes a `KvEntry` of a message.
+Here are the operations. A read asks for one message by subject or sequence. A write is a publish whose
+headers say which revision of the key must be the latest. Of `jetstream` only what that package offers to
+other layers is used.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
@@ -24,7 +26,7 @@ from ..arguments import (
     integer,
 )
 from ..buckets import (
-    BucketNotFoundError,
+    CodecError,
     KeyDeletedError,
     KeyExistsError,
     KeyNotFoundError,
@@ -37,24 +39,27 @@ from ..buckets import (
     optional_before_cb,
     recast,
 )
-from ..errors import BadOptionsError, NatsError, NoRespondersError
+from ..errors import BadOptionsError, ConnectionLostError, NatsError
 from ..jetstream import (
     JetStream,
     MessageNotFoundError,
-    MessageTtlError,
     StoredMsg,
     WrongLastSequenceError,
+    is_electing,
     message_headers,
 )
 from .bucket import KvBucket
 from .codecs import KeyCodec, ValueCodec
 from .encoding import Encoding, Keys
 from .entry import KvEntry
+from .messages import Read, Write
 from .watch import KvWatch
 
 WatchCallback = Callable[[KvEntry | None, NatsError | None], object]
 
 _DELETE_MARKERS_OLDER_THAN = 30 * 60 * 1000  # ms; the default of `KV.purge_deletes`
+# After a connection was lost, before a watch that had just begun asks for its bucket again.
+_RETRY_WAIT_MS = 50.0
 
 
 class KV(KvBucket):
@@ -134,7 +139,7 @@ class KV(KvBucket):
 
         def found(message: StoredMsg | None, error: NatsError | None) -> None:
             if message is None:
-                self._fail(_missing_key(error, key), cb, read)
+                cb(None, _missing_key(error, key))
             elif message.subject != self._kv_stream.read_prefix + stored_key:
                 cb(None, KeyNotFoundError(f"key not found: {key} has no revision {revision}"))
             else:
@@ -144,11 +149,7 @@ class KV(KvBucket):
                 else:
                     cb(entry, error)
 
-        def read() -> None:
-            direct = self._kv_stream.has_direct_get
-            (self.js.direct_get if direct else self.js.get_msg)(self.stream, revision, found)
-
-        self._kv_stream.when_known(read, cb)
+        Read(self.js, self._kv_stream, revision, found).start()
 
     def history(
         self, key: str, cb: Callback, *, ignore_deletes: bool = False, meta_only: bool = False
@@ -169,15 +170,16 @@ class KV(KvBucket):
             else:
                 cb(entries, error)
 
-        self._encoding.key(key)  # raises for wildcards, which a watch would take
         only = {"ignore_deletes": ignore_deletes, "meta_only": meta_only}
-        self._collect(key, listed, include_history=True, **only)
+        # One key, also if it has a "*" that its codec encodes: in a filter that would be a wildcard.
+        self._collect([self._encoding.key(key)], listed, include_history=True, **only)
 
     def keys(self, keys: Keys | Callback = None, cb: Callback | None = None) -> None:
         """List the names of all keys that are not deleted, sorted; ``cb([key, …], err)``.
 
         Args:
-            keys: a filter such as "a.*" or "a.>", or several (nats-server 2.10 or later); default: all.
+            keys: a filter such as "a.*" or "a.>", or several (nats-server 2.10 or later). None, the default,
+                and an empty list mean all, as in nats.go.
             cb: see above.
         """
         keys, cb = optional_before_cb(keys, cb)
@@ -187,7 +189,8 @@ class KV(KvBucket):
             names = sorted({entry.key for entry in entries}) if error is None else None
             listed(names, error)
 
-        self._collect(cast(Keys, keys), collected, ignore_deletes=True, meta_only=True)
+        filters = self._encoding.filters(cast(Keys, keys))
+        self._collect(filters, collected, ignore_deletes=True, meta_only=True)
 
     def list_keys(self, keys: Keys | Callback = None, cb: Callback | None = None) -> KvWatch:
         """List the names of all keys one by one, for buckets whose keys are too many for a list.
@@ -231,7 +234,9 @@ class KV(KvBucket):
         and loses no change. ``cb(None, err)`` once when the watch can't go on.
 
         Args:
-            keys: a key or a filter such as "a.>", or several (nats-server 2.10 or later); default: all.
+            keys: a key or a filter such as "a.>", or several (nats-server 2.10 or later). None, the default,
+                and an empty list mean all, as in nats.go. A token "*" or a ">" at the end is a wildcard,
+                also with a codec that encodes such characters.
             cb: see above.
             include_history: first all revisions that the bucket has, not only the latest.
             ignore_deletes: only entries with a value, no deletions.
@@ -249,7 +254,7 @@ class KV(KvBucket):
         keys, cb = optional_before_cb(keys, cb)
         cb = guarded(self.js, cb)
         engine = self._start_watch(
-            cast(Keys, keys),
+            self._encoding.filters(cast(Keys, keys)),
             cast(WatchCallback, cb),
             include_history=include_history,
             ignore_deletes=ignore_deletes,
@@ -261,17 +266,22 @@ class KV(KvBucket):
 
     def _start_watch(
         self,
-        keys: Keys,
+        filters: list[str],
         cb: WatchCallback,
         *,
+        encoding: Encoding | None = None,
         include_history: bool = False,
         ignore_deletes: bool = False,
         meta_only: bool = False,
         updates_only: bool = False,
         resume_from_revision: int | None = None,
     ) -> WatchEngine:
-        """Start a watch; see `watch` for the arguments."""
-        filters = self._encoding.filters(keys)
+        """Start a watch; see `watch` for the arguments.
+
+        Args:
+            filters: as subjects have them.
+            encoding: in place of that of the bucket.
+        """
         start = 0
         if resume_from_revision is not None:
             start = integer(resume_from_revision, "a revision", 0)
@@ -287,12 +297,35 @@ class KV(KvBucket):
             options["opt_start_seq"] = start
         if meta_only:
             options["headers_only"] = True
-        read = self._encoding.reader(meta_only=meta_only)
+        read = (encoding or self._encoding).reader(meta_only=meta_only)
         engine = WatchEngine(self.js, self.bucket, read, cb, ignore_deletes=ignore_deletes)
-        self._kv_stream.when_known(
-            lambda: engine.start(self.stream, self._kv_stream.read_prefix, filters, options),
-            lambda result, error: engine.fail(error) if error is not None else None,
-        )
+
+        def begin() -> None:
+            self._kv_stream.when_known(
+                lambda: engine.start(self.stream, self._kv_stream.read_prefix, filters, options),
+                failed,
+            )
+
+        began_at = time.monotonic()
+
+        def failed(result: object, error: NatsError | None) -> None:
+            # A watch that has just begun survives a lost connection as a later one does, and a cluster
+            # without a leader as long as a request does.
+            waited = (time.monotonic() - began_at) * 1000
+            electing = is_electing(error) and waited < (self.js.timeout or waited + 1)
+            if (electing or isinstance(error, ConnectionLostError)) and not engine.stopped:
+                assert error is not None
+                self.js.nats.call_later(
+                    _RETRY_WAIT_MS,
+                    call_or_report,
+                    failed,
+                    begin,
+                    ended=lambda: engine.fail(error),
+                )
+            elif error is not None:
+                engine.fail(error)
+
+        begin()
         return engine
 
     # Writing.
@@ -333,10 +366,10 @@ class KV(KvBucket):
                 done(revision, error)
 
         def existing(entry: KvEntry | None, error: NatsError | None) -> None:
-            if error is not None:
+            if isinstance(error, CodecError) or (entry is not None and not entry.deleted):
+                done(None, _exists(key))  # also with a value that can't be decoded
+            elif error is not None:
                 done(None, error)
-            elif entry is not None and not entry.deleted:
-                done(None, _exists(key))
             else:
                 revision = entry.revision if entry is not None else 0
                 call_or_report(done, lambda: write(revision, over_marker))
@@ -419,7 +452,9 @@ class KV(KvBucket):
                 markers = [entry for entry in entries if entry.deleted]
                 self._purge_markers(markers, 0, newest, done)
 
-        self._collect(None, listed, meta_only=True)
+        # Keys as they are stored: one that the codec can't decode, or decodes to another key's name, has
+        # markers, too.
+        self._collect([">"], listed, meta_only=True, encoding=Encoding(self.bucket, None, None))
 
     def _purge_markers(
         self, markers: list[KvEntry], at: int, newest: datetime, done: Callback
@@ -431,7 +466,6 @@ class KV(KvBucket):
         marker = markers[at]
         # By sequence: what has been put after the marker stays.
         seq = marker.revision + (marker.created <= newest)
-        opts = {"filter": self._kv_stream.read_prefix + self._encoding.key(marker.key), "seq": seq}
 
         def purged(result: Any, error: NatsError | None) -> None:
             if error is not None:
@@ -439,7 +473,11 @@ class KV(KvBucket):
             else:
                 self._purge_markers(markers, at + 1, newest, done)
 
-        call_or_report(done, lambda: self.js.stream_purge(self.stream, opts, purged))
+        def purge() -> None:
+            subject = self._kv_stream.read_prefix + marker.key
+            self.js.stream_purge(self.stream, {"filter": subject, "seq": seq}, purged)
+
+        call_or_report(done, purge)
 
     # Messages.
 
@@ -448,24 +486,14 @@ class KV(KvBucket):
 
         leader: ask the stream's leader, who has the latest for sure, instead of any replica.
         """
-        stored_key = self._encoding.key(key)
 
         def found(message: StoredMsg | None, error: NatsError | None) -> None:
             if message is not None:
                 cb(*self._encoding.entry(key, message))
-            elif isinstance(error, MessageNotFoundError):
-                cb(None, None)
             else:
-                self._fail(error, cb, None if leader else read)
+                cb(None, None if isinstance(error, MessageNotFoundError) else error)
 
-        def read() -> None:
-            subject = self._kv_stream.read_prefix + stored_key
-            if self._kv_stream.has_direct_get and not leader:
-                self.js.direct_get_last(self.stream, subject, found)
-            else:
-                self.js.get_last_msg(self.stream, subject, found)
-
-        self._kv_stream.when_known(read, cb)
+        Read(self.js, self._kv_stream, self._encoding.key(key), found, leader=leader).start()
 
     def _publish(
         self,
@@ -482,23 +510,8 @@ class KV(KvBucket):
         Bad headers and options raise here, also when the message has to wait until the stream is known.
         """
         block = message_headers(headers, {"ttl": ttl, **options})
-
-        def stored(ack: Any, error: NatsError | None) -> None:
-            if error is None:
-                cb(ack["seq"], None)
-            else:
-                self._fail(error, cb)
-
-        def write() -> None:
-            if ttl is not None and not self._kv_stream.has_ttl:
-                cb(None, _no_ttl(self.bucket))
-            else:
-                subject = self._kv_stream.write_prefix + stored_key
-                self.js.publish(subject, data, stored, headers=block)
-
-        if ttl is not None and not self._kv_stream.has_ttl:
-            self._kv_stream.forget()  # TTLs may have been allowed since
-        self._kv_stream.when_known(write, cb)
+        write = Write(self.js, self._kv_stream, stored_key, data, block, cb, ttl=ttl is not None)
+        write.start()
 
     def _mark(
         self,
@@ -524,36 +537,9 @@ class KV(KvBucket):
             expect_last_subject_seq=expected,
         )
 
-    def _collect(self, keys: Keys, cb: Callback, **options: Any) -> None:
+    def _collect(self, filters: list[str], cb: Callback, **options: Any) -> None:
         """Make a list of a watch's initial entries; ``cb([entry, …], err)``."""
-        collect(self.js, lambda next_one: self._start_watch(keys, next_one, **options), cb)
-
-    def _fail(
-        self,
-        error: NatsError | None,
-        cb: Callback,
-        read_again: Callable[[], object] | None = None,
-    ) -> None:
-        """Give the error of a read or write to cb.
-
-        "No responders" says little to a user of a bucket: then find out first what the bucket is like. If it
-        was created again without direct get, read_again reads in the other way.
-        """
-        error = bucket_error(error)
-        if isinstance(error, (NoRespondersError, BucketNotFoundError)):
-            self._kv_stream.forget()  # it may be gone, or another one by now
-        if isinstance(error, NoRespondersError):
-            direct = self._kv_stream.has_direct_get
-
-            def known() -> None:
-                if read_again is not None and direct and not self._kv_stream.has_direct_get:
-                    read_again()
-                else:
-                    cb(None, error)
-
-            call_or_report(cb, lambda: self._kv_stream.when_known(known, cb))
-        else:
-            cb(None, error)
+        collect(self.js, lambda next_one: self._start_watch(filters, next_one, **options), cb)
 
 
 def _exists(key: str) -> KeyExistsError:
@@ -565,8 +551,3 @@ def _missing_key(error: NatsError | None, key: str) -> NatsError | None:
     if isinstance(error, MessageNotFoundError):
         return recast(error, KeyNotFoundError, f"key not found: {key}")
     return error
-
-
-def _no_ttl(bucket: str) -> MessageTtlError:
-    text = f"bucket {bucket} has no TTL for keys: it needs limit_marker_ttl"
-    return MessageTtlError(text, code=400, err_code=10166, description=text)

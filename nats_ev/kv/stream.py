@@ -14,7 +14,8 @@ from typing import Any
 from ..arguments import Callback
 from ..buckets import BadBucketError, bucket_error, call_or_report
 from ..errors import NatsError
-from ..jetstream import JetStream
+from ..jetstream import JetStream, attempt
+from ..subjects import check_subscribe
 
 # An operation that waits until the stream is known: its next step, and its callback for an error.
 Waiting = tuple[Callable[[], object], Callback]
@@ -28,9 +29,9 @@ class KvStream:
         self.has_direct_get = True
         self.has_ttl = False
         self.known = False
-        self._js = js
-        self._bucket = bucket
-        self._name = name
+        self.js = js
+        self.bucket = bucket
+        self.name = name
         self._changes = 0  # under way
         self._waiting: list[Waiting] = []
 
@@ -42,13 +43,19 @@ class KvStream:
         if self.known:
             step()
             return
+        self.js.nats.refuse_if_draining()  # nothing else would, if the request is on its way
         self._waiting.append((step, cb))
         if len(self._waiting) == 1 and not self._changes:
             try:
-                self._js.stream_info(self._name, cb=self._answered)
+                self.js.stream_info(self.name, cb=self._answered)
             except BaseException:
                 self._waiting.pop()
                 raise
+
+    @property
+    def ways(self) -> tuple[object, ...]:
+        """How keys are read and written: another value after the bucket was created again in another way."""
+        return self.has_direct_get, self.read_prefix, self.write_prefix
 
     def forget(self) -> None:
         """Ask the server again before the next operation."""
@@ -67,7 +74,7 @@ class KvStream:
             elif not self._changes and self._waiting:
                 # The change has failed; there may be a bucket all the same.
                 call_or_report(
-                    self._learn, lambda: self._js.stream_info(self._name, cb=self._answered)
+                    self._learn, lambda: self.js.stream_info(self.name, cb=self._answered)
                 )
             done(info, error)
 
@@ -98,26 +105,26 @@ class KvStream:
 
     def _take(self, info: Any) -> NatsError | None:
         """Read a stream's info; return the error if it is not that of a bucket, or makes no sense."""
-        try:
-            config = info["config"]
-            if config.get("max_msgs_per_subject", 0) < 1:
-                return BadBucketError(f"stream {self._name} is not a key-value bucket")
-            self._read(config)
-        except (LookupError, TypeError, AttributeError, ValueError) as exc:
-            return BadBucketError(f"stream {self._name}: invalid answer: {exc!r}")
-        return None
+        error = attempt(self._read, info)[1]
+        if error is not None and not isinstance(error, BadBucketError):
+            return BadBucketError(f"stream {self.name}: {error}")
+        return error
 
-    def _read(self, config: Mapping[str, Any]) -> None:
-        self.has_direct_get = bool(config.get("allow_direct"))
-        self.has_ttl = bool(config.get("allow_msg_ttl"))
+    def _read(self, info: Mapping[str, Any]) -> None:
+        config = info["config"]
+        if (config.get("max_msgs_per_subject") or 0) < 1:
+            raise BadBucketError(f"stream {self.name} is not a key-value bucket")
         mirror = config.get("mirror")
         # A mirror has the subjects of its origin, and only the origin can be written to.
-        bucket = mirror["name"].removeprefix("KV_") if mirror else self._bucket
-        self.read_prefix = f"$KV.{bucket}."
+        bucket = mirror["name"].removeprefix("KV_") if mirror else self.bucket
+        read_prefix = f"$KV.{bucket}."
         # ADR-19: with another API prefix or a domain, the server or the account maps subjects that begin with
         # that prefix.
         external = mirror and (mirror.get("external") or {}).get("api")
-        api = external or self._js.prefix
+        api = external or self.js.prefix
         in_api = "" if api == "$JS.API" else f"{api}."
-        self.write_prefix = in_api + self.read_prefix
+        check_subscribe(f"{in_api}{read_prefix}>")  # raises for a name that no stream can have
+        self.read_prefix, self.write_prefix = read_prefix, in_api + read_prefix
+        self.has_direct_get = bool(config.get("allow_direct"))
+        self.has_ttl = bool(config.get("allow_msg_ttl"))
         self.known = True

@@ -6,6 +6,7 @@ time-outs on one timer), `fork` (descriptors in a forked child), `transport` (a 
 (which process and thread may call), `native` (the interpreter's functions, patched by gevent or not).
 """
 
+from .deadlines import CALLBACKS_SLICE as CALLBACKS_SLICE
 from .deadlines import Deadline
 from .deadlines import Deadlines as Deadlines
 from .dial import Dialer as Dialer
@@ -17,14 +18,13 @@ from .tls import HAS_TLS
 from .tls import TlsStream as TlsStream
 from .tls import describe as describe
 from .tls import handshake_error as handshake_error
+from .tls import is_tls_error as is_tls_error
 from .tls import read_error as read_error
-from .transport import BROKEN_PIPE as BROKEN_PIPE
 from .transport import EV_READ as EV_READ
 from .transport import EV_WRITE as EV_WRITE
 from .transport import NO_BUFFERS as NO_BUFFERS
 from .transport import Stream as Stream
 from .transport import os_error as os_error
-from .turn import CALLBACKS_SLICE as CALLBACKS_SLICE
 from .turn import Turn as Turn
 
 __all__ = ["HAS_TLS", "Deadline"]

@@ -3,23 +3,25 @@
 Theory of operation
 -------------------
 A watcher of libev per request would cost more than the request itself. So all deadlines of a client are
-in one heap of ``(time, number, deadline)``, and one timer watcher waits for the earliest. The number
-counts the deadlines that were added, and keeps those of the same time in order. Requests do not come
-here one by one: a `TimeoutGroup` is one deadline for thousands.
+in one heap of ``(time, number)``, and one timer watcher waits for the earliest. The number counts the
+deadlines that were added, and keeps those of the same time in order; a table has the deadline of each
+number. Requests do not come here one by one: a `TimeoutGroup` is one deadline for thousands.
 
-To cancel a deadline marks its entry as ended: taking it from the middle of a heap would need a search.
-Ended entries are removed when they come first, and all of them in bulk when they are more than a third
-of the heap. So cancelling takes amortised constant time, and memory follows what waits, however long and
-however different the times are.
+To cancel a deadline takes it out of the table, so that nothing here holds it any more: what it would call
+may hold megabytes. Its entry stays, because taking one from the middle of a heap would need a search.
+Entries that have ended are removed when they come first, and all of them in bulk when they are more than a
+third of the heap. So cancelling takes amortised constant time, and memory follows what waits, however long
+and however different the times are.
 
 Invariants:
 
-- A deadline waits if and only if its `_number` is not 0; the entry with that number is its entry. Every
-  other entry of it has ended.
+- A deadline waits if and only if its `_number` is not 0, and then the table has it under that number. Every
+  other entry in the heap has ended.
 - The timer is armed for the heap's first time or earlier. It may fire with nothing due, never too late.
 
 Callbacks may add, cancel, nest the loop, or raise. `_on_timer` therefore arms the timer *before* it
-calls anything: what else is due then expires in the nested loop, or in the loop's next run.
+calls anything: what else is due then expires in the nested loop, or in the loop's next run. After a slice
+of 10 ms it gives way to other watchers; what else is due expires in the loop's next iteration.
 
 Times are on the monotonic clock. libev's "now" is the wall clock and may be stale, because the loop
 reads it once per iteration. It is brought up to date before the timer is armed; after that only the
@@ -33,6 +35,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+# Seconds of callbacks in a row, for one client, before other watchers have their turn.
+CALLBACKS_SLICE = 0.01
 # The heap is rebuilt without its ended entries when they are more than a third of it, and more than:
 _COMPACT_ABOVE = 16
 
@@ -60,10 +64,10 @@ class Deadline:
 
     def cancel(self) -> None:
         """Cancel the call. Does nothing if the call was made or cancelled before."""
-        if self._number:
-            self._number = 0
+        number, self._number = self._number, 0
+        if number:
             assert self._owner is not None
-            self._owner.ended()
+            self._owner.remove(number)
 
     def _expire(self) -> None:
         """Make the call; for subclasses to override. Runs on the loop, at most once per `add`."""
@@ -76,9 +80,9 @@ class Deadlines:
     def __init__(self, loop: Any, clock: Callable[[], float] = time.monotonic) -> None:
         self._loop = loop
         self.clock = clock
-        self._heap: list[tuple[float, int, Deadline]] = []
+        self._heap: list[tuple[float, int]] = []
+        self._waiting: dict[int, Deadline] = {}
         self._added = 0
-        self._dead = 0  # how many of the entries have ended
         self._armed = 0.0  # 0: the timer is not running
         self._timer = loop.timer(0.0, 0.0, self._on_timer)
 
@@ -97,7 +101,8 @@ class Deadlines:
         entry._at = at
         entry._number = number
         entry._owner = self
-        heapq.heappush(self._heap, (at, number, entry))
+        self._waiting[number] = entry
+        heapq.heappush(self._heap, (at, number))
         if not self._armed or at < self._armed:
             self._arm(at)
 
@@ -112,30 +117,24 @@ class Deadlines:
         if entry is not None:
             entry.cancel()
 
-    def ended(self) -> None:
-        """Note that an entry has ended. Forget the first ones at once, others later in bulk."""
-        self._dead += 1
-        heap = self._heap
-        if self._dead > _COMPACT_ABOVE and self._dead * 3 > len(heap):
-            heap[:] = [item for item in heap if item[2]._number == item[1]]
+    def remove(self, number: int) -> None:
+        """Forget the deadline with this number; see `Deadline.cancel`."""
+        waiting, heap = self._waiting, self._heap
+        waiting.pop(number, None)
+        ended = len(heap) - len(waiting)
+        if ended > _COMPACT_ABOVE and ended * 3 > len(heap):
+            heap[:] = [item for item in heap if item[1] in waiting]
             heapq.heapify(heap)
-            self._dead = 0
         else:
-            self._trim()
-
-    def _trim(self) -> None:
-        heap = self._heap
-        while heap and heap[0][2]._number != heap[0][1]:
-            heapq.heappop(heap)
-            self._dead -= 1
+            while heap and heap[0][1] not in waiting:
+                heapq.heappop(heap)
 
     def forget(self) -> None:
         """Forget all deadlines, and leave the timer alone, in the child of a fork."""
-        for _, number, entry in self._heap:
-            if entry._number == number:
-                entry._number = 0
+        for entry in self._waiting.values():
+            entry._number = 0
+        self._waiting.clear()
         self._heap.clear()
-        self._dead = 0
 
     def stop(self) -> None:
         """Forget all deadlines and stop the timer, so that it does not keep the loop running."""
@@ -152,16 +151,18 @@ class Deadlines:
 
     def _on_timer(self, watcher: Any, revents: int) -> None:
         now = self.clock()
+        until = now + CALLBACKS_SLICE
         # Before any callback: see "Callbacks may add" above.
         self._arm(now)
         heap = self._heap
         while heap and heap[0][0] <= now:
-            _, number, entry = heapq.heappop(heap)
-            if entry._number == number:
+            _, number = heapq.heappop(heap)
+            entry = self._waiting.pop(number, None)
+            if entry is not None and entry._number == number:
                 entry._number = 0
                 entry._expire()
-            else:
-                self._dead -= 1
+                if self.clock() > until:
+                    return  # the timer is armed for what is left
         if heap:
             self._arm(heap[0][0])
         else:

@@ -44,6 +44,7 @@ from functools import partial
 from itertools import chain, zip_longest
 from typing import Any
 
+from ..redact import drop_frames
 from .deadlines import Deadline, Deadlines
 from .fork import make_dead_end
 from .native import getaddrinfo, start_thread
@@ -59,10 +60,10 @@ Lookup = Callable[[str, int], list[Address]]
 
 
 def numeric_addresses(host: str, port: int) -> list[Address]:
-    """Return the address if host is numeric, else an empty list. Never blocks."""
+    """Return the address if host is numeric, else an empty list. Never blocks and never raises."""
     try:
         found = getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except (socket.gaierror, UnicodeError):
+    except Exception:  # no number; for any other cause `look_up` will fail, too, and say why
         return []
     return [(family, address) for family, _, _, _, address in found]
 
@@ -145,11 +146,17 @@ class Resolver:
         self._wanted = self._done = None
         self._wake.stop()
 
+    def forked(self) -> None:
+        """Forget the question in the child of a fork, whose threads have ended; see `fork`."""
+        self.cancel()
+        self._running.clear()
+
     def _work(self, key: tuple[str, int]) -> None:
         result: list[Address] | OSError = OSError(f"the look-up of {key[0]} failed")
         try:
             result = self._look_up(*key)
         except OSError as exc:
+            drop_frames(exc)  # they hold `result`
             result = exc
         except BaseException as exc:  # out of memory, for example
             result = OSError(f"the look-up of {key[0]} failed: {exc!r}")
@@ -206,6 +213,7 @@ class Dialer:
         self._addresses: deque[Address] = deque()
         self._share = 0.0
         self._open: dict[socket.socket, Any] = {}  # being connected, with their watchers
+        self._forked = False  # this is the child of a fork
         self._retry: Deadline | None = None
         self._error: OSError = OSError("no address")
 
@@ -229,6 +237,8 @@ class Dialer:
 
     def forked(self) -> None:
         """Replace the sockets by dead ends in the child of a fork; see `fork`."""
+        self._forked = True
+        self._resolver.forked()  # else its watcher would keep the child's loop running
         for sock in self._open:
             make_dead_end(sock.fileno())
 
@@ -252,42 +262,56 @@ class Dialer:
             family, address = self._addresses.popleft()
             try:
                 self._connect(family, address)
-            except OSError as exc:
-                self._error = exc
+            except Exception as exc:  # also out of memory, or a resolver's address that is none
+                drop_frames(exc)  # they hold this object
+                self._error = (
+                    exc if isinstance(exc, OSError) else OSError(f"can't connect: {exc!r}")
+                )
             else:
                 return
         if not self._open:
             self._done(self._error)
 
     def _connect(self, family: int, address: Any) -> None:
-        """Begin with an address. It has failed if this raises OSError; then its socket is closed."""
+        """Begin with an address. It has failed if this raises; then its socket is closed."""
         sock = open_socket(family, self._keepalive)
         try:
             code = sock.connect_ex(address)
+            if code in (errno.EINPROGRESS, errno.EINTR):
+                self._await(sock)
+                return
         except OSError as exc:  # raised by Python itself: the path is too long
             sock.close()
             raise OSError("invalid unix socket path") from exc
+        except BaseException:
+            sock.close()
+            raise
         if code == 0:
             self._connected(sock)
         elif code == errno.EAGAIN and family == socket.AF_UNIX:
             sock.close()
             self._addresses.appendleft((family, address))
             self._retry = self._deadlines.after(_BACKLOG_RETRY, self._try_next)
-        elif code in (errno.EINPROGRESS, errno.EINTR):
-            watcher = self._loop.io(
-                sock.fileno(), EV_WRITE, partial(self._on_writable, sock), None, self._priority
-            )
-            self._open[sock] = watcher
-            watcher.start()
-            if self._addresses:
-                self._retry = self._deadlines.after(self._share, self._try_next)
         else:
             sock.close()
             raise OSError(code, os.strerror(code))
 
+    def _await(self, sock: socket.socket) -> None:
+        """Wait until the kernel has connected a socket; meanwhile begin with the next address."""
+        watcher = self._loop.io(
+            sock.fileno(), EV_WRITE, partial(self._on_writable, sock), None, self._priority
+        )
+        watcher.start()
+        self._open[sock] = watcher
+        if self._addresses:
+            self._retry = self._deadlines.after(self._share, self._try_next)
+
     def _on_writable(self, sock: socket.socket, watcher: Any, revents: int) -> None:
-        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         self._open.pop(sock).stop()
+        if self._forked:
+            sock.close()
+            return
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code == 0:
             self._connected(sock)
         else:

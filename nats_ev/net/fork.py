@@ -9,8 +9,11 @@ is not affected, and no call has to check whether it runs in a child.
 from __future__ import annotations
 
 import os
+import socket
 import weakref
 from typing import Protocol
+
+from .native import new_socket
 
 
 class Forked(Protocol):
@@ -29,17 +32,27 @@ def watch_forks(thing: Forked) -> None:
 
 
 def make_dead_end(fd: int) -> None:
-    """Replace an open descriptor by one of the null device."""
-    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    try:
+    """Replace an open descriptor by a socket that is connected to nothing, and so ready for everything.
+
+    A watcher of the descriptor fires in the child, and its callback can stop it. The null device would not
+    do: libuv ends a process whose descriptor can't be polled.
+    """
+    os.close(fd)  # first: the process may have no descriptor left
+    nothing = new_socket(socket.AF_UNIX).detach()
+    if nothing != fd:
         os.dup2(nothing, fd, inheritable=False)
-    finally:
         os.close(nothing)
 
 
 def _after_fork() -> None:
+    failure: Exception | None = None
     for thing in list(_all):
-        thing.forked()
+        try:
+            thing.forked()
+        except Exception as exc:  # the others must be cut off all the same
+            failure = exc
+    if failure is not None:
+        raise failure
 
 
 if hasattr(os, "register_at_fork"):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from threading import get_ident
+import threading
 from typing import Any
 
 from .. import errors
+from .native import get_ident
 
 
 class Guard:
@@ -31,7 +32,10 @@ class Guard:
 
     def check_thread(self) -> None:
         """Raise RuntimeError in a thread while another one runs the loop, which the call would not wake."""
-        if getattr(self._loop, "thread", None) not in (None, get_ident()):
+        thread = getattr(self._loop, "thread", None)
+        if thread is None or thread == get_ident():
+            return
+        if thread != threading.get_ident():  # of an adapter under gevent: a greenlet's
             raise RuntimeError(
                 "the client was called in another thread than the one that runs its loop: "
                 "let an Async watcher of the loop make the call"

@@ -25,6 +25,18 @@ def _before_gevent(module: str, name: str) -> Any:
     return monkey.get_original(module, name)
 
 
+def _get_ident() -> Callable[[], int]:
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None:
+        return threading.get_ident
+    original: Callable[[], int] = monkey.get_original("_thread", "get_ident")
+    return original
+
+
+# Return the number of the calling thread. gevent's tells greenlets apart, and all of a thread may call.
+get_ident = _get_ident()
+
+
 def getaddrinfo(*args: Any, **options: Any) -> list[tuple[Any, ...]]:
     """Do the same as `socket.getaddrinfo`."""
     function = _before_gevent("socket", "getaddrinfo") or socket.getaddrinfo

@@ -39,6 +39,7 @@ from collections import deque
 from typing import Any
 
 from .. import errors
+from ..redact import drop_frames
 from .transport import NO_BUFFERS, NO_SIGNAL, READ_SIZE
 
 try:
@@ -187,6 +188,7 @@ class TlsStream:
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as exc:
+            drop_frames(exc)  # they hold this object
             self._error = exc
         if self._outgoing.pending:  # TLS itself answers: a change of keys, an alert
             with contextlib.suppress(OSError):
@@ -231,6 +233,7 @@ class TlsStream:
                 self._tls.unwrap()
             with contextlib.suppress(OSError):
                 self._push_own()
+        self._error = None  # its frames may hold this object
         self._sock.close()
 
     def _pull(self) -> bool:
@@ -310,26 +313,35 @@ def describe(exc: BaseException) -> str:
 
 
 def handshake_error(exc: OSError) -> errors.TlsError:
-    """Return the client's error for what `TlsStream.handshake` raised."""
+    """Return the client's error for what `TlsStream.handshake` raised, without frames."""
+    drop_frames(exc)
     text = "connection closed by the server" if isinstance(exc, TruncatedError) else describe(exc)
     error = errors.TlsError(f"SSL handshake failed: {text}")
     error.__cause__ = exc
     return error
 
 
+def is_tls_error(exc: OSError) -> bool:
+    """Return whether an error of `send` or `recv` is one of TLS, and not of the socket below."""
+    return HAS_TLS and isinstance(exc, ssl.SSLError)
+
+
 def read_error(exc: OSError, connected: bool) -> errors.NatsError:
-    """Return the client's error for what a stream's `recv` or `send` raised.
+    """Return the client's error for what a stream's `recv` or `send` raised, without frames.
 
     Args:
         exc: of a `Stream` or a `TlsStream`.
-        connected: whether the NATS handshake is complete. Before that a TLS error is reported as one
-            of the TLS handshake: with TLS 1.3 the server rejects our certificate only after the
-            client has finished.
+        connected: whether the NATS handshake is complete. Before that the error is one of the attempt: a
+            `ConnectError`, and a `TlsError` for an error of TLS, because with TLS 1.3 the server rejects our
+            certificate only after the client has finished.
     """
     if HAS_TLS and isinstance(exc, ssl.SSLError) and not connected:
         return handshake_error(exc)
+    drop_frames(exc)
     error: errors.NatsError
-    if isinstance(exc, TruncatedError):
+    if not connected:
+        error = errors.ConnectError(describe(exc))
+    elif isinstance(exc, TruncatedError):
         error = errors.UnexpectedEOFError(str(exc))
     else:
         error = errors.ConnectionLostError(describe(exc))

@@ -20,8 +20,6 @@ EV_WRITE = 0x02
 READ_SIZE = 64 * 1024
 # A host program may have set SIGPIPE to kill the process. 0 where the flag does not exist.
 NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
-# The peer has closed the connection. What it sent before may still wait to be read.
-BROKEN_PIPE = frozenset({errno.EPIPE, errno.ECONNRESET})
 # The kernel is out of buffers. No event says when it has some again.
 NO_BUFFERS = frozenset({errno.ENOBUFS, errno.ENOMEM})
 

@@ -24,13 +24,20 @@ The order in `_on_prepare` is fixed:
 1. `deliver`: messages that have been received and not delivered, because a callback nested the loop
    or raised. They came before everything that follows.
 2. The calls that `soon` has put off, in order: completions, on_* callbacks, listeners. They may publish.
-3. `flush`: one write for all of it.
-4. At most one exception of `throw` is raised, when all state is settled. If more are waiting, the
-   watcher is fed again.
+3. `finish`, if `finish_soon` has asked for it: what must be done just before the write.
+4. `flush`: one write for all of it.
+5. At most one exception of `throw` is raised, when all state is settled and the calls that had been put
+   off with it are made. If more are waiting, the watcher is fed again.
 
 A callback of step 2 may run the loop. The rest of the steps must then happen in that nested run, so the
-watcher is fed before the first such callback, and again if a nested run has used up the event. A call
-that cannot run the loop (`cannot_nest`) saves the event.
+watcher is fed before the first callback, and again if a nested run has used up the event.
+
+Step 2 lasts for one slice of 10 ms at most: a lost connection may put off hundreds of thousands of calls. The
+rest waits for the loop's next iteration (`_rest`), so that other watchers run in between. So does what a
+callback of step 2 puts off with `soon_after`: a callback that puts off itself must not run for ever in one
+iteration. Feeding the watcher would be no way to wait, because libev handles what is fed before it looks at
+any other watcher. A timer of 0 seconds is. The calls stay in one queue, so their order is that of the calls
+of `soon` and `soon_after` in any case.
 
 After an exception that stops the loop the rest of the turn waits for the loop's next start. Our own
 binding and the adapters keep a fed event until then. A genuine pyev with ``debug`` does not: it delivers
@@ -45,31 +52,40 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from time import monotonic
 from types import FunctionType, MethodType
 from typing import Any
+
+from .deadlines import CALLBACKS_SLICE
 
 # From libev's ev.h, whose numbers are its ABI. Written here so that no binding of libev is imported.
 EV_MINPRI = -2
 EV_CUSTOM = 0x01000000
-# Seconds of callbacks in a row, for one client, before other watchers have their turn.
-CALLBACKS_SLICE = 0.01
+# A place that no call has.
+_NOWHERE = sys.maxsize
 
 
 class Turn:
     """The end of each turn of one client's loop."""
 
     __slots__ = (
+        "_cut_at",
         "_fed",
         "_feed",
         "_later",
         "_loop",
+        "_made",
         "_prepare",
+        "_raise_at",
+        "_resting",
+        "_running",
         "_soon",
+        "_unfinished",
         "_unhandled",
-        "cannot_nest",
         "deliver",
+        "finish",
         "flush",
         "schedule",
     )
@@ -77,14 +93,22 @@ class Turn:
     def __init__(self, loop: Any) -> None:
         self._loop = loop
         self._soon: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
+        # A call's place is the number of calls that were put off before it, ever. So the first one in `_soon`
+        # has the place `_made`: the number of calls that were made.
+        self._made = 0
+        self._running = 0  # how many runs of the calls are on the stack
+        self._cut_at = _NOWHERE  # the place of the first call that waits for the next iteration
+        self._resting = False  # the calls wait for the timer `_later`
         self._unhandled: deque[BaseException] = deque()
+        self._raise_at = _NOWHERE  # the place of the first call that may come after the exception
         self._prepare = loop.prepare(self._on_prepare, None, EV_MINPRI)
         self._feed = self._prepare.feed
         # Whether `run_soon` has fed the watcher, and it has not been called since.
         self._fed = False
         self._later: Any = None
-        # A call among those of `soon` that runs neither the loop nor code of the user's.
-        self.cannot_nest: Callable[[], None] = _nothing
+        self._unfinished = False
+        # Called before the write of a turn in which `finish_soon` was called. Must not call the user's code.
+        self.finish: Callable[[], None] = _nothing
         # Ask libev to call `_on_prepare` before it blocks. A partial, because a method would be one
         # call more.
         self.schedule = partial(self._feed, EV_CUSTOM)
@@ -109,23 +133,85 @@ class Turn:
         self._soon.append((callback, args))
         self._feed(EV_CUSTOM)
 
-    def run_soon(self) -> None:
-        """Make the calls that `soon` has put off now, so that what the caller does next comes after them."""
+    def soon_after(self, callback: Callable[..., object], *args: object) -> None:
+        """Do what `soon` does; but if a call that was put off does this, wait for the next iteration."""
+        if self._running and self._cut_at == _NOWHERE:
+            self._cut_at = self._made + len(self._soon)
+        self.soon(callback, *args)
+
+    def soon_each(self, callbacks: Iterator[Callable[..., object]], *args: object) -> None:
+        """Call each of many callbacks with args, as `soon` does. The iterator is asked for one at a time.
+
+        So hundreds of thousands of them need no time and memory now.
+        """
+        self.soon(_EACH, callbacks, args)
+
+    def _expand(self, entry: tuple[Callable[..., object], tuple[Any, ...]]) -> None:
+        """Put the next callback of a `soon_each` before the rest of it, at the beginning of the queue.
+
+        `next` may run a signal handler or a ``__del__``, which may run the loop, and that this queue.
+        """
         soon = self._soon
-        while soon:
-            callback, args = soon[0]
-            if not self._fed and callback != self.cannot_nest:
-                self._feed(EV_CUSTOM)
-                self._fed = True
+        callbacks, args = entry[1]
+        soon.appendleft(entry)
+        self._made -= 1
+        callback = next(callbacks, None)
+        is_first = bool(soon) and soon[0] is entry
+        if callback is not None:
+            if not is_first:
+                soon.appendleft(entry)  # if it is there twice, the second one finds nothing
+                self._made -= 1
+            soon.appendleft((callback, args))
+            self._made -= 1
+        elif is_first:
             soon.popleft()
-            try:
-                callback(*args)
-            except BaseException as exc:
-                if _has_not_begun(callback, exc):
-                    soon.appendleft((callback, args))
-                    self._go_on_later()
-                    raise
-                self.failed(exc)
+            self._made += 1
+
+    @property
+    def busy(self) -> bool:
+        """Whether calls that were put off are still to be made."""
+        return bool(self._soon)
+
+    def finish_soon(self) -> None:
+        """Call `finish` before the write at the end of this turn."""
+        self._unfinished = True
+        self._feed(EV_CUSTOM)
+
+    def run_soon(self) -> None:
+        """Make the calls that `soon` has put off now, so that what the caller does next comes after them.
+
+        What takes longer than a slice, and what waits for the next iteration, is left for the turn's end.
+        """
+        soon = self._soon
+        until = monotonic() + CALLBACKS_SLICE
+        self._cut_at = _NOWHERE
+        self._running += 1
+        try:
+            while soon and self._made < self._cut_at:
+                if not self._fed:
+                    self._feed(EV_CUSTOM)
+                    self._fed = True
+                try:
+                    callback, args = entry = soon.popleft()
+                except IndexError:  # a signal handler has run the loop
+                    break
+                self._made += 1
+                if callback is _EACH:
+                    self._expand(entry)
+                    continue
+                try:
+                    callback(*args)
+                except BaseException as exc:
+                    if _has_not_begun(callback, exc):
+                        soon.appendleft((callback, args))
+                        self._made -= 1
+                        self._go_on_later()
+                        raise
+                    self.failed(exc)
+                if soon and monotonic() > until:
+                    break
+        finally:
+            self._running -= 1
 
     def call(self, callback: Callable[..., object], *args: object) -> None:
         """Call a user's callback now. `failed` deals with what it raises."""
@@ -166,31 +252,56 @@ class Turn:
             return
         self._prepare.stop()  # discards the event that is pending
         self._fed = False
+        self._rest()
+
+    def _rest(self) -> None:
+        """Let the rest of the turn wait for the loop's next iteration."""
+        self._resting = True
         if self._later is None:
-            self._later = loop.timer(0.0, 0.0, self._on_prepare, None, EV_MINPRI)
+            self._later = self._loop.timer(0.0, 0.0, self._on_later, None, EV_MINPRI)
         self._later.start()
 
     def forget(self) -> None:
-        """Discard all that was put off, in the child of a fork."""
-        self._soon.clear()
-        self._unhandled.clear()
+        """Discard all that was put off, and all that will be, in the child of a fork."""
+        self._soon.clear()  # `run_soon` may be at work on it
+        self._soon = deque(maxlen=0)
+        self._unhandled = deque(maxlen=0)
+        self._unfinished = False
 
     def throw(self, error: BaseException) -> None:
         """Raise error out of the watcher's callback at the end of this turn, after everything else."""
         self._unhandled.append(error)
         self._feed(EV_CUSTOM)
 
+    def _on_later(self, watcher: Any, revents: int) -> None:
+        self._resting = False
+        self._on_prepare(watcher, revents)
+
     def _on_prepare(self, watcher: Any, revents: int) -> None:
         self._fed = False
         self.deliver()
-        if self._soon:
+        if self._soon and not self._resting:
             self.run_soon()
+            if self._soon:
+                self._rest()
+        if self._unfinished:
+            self._unfinished = False
+            self.finish()
         self.flush()
         if self._unhandled:
-            error = self._unhandled.popleft()
-            if self._unhandled:
-                self._go_on_later()
-            raise error
+            self._raise()
+
+    def _raise(self) -> None:
+        """Raise the first exception of `throw` when the calls that had been put off with it are made."""
+        if self._raise_at == _NOWHERE:
+            self._raise_at = self._made + len(self._soon)
+        if self._made < self._raise_at:
+            return
+        self._raise_at = _NOWHERE
+        error = self._unhandled.popleft()
+        if self._unhandled:
+            self._go_on_later()
+        raise error
 
 
 def _has_not_begun(callback: object, exc: BaseException) -> bool:
@@ -202,3 +313,7 @@ def _has_not_begun(callback: object, exc: BaseException) -> bool:
 
 def _nothing() -> None:
     pass
+
+
+def _EACH() -> None:
+    """Stand for the callbacks of one `soon_each` in the queue."""

@@ -9,7 +9,7 @@ Theory of operation
 The parts of an object are the messages of one subject, and an ordered consumer delivers these in order, each
 once, also over a lost connection. Three things are left to do.
 
-*Flow.* The consumer asks for about 4 MiB at a time, at least four parts, so memory does not depend on the
+*Flow.* The consumer asks for about 4 MiB at a time, four to 1024 parts, so memory does not depend on the
 object's size. To pause means to stop the consumer; to resume, to start another one after the last part
 that the sink has taken. No part is kept in between, whatever the length of the pause.
 
@@ -20,14 +20,20 @@ and digest compared, and only then does the sink show its result (a file gets it
 *Parts that never come.* Another client may replace or delete the object meanwhile, which purges its parts.
 The consumer then waits for ever: a missing part looks like a slow one. So the reader looks for the next
 part itself, by a request to the stream, whenever the consumer says that it has nothing more, and when no
-part has come for a second. If there is no next part, the object's info tells why: another nuid means that
-the object has changed, the same nuid that the store has lost parts. Answers that are late are ignored: each
-look remembers how many parts there were.
+part has come for a second. If there is no next part, the object's info tells why: a deletion or another nuid
+means that the object has changed, the same nuid that the store has lost parts. Answers that are late are
+ignored: each look remembers how many parts there were.
+
+*A cluster without a leader.* The consumer survives a lost leader, but one that has just been requested ends
+after the time-out of its JetStream. Then another one is requested. The same happens when some looks in a row
+find the next part and the consumer does not send it: its replica lags, or is stuck. The reader gives up when
+there is a connection and no part has come for 30 seconds.
 """
 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -42,23 +48,35 @@ from ..buckets import (
     call_or_report,
     transfer_error,
 )
-from ..errors import ConnectionLostError, NatsError, RequestTimeoutError
-from ..jetstream import MessageNotFoundError
-from .infos import Infos
+from ..errors import ConnectionClosedError, NatsError, RequestTimeoutError
+from ..jetstream import (
+    InvalidAnswerError,
+    MessageNotFoundError,
+    finish_in_drain,
+    parse_ack_reply,
+)
+from ..steps import later_step
+from .infos import RETRY_FOR, Infos, is_transient
 from .meta import CHUNK_SIZE, DIGEST, Info, chunk_subject, digest_matches
 from .sinks import Sink
 
 if TYPE_CHECKING:
     from ..jetstream import JsMsg, OrderedConsumer
+    from ..net import Deadline
 
 # Called as progress(bytes so far, bytes in all).
 Progress = Callable[[int, int], object]
 
-# Content that the consumer asks for at a time: in bytes, and in parts at least.
+# Content that the consumer asks for at a time: in bytes, and in parts at least and at most. Each costs a
+# kilobyte beside its content.
 _WINDOW = 4 * 1024 * 1024
-_LEAST_PARTS = 4
+_LEAST_PARTS, _MOST_PARTS = 4, 1024
 # After this long without a part: look whether the next one is still there.
 _LOOK_AFTER_MS = 1000.0
+# So many looks in a row may find the next part before another consumer is requested.
+_IDLE_LOOKS = 5
+# After a consumer could not begin, before another one is requested.
+_RETRY_WAIT_MS = 250.0
 
 
 class Download:
@@ -91,7 +109,7 @@ class Download:
         return self._reader.info
 
     def cancel(self) -> None:
-        """Stop the download; its callback gets `ObjectTransferError`, on the loop."""
+        """Stop the download: no part follows, and its callback gets `ObjectTransferError`, on the loop."""
         self._reader.cancel()
 
     def pause(self) -> None:
@@ -130,12 +148,19 @@ class ObjectReader:
         self._subject = ""  # of the parts; "": the info is not known yet
         self._consumer: OrderedConsumer | None = None
         self._chunks_at_tick = -1
+        self._idle_looks = 0  # looks since the last part that have found the next one
+        self._moved_at = time.monotonic()  # the last part, or the last time that none could come
+        self._trouble: NatsError | None = None  # what has befallen the consumer since then
+        self._next_tick: Deadline | None = None
+        self._cancelled = False  # `fail` follows in this turn, and no part before that
+        self._hold: Deadline | None = None  # lets a drain wait, also while no consumer runs
 
     def start(self, infos: Infos, info: Info) -> None:
         """Begin to read the object that info describes, in the store of infos."""
         self._infos = infos
         self._js = infos.js
         self.info = info
+        self._moved_at = time.monotonic()
         self._subject = chunk_subject(infos.bucket, info["nuid"])
         digest = info.get("digest") or ""
         if (info["size"] or info["chunks"] or digest) and not digest.startswith(DIGEST):
@@ -147,13 +172,19 @@ class ObjectReader:
         if not info["chunks"]:
             self._complete()
         else:
+            self._hold = self._js.nats.hold_drain(self._client_ended)
             self._tick_later()
-            if not self.paused:
+            if not self.paused and not self._cancelled:
                 self._consume()
+
+    def _client_ended(self) -> None:
+        self.fail(ConnectionClosedError("disconnected"))
 
     def cancel(self) -> None:
         """See `Download.cancel`."""
-        if not self.done:
+        if not self.done and not self._cancelled:
+            self._cancelled = True
+            self._stop_consumer()
             self._js.nats.call_soon(self.fail, ObjectTransferError("get was cancelled"))
 
     def pause(self) -> None:
@@ -165,7 +196,7 @@ class ObjectReader:
         """See `Download.resume`."""
         if self.paused:
             self.paused = False
-            if self._subject and not self.done:
+            if self._subject and not self.done and not self._cancelled:
                 self._consume()
 
     def fail(self, error: NatsError) -> None:
@@ -184,17 +215,36 @@ class ObjectReader:
     def _consume(self) -> None:
         """Start a consumer after the last part."""
         chunk_size = (self.info.get("options") or {}).get("max_chunk_size") or CHUNK_SIZE
+        # Whatever that says, parts are on average of this size.
+        average = self.info["size"] // self.info["chunks"]
+        parts = _WINDOW // max(1, average, int(chunk_size))
         config: dict[str, Any] = {
             "filter_subject": self._subject,
             "deliver_policy": "by_start_sequence",
             "opt_start_seq": self._seq + 1,
-            "max_messages": max(_LEAST_PARTS, _WINDOW // max(1, int(chunk_size))),
+            "max_messages": min(max(_LEAST_PARTS, parts), _MOST_PARTS),
             "on_start": self._on_start,
+            "on_error": self._note,
         }
         try:
-            self._consumer = self._js.ordered_consumer(self._infos.stream, config, self._on_part)
+            self._consumer = later_step(
+                self._js.ordered_consumer, self._infos.stream, config, self._on_part
+            )
+            finish_in_drain(self._consumer)
         except NatsError as exc:
             self._js.nats.call_soon(self.fail, exc)
+
+    def _note(self, error: NatsError) -> None:
+        """Remember the last error that the consumer has survived, until the next part."""
+        self._trouble = error
+
+    def _consume_again(self) -> None:
+        if not self.done and not self.paused and self._consumer is None:
+            self._consume()
+
+    def _silent(self) -> bool:
+        """Return whether no part has come for too long."""
+        return time.monotonic() - self._moved_at > RETRY_FOR
 
     def _stop_consumer(self) -> None:
         consumer, self._consumer = self._consumer, None
@@ -206,29 +256,37 @@ class ObjectReader:
             self._look()
 
     def _on_part(self, message: JsMsg | None, error: NatsError | None) -> None:
-        if self.done or self.paused:
+        if self.done or self.paused or self._cancelled:
             return
         if message is None:
             assert error is not None
-            self.fail(error)
+            self._consumer = None
+            if is_transient(error) and not self._silent():
+                self._js.nats.call_later(
+                    _RETRY_WAIT_MS, self._consume_again, ended=lambda: self.fail(error)
+                )
+            else:
+                self.fail(error)
             return
-        meta = message.metadata
+        meta = parse_ack_reply(message.reply)
+        if meta is None:
+            self.fail(InvalidAnswerError(f"no metadata in {message.reply!r:.200}"))
+            return
         data = message.data
+        self._moved_at, self._trouble = time.monotonic(), None
         self._seq = meta.stream_sequence
         self._chunks += 1
+        self._idle_looks = 0
         self.size += len(data)
         self._hash.update(data)
         if self.size > self.info["size"]:
             self.fail(DigestMismatchError(f"{self.name} is larger than its info says"))
             return
-        try:
-            self._sink.write(data)
-        except Exception as exc:
-            self.fail(transfer_error("what takes the object", exc))
+        if not self._use_sink(lambda sink: sink.write(data)):
             return
         if self._progress is not None:
             self._js.nats.call(self._progress, self.size, self.info["size"])
-        if self.done:  # the sink or the progress callback has disconnected the client
+        if self.done or self._cancelled:  # by the sink or the progress callback
             return
         if self._chunks == self.info["chunks"]:
             self._complete()
@@ -238,7 +296,7 @@ class ObjectReader:
     # Missing parts.
 
     def _tick_later(self) -> None:
-        self._js.nats.call_later(_LOOK_AFTER_MS, self._tick)
+        self._next_tick = self._js.nats.call_later(_LOOK_AFTER_MS, self._tick)
 
     def _tick(self) -> None:
         """Look for the next part if none has come since the last tick."""
@@ -246,9 +304,13 @@ class ObjectReader:
             return
         self._tick_later()
         stuck = self._chunks_at_tick == self._chunks and not self.paused
-        if stuck and self._js.nats.is_connected():
-            self._look()
         self._chunks_at_tick = self._chunks
+        if not stuck or not self._js.nats.is_connected():
+            self._moved_at = time.monotonic()
+        elif self._silent():
+            self.fail(self._trouble or RequestTimeoutError("request timeout"))
+        else:
+            self._look()
 
     def _look(self) -> None:
         """Ask the stream whether it has the next part; find out why if it has not."""
@@ -257,6 +319,10 @@ class ObjectReader:
         def found(message: Any, error: NatsError | None) -> None:
             if self.done or self._chunks != chunks_before:
                 return
+            if isinstance(error, InvalidAnswerError):
+                self.fail(error)
+            elif error is None:
+                self._there()
             if isinstance(error, MessageNotFoundError):
                 call_or_report(
                     self._explain, lambda: self._infos.last(self.info["name"], self._explain)
@@ -265,14 +331,27 @@ class ObjectReader:
         opts = {"next_by_subj": self._subject, "seq": self._seq + 1}
         call_or_report(found, lambda: self._js.get_msg(self._infos.stream, opts, found))
 
+    def _there(self) -> None:
+        """Note that the stream has the next part; replace a consumer that does not send it.
+
+        The answer has come after all that the server had sent before, so no part is on its way.
+        """
+        self._idle_looks += 1
+        if self._idle_looks >= _IDLE_LOOKS and not self.paused:
+            self._idle_looks = 0
+            self._stop_consumer()
+            self._consume()
+
     def _explain(self, current: Info | None, error: NatsError | None) -> None:
         """Fail with the reason why the next part is missing, which the object's present info tells."""
-        if self.done or isinstance(error, (ConnectionLostError, RequestTimeoutError)):
+        if self.done or is_transient(error):
             return  # the next look will tell
         if error is not None:
             self.fail(error)
-        elif current is None or current["nuid"] != self.info["nuid"]:
-            self.fail(ObjectChangedError("object has changed while it was read"))
+        elif current is None or current["deleted"]:
+            self.fail(ObjectChangedError(f"object was deleted while it was read: {self.name}"))
+        elif current["nuid"] != self.info["nuid"]:
+            self.fail(ObjectChangedError(f"object was replaced while it was read: {self.name}"))
         else:
             count = f"{self._chunks} of {self.info['chunks']}"
             self.fail(ObjectIncompleteError(f"{count} parts are there"))
@@ -287,14 +366,41 @@ class ObjectReader:
         elif info.get("digest") and not digest_matches(info["digest"], self._hash):
             self.fail(DigestMismatchError("digest mismatch"))
         else:
-            try:
-                result = self._sink.finish()
-            except Exception as exc:
-                self.fail(transfer_error("what takes the object", exc))
-                return
-            self._end(info if result is None else result, None)
+            self._use_sink(self._finish)
+
+    def _finish(self, sink: Sink) -> None:
+        result = sink.finish()
+        self._end(self.info if result is None else result, None)
+
+    def _use_sink(self, use: Callable[[Sink], object]) -> bool:
+        """Call use(sink). Return whether that has succeeded; if not, the get fails.
+
+        After KeyboardInterrupt, too: nobody knows how much of a part was written.
+        """
+        try:
+            use(self._sink)
+        except Exception as exc:
+            self.fail(transfer_error("what takes the object", exc))
+        except BaseException as exc:
+            self.fail(transfer_error("what takes the object", exc))
+            raise
+        else:
+            return True
+        return False
 
     def _end(self, result: Any, error: NatsError | None) -> None:
         self.done = True
         self._stop_consumer()
-        self._callback(result, error)
+        if self._hold is not None:
+            self._hold.cancel()
+        tick, self._next_tick = self._next_tick, None
+        if tick is not None:
+            tick.cancel()
+        # What is left of the get, a handle or an answer under way, must not keep the content.
+        callback, self._callback = self._callback, _nothing
+        self._sink, self._progress = Sink(), None
+        callback(result, error)
+
+
+def _nothing(result: Any, error: NatsError | None) -> None:
+    """Stand in for the callback of a get that has ended."""

@@ -3,41 +3,55 @@
 An object's info is the last message on a subject of the object's name. Every writer publishes an info on
 the condition that the last one is still the one that the writer has read, so the stream itself
 decides between writers. `Infos.change` is the loop that follows from this: read, change, publish, and start
-again when another writer was faster.
+again when another writer was faster. When the answer to a publish is lost, `Infos.replace` reads the last
+info, which tells whether the publish was stored; the condition makes it safe to publish again.
 
 The content belongs to an info by its nuid: who replaces or deletes an info removes that content.
 """
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
 from ..arguments import Callback
 from ..buckets import (
-    BadObjectMetaError,
-    ObjectExistsError,
     bucket_error,
     call_or_report,
     check_bucket,
 )
 from ..errors import (
+    ConnectionClosedError,
     ConnectionLostError,
     NatsError,
     NoRespondersError,
     OutboundBufferLimitError,
     RequestTimeoutError,
 )
-from ..jetstream import JetStream, MessageNotFoundError, StoredMsg, WrongLastSequenceError
+from ..jetstream import (
+    JetStream,
+    MessageNotFoundError,
+    StoredMsg,
+    WrongLastSequenceError,
+    attempt,
+    is_electing,
+)
 from ..times import rfc3339
-from .meta import Info, chunk_subject, encode, meta_subject, parse, stream_name
+from .meta import Info, chunk_subject, encode, meta_subject, name_token, parse, stream_name
 
 # Makes the new info of the old one, or of None; or says why that is impossible.
 Change = Callable[["Info | None"], "Info | NatsError"]
 
-# Errors of the network or of a cluster that elects a leader: the same request may succeed a little later.
-TRANSIENT = (ConnectionLostError, RequestTimeoutError, NoRespondersError, OutboundBufferLimitError)
+# Errors of the network, or of a cluster that elects a leader: the same request may succeed a little later.
+_TRANSIENT = (ConnectionLostError, RequestTimeoutError, NoRespondersError, OutboundBufferLimitError)
+
+
+def is_transient(error: NatsError | None) -> bool:
+    """Return whether the same request may succeed a little later."""
+    return isinstance(error, _TRANSIENT) or is_electing(error)
 
 
 def may_pass(error: NatsError | None, js: JetStream) -> bool:
@@ -47,7 +61,7 @@ def may_pass(error: NatsError | None, js: JetStream) -> bool:
     """
     if isinstance(error, RequestTimeoutError):
         return js.nats.is_connected()
-    return isinstance(error, TRANSIENT)
+    return is_transient(error)
 
 
 # Seconds for which a transfer repeats what such an error has ended; with nobody listening from the beginning
@@ -56,6 +70,8 @@ RETRY_FOR, FIRST_RETRY_FOR = 30.0, 1.0
 
 # How often `change` starts again because another writer was faster.
 _MAX_ATTEMPTS = 20
+# Before the state is looked up again after a lost answer.
+_LOOK_WAIT_MS = 250.0
 _REMOVAL_WAIT_MS = 1000.0
 _REMOVAL_ATTEMPTS = 600
 
@@ -82,12 +98,8 @@ class Infos:
             if message is None:
                 cb(None, None if isinstance(error, MessageNotFoundError) else bucket_error(error))
                 return
-            try:
-                info = parse(self.bucket, message.data, message.time, message.seq)
-            except BadObjectMetaError as exc:
-                cb(None, exc)
-                return
-            cb(info, None)
+            key, data = name_token(name), message.data
+            cb(*attempt(parse, self.bucket, key, data, message.time, message.seq))
 
         self.js.get_msg(self.stream, {"last_by_subj": meta_subject(self.bucket, name)}, found)
 
@@ -117,31 +129,16 @@ class Infos:
 
     def change(self, name: str, change: Change, cb: Callback) -> None:
         """Store what change makes of a name's info. When another writer is faster, change is called again."""
-        attempts = 0
+        _Changing(self, name, change, cb).start()
 
-        def found(info: Info | None, error: NatsError | None) -> None:
-            changed = error if error is not None else change(info)
-            if isinstance(changed, NatsError):
-                cb(None, changed)
-            else:
-                call_or_report(cb, lambda: self.publish(changed, info, stored))
+    def replace(self, info: Info, old: Info | None, cb: Callback, patience: float = 0.0) -> None:
+        """Call `publish`; when its answer is lost, find out whether the info was stored.
 
-        def stored(info: Info | None, error: NatsError | None) -> None:
-            nonlocal attempts
-            attempts += 1
-            if isinstance(error, WrongLastSequenceError) and attempts < _MAX_ATTEMPTS:
-                call_or_report(cb, lambda: self.last(name, found))
-            else:
-                cb(info, error)
-
-        self.last(name, found)
-
-    def rename(self, name: str, new_name: str, change: Change, cb: Callback) -> None:
-        """Move a name's info, changed by change, to new_name.
-
-        cb gets `ObjectExistsError` when new_name belongs to an object.
+        Args:
+            info, old, cb: as in `publish`.
+            patience: seconds for which to look again, and to publish again what was not stored. 0: look once.
         """
-        _Renaming(self, name, new_name, change, cb).start()
+        _Replacing(self, info, old, patience, cb).publish()
 
     def remove_content(self, nuid: str, done: Callable[[], object]) -> None:
         """Delete an object's content; ``done()`` after the first attempt, whether it succeeded or not.
@@ -149,72 +146,144 @@ class Infos:
         Nobody else would ever delete that content. So after an error that may pass, further attempts follow
         as long as the client lives, ten minutes at most.
         """
-        js, attempts = self.js, 0
-        if not nuid:
-            js.nats.call_soon(done)
-            return
-        opts = {"filter": chunk_subject(self.bucket, nuid)}
+        if nuid:
+            self._purge({"filter": chunk_subject(self.bucket, nuid)}, lambda error: done())
+        else:
+            self.js.nats.call_soon(done)
 
-        def purge() -> None:
-            call_or_report(purged, lambda: js.stream_purge(self.stream, opts, purged))
+    def remove(self, name: str, seq: int, done: Callable[[NatsError | None], object]) -> None:
+        """Delete the infos of a name up to a sequence; ``done(err)`` after the first attempt.
 
-        def purged(result: Any, error: NatsError | None) -> None:
-            nonlocal attempts
-            attempts += 1
-            if isinstance(error, TRANSIENT) and attempts < _REMOVAL_ATTEMPTS:
-                js.nats.call_later(_REMOVAL_WAIT_MS, purge)
-            if attempts == 1:
-                done()
+        What another writer has put under the name since then stays. Further attempts follow as in
+        `remove_content`.
+        """
+        self._purge({"filter": meta_subject(self.bucket, name), "seq": seq + 1}, done)
 
-        purge()
+    def _purge(self, opts: dict[str, Any], done: Callable[[NatsError | None], object]) -> None:
+        _Purging(self, opts, done).purge()
 
 
-class _Renaming:
-    """A rename in three steps: read the old name's info, take the new name, purge the old name's info.
+# Each operation of several steps is an object with methods: closures that call each other would hold the
+# user's callback until the garbage collector comes.
 
-    In between an object has two names, never none.
-    """
 
-    def __init__(
-        self, infos: Infos, name: str, new_name: str, change: Change, cb: Callback
-    ) -> None:
+class _Changing:
+    """A change under way; see `Infos.change`."""
+
+    def __init__(self, infos: Infos, name: str, change: Change, cb: Callback) -> None:
         self._infos = infos
         self._name = name
-        self._new_name = new_name
         self._change = change
         self._cb = cb
-        self._old_seq = 0
-        self._renamed: Info = {}
+        self._attempts = 0
 
     def start(self) -> None:
+        """Read the name's info. Raises what a request raises."""
         self._infos.last(self._name, self._found)
 
     def _found(self, info: Info | None, error: NatsError | None) -> None:
-        renamed = error if error is not None else self._change(info)
-        if isinstance(renamed, NatsError):
-            self._cb(None, renamed)
-            return
-        assert info is not None
-        self._old_seq = info["seq"]
-        self._renamed = renamed
+        changed = error if error is not None else self._change(info)
+        if isinstance(changed, NatsError):
+            self._cb(None, changed)
+        else:
+            call_or_report(self._cb, lambda: self._infos.replace(changed, info, self._stored))
+
+    def _stored(self, info: Info | None, error: NatsError | None) -> None:
+        self._attempts += 1
+        if isinstance(error, WrongLastSequenceError) and self._attempts < _MAX_ATTEMPTS:
+            call_or_report(self._cb, self.start)
+        else:
+            self._cb(info, error)
+
+
+class _Purging:
+    """A purge that is repeated after an error that may pass; see `Infos.remove_content`."""
+
+    def __init__(
+        self, infos: Infos, opts: dict[str, Any], done: Callable[[NatsError | None], object]
+    ) -> None:
+        self._infos = infos
+        self._opts = opts
+        self._done: Callable[[NatsError | None], object] | None = done
+        self._attempts = 0
+
+    def purge(self) -> None:
+        """Purge. What that raises counts as an answer."""
+        infos = self._infos
         call_or_report(
-            self._cb, lambda: self._infos.change(self._new_name, self._take, self._taken)
+            self._purged, lambda: infos.js.stream_purge(infos.stream, self._opts, self._purged)
         )
 
-    def _take(self, holder: Info | None) -> Info | NatsError:
-        if holder is not None and not holder["deleted"]:
-            return ObjectExistsError(f"an object already exists with that name: {self._new_name}")
-        return self._renamed
+    def _purged(self, result: Any, error: NatsError | None) -> None:
+        self._attempts += 1
+        if is_transient(error) and self._attempts < _REMOVAL_ATTEMPTS:
+            self._infos.js.nats.call_later(_REMOVAL_WAIT_MS, self.purge)
+        done, self._done = self._done, None
+        if done is not None:
+            done(bucket_error(error))
 
-    def _taken(self, info: Info | None, error: NatsError | None) -> None:
-        if info is None:
-            self._cb(None, error)
-            return
-        infos = self._infos
-        # By sequence: an info that another writer has put under the old name since then stays.
-        opts = {"filter": meta_subject(infos.bucket, self._name), "seq": self._old_seq + 1}
 
-        def purged(result: Any, error: NatsError | None) -> None:
-            self._cb(info if error is None else None, bucket_error(error))
+class _Replacing:
+    """An info that is being stored in the place of another one; see `Infos.replace`."""
 
-        call_or_report(self._cb, lambda: infos.js.stream_purge(infos.stream, opts, purged))
+    def __init__(
+        self, infos: Infos, info: Info, old: Info | None, patience: float, cb: Callback
+    ) -> None:
+        self._infos = infos
+        self._info = info
+        self._old = old
+        self._until = time.monotonic() + patience
+        self._cb = cb
+        self._lost: NatsError | None = None  # what came in place of the first answer that was lost
+
+    def publish(self) -> None:
+        """Publish the info. Raises what a request raises."""
+        self._infos.publish(self._info, self._old, self._stored)
+
+    def _stored(self, info: Info | None, error: NatsError | None) -> None:
+        if is_transient(error):
+            self._lost = self._lost or error
+        if self._lost is None or error is None:
+            self._cb(info, error)
+        else:
+            self._look()
+
+    def _look(self) -> None:
+        call_or_report(self._found, lambda: self._infos.last(self._info["name"], self._found))
+
+    def _found(self, current: Info | None, error: NatsError | None) -> None:
+        late = time.monotonic() > self._until
+        if error is not None:
+            if is_transient(error) and not late:
+                self._later(self._look)
+            else:
+                self._cb(None, self._lost)
+        elif current is not None and _content(current) == _content(self._info):
+            self._cb(current, None)
+        elif _seq(current) != _seq(self._old):
+            self._cb(None, _wrong_last(_seq(current)))
+        elif late:
+            self._cb(None, self._lost)
+        else:
+            self._later(lambda: call_or_report(self._stored, self.publish))
+
+    def _later(self, step: Callable[[], object]) -> None:
+        def ended() -> None:
+            self._cb(None, ConnectionClosedError("disconnected"))
+
+        self._infos.js.nats.call_later(_LOOK_WAIT_MS, step, ended=ended, step=True)
+
+
+def _content(info: Info) -> Any:
+    """Return an info as a reader gets it."""
+    return json.loads(encode(info))
+
+
+def _seq(info: Info | None) -> int:
+    seq: int = info["seq"] if info is not None else 0
+    return seq
+
+
+def _wrong_last(seq: int) -> WrongLastSequenceError:
+    text = f"wrong last sequence: {seq}"
+    return WrongLastSequenceError(text, code=400, err_code=10071, description=text)

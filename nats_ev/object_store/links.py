@@ -36,6 +36,7 @@ class Search:
         self._reader = reader
         self._links_left = _MAX_LINKS
         self._began_at = time.monotonic()
+        self._nobody_since = 0.0  # since when nobody listens; 0: the last error was another one
 
     def start(self) -> None:
         """Read the first info. Raises what a request raises."""
@@ -45,12 +46,7 @@ class Search:
         reader = self._reader
         if reader.done:
             return
-        patience = FIRST_RETRY_FOR if isinstance(error, NoRespondersError) else RETRY_FOR
-        if (
-            error is not None
-            and may_pass(error, self._infos.js)
-            and time.monotonic() - self._began_at < patience
-        ):
+        if error is not None and may_pass(error, self._infos.js) and self._patient(error):
             self._try_again(error)
         elif error is not None:
             reader.fail(error)
@@ -61,6 +57,15 @@ class Search:
         else:
             self._follow(link)
 
+    def _patient(self, error: NatsError) -> bool:
+        """Return whether to try again: for 30 s, but not long when nobody listens."""
+        now = time.monotonic()
+        if isinstance(error, NoRespondersError):
+            self._nobody_since = self._nobody_since or now
+            return now - self._nobody_since < FIRST_RETRY_FOR
+        self._nobody_since = 0.0
+        return now - self._began_at < RETRY_FOR
+
     def _try_again(self, error: NatsError) -> None:
         self._infos.js.nats.call_later(
             _RETRY_WAIT_MS,
@@ -68,6 +73,7 @@ class Search:
             self._found,
             self.start,
             ended=lambda: self._reader.fail(error),
+            step=True,
         )
 
     def _follow(self, link: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from ..buckets import BadObjectMetaError, InvalidObjectNameError
 from ..headers import Headers, HeadersLike, encode_headers
+from ..jetstream import InvalidAnswerError, read_json
 
 Info = dict[str, Any]
 
@@ -26,6 +27,17 @@ DIGEST = "SHA-256="
 CHUNK_SIZE = 128 * 1024
 STREAM_PREFIX = "OBJ_"
 
+# The fields that this package reads, or gives to users as documented.
+_INFO: dict[str, Any] = {
+    **dict.fromkeys(("bucket", "nuid", "digest", "description"), str),
+    "name!": str,
+    "size": int,
+    "chunks": int,
+    "deleted": bool,
+    "headers": {"*": [str]},
+    "metadata": {"*": str},
+    "options": {"max_chunk_size": int, "link": {}},  # who follows a link checks where it leads
+}
 _NUID = re.compile(r"[A-Za-z0-9_-]*")
 
 
@@ -49,7 +61,12 @@ def stream_name(bucket: str) -> str:
 
 def meta_subject(bucket: str, name: str) -> str:
     """Return the subject of an object's info."""
-    return f"$O.{bucket}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
+    return f"$O.{bucket}.M.{name_token(name)}"
+
+
+def name_token(name: str) -> str:
+    """Return the last token of `meta_subject`."""
+    return base64.urlsafe_b64encode(name.encode()).decode()
 
 
 def chunk_subject(bucket: str, nuid: str) -> str:
@@ -69,30 +86,38 @@ def digest_matches(text: object, content: hashlib._Hash) -> bool:
     return text.rstrip("=") == digest_text(content).rstrip("=")
 
 
-def parse(bucket: str, data: bytes, time: str, seq: int) -> Info:
+def parse(bucket: str, key: str, data: bytes, time: str, seq: int) -> Info:
     """Return the info in a stored message. Raises `BadObjectMetaError`.
 
     Args:
         bucket: the store, which an info from a mirror or source may name otherwise.
+        key: the last token of the message's subject.
         data: the message's payload.
         time: the message's time, which becomes mtime.
         seq: the message's sequence.
     """
     try:
-        info = json.loads(data)
-    except ValueError as exc:
-        raise BadObjectMetaError(f"invalid object info in {bucket}: {exc}") from None
-    numbers = ("size", "chunks")
-    if (
-        not isinstance(info, dict)
-        or not isinstance(info.get("name"), str)
-        # A link made by nats.js has no nuid. One with wildcards would name the content of other objects.
-        or not isinstance(info.setdefault("nuid", ""), str)
-        or not _NUID.fullmatch(info["nuid"])
-        or any(type(info.setdefault(number, 0)) is not int for number in numbers)
-        or any(info[number] < 0 for number in numbers)
-    ):
-        raise BadObjectMetaError(f"invalid object info in {bucket}")
+        info = read_json(data, _INFO)
+    except InvalidAnswerError as exc:
+        reason = str(exc).removeprefix("invalid answer: ")
+        raise BadObjectMetaError(f"invalid object info in {bucket} at {seq}: {reason}") from None
+    # A link made by nats.js has no nuid.
+    info["nuid"] = info.get("nuid") or ""
+    for number in ("size", "chunks"):
+        info[number] = info.get(number) or 0
+        if info[number] < 0:
+            raise BadObjectMetaError(
+                f"invalid object info in {bucket} at {seq}: {number} is below 0"
+            )
+    # A nuid with wildcards would name the content of other objects.
+    if not info["name"] or not _NUID.fullmatch(info["nuid"]):
+        raise BadObjectMetaError(
+            f"invalid object info in {bucket} at {seq}: its name or nuid can't be"
+        )
+    if name_token(info["name"]).rstrip("=") != key.rstrip("="):
+        # To change it would change the object of that other name.
+        text = f"invalid object info in {bucket} at {seq}: it names {info['name']!r:.200}"
+        raise BadObjectMetaError(text)
     info["bucket"] = bucket
     info["deleted"] = bool(info.get("deleted"))
     info["mtime"] = time

@@ -16,6 +16,10 @@ from typing import Any, BinaryIO, Union, cast
 Into = Union["os.PathLike[Any]", BinaryIO, Callable[[bytes], object], None]
 
 
+# Bytes of a file's name in the name of the hidden file beside it.
+_NAME_SHOWN = 100
+
+
 class Sink:
     """Takes the content of one object."""
 
@@ -42,8 +46,9 @@ class BytesSink(Sink):
         self._parts.append(data)
 
     def finish(self) -> bytes:
-        """Return the content."""
-        return b"".join(self._parts)
+        """Return the content, and keep nothing of it: it may have gigabytes."""
+        parts, self._parts = self._parts, []
+        return b"".join(parts)
 
     def abandon(self) -> None:
         """See `Sink`."""
@@ -71,11 +76,13 @@ class WriterSink(Sink):
         """See `Sink`. A raw file may take less than it is given: the rest is written after that."""
         left = memoryview(data)
         while left:
-            taken = self._file.write(left)
-            if taken is None and not isinstance(self._file, io.RawIOBase):
+            taken: Any = self._file.write(left)
+            if taken is True or (taken is None and not isinstance(self._file, io.RawIOBase)):
                 return  # a writer that does not count takes all
             if not taken:
                 raise BlockingIOError(errno.EAGAIN, "a non-blocking file takes nothing now")
+            if not 0 < taken <= len(left):
+                raise ValueError(f"write() took {taken} of {len(left)} bytes")
             left = left[taken:]
 
 
@@ -91,8 +98,10 @@ class FileSink(Sink):
     def __init__(self, path: os.PathLike[Any]) -> None:
         self._path = os.path.realpath(path)
         self._former = _stat_regular(self._path)
-        folder, name = os.path.split(os.fsdecode(self._path))
-        self._partial = os.path.join(folder, f".{name}.{os.getpid()}-{id(self):x}.part")
+        folder, name = os.path.split(os.fsencode(self._path))
+        # Shortened: the file's own name may be as long as names can be.
+        hidden = b".%b.%d-%x.part" % (name[:_NAME_SHOWN], os.getpid(), id(self))
+        self._partial = os.path.join(folder, hidden)
         # Made with the umask's mode, which can't be asked for otherwise without changing it.
         file = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         self._mode = stat.S_IMODE((self._former or os.fstat(file)).st_mode)
@@ -116,7 +125,8 @@ class FileSink(Sink):
     def abandon(self) -> None:
         """See `Sink`."""
         with contextlib.suppress(OSError):
-            self._file.close()
+            self._file.close()  # writes what is left: on a full disk that fails, too
+        with contextlib.suppress(OSError):
             os.unlink(self._partial)
 
 

@@ -52,6 +52,10 @@ class BytesSource(Source):
         start, self._at = self._at, self._at + self.chunk_size
         return bytes(self._view[start : self._at])
 
+    def close(self) -> None:
+        """See `Source`."""
+        self._view = memoryview(b"")
+
 
 class FileSource(Source):
     """Reads a binary file from its present position to its end."""
@@ -77,6 +81,8 @@ class FileSource(Source):
                 break
             if not isinstance(piece, bytes):
                 raise TypeError(f"read() gave {type(piece).__name__}, not bytes")
+            if len(piece) > missing:
+                raise ValueError(f"read({missing}) gave {len(piece)} bytes")
             pieces.append(piece)
             missing -= len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -97,23 +103,22 @@ class IterableSource(Source):
 
     def next(self) -> bytes:
         """See `Source`."""
-        chunk: list[memoryview] = []
-        missing = self.chunk_size
-        while missing:
+        chunk = bytearray()  # no list: of pieces of one byte it would take 50 MB
+        while (missing := self.chunk_size - len(chunk)) > 0:
             if not self._rest:
                 piece = next(self._pieces, _END)
                 if piece is _END:
                     break
                 self._rest = memoryview(piece).cast("B")
-            taken = self._rest[:missing]
+            chunk += self._rest[:missing]
             self._rest = self._rest[missing:]
-            chunk.append(taken)
-            missing -= len(taken)
-        return b"".join(chunk)
+        return bytes(chunk)
 
     def close(self) -> None:
         """See `Source`."""
-        close = getattr(self._pieces, "close", None)
+        pieces, self._pieces = self._pieces, iter(())
+        self._rest = memoryview(b"")
+        close = getattr(pieces, "close", None)
         if close is not None:
             close()
 

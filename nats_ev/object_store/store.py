@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from ..arguments import Callback, callable_or_none, integer
 from ..buckets import (
+    BadObjectMetaError,
     ObjectNotFoundError,
     WatchEngine,
     check_bucket,
@@ -37,6 +38,7 @@ from .meta import (
     meta_fields,
     names,
 )
+from .renames import rename
 from .sinks import Into, sink_of
 from .sources import Data, source_of
 from .upload import ObjectWriter, Upload
@@ -97,7 +99,8 @@ class ObjectStore(ObjectBucket):
 
         Readers get the former object until then; afterwards its parts are removed. After an error nothing of
         the new object is left, unless the client has ended and can't remove it. The upload survives a lost
-        connection that comes back within 30 s. The memory needed does not depend on the object's size,
+        connection, and a stream without a leader, if either comes back within 30 s.
+        The memory needed does not depend on the object's size,
         unless data is in memory.
 
         Args:
@@ -135,7 +138,7 @@ class ObjectStore(ObjectBucket):
         writer = ObjectWriter(self._infos, info, source, progress, done)
         try:
             writer.start()
-        except NatsError:
+        except BaseException:  # RuntimeError, in another thread than the loop's
             source.close()
             raise
         return Upload(writer)
@@ -152,7 +155,8 @@ class ObjectStore(ObjectBucket):
 
         ``cb(bytes, err)``, or with into ``cb(info, err)``; ``cb(None, None)`` when the object is missing or
         deleted. Success means that size and digest are right. The download survives a lost connection, with
-        reconnect.
+        reconnect. Without any part for 30 s on a living connection, as when the stream has no leader, it ends
+        with the last error of its consumers, or with ``request timeout``.
 
         Args:
             name: the object's.
@@ -160,7 +164,7 @@ class ObjectStore(ObjectBucket):
                 a binary file to write to, or ``into(part)`` for each part: after an error what these have
                 got is not the object.
             cb: gets `DigestMismatchError`, `ObjectIncompleteError`, `ObjectChangedError` when the object was
-                replaced meanwhile, `ObjectLinkError`, `ObjectTransferError` when into has failed.
+                replaced or deleted meanwhile, `ObjectLinkError`, `ObjectTransferError` when into has failed.
             progress: ``progress(bytes so far, bytes in all)`` for each part.
 
         Returns:
@@ -178,7 +182,7 @@ class ObjectStore(ObjectBucket):
         reader = ObjectReader(self._infos, name, sink, progress, cb)
         try:
             Search(self._infos, name, reader).start()
-        except NatsError:
+        except BaseException:  # RuntimeError, in another thread than the loop's
             sink.abandon()
             raise
         return Download(reader)
@@ -204,12 +208,15 @@ class ObjectStore(ObjectBucket):
         """List the names of all objects, sorted; ``cb([name, …], err)``.
 
         Args:
-            cb: see above.
+            cb: gets `BadObjectMetaError` if the info of an object can't be read; its `readable` has the names
+                of all others.
             show_deleted: list deleted objects, too.
         """
         cb = guarded(self.js, cb)
 
         def listed(infos: Any, error: NatsError | None) -> None:
+            if isinstance(error, BadObjectMetaError):
+                error.readable = names(error.readable)
             cb(names(infos) if error is None else None, error)
 
         self.list_infos(listed, show_deleted=show_deleted)
@@ -218,10 +225,17 @@ class ObjectStore(ObjectBucket):
         """List the infos of all objects, in the order in which they were stored; ``cb([info, …], err)``.
 
         Args:
-            cb: see above.
+            cb: gets `BadObjectMetaError` if the info of an object can't be read; its `readable` has the
+                infos of all others.
             show_deleted: list deleted objects, too.
         """
         cb = guarded(self.js, cb)
+        unread: list[NatsError] = []
+
+        def begin(next_one: Callback) -> WatchEngine:
+            engine = self._start_watch(next_one)
+            engine.unread = unread.append
+            return engine
 
         def collected(found: Any, error: NatsError | None) -> None:
             if error is not None:
@@ -231,9 +245,14 @@ class ObjectStore(ObjectBucket):
             for info in found:  # an object that is put meanwhile comes twice
                 infos.pop(info["name"], None)
                 infos[info["name"]] = info
-            cb([i for i in infos.values() if show_deleted or not i["deleted"]], None)
+            wanted = [i for i in infos.values() if show_deleted or not i["deleted"]]
+            if unread:
+                text = f"{len(unread)} objects in {self.bucket} can't be read: {unread[0]}"
+                cb(None, BadObjectMetaError(text, readable=wanted))
+            else:
+                cb(wanted, None)
 
-        collect(self.js, self._start_watch, collected)
+        collect(self.js, begin, collected)
 
     def watch(
         self,
@@ -271,7 +290,8 @@ class ObjectStore(ObjectBucket):
     ) -> WatchEngine:
         read = info_reader(self.bucket)
         engine = WatchEngine(self.js, self.bucket, read, cb, ignore_deletes=ignore_deletes)
-        engine.start(self.stream, f"$O.{self.bucket}.M.", [">"], {"deliver_policy": policy})
+        options = {"deliver_policy": policy}
+        engine.start(self.stream, f"$O.{self.bucket}.M.", [">"], options, reads_leader=True)
         return engine
 
     # Changes.
@@ -296,11 +316,16 @@ class ObjectStore(ObjectBucket):
     def update_meta(self, name: str, meta: Mapping[str, Any], cb: Callback | None = None) -> None:
         """Change what is stored with an object, or its name; ``cb(info, err)``.
 
+        A rename survives lost answers for 30 s, and writers of this package that put or delete the old name
+        meanwhile; watchers see a deletion of the old name. Other clients' puts of the old name check nothing,
+        and may remove the content of the new one.
+
         Args:
             name: the object's present name.
             meta: any of name (the new one), description, headers, metadata; what it does not name stays.
             cb: gets `ObjectNotFoundError` when the object is missing or deleted, `ObjectExistsError` when
-                another object has the new name.
+                another object has the new name, `ObjectTransferError` when a rename could be neither
+                finished nor undone: then both names may have the content, and neither should be deleted.
         """
         done = completion(self.js, cb)
         check_name(name)
@@ -320,7 +345,7 @@ class ObjectStore(ObjectBucket):
         if new_name == name:
             self._infos.change(name, change, done)
         else:
-            self._infos.rename(name, new_name, change, done)
+            rename(self._infos, name, new_name, change, done)
 
     def add_link(
         self,

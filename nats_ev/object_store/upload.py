@@ -6,8 +6,8 @@ Theory of operation
 -------------------
 
 The parts of an object must be in the stream in order, each once. To wait for each acknowledgement would
-cost a round trip per part, so a window of 4 MiB of parts is sent ahead of the acknowledgements. The source
-is read only as the window has room; memory does not depend on the object's size.
+cost a round trip per part, so a window of 4 MiB, or 1024 parts, is sent ahead of the acknowledgements. The
+source is read only as the window has room; memory does not depend on the object's size.
 
 *Resending.* To let `JetStream.publish` send a part again by itself would put that part after later ones. A
 lost connection leaves open which parts were stored. So after the first error that may pass, nothing new is
@@ -34,31 +34,43 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..arguments import Callback
 from ..buckets import (
+    BadObjectMetaError,
     ObjectIncompleteError,
     ObjectTransferError,
     bucket_error,
     call_or_report,
     transfer_error,
 )
-from ..errors import NatsError, NoRespondersError
-from ..jetstream import WrongLastSequenceError
+from ..errors import (
+    ConnectionClosedError,
+    NatsError,
+    NoRespondersError,
+    NotConnectedError,
+    RequestTimeoutError,
+)
+from ..jetstream import WrongLastSequenceError, part
 from ..steps import later_step
-from .infos import FIRST_RETRY_FOR, RETRY_FOR, TRANSIENT, Infos, may_pass
+from .infos import FIRST_RETRY_FOR, RETRY_FOR, Infos, is_transient, may_pass
 from .meta import Info, chunk_subject, digest_text, link_of
 from .sources import Source
 
 # Called as progress(bytes stored, bytes in all or None).
 Progress = Callable[[int, "int | None"], object]
 
-# Content that may be unacknowledged, in bytes. A put needs about twice as much memory.
+# Content that may be unacknowledged, in bytes and in parts: each costs a kilobyte beside its content. A put
+# needs about twice as much memory.
 _WINDOW = 4 * 1024 * 1024
+_MOST_PARTS = 1024
 # After an error that may pass, send again after this time (ms). Give up when nothing has been
 # acknowledged for RETRY_FOR, which is shorter than the stream's duplicate window of 2 min.
 _RETRY_WAIT_MS = 250.0
+# How often nobody may take the first parts although the stream has a leader: then it is no store.
+_REFUSALS = 4
 # How often the commit is tried again because another writer was faster.
 _INFO_ATTEMPTS = 20
 
@@ -112,17 +124,21 @@ class ObjectWriter:
         # The message id of a part makes the server drop the same part when it comes again. As a raw header
         # block: a part is published with fewer calls than by ``msg_id=``.
         self._header = f"NATS/1.0\r\nNats-Msg-Id: {info['nuid']}-".encode()
-        self._window = max(2, _WINDOW // source.chunk_size)  # in parts
+        self._window = min(max(2, _WINDOW // source.chunk_size), _MOST_PARTS)  # in parts
         self._unacked: deque[tuple[int, bytes]] = deque()  # (number, content), in order
         # Number → sequence, of acknowledged parts that come after one that is not.
         self._acks: dict[int, int] = {}
         self._in_flight = 0
+        self._reading = False  # the source is being asked
         self._last_seq = 0  # of the last part that counts as confirmed
         self._all_read = False
         self._error: NatsError | None = None  # the put fails
         self._trouble: NatsError | None = None  # an error that may pass: nothing new is sent
         self._had_trouble = False
         self._moved_at = time.monotonic()  # the last acknowledgement
+        self._known = False  # the store has answered, so it exists
+        self._refusals = 0  # looks that the leader has answered while nobody took parts
+        self._nobody_since = 0.0  # since when nobody listens; 0: the last error was another one
         self._old: Info | None = None  # what the info is to replace
         self._committing = False  # the info may be stored already
         self._info_attempts = 0
@@ -146,18 +162,19 @@ class ObjectWriter:
         else:
             self._moved_at = time.monotonic()
             self._had_trouble = False  # no part was sent yet
+            self._known = True
             self._pump()
 
     # The content.
 
     def _pump(self) -> None:
         """Read and send parts while the window has room."""
+        if self._reading:
+            return  # the source runs the loop: what it returns comes first
         while self._healthy and not self._all_read and len(self._unacked) < self._window:
-            try:
-                chunk = self._source.next()
-            except Exception as exc:
-                self._fail(transfer_error("the object's source", exc))
-                return
+            chunk = self._read()
+            if not self._healthy:
+                return  # the source has failed, or cancelled the put
             if chunk:
                 self._hash.update(chunk)
                 self._info["size"] += len(chunk)
@@ -169,6 +186,21 @@ class ObjectWriter:
         if not self._in_flight:
             self._settled()
 
+    def _read(self) -> bytes:
+        """Return the source's next part; b"" at its end, and when it fails."""
+        self._reading = True
+        try:
+            return self._source.next()
+        except Exception as exc:
+            self._fail(transfer_error("the object's source", exc))
+        except BaseException as exc:
+            # After KeyboardInterrupt, too: the rest of an interrupted generator is missing.
+            self._fail(transfer_error("the object's source", exc))
+            raise
+        finally:
+            self._reading = False
+        return b""
+
     @property
     def _healthy(self) -> bool:
         return self._error is None and self._trouble is None
@@ -176,6 +208,9 @@ class ObjectWriter:
     def _send(self, number: int, chunk: bytes) -> None:
         def stored(ack: Any, error: NatsError | None) -> None:
             self._in_flight -= 1
+            if error is None and not ack["seq"]:
+                # nats-server 2.10: a duplicate of a part that the cluster is just storing.
+                error = RequestTimeoutError("request timeout")
             if error is None:
                 self._acks[number] = ack["seq"]
                 self._advance()
@@ -197,16 +232,19 @@ class ObjectWriter:
                 headers=b"%b%d\r\n\r\n" % (self._header, number),
                 retry_attempts=0,
             )
+        except NotConnectedError:  # the client has ended since the put began
+            self._in_flight -= 1
+            self._note(ConnectionClosedError("disconnected"))
         except NatsError as exc:
             self._in_flight -= 1
             self._note(exc)
 
     def _note(self, error: NatsError) -> None:
         """Remember an error: one that may pass, or the one that fails the put."""
-        if not isinstance(error, TRANSIENT):
-            self._error = self._error or bucket_error(error)
-        else:
+        if is_transient(error):
             self._trouble = error
+        else:
+            self._error = self._error or bucket_error(error)
 
     def _advance(self) -> None:
         """Drop the parts that are acknowledged, up to the first one that is not."""
@@ -242,13 +280,19 @@ class ObjectWriter:
         trouble, self._trouble = self._trouble, None
         assert trouble is not None
         self._had_trouble = True
-        never = isinstance(trouble, NoRespondersError) and not self._last_seq
-        limit = FIRST_RETRY_FOR if never else RETRY_FOR
+        limit, since = RETRY_FOR, self._moved_at
+        if isinstance(trouble, NoRespondersError) and not self._known:
+            self._nobody_since = self._nobody_since or time.monotonic()
+            limit, since = FIRST_RETRY_FOR, self._nobody_since
+        else:
+            self._nobody_since = 0.0
+        if isinstance(trouble, NoRespondersError) and self._known and not self._last_seq:
+            again = partial(self._look_for_leader, trouble, again)
 
         def due() -> None:
             if self._error is not None:
                 self._give_up()
-            elif time.monotonic() - self._moved_at > limit:
+            elif time.monotonic() - since > limit:
                 self._fail(trouble)
             elif not self._js.nats.is_connected():
                 self._js.nats.call_later(_RETRY_WAIT_MS, due, ended=ended, step=True)
@@ -259,6 +303,25 @@ class ObjectWriter:
             self._fail(trouble)
 
         self._js.nats.call_later(_RETRY_WAIT_MS, due, ended=ended, step=True)
+
+    def _look_for_leader(self, trouble: NatsError, again: Callable[[], object]) -> None:
+        """Call again, unless the stream has a leader that answers, and yet nobody takes parts."""
+
+        def looked(info: Info | None, error: NatsError | None) -> None:
+            if self._error is not None:
+                self._give_up()
+            elif is_transient(error):
+                self._trouble = trouble
+                self._retry(again)
+            elif error is not None:
+                self._fail(error)
+            elif self._refusals == _REFUSALS:
+                self._fail(trouble)
+            else:
+                self._refusals += 1
+                again()
+
+        call_or_report(looked, lambda: self._infos.last(self.name, looked))
 
     def _send_again(self) -> None:
         """Send all parts again, in order, that are not acknowledged."""
@@ -281,7 +344,7 @@ class ObjectWriter:
                 return
             if self._error is not None:
                 return  # cancelled meanwhile
-            count = (info["state"].get("subjects") or {}).get(self._subject, 0)
+            count = part(part(info, "state"), "subjects").get(self._subject, 0)
             if count == self._info["chunks"]:
                 self._publish_info()
             else:
@@ -303,7 +366,7 @@ class ObjectWriter:
     def _info_stored(self, info: Info | None, error: NatsError | None) -> None:
         if info is not None:
             self._remove_old(info)
-        elif isinstance(error, TRANSIENT):
+        elif is_transient(error):
             self._trouble = error
             self._retry(self._publish_info)
         elif isinstance(error, WrongLastSequenceError) and self._info_attempts < _INFO_ATTEMPTS:
@@ -353,7 +416,7 @@ class ObjectWriter:
     def _decide(self, current: Info | None, error: NatsError | None) -> None:
         if current is not None and current["nuid"] == self._info["nuid"]:
             self._remove_old(current)
-        elif error is None:
+        elif error is None or isinstance(error, BadObjectMetaError):  # the latter is not ours
             self._remove_own()
         else:
             self._end(None, self._error)
@@ -364,5 +427,12 @@ class ObjectWriter:
     def _end(self, info: Info | None, error: NatsError | None) -> None:
         self.done = True
         self._js.nats.call(self._source.close)  # may be a user's code
+        # What is left of the put, a handle or a removal under way, must not keep the content.
         self._unacked.clear()
-        self._callback(info, error)
+        callback, self._callback = self._callback, _nothing
+        self._source, self._progress = Source(self._source.chunk_size), None
+        callback(info, error)
+
+
+def _nothing(info: Info | None, error: NatsError | None) -> None:
+    """Stand in for the callback of a put that has ended."""

@@ -23,7 +23,7 @@ def info_reader(bucket: str) -> Reader:
     """Return the reader for a watch of this store: it makes an info of a message."""
 
     def read(key: str, message: JsMsg, meta: Metadata) -> tuple[Info, bool]:
-        info = parse(bucket, message.data, rfc3339(meta.timestamp), meta.stream_sequence)
+        info = parse(bucket, key, message.data, rfc3339(meta.timestamp), meta.stream_sequence)
         return info, info["deleted"]
 
     return read

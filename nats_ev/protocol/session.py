@@ -26,6 +26,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from .. import errors
+from ..redact import drop_frames
 from .info import ServerInfo
 from .subscription import MOST_IN_UNSUB, Inbox, Subscription
 from .wire import ERR, INFO, PING, Inbound, Outbound
@@ -33,6 +34,9 @@ from .wire import ERR, INFO, PING, Inbound, Outbound
 # The handshake's SUB lines are framed in portions of about this size, so that a client with hundreds
 # of thousands of subscriptions neither stalls the loop nor holds them all in memory twice.
 _PORTION = 64 * 1024
+# The PONGs that one call of `dispatch` reports: one row may stand for thousands, each with a callback.
+_MOST_PONGS = 4
+_ListIterator: type[object] = type(iter([0]))
 
 
 class State(Enum):
@@ -240,6 +244,7 @@ class Session(Inbound):
         try:
             info = ServerInfo.parse(raw)
         except errors.ProtocolError as exc:
+            drop_frames(exc)  # they hold this object
             if first:
                 self.close()
                 self._events.protocol_failed(exc)

@@ -180,8 +180,9 @@ class Subscription(SubscriptionBase):
         )
 
     def forget_pending(self) -> None:
-        """Discard all pending messages."""
+        """Discard all pending messages. They count as dropped."""
         if self.pending:
+            self.dropped += len(self.pending)
             self.pending.clear()
         self.pending_bytes = 0
 

@@ -35,6 +35,16 @@ HIGH_WATER = 1024 * 1024
 _NULL = ffi.NULL
 
 
+def check_sub(subject: bytes, queue: bytes, sid: int, max_control_line: int) -> int:
+    """Return the negative code that `Outbound.sub` would return for a SUB, or 0. Frames nothing.
+
+    Args:
+        subject, queue, sid: of the SUB.
+        max_control_line: the longest line; 0: no limit.
+    """
+    return lib.nats_wbuf_check_sub(subject, len(subject), queue, len(queue), sid, max_control_line)
+
+
 class Outbound(OutboundBase):
     """The bounded write buffer: one C call checks and frames a command.
 

@@ -89,6 +89,10 @@ EVBACKEND_MASK: int = lib.EVBACKEND_MASK
 __version__ = "0.9.0"
 
 
+# In seconds: some 30 years.
+_LONGEST_SLEEP = 1e9
+
+
 def version() -> tuple[str, str]:
     """Return the version of the interface and that of the libev in use, as text."""
     return __version__, "{}.{}".format(*abi_version())
@@ -106,7 +110,8 @@ def time() -> float:
 
 def sleep(interval: float) -> None:
     """Block this thread for ``interval`` seconds, less when a signal arrives."""
-    lib.nats_ev_sleep(require_seconds("interval", interval))
+    # What C's time_t can't hold would not sleep at all.
+    lib.nats_ev_sleep(min(require_seconds("interval", interval), _LONGEST_SLEEP))
 
 
 def feed_signal(signum: int) -> None:

@@ -20,7 +20,9 @@ def require_int(name: str, value: object) -> int:
     if not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
     if not -0x80000000 <= value <= 0xFFFFFFFF:
-        raise ValueError(f"{name} is out of range: {value}")
+        # Python refuses to print ints of more than 4,300 digits.
+        shown = value if value.bit_length() < 128 else f"an int of {value.bit_length()} bits"
+        raise ValueError(f"{name} is out of range: {shown}")
     return value
 
 
@@ -34,15 +36,19 @@ def require_seconds(name: str, value: object, minimum: float | None = 0.0) -> fl
 
     Raises:
         TypeError: ``value`` is neither an int nor a float.
-        ValueError: ``value`` is not a number, or below ``minimum``.
+        ValueError: ``value`` is not a number, is below ``minimum``, or no float can hold it.
     """
     if not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if isnan(value):
+    try:
+        seconds = float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is out of range") from None
+    if isnan(seconds):
         raise ValueError(f"{name} is not a number")
-    if minimum is not None and value < minimum:
-        raise ValueError(f"{name} must not be less than {minimum:g}, got {value:g}")
-    return float(value)
+    if minimum is not None and seconds < minimum:
+        raise ValueError(f"{name} must not be less than {minimum:g}, got {seconds:g}")
+    return seconds
 
 
 def require_finite(name: str, value: object, minimum: float | None = 0.0) -> float:

@@ -7,13 +7,13 @@ above the modules of the watchers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._arguments import require_callable, require_int, require_seconds
 from ._glue import ABORTED, Error, finish, register, run_with_signals
 from ._interrupts import run_deferring
 from ._libev import ffi, lib
+from ._threads import get_ident
 
 if TYPE_CHECKING:
     from ._libev import Loop as CLoop
@@ -68,7 +68,7 @@ class BaseLoop:
         # By key: the watchers that must stay alive although the user holds no reference.
         self._held: dict[int, object] = {}
         self._key = register(self)
-        # `threading.get_ident` of the thread that runs the loop, or None.
+        # The thread that runs the loop, or None: `threading.get_ident`, as if gevent had not replaced that.
         self.thread: int | None = None
         self.data = data
         self.debug = debug

@@ -25,16 +25,15 @@ import os
 import signal
 import socket
 import sys
-import threading
 import weakref
 from collections.abc import Callable
 from itertools import count
-from threading import get_ident
 from types import FunctionType, MethodType, TracebackType
 from typing import Any
 
 from . import _interrupts
 from ._libev import ffi, lib
+from ._threads import get_ident, is_main_thread
 
 DELIVERED = 0
 STOP: int = lib.NATS_EV_STOP
@@ -177,7 +176,9 @@ def nats_ev_on_event(key: int, revents: int, state: int) -> int:
         return 0
     try:
         if not state & ACTIVE:
-            del watcher._held[key]
+            # Perhaps taken out already: a signal handler that has fed the watcher just before this line
+            # makes it pending a second time, with one entry for both events.
+            watcher._held.pop(key, None)
         begun = True  # noqa: F841  `_interrupted` reads it
         watcher._callback(watcher, revents)
         result = 0
@@ -254,7 +255,7 @@ class _Wakeup:
 
     def run(self, run: Callable[[int], int]) -> int:
         """Call ``run(fd)`` with the descriptor to watch, or -1 in a thread that gets no signals."""
-        if get_ident() != threading.main_thread().ident:
+        if not is_main_thread():
             return run(-1)
         reader, writer = self._open()
         ours, outer, previous = writer.fileno(), self._owner, -1
@@ -302,11 +303,20 @@ class _Wakeup:
         """Give a child process its own pipe, under the descriptor numbers that its loops watch."""
         if self._pair is None:
             return
-        fresh = socket.socketpair()
-        for new, old in zip(fresh, self._pair, strict=True):
-            new.setblocking(False)
-            os.dup2(new.fileno(), old.fileno(), inheritable=False)
-            new.close()
+        # The old ones are closed first: the process may have no descriptor left. Which end gets which number
+        # does not matter, both ends are alike.
+        wanted = [end.fileno() for end in self._pair]
+        for fd in wanted:
+            os.close(fd)
+        fresh = [end.detach() for end in socket.socketpair()]
+        elsewhere = [fd for fd in fresh if fd not in wanted]
+        for fd in fresh:
+            os.set_blocking(fd, False)
+        for fd in wanted:
+            if fd not in fresh:
+                new = elsewhere.pop()
+                os.dup2(new, fd, inheritable=False)
+                os.close(new)
 
 
 _wakeup = _Wakeup()

@@ -49,11 +49,11 @@ import signal
 import time
 from collections.abc import Callable
 from dis import opmap
-from threading import get_ident, main_thread
 from types import CodeType, FrameType
 from typing import Any, NoReturn
 
 from ._libev import lib
+from ._threads import allocate_lock, is_main_thread, sleep, start_new_thread
 
 # The C functions behind those of `signal`, which make enums of what they return: without memory they raise
 # SystemError.
@@ -91,7 +91,7 @@ _is_leaving = False
 _reminding = False
 # Held while `_remind` interrupts, and while the handler is taken back: a reminder must never reach Python's
 # own handler, which would raise a second KeyboardInterrupt.
-_lock = _thread.allocate_lock()
+_lock = allocate_lock()
 # A `with` would need memory.
 _acquire = _lock.acquire
 _release = _lock.release
@@ -123,10 +123,18 @@ def _on_interrupt(signum: int, frame: FrameType | None) -> None:
             _raise()
     elif not inside and not _is_about_to_begin(frame):
         _raise()
-    elif not _reminding:
+    else:
         pending = True
-        _thread.start_new_thread(_remind, ())
+        _start_reminding()
     pending = True
+
+
+def _start_reminding() -> None:
+    """Start the thread that runs `_remind`, unless it runs."""
+    if not _reminding:
+        # Without a thread the interrupt is raised when the event has been handled.
+        with contextlib.suppress(RuntimeError, MemoryError):
+            start_new_thread(_remind, ())
 
 
 def _remind() -> None:
@@ -134,7 +142,7 @@ def _remind() -> None:
     global _reminding, _is_reminder
     _reminding = True
     while True:
-        time.sleep(0.001)
+        sleep(0.001)
         with _lock:
             if not pending:
                 break
@@ -175,7 +183,7 @@ def _is_about_to_begin(frame: FrameType) -> bool:
 def take() -> bool:
     """Return whether the calling thread must raise a deferred interrupt now, and clear the flag if so."""
     global pending
-    if not pending or get_ident() != main_thread().ident:
+    if not pending or not is_main_thread():
         return False
     pending = False
     return True
@@ -204,7 +212,7 @@ def run_deferring(run: Callable[[int], int], flags: int) -> int:
         KeyboardInterrupt: an interrupt was deferred until ``run`` had returned.
     """
     global pending, _is_leaving
-    if not _DEFERS or get_ident() != main_thread().ident:
+    if not _DEFERS or not is_main_thread():
         return run(flags)
     if getsignal(_SIGINT) is not signal.default_int_handler:
         return run(flags)
@@ -246,3 +254,15 @@ def is_likely_interrupt() -> bool:
     likely = struck or not _DEFERS
     struck = False
     return likely
+
+
+def _after_fork() -> None:
+    """Forget the parent's interrupt and its thread, in the child of a fork, which has neither."""
+    global pending, _is_reminder, _reminding, _acquire, _release, _lock
+    pending = _is_reminder = _reminding = False
+    _lock = allocate_lock()  # the parent's thread may have held it
+    _acquire, _release = _lock.acquire, _lock.release
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

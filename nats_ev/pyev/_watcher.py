@@ -90,13 +90,21 @@ class Watcher:
     def feed(self, revents: int) -> None:
         """Make the loop deliver ``revents`` as if they had happened, whether active or not."""
         self._held[self._key] = self
-        _feed(self._c_watcher, revents)
+        try:
+            _feed(self._c_watcher, revents)
+        except BaseException:  # C has refused the number
+            self._release()
+            raise
 
     def invoke(self, revents: int) -> None:
         """Call the callback now. Its exceptions mean the same as if the loop had called it."""
         # `nats_ev_on_event` takes an inactive watcher out of the table, as after a pending event.
         self._held[self._key] = self
-        result = lib.nats_ev_invoke(self._c_watcher, revents)
+        try:
+            result = lib.nats_ev_invoke(self._c_watcher, revents)
+        except BaseException:  # C has refused the number
+            self._release()
+            raise
         if _pending(self._c_watcher):
             self._held[self._key] = self
         if result == ABORTED:

@@ -378,3 +378,64 @@ def test_unknown_sids_are_ignored_and_the_shared_inbox_is_out_of_reach(server, c
         assert nats.subscription_info(sid) is None
     assert nats.subscription_count() == 1
     run(lambda: answers)
+
+
+@pytest.mark.parametrize("kind", ["plain", "reply", "headers", "changing"])
+def test_what_was_delivered_is_exact_at_each_moment(kind, connected, server, run, loop, excepthook):
+    nats, seen = connected(server), []
+
+    def check(extra: int = 0) -> dict[str, Any]:
+        info = nats.subscription_info(sid)
+        assert info["delivered"] == len(seen) - extra
+        assert info["received"] == info["delivered"] + info["dropped"] + info["pending_msgs"]
+        return info
+
+    def arrived(*message: Any) -> None:
+        seen.append(message)
+        number = len(seen)
+        if number % 3 or number > 600:
+            check()
+        if number == 100:
+            raise ValueError("swallowed")
+        if number == 200:  # the nested run takes what follows
+            run(lambda: len(seen) >= 300)
+        if number == 400:
+            nats.pause(sid)
+            check()
+            nats.resume(sid)
+            check()
+
+    sid = nats.subscribe("d.*", arrived)
+    for number in range(1000):
+        subject = f"d.{number}" if kind == "changing" else "d.1"
+        if kind == "headers":
+            nats.hpublish(subject, {"a": "b"}, b"%d" % number)
+        else:
+            nats.publish(subject, b"%d" % number, f"r.{number}" if kind == "reply" else None)
+    run(lambda: len(seen) == 1000)
+    assert check()["pending_msgs"] == 0
+    assert [message[1] for message in seen] == [b"%d" % number for number in range(1000)]
+    assert [str(error) for error in excepthook] == ["swallowed"]
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_what_a_disconnect_discards_was_not_delivered(paused, connected, server, run):
+    nats, seen = connected(server), []
+
+    def arrived(*message: Any) -> None:
+        seen.append(message)
+        if len(seen) == 10:
+            if paused:
+                nats.pause(sid)
+                nats.flush(lambda err: nats.disconnect())
+            else:
+                nats.disconnect()
+
+    sid = nats.subscribe("d", arrived)
+    for _ in range(500):
+        nats.publish("d", b"x")
+    run(lambda: "disconnect" in nats.recorder.events)
+    info = nats.subscription_info(sid)
+    assert (info["delivered"], info["pending_msgs"]) == (10, 0)
+    assert info["received"] == info["delivered"] + info["dropped"]
+    assert info["dropped"] == (490 if paused else 0)

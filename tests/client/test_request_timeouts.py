@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
+import sys
 import time
 from datetime import timedelta
+from decimal import Decimal
+from enum import IntEnum
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -241,3 +246,80 @@ def test_of_a_random_mix_each_ends_once_and_none_early(connected, server, loop, 
     assert sum(error is not None for error in ends.values()) > 2000
     assert sum(error is None for error in ends.values()) > 2000
     assert not inside.waiting_requests(nats)
+
+
+class Odd(int):
+    """Is equal to every other number."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = int.__hash__
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        True,
+        Decimal(1),
+        Fraction(1),
+        1 + 0j,
+        math.nan,
+        10**400,
+        -1,
+        None,
+        "1",
+        [1],
+        math.inf,
+        object(),
+    ],
+)
+def test_what_is_no_time_is_refused_whatever_the_last_time_out_was(silent, run, wrong):
+    def request(timeout_ms: Any) -> None:
+        silent.request("silent", b"", lambda *answer: None, timeout_ms)
+
+    for before in (None, 1, 1.0, timedelta(milliseconds=1), 5000):
+        if before is not None:
+            request(before)
+        for _ in range(2):
+            with pytest.raises((TypeError, ValueError)):
+                request(wrong)
+            with pytest.raises((TypeError, ValueError)):
+                silent.request_many("silent", b"", print, wrong)
+            with pytest.raises((TypeError, ValueError)):
+                silent.call_later(wrong, print)
+
+
+def test_a_time_out_of_a_subclass_is_its_own_time(silent, run):
+    expired: list[int] = []
+    for ms in (40, Odd(5), 40, Odd(20), IntEnum("Ms", {"TEN": 10}).TEN, 40.0, Odd(5)):  # type: ignore[attr-defined]
+        silent.request("silent", b"", lambda *answer, ms=ms: expired.append(int(ms)), ms)
+    run(lambda: len(expired) == 7)
+    assert expired == [5, 5, 10, 20, 40, 40, 40]
+
+
+def test_a_request_from_a_signal_handler_does_not_keep_an_expired_one_in_the_buffer(
+    client, fake, run
+):
+    """The handler strikes when the outer request has its number and is not framed yet."""
+    nats = client(fake(lambda peer: peer.at_eof()), connect_timeout=0)
+    answers: list[Any] = []
+    nats.request("a", b"", lambda *answer: answers.append("first"), 20)
+
+    def profile(frame: Any, event: str, arg: object) -> None:
+        if event == "call" and (
+            frame.f_code.co_name == "publish" and frame.f_code.co_filename.endswith("wire.py")
+        ):
+            sys.setprofile(None)
+            nats.request("a", b"", lambda *answer: answers.append("handler"), 0)
+
+    sys.setprofile(profile)
+    try:
+        # Not for C, which no handler interrupts.
+        nats.request("a", bytearray(b"outer"), lambda *answer: answers.append("outer"), 20)
+    finally:
+        sys.setprofile(None)
+    assert nats.waiting_count() == 3
+    run(lambda: len(answers) == 2)
+    assert answers == ["first", "outer"]
+    assert nats.waiting_count() == 1

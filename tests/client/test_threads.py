@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lab import inside
-from nats_ev import Nats, pyev
+from nats_ev import BadSubjectError, Nats, NatsError, pyev
 
 
 def in_thread(body: Any) -> None:
@@ -39,6 +39,11 @@ def test_calls_from_another_thread_than_the_loops_are_clear_errors(connected, se
         nats.drain, nats.disconnect, nats.force_reconnect, lambda: nats.rtt(print),
         lambda: nats.publish("x"), lambda: nats.hpublish("x", {}),
         nats.pause_reading, nats.resume_reading, lambda: nats.set_server_pool(["nats://127.0.0.1:1"]),
+        lambda: nats.call_soon(print), lambda: nats.call_later(0, print), lambda: nats.cancel_request(1),
+        lambda: nats.call_later(0, print, ended=print), lambda: nats.report(NatsError("x")),
+        lambda: nats.pause(sid), lambda: nats.resume(sid), lambda: nats.drain_subscription(sid, print),
+        nats.skip_waiting, lambda: nats.reconnect(False), lambda: nats.ping_interval(1),
+        lambda: nats.on_error(print), lambda: nats.request_many("x", b"", print),
     )  # fmt: skip
 
     def body() -> None:
@@ -90,3 +95,28 @@ def test_other_threads_reach_the_client_by_an_async_watcher(connected, server, r
     thread.join()
     watcher.stop()
     assert got == list(range(100))
+
+
+def test_clients_of_several_threads_subscribe_at_once_without_a_connection() -> None:
+    """Each check of a SUB is a pure function: clients that are made in many threads share nothing."""
+    failed: list[BaseException] = []
+    begin = threading.Barrier(4)
+
+    def subscribe(number: int) -> None:
+        nats = Nats(loop=pyev.Loop())
+        begin.wait(10)
+        try:
+            for sid in range(1, 2001):
+                subject = "s" * (number + 1) * 300 + f".{sid}"
+                assert nats.subscribe(subject, print, "q" * number) == sid
+                with pytest.raises(BadSubjectError):
+                    nats.subscribe("s" * 5000, print)
+        except BaseException as exc:
+            failed.append(exc)
+
+    threads = [threading.Thread(target=subscribe, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not failed

@@ -58,6 +58,9 @@ def test_servers_without_any_server_are_refused(text):
         ({"servers": "nats://[fe80::1%25eth0]:1"}, "nats://[fe80::1%eth0]:1"),
         ({"servers": "nats://[fe80::1%eth0]:1"}, "nats://[fe80::1%eth0]:1"),
         ({"servers": "fe80::1%25eth0"}, "nats://[fe80::1%eth0]:4222"),
+        ({"servers": "nats://[fe80::1%25]:1"}, "nats://[fe80::1%25]:1"),  # the interface's number
+        ({"host": "fe80::1%25", "port": 1}, "nats://[fe80::1%25]:1"),
+        ({"servers": "UNIX:///run/nats.sock"}, "unix:///run/nats.sock"),
         ({"path": Path("/tmp/nats.sock")}, "unix:///tmp/nats.sock"),
         ({"path": "~/nats.sock"}, f"unix://{Path.home()}/nats.sock"),
         ({"servers": "unix://~/nats.sock"}, f"unix://{Path.home()}/nats.sock"),
@@ -92,6 +95,7 @@ SECRET_URLS = [
     "nats://user:se[k@host", "nats://user:sek ret", "nats://user:sek\nret@host", "nats://user:sekret",
     "http://user:sekret@host", "nats://user:sekret@host:port", "nats://user:sekret@ho st",
     "user:sekret", "nats://user:sekret@host/x", "nats://user:sekret@host:1/sekret",
+    "user:sekret:4222", "nats://user:sekret:4222", "nats://user:sekret%FF@host",
 ]  # fmt: skip
 
 
@@ -114,8 +118,38 @@ def test_no_part_of_a_password_with_a_comma_shows():
     with pytest.raises(BadOptionsError, match=r"'user:…'.*a comma in a password is %2C"):
         Nats(servers="nats://user:sek,ret@host")
     assert servers_of(servers=["nats://user:sek,ret@host"]) == ["nats://host:4222"]
+    with pytest.raises(BadOptionsError, match=r"'user:…'"):
+        Nats(servers="nats://user:sek:12,ret@host")
     with pytest.raises(BadOptionsError, match=r"an @: a URL begins with nats://$"):
         Nats(host="user:sek ret@host")
+
+
+def test_escapes_that_are_not_utf_8_are_refused_and_not_replaced():
+    for url in ("nats://user:%FF@host", "nats://%C3:x@host", "nats://%ed%a0%80@host"):
+        with pytest.raises(BadOptionsError, match="must be UTF-8"):
+            Nats(servers=url)
+    assert servers_of(servers="nats://%C3%A9:%E2%82%AC@127.0.0.1:1") == [LOCAL]
+
+
+@pytest.mark.parametrize("host", ["localhost/", "localhost/x", "local?x", "h#"])
+def test_a_host_with_what_belongs_to_a_url_is_refused(host):
+    with pytest.raises(BadOptionsError, match=r"must be a name.*begins with nats://"):
+        Nats(host=host)
+
+
+@pytest.mark.parametrize(
+    "name", ["tls_ca_file", "tls_cert_file", "tls_key_file", "creds_file", "path"]
+)
+@pytest.mark.parametrize("file", ["a\0b", "a\ud800b"])
+def test_a_path_that_no_file_can_have_is_refused_at_the_call(name, file):
+    with pytest.raises(BadOptionsError, match=f"^{name} .*(NUL|surrogate)"):
+        Nats(**{name: file})
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a b", "a\nb", "\x7f"])
+def test_a_tls_hostname_that_no_certificate_can_have_is_refused_at_the_call(name):
+    with pytest.raises(BadOptionsError, match=r"^tls_hostname"):
+        Nats(tls_hostname=name)
 
 
 def test_a_slash_in_a_password_is_refused_with_the_mend():
@@ -255,6 +289,19 @@ def test_accessors_refuse_what_the_constructor_refuses(tmp_path):
             Nats(nkey_seed=SEED, nkey=Key("user").public)
 
 
+def test_no_frame_shows_a_secret_when_an_interrupt_ends_the_call():
+    class Slow:
+        def __fspath__(self) -> str:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        Nats(password="sekret", creds_file=Slow())
+    frames = caught.tb
+    while frames is not None:
+        assert frames.tb_frame.f_globals["__name__"] in (__name__, "nats_ev.redact")
+        frames = frames.tb_next
+
+
 def test_no_frame_shows_a_secret_whatever_the_error_is():
     class Odd:
         def wrap_bio(self) -> None: ...
@@ -265,3 +312,16 @@ def test_no_frame_shows_a_secret_whatever_the_error_is():
     while frames is not None:
         assert frames.tb_frame.f_globals["__name__"] in (__name__, "nats_ev.redact")
         frames = frames.tb_next
+
+
+def test_a_jwt_from_a_callback_may_have_the_lines_of_its_block_around_it(client, fake, run):
+    seen = []
+
+    def script(peer):
+        seen.append(peer.handshake()["jwt"])
+        peer.at_eof()
+
+    block = "\n-----BEGIN NATS USER JWT-----\na.b.c\n------END NATS USER JWT------\n\n"
+    nats = client(fake(script), jwt_cb=lambda: block)
+    run(nats.is_connected)
+    assert seen == ["a.b.c"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import threading
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from lab import inside
 from lab.fakeserver import Peer
 from lab.steps import collect
 from nats_ev import ConnectionLostError
@@ -101,3 +103,62 @@ def test_what_was_read_before_is_delivered_by_slow_callbacks(deaf, client, run):
     nats.subscribe("a", slow)
     run(lambda: nats.recorder.count("disconnect"))
     assert got == [b"deaf"] + [b"slow"] * 150
+
+
+@pytest.mark.parametrize(
+    "number", [errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ECONNABORTED, errno.EPIPE]
+)
+@pytest.mark.parametrize("paused", [False, True])
+def test_what_has_come_is_delivered_whatever_error_a_send_has(fake, client, run, number, paused):
+    """With reading paused that is what has been read already, and else also what the kernel has."""
+    more, sent = threading.Event(), threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.handshake()
+        peer.until("SUB a 1")
+        peer.send("MSG a 1 1\r\nx\r\n" * 100)
+        more.wait(20)
+        peer.send("MSG a 1 4\r\nlast\r\n")
+        sent.set()
+        peer.at_eof()
+
+    nats, got = client(fake(script)), []
+    run(nats.is_connected)
+
+    def slow(subject: str, payload: bytes, reply: Any, headers: Any) -> None:
+        got.append(payload)
+        time.sleep(0.002)  # all of them take many slices
+        if len(got) == 1:
+            if paused:
+                nats.pause_reading()
+            inside.break_sends(nats, OSError(number, "broken"))
+            nats.publish("x", b"y")
+            more.set()
+            assert sent.wait(20)
+
+    nats.subscribe("a", slow)
+    run(lambda: nats.recorder.count("disconnect"))
+    assert got[:100] == [b"x"] * 100
+    assert got[100:] == ([] if paused else [b"last"])
+    assert isinstance(nats.recorder.errors[0], ConnectionLostError)
+
+
+def test_a_server_that_goes_on_talking_keeps_no_connection_that_cannot_be_written_to(
+    deaf, client, run
+):
+    over = threading.Event()
+
+    def script(peer: Peer) -> None:
+        while not over.wait(0.1):
+            peer.send("MSG a 1 1\r\nx\r\n")
+
+    nats, got = client(path=deaf(script)), []
+    run(nats.is_connected)
+    nats.subscribe("a", collect(got))
+    run(lambda: len(got) > 1)
+    nats.publish("x")
+    try:
+        run(lambda: not nats.is_connected())  # by default, PINGs would need 6 minutes
+    finally:
+        over.set()
+    assert isinstance(nats.recorder.errors[0], ConnectionLostError)

@@ -74,6 +74,33 @@ def test_bad_urls_are_refused_without_their_secrets(url):
     assert "ret" not in str(caught.value)
 
 
+def test_servers_that_name_others_each_time_make_no_round_without_an_end():
+    p = pool("a", "b", reconnect_delay=100, max_reconnect_attempts=0)
+    turns = []
+    for number in range(12):
+        server, delay = p.next()
+        turns.append((server.host[0], delay))
+        p.update_discovered([f"d{number}"])
+        p.failed(NatsError("refused"))
+    delays = [delay for _, delay in turns]
+    assert delays[0] == delays[1] == 0
+    assert sum(delay > 0 for delay in delays) >= 3  # and not one delay in twelve attempts
+    assert {"a", "b"} <= {host for host, _ in turns[:4]}
+    assert p.discovered_urls  # they are still followed
+
+
+def test_each_configured_server_is_tried_whatever_the_others_name():
+    p = pool("a", "b", "c", reconnect=False)
+    for _ in range(2):
+        p.next()
+        p.update_discovered([f"d{i}" for i in range(3)])
+        p.update_discovered([])
+        p.failed(NatsError("refused"))
+        assert not p.round_complete
+    assert p.next()[0].host == "c"
+    assert p.round_complete
+
+
 def test_a_round_tries_each_server_at_once_and_waits_twice_as_long_before_the_next():
     p = pool("a", "b", reconnect_delay=100, max_reconnect_delay=500, max_reconnect_attempts=0)
     assert names(p, 10) == [

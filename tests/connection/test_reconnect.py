@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from nats_ev import (
     AlreadyConnectedError,
     BadOptionsError,
     ConnectionDrainingError,
+    NatsError,
     NoServersError,
     NotConnectedError,
     OutboundBufferLimitError,
@@ -678,6 +680,44 @@ def test_pings_of_a_pause_of_reading_make_no_connection_stale(fake, client, run)
     assert nats.recorder.errors == []
 
 
+def test_the_look_for_a_late_pong_lets_other_watchers_run(fake, client, run, loop):
+    """What lies in the socket is read for a slice at a time, and the verdict waits for all of it."""
+    chunks, size = 30, 64 * 1024
+    busy = threading.Event()
+
+    def script(peer: Any) -> None:
+        peer.handshake()
+        with contextlib.suppress(OSError, EOFError):
+            peer.until("PING")
+            assert busy.wait(20)
+            for _ in range(chunks):
+                peer.send(f"MSG a 1 {size}\r\n" + "x" * size + "\r\n")
+            peer.send("PONG\r\n")
+            while True:
+                peer.until("PING")
+                peer.send("PONG\r\n")
+
+    nats = client(fake(script), ping_interval=300, max_pings_outstanding=1)
+    got, ticks, seen = [], [], set()
+
+    def arrived(subject: str, payload: bytes, reply: Any, headers: Any) -> None:
+        got.append(payload)
+        seen.add(len(ticks))
+        time.sleep(0.006)
+
+    nats.subscribe("a", arrived)
+    run(lambda: inside.unanswered_pings(nats) == 1)
+    busy.set()
+    time.sleep(0.6)  # the next keep-alive is overdue then
+    timer = loop.timer(0.001, 0.001, lambda watcher, revents: ticks.append(1))
+    timer.start()
+    run(lambda: len(got) == chunks)
+    run(lambda: inside.unanswered_pings(nats) == 0)
+    timer.stop()
+    assert nats.recorder.errors == []
+    assert len(seen) > chunks // 4
+
+
 def test_reconnect_switched_off_ends_the_attempts_of_a_forced_reconnect(own_server, client, run):
     server = own_server()
     nats = client(server, reconnect=False, reconnect_delay=60_000)
@@ -742,3 +782,24 @@ def test_a_callback_that_is_cleared_before_its_turn_is_not_called(server, client
     nats.on_disconnect(lambda: told.append("new"))
     run(lambda: told)
     assert told == ["new"]
+
+
+@pytest.mark.parametrize("how", ["connect", "force_reconnect", "set_server_pool"])
+def test_a_callback_that_asks_again_at_each_failure_does_not_make_thousands_of_attempts(
+    client, run, how
+):
+    port = free_port()
+
+    def ask(error: NatsError) -> None:
+        failures.append(time.monotonic())
+        if how == "connect":
+            nats.connect("127.0.0.1", port)
+        elif nats.status() is not Status.CLOSED:
+            call = getattr(nats, how)
+            call(*([[f"127.0.0.1:{port}"]] if how == "set_server_pool" else []))
+
+    failures: list[float] = []
+    nats = client(host="127.0.0.1", port=port, on_error=ask, reconnect=how != "connect")
+    run(lambda: len(failures) > 10)
+    gaps = [after - before for before, after in pairwise(failures)]
+    assert min(gaps) > 0.009  # half of the floor of 20 ms, less what the clock rounds

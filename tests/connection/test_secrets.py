@@ -8,6 +8,7 @@ import logging
 import pickle
 import traceback
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -171,6 +172,12 @@ def test_frames_of_refused_arguments_hold_no_secret(call):
     assert type(caught.value).__name__ in shown
     for secret in (*ALL, KEY.seed[:-1]):
         assert secret not in shown
+
+
+def test_arguments_bound_to_a_callback_for_credentials_show_nowhere(client):
+    for name in ("user_cb", "token_cb", "jwt_cb", "signature_cb"):
+        nats = client(**{name: partial(str, SECRETS["password"])})
+        assert_hidden(*inside.shown_parts(nats))
 
 
 def test_frames_of_refused_creds_files_hold_no_secret(client, tmp_path):

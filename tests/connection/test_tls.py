@@ -247,6 +247,23 @@ def test_senseless_tls_options_raise_at_the_call(client, options, error):
         client(**options)
 
 
+@pytest.mark.parametrize("error", [RuntimeError("no entropy"), AttributeError(), TypeError("odd")])
+def test_whatever_a_context_raises_ends_the_attempt_at_once(fake, client, run, error):
+    class Failing(ssl.SSLContext):
+        def wrap_bio(self, *args: Any, **options: Any) -> Any:
+            raise error
+
+    server = fake(lambda peer: (peer.send_info(tls_required=True), peer.at_eof()))
+    context = Failing(ssl.PROTOCOL_TLS_CLIENT)
+    nats = client(server, tls_context=context, connect_timeout=0)  # which would never end it
+    run(lambda: nats.recorder.errors)
+    (failure,) = nats.recorder.errors
+    assert isinstance(failure, TlsError)
+    assert failure.__cause__ is error
+    assert str(failure).startswith("SSL setup failed: ")
+    assert (str(error) or "AttributeError") in str(failure)
+
+
 # Wanted, or required, or neither.
 
 

@@ -584,6 +584,35 @@ static void a_smaller_server_gets_only_what_it_takes(void)
     model_close(&m);
 }
 
+static void tags_that_do_not_increase_are_removed_as_well(void)
+{
+    static const uint64_t tags[] = {7, 3, 9, 8, 1, 12, 10};
+    size_t i, removed;
+    for (removed = 0; removed < 128; removed++) {
+        nats_wbuf *w = nats_wbuf_new();
+        uint64_t wanted[7];
+        size_t n = 0, left = 0;
+        uint64_t tag;
+        CHECK(w != NULL);
+        for (i = 0; i < 7; i++)
+            CHECK(nats_wbuf_publish(w, "a", 1, NULL, 0, NULL, 0, "abc", 3, tags[i]) >= 0);
+        for (tag = 1; tag <= 12; tag++) {
+            for (i = 0; i < 7; i++) {
+                if (tags[i] == tag && ((removed >> i) & 1) != 0)
+                    wanted[n++] = tag;
+            }
+        }
+        CHECK(nats_wbuf_remove(w, wanted, n) == n);
+        left = 7 - n;
+        CHECK(nats_wbuf_len(w) == 14 * left);
+        CHECK(nats_wbuf_get_counts(w)->waiting == left);
+        CHECK(nats_wbuf_remove(w, wanted, n) == 0);
+        nats_wbuf_take_back(w);
+        CHECK(nats_wbuf_len(w) == 0);
+        nats_wbuf_free(w);
+    }
+}
+
 static void the_line_sent_last_is_known_wherever_the_kernel_stopped(void)
 {
     static const char *const lines[] = {"PUB a 3", "PING", "SUB b 1"};
@@ -795,6 +824,7 @@ int main(int argc, char **argv)
     RUN(a_pin_shrinks_with_what_is_sent_and_ends_with_the_connection);
     RUN(a_message_taken_back_begins_at_its_first_byte);
     RUN(a_smaller_server_gets_only_what_it_takes);
+    RUN(tags_that_do_not_increase_are_removed_as_well);
     RUN(the_line_sent_last_is_known_wherever_the_kernel_stopped);
     RUN(running_out_of_memory_at_any_point_changes_nothing);
     RUN(memory_is_bounded_by_what_is_unsent);

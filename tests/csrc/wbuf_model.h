@@ -302,6 +302,9 @@ static int model_sub(struct model *m, struct text subject, struct text queue, ui
     else if (!model_fits(f.len, m->limits->max_control_line))
         expected = NATS_WBUF_LINE_TOO_LONG;
     put_text(&f, "\r\n", 2);
+    code = nats_wbuf_check_sub(subject.p, subject.n, queue.p, queue.n, sid,
+                               m->limits->max_control_line);
+    CHECK(code == expected);
     code = nats_wbuf_sub(m->w, subject.p, subject.n, queue.p, queue.n, sid);
     model_settle(m, code, expected, f, 0);
     return code;

@@ -1,10 +1,13 @@
-"""Short runs of `soak`, `chaos` and `monkey`."""
+"""Short runs of `soak`, `reconnects`, `timeouts`, `interrupts`, `chaos` and `monkey`."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+
 import pytest
 
-from drills import chaos, monkey, soak
+from drills import chaos, interrupts, monkey, reconnects, soak, timeouts
 from lab.certs import Certificates, server_config
 from lab.natsserver import NatsServer
 
@@ -15,6 +18,31 @@ pytestmark = pytest.mark.slow
 def test_nothing_grows_with_messages_and_reconnects():
     # Short runs see the allocator settle, so memory may grow by more than in `make soak`.
     soak.soak(60, 3000, memory=8 * 1024 * 1024)
+
+
+@pytest.mark.server
+def test_connections_leave_no_memory_behind(tmp_path):
+    reconnects.reconnects(500, tmp_path)
+
+
+@pytest.mark.server
+def test_timeouts_that_all_differ_leave_no_memory_behind():
+    timeouts.timeouts(20_000)
+
+
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """A tracer such as coverage makes Python look for signals in the middle of the drill's own callbacks."""
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    yield
+    sys.settrace(tracer)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("way", interrupts.ways())
+def test_a_storm_of_interrupts_loses_and_doubles_nothing(untraced, way):
+    interrupts.storm(way, 500)
 
 
 @pytest.mark.server

@@ -15,6 +15,7 @@ from nats_ev import (
     JsMsg,
     MaxPayloadError,
     Nats,
+    NotConnectedError,
     OutboundBufferLimitError,
     RequestTimeoutError,
 )
@@ -175,3 +176,76 @@ def test_a_consume_that_cannot_ask_for_now_tells_and_asks_later(full, run):
     consume.stop()
     assert got == [b"1"]
     assert isinstance(errors[0], OutboundBufferLimitError)
+
+
+# The order of what is published while a message with an option waits.
+
+
+def publish_in_turn(nats: Nats, js: JetStream, count: int) -> tuple[list[bytes], list[Any]]:
+    """Publish count messages, each third one with an option that needs a newer server, by both ways.
+
+    Returns what a subscriber gets, and the callbacks' (number, ack, error).
+    """
+    got: list[bytes] = []
+    told: list[Any] = []
+
+    def store(subject: str, payload: bytes, reply: str | None, headers: bytes | None) -> None:
+        got.append(payload)
+        nats.publish(reply or "", b'{"stream":"S","seq":%d}' % len(got))
+
+    nats.subscribe("a", store)
+    for number in range(count):
+        publish = js.publish_async if number % 2 else js.publish
+        options = {} if number % 3 else {"ttl": 1000}
+        publish("a", b"%d" % number, lambda *ack, n=number: told.append((n, *ack)), **options)
+    return got, told
+
+
+@pytest.mark.parametrize("connected_first", [False, True])
+def test_the_order_of_publishing_stays_while_a_message_waits(client, fake, run, connected_first):
+    nats: Nats = client(fake(broker))
+    if connected_first:  # the API level is still unknown
+        run(nats.is_connected)
+    api = ScriptedApi(nats)
+    got, told = publish_in_turn(nats, api.js, 10)
+    run(lambda: len(told) == 10)
+    assert got == [b"%d" % number for number in range(10)]
+    assert [(number, ack["seq"], error) for number, ack, error in told] == [
+        (number, number + 1, None) for number in range(10)
+    ]
+    told.clear()
+    api.js.publish("a", b"later", lambda *ack: told.append(ack))
+    api.js.publish("a", b"last", lambda *ack: told.append(ack), ttl=1000)
+    run(lambda: len(told) == 2)
+    assert got[10:] == [b"later", b"last"]
+
+
+def test_a_message_that_a_server_is_too_old_for_does_not_hold_up_those_after_it(client, fake, run):
+    nats: Nats = client(fake(old("2.9.0")))
+    got, told = publish_in_turn(nats, ScriptedApi(nats).js, 10)
+    run(lambda: len(told) == 10)
+    assert got == [b"%d" % number for number in range(10) if number % 3]
+    assert {n: type(error) for n, _, error in told if error} == dict.fromkeys(
+        (0, 3, 6, 9), ApiLevelError
+    )
+
+
+def test_each_message_that_waits_ends_by_its_own_timeout(client, fake, run):
+    nats: Nats = client(fake(lambda peer: peer.at_eof()), connect_timeout=0)
+    js, told = JetStream(nats), []
+    for timeout, options in ((60, {"ttl": 1000}), (20, {}), (40, {"ttl": 1000}), (0, {})):
+        js.publish(
+            "a",
+            b"",
+            lambda ack, error, t=timeout: told.append((t, error)),
+            timeout=timeout,
+            **options,
+        )
+    run(lambda: len(told) == 3)
+    assert [timeout for timeout, _ in told] == [20, 40, 60]
+    assert all(isinstance(error, RequestTimeoutError) for _, error in told)
+    nats.disconnect()
+    run(lambda: len(told) == 4)
+    assert str(told[3][1]) == "disconnected"
+    with pytest.raises(NotConnectedError):
+        js.publish("a", b"", print, ttl=1000)

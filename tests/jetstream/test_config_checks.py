@@ -9,6 +9,7 @@ import pytest
 
 from lab.broker import broker
 from nats_ev import KV, BadOptionsError, BadSubjectError, JetStream, ObjectStore
+from nats_ev.times import parse_time, to_wire
 
 
 @pytest.fixture
@@ -92,3 +93,8 @@ def test_a_filter_that_is_no_subject_is_refused(js, subject):
     ):
         with pytest.raises(BadSubjectError):
             call()
+
+
+def test_a_time_before_the_year_1000_is_sent_as_it_came():
+    for text in ("0001-01-01T00:00:00.000000Z", "0987-06-05T04:03:02.100000Z"):
+        assert to_wire({"opt_start_time": parse_time(text)}) == {"opt_start_time": text}

@@ -159,3 +159,21 @@ def test_a_fetch_that_may_wait_long_has_heartbeats(api, run, way, seconds, beats
     )
     run(lambda: got)
     assert api.asked[0][1].get("idle_heartbeat") == beats
+
+
+def test_a_status_with_an_absurd_number_raises_nothing_and_ends_the_request(api, run):
+    """Anybody who knows the inbox can send one. Python refuses to read a number of 5,000 digits."""
+    requests: list[str] = []
+    api.on("CONSUMER.MSG.NEXT", requests.append)
+    got: list[Any] = []
+    opts = {"max_messages": 1, "expires": 2_000 * MS, "heartbeat": 500 * MS}
+    consume = api.js.consume("S", "c", opts, lambda msg, err: got.append(err or msg.data))
+    run(lambda: requests)
+    digits = b"9" * 5000
+    status = b"NATS/1.0 408 Request Timeout\r\nNats-Pending-Messages: 1\r\nNats-Pending-Bytes: %b\r\n\r\n"
+    api.nats.hpublish(requests[0], status % digits, b"")
+    run(lambda: len(requests) == 2)
+    api.nats.publish(requests[1], b"x", ack_reply(1))
+    run(lambda: got)
+    assert got == [b"x"]
+    consume.stop()

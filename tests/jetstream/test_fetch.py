@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
+from lab.broker import broker
+from lab.scripted_api import ScriptedApi, failure
 from nats_ev import (
     ApiLevelError,
     BadOptionsError,
     BadPullRequestError,
     ConsumerDeletedError,
     ConsumerIsPushError,
+    ConsumerNotFoundError,
     JetStream,
     JsMsg,
     MaxBytesExceededError,
@@ -355,3 +358,34 @@ def test_priority_fields_on_an_old_server_are_refused(connected, line_server, ca
     call(js.account_info)
     assert isinstance(ended[0], ApiLevelError)
     consume.stop()
+
+
+def test_without_waiting_a_consumer_that_waits_for_acks_has_no_messages(any_js, call):
+    """The server does not answer such a request, but keeps it until the acks come."""
+    js = JetStream(any_js.nats, timeout=300)
+    call(js.stream_create, {"name": "S", "subjects": ["s.>"], "storage": "memory"})
+    full = {"durable_name": "c", "max_ack_pending": 2, "ack_policy": "explicit"}
+    assert call(js.consumer_create, "S", full)[1] is None
+    for _ in range(5):
+        call(js.publish, "s.1", b"x")
+    messages, _ = call(js.fetch, "S", "c", {"batch": 2})
+    assert call(js.fetch, "S", "c", {"batch": 3, "no_wait": True}) == ([], None)
+    assert isinstance(call(js.next, "S", "c", {"no_wait": True})[1], NoMessagesError)
+    for message in messages:
+        assert call(message.ack_sync)[1] is None
+    messages, error = call(js.fetch, "S", "c", {"batch": 3, "no_wait": True})
+    assert (error, len(messages)) == (None, 2)
+
+
+def test_without_waiting_a_server_that_does_not_answer_is_an_error(connected, fake, call):
+    api = ScriptedApi(connected(fake(broker)), timeout=100)
+    api.on("CONSUMER.MSG.NEXT", None)
+    api.on(
+        "CONSUMER.INFO",
+        {"config": {"max_ack_pending": 2}, "num_ack_pending": 1},
+        failure(404, 10014, "consumer not found"),
+        None,
+    )
+    errors = [call(api.js.fetch, "S", "c", {"no_wait": True})[1] for _ in range(3)]
+    kinds = [type(error) for error in errors]
+    assert kinds == [RequestTimeoutError, ConsumerNotFoundError, RequestTimeoutError]

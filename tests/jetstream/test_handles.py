@@ -294,6 +294,30 @@ def test_a_drain_that_a_lost_connection_cuts_short_passes_its_error_on(
     assert [each.closed for each in running] == [True, True]
 
 
+@pytest.mark.parametrize("moment", ["on_error", "on_disconnect", "on_connect"])
+def test_the_drain_of_an_ordered_consumer_after_a_loss_is_no_success(
+    connected: Any, line_server: Any, call: Any, run: Any, proxy: Any, moment: str
+) -> None:
+    """Whenever that is before the next consumer delivers: what was on its way has not arrived."""
+    through = proxy(line_server("newest").port)
+    nats = connected(through, reconnect=True, reconnect_delay=20)
+    js = JetStream(nats)
+    call(js.stream_create, {"name": "LOST", "subjects": ["lost"], "storage": "memory"})
+    call(js.publish, "lost", b"x")
+    got: list[Any] = []
+    done: list[Any] = []
+    handle = js.ordered_consumer("LOST", lambda *message: got.append(message))
+    run(lambda: got)
+    getattr(nats, moment)(lambda *args: handle.drain(lambda *answer: done.append(answer)))
+    through.cut(reset=True)
+    run(lambda: done)
+    assert [(result, str(error)) for result, error in done] == [(None, "disconnected")]
+    assert handle.closed
+    assert handle.last_seq == len(got)
+    run(nats.is_connected)
+    call(js.stream_delete, "LOST")
+
+
 # The header block of a message.
 
 

@@ -46,6 +46,17 @@ def test_an_error_on_a_later_page_of_a_list_is_the_callers(api, call):
     assert [body["offset"] for _, body in api.asked] == [0, 1]
 
 
+@pytest.mark.parametrize("depth", [0, *range(900, 1000, 5)])
+def test_the_same_page_again_and_again_is_an_invalid_answer(api, call, depth):
+    """However deep the items are nested: as deep as JSON is read, they can't be compared."""
+    nested = "[" * depth + "]" * depth or "1"
+    answer = '{"total": 1000000, "offset": 0, "streams": [{"x": ' + nested + "}]}"
+    api.on("STREAM.LIST", answer.encode())
+    streams, error = call(api.js.stream_list)
+    assert streams is None
+    assert isinstance(error, InvalidAnswerError)
+
+
 def test_subjects_of_a_stream_are_gathered_from_all_pages(api, call):
     pages = [
         {"total": 2, "config": {}, "state": {"subjects": {subject: 1}}} for subject in ("a", "b")

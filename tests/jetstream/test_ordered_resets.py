@@ -217,3 +217,83 @@ def test_a_drain_after_the_connection_was_lost_says_so(js, call, run):
     answer = call(ordered.drain)
     assert answer[0] is None
     assert isinstance(answer[1], ConnectionLostError)
+
+
+BUSY = {"error": {"code": 503, "err_code": 10008, "description": "temporarily unavailable"}}
+UNKNOWN = {"error": {"code": 404, "err_code": 10014, "description": "consumer not found"}}
+
+
+def begun(**fields: Any) -> dict[str, Any]:
+    """Return the answer to the creation of a consumer."""
+    created = {"created": "2026-01-02T00:00:00Z", "num_pending": 9}
+    return {**created, "delivered": {"stream_seq": 0}, **fields}
+
+
+def test_a_consumer_that_may_appear_after_an_error_is_deleted_when_it_does(api, run):
+    api.on("CONSUMER.CREATE", BUSY, begun())
+    api.on("CONSUMER.DELETE", UNKNOWN, UNKNOWN, {"success": True})
+    api.on("CONSUMER.MSG.NEXT", None)
+    got: list[Any] = []
+    handle = api.js.ordered_consumer("S", {**PASS, "name_prefix": "x"}, got.append)
+    run(lambda: api.count("CONSUMER.DELETE.S.x_1") == 3)
+    assert handle.name == "x_2"
+    handle.stop()
+
+
+def test_a_start_that_was_asked_for_is_kept_on_a_lagging_replica(api, run):
+    requests: list[str] = []
+    api.on("CONSUMER.MSG.NEXT", requests.append)
+    api.on("CONSUMER.CREATE", begun(delivered={"stream_seq": 3}))
+    got: list[Any] = []
+    config = {**PASS, "deliver_policy": "by_start_sequence", "opt_start_seq": 6}
+    handle = api.js.ordered_consumer("S", config, lambda m, err: got.append(err or m.seq))
+    run(lambda: requests)
+    assert handle.last_seq == 5
+    for n in range(1, 5):
+        api.nats.publish(requests[0], b"", ack_reply(stream_seq=n + 3, consumer_seq=n))
+    run(lambda: 7 in got)
+    assert got == [6, 7]
+    handle.stop()
+
+
+def test_fetches_do_not_go_back_on_a_lagging_replica(api, run):
+    """The second fetch begins too early and gets nothing; the third begins after the first one's end."""
+    requests: list[str] = []
+    api.on("CONSUMER.MSG.NEXT", requests.append)
+    api.on("CONSUMER.CREATE", begun(), begun(delivered={"stream_seq": 3}))
+    fetcher = api.js.ordered_fetcher("S", {})
+    got: list[Any] = []
+
+    def fetched(messages: Any, error: Any) -> None:
+        got.append([m.seq for m in messages])
+
+    fetcher.fetch({"batch": 5, "expires": 300 * MS}, fetched)
+    run(lambda: requests)
+    for n in range(1, 6):
+        api.nats.publish(requests[0], b"", ack_reply(stream_seq=n, consumer_seq=n))
+    run(lambda: got == [[1, 2, 3, 4, 5]])
+    fetcher.fetch({"batch": 5, "expires": 300 * MS}, fetched)
+    run(lambda: len(got) == 2)
+    assert got[1] == []
+    assert fetcher.last_seq == 5
+    fetcher.fetch({"batch": 1, "expires": 300 * MS}, fetched)
+    run(lambda: len(got) == 3)
+    created = [body["config"] for verb, body in api.asked if verb.startswith("CONSUMER.CREATE")]
+    assert created[-1]["opt_start_seq"] == 6
+
+
+def test_another_stream_is_noticed_when_the_first_question_about_it_fails(api, run):
+    api.on("CONSUMER.MSG.NEXT", lambda reply: requests.append(reply))
+    api.on("CONSUMER.CREATE", begun())
+    api.on("STREAM.INFO", None, BUSY, {"created": "2026-01-03T00:00:00Z", "state": {"last_seq": 9}})
+    requests: list[str] = []
+    got: list[Any] = []
+    api.js.ordered_consumer("S", dict(PASS), lambda m, err: got.append(err or m.seq))
+    run(lambda: requests)
+    api.nats.publish(requests[0], b"", ack_reply(stream_seq=1, consumer_seq=1))
+    run(lambda: got)
+    api.nats.hpublish(requests[0], b"NATS/1.0 409 Consumer Deleted\r\n\r\n", b"")
+    run(lambda: len(got) == 2)
+    assert isinstance(got[1], StreamRecreatedError)
+    assert api.count("STREAM.INFO") == 3
+    assert len(requests) == 1  # nothing was received from the other stream

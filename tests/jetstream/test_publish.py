@@ -533,3 +533,61 @@ def test_fast_batch_tells_what_was_refused(js, call, run):
         with pytest.raises(BadOptionsError):
             js.fast_batch(opts)
     assert issubclass(BatchError, APIError)
+
+
+@pytest.mark.parametrize("timeout", ["soon", -1, 10**400, True])
+def test_a_bad_timeout_of_a_kept_message_is_refused_at_the_call(js, call, run, timeout):
+    """It was noticed when the message was sent, and took all that waited along."""
+    stream(js, call)
+    window = JetStream(js.nats, max_ack_pending=1)
+    told: list[Any] = []
+    window.publish_async("p.1", b"", lambda ack, err: told.append(err))
+    with pytest.raises((TypeError, BadOptionsError), match="timeout"):
+        window.publish_async("p.1", b"", print, timeout=timeout)
+    window.publish_async("p.1", b"", lambda ack, err: told.append(err))
+    run(lambda: len(told) == 2)
+    assert told == [None, None]
+
+
+@pytest.mark.parametrize("past", [2**64, 2**64 + 1, 10**400])
+@pytest.mark.parametrize("name", ["expect_last_seq", "expect_last_subject_seq"])
+def test_an_expected_sequence_that_the_server_would_wrap_around_is_refused(js, call, name, past):
+    """2**64 + 1 is taken for 1."""
+    stream(js, call)
+    with pytest.raises(BadOptionsError, match=r"below 2\*\*64"):
+        js.publish("p.1", b"", print, **{name: past})
+    assert call(js.publish, "p.1", b"", **{name: 2**64 - 1})[1] is not None
+    assert call(js.publish, "p.1", b"", **{name: 0})[1] is None
+
+
+@pytest.mark.parametrize(
+    "name", ["msg_id", "expect_stream", "expect_last_msg_id", "ttl", "schedule", "incr"]
+)
+def test_an_empty_option_is_refused(js, name):
+    """A server ignores the header, and stored the message without what was asked for."""
+    with pytest.raises(BadOptionsError, match=f"{name} must not be empty"):
+        js.publish("p.1", b"", print, **{name: ""})
+    with pytest.raises(BadOptionsError, match=f"{name} must not be empty"):
+        js.atomic_batch().add("p.1", b"", **{name: ""})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"schedule_target": "p.2"},
+        {"schedule_ttl": 5000},
+        {"schedule_source": "p.2"},
+        {"schedule_rollup": "sub"},
+        {"schedule_time_zone": "CET"},
+    ],
+)
+def test_a_part_of_a_schedule_without_a_schedule_is_refused(js, options):
+    with pytest.raises(BadOptionsError, match="needs a schedule"):
+        js.publish("p.1", b"", print, **options)
+
+
+@pytest.mark.since(2, 12)
+def test_a_schedule_may_stand_in_the_headers(js, call):
+    stream(js, call, allow_msg_schedules=True)
+    headers = {"Nats-Schedule": "@at 2100-01-01T00:00:00Z"}
+    assert call(js.publish, "p.1", b"", headers=headers, schedule_target="p.2")[1] is None

@@ -138,6 +138,19 @@ def test_a_heartbeat_that_counts_more_messages_tells_once_that_some_are_missing(
     assert not push.closed
 
 
+def test_a_heartbeat_with_an_absurd_number_raises_nothing(api, seen, run):
+    """Anybody who knows the subject can send one. Python refuses to read a number of 5,000 digits."""
+    api.on("CONSUMER.INFO", info(idle_heartbeat=60_000 * MS))
+    started = []
+    api.js.push_subscribe("S", "absurd", {**seen.options, "on_start": started.append}, seen)
+    run(lambda: started)
+    api.nats.publish("deliver.here", b"1", ack_reply(1))
+    status(api, "deliver.here", Nats_Last_Consumer="9" * 5000)
+    api.nats.publish("deliver.here", b"2", ack_reply(2))
+    run(lambda: len(seen.messages) == 2)
+    assert seen.errors == seen.ended == []
+
+
 def test_another_status_than_100_is_no_message(api, seen, run):
     api.on("CONSUMER.INFO", info())
     started = []

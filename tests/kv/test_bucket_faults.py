@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from lab.broker import broker
-from lab.scripted_api import OVERLOADED, ScriptedApi, failure
+from lab.scripted_api import OVERLOADED, ScriptedApi, ack_reply, failure
 from nats_ev import (
     KV,
     BadBucketError,
     BucketNotFoundError,
     ConnectionClosedError,
+    JetStream,
     KeyExistsError,
     ObjectStore,
     RequestTimeoutError,
@@ -191,7 +192,8 @@ def test_a_list_whose_entries_do_not_come_times_out(kv, api, call):
 
 def test_entries_that_expired_before_they_came_end_the_initial_data(kv, api, run):
     watching(api)
-    api.on("CONSUMER.MSG.NEXT", None)
+    heartbeat = b"NATS/1.0 100 Idle Heartbeat\r\n\r\n"
+    api.on("CONSUMER.MSG.NEXT", lambda reply: api.nats.hpublish(reply, heartbeat, b""))
     gone = {"name": "other", "num_pending": 0, "delivered": {"consumer_seq": 0}}
     waits = {**gone, "num_pending": 1}
     api.on("CONSUMER.INFO", waits, OVERLOADED, gone)
@@ -227,6 +229,48 @@ def test_a_watch_that_is_refused_tells_once(kv, api, run):
     assert watch.stopped
 
 
+def test_a_watch_and_a_list_survive_a_connection_that_is_lost_at_once(
+    client, own_server, call, run
+):
+    server = own_server(jetstream=True)
+    nats = client(server, reconnect=True, reconnect_delay=20)
+    run(nats.is_connected)
+    js = JetStream(nats)
+    call(KV(js, "b").create_bucket)
+    call(KV(js, "b").put, "k", b"v")
+    told: list[Any] = []
+    listed: list[Any] = []
+    KV(js, "b").watch(cb=lambda entry, error: told.append(error or (entry and entry.value)))
+    KV(js, "b").keys(lambda *result: listed.append(result))
+    nats.force_reconnect()
+    run(lambda: len(told) == 2 and listed)
+    assert told == [b"v", None]
+    assert listed == [(["k"], None)]
+
+
+def test_a_watch_begins_when_the_cluster_has_a_leader_again(kv, api, run):
+    watching(api, 0)
+    api.on("CONSUMER.MSG.NEXT", None)
+    api.on("STREAM.INFO", OVERLOADED, info())
+    told = watched(kv)
+    run(lambda: told)
+    assert told == [None]
+    api.on("STREAM.INFO", OVERLOADED)
+    told = watched(KV(api.js, "c"))
+    run(lambda: told)
+    assert told[0].err_code == 10008
+
+
+def test_the_end_of_the_client_ends_a_watch_that_has_not_begun(kv, api, run):
+    api.on("STREAM.INFO", None)
+    told: list[Any] = []
+    kv.watch(">", lambda entry, error: told.append(error))
+    run(lambda: api.count("STREAM.INFO"))
+    api.nats.disconnect()
+    run(lambda: told)
+    assert str(told[0]) == "disconnected"
+
+
 def test_the_end_of_the_client_ends_a_watch(kv, api, run):
     watching(api, 0)
     api.on("CONSUMER.MSG.NEXT", None)
@@ -244,3 +288,87 @@ def test_purging_deletions_whose_list_fails_purges_nothing(kv, api, call):
     count, error = call(kv.purge_deletes)
     assert (count, error.err_code) == (None, 10094)
     assert api.count("STREAM.PURGE") == 0
+
+
+# A consumer on a replica that lags.
+
+CLUSTER = {"cluster": {"name": "c", "leader": "n"}}
+
+
+def lagging(api: ScriptedApi, pending: int) -> list[str]:
+    """Let consumers of a cluster announce so many messages; return the inboxes that have asked for some."""
+    inboxes: list[str] = []
+    fields = {"name": "C", "num_pending": pending, "delivered": {"stream_seq": 0}, **CLUSTER}
+    api.on("CONSUMER.CREATE", {**fields, "config": {}})
+    api.on("CONSUMER.MSG.NEXT", inboxes.append)
+    state = {"delivered": {"consumer_seq": pending}, "num_pending": 0, "name": "C"}
+    api.on("CONSUMER.INFO", state)
+    return inboxes
+
+
+def stored(last_seq: int) -> dict[str, Any]:
+    return info() | {"state": {"messages": 1, "bytes": 1, "last_seq": last_seq}}
+
+
+def last_message(seq: int) -> dict[str, Any]:
+    time = "2026-01-01T00:00:00Z"
+    return {"message": {"subject": "$KV.b.k", "seq": seq, "data": "", "time": time}}
+
+
+def watched(kv: KV, keys: str = ">") -> list[Any]:
+    """Return what a watch tells: sequences, errors, and None for the end of the initial data."""
+    told: list[Any] = []
+    kv.watch(keys, lambda entry, error: told.append(error or (entry and entry.revision)))
+    return told
+
+
+@pytest.mark.parametrize("announced", [0, 1])
+def test_a_watch_waits_for_what_a_lagging_replica_has_not_announced(kv, api, run, announced):
+    inboxes = lagging(api, announced)
+    api.on("STREAM.INFO", info(), OVERLOADED, stored(3))
+    api.on("STREAM.MSG.GET", last_message(3))
+    told = watched(kv)
+    run(lambda: inboxes)
+    for seq in range(1, 4):
+        if seq > announced:
+            run(lambda: api.count("STREAM.INFO") == 3)
+        assert None not in told
+        api.nats.publish(inboxes[0], b"", ack_reply(seq))
+    run(lambda: None in told)
+    assert told == [1, 2, 3, None]
+
+
+@pytest.mark.parametrize("left", [NO_MESSAGE, 1, failure(400, 10003, "bad request")])
+def test_a_watch_does_not_wait_for_a_last_message_that_was_deleted(kv, api, run, left):
+    inboxes = lagging(api, 1)
+    api.on("STREAM.INFO", info(), stored(3))
+    api.on("STREAM.MSG.GET", last_message(1) if left == 1 else left)
+    told = watched(kv)
+    run(lambda: inboxes)
+    api.nats.publish(inboxes[0], b"", ack_reply(1))
+    run(lambda: None in told)
+    assert told == [1, None]
+    assert api.count("STREAM.MSG.GET") == 1
+
+
+def test_a_watch_of_an_empty_bucket_or_a_part_asks_no_more_than_it_needs(kv, api, run):
+    lagging(api, 0)
+    api.on("STREAM.INFO", info(), {**stored(3), "state": {"messages": 0, "last_seq": 3}})
+    told = watched(kv)
+    run(lambda: told == [None])
+    told = watched(kv, "a.*")
+    run(lambda: told == [None])
+    assert api.count("STREAM.INFO") == 2
+    assert api.count("STREAM.MSG.GET") == 0
+
+
+def test_a_watch_does_not_wait_for_ever_for_a_replica(kv, api, run, monkeypatch):
+    monkeypatch.setattr("nats_ev.buckets.watch._LAG_LIMIT", 1.0)
+    inboxes = lagging(api, 1)
+    api.on("STREAM.INFO", info(), stored(3))
+    api.on("STREAM.MSG.GET", last_message(3))
+    told = watched(kv)
+    run(lambda: inboxes)
+    api.nats.publish(inboxes[0], b"", ack_reply(1))
+    run(lambda: None in told)
+    assert told == [1, None]

@@ -403,6 +403,7 @@ def test_bucket_configuration_is_the_same(js, call, peer):
     peer("kv.create_bucket", bucket=f"{name}t", ttl_ms=60_000, marker_ttl_ms=2000, **options)
     config = {**options, "ttl": timedelta(minutes=1), "limit_marker_ttl": timedelta(seconds=2)}
     assert call(KV(js, f"{name}o").create_bucket, config)[1] is None
+    assert call(KV(js, f"{name}t").create_bucket, config)[1] is None  # again, by another client
     streams = []
     for bucket in (f"{name}o", f"{name}t"):
         stream = call(js.stream_info, f"KV_{bucket}")[0]["config"]

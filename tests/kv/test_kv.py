@@ -996,3 +996,22 @@ def test_deletions_older_than_time_itself_keep_their_markers(make, call):
     call(kv.delete, "k")
     assert call(kv.purge_deletes, 1e15)[1] is None
     assert call(kv.history, "k")[1] is None
+
+
+def test_a_bucket_that_another_program_creates_again_in_another_way_serves_the_next_call(
+    make, js, call, run
+):
+    """Direct get off: the first get succeeds. A mirror in its place: the first put goes to the origin."""
+    kv, other = make(), JetStream(js.nats)
+    assert call(kv.put, "k", b"1") == (1, None)
+    assert call(kv.get, "k") == (b"1", None)
+    stream = {**inside.stream_config(kv, {}), "allow_direct": False}
+    assert call(other.stream_delete, kv.stream)[1] is None
+    assert call(other.stream_create, stream)[1] is None
+    assert call(other.publish, f"$KV.{kv.bucket}.k", b"2")[1] is None
+    assert call(kv.get, "k") == (b"2", None)
+    origin = make()
+    assert call(other.stream_delete, kv.stream)[1] is None
+    assert call(KV(other, kv.bucket).create_bucket, {"mirror": {"name": origin.bucket}})[1] is None
+    assert call(kv.put, "k", b"3") == (1, None)
+    assert call(origin.get, "k") == (b"3", None)

@@ -7,7 +7,9 @@ module (`net/test_deadlines.py`) may also import that module's public names.
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -66,6 +68,16 @@ def is_secure(nats: Nats) -> bool:
     return nats._connection.link.secure
 
 
+def link_of(nats: Nats) -> Any:
+    """Return the connected socket with its watchers and its session."""
+    return nats._connection.link
+
+
+def attempt_of(nats: Nats) -> tuple[Any, Any]:
+    """Return what the attempt under way has: the dialler, the socket with its watchers; None for each."""
+    return nats._connection._attempts._dialer, nats._connection.link
+
+
 def close_link(nats: Nats) -> None:
     """Close the socket without a word to the connection that owns it."""
     nats._connection.link.close()
@@ -92,6 +104,15 @@ def waiting_deadlines(nats: Nats) -> int:
 def stream_of(nats: Nats) -> Any:
     """Return what reads and writes bytes: a `Stream` or a `TlsStream`."""
     return nats._connection.link._stream
+
+
+def break_sends(nats: Nats, error: OSError) -> None:
+    """Let each later send on the client's connection fail; it must not be encrypted."""
+
+    def fail(*args: Any) -> int:
+        raise error
+
+    stream_of(nats)._send = fail
 
 
 def socket_of(nats: Nats) -> socket.socket:
@@ -163,6 +184,11 @@ def waiting_requests(nats: Nats) -> int:
     return len(nats._requests.waiting)
 
 
+def subjects_kept(nats: Nats) -> int:
+    """Return how many subjects of requests are kept."""
+    return len(nats._core.requests._asked._runs)
+
+
 def request_runs(nats: Nats) -> list[int]:
     """Return, for each time-out in use, how many runs of requests wait for it."""
     return [len(group.runs) for group in nats._requests._groups.values()]
@@ -194,12 +220,31 @@ def parser_code(parser: Any) -> int:
 
 def server_version(js: JetStream) -> tuple[int, ...]:
     """Return the version of the server that a `JetStream` talks to."""
-    return js._api.version()[0]  # type: ignore[no-any-return]
+    return js._api.levels.version()[0]  # type: ignore[no-any-return]
 
 
 def waiting_calls(js: JetStream) -> int:
     """Return how many calls of a `JetStream` wait for a time or for the client's end."""
     return len(js.nats._core.waits._waiting)
+
+
+def level_clock(monkeypatch: Any) -> Callable[[float], None]:
+    """Return a function that lets so many seconds pass for the API levels that are known."""
+    passed = 0.0
+    monotonic = time.monotonic
+
+    def advance(seconds: float) -> None:
+        nonlocal passed
+        passed += seconds
+
+    clock = SimpleNamespace(monotonic=lambda: monotonic() + passed)
+    monkeypatch.setattr("nats_ev.jetstream.levels.time", clock)
+    return advance
+
+
+def has_begun(batch: Any) -> bool:
+    """Whether the server has answered the first message of a batch."""
+    return bool(batch._begun if hasattr(batch, "acked") else batch._started)
 
 
 def skip_a_message(ordered: Any) -> None:

@@ -256,10 +256,17 @@ class External:
 
 @contextlib.contextmanager
 def cluster(
-    size: int = 3, binary: str | None = None, jetstream: bool = False
+    size: int = 3, binary: str | None = None, jetstream: bool = False, config: str = ""
 ) -> Iterator[list[NatsServer]]:
-    """Servers that know each other, when all routes are up, and with JetStream its leader is elected."""
-    servers = _started(size, binary, jetstream)
+    """Start servers that know each other; yield them when their routes are up, and JetStream has a leader.
+
+    Args:
+        size: How many servers.
+        binary: The nats-server; default: the newest.
+        jetstream: Whether they have JetStream.
+        config: The text of the configuration file of each.
+    """
+    servers = _started(size, binary, jetstream, config)
     try:
         wait_for(lambda: all(len(s.monitor("routez")["routes"]) >= size - 1 for s in servers))
         if jetstream:
@@ -272,13 +279,15 @@ def cluster(
             server.remove()
 
 
-def _started(size: int, binary: str | None, jetstream: bool, attempts: int = 3) -> list[NatsServer]:
+def _started(
+    size: int, binary: str | None, jetstream: bool, config: str, attempts: int = 3
+) -> list[NatsServer]:
     routes = [free_port() for _ in range(size)]
     urls = ",".join(f"nats://127.0.0.1:{port}" for port in routes)
     servers = [
         NatsServer(
             "--cluster_name", "test", "--cluster", f"nats://127.0.0.1:{port}", "--routes", urls,
-            binary=binary, name=f"n{i}", jetstream=jetstream,
+            binary=binary, name=f"n{i}", jetstream=jetstream, config=config,
         )
         for i, port in enumerate(routes)
     ]  # fmt: skip
@@ -290,6 +299,6 @@ def _started(size: int, binary: str | None, jetstream: bool, attempts: int = 3) 
             server.remove()
         # Another program may have taken one of the ports since.
         if "address already in use" in str(exc) and attempts > 1:
-            return _started(size, binary, jetstream, attempts - 1)
+            return _started(size, binary, jetstream, config, attempts - 1)
         raise
     return servers

@@ -13,6 +13,7 @@ command -v "$python" >/dev/null 2>&1 || { echo "no $python: install Python 3.10 
 # CC, CPPFLAGS and CFLAGS are words as for a shell, as they are for setup.py: CC="gcc -m64".
 eval "set -- ${CC:-cc} ${CPPFLAGS:-} ${CFLAGS:-}"
 command -v "$1" >/dev/null 2>&1 || need gcc
+case ${LIBEV_PREFIX:-} in "~/"*) LIBEV_PREFIX=$HOME/${LIBEV_PREFIX#"~/"} ;; esac
 [ -z "${LIBEV_PREFIX:-}" ] || set -- "$@" "-I$LIBEV_PREFIX/include"
 set -- "$@" -I/opt/homebrew/include -I/usr/local/include -I/opt/local/include # as _libev_build.py
 printf '#include <ev.h>\n' | "$@" -E -x c - >/dev/null 2>&1 || need libev-dev

@@ -134,6 +134,49 @@ def test_it_connects_by_number_and_by_name_however_gevent_patches(
     assert script(server, code, f"libev-cext {patch}") == "up"
 
 
+@pytest.mark.parametrize("when", ["early", "after the client", "after the binding", "threads"])
+def test_a_loop_of_ours_runs_and_is_interrupted_in_a_program_that_gevent_patches(
+    server: Any, when: str
+) -> None:
+    code = f"""
+    import gevent.monkey
+    original = gevent.monkey.get_original
+    if "{when}" == "early":
+        gevent.monkey.patch_all()
+    if "{when}" == "threads":
+        gevent.monkey.patch_thread()
+    import nats_ev.client
+    if "{when}" == "after the client":
+        gevent.monkey.patch_all()
+    from nats_ev import Nats, pyev
+    if "{when}" == "after the binding":
+        gevent.monkey.patch_all()
+    import os, signal, time
+    loop = pyev.Loop()
+    nats = Nats(host="localhost", port={server.port}, loop=loop)
+    def begin():
+        nats.subscribe("patched", lambda *message: (print(message[1]), loop.stop()))
+        nats.publish("patched", b"x")
+    nats.on_connect(begin)
+    loop.start()
+    def interrupt():
+        original("time", "sleep")(0.2)
+        os.kill(os.getpid(), signal.SIGINT)
+    original("_thread", "start_new_thread")(interrupt, ())
+    loop.timer(8.0, 0.0, lambda watcher, revents: None).start()
+    start = time.monotonic()
+    try:
+        loop.start()
+    except KeyboardInterrupt:
+        print("interrupted" if time.monotonic() - start < 6.0 else "late")
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
+        capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("b'x'\ninterrupted\n", "")
+
+
 @pytest.mark.parametrize("error", ["KeyboardInterrupt", "SystemExit"])
 def test_what_ends_the_program_reaches_main_and_the_client_goes_on(
     server: Any, kind: str, error: str
@@ -231,3 +274,31 @@ def test_another_thread_is_refused_and_a_greenlet_is_not(server: Any, kind: str)
     nats.disconnect()
     """
     assert script(server, code, kind) == "RuntimeError None"
+
+
+def test_the_child_of_a_fork_goes_on_with_its_hub_and_the_parent_with_its_client(
+    server: Any, kind: str
+) -> None:
+    code = f"""
+    import os, sys
+    up = Event()
+    nats.on_connect(up.set)
+    up.wait()
+    pid = gevent.os.fork()
+    if not pid:
+        try:
+            nats.publish("child")
+        except ConnectionError as exc:
+            print(type(exc).__name__)
+        up.clear()
+        own = Nats(host="127.0.0.1", port={server.port}, loop=GeventLoop(), on_connect=up.set)
+        print(up.wait(10), flush=True)
+        own.disconnect()
+        os._exit(0)
+    print(gevent.os.waitpid(pid, 0)[1])
+    done = AsyncResult()
+    nats.flush(done.set)
+    print(done.get(timeout=10))
+    nats.disconnect()
+    """
+    assert script(server, code, kind).split() == ["NotConnectedError", "True", "0", "None"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 
 import pytest
 
@@ -42,6 +43,16 @@ def test_one_for_a_time_expires_then_and_one_for_the_past_at_once(fake_loop, dea
     assert [at for at, _ in seen] == [-1.0, 0.5, 1.0, 1.5, 1.5]
     assert all(now == pytest.approx(max(at, 0), abs=1e-5) for at, now in seen)
     assert not inside.kept_deadlines(deadlines)
+
+
+def test_one_that_is_cancelled_releases_its_callback_also_among_others(deadlines):
+    first = deadlines.after(1.0, print)
+    content = type("Content", (), {})()
+    held = weakref.ref(content)
+    deadlines.after(2.0, lambda content=content: None).cancel()
+    del content
+    assert held() is None
+    assert first.waiting
 
 
 def test_a_random_mix_of_adding_and_cancelling_expires_exactly_the_rest(fake_loop, deadlines):
@@ -114,6 +125,23 @@ def test_cancelled_ones_of_ever_other_lengths_leave_nothing(fake_loop, deadlines
     for i in range(100_000):
         deadlines.after(3600 + i / 1000, print).cancel()
         assert inside.kept_deadlines(deadlines) <= 100
+
+
+def test_a_cancelled_one_is_released_at_once_however_few_wait(fake_loop, deadlines):
+    """What it would have called may hold megabytes."""
+
+    class Content:
+        def look(self) -> None:
+            """Never called."""
+
+    first = deadlines.after(1.0, print)
+    content = Content()
+    released = weakref.ref(content)
+    deadline = deadlines.after(3600.0, content.look)
+    deadline.cancel()
+    del content, deadline
+    assert released() is None
+    assert first.waiting
 
 
 def test_different_lengths_that_are_over_leave_nothing(fake_loop, deadlines):

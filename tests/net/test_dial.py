@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import resource
 import socket
@@ -86,6 +87,43 @@ def test_a_name_is_found_without_blocking_the_loop(dial, loop, run, listener):
     timer.stop()
     assert len(turns) > 3
     results[0].close()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        (socket.AF_INET, ()), (socket.AF_INET, ("127.0.0.1", 70_000)), (socket.AF_INET, ("127.0.0.1", -1)),
+        (socket.AF_INET, None), (99, ("127.0.0.1", 1)), (socket.AF_INET6, ("::1", 1, -1, 0)),
+    ],
+)  # fmt: skip
+def test_an_address_that_is_none_costs_that_address_only(dial, run, listener, address):
+    """A module of the C library's resolver may be broken; without a time-out the attempt would never end."""
+    files = []
+    for _ in range(2):
+        dialer, results = dial(lambda host, port: [address])
+        dialer.tcp("name", 1)
+        run(lambda results=results: results)
+        assert isinstance(results[0], OSError)
+        gc.collect()
+        files.append(descriptors())
+    assert files[0] == files[1]
+    good = (socket.AF_INET, listener.getsockname())
+    dialer, results = dial(lambda host, port: [address, good])
+    dialer.tcp("name", 1)
+    run(lambda: results)
+    with results[0] as sock:
+        assert sock.getpeername() == listener.getsockname()
+
+
+def test_no_memory_for_a_socket_ends_the_attempt(dial, run, monkeypatch):
+    def no_memory(family: int, keepalive: int) -> socket.socket:
+        raise MemoryError
+
+    monkeypatch.setattr("nats_ev.net.dial.open_socket", no_memory)
+    dialer, results = dial()
+    dialer.tcp("127.0.0.1", 1)
+    run(lambda: results)
+    assert "MemoryError" in str(results[0])
 
 
 def test_all_addresses_are_tried_and_the_last_error_is_told(dial, run, listener):

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lab import inside
-from lab.steps import flushed
+from lab.steps import flushed, ignore
 from nats_ev import Nats, NotConnectedError, pyev
+from nats_ev.net import dial
+
+TESTS = Path(__file__).resolve().parents[1]
 
 
 def in_child(body: Callable[[], Any]) -> None:
@@ -133,3 +142,172 @@ def test_nothing_that_the_parent_has_put_off_is_done_in_the_child(own_server, co
         os._exit(len(fired) + 8 * nats.is_connected())
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     run(lambda: len(fired) == 3 and nats.is_connected())
+
+
+def many_time_outs(nats: Nats, callback: Callable[..., Any]) -> None:
+    nats.subscribe("silent", ignore)
+    for _ in range(5):
+        nats.request("silent", b"", callback, 10)
+
+
+def many_deadlines(nats: Nats, callback: Callable[..., Any]) -> None:
+    for _ in range(5):
+        nats.call_later(10, callback)
+
+
+def many_failures(nats: Nats, callback: Callable[..., Any]) -> None:
+    nats.subscribe("silent", ignore)
+    for _ in range(5):
+        nats.request("silent", b"", callback)
+    nats.disconnect()
+
+
+def many_calls(nats: Nats, callback: Callable[..., Any]) -> None:
+    for _ in range(5):
+        nats.call_soon(callback)
+
+
+def many_flushes(nats: Nats, callback: Callable[..., Any]) -> None:
+    for _ in range(5):
+        nats.flush(callback)
+
+
+def many_messages(nats: Nats, callback: Callable[..., Any]) -> None:
+    nats.subscribe("a", callback)
+    for _ in range(5):
+        nats.publish("a")
+
+
+def many_kept_messages(nats: Nats, callback: Callable[..., Any]) -> None:
+    sid = nats.subscribe("a", callback)
+    nats.pause(sid)
+    for _ in range(5):
+        nats.publish("a")
+    nats.flush(lambda err: nats.resume(sid))
+
+
+def many_answers(nats: Nats, callback: Callable[..., Any]) -> None:
+    nats.subscribe("a", lambda subject, payload, reply, headers: nats.publish(reply or ""))
+    for _ in range(5):
+        nats.request("a", b"", callback)
+
+
+def several_answers(nats: Nats, callback: Callable[..., Any]) -> None:
+    for _ in range(4):
+        nats.subscribe("a", lambda subject, payload, reply, headers: nats.publish(reply or ""))
+    nats.request_many("a", b"", callback, max_msgs=4)
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        many_time_outs, many_deadlines, many_failures, many_calls, many_flushes, many_messages,
+        many_kept_messages, many_answers, several_answers,
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("at", [1, 3])
+def test_after_a_fork_in_a_callback_the_parent_alone_goes_on(connected, server, run, begin, at):
+    nats, calls, children = connected(server), [], []
+    loop = inside.loop_of(nats)
+
+    def callback(*args: Any) -> None:
+        calls.append(args)
+        if children == [0]:
+            os._exit(7)  # a call in the child
+        if len(calls) == at:
+            children.append(os.fork())
+            if children == [0]:  # goes on with the loop, for a while
+                wake = loop.timer(0.2, 0.0, lambda *args: os._exit(0))
+                wake.start()
+                calls.append(wake)
+
+    begin(nats, callback)
+    run(lambda: len(calls) == 5)
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
+
+
+def ends_by_itself(loop: pyev.Loop) -> None:
+    """In a child: a loop on which nothing of the child's own is active ends, and reports nothing."""
+    hook, seen = sys.excepthook, []
+    sys.excepthook = lambda kind, exc, tb: seen.append(exc)
+    loop.reset()
+    guard = loop.timer(5.0, 0.0, lambda watcher, revents: (seen.append("late"), loop.stop()))
+    guard.start()
+    loop.unref()
+    loop.start()
+    sys.excepthook = hook
+    assert seen == []
+
+
+def test_a_fork_while_a_socket_is_being_connected_leaves_nothing_on_the_childs_loop(client, run):
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        waiting = [socket.socket() for _ in range(4)]  # the backlog takes no more
+        for sock in waiting:
+            sock.setblocking(False)
+            sock.connect_ex(("127.0.0.1", port))
+        nats = client(host="127.0.0.1", port=port, connect_timeout=0)
+        run(lambda: inside.is_dialling(nats))
+        in_child(lambda: ends_by_itself(inside.loop_of(nats)))
+        assert inside.is_dialling(nats)
+        for sock in waiting:
+            sock.close()
+
+
+def test_a_fork_while_a_name_is_looked_up_leaves_nothing_on_the_childs_loop(
+    client, run, monkeypatch
+):
+    answer = threading.Event()
+
+    def slow(host: str, port: int, **options: Any) -> list[Any]:
+        if "flags" not in options:  # not the question whether the host is a number
+            answer.wait(20)
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    monkeypatch.setattr(dial, "getaddrinfo", slow)
+    nats = client(host="slow.example", connect_timeout=0)
+    run(lambda: inside.is_dialling(nats))
+    in_child(lambda: ends_by_itself(inside.loop_of(nats)))
+    assert inside.is_dialling(nats)
+    answer.set()
+    run(lambda: nats.recorder.errors)
+
+
+@pytest.mark.server
+def test_a_child_without_a_free_descriptor_has_no_part_in_any_connection_either() -> None:
+    code = """
+    import os, resource
+    from lab.natsserver import NatsServer
+    from lab.steps import run_until
+    from nats_ev import Nats, pyev
+    loop = pyev.Loop()
+    with NatsServer() as server:
+        clients = [Nats(host=server.host, port=server.port, loop=loop) for _ in range(3)]
+        run_until(loop, lambda: all(nats.is_connected() for nats in clients))
+        highest = max(map(int, os.listdir("/proc/self/fd")))
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 20, most))
+        taken = []
+        try:
+            while True:
+                taken.append(os.dup(0))
+        except OSError:
+            pass
+        pid = os.fork()
+        if not pid:
+            print([nats.status().value for nats in clients], flush=True)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        for fd in taken:
+            os.close(fd)
+        for nats in clients:
+            nats.disconnect()
+        loop.start(pyev.EVRUN_NOWAIT)
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
+        capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(TESTS)},
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("['CLOSED', 'CLOSED', 'CLOSED']\n", "")

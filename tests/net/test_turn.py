@@ -10,6 +10,7 @@ import pytest
 
 from lab.process import unmeasured
 from nats_ev import pyev
+from nats_ev.connection import InOrder
 from nats_ev.net import Turn
 
 
@@ -65,19 +66,98 @@ def test_a_call_after_a_nested_run_may_nest_again(loop: pyev.Loop) -> None:
     assert order == ["last", "returned", 0, "returned", 1, "returned", 2]
 
 
-def test_the_call_that_cannot_nest_costs_no_second_round(loop: pyev.Loop) -> None:
-    turn, rounds = Turn(loop), []
-
-    class Owner:
-        def internal(self) -> None:
-            pass
-
-    owner = Owner()
-    turn.cannot_nest = owner.internal
-    turn.attach(lambda: rounds.append(1), lambda: None)
-    turn.soon(owner.internal)
+def test_what_finishes_a_turn_comes_before_its_write_and_costs_no_second_round(
+    loop: pyev.Loop,
+) -> None:
+    turn, order = Turn(loop), []
+    turn.finish = lambda: order.append("finish")
+    turn.attach(lambda: order.append("deliver"), lambda: order.append("flush"))
+    turn.finish_soon()
+    turn.finish_soon()
     loop.start(pyev.EVRUN_NOWAIT)
-    assert len(rounds) == 1
+    assert order == ["deliver", "finish", "flush"]
+    turn.soon(turn.finish_soon)
+    loop.start(pyev.EVRUN_NOWAIT)
+    assert order[3:6] == ["deliver", "finish", "flush"]
+    assert order.count("finish") == 2
+
+
+class Reentrant:
+    """Callbacks one by one; asking for a chosen one makes the calls that are put off, as nested loops do."""
+
+    def __init__(self, turn: Turn, done: list[int], count: int, at: int) -> None:
+        self.turn, self.done, self.left, self.at = turn, done, list(range(count)), at
+
+    def __iter__(self) -> Reentrant:
+        return self
+
+    def __next__(self) -> Any:
+        if len(self.left) == self.at:
+            self.at = -1
+            self.turn.run_soon()
+        if not self.left:
+            raise StopIteration
+        number = self.left.pop(0)
+        return lambda: self.done.append(number)
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_callbacks_that_are_asked_for_in_a_nested_run_are_called_once(
+    loop: pyev.Loop, at: int
+) -> None:
+    turn, done = Turn(loop), []
+    turn.soon_each(Reentrant(turn, done, 5, at))
+    turn.soon(done.append, 5)
+    loop.start()
+    assert sorted(done) == list(range(6))
+    assert not turn.busy
+
+
+class Source:
+    """Numbers as completions; before a chosen one comes, something happens once."""
+
+    def __init__(self, numbers: list[int], at: int) -> None:
+        self.numbers, self.at = numbers, at
+        self.happens: Any = lambda: None
+
+    def __iter__(self) -> Source:
+        return self
+
+    def __next__(self) -> tuple[int, Any]:
+        if self.numbers and self.numbers[0] == self.at:
+            self.at = -1
+            self.happens()
+        if not self.numbers:
+            raise StopIteration
+        number = self.numbers.pop(0)
+        return number, number
+
+
+@pytest.mark.parametrize("at", [2, 3, 4, 6, 7, 8, 9])
+@pytest.mark.parametrize("memory", [False, True])
+def test_completions_in_order_survive_a_nested_look_and_a_lack_of_memory(
+    at: int, memory: bool
+) -> None:
+    done: list[Any] = []
+    sources = [Source(numbers, at) for numbers in ([0, 3, 4, 7], [1, 2, 8, 9], [5, 6])]
+    merged: Any = InOrder(sources)  # type: ignore[arg-type]
+
+    def happens() -> None:
+        if memory:
+            raise MemoryError
+        done.extend(merged)
+
+    for source in sources:
+        source.happens = happens
+    while len(done) < 10:
+        try:
+            done.append(next(merged))
+        except MemoryError:
+            assert memory
+    assert sorted(done) == list(range(10))
+    assert next(merged, None) is None
+    if memory:
+        assert done == list(range(10))
 
 
 @pytest.mark.parametrize("error", [RuntimeError("hook"), SystemExit(2)])
@@ -106,6 +186,7 @@ OUT_OF_MEMORY = """
 import sys
 import _testcapi
 from nats_ev import pyev
+from nats_ev.connection import InOrder
 from nats_ev.net import Turn
 wrong = []
 sys.unraisablehook = lambda args: None

@@ -255,6 +255,7 @@ def test_store_configuration_is_the_same(js, call, peer):
     name = f"same{next(_numbers)}"
     peer("obj.create_bucket", bucket=f"{name}t", description="same")
     assert call(ObjectStore(js, f"{name}o").create_bucket, {"description": "same"})[1] is None
+    assert call(ObjectStore(js, f"{name}t").create_bucket, {"description": "same"})[1] is None
     streams = []
     for bucket in (f"{name}o", f"{name}t"):
         stream = call(js.stream_info, f"OBJ_{bucket}")[0]["config"]

@@ -404,6 +404,40 @@ def test_digest_mismatch_missing_and_surplus_parts_are_errors(make, js, call, tm
     assert isinstance(call(store.get, "x")[1], BadObjectMetaError)
 
 
+@pytest.mark.parametrize("how", ["replaced", "deleted", "deleted and purged", "renamed"])
+@pytest.mark.parametrize("moment", [1, 2, 4])
+def test_an_object_that_goes_while_it_is_read_says_how(make, js, call, run, how, moment):
+    store, parts, results = make(chunk_size=1000), [], []
+    call(store.put, "x", content(5000))
+
+    def resume(*result: Any) -> None:
+        download.resume()
+
+    def take(part: bytes) -> None:
+        parts.append(part)
+        if len(parts) == moment:
+            download.pause()
+            if how == "replaced":
+                store.put("x", b"other", resume)
+            elif how == "renamed":
+                store.update_meta("x", {"name": "y"}, resume)
+            elif how == "deleted":
+                store.delete("x", resume)
+            else:
+                opts = {"filter": f"$O.{store.bucket}.M.>"}
+                store.delete("x", lambda *_: js.stream_purge(store.stream, opts, resume))
+
+    download = store.get("x", take, lambda *result: results.append(result))
+    run(lambda: results)
+    info, error = results[0]
+    if how == "renamed":  # the content is still there
+        assert (info["size"], error) == (5000, None)
+    else:
+        assert info is None
+        assert type(error) is ObjectChangedError
+        assert str(error) == f"object was {how.split()[0]} while it was read: x"
+
+
 def test_object_that_changes_while_it_is_read_is_an_error(make, js, call, run):
     store, parts, results = make(chunk_size=1000), [], []
     call(store.put, "x", content(5000))

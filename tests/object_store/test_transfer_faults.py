@@ -27,6 +27,7 @@ NO_MESSAGE = failure(404, 10037, "no message found")
 WRONG_LAST = failure(400, 10071, "wrong last sequence: 3")
 # Of two parts. The second attempt is a duplicate.
 FIRST_ACK_LOST = [None, {"stream": "OBJ_b", "seq": 2}, {"stream": "OBJ_b", "seq": 1}]
+REFUSED = failure(503, 10023, "insufficient resources")
 PURGED = {"success": True, "purged": 1}
 
 
@@ -63,7 +64,9 @@ class Bucket:
     def _answer(self, reply: str, answers: list[Any]) -> None:
         self.seq += 1
         answer = answers.pop(0) if answers else {"stream": "OBJ_b", "seq": self.seq}
-        if answer is not None:
+        if isinstance(answer, bytes):
+            self.api.nats.hpublish(reply, answer, b"")
+        elif answer is not None:
             self.api.nats.publish(reply, json.dumps(answer))
 
 
@@ -92,11 +95,49 @@ def subjects(count: int, nuid: str) -> dict[str, Any]:
 
 
 def test_a_refused_part_fails_the_upload_and_removes_what_is_stored(store, bucket, api, call):
-    bucket.part_answers += [{"stream": "OBJ_b", "seq": 1}, OVERLOADED]
+    bucket.part_answers += [{"stream": "OBJ_b", "seq": 1}, REFUSED]
     info, error = call(store.put, "o", b"12345678")
     assert (info, error.code) == (None, 503)
     assert bucket.infos == []
     assert api.count("STREAM.PURGE") == 1
+
+
+@pytest.mark.parametrize(
+    "answers", [[OVERLOADED], [{"stream": "OBJ_b", "seq": 0, "duplicate": True}]]
+)
+def test_an_upload_survives_a_cluster_that_is_just_storing_or_electing(
+    store, bucket, api, call, answers
+):
+    bucket.part_answers += answers
+    bucket.info_answers += [OVERLOADED]
+    api.on("STREAM.MSG.GET", OVERLOADED, NO_MESSAGE)
+
+    def counted(reply):
+        nuid = bucket.infos[-1]["nuid"] if bucket.infos else api.asked[-1][1]["subjects_filter"][7:]
+        api.nats.publish(reply, json.dumps(subjects(1, nuid)))
+
+    api.on("STREAM.INFO", OVERLOADED, counted)
+    info, error = call(store.put, "o", b"1234")
+    assert error is None
+    assert info["size"] == 4
+    assert api.count("STREAM.MSG.GET") == 2
+
+
+def test_an_upload_waits_for_a_leader_that_nobody_is(store, bucket, api, run):
+    """A stream without a leader has no responder: for longer than a store that does not exist gets."""
+    nobody = b"NATS/1.0 503\r\n\r\n"
+    bucket.part_answers += [nobody] * 3
+    api.on("STREAM.MSG.GET", NO_MESSAGE, *[OVERLOADED] * 5, NO_MESSAGE)
+    api.on("STREAM.INFO", lambda reply: api.nats.publish(reply, json.dumps(subjects(1, nuid()))))
+    told: list[Any] = []
+
+    def nuid() -> str:
+        return api.asked[-1][1]["subjects_filter"].rpartition(".")[2]
+
+    store.put("o", b"1234", lambda info, error: told.append((info, error)))
+    run(lambda: told)
+    assert told[0][1] is None
+    assert len(bucket.parts) == 4
 
 
 def test_parts_that_are_stored_out_of_order_fail_the_upload(store, bucket, api, call):
@@ -160,7 +201,7 @@ def test_parts_that_cannot_be_counted_now_are_counted_later(store, bucket, api, 
 
 def test_parts_that_the_server_refuses_to_count_fail_the_upload(store, bucket, api, run):
     bucket.part_answers += [None]
-    api.on("STREAM.INFO", OVERLOADED)
+    api.on("STREAM.INFO", REFUSED)
     told: list[Any] = []
     store.put("o", b"1234", lambda info, error: told.append((info, error)))
     run(lambda: told)
@@ -195,14 +236,14 @@ def test_another_writer_that_was_faster_is_replaced_with_its_content(store, buck
 
 
 def test_a_refused_info_fails_the_upload_when_the_object_is_not_there(store, bucket, api, call):
-    bucket.info_answers += [OVERLOADED]
+    bucket.info_answers += [REFUSED]
     info, error = call(store.put, "o", b"1234")
     assert (info, error.code) == (None, 503)
     assert api.count("STREAM.PURGE") == 1
 
 
 def test_a_refused_info_is_a_success_when_the_object_is_there_after_all(store, bucket, api, call):
-    bucket.info_answers += [OVERLOADED]
+    bucket.info_answers += [REFUSED]
 
     def there(reply):
         api.nats.publish(reply, json.dumps(stored_info(nuid=bucket.infos[0]["nuid"], size=4)))
@@ -216,13 +257,13 @@ def test_a_refused_info_is_a_success_when_the_object_is_there_after_all(store, b
 
 def test_a_look_for_a_faster_writer_that_fails_is_the_uploads_error(store, bucket, api, call):
     bucket.info_answers += [WRONG_LAST]
-    api.on("STREAM.MSG.GET", NO_MESSAGE, OVERLOADED)
+    api.on("STREAM.MSG.GET", NO_MESSAGE, REFUSED)
     info, error = call(store.put, "o", b"1234")
     assert (info, error.code) == (None, 503)
 
 
 def test_a_removal_that_has_no_answer_is_tried_again(store, bucket, api, run):
-    bucket.part_answers += [OVERLOADED]
+    bucket.part_answers += [REFUSED]
     api.on("STREAM.PURGE", None, PURGED)
     told: list[Any] = []
     store.put("o", b"1234", lambda info, error: told.append(error))
@@ -362,6 +403,49 @@ def test_an_ordered_consumer_that_is_refused_fails_the_download(store, serve, ap
     assert error.err_code == 10094
 
 
+@pytest.mark.parametrize("answer", [OVERLOADED, None])
+def test_a_download_survives_a_consumer_that_cannot_begin(store, serve, api, run, answer):
+    serve({"size": 4, "chunks": 1, "digest": digest(b"1234")}, b"1234")
+    begun = {"name": "C", "num_pending": 1, "delivered": {"stream_seq": 0}, "config": {}}
+    api.on("CONSUMER.CREATE", answer, answer, begun)
+    told: list[Any] = []
+    store.get("o", lambda *result: told.append(result))
+    run(lambda: told)
+    assert told == [(b"1234", None)]
+
+
+def test_a_download_that_hears_nothing_more_ends_with_an_error(store, serve, api, run, monkeypatch):
+    monkeypatch.setattr("nats_ev.object_store.download.RETRY_FOR", 1.0)
+    serve({"size": 8, "chunks": 2, "digest": digest(b"12345678")}, b"1234")
+    info = stored_info(size=8, chunks=2, digest=digest(b"12345678"))
+    api.on("STREAM.MSG.GET.OBJ_b", info, None)
+    told: list[Any] = []
+    store.get("o", lambda *result: told.append(result))
+    run(lambda: told)
+    assert told[0][0] is None
+    assert isinstance(told[0][1], RequestTimeoutError)
+
+
+def test_a_download_replaces_a_consumer_that_does_not_send_what_is_there(
+    store, serve, api, run, monkeypatch
+):
+    monkeypatch.setattr("nats_ev.object_store.download._IDLE_LOOKS", 2)
+    serve({"size": 4, "chunks": 1, "digest": digest(b"1234")})
+    info = stored_info(size=4, chunks=1, digest=digest(b"1234"))
+    part = {"message": {**info["message"], "seq": 1}}
+    api.on("STREAM.MSG.GET.OBJ_b", info, part)
+
+    def send(inbox: str) -> None:
+        if api.count("CONSUMER.CREATE") == 2:
+            api.nats.publish(inbox, b"1234", ack_reply(1))
+
+    api.on("CONSUMER.MSG.NEXT", send)
+    told: list[Any] = []
+    store.get("o", lambda *result: told.append(result))
+    run(lambda: told)
+    assert told == [(b"1234", None)]
+
+
 def test_a_download_can_be_paused_and_resumed(store, serve, api, run):
     serve({"size": 8, "chunks": 2, "digest": digest(b"12345678")}, b"1234", b"5678")
     told: list[Any] = []
@@ -410,7 +494,7 @@ def test_a_download_cancelled_twice_tells_once(store, serve, api, run):
 
 
 def test_a_question_for_the_info_that_fails_is_the_downloads_error(store, api, call):
-    api.on("STREAM.MSG.GET", OVERLOADED)
+    api.on("STREAM.MSG.GET", REFUSED)
     data, error = call(store.get, "o")
     assert (data, error.code) == (None, 503)
 
@@ -514,3 +598,35 @@ def test_a_put_cancelled_while_its_parts_are_counted_is_not_stored(store, bucket
     run(lambda: "flushed" in told)
     assert [type(error) for _, error in told[:-1]] == [ObjectTransferError]
     assert bucket.infos == []
+
+
+def test_an_upload_of_tiny_parts_is_bounded_in_parts_too(store, bucket, api, run):
+    bucket.part_answers += [None] * 5000
+    store.put("o", b"x" * 5000, chunk_size=1)
+    fence: list[Any] = []
+    run(lambda: bucket.parts)
+    api.nats.flush(fence.append)
+    run(lambda: fence)
+    assert len(bucket.parts) == 1024
+
+
+@pytest.mark.parametrize(
+    ("fields", "window"),
+    [
+        ({"size": 300_000, "chunks": 300_000, "options": {"max_chunk_size": 1}}, 1024),
+        ({"size": 40 << 20, "chunks": 40, "options": {"max_chunk_size": 1}}, 4),
+        ({"size": 1 << 20, "chunks": 8, "options": {"max_chunk_size": 1 << 17}}, 32),
+        ({"size": 1, "chunks": 1, "options": {"max_chunk_size": 1 << 30}}, 4),
+    ],
+    ids=["tiny parts", "larger than the info says", "usual", "smaller than the info says"],
+)
+def test_a_download_asks_for_so_many_parts_at_a_time(store, api, run, fields, window):
+    api.on("STREAM.MSG.GET.OBJ_b", stored_info(digest=digest(b""), **fields))
+    consumer = {"name": "C", "num_pending": fields["chunks"], "delivered": {"stream_seq": 0}}
+    api.on("CONSUMER.CREATE", {**consumer, "config": {}})
+    api.on("CONSUMER.MSG.NEXT", None)
+    download = store.get("o", lambda data, error: None)
+    run(lambda: api.count("CONSUMER.MSG.NEXT"))
+    (asked,) = [body for verb, body in api.asked if verb.startswith("CONSUMER.MSG.NEXT")]
+    assert asked["batch"] == window
+    download.cancel()

@@ -177,3 +177,74 @@ def test_a_deferred_interrupt_comes_out_of_start_once_and_never_again() -> None:
     print(came, stray)
     """
     assert program(code) == ["200 0"]
+
+
+def test_an_interrupt_without_a_thread_to_repeat_it_comes_at_the_end_of_the_event() -> None:
+    code = """
+    import nats_ev.headers
+    from nats_ev.pyev import _interrupts
+    def no_thread(*args):
+        raise RuntimeError("can't start new thread")
+    _interrupts.start_new_thread = no_thread
+    loop = pyev.Loop()
+    done = []
+    def inside(watcher, revents):  # as if it were of the package: the interrupt must not strike there
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append(1)
+    inside = type(inside)(inside.__code__, {**globals(), "__name__": "nats_ev.client.x"}, "inside", None,
+                          inside.__closure__)
+    loop.timer(0.0, 0.0, inside).start()
+    try:
+        loop.start()
+    except BaseException as exc:
+        print(type(exc).__name__)
+    print(done)
+    """
+    assert program(code) == ["KeyboardInterrupt", "[1]"]
+
+
+def test_the_child_of_a_fork_has_no_part_in_the_parents_deferred_interrupt() -> None:
+    code = """
+    from nats_ev.pyev import _interrupts
+    _interrupts.pending = _interrupts._reminding = True
+    _interrupts._lock.acquire()  # as the parent's thread may at that moment
+    pid = os.fork()
+    if not pid:
+        signal.alarm(5)
+        loop = pyev.Loop()
+        loop.timer(0.0, 0.0, lambda watcher, revents: print("fired", flush=True)).start()
+        loop.start()
+        print(_interrupts.pending, _interrupts._reminding, flush=True)
+        os._exit(0)
+    print(os.waitpid(pid, 0)[1])
+    """
+    assert program(code) == ["fired", "False False", "0"]
+
+
+def test_a_child_without_a_free_descriptor_still_gets_a_wakeup_pipe_of_its_own() -> None:
+    code = """
+    import resource
+    from nats_ev.pyev import _glue
+    loop = pyev.Loop()
+    loop.timer(0.0, 0.0, lambda watcher, revents: None).start()
+    loop.start()
+    reader, writer = (end.fileno() for end in _glue._wakeup._pair)
+    before = {os.fstat(fd).st_ino for fd in (reader, writer)}
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 20, most))
+    taken = []
+    try:
+        while True:
+            taken.append(os.dup(0))
+    except OSError:
+        pass
+    pid = os.fork()
+    if not pid:
+        os.write(writer, b"x")
+        print(os.read(reader, 9), before.isdisjoint({os.fstat(fd).st_ino for fd in (reader, writer)}),
+              os.get_blocking(reader), os.get_inheritable(writer), flush=True)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    """
+    assert program(code) == ["b'x' True False False"]

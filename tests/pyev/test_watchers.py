@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
+import sys
 import threading
 import time
+import weakref
 from typing import Any
 
 import pytest
@@ -345,6 +348,35 @@ def test_timers_refuse_negative_repeats_and_what_is_no_number(loop: pyev.Loop) -
     assert timer.repeat == 1.0
 
 
+@pytest.mark.parametrize("huge", [10**400, -(10**400), 10**5000], ids=["400", "-400", "5000"])
+def test_numbers_that_no_float_and_no_c_int_can_hold_are_value_errors(
+    loop: pyev.Loop, huge: int
+) -> None:
+    timer = loop.timer(0.0, 1.0, ignore)
+    for call in (
+        lambda: loop.timer(huge, 0.0, ignore), lambda: loop.timer(0.0, huge, ignore),
+        lambda: loop.periodic(huge, 0.0, ignore), lambda: timer.set(0.0, huge),
+        lambda: setattr(timer, "repeat", huge), lambda: setattr(loop, "io_interval", huge),
+        lambda: pyev.sleep(huge), lambda: loop.io(huge, pyev.EV_READ, ignore), lambda: pyev.Loop(huge),
+        lambda: pyev.feed_signal(huge), lambda: loop.stop(huge),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="out of range"):
+            call()
+    assert timer.repeat == 1.0
+
+
+@pytest.mark.parametrize("how", ["feed", "invoke"])
+def test_a_watcher_is_not_kept_alive_by_events_that_are_no_bits(loop: pyev.Loop, how: str) -> None:
+    watcher = loop.prepare(ignore)
+    for events in ("x", None, 2**40):
+        with pytest.raises((TypeError, OverflowError)):
+            getattr(watcher, how)(events)
+    gone = weakref.ref(watcher)
+    del watcher
+    gc.collect()
+    assert gone() is None
+
+
 def test_a_timer_can_be_started_again_by_its_own_callback(loop: pyev.Loop) -> None:
     times: list[float] = []
 
@@ -627,3 +659,26 @@ def test_a_loop_on_io_uring_is_not_embeddable(loop: pyev.Loop) -> None:
         pytest.skip("this libev or kernel has no io_uring")
     with pytest.raises(pyev.Error, match="not embeddable"):
         loop.embed(other)
+
+
+def test_a_watcher_that_a_signal_handler_feeds_while_its_event_is_delivered_gets_both(
+    loop: pyev.Loop, excepthook: list[BaseException]
+) -> None:
+    """The handler runs where Python looks for signals first: at the beginning of the glue's function."""
+    calls: list[int] = []
+    left = [1, 1]
+
+    def profile(frame: Any, event: str, arg: object) -> None:
+        if event == "call" and frame.f_code.co_name == "nats_ev_on_event" and left:
+            left.pop()
+            watcher.feed(pyev.EV_CUSTOM)
+
+    watcher = loop.prepare(lambda watcher, revents: calls.append(revents))
+    watcher.feed(pyev.EV_CUSTOM)
+    sys.setprofile(profile)
+    try:
+        loop.start(pyev.EVRUN_NOWAIT)
+    finally:
+        sys.setprofile(None)
+    assert calls == [pyev.EV_CUSTOM] * 3
+    assert excepthook == []

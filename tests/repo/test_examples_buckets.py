@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from lab.programs import Program
+from lab.proxy import DOWN
+from nats_ev import KV, JetStream
 
 
 def test_kv_store(program: Any) -> None:
@@ -31,6 +33,34 @@ def test_config_watcher(program: Any) -> None:
     watcher.expect("started with {'colour': 'red'}")
     program("config_watcher.py", "set", "app.colour", "blue").end()
     watcher.expect("colour is now blue")
+
+
+def test_a_lock_is_given_back_also_while_its_renewal_is_under_way(
+    own_server: Any, proxy: Any, connected: Any, run: Any
+) -> None:
+    """The renewal goes out 0.45 s after the lock is held; its answer comes when the release is due."""
+    server = own_server(jetstream=True)
+    with proxy(server.port) as slow:
+        holder = Program(slow, "distributed_lock.py", "0.5")
+        try:
+            holder.expect("held")
+            slow.stall(DOWN)
+            kv = KV(JetStream(connected(server)), "locks")
+            seen: list[str] = []
+
+            def changed(entry: Any, err: Any) -> None:
+                if entry is not None:
+                    seen.append(entry.operation)
+                    if len(seen) == 2:
+                        kv.js.nats.call_later(100, slow.resume)
+
+            kv.watch("lock", changed)
+            run(lambda: len(seen) >= 3)
+            # Not "PURGE", the marker of a lease that has expired.
+            assert next(operation for operation in seen if operation != "PUT") == "DEL"
+        finally:
+            holder.process.kill()
+            holder.process.communicate()
 
 
 def test_object_cli(program: Any, tmp_path: Any) -> None:

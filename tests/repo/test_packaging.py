@@ -262,6 +262,26 @@ def test_a_LIBEV_PREFIX_without_libev_is_refused(own_tree, tmp_path):
     assert f"there is no {tmp_path / 'nowhere' / 'include' / 'ev.h'}" in said
 
 
+def test_a_LIBEV_PREFIX_with_a_header_alone_is_refused(own_tree, libev_prefix):
+    for library in (libev_prefix / "lib").iterdir():
+        library.unlink()
+    said = steps.failure(*PIP_WHEEL, cwd=own_tree, LIBEV_PREFIX=str(libev_prefix))
+    assert f"there is no library libev in {libev_prefix / 'lib'}" in said
+
+
+def test_a_LIBEV_PREFIX_that_a_RUNPATH_cant_hold_is_refused(own_tree, libev_prefix):
+    odd = libev_prefix.rename(libev_prefix.with_name("a:b"))
+    said = steps.failure(*PIP_WHEEL, cwd=own_tree, LIBEV_PREFIX=str(odd))
+    assert "a colon separates folders" in said
+
+
+@pytest.mark.parametrize(("cc", "text"), [("gcc 'x", "No closing quotation"), (" ", "no compiler")])
+def test_a_CC_that_is_no_command_is_refused_and_named(own_tree, cc, text):
+    said = steps.failure(*PIP_WHEEL, cwd=own_tree, CC=cc)
+    assert f"CC={cc}" in said or f"CC={cc!r}" in said
+    assert text in said
+
+
 def test_CC_may_have_arguments(own_tree):
     cc = f"{shutil.which('cc')} -DCC_HAS_ARGUMENTS"
     header = own_tree / "csrc" / "nats_attributes.h"
@@ -291,6 +311,10 @@ def test_the_look_for_system_packages_takes_a_CC_with_arguments(own_tree):
 def test_the_look_for_system_packages_finds_the_libev_of_LIBEV_PREFIX(own_tree, libev_prefix):
     without = f"'{steps.compiler_without_libev(own_tree)}' -g"
     done = system_packages(own_tree, CC=without, LIBEV_PREFIX=str(libev_prefix))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    shutil.rmtree(own_tree / "bin")
+    home = {"HOME": str(libev_prefix.parent), "LIBEV_PREFIX": f"~/{libev_prefix.name}"}
+    done = system_packages(own_tree, CC=without, **home)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     shutil.rmtree(own_tree / "bin")
     done = system_packages(own_tree, CC=without)

@@ -190,6 +190,11 @@ def test_raising_handler_becomes_a_500_and_a_counted_error(connected, server, as
     ]  # fmt: skip
 
 
+class NoText(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
 def test_raising_handler_is_answered_whatever_its_text(connected, server, ask, excepthook):
     nats = connected(server)
     service = Service(nats, name="texts", version="1.0.0")
@@ -203,6 +208,7 @@ def test_raising_handler_is_answered_whatever_its_text(connected, server, ask, e
         (ValueError("a\0b"), "500", "a b"),
         (ValueError(), "500", "ValueError"),
         (ValueError("\ud800"), "500", "ValueError"),
+        (NoText(), "500", "NoText"),
         (ValueError("x" * 2_000_000), "500", "ValueError"),
         (ServiceError(400, "bad\r\nrequest"), "400", "bad request"),
         (ServiceError("4\n", "\ud800"), "4", "ServiceError"),
@@ -213,7 +219,7 @@ def test_raising_handler_is_answered_whatever_its_text(connected, server, ask, e
         assert (told.code, told.description) == (code, description)
         (stats,) = service.stats()["endpoints"]
         assert (stats["num_errors"], stats["last_error"]) == (len(raised), f"{code}:{description}")
-    assert len(excepthook) == 4
+    assert len(excepthook) == 5
 
 
 def test_respond_json_and_arguments_of_answers(connected, server, ask):
@@ -451,6 +457,7 @@ def test_service_survives_a_reconnect(connected, own_server, run, ask):
         ({"done_handler": "x"}, TypeError),
         ({"error_handler": b""}, TypeError),
         ({"prefix": "a b"}, BadSubjectError),
+        ({"name": "n" * 4060}, BadSubjectError),  # too long for the subject with the id only
     ],
 )
 def test_bad_service_is_refused_and_leaves_nothing(connected, server, arguments, error):

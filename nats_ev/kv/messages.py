@@ -1,0 +1,146 @@
+"""What a `KV` asks of its stream: to read one message, and to publish one (ADR-8, 31).
+
+Each is an object, and its steps are methods. Closures that call each other would hold what an operation has,
+a value of a megabyte and the user's callback, until the garbage collector comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..arguments import Callback
+from ..buckets import BucketNotFoundError, bucket_error, call_or_report
+from ..errors import NatsError, NoRespondersError
+from ..jetstream import JetStream, MessageTtlError
+from .stream import KvStream
+
+
+class Read:
+    """Reads one message: the last one of a key, or the one with a sequence; ``cb(StoredMsg, err)``.
+
+    Args:
+        js: sends the requests.
+        stream: what is known of the bucket's stream.
+        of: a key as subjects have it, or a sequence.
+        cb: called once.
+        leader: ask the stream's leader, who has the latest for sure, instead of any replica.
+    """
+
+    __slots__ = ("_cb", "_js", "_leader", "_of", "_stream")
+
+    def __init__(
+        self, js: JetStream, stream: KvStream, of: str | int, cb: Callback, *, leader: bool = False
+    ) -> None:
+        self._js = js
+        self._stream = stream
+        self._of = of
+        self._cb = cb
+        self._leader = leader
+
+    def start(self) -> None:
+        """Send the request as soon as the stream is known. Raises what a request raises."""
+        self._stream.when_known(self._read, self._cb)
+
+    def _read(self) -> None:
+        js, name, of = self._js, self._stream.name, self._of
+        direct = self._stream.has_direct_get and not self._leader
+        if isinstance(of, int):
+            (js.direct_get if direct else js.get_msg)(name, of, self._answered)
+        else:
+            subject = self._stream.read_prefix + of
+            (js.direct_get_last if direct else js.get_last_msg)(name, subject, self._answered)
+
+    def _answered(self, message: Any, error: NatsError | None) -> None:
+        if message is not None:
+            self._cb(message, None)
+        else:
+            fail(self._stream, error, self._cb, None if self._leader else self._read)
+
+
+class Write:
+    """Publishes a key's next message; ``cb(revision, err)``.
+
+    Args:
+        js: sends the message.
+        stream: what is known of the bucket's stream.
+        key: as subjects have it.
+        data: the payload.
+        headers: the raw block, or None.
+        cb: called once.
+        ttl: the headers have a TTL.
+    """
+
+    __slots__ = ("_cb", "_data", "_headers", "_js", "_key", "_stream", "_ttl")
+
+    def __init__(
+        self,
+        js: JetStream,
+        stream: KvStream,
+        key: str,
+        data: bytes,
+        headers: bytes | None,
+        cb: Callback,
+        *,
+        ttl: bool,
+    ) -> None:
+        self._js = js
+        self._stream = stream
+        self._key = key
+        self._data = data
+        self._headers = headers
+        self._cb = cb
+        self._ttl = ttl
+
+    def start(self) -> None:
+        """Send the message as soon as the stream is known. Raises what a request raises."""
+        if self._ttl and not self._stream.has_ttl:
+            self._stream.forget()  # TTLs may have been allowed since
+        self._stream.when_known(self._write, self._cb)
+
+    def _write(self) -> None:
+        if self._ttl and not self._stream.has_ttl:
+            self._js.nats.call_soon(self._cb, None, _no_ttl(self._stream.bucket))
+        else:
+            subject = self._stream.write_prefix + self._key
+            self._js.publish(subject, self._data, self._stored, headers=self._headers)
+
+    def _stored(self, ack: Any, error: NatsError | None) -> None:
+        if error is None:
+            self._cb(ack["seq"], None)
+        else:
+            # Only "no responders" can lead to another write: then nothing was stored.
+            fail(self._stream, error, self._cb, self._write)
+
+
+def fail(
+    stream: KvStream,
+    error: NatsError | None,
+    cb: Callback,
+    again: Callable[[], object] | None = None,
+) -> None:
+    """Give the error of a read or write to cb.
+
+    "No responders" says little to a user of a bucket: then find out first what the bucket is like. If it
+    was created again in another way, without direct get or as a mirror, again() tries in that way.
+    """
+    error = bucket_error(error)
+    if isinstance(error, (NoRespondersError, BucketNotFoundError)):
+        stream.forget()  # it may be gone, or another one by now
+    if isinstance(error, NoRespondersError):
+        before = stream.ways
+
+        def known() -> None:
+            if again is not None and stream.ways != before:
+                again()
+            else:
+                stream.js.nats.call_soon(cb, None, error)
+
+        call_or_report(cb, lambda: stream.when_known(known, cb))
+    else:
+        cb(None, error)
+
+
+def _no_ttl(bucket: str) -> MessageTtlError:
+    text = f"bucket {bucket} has no TTL for keys: it needs limit_marker_ttl"
+    return MessageTtlError(text, code=400, err_code=10166, description=text)
