@@ -85,9 +85,9 @@ struct nats_message {
     const void *payload;
     size_t payload_len;
     uint64_t number; /* not 0: its digits are the end of the reply */
-    size_t line;  /* the control line without CRLF */
-    size_t size;  /* headers and payload */
-    size_t frame; /* all bytes */
+    size_t line;     /* the control line without CRLF */
+    size_t size;     /* headers and payload */
+    size_t frame;    /* all bytes */
 };
 
 static inline void nats_put_message(char *p, const struct nats_message *m)

@@ -665,7 +665,8 @@ int nats_parser_feed(nats_parser *parser, const void *data, size_t pos, size_t l
         parser->tail = NULL;
         parser->tail_cap = 0;
     }
-    parser->stream_offset -= parser->tail_len + parser->skipped; /* where the frame that is being parsed begins */
+    parser->stream_offset -=
+        parser->tail_len + parser->skipped; /* where the frame that is being parsed begins */
     if (parser->state != STATE_CLEAN) {
         size_t kept = parser->tail_len;
         uint64_t start = parser->stream_offset + kept + parser->skipped;

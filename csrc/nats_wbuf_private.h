@@ -68,13 +68,13 @@ struct nats_wbuf {
     size_t last_line_len; /* the beginning of the frame before base, or of the last one sent */
     char last_line[NATS_LAST_LINE];
     int slow_reported;
-    int locked; /* see nats_wbuf_lock */
+    int locked;            /* see nats_wbuf_lock */
     struct nats_tag *tags; /* [tags_begin..tags_end): of tagged messages that may be unsent */
     size_t tags_begin;
     size_t tags_end;
     size_t tags_cap;
     int tags_mixed; /* some are perhaps not ascending: see nats_wbuf_publish */
-    char *inbox; /* what precedes the tag in the reply of a request */
+    char *inbox;    /* what precedes the tag in the reply of a request */
     size_t inbox_len;
 };
 

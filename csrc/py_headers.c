@@ -55,7 +55,8 @@ static int is_name(const char *p, Py_ssize_t n)
     unsigned bad = 0;
     Py_ssize_t i;
     for (i = 0; i < n; i++) /* no early exit, so that the compiler can emit vector code */
-        bad |= (unsigned)((unsigned)(unsigned char)p[i] - 33u > 126u - 33u) | (unsigned)(p[i] == ':');
+        bad |=
+            (unsigned)((unsigned)(unsigned char)p[i] - 33u > 126u - 33u) | (unsigned)(p[i] == ':');
     return n > 0 && bad == 0;
 }
 
@@ -235,9 +236,10 @@ static PyObject *parse_block(PyObject *unused, PyObject *raw)
     return values;
 }
 
-static PyMethodDef functions[] = {
-    {"encode_block", encode_block, METH_O, "Return the header block of a dict, or None if C can't tell."},
-    {"parse_block", parse_block, METH_O, "Return a dict of a header block's names to lists of values."}};
+static PyMethodDef functions[] = {{"encode_block", encode_block, METH_O,
+                                   "Return the header block of a dict, or None if C can't tell."},
+                                  {"parse_block", parse_block, METH_O,
+                                   "Return a dict of a header block's names to lists of values."}};
 
 PyObject *nats_py_encode_block(void)
 {

@@ -40,10 +40,10 @@
 #include <time.h>
 
 enum {
-    ROWS_CAP = 8192,         /* 32 KiB of ints */
-    READ_SIZE = 64 * 1024,   /* at 256 KiB the copy of the unfinished frame costs 50 ns per message */
+    ROWS_CAP = 8192,       /* 32 KiB of ints */
+    READ_SIZE = 64 * 1024, /* at 256 KiB the copy of the unfinished frame costs 50 ns per message */
     MOST_FREE = 4,
-    LARGE = 256 * 1024,      /* a payload from this size on is received into its own bytes object */
+    LARGE = 256 * 1024, /* a payload from this size on is received into its own bytes object */
     MOST_AT_ONCE = 1024 * 1024,
     MOST_STRIDE = 16
 };
@@ -63,11 +63,11 @@ struct block {
 };
 
 typedef struct {
-    PyObject_HEAD
-    nats_parser parser;
-    PyObject *subs;     /* dict: the subscriptions by sid */
-    PyObject *waiting;  /* dict: the callbacks of requests by number */
-    PyObject *schedule; /* called before callbacks are: one may nest the loop, which must deliver the rest */
+    PyObject_HEAD nats_parser parser;
+    PyObject *subs;    /* dict: the subscriptions by sid */
+    PyObject *waiting; /* dict: the callbacks of requests by number */
+    PyObject *
+        schedule; /* called before callbacks are: one may nest the loop, which must deliver the rest */
     struct block *block;
     /* Input: the bytes being parsed, in `chunk` or, when that is NULL, in the block, and the chunks after it. */
     PyObject *chunk;
@@ -83,21 +83,21 @@ typedef struct {
     /* A large payload that is being received, or whose row comes next: how much of it there is. */
     PyObject *large;
     size_t large_len;
-    int32_t pongs;                 /* PONGs of the last row that have not been reported */
-    int depth;                     /* deliveries on the stack */
+    int32_t pongs; /* PONGs of the last row that have not been reported */
+    int depth;     /* deliveries on the stack */
     int stride;
     char awaits_info; /* the server's first line must be INFO */
     char closed;
     char reading; /* another thread may run now */
-    char failed; /* the parser's error has been reported */
+    char failed;  /* the parser's error has been reported */
 } inbound;
 
 static struct block *free_blocks;
 static int n_free_blocks;
 static PyTypeObject *subscription_type;
 /* The methods of `protocol.Session` for what is rare. */
-static PyObject *name_control, *name_pong, *name_raised, *name_answer, *name_to_inbox, *name_arrived,
-    *name_protocol_failed, *name_no_info;
+static PyObject *name_control, *name_pong, *name_raised, *name_answer, *name_to_inbox,
+    *name_arrived, *name_protocol_failed, *name_no_info;
 
 /* ---- memory ---- */
 
@@ -140,9 +140,9 @@ static int has_rows(const inbound *self)
 
 static int is_drained(const inbound *self)
 {
-    return self->closed || (!has_rows(self) && self->pos >= self->end &&
-                            PyList_Size(self->queue) == 0 &&
-                            (self->parser.error == 0 || self->failed));
+    return self->closed ||
+           (!has_rows(self) && self->pos >= self->end && PyList_Size(self->queue) == 0 &&
+            (self->parser.error == 0 || self->failed));
 }
 
 /* Set the cursor to the end, and forget what the rows refer to. */
@@ -256,8 +256,8 @@ static PyObject *none(void)
 }
 
 /* Make the objects of a message; its subject is the last one that was decoded. */
-static int make(const inbound *self, struct message *m, int32_t r0, int32_t r1, int32_t h0, int32_t p0,
-                int32_t p1)
+static int make(const inbound *self, struct message *m, int32_t r0, int32_t r1, int32_t h0,
+                int32_t p0, int32_t p1)
 {
     Py_INCREF(self->subject);
     m->subject = self->subject;
@@ -284,13 +284,14 @@ static int give(inbound *self, nats_py_subscription *sub, struct message *m)
         PyObject *callback = sub->callback;
         Py_INCREF(callback);
         sub->received++;
-        result = PyObject_CallFunctionObjArgs(callback, m->subject, m->payload, m->reply, m->headers,
-                                              NULL);
+        result = PyObject_CallFunctionObjArgs(callback, m->subject, m->payload, m->reply,
+                                              m->headers, NULL);
         Py_DECREF(callback);
         status = after(self, result);
     } else if (sub->is_inbox) {
-        status = checked(PyObject_CallMethodObjArgs((PyObject *)self, name_to_inbox, (PyObject *)sub,
-                                                    m->subject, m->payload, m->headers, NULL));
+        status =
+            checked(PyObject_CallMethodObjArgs((PyObject *)self, name_to_inbox, (PyObject *)sub,
+                                               m->subject, m->payload, m->headers, NULL));
     } else {
         status = checked(PyObject_CallMethodObjArgs((PyObject *)sub, name_arrived, m->subject,
                                                     m->payload, m->reply, m->headers, NULL));
@@ -325,11 +326,11 @@ static int give_answer(inbound *self, int32_t order, int32_t h0, int32_t p0, int
         if (self->run_left != 0)
             self->run_left--;
         if (callback == NULL)
-            status = checked(PyObject_CallMethodObjArgs((PyObject *)self, name_answer, number, payload,
-                                                        headers, NULL));
+            status = checked(PyObject_CallMethodObjArgs((PyObject *)self, name_answer, number,
+                                                        payload, headers, NULL));
         else
-            status = after(self, PyObject_CallFunctionObjArgs(callback, payload, Py_None, headers,
-                                                              NULL));
+            status = after(self,
+                           PyObject_CallFunctionObjArgs(callback, payload, Py_None, headers, NULL));
     }
     Py_XDECREF(number);
     Py_XDECREF(payload);
@@ -516,7 +517,8 @@ static int parse(inbound *self)
         if (self->pos >= self->end) {
             if (self->parser.error != 0 && !self->failed) {
                 self->failed = 1;
-                return checked(PyObject_CallMethodObjArgs((PyObject *)self, name_protocol_failed, NULL));
+                return checked(
+                    PyObject_CallMethodObjArgs((PyObject *)self, name_protocol_failed, NULL));
             }
             Py_CLEAR(self->chunk);
             if (PyList_Size(self->queue) == 0)
@@ -531,8 +533,8 @@ static int parse(inbound *self)
         if (take_block(self) < 0)
             return -1;
         bytes = self->chunk != NULL ? PyBytes_AsString(self->chunk) : self->block->bytes;
-        self->filled = nats_parser_feed(&self->parser, bytes, self->pos, self->end, self->block->rows,
-                                        ROWS_CAP);
+        self->filled = nats_parser_feed(&self->parser, bytes, self->pos, self->end,
+                                        self->block->rows, ROWS_CAP);
         self->pos = self->parser.pos;
         self->data = self->parser.frame != NULL ? self->parser.frame : bytes;
         if (self->filled == 0)
@@ -664,11 +666,9 @@ static PyObject *inbound_read(PyObject *self_, PyObject *args)
     if (to == NULL)
         return NULL;
     self->reading = 1;
-    Py_BEGIN_ALLOW_THREADS
-    got = recv(fd, to, room, 0);
+    Py_BEGIN_ALLOW_THREADS got = recv(fd, to, room, 0);
     error = errno;
-    Py_END_ALLOW_THREADS
-    self->reading = 0;
+    Py_END_ALLOW_THREADS self->reading = 0;
     if (got <= 0 || self->closed) {
         give_block(self);
         if (got == 0)
@@ -855,35 +855,38 @@ static PyMemberDef inbound_members[] = {
 
 static PyGetSetDef inbound_getset[] = {
     {"drained", get_drained, NULL, "Whether all that was received has been delivered.", NULL},
-    {"counts", get_counts, NULL, "How many messages were received, and their header and payload bytes.",
-     NULL},
+    {"counts", get_counts, NULL,
+     "How many messages were received, and their header and payload bytes.", NULL},
     {NULL, NULL, NULL, NULL, NULL}};
 
 static PyMethodDef inbound_methods[] = {
     {"_attach", inbound_attach, METH_VARARGS,
      "Set the dicts of subscriptions and waiting requests, and what is called before callbacks."},
-    {"receive", inbound_receive, METH_O, "Take bytes, for `deliver`. A closed object discards them."},
+    {"receive", inbound_receive, METH_O,
+     "Take bytes, for `deliver`. A closed object discards them."},
     {"deliver", inbound_deliver, METH_O,
      "Deliver what was received, for so many seconds. Return whether that was all."},
     {"read", inbound_read, METH_VARARGS, "Read a socket once, and deliver for so many seconds."},
     {"close", inbound_close, METH_NOARGS, "Discard what has not been delivered, and take no more."},
     {"set_inbox", inbound_set_inbox, METH_VARARGS,
-     "Set the sid of the subscription to the answers of requests, and the length before the number."},
+     "Set the sid of the subscription to the answers of requests, and the length before the "
+     "number."},
     {"set_max_message", inbound_set_max_message, METH_O,
      "Set the bound of headers + payload of one message, from the next frame on."},
     {"parse_error", inbound_parse_error, METH_NOARGS,
      "Return what is wrong with the stream: (text, offset, snippet)."},
     {NULL, NULL, 0, NULL}};
 
-static PyType_Slot inbound_slots[] = {{Py_tp_doc, "What one connection receives, and its delivery."},
-                                      {Py_tp_new, inbound_new},
-                                      {Py_tp_members, inbound_members},
-                                      {Py_tp_getset, inbound_getset},
-                                      {Py_tp_methods, inbound_methods},
-                                      {Py_tp_traverse, inbound_traverse},
-                                      {Py_tp_clear, inbound_clear},
-                                      {Py_tp_dealloc, inbound_dealloc},
-                                      {0, NULL}};
+static PyType_Slot inbound_slots[] = {
+    {Py_tp_doc, "What one connection receives, and its delivery."},
+    {Py_tp_new, inbound_new},
+    {Py_tp_members, inbound_members},
+    {Py_tp_getset, inbound_getset},
+    {Py_tp_methods, inbound_methods},
+    {Py_tp_traverse, inbound_traverse},
+    {Py_tp_clear, inbound_clear},
+    {Py_tp_dealloc, inbound_dealloc},
+    {0, NULL}};
 
 static PyType_Spec inbound_spec = {"nats_ev._parser.Inbound", sizeof(inbound), 0,
                                    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,

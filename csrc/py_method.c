@@ -22,8 +22,7 @@ typedef PyObject *vectorcall(PyObject *callable, PyObject *const *args, size_t n
                              PyObject *kwnames);
 
 typedef struct {
-    PyObject_HEAD
-    vectorcall *call;
+    PyObject_HEAD vectorcall *call;
     nats_py_fast *fast;
     PyObject *function;
 } method;
@@ -87,12 +86,13 @@ static PyMethodDef client_methods[] = {
     {"_attach", client_attach, METH_O, "Set the write buffer that the fast paths of methods use."},
     {NULL, NULL, 0, NULL}};
 
-static PyType_Slot client_slots[] = {{Py_tp_doc, "The base of a class that has methods with a fast path."},
-                                     {Py_tp_methods, client_methods},
-                                     {Py_tp_traverse, client_traverse},
-                                     {Py_tp_clear, client_clear},
-                                     {Py_tp_dealloc, client_dealloc},
-                                     {0, NULL}};
+static PyType_Slot client_slots[] = {
+    {Py_tp_doc, "The base of a class that has methods with a fast path."},
+    {Py_tp_methods, client_methods},
+    {Py_tp_traverse, client_traverse},
+    {Py_tp_clear, client_clear},
+    {Py_tp_dealloc, client_dealloc},
+    {0, NULL}};
 
 static PyType_Spec client_spec = {"nats_ev._parser.Client", sizeof(nats_py_client), 0,
                                   Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
@@ -251,15 +251,14 @@ static PyMemberDef method_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(method, call), READONLY, NULL},
     {NULL, 0, 0, 0, NULL}};
 
-static PyMethodDef method_methods[] = {
-    {"__reduce__", method_reduce, METH_NOARGS, "Pickle the method as its function is: by its name."},
-    {NULL, NULL, 0, NULL}};
+static PyMethodDef method_methods[] = {{"__reduce__", method_reduce, METH_NOARGS,
+                                        "Pickle the method as its function is: by its name."},
+                                       {NULL, NULL, 0, NULL}};
 
-static PyGetSetDef method_getset[] = {
-    {"__doc__", method_forwarded, NULL, NULL, "__doc__"},
-    {"__module__", method_forwarded, NULL, NULL, "__module__"},
-    {"__wrapped__", method_wrapped, NULL, NULL, NULL},
-    {NULL, NULL, NULL, NULL, NULL}};
+static PyGetSetDef method_getset[] = {{"__doc__", method_forwarded, NULL, NULL, "__doc__"},
+                                      {"__module__", method_forwarded, NULL, NULL, "__module__"},
+                                      {"__wrapped__", method_wrapped, NULL, NULL, NULL},
+                                      {NULL, NULL, NULL, NULL, NULL}};
 
 static PyType_Slot method_slots[] = {{Py_tp_new, method_new},
                                      {Py_tp_call, method_call},

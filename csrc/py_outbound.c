@@ -253,11 +253,9 @@ static PyObject *outbound_send(PyObject *self, PyObject *fd)
     data = nats_wbuf_data(outbound->wbuf);
     size = nats_wbuf_len(outbound->wbuf);
     nats_wbuf_lock(outbound->wbuf, 1);
-    Py_BEGIN_ALLOW_THREADS
-    taken = send(socket, data, size, MSG_NOSIGNAL);
+    Py_BEGIN_ALLOW_THREADS taken = send(socket, data, size, MSG_NOSIGNAL);
     error = errno;
-    Py_END_ALLOW_THREADS
-    nats_wbuf_lock(outbound->wbuf, 0);
+    Py_END_ALLOW_THREADS nats_wbuf_lock(outbound->wbuf, 0);
     if (taken < 0)
         return PyLong_FromLong(error == EAGAIN || error == EWOULDBLOCK || error == EINTR ? 0
                                                                                          : -error);
@@ -322,18 +320,20 @@ static PyMemberDef outbound_members[] = {
     {NULL, 0, 0, 0, NULL}};
 
 static PyMethodDef outbound_methods[] = {
-    {"_attach", outbound_attach, METH_VARARGS, "Set the write buffer's address, and what keeps it."},
+    {"_attach", outbound_attach, METH_VARARGS,
+     "Set the write buffer's address, and what keeps it."},
     {"send", outbound_send, METH_O,
      "Give the unsent bytes to a socket in one call. Return how many it took, or -errno."},
     {NULL, NULL, 0, NULL}};
 
-static PyType_Slot outbound_slots[] = {{Py_tp_doc, "What the fast paths of publish and request use."},
-                                       {Py_tp_members, outbound_members},
-                                       {Py_tp_methods, outbound_methods},
-                                       {Py_tp_traverse, outbound_traverse},
-                                       {Py_tp_clear, outbound_clear},
-                                       {Py_tp_dealloc, outbound_dealloc},
-                                       {0, NULL}};
+static PyType_Slot outbound_slots[] = {
+    {Py_tp_doc, "What the fast paths of publish and request use."},
+    {Py_tp_members, outbound_members},
+    {Py_tp_methods, outbound_methods},
+    {Py_tp_traverse, outbound_traverse},
+    {Py_tp_clear, outbound_clear},
+    {Py_tp_dealloc, outbound_dealloc},
+    {0, NULL}};
 
 static PyType_Spec outbound_spec = {"nats_ev._parser.Outbound", sizeof(nats_py_outbound), 0,
                                     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,

@@ -376,7 +376,8 @@ static void sizes_that_overflow_are_refused(void)
         CHECK(nats_wbuf_publish(w, "a", 1, NULL, 0, NULL, 0, "x", huge, 0) == NATS_WBUF_FULL);
         CHECK(nats_wbuf_publish(w, "a", 1, "r", 1, HDR, 12, "x", huge, 1) == NATS_WBUF_FULL);
         limits->max_payload = 1 << 20;
-        CHECK(nats_wbuf_publish(w, "a", 1, NULL, 0, NULL, 0, "x", huge, 0) == NATS_WBUF_PAYLOAD_TOO_LONG);
+        CHECK(nats_wbuf_publish(w, "a", 1, NULL, 0, NULL, 0, "x", huge, 0) ==
+              NATS_WBUF_PAYLOAD_TOO_LONG);
         CHECK(nats_wbuf_publish(w, "a", 1, "r", 1, HDR, 12, "x", huge, 1) ==
               NATS_WBUF_PAYLOAD_TOO_LONG);
         fail_allocation = -1;
@@ -749,8 +750,7 @@ static void early_flushes_do_not_allocate(void)
     CHECK(w != NULL);
     nats_wbuf_get_limits(w)->high_water = 1024 * 1024;
     while (flushes < 3) {
-        if (nats_wbuf_publish(w, "subject", 7, NULL, 0, NULL, 0, payload,
-                              sizeof payload, 0) &
+        if (nats_wbuf_publish(w, "subject", 7, NULL, 0, NULL, 0, payload, sizeof payload, 0) &
             NATS_WBUF_HIGH) {
             nats_wbuf_sent(w, nats_wbuf_len(w));
             if (flushes++ == 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -634,6 +634,3 @@ def test_an_inbox_gets_the_number_behind_its_prefix(host: Host) -> None:
             (0, b"h", None),
             (0, b"i", None),
         ]
-
-
-@pytest.mark.parametrize("count", [1, 3])
