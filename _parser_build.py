@@ -10,6 +10,12 @@ from pathlib import Path
 
 from cffi import FFI
 
+if sys.implementation.name != "cpython":
+    raise SystemExit(
+        f"nats_ev needs CPython 3.10 or later: its hot path uses CPython's C API, which "
+        f"{sys.implementation.name} does not have"
+    )
+
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))  # setuptools runs this file from elsewhere
 from _build_flags import QUIET_PREAMBLE, compile_args, compile_in_place, link_args  # noqa: E402
