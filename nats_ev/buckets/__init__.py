@@ -4,6 +4,7 @@ Files: `bucket` (a bucket's stream and configuration), `watch` (watches), `calls
 `errors`. Users see of all this only the errors; `kv` and `object_store` are built on the rest.
 """
 
+from ..imports import show_as_public
 from . import errors
 from .bucket import COMMON_FIELDS as COMMON_FIELDS
 from .bucket import Bucket as Bucket
@@ -26,3 +27,5 @@ from .watch import collect as collect
 
 __all__: list[str] = []
 __all__ += errors.__all__
+
+show_as_public(globals(), __all__)

@@ -197,6 +197,8 @@ class Connection:
         self._was_connected = False
         self._happens(Event.OPEN)
         self.pool.restart()
+        if self.pool.secure:
+            self._tls.load()
         self.set_limits()
         self._plan_attempt()
 

@@ -5,6 +5,7 @@ Files: `jetstream` (the class), `stream`, `direct`, `consumer`, `publish`, `batc
 these return); `message`, `errors`; `config` (fields), `store` (storing configurations), `api` (requests).
 """
 
+from ..imports import show_as_public
 from . import errors
 from .advisory import Advisory, decode_advisory
 from .batch import AtomicBatch, FastBatch
@@ -22,7 +23,7 @@ from .ordered_fetch import OrderedFetcher
 from .publish import message_headers as message_headers
 from .push import PushSubscription
 
-__all__ = [
+__all__: list[str] = [
     "Advisory",
     "AtomicBatch",
     "Consume",
@@ -38,3 +39,5 @@ __all__ = [
     "parse_ack_reply",
 ]
 __all__ += errors.__all__
+
+show_as_public(globals(), __all__)
