@@ -78,10 +78,8 @@ def parse_server(url: str, port: int | None = None) -> Server:
 
 def _parse_url(text: str, port: int | None) -> Server:
     """Return the server of a URL that may have credentials and an IPv6 address."""
-    from urllib.parse import (  # with ipaddress 3 ms, which most programs do not need
-        unquote,
-        urlsplit,
-    )
+    # With ipaddress 3 ms, which most programs do not need.
+    from urllib.parse import unquote, urlsplit
 
     if "://" not in text:
         text = "nats://" + (f"[{text}]" if _is_ipv6(text) else text)
