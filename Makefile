@@ -18,7 +18,7 @@ SERVER_LINES := 2.10.26 2.12.8
 C_FILES := $(filter-out %cdef.h,$(wildcard csrc/*.[ch] tests/csrc/*.[ch] tests/fuzz/*.[ch] bench/*.[ch]))
 CLANG_FORMAT := .venv/bin/clang-format
 
-.PHONY: tls-soak demo check test build lint format structure coverage coverage-c pytest bench bench-js soak-js packaging fuzz sanitize soak chaos cuts monkey interrupts handovers bigobject mutants servers peers system clean
+.PHONY: tls-soak demo check test build counts lint format structure coverage coverage-c pytest bench bench-js soak-js packaging fuzz sanitize soak chaos cuts monkey interrupts handovers bigobject mutants servers peers system clean
 
 demo: build
 	$(PY) examples/demo.py
@@ -112,6 +112,10 @@ packaging: build
 
 bench: build
 	$(PY) bench/benchmark.py
+
+# Instructions and calls for each message, which tests/repo/test_hot_path.py bounds; needs valgrind.
+counts: build
+	$(IN_TESTS) -m lab.hot_path renew
 
 bench-js: build
 	$(PY) bench/bench_js.py

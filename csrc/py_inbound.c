@@ -975,10 +975,16 @@ static int set_callback(PyObject *self, PyObject *callback, void *unused)
 static PyMemberDef subscription_members[] = {
     {"received", T_LONGLONG, offsetof(nats_py_subscription, received), 0,
      "How many messages were given to the callback, or kept."},
+    {"received_before", T_LONGLONG, offsetof(nats_py_subscription, received_before), 0,
+     "How many of them came before this connection."},
     {"fast", T_BOOL, offsetof(nats_py_subscription, fast), 0,
      "Whether a message goes to the callback without a check."},
     {"is_inbox", T_BOOL, offsetof(nats_py_subscription, is_inbox), 0,
      "Whether the messages are answers to requests."},
+    {"closed", T_BOOL, offsetof(nats_py_subscription, closed), 0,
+     "Whether no message is to be delivered any more."},
+    {"draining", T_BOOL, offsetof(nats_py_subscription, draining), 0,
+     "Whether UNSUB is framed, and what is in flight is still delivered."},
     {NULL, 0, 0, 0, NULL}};
 
 static PyGetSetDef subscription_getset[] = {

@@ -19,50 +19,91 @@
 docs/guide.md explains all of it by programs that run.
 """
 
-from . import (
-    auth,
-    buckets,
-    client,
-    errors,
-    headers,
-    jetstream,
-    kv,
-    net,
-    object_store,
-    service,
-    status,
-)
+from typing import TYPE_CHECKING
+
+from . import auth, client, errors, headers, net, status
 from ._version import __version__
 from .auth import *  # noqa: F403
-from .buckets import *  # noqa: F403
-from .buckets.errors import *  # noqa: F403  mypy does not see them in the line above
 from .client import *  # noqa: F403
 from .errors import *  # noqa: F403
 from .headers import *  # noqa: F403
-from .jetstream import *  # noqa: F403
-from .jetstream.errors import *  # noqa: F403  mypy does not see them in the line above
-from .kv import *  # noqa: F403
+from .imports import show_as_public
 from .net import *  # noqa: F403
-from .object_store import *  # noqa: F403
-from .service import *  # noqa: F403
 from .status import *  # noqa: F403
 
 __all__ = ["__version__"]
 # Spelt with modules' names, because type checkers understand no other form of a computed __all__.
 __all__ += auth.__all__
-__all__ += buckets.__all__
 __all__ += client.__all__
 __all__ += errors.__all__
 __all__ += headers.__all__
-__all__ += jetstream.__all__
-__all__ += kv.__all__
 __all__ += net.__all__
-__all__ += object_store.__all__
-__all__ += service.__all__
 __all__ += status.__all__
 
-# Tracebacks and pickles show the path that users import a name from, and files can move without breaking it.
-for _name in __all__:
-    if hasattr(globals()[_name], "__module__"):
-        globals()[_name].__module__ = __name__
-del _name
+show_as_public(globals(), __all__)
+
+# The layers above `Nats` are loaded when one of their names is first used: `__getattr__` (PEP 562).
+if TYPE_CHECKING:
+    from . import buckets, jetstream, kv, object_store, service
+    from .buckets import *  # noqa: F403
+    from .buckets.errors import *  # noqa: F403  mypy does not see them in the line above
+    from .jetstream import *  # noqa: F403
+    from .jetstream.errors import *  # noqa: F403  mypy does not see them in the line above
+    from .kv import *  # noqa: F403
+    from .object_store import *  # noqa: F403
+    from .service import *  # noqa: F403
+
+    __all__ += buckets.__all__
+    __all__ += jetstream.__all__
+    __all__ += kv.__all__
+    __all__ += object_store.__all__
+    __all__ += service.__all__
+else:
+    # Each layer and its `__all__`, which can't be asked for without loading the layer; a test compares them.
+    _LATER = {
+        "buckets": (
+            "BadBucketError BadObjectMetaError BucketExistsError BucketNotFoundError "
+            "CodecError DigestMismatchError InvalidBucketNameError InvalidKeyError "
+            "InvalidObjectNameError KeyDeletedError KeyExistsError KeyNotFoundError "
+            "ObjectChangedError ObjectDeletedError ObjectExistsError ObjectIncompleteError "
+            "ObjectLinkError ObjectNotFoundError ObjectTransferError"
+        ),
+        "jetstream": (
+            "APIError Advisory ApiLevelError AtomicBatch BadPullRequestError "
+            "BatchClosedError BatchError Consume ConsumerDeletedError ConsumerExistsError "
+            "ConsumerIsPullError ConsumerIsPushError ConsumerLeadershipChangedError "
+            "ConsumerNameAlreadyInUseError ConsumerNotFoundError FastBatch "
+            "InvalidAnswerError JetStream JetStreamError JetStreamNotEnabledError "
+            "JetStreamNotEnabledForAccountError JsMsg MaxBytesExceededError "
+            "MaxRequestExceededError MaxWaitingExceededError MaximumMessagesError "
+            "MessageNotFoundError MessageTtlError Metadata MsgAlreadyAckedError "
+            "MsgNotAckableError NoHeartbeatError NoMessagesError OrderedConsumer "
+            "OrderedFetcher PinIdMismatchError PullStatusError PushSubscription "
+            "ResourcesExceededError SequenceMismatchError ServerShutdownError StoredMsg "
+            "StreamNameAlreadyInUseError StreamNotFoundError StreamRecreatedError "
+            "SubjectOverlapError TooManyRequestsError TooManyStalledMsgsError "
+            "WrongLastMsgIdError WrongLastSequenceError WrongStreamError decode_advisory "
+            "parse_ack_reply"
+        ),
+        "kv": "Base64Codec ChainCodec KV KvEntry KvWatch PathCodec",
+        "object_store": "Download ObjectStore ObjectWatch Upload",
+        "service": "Endpoint Group Service ServiceError ServiceRequest",
+    }
+    _HOMES = {name: home for home, names in _LATER.items() for name in names.split()}
+    __all__ += _HOMES
+
+    def __getattr__(name: str) -> object:
+        """Load the layer that defines a public name, or that has this name."""
+        home = name if name in _LATER else _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        layer = __import__(f"{__name__}.{home}", fromlist=("__all__",))
+        if name == home:
+            return layer  # the import has set the attribute
+        for each in layer.__all__:
+            globals()[each] = getattr(layer, each)
+        return globals()[name]
+
+    def __dir__() -> list[str]:
+        """Return all names, those of layers that have not been loaded included."""
+        return sorted({*globals(), *_LATER, *_HOMES})

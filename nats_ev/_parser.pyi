@@ -242,8 +242,11 @@ class SubscriptionBase:
 
     callback: Callable[[str, bytes, str | None, bytes | None], object]
     received: int
+    received_before: int
     fast: bool
     is_inbox: bool
+    closed: bool
+    draining: bool
 
 class Client:
     """The base of a class with methods that `wire.fast_method` makes."""

@@ -7,7 +7,7 @@ calls either, so that a forked child needs no reset.
 
 from __future__ import annotations
 
-import secrets
+import os
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _LENGTH = 22
@@ -16,7 +16,9 @@ _RANGE = 62**_LENGTH
 
 def next_nuid() -> str:
     """Return a fresh NUID: 22 base-62 digits."""
-    number = secrets.randbelow(_RANGE)
+    number = _RANGE
+    while number >= _RANGE:  # in one of 200 calls: 131 bits express a few more numbers
+        number = int.from_bytes(os.urandom(17), "little") >> 5
     digits = []
     for _ in range(_LENGTH):
         number, digit = divmod(number, 62)

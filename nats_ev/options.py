@@ -12,14 +12,12 @@ that a bad one is refused at the call.
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from .arguments import Hook, callable_or_none, count, integer, is_unicode, milliseconds
 from .auth import check_creds, check_public, check_seed, undecorated
@@ -33,9 +31,15 @@ MAX_MESSAGE_SIZE = 2**31 - 1 - 8 * 1024 * 1024
 Check = Callable[[Any, str], Any]
 
 
+class _Option(NamedTuple):
+    default: Any
+    check: Check
+    secret: bool
+
+
 def _option(default: Any, check: Check, secret: bool = False) -> Any:
-    """Return a dataclass field with a default and a check; the repr leaves out a secret."""
-    return field(default=default, repr=not secret, metadata={"check": check})
+    """Return the declaration of an option: its default and its check; the repr leaves out a secret."""
+    return _Option(default, check, secret)
 
 
 def _text(value: Any, name: str) -> str | None:
@@ -204,9 +208,11 @@ _EXCLUSIVE = {
 }
 
 
-@dataclass(slots=True)
 class Options:
-    """All options with their defaults; each group in the order of the manual."""
+    """All options with their defaults; each group in the order of the manual.
+
+    An option that has not been set is an attribute of the class.
+    """
 
     # Where to connect to. With host, path or servers given, connecting starts at once. host and servers are
     # URLs or may be, and URLs may hold a password.
@@ -290,6 +296,14 @@ class Options:
     on_slow_consumer: Hook = _option(None, callable_or_none)
     on_discovered_servers: Hook = _option(None, callable_or_none)
 
+    def __init__(self, **values: Any) -> None:
+        """Make options with values that are not checked."""
+        self.__dict__.update(values)
+
+    def __repr__(self) -> str:
+        shown = (f"{n}={getattr(self, n)!r}" for n, o in _OPTIONS.items() if not o.secret)
+        return f"Options({', '.join(shown)})"
+
     @classmethod
     def from_kwargs(cls, kwargs: Mapping[str, Any]) -> Options:
         """Return checked options. Raises TypeError (unknown name, wrong type) or `BadOptionsError`."""
@@ -320,6 +334,8 @@ class Options:
         check = _CHECKS.get(name)
         if check is None:
             hint = "password" if name == "pass_" else None
+            import difflib
+
             close = [hint] if hint else difflib.get_close_matches(name, _CHECKS, 1)
             raise TypeError(
                 f"unknown option {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
@@ -379,4 +395,9 @@ class Options:
         )
 
 
-_CHECKS: dict[str, Check] = {f.name: f.metadata["check"] for f in fields(Options)}
+# Not a dataclass: the module dataclasses loads inspect, ast and tokenize, 8 ms.
+_OPTIONS: dict[str, _Option] = {n: o for n, o in vars(Options).items() if isinstance(o, _Option)}
+for _name, _declared in _OPTIONS.items():
+    setattr(Options, _name, _declared.default)
+NAMES = tuple(_OPTIONS)
+_CHECKS: dict[str, Check] = {name: option.check for name, option in _OPTIONS.items()}

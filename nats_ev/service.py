@@ -27,11 +27,12 @@ from . import errors, subjects
 from .arguments import Omitted, Payload, callable_or_none, check_callback, str_mapping
 from .client import Nats
 from .headers import Headers, HeadersLike, as_headers, received
+from .imports import show_as_public
 from .nuid import next_nuid
 from .status import Status
 from .times import rfc3339
 
-__all__ = ["Endpoint", "Group", "Service", "ServiceError", "ServiceRequest"]
+__all__: list[str] = ["Endpoint", "Group", "Service", "ServiceError", "ServiceRequest"]
 
 ERROR_HEADER = "Nats-Service-Error"
 ERROR_CODE_HEADER = "Nats-Service-Error-Code"
@@ -629,3 +630,6 @@ def _queue_group(given: str | None, disabled: bool, inherited: str) -> str:
 
 def _join(prefix: str, subject: str) -> str:
     return f"{prefix}.{subject}" if prefix and subject else prefix or subject
+
+
+show_as_public(globals(), __all__)

@@ -9,19 +9,19 @@ No secret shows in an error's text, and the decoded bytes of a seed are overwrit
 
 from __future__ import annotations
 
-import base64
-import secrets
+import os
 from binascii import crc_hqx
+from typing import TYPE_CHECKING
 
 from ..errors import BadOptionsError
+from ..imports import is_installed
 
-try:
+if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-    HAS_NKEY = True
-except ImportError:  # pragma: no cover - a broken installation: all but NKeys works
-    HAS_NKEY = False
+# False in an installation without the package: all but NKeys works. The package itself is loaded with the
+# first seed.
+HAS_NKEY = is_installed("cryptography")
 
 # The types of the nkeys specification: the value of the text's first letter, shifted to the top of its byte.
 # Curve keys ("X") are left out: they are not Ed25519 keys and can't sign.
@@ -42,6 +42,8 @@ def wipe(secret: bytearray) -> None:
 
 
 def _encode_key(raw: bytes) -> str:
+    import base64
+
     checked = raw + crc_hqx(raw, 0).to_bytes(2, "little")  # CRC-16/XMODEM
     return base64.b32encode(checked).decode().rstrip("=")
 
@@ -77,7 +79,7 @@ def decode_key(text: str | bytes | bytearray, length: int) -> bytearray | None:
 
 def private_key(seed: str | bytes | bytearray) -> tuple[int, Ed25519PrivateKey]:
     """Return (prefix byte of the public key, private key) of an encoded seed. Raises `BadOptionsError`."""
-    require_nkey()
+    kind = _key_type()
     raw = decode_key(seed, _SEED_LENGTH)
     if raw is None:
         raise BadOptionsError("invalid NKey seed")
@@ -86,15 +88,18 @@ def private_key(seed: str | bytes | bytearray) -> tuple[int, Ed25519PrivateKey]:
         if raw[0] & 0xF8 != _SEED or raw[1] & 7 or prefix not in _PUBLIC_PREFIXES:
             raise BadOptionsError("invalid NKey seed")
         with memoryview(raw) as view, view[2:] as body:
-            return prefix, Ed25519PrivateKey.from_private_bytes(body)
+            return prefix, kind.from_private_bytes(body)
     finally:
         wipe(raw)
 
 
-def require_nkey() -> None:
-    """Raise `BadOptionsError` if the package cryptography is missing."""
-    if not HAS_NKEY:
-        raise BadOptionsError("NKeys need the package cryptography")
+def _key_type() -> type[Ed25519PrivateKey]:
+    """Return the class of private keys. Raises `BadOptionsError` if the package cryptography is missing."""
+    try:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    except ImportError as exc:
+        raise BadOptionsError("NKeys need the package cryptography") from exc
+    return Ed25519PrivateKey
 
 
 def check_seed(seed: str | bytes | bytearray) -> None:
@@ -114,9 +119,9 @@ def nkey_generate_user_seed() -> str:
 
     Raises `BadOptionsError` if the package cryptography is missing.
     """
-    require_nkey()
+    _key_type()
     head = bytes([_SEED | _USER >> 5, (_USER & 31) << 3])
-    return _encode_key(head + secrets.token_bytes(32))
+    return _encode_key(head + os.urandom(32))
 
 
 def nkey_public_from_seed(seed: str) -> str:
@@ -137,6 +142,4 @@ def public_key(prefix: int, key: Ed25519PrivateKey) -> str:
         prefix: the type byte, as `private_key` returns it.
         key: the private key.
     """
-    return _encode_key(
-        bytes([prefix]) + key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    )
+    return _encode_key(bytes([prefix]) + key.public_key().public_bytes_raw())

@@ -5,6 +5,7 @@ Files: `bucket` (a bucket's stream and configuration), `settings` (which configu
 and `object_store` are built on the rest.
 """
 
+from ..imports import show_as_public
 from . import errors
 from .bucket import COMMON_FIELDS as COMMON_FIELDS
 from .bucket import Bucket as Bucket
@@ -27,3 +28,5 @@ from .watch import collect as collect
 
 __all__: list[str] = []
 __all__ += errors.__all__
+
+show_as_public(globals(), __all__)

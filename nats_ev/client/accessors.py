@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from ..arguments import Milliseconds, Omitted
 from ..connection import Connection
@@ -27,8 +26,7 @@ Hook = Callable[[], object] | None
 _READ = cast(Any, Omitted())
 
 
-@dataclass(slots=True)
-class Counts:
+class Counts(NamedTuple):
     """The counters at the last `reset_stats`."""
 
     msgs_in: int = 0

@@ -61,7 +61,7 @@ class Subscriptions:
         Raises TypeError for a sid that is not an int.
         """
         sub = self.by_sid.get(integer(sid, "sid"))
-        return sub if sub is not None and sub.inbox is None else None
+        return sub if sub is not None and not sub.is_inbox else None
 
     # Adding and ending.
 
@@ -119,7 +119,7 @@ class Subscriptions:
         sub.forget_pending()
         self.by_sid.pop(sub.sid, None)
         self._holding.pop(sub.sid, None)
-        if sub.inbox is not None:
+        if sub.is_inbox:
             self._owner.inbox_closed()
         if sub.sid in self.exchanges:
             self.exchanges.discard(sub.sid)
@@ -137,7 +137,7 @@ class Subscriptions:
 
     def ends_with_drain(self, sub: Subscription) -> bool:
         """Return whether a drain unsubscribes: not the inbox of requests, nor that of an operation."""
-        return sub.inbox is None and sub.sid not in self.exchanges
+        return not sub.is_inbox and sub.sid not in self.exchanges
 
     def drop_idle(self, sids: Iterable[int]) -> None:
         """Drop the subscriptions with these sids, except those that still have messages to deliver."""

@@ -65,6 +65,11 @@ class Attempts:
         """Whether an attempt is planned and has not begun."""
         return self._due is not None
 
+    @property
+    def began(self) -> bool:
+        """Whether an attempt has ever begun."""
+        return self._began_at > float("-inf")
+
     def plan(self, delay: float, least: float = 0.0) -> None:
         """Begin an attempt in so many ms, never in this call.
 

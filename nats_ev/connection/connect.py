@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import platform
+import sys
+from binascii import b2a_base64
 from typing import TYPE_CHECKING, Any
 
 from .._version import __version__
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 _MAX_NONCE = 256
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 def identity(options: Options, nonce: str | None, server: Server) -> dict[str, Any]:
@@ -94,10 +95,14 @@ def _signed(
         public = public_key(prefix, key)
     else:
         return {}
-    fields = {"sig": base64.urlsafe_b64encode(signature).decode().rstrip("=")}
+    fields = {"sig": _base64url(signature)}
     if with_key and public is not None:
         fields["nkey"] = public
     return fields
+
+
+def _base64url(data: bytes) -> str:
+    return b2a_base64(data, newline=False).translate(_URL_SAFE).decode().rstrip("=")
 
 
 def capabilities(options: Options, info: ServerInfo, secure: bool) -> dict[str, Any]:
@@ -107,7 +112,7 @@ def capabilities(options: Options, info: ServerInfo, secure: bool) -> dict[str, 
         "pedantic": options.pedantic,
         "echo": options.echo,
         "tls_required": secure,
-        "lang": f"python-{platform.python_implementation().lower()}-ev",
+        "lang": f"python-{sys.implementation.name}-ev",
         "version": __version__,
         "protocol": 1,
         "headers": True,

@@ -197,6 +197,8 @@ class Connection:
         self._was_connected = False
         self._happens(Event.OPEN)
         self.pool.restart()
+        if self.pool.secure:
+            self._tls.load()
         self.set_limits()
         self._plan_attempt(asked_for=True)
 
@@ -356,7 +358,8 @@ class Connection:
         _, delay = turn
         if delay:
             self._happens(Event.WAIT)
-        self._attempts.plan(delay, self.pool.least_delay() if asked_for else 0.0)
+        bounded = asked_for and self._attempts.began
+        self._attempts.plan(delay, self.pool.least_delay() if bounded else 0.0)
 
     def dialed(self, sock: socket.socket) -> None:
         """Begin the handshake on a connected socket; see `attempts.Owner`."""

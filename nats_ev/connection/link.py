@@ -41,7 +41,6 @@ from ..net import (
     Deadline,
     Deadlines,
     Stream,
-    TlsStream,
     Turn,
     handshake_error,
     is_tls_error,
@@ -53,6 +52,7 @@ from ..protocol import DRAINED, END, GAVE_WAY, NOTHING, Outbound, Session, State
 from .tls_context import TlsContext
 
 if TYPE_CHECKING:
+    from ..net import TlsStream
     from .server import Server
 
 
@@ -167,7 +167,7 @@ class Link:
 
     def _shake_hands(self) -> None:
         stream = self._stream
-        assert isinstance(stream, TlsStream)
+        assert not isinstance(stream, Stream)
         try:
             done = stream.handshake()
         except OSError as exc:

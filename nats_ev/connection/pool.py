@@ -5,14 +5,13 @@ Knows no clock and no socket: it returns delays, and the caller waits.
 
 from __future__ import annotations
 
-import ipaddress
-import random
 from collections.abc import Callable, Iterable
 from itertools import islice
 
 from ..errors import BadOptionsError, NatsError
+from ..net import shuffle
 from ..options import Options
-from .server import Server, parse_server, server_at
+from .server import Server, is_ip, parse_server, server_at
 
 # Addresses of one INFO that are looked at, and discovered servers that are kept.
 MAX_DISCOVERED = 1000
@@ -40,7 +39,8 @@ class ServerPool:
     round without an end, and without a delay.
     """
 
-    def __init__(self, options: Options, uniform: Callable[[float, float], float] = random.uniform):
+    def __init__(self, options: Options, uniform: Callable[[float, float], float] | None = None):
+        """Make a pool of the servers that the options name. uniform: `random.uniform`, or a test's."""
         self._options = options
         self._uniform = uniform
         self.current: Server | None = None  # in use, or tried last
@@ -103,7 +103,7 @@ class ServerPool:
     def _replace(self, servers: list[Server]) -> None:
         self._configured = list(servers)
         if self._options.randomize_servers:
-            random.shuffle(servers)
+            shuffle(servers)
         self._servers = servers
         self._refused.clear()
         self._untried = len(servers)
@@ -198,14 +198,21 @@ class ServerPool:
         delay = options.reconnect_delay * 2.0 ** min(number, 40)
         if options.max_reconnect_delay > 0:
             delay = min(delay, options.max_reconnect_delay)
-        return min(max(delay, LEAST_DELAY), _MOST_DELAY) * self._uniform(0.5, 1.0)
+        return min(max(delay, LEAST_DELAY), _MOST_DELAY) * self._random(0.5, 1.0)
+
+    def _random(self, least: float, most: float) -> float:
+        if self._uniform is None:
+            from random import uniform
+
+            self._uniform = uniform
+        return self._uniform(least, most)
 
     def least_delay(self) -> float:
         """Return the ms between two attempts that the user asks for, in place of the pool's own delay.
 
         A callback may ask at each failure, by `connect`, `force_reconnect` or `set_server_pool`.
         """
-        return LEAST_DELAY * self._uniform(0.5, 1.0)
+        return LEAST_DELAY * self._random(0.5, 1.0)
 
     def succeeded(self) -> None:
         """Forget the failures: the handshake with the current server is complete."""
@@ -293,7 +300,7 @@ class ServerPool:
         for server in new:
             self._inherit(server)
         if self._options.randomize_servers:
-            random.shuffle(new)
+            shuffle(new)
         # After the servers that are still to be tried in this round, before those that have been.
         self._servers[max(self._untried, 0) : max(self._untried, 0)] = new
         self._untried += len(new)
@@ -306,16 +313,8 @@ class ServerPool:
         if current is None:
             return
         # A name that the user has given stays what certificates are checked against.
-        if _is_number(server.host):
-            server.tls_name = current.tls_name if _is_number(current.host) else current.host
+        if is_ip(server.host):
+            server.tls_name = current.tls_name if is_ip(current.host) else current.host
         if current.path is None:
             server.user, server.password = current.user, current.password
             server.token = current.token
-
-
-def _is_number(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
-from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
+import socket
 
 from ..arguments import is_unicode
 from ..errors import BadOptionsError
 
 DEFAULT_PORT = 4222
 
+# A URL, or host:port, of which nothing is encoded. The others are left to urllib.parse.
+_PLAIN = re.compile(r"(?:(nats|tls)://)?([A-Za-z0-9._-]+)(?::([0-9]{1,5}))?/?")
 
-@dataclass(slots=True, eq=False)
+
 class Server:
     """The address of a server, the credentials of its URL, and what past connections to it left."""
 
-    host: str = ""
-    port: int = DEFAULT_PORT
-    path: str | None = None
-    tls: bool = False
-    user: str | None = field(default=None, repr=False)
-    password: str | None = field(default=None, repr=False)
-    token: str | None = field(default=None, repr=False)
-    # The name that the certificate must have, if the address is a discovered number.
-    tls_name: str | None = None
-    discovered: bool = False
-    last_auth_error: str | None = None
+    def __init__(
+        self, host: str = "", port: int = DEFAULT_PORT, path: str | None = None, tls: bool = False
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.path = path
+        self.tls = tls
+        self.user: str | None = None
+        self.password: str | None = None
+        self.token: str | None = None
+        # The name that the certificate must have, if the address is a discovered number.
+        self.tls_name: str | None = None
+        self.discovered = False
+        self.last_auth_error: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.url}>"
 
     @property
     def url(self) -> str:
@@ -64,6 +70,17 @@ def parse_server(url: str, port: int | None = None) -> Server:
         if not path:
             raise BadOptionsError("invalid server URL: unix:// without a path")
         return Server(path=os.path.expanduser(path))
+    plain = _PLAIN.fullmatch(text)
+    if plain is not None and 0 < (own := int(plain[3] or port or DEFAULT_PORT)) <= 65535:
+        return Server(host=plain[2].lower(), port=own, tls=plain[1] == "tls")
+    return _parse_url(text, port)
+
+
+def _parse_url(text: str, port: int | None) -> Server:
+    """Return the server of a URL that may have credentials and an IPv6 address."""
+    # With ipaddress 3 ms, which most programs do not need.
+    from urllib.parse import urlsplit
+
     if "://" not in text:
         text = "nats://" + (f"[{text}]" if _is_ipv6(text) else text)
     try:
@@ -122,6 +139,8 @@ def _with_plain_zone(address: str) -> str:
 
 def _unquoted(secret: str) -> str:
     """Return the text of a URL's user, password or token. The error shows nothing of it."""
+    from urllib.parse import unquote
+
     text = unquote(secret, errors="surrogateescape")
     if not is_unicode(text):  # else another password than the given one would be sent
         raise BadOptionsError(
@@ -151,8 +170,19 @@ def _invalid(text: str, why: str = "") -> BadOptionsError:
     return BadOptionsError(f"invalid server URL: {shown!r}" + (f" ({why})" if why else ""))
 
 
+def is_ip(text: str) -> bool:
+    """Return whether text is a numeric address; one of IPv6 may have a zone."""
+    return _is_address(socket.AF_INET, text) or _is_ipv6(text)
+
+
 def _is_ipv6(text: str) -> bool:
+    address, percent, zone = text.partition("%")
+    return (not percent or bool(zone)) and "%" not in zone and _is_address(socket.AF_INET6, address)
+
+
+def _is_address(family: int, text: str) -> bool:
     try:
-        return ipaddress.ip_address(text).version == 6
-    except ValueError:
+        socket.inet_pton(family, text)
+    except (OSError, ValueError):
         return False
+    return True

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 import sys
 from typing import TYPE_CHECKING, Any
 
 from .. import errors
-from ..net import HAS_TLS, Stream, TlsStream, describe
-
-if HAS_TLS:
-    import ssl
+from ..net import HAS_TLS, Stream, describe
 
 if TYPE_CHECKING:
+    import ssl
+
+    from ..net import TlsStream
     from ..options import Options
     from .server import Server
-
-_log = logging.getLogger("nats_ev")
 
 
 class TlsContext:
@@ -28,10 +25,17 @@ class TlsContext:
         self._options = options
         self._made: tuple[Any, ssl.SSLContext] | None = None
 
+    def load(self) -> None:
+        """Load the module ssl, so that the handshake does not: the other callbacks would wait for it."""
+        if HAS_TLS:
+            from ..net import TlsStream  # noqa: F401
+
     def wrap(self, stream: Stream, server: Server) -> TlsStream:
         """Return a TLS stream on a plain one's socket, its handshake not yet begun. Raises `TlsError`."""
         if not HAS_TLS:  # pragma: no cover
             raise errors.TlsError("SSL setup failed: this Python has no ssl module")
+        from ..net import TlsStream
+
         try:
             context = self._context()
             name = self._name_of(server)
@@ -82,6 +86,8 @@ def _setup_error(path: object, exc: Exception) -> errors.TlsError:
 
 def _make_context(options: Options) -> ssl.SSLContext:
     """Return a client's context: TLS 1.2 or later, verifying unless tls_skip_verify. Raises `TlsError`."""
+    import ssl
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
@@ -92,9 +98,13 @@ def _make_context(options: Options) -> ssl.SSLContext:
     if sys.version_info >= (3, 13):
         context.verify_flags |= ssl.VERIFY_X509_STRICT
     if options.tls_skip_verify:
+        import logging
+
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        _log.warning("tls_skip_verify: the server's certificate is not verified")
+        logging.getLogger("nats_ev").warning(
+            "tls_skip_verify: the server's certificate is not verified"
+        )
     ca = options.tls_ca_file
     try:
         if ca is not None:

@@ -6,6 +6,7 @@ these return); `message`, `errors`; `config` (fields), `store` (storing configur
 `answers` (how what servers send becomes values).
 """
 
+from ..imports import show_as_public
 from . import errors
 from .advisory import Advisory, decode_advisory
 from .answers import attempt as attempt
@@ -31,7 +32,7 @@ from .ordered_handle import follow_snapshot as follow_snapshot
 from .publish import message_headers as message_headers
 from .push import PushSubscription
 
-__all__ = [
+__all__: list[str] = [
     "Advisory",
     "AtomicBatch",
     "Consume",
@@ -47,3 +48,5 @@ __all__ = [
     "parse_ack_reply",
 ]
 __all__ += errors.__all__
+
+show_as_public(globals(), __all__)

@@ -4,9 +4,12 @@ Files: `store` (`KV`, the operations), `bucket` (a bucket's configuration and st
 known of a bucket's stream), `encoding` (keys and values in messages), `codecs`, `entry`, `watch`.
 """
 
+from ..imports import show_as_public
 from .codecs import Base64Codec, ChainCodec, PathCodec
 from .entry import KvEntry
 from .store import KV
 from .watch import KvWatch
 
-__all__ = ["KV", "Base64Codec", "ChainCodec", "KvEntry", "KvWatch", "PathCodec"]
+__all__: list[str] = ["KV", "Base64Codec", "ChainCodec", "KvEntry", "KvWatch", "PathCodec"]
+
+show_as_public(globals(), __all__)

@@ -2,24 +2,26 @@
 
 Files: `turn` (the end of a loop turn, and what happens to callbacks' exceptions), `deadlines` (all
 time-outs on one timer), `fork` (descriptors in a forked child), `transport` (a plain socket), `dial`
-(from a name to a connected socket), `tls` (a socket under TLS), `guard`
+(from a name to a connected socket), `tls` (a socket under TLS; loaded when it is used), `tls_errors`, `guard`
 (which process and thread may call), `native` (the interpreter's functions, patched by gevent or not).
 """
+
+from typing import TYPE_CHECKING
 
 from .deadlines import CALLBACKS_SLICE as CALLBACKS_SLICE
 from .deadlines import Deadline
 from .deadlines import Deadlines as Deadlines
 from .dial import Dialer as Dialer
 from .dial import Resolver as Resolver
+from .dial import shuffle as shuffle
 from .fork import make_dead_end as make_dead_end
 from .fork import watch_forks as watch_forks
 from .guard import Guard as Guard
-from .tls import HAS_TLS
-from .tls import TlsStream as TlsStream
-from .tls import describe as describe
-from .tls import handshake_error as handshake_error
-from .tls import is_tls_error as is_tls_error
-from .tls import read_error as read_error
+from .tls_errors import HAS_TLS
+from .tls_errors import describe as describe
+from .tls_errors import handshake_error as handshake_error
+from .tls_errors import is_tls_error as is_tls_error
+from .tls_errors import read_error as read_error
 from .transport import EV_READ as EV_READ
 from .transport import EV_WRITE as EV_WRITE
 from .transport import NO_BUFFERS as NO_BUFFERS
@@ -27,4 +29,16 @@ from .transport import Stream as Stream
 from .transport import os_error as os_error
 from .turn import Turn as Turn
 
+if TYPE_CHECKING:
+    from .tls import TlsStream as TlsStream
+
 __all__ = ["HAS_TLS", "Deadline"]
+
+
+def __getattr__(name: str) -> object:
+    """Load `tls`, and with it the module ssl, when `TlsStream` is first used."""
+    if name != "TlsStream":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .tls import TlsStream
+
+    return TlsStream

@@ -36,7 +36,6 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -88,8 +87,16 @@ def shuffled(addresses: list[Address]) -> list[Address]:
     for address in addresses:
         by_family.setdefault(address[0], []).append(address)
     for same in by_family.values():
-        random.shuffle(same)
+        shuffle(same)
     return [by_family[family].pop() for family, _ in addresses]
+
+
+def shuffle(items: list[Any]) -> None:
+    """Put the items of a list into random order."""
+    if len(items) > 1:
+        import random
+
+        random.shuffle(items)
 
 
 def talks_to_itself(sock: socket.socket) -> bool:

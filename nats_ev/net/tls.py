@@ -35,32 +35,19 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import ssl
 from collections import deque
 from typing import Any
 
-from .. import errors
 from ..redact import drop_frames
+from .tls_errors import TruncatedError
 from .transport import NO_BUFFERS, NO_SIGNAL, READ_SIZE
-
-try:
-    import ssl
-
-    HAS_TLS = True
-except ImportError:  # pragma: no cover - a Python built without OpenSSL: all else still works
-    HAS_TLS = False
 
 # The most plaintext in one record. OpenSSL makes one record of each write up to this size.
 RECORD_SIZE = 16 * 1024
 # The most ciphertext that is encrypted ahead of the kernel: the size of the write buffer's
 # high-water mark.
 _MOST_AHEAD = 1024 * 1024
-
-
-class TruncatedError(OSError):
-    """The TCP connection ended without TLS's close_notify: an attacker may have cut it."""
-
-    def __init__(self) -> None:
-        super().__init__("TLS connection was cut off (no close_notify)")
 
 
 class TlsStream:
@@ -301,49 +288,3 @@ class TlsStream:
         self._begun = taken
         self.held -= gone
         return gone
-
-
-def describe(exc: BaseException) -> str:
-    """Return the error in words, without OpenSSL's source lines."""
-    if HAS_TLS and isinstance(exc, ssl.SSLCertVerificationError):
-        return f"certificate verify failed: {exc.verify_message}"
-    if HAS_TLS and isinstance(exc, ssl.SSLError) and exc.reason:
-        return exc.reason.replace("_", " ").lower()
-    return getattr(exc, "strerror", None) or str(exc)
-
-
-def handshake_error(exc: OSError) -> errors.TlsError:
-    """Return the client's error for what `TlsStream.handshake` raised, without frames."""
-    drop_frames(exc)
-    text = "connection closed by the server" if isinstance(exc, TruncatedError) else describe(exc)
-    error = errors.TlsError(f"SSL handshake failed: {text}")
-    error.__cause__ = exc
-    return error
-
-
-def is_tls_error(exc: OSError) -> bool:
-    """Return whether an error of `send` or `recv` is one of TLS, and not of the socket below."""
-    return HAS_TLS and isinstance(exc, ssl.SSLError)
-
-
-def read_error(exc: OSError, connected: bool) -> errors.NatsError:
-    """Return the client's error for what a stream's `recv` or `send` raised, without frames.
-
-    Args:
-        exc: of a `Stream` or a `TlsStream`.
-        connected: whether the NATS handshake is complete. Before that the error is one of the attempt: a
-            `ConnectError`, and a `TlsError` for an error of TLS, because with TLS 1.3 the server rejects our
-            certificate only after the client has finished.
-    """
-    if HAS_TLS and isinstance(exc, ssl.SSLError) and not connected:
-        return handshake_error(exc)
-    drop_frames(exc)
-    error: errors.NatsError
-    if not connected:
-        error = errors.ConnectError(describe(exc))
-    elif isinstance(exc, TruncatedError):
-        error = errors.UnexpectedEOFError(str(exc))
-    else:
-        error = errors.ConnectionLostError(describe(exc))
-    error.__cause__ = exc
-    return error

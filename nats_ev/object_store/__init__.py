@@ -5,9 +5,12 @@ Files: `store` (`ObjectStore`, the operations), `infos` (reading and changing wh
 `download` with `sinks`, `watch`.
 """
 
+from ..imports import show_as_public
 from .download import Download
 from .store import ObjectStore
 from .upload import Upload
 from .watch import ObjectWatch
 
-__all__ = ["Download", "ObjectStore", "ObjectWatch", "Upload"]
+__all__: list[str] = ["Download", "ObjectStore", "ObjectWatch", "Upload"]
+
+show_as_public(globals(), __all__)

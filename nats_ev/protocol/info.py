@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import errors
 
 _MAX_PAYLOAD_CEILING = 2**31
 
 
-@dataclass(frozen=True, slots=True)
-class ServerInfo:
+class ServerInfo(NamedTuple):
     """The fields of an INFO that the client uses, under the server's names. `raw` is the whole JSON text."""
 
     raw: str
@@ -64,7 +62,7 @@ class ServerInfo:
         Anybody on the way may have written it. So it must not name other servers (``connect_urls``),
         make the client leave (``ldm``), or name a cluster.
         """
-        return replace(self, connect_urls=None, ldm=False, cluster=None)
+        return self._replace(connect_urls=None, ldm=False, cluster=None)
 
 
 _INFO_TYPES: dict[str, type] = {

@@ -27,10 +27,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from .wire import SubscriptionBase
 
+_T = TypeVar("_T")
 MessageCallback = Callable[[str, bytes, str | None, bytes | None], object]
 Message = tuple[str, bytes, str | None, bytes | None]
 
@@ -62,29 +63,73 @@ class Inbox(Protocol):
         """Take one answer. number is 0 if the subject ends with no number."""
 
 
-class Subscription(SubscriptionBase):
-    """The client's state of one subscription, and the bounds of what it keeps while paused."""
+class _State:
+    """What few subscriptions have: a limit, a pause, a queue of messages, the answers to requests."""
 
     __slots__ = (
-        "_inbox",
-        "_owner",
-        "_slow",
         "bytes_limit",
-        "closed",
         "counted_by_server",
-        "draining",
         "dropped",
+        "inbox",
         "max_msgs",
         "msgs_limit",
         "paused",
         "pending",
         "pending_bytes",
         "prefix_len",
-        "raw_queue",
-        "raw_subject",
-        "received_before",
-        "sid",
+        "slow",
     )
+
+    def __init__(self) -> None:
+        self.max_msgs = 0  # messages in all since subscribe; 0: no end
+        self.counted_by_server = True  # it has been sent max_msgs; False: more than it understands
+        self.inbox: Inbox | None = None
+        self.prefix_len = 0  # of the inbox's subject, up to the number of the request
+        self.pending: deque[Message] | None = None
+        self.pending_bytes = 0
+        self.paused = False
+        self.dropped = 0
+        self.msgs_limit = PENDING_MSGS_LIMIT  # negative: unlimited, here and below
+        self.bytes_limit = PENDING_BYTES_LIMIT
+        self.slow = False  # messages are being discarded, and the owner knows
+
+
+# The state of all subscriptions that have nothing of it. Never changed.
+_PLAIN = _State()
+
+
+class _InState(Generic[_T]):
+    """An attribute of a subscription that is kept in its state, which setting creates."""
+
+    __slots__ = ("_name",)
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, sub: Subscription, owner: type | None = None) -> _T:
+        return getattr(sub._state, self._name)  # type: ignore[no-any-return]
+
+    def __set__(self, sub: Subscription, value: _T) -> None:
+        setattr(sub.own_state(), self._name, value)
+
+
+class Subscription(SubscriptionBase):
+    """The client's state of one subscription, and the bounds of what it keeps while paused.
+
+    Programs have hundreds of thousands of them. So an attribute that most never need is kept in `_state`.
+    """
+
+    __slots__ = ("_owner", "_state", "raw_queue", "raw_subject", "sid")
+
+    max_msgs = _InState[int]()
+    counted_by_server = _InState[bool]()
+    prefix_len = _InState[int]()
+    pending = _InState["deque[Message] | None"]()
+    pending_bytes = _InState[int]()
+    paused = _InState[bool]()
+    dropped = _InState[int]()
+    msgs_limit = _InState[int]()
+    bytes_limit = _InState[int]()
 
     def __init__(
         self,
@@ -95,68 +140,62 @@ class Subscription(SubscriptionBase):
         callback: MessageCallback,
     ) -> None:
         self._owner = owner
+        self._state = _PLAIN
         self.sid = sid
         self.raw_subject = subject
         self.raw_queue = queue
         self.callback = callback
-        self.received_before = 0  # when this connection began: its server counts from 0
-        self.max_msgs = 0  # messages in all since subscribe; 0: no end
-        self.counted_by_server = True  # it has been sent max_msgs; False: more than it understands
         self.fast = True  # see "Theory of operation"
-        self.closed = False
-        self.draining = False  # UNSUB is framed; what is in flight is still delivered
-        self._inbox: Inbox | None = None
-        self.prefix_len = 0  # of the inbox's subject, up to the number of the request
-        self.pending: deque[Message] | None = None
-        self.pending_bytes = 0
-        self.paused = False
-        self.dropped = 0
-        self.msgs_limit = PENDING_MSGS_LIMIT  # negative: unlimited, here and below
-        self.bytes_limit = PENDING_BYTES_LIMIT
-        self._slow = False  # messages are being discarded, and the owner knows
+
+    def own_state(self) -> _State:
+        """Return the state of this subscription alone, to change it."""
+        if self._state is _PLAIN:
+            self._state = _State()
+        return self._state
 
     @property
     def inbox(self) -> Inbox | None:
         """The taker of the messages; set for the subscription that all requests share."""
-        return self._inbox
+        return self._state.inbox
 
     @inbox.setter
     def inbox(self, inbox: Inbox | None) -> None:
-        self._inbox = inbox
+        self.own_state().inbox = inbox
         self.is_inbox = inbox is not None
 
     @property
     def finished(self) -> bool:
         """Whether the server has sent all that was asked for, so that no connection subscribes again."""
-        return self.draining or 0 < self.max_msgs <= self.received
+        return self.draining or 0 < self._state.max_msgs <= self.received
 
     def arrived(
         self, subject: str, payload: bytes, reply: str | None, headers: bytes | None
     ) -> None:
         """Take a message while the subscription is not on the fast path."""
         # The server learns of a new max_msgs later than the client: discard what it sends above that.
-        if self.closed or 0 < self.max_msgs <= self.received:
+        state = self._state
+        if self.closed or 0 < state.max_msgs <= self.received:
             return
         self.received += 1
-        if self.pending is not None:
-            self._keep(self.pending, (subject, payload, reply, headers))
+        if state.pending is not None:
+            self._keep(state, state.pending, (subject, payload, reply, headers))
             return
-        if self.received == self.max_msgs:
+        if self.received == state.max_msgs:
             # Before the last callback, so that the subscription is gone for whatever the callback does.
             self._owner.exhausted(self)
         self._owner.call(self.callback, subject, payload, reply, headers)
 
-    def _keep(self, pending: deque[Message], message: Message) -> None:
+    def _keep(self, state: _State, pending: deque[Message], message: Message) -> None:
         size = message_size(message)
-        too_many = 0 <= self.msgs_limit <= len(pending)
-        if too_many or 0 <= self.bytes_limit < self.pending_bytes + size:
-            self.dropped += 1
-            if not self._slow:
-                self._slow = True
+        too_many = 0 <= state.msgs_limit <= len(pending)
+        if too_many or 0 <= state.bytes_limit < state.pending_bytes + size:
+            state.dropped += 1
+            if not state.slow:
+                state.slow = True
                 self._owner.slow(self)
             return
         pending.append(message)
-        self.pending_bytes += size
+        state.pending_bytes += size
 
     def start_pending(self) -> None:
         """Keep messages from now on, instead of delivering them."""
@@ -164,27 +203,30 @@ class Subscription(SubscriptionBase):
 
     def deliver_next(self) -> None:
         """Give the oldest pending message to the callback. There must be one."""
-        pending = self.pending
+        state = self._state
+        pending = state.pending
         assert pending is not None
         message = pending.popleft()
-        self.pending_bytes -= message_size(message)
-        if self._slow and self._half_empty(len(pending)):
-            self._slow = False  # the next message that is discarded is reported again
+        state.pending_bytes -= message_size(message)
+        if state.slow and _half_empty(state, len(pending)):
+            state.slow = False  # the next message that is discarded is reported again
         if not pending and self.finished and not self.draining:
             self._owner.exhausted(self)
         self._owner.call(self.callback, *message)
 
-    def _half_empty(self, msgs: int) -> bool:
-        return (self.msgs_limit < 0 or msgs * 2 <= self.msgs_limit) and (
-            self.bytes_limit < 0 or self.pending_bytes * 2 <= self.bytes_limit
-        )
-
     def forget_pending(self) -> None:
         """Discard all pending messages. They count as dropped."""
-        if self.pending:
-            self.dropped += len(self.pending)
-            self.pending.clear()
-        self.pending_bytes = 0
+        state = self._state
+        if state.pending:
+            state.dropped += len(state.pending)
+            state.pending.clear()
+            state.pending_bytes = 0
+
+
+def _half_empty(state: _State, msgs: int) -> bool:
+    return (state.msgs_limit < 0 or msgs * 2 <= state.msgs_limit) and (
+        state.bytes_limit < 0 or state.pending_bytes * 2 <= state.bytes_limit
+    )
 
 
 def message_size(message: Message) -> int:

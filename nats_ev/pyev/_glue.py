@@ -20,7 +20,6 @@ This module knows neither loops nor watchers by name and must not import them.
 from __future__ import annotations
 
 import contextlib
-import dis
 import os
 import signal
 import socket
@@ -28,6 +27,7 @@ import sys
 import weakref
 from collections.abc import Callable
 from itertools import count
+from opcode import opmap
 from types import FunctionType, MethodType, TracebackType
 from typing import Any
 
@@ -201,7 +201,8 @@ _interrupts.event_code = nats_ev_on_event.__code__
 def _line_of_begun() -> int:
     """Return the line of `nats_ev_on_event` that sets ``begun``."""
     code = nats_ev_on_event.__code__
-    at = next(i.offset for i in dis.get_instructions(code) if i.argval == "begun")
+    stores = bytes((opmap["STORE_FAST"], code.co_varnames.index("begun")))
+    at = next(i for i in range(0, len(code.co_code), 2) if code.co_code[i : i + 2] == stores)
     return next(line for start, end, line in code.co_lines() if line and start <= at < end)
 
 

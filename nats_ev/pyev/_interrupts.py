@@ -48,7 +48,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dis import opmap
+from opcode import opmap
 from types import CodeType, FrameType
 from typing import Any, NoReturn
 

@@ -83,13 +83,13 @@ def test_B4_bad_seed_is_refused_at_the_call_and_not_shown(client, what):
 
 
 def test_B14_seeds_come_from_the_systems_source_and_from_nothing_else(monkeypatch):
-    monkeypatch.setattr("secrets.token_bytes", lambda size: bytes(range(size)))
+    monkeypatch.setattr("os.urandom", lambda size: bytes(range(size)))
     assert Nats.nkey_generate_user_seed() == Nats.nkey_generate_user_seed()
 
     def fail(size: int) -> bytes:
         raise OSError("no entropy")
 
-    monkeypatch.setattr("secrets.token_bytes", fail)
+    monkeypatch.setattr("os.urandom", fail)
     with pytest.raises(OSError, match="no entropy"):
         Nats.nkey_generate_user_seed()
 

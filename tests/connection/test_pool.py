@@ -399,3 +399,15 @@ def test_the_wait_between_rounds_has_a_floor_and_a_ceiling(delay):
     for number in range(100):
         assert 10 <= pool.delay(number) <= 1e12
     assert len({pool.delay(0) for _ in range(10)}) > 1
+
+
+@pytest.mark.parametrize(
+    "where", ["h", "H.example:4222", "10.0.0.1:1", "a_b-c.d:65535", "h/", "h:", "0:07", ".:1"]
+)
+@pytest.mark.parametrize("scheme", ["", "nats://", "tls://"])
+def test_a_plain_address_means_the_same_as_one_with_credentials(scheme: str, where: str) -> None:
+    """The latter is read by urllib.parse, which the former does without."""
+    plain = parse_server(scheme + where)
+    full = parse_server((scheme or "nats://") + "user:word@" + where)
+    assert (plain.host, plain.port, plain.tls) == (full.host, full.port, full.tls)
+    assert (plain.user, plain.token, full.user) == (None, None, "user")

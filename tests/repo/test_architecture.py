@@ -19,7 +19,18 @@ MODULES = modules()
 
 # Lower layers first: a room imports from earlier layers, or from its own layer as the next list says.
 LAYERS = [
-    {"_version", "_parser", "compiled", "errors", "nuid", "redact", "status", "steps", "times"},
+    {
+        "_version",
+        "_parser",
+        "compiled",
+        "errors",
+        "imports",
+        "nuid",
+        "redact",
+        "status",
+        "steps",
+        "times",
+    },
     {"arguments", "auth", "headers", "net", "subjects"},
     {"options", "protocol"},
     {"connection"},
