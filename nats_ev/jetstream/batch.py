@@ -446,7 +446,7 @@ class FastBatch(_Batch):
             return
         if self.acked >= self.sent:
             self._end_with(ConnectionDrainingError())
-        else:  # the server acknowledges when as many messages have come as it likes: perhaps never
+        elif self.sent - self.acked < self._flow:  # too few for another acknowledgement
             self._api.nats.await_in_drain(self._sid, False)
 
     def _forbidden(self, data: object, error: NatsError | None, raw: object) -> None:
