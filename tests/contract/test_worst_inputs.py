@@ -28,7 +28,7 @@ from nats_ev import errors, subjects, times
 from nats_ev.auth import check_seed, read_creds, undecorated
 from nats_ev.connection.server import parse_server, server_at
 from nats_ev.headers import Headers, set_in_block, status_of
-from nats_ev.jetstream import api, direct
+from nats_ev.jetstream import api, direct, levels
 from nats_ev.jetstream.advisory import decode_advisory
 from nats_ev.jetstream.answers import whole
 from nats_ev.jetstream.message import parse_ack_reply
@@ -83,8 +83,8 @@ def headers(raw: bytes) -> None:
 def info(raw: bytes) -> None:
     text = raw.decode("utf-8", "replace")
     ServerInfo.parse(text)
-    api.version_of(text)
-    api.stands_alone(text)
+    levels.version_of(text)
+    levels.stands_alone(text)
 
 
 def creds(path: Path) -> Callable[[str], None]:
