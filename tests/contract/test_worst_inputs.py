@@ -28,7 +28,7 @@ from nats_ev import errors, subjects, times
 from nats_ev.auth import check_seed, read_creds, undecorated
 from nats_ev.connection.server import parse_server, server_at
 from nats_ev.headers import Headers, set_in_block, status_of
-from nats_ev.jetstream import api, direct, levels
+from nats_ev.jetstream import answers, direct, levels
 from nats_ev.jetstream.advisory import decode_advisory
 from nats_ev.jetstream.answers import whole
 from nats_ev.jetstream.message import parse_ack_reply
@@ -215,10 +215,10 @@ def outsiders(path: Path) -> Iterator[tuple[str, Callable[[Any], object], Callab
         ("header block", headers, BLOCKS),
         ("direct get", lambda raw: direct._result(b"", raw), BLOCKS),
         ("-ERR", errors.server_error, ERRORS),
-        ("answer", api.decode, JSONS),
+        ("answer", answers.decode, JSONS),
         ("advisory", lambda raw: decode_advisory("$JS.EVENT.x", raw), JSONS),
         ("INFO", info, JSONS),
-        ("object info", lambda raw: meta.parse("b", raw, "", 1), JSONS),
+        ("object info", lambda raw: meta.parse("b", "bw==", raw, "", 1), JSONS),
         ("100 bytes at a time", received(100), LINES),
         ("64 KiB at a time", received(65536), LINES),
         ("first line", received(100, greeting=b""), LINES),
