@@ -19,7 +19,7 @@ nats = Nats(
     port=int(os.environ.get("NATS_PORT", "4222")),
     on_error=lambda err: sys.exit(f"nats: {err}"),
 )
-store = ObjectStore(JetStream(nats), "files")
+store = ObjectStore(JetStream(nats), "objects")
 
 
 def show(result: Any, err: NatsError | None) -> None:

@@ -22,6 +22,7 @@ from typing import Any, NoReturn, TypeVar
 
 from ..arguments import Callback, is_finite, is_unicode
 from ..errors import NatsError
+from ..redact import drop_frames
 from ..steps import later_step
 from .errors import APIError, InvalidAnswerError
 
@@ -218,6 +219,7 @@ def attempt(
     except MALFORMED as exc:
         return None, InvalidAnswerError(f"invalid {what}: {_reason(exc)}")
     except NatsError as exc:
+        drop_frames(exc)  # they would hold args, and with them a user's callback
         return None, exc
 
 

@@ -381,7 +381,8 @@ class Api:
             if answer is None:
                 cb(None, items, error)
                 return
-            more, absent = items_of(answer), answer.get("missing") or []
+            more, absent = items_of(answer), answer.get("missing")
+            absent = absent if isinstance(absent, list) else []
             before, last = last, (more, absent)
             # The same page again would never end. To compare what is nested deeply raises.
             same, odd = attempt(lambda: bool(more or absent) and last == before)
@@ -441,7 +442,7 @@ class Api:
             else:
                 cb(items, None, answer["missing"])
 
-        shape = {"total": int, "offset": int, "limit": int, key: [item], "missing": [str]}
+        shape = {"total": int, "offset": int, "limit": int, key: [item]}
         self.pages(verb, body, lambda answer: answer.get(key) or [], listed, shape, _listed_name)
 
     # What the server can do.

@@ -441,8 +441,13 @@ class FastBatch(_Batch):
             self._end_in_drain()
 
     def _end_in_drain(self) -> None:
-        if self._draining and not self.closed and not self._kept and self.acked >= self.sent:
+        """In a drain: end an open batch of which nothing is under way, and let go of one that is open."""
+        if not self._draining or self.closed or self._kept:
+            return
+        if self.acked >= self.sent:
             self._end_with(ConnectionDrainingError())
+        elif self.sent - self.acked < self._flow:  # too few for another acknowledgement
+            self._api.nats.await_in_drain(self._sid, False)
 
     def _forbidden(self, data: object, error: NatsError | None, raw: object) -> None:
         """Take that the user may not publish the first message, or the last one."""

@@ -32,7 +32,7 @@ from nats_ev import (
     Service,
     StoredMsg,
 )
-from nats_ev.jetstream import ordered
+from nats_ev.jetstream import pull
 from nats_ev.object_store import download
 from nats_ev.times import SECOND
 
@@ -328,7 +328,7 @@ def test_each_completion_comes_once_and_the_next_call_works(
 ):
     """Thousands of odd answers in one client's life, then the same calls with right ones."""
     monkeypatch.setattr(download, "RETRY_FOR", 2.0)
-    monkeypatch.setattr(ordered, "SECOND", SECOND // 10)  # heartbeats
+    monkeypatch.setattr(pull, "SECOND", SECOND // 10)  # heartbeats
     cases, calls = [], []
     for name, (verbs, check, call) in methods.items():
         for verb in ["*", *verbs.split()]:
@@ -359,7 +359,7 @@ def test_what_a_users_callback_raises_is_no_odd_answer(kind, fake, connected, ru
     def raising(name: str) -> Callable[..., None]:
         def cb(result: Any, error: Any) -> None:
             called.append(name)
-            assert error is None, name
+            assert error is None, (name, error)
             raise kind("mine")
 
         return cb

@@ -28,7 +28,7 @@ from nats_ev import errors, subjects, times
 from nats_ev.auth import check_seed, read_creds, undecorated
 from nats_ev.connection.server import parse_server, server_at
 from nats_ev.headers import Headers, set_in_block, status_of
-from nats_ev.jetstream import api, direct
+from nats_ev.jetstream import answers, direct, levels
 from nats_ev.jetstream.advisory import decode_advisory
 from nats_ev.jetstream.answers import whole
 from nats_ev.jetstream.message import parse_ack_reply
@@ -36,7 +36,7 @@ from nats_ev.kv import entry
 from nats_ev.kv.codecs import Base64Codec, PathCodec
 from nats_ev.object_store import meta
 from nats_ev.protocol.info import ServerInfo
-from nats_ev.protocol.session import LastReply, Session, State
+from nats_ev.protocol.session import Session, State
 
 MEGABYTE = 1_000_000
 INFO = b'INFO {"max_payload":1048576}\r\n'
@@ -54,13 +54,12 @@ def received(size: int, greeting: bytes = INFO) -> Callable[[bytes], None]:
     """A session that gets the bytes in pieces of this size."""
 
     def read(data: bytes) -> None:
-        session = Session({}, Events(), 10 * MEGABYTE, LastReply())
+        session = Session({}, Events(), 10 * MEGABYTE)
         session.receive(greeting)
-        session.dispatch()
+        session.deliver(60.0)
         for at in range(0, len(data), size):
             session.receive(data[at : at + size])
-            while session.dispatch(256):
-                pass
+            session.deliver(60.0)
             if session.state is State.CLOSED:
                 return
 
@@ -83,8 +82,8 @@ def headers(raw: bytes) -> None:
 def info(raw: bytes) -> None:
     text = raw.decode("utf-8", "replace")
     ServerInfo.parse(text)
-    api.version_of(text)
-    api.stands_alone(text)
+    levels.version_of(text)
+    levels.stands_alone(text)
 
 
 def creds(path: Path) -> Callable[[str], None]:
@@ -215,10 +214,10 @@ def outsiders(path: Path) -> Iterator[tuple[str, Callable[[Any], object], Callab
         ("header block", headers, BLOCKS),
         ("direct get", lambda raw: direct._result(b"", raw), BLOCKS),
         ("-ERR", errors.server_error, ERRORS),
-        ("answer", api.decode, JSONS),
+        ("answer", answers.decode, JSONS),
         ("advisory", lambda raw: decode_advisory("$JS.EVENT.x", raw), JSONS),
         ("INFO", info, JSONS),
-        ("object info", lambda raw: meta.parse("b", raw, "", 1), JSONS),
+        ("object info", lambda raw: meta.parse("b", "bw==", raw, "", 1), JSONS),
         ("100 bytes at a time", received(100), LINES),
         ("64 KiB at a time", received(65536), LINES),
         ("first line", received(100, greeting=b""), LINES),

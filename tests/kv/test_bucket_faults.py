@@ -300,7 +300,12 @@ def lagging(api: ScriptedApi, pending: int) -> list[str]:
     inboxes: list[str] = []
     fields = {"name": "C", "num_pending": pending, "delivered": {"stream_seq": 0}, **CLUSTER}
     api.on("CONSUMER.CREATE", {**fields, "config": {}})
-    api.on("CONSUMER.MSG.NEXT", inboxes.append)
+
+    def asked(inbox: str) -> None:
+        inboxes.append(inbox)
+        api.nats.hpublish(inbox, b"NATS/1.0 100 Idle Heartbeat\r\n\r\n", b"")
+
+    api.on("CONSUMER.MSG.NEXT", asked)
     state = {"delivered": {"consumer_seq": pending}, "num_pending": 0, "name": "C"}
     api.on("CONSUMER.INFO", state)
     return inboxes

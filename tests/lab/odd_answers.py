@@ -259,6 +259,11 @@ class OddServer:
                     if words[1:-sizes]:
                         body = payload[int(words[-2]) :] if sizes == 2 else payload
                         frames = self.answers(words[0], words[1], body)
+                        if b"\r\nNats-Batch-Sequence: 1\r\n" in payload:  # taken, not stored yet
+                            frames = [
+                                (*frame[:-1], b"" if b'"batch"' in frame[-1] else frame[-1])
+                                for frame in frames
+                            ]
                         peer.send(b"".join(_frames(frames, subscriptions)))
         except (EOFError, OSError):
             return

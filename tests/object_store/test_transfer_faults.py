@@ -438,6 +438,8 @@ def test_a_download_replaces_a_consumer_that_does_not_send_what_is_there(
     def send(inbox: str) -> None:
         if api.count("CONSUMER.CREATE") == 2:
             api.nats.publish(inbox, b"1234", ack_reply(1))
+        else:  # it is there, and has nothing
+            api.nats.hpublish(inbox, b"NATS/1.0 100 Idle Heartbeat\r\n\r\n", b"")
 
     api.on("CONSUMER.MSG.NEXT", send)
     told: list[Any] = []

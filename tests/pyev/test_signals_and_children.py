@@ -8,6 +8,8 @@ import textwrap
 
 import pytest
 
+from lab.process import unmeasured
+
 PRELUDE = """
 import os, signal, subprocess, sys
 from nats_ev import pyev
@@ -31,6 +33,7 @@ def program(code: str) -> list[str]:
         capture_output=True,
         text=True,
         timeout=60,
+        env=unmeasured(),  # coverage would write a file in a child without a free descriptor
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.split("\n")[:-1]
