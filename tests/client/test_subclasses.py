@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from lab.broker import broker
+from lab.rows import Parser
 from lab.steps import collect_messages
 from nats_ev import Headers, Nats
-from nats_ev.protocol.wire import Outbound, Parser, lib
+from nats_ev.protocol.wire import Outbound, lib
 
 BLOCK = b"NATS/1.0\r\na: b\r\n\r\n"
 
@@ -152,8 +153,7 @@ def test_a_subject_that_is_equal_to_others_does_not_take_their_messages(
 def test_no_pointer_is_taken_from_a_subclass_of_bytes() -> None:
     out, lies = Outbound(), Long(b"own")
     calls: list[Callable[[], object]] = [
-        lambda: lib.nats_wbuf_pub_to(out.c, b"s", 1, lies, len(lies)),
-        lambda: lib.nats_wbuf_intern(out.c, lies, len(lies)),
+        lambda: lib.nats_wbuf_request(out.c, b"s", 1, lies, len(lies), 1),
         lambda: out.publish(lies, b"", None, b""),
         lambda: out.publish(b"s", lies, None, b""),
         lambda: out.publish(b"s", b"", lies, b""),

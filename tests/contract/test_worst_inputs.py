@@ -193,6 +193,7 @@ EXPRESSIONS = {
     "service._NAME": ("fullmatch", [""]),
     "service._SEMVER": ("fullmatch", ["", "1.", "1.2.3-", "1.2.3+"]),
     "service._BREAKS": ("findall", [""]),
+    "connection.server._PLAIN": ("fullmatch", ["", "nats://", "tls://h:", "h:1"]),
     "auth.creds._BLOCKS": ("findall", ["", "---BEGIN A---", "---BEGIN A---\nx"]),
     "auth.creds._TEXT_BLOCK": ("search", ["", "---BEGIN A---", "---BEGIN A---\nx"]),
     "headers._NAME": ("fullmatch", [""]),

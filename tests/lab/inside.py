@@ -112,6 +112,7 @@ def break_sends(nats: Nats, error: OSError) -> None:
     def fail(*args: Any) -> int:
         raise error
 
+    nats._connection.link._direct = False  # sends by Python, which can be replaced
     stream_of(nats)._send = fail
 
 
