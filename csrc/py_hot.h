@@ -54,13 +54,13 @@ typedef struct {
 } nats_py_client;
 
 typedef struct {
-    PyObject_HEAD
-    PyObject *callback;
-    long long received;        /* messages that were given to the callback or kept */
-    long long received_before; /* of these, before this connection began: its server counts from 0 */
-    char fast;                 /* nothing is to be checked or counted elsewhere when a message comes */
-    char is_inbox;             /* its messages are answers to requests */
-    char closed, draining;     /* for Python: a slot there takes eight bytes */
+    PyObject_HEAD PyObject *callback;
+    long long received; /* messages that were given to the callback or kept */
+    long long
+        received_before;   /* of these, before this connection began: its server counts from 0 */
+    char fast;             /* nothing is to be checked or counted elsewhere when a message comes */
+    char is_inbox;         /* its messages are answers to requests */
+    char closed, draining; /* for Python: a slot there takes eight bytes */
 } nats_py_subscription;
 
 /* A fast path: the result of the call, or NULL. With *handled 0 nothing has happened, no exception is
