@@ -464,6 +464,7 @@ void nats_wbuf_sent(nats_wbuf *wbuf, size_t n)
 void nats_wbuf_lock(nats_wbuf *wbuf, int locked)
 {
     wbuf->locked = locked;
+    wbuf->pinned = locked ? wbuf->end - wbuf->pos : 0;
 }
 
 void nats_wbuf_pin(nats_wbuf *wbuf, size_t n)

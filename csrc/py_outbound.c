@@ -150,7 +150,7 @@ PyObject *nats_py_hpublish(nats_py_outbound *self, PyObject *const *args, size_t
 static int same_timeout(PyObject *timeout, PyObject *last)
 {
     long a, b;
-    if (!PyLong_CheckExact(timeout) || !PyLong_CheckExact(last))
+    if (last == NULL || !PyLong_CheckExact(timeout) || !PyLong_CheckExact(last))
         return 0;
     if (timeout == last)
         return 1;
@@ -188,7 +188,7 @@ PyObject *nats_py_request(nats_py_outbound *self, PyObject *const *args, size_t 
     int code;
     if (!sort_arguments(args, nargs, kwnames, names, found, 4) || found[2] == NULL ||
         !get_text(found[0], &subject) || !get_payload(found[1], &payload) ||
-        !PyCallable_Check(found[2]) ||
+        !PyCallable_Check(found[2]) || self->waiting == NULL || !PyDict_CheckExact(self->waiting) ||
         !same_timeout(found[3] == NULL ? default_timeout : found[3], self->timeout))
         return NULL;
     order = self->order + 1;
@@ -211,9 +211,17 @@ PyObject *nats_py_request(nats_py_outbound *self, PyObject *const *args, size_t 
     self->order = order;
     if ((self->run != 0 || told(PyObject_CallFunctionObjArgs(self->begin_run, number, NULL))) &&
         (same_subject(found[0], self->subject) ||
-         told(PyObject_CallFunctionObjArgs(self->begin_subject, number, found[0], NULL))) &&
-        deal_with(self, code) == 0)
-        return number;
+         told(PyObject_CallFunctionObjArgs(self->begin_subject, number, found[0], NULL)))) {
+        if (deal_with(self, code) == 0)
+            return number;
+    } else {
+        /* A Ctrl-C, most likely. Nobody else would ask for the write of what has been framed. */
+        PyObject *type, *value, *trace;
+        PyErr_Fetch(&type, &value, &trace);
+        if (deal_with(self, code) < 0)
+            PyErr_Clear();
+        PyErr_Restore(type, value, trace);
+    }
     Py_DECREF(number);
     return NULL;
 }
@@ -250,6 +258,10 @@ static PyObject *outbound_send(PyObject *self, PyObject *fd)
     ssize_t taken;
     if (socket == -1 && PyErr_Occurred() != NULL)
         return NULL;
+    if (outbound->wbuf == NULL) {
+        PyErr_SetString(PyExc_ValueError, "no buffer");
+        return NULL;
+    }
     data = nats_wbuf_data(outbound->wbuf);
     size = nats_wbuf_len(outbound->wbuf);
     nats_wbuf_lock(outbound->wbuf, 1);
@@ -259,7 +271,9 @@ static PyObject *outbound_send(PyObject *self, PyObject *fd)
     if (taken < 0)
         return PyLong_FromLong(error == EAGAIN || error == EWOULDBLOCK || error == EINTR ? 0
                                                                                          : -error);
-    nats_wbuf_sent(outbound->wbuf, (size_t)taken);
+    /* Another thread has perhaps ended the connection meanwhile, and so taken the bytes back. */
+    size = nats_wbuf_len(outbound->wbuf);
+    nats_wbuf_sent(outbound->wbuf, (size_t)taken < size ? (size_t)taken : size);
     return PyLong_FromSsize_t((Py_ssize_t)taken);
 }
 
