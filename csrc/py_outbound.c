@@ -73,19 +73,33 @@ static int sort_arguments(PyObject *const *args, size_t nargs, PyObject *kwnames
     return 1;
 }
 
+/* Call one of our own methods, which may replace itself; NULL: the garbage collector works, nobody is to be told.
+   Return 0, or -1 with an exception. */
+static int call(PyObject *method, PyObject *number, PyObject *subject)
+{
+    PyObject *done;
+    if (method == NULL)
+        return 0;
+    Py_INCREF(method);
+    done = PyObject_CallFunctionObjArgs(method, number, subject, NULL);
+    Py_DECREF(method);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
 /* Do what a framing call's bits ask for. Return 0, or -1 with an exception. */
 static int deal_with(nats_py_outbound *self, int code)
 {
-    PyObject *number, *done = NULL;
+    PyObject *number;
+    int status;
     if (code == 0)
         return 0;
     number = PyLong_FromLong(code);
-    if (number != NULL) {
-        done = PyObject_CallFunctionObjArgs(self->queued, number, NULL);
-        Py_DECREF(number);
-    }
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
+    if (number == NULL)
+        return -1;
+    status = call(self->queued, number, NULL);
+    Py_DECREF(number);
+    return status;
 }
 
 static PyObject *none_after(nats_py_outbound *self, int code)
@@ -169,13 +183,6 @@ static int same_subject(PyObject *subject, PyObject *last)
            (last != NULL && PyUnicode_CheckExact(last) && PyUnicode_Compare(subject, last) == 0);
 }
 
-/* Use up the result of one of our own methods. Return 0 when it has raised. */
-static int told(PyObject *result)
-{
-    Py_XDECREF(result);
-    return result != NULL;
-}
-
 /* The parameters after cb that have a fast path: timeout_ms, by position or by name. */
 PyObject *nats_py_request(nats_py_outbound *self, PyObject *const *args, size_t nargs,
                           PyObject *kwnames, int *handled)
@@ -209,9 +216,9 @@ PyObject *nats_py_request(nats_py_outbound *self, PyObject *const *args, size_t 
     }
     *handled = 1;
     self->order = order;
-    if ((self->run != 0 || told(PyObject_CallFunctionObjArgs(self->begin_run, number, NULL))) &&
+    if ((self->run != 0 || call(self->begin_run, number, NULL) == 0) &&
         (same_subject(found[0], self->subject) ||
-         told(PyObject_CallFunctionObjArgs(self->begin_subject, number, found[0], NULL)))) {
+         call(self->begin_subject, number, found[0]) == 0)) {
         if (deal_with(self, code) == 0)
             return number;
     } else {

@@ -7,6 +7,7 @@ import errno
 import gc
 import socket
 import sys
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -364,7 +365,180 @@ def test_sessions_are_freed_with_all_that_they_hold() -> None:
     assert sys.getallocatedblocks() - blocks < 300
 
 
+@contextlib.contextmanager
+def reading(host: Host) -> Iterator[list[object]]:
+    """Let another thread wait in the kernel for bytes; give the list that gets its result."""
+    result: list[object] = []
+    host.ours.setblocking(True)
+    thread = threading.Thread(target=lambda: result.append(host.read()))
+    thread.start()
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            assert time.monotonic() < deadline
+            try:
+                host.session.receive(b"")
+            except RuntimeError:
+                break
+        yield result
+    finally:
+        with contextlib.suppress(OSError):
+            host.server.send(b"\r\n")  # ends the read of a test that has failed
+        thread.join(20)
+        host.ours.setblocking(False)
+
+
+def test_nothing_is_taken_while_another_thread_reads(host: Host) -> None:
+    host.subscribe(1)
+    with reading(host) as result:
+        with pytest.raises(RuntimeError, match="another thread"):
+            host.session.receive(message(1, b"lost"))
+        with pytest.raises(RuntimeError, match="another thread"):
+            host.read()
+        assert host.session.deliver(1.0)
+        host.server.send(message(1, b"a"))
+        wait_for(result)
+    assert result == [wire.DRAINED]
+    assert host.got == [("x", b"a", None, None)]
+
+
+def test_a_delivery_that_ends_leaves_the_memory_that_another_thread_receives_into(
+    host: Host,
+) -> None:
+    with contextlib.ExitStack() as stack:
+        results = []
+
+        def callback(*args: object) -> None:
+            if not results:
+                results.append(stack.enter_context(reading(host)))
+            host.got.append(args)
+
+        host.subscribe(1, callback)
+        host.session.receive(message(1, b"first"))
+        host.session.deliver(1.0)
+        others = [Host() for _ in range(8)]  # they take the free memory, if there is any
+        for other in others:
+            other.session.receive(b"MSG x 1 70000\r\n" + b"y" * 60_000)
+            other.session.deliver(1.0)
+        host.server.send(message(1, b"second") * 2)
+        wait_for(results[0])
+        for other in others:
+            other.close()
+    assert results == [[wire.DRAINED]]
+    assert [args[1] for args in host.got] == [b"first", b"second", b"second"]
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_closing_while_another_thread_reads_discards_what_comes(host: Host, large: bool) -> None:
+    host.subscribe(1)
+    if large:
+        host.server.setblocking(False)
+        left = 200_000
+        host.server.send(b"MSG big 1 600000\r\n")
+        while left:
+            with contextlib.suppress(BlockingIOError):
+                left -= host.server.send(b"x" * min(left, 60_000))
+            host.read()
+        host.read_all()
+        host.server.setblocking(True)
+    with reading(host) as result:
+        host.session.close()
+        host.session.receive(b"ignored")
+        host.server.send(message(1, b"a"))
+        wait_for(result)
+    assert result == [wire.NOTHING]
+    assert host.got == []
+
+
+def wait_for(result: list[object]) -> None:
+    deadline = time.monotonic() + 20
+    while not result:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_a_slice_that_is_no_time_is_none(host: Host) -> None:
+    host.subscribe(1)
+    for seconds in (float("nan"), -1e300, -1.0, 0.0, float("inf"), 1e300):
+        host.session.receive(message(1, b"a"))
+        while not host.session.deliver(seconds):
+            pass
+    assert len(host.got) == 6
+    with pytest.raises(TypeError):
+        host.session.deliver(None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="negative"):
+        host.session.set_inbox(1, -1)
+
+
+def test_only_bytes_are_received(host: Host) -> None:
+    class Odd(bytes):
+        pass
+
+    for data in (Odd(b"PING\r\n"), bytearray(b"PING\r\n"), "PING\r\n", None):
+        with pytest.raises(TypeError):
+            host.session.receive(data)  # type: ignore[arg-type]
+
+
+def test_a_subscription_that_ends_between_two_subjects_gets_nothing_more(host: Host) -> None:
+    def callback(subject: str, *rest: object) -> None:
+        host.got.append((subject,))
+        if subject == "s.1":
+            sub.fast = False
+            sub.closed = True
+            del host.subs[1]
+
+    sub = host.subscribe(1, callback)
+    host.session.receive(b"".join(message(1, b"x", b"s.%d" % i) for i in range(5)))
+    host.session.deliver(1.0)
+    assert host.got == [("s.0",), ("s.1",)]
+
+
+def test_a_finalizer_that_delivers_keeps_the_order(host: Host) -> None:
+    class Last:
+        def __call__(self, subject: str, payload: bytes, *rest: object) -> None:
+            host.got.append((payload,))
+            sub = host.subs.pop(1, None)
+            if sub is not None:
+                sub.fast = False
+                sub.closed = True
+
+        def __del__(self) -> None:
+            host.got.append(("freed",))
+            host.session.deliver(0.0)
+
+    host.subscribe(1, Last())
+    host.subscribe(2, lambda subject, payload, *rest: host.got.append((payload,)))
+    host.session.receive(
+        message(1, b"1") + message(2, b"2") + message(2, b"3", b"y") + message(2, b"4", b"y")
+    )
+    while not host.session.deliver(1.0):
+        pass
+    assert [args[0] for args in host.got if args != ("freed",)] == [b"1", b"2", b"3", b"4"]
+    assert ("freed",) in host.got
+
+
 _testcapi = pytest.importorskip("_testcapi", reason="this Python has no _testcapi")
+
+
+def test_out_of_memory_between_chunks_delivers_none_twice(host: Host) -> None:
+    numbers: list[int] = []
+    host.subscribe(1, lambda subject, payload, *rest: numbers.append(int(payload)))
+    for at in range(60):
+        numbers.clear()
+        host.raised.clear()
+        for i in range(20):
+            host.session.receive(message(1, b"%d" % i))
+        _testcapi.set_nomemory(at, at + 1)
+        try:
+            host.session.deliver(1.0)
+        except MemoryError:
+            pass
+        finally:
+            _testcapi.remove_mem_hooks()
+        while not host.session.drained:
+            host.session.deliver(1.0)
+        assert numbers == sorted(set(numbers)), at
+        assert len(numbers) + len(host.raised) == 20, at
 
 
 def test_out_of_memory_at_any_allocation_loses_no_message(host: Host) -> None:
