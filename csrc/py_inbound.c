@@ -79,8 +79,8 @@ typedef struct {
     int run_kind, run_left;
     nats_py_subscription *run_sub; /* of the run, or of the last message that had another subject */
     int32_t run_sid;
-    PyObject *subject;             /* of the run, or the last one that was decoded */
-    int32_t subject_at;            /* its offset in the rows' data, -1: none */
+    PyObject *subject;  /* of the run, or the last one that was decoded */
+    int32_t subject_at; /* its offset in the rows' data, -1: none */
     /* A large payload that is being received, or whose row comes next: how much of it there is. */
     PyObject *large;
     size_t large_len;
@@ -423,7 +423,8 @@ static int walk_message(inbound *self, const int32_t *row)
         self->at += NATS_ROW_WIDTH;
         Py_CLEAR(self->large);
         status = give(self, sub, &m);
-        Py_XDECREF((PyObject *)old); /* may call us, by a finalizer: after the message, for the order */
+        Py_XDECREF(
+            (PyObject *)old); /* may call us, by a finalizer: after the message, for the order */
     }
     Py_DECREF(sub);
     return status;

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import os
+import random
 import socket
 import sys
 import threading
@@ -15,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from lab import refparser
 from nats_ev import errors
 from nats_ev.protocol import wire
 from nats_ev.protocol.session import Session, State
@@ -363,6 +366,111 @@ def test_sessions_are_freed_with_all_that_they_hold() -> None:
         life()
     gc.collect()
     assert sys.getallocatedblocks() - blocks < 300
+
+
+def random_frame(rng: random.Random) -> bytes:
+    """Return a frame of a server: small, large, with headers or without, or no message."""
+    sid = rng.choice([1, 1, 1, 2, 3, 9])
+    subject = rng.choice([b"a", b"a", b"b.c", b"\xff.x", b"s" * 300])
+    reply = rng.choice([b"", b"", b"re.ply "])
+    size = rng.choice([0, 1, 5, 5, 100, 5000, 70_000])
+    if rng.random() < 0.08:
+        size = rng.choice(SIZES[:2]) + rng.randrange(3)
+    payload = rng.randbytes(size)
+    kind = rng.random()
+    if kind < 0.1:
+        return rng.choice([b"PING\r\n", b"PONG\r\n", b"+OK\r\n", b"-ERR 'x'\r\n"])
+    if kind < 0.3:
+        headers = rng.choice(
+            [b"", b"NATS/1.0\r\n\r\n", b"NATS/1.0\r\nA: " + b"b" * 3000 + b"\r\n\r\n"]
+        )
+        sizes = b"%d %d" % (len(headers), len(headers) + size)
+        return b"HMSG %b %d %b%b\r\n%b%b\r\n" % (subject, sid, reply, sizes, headers, payload)
+    return (
+        b"MSG %b %d %b%d\r\n%b\r\n" % (subject, sid, reply, size, payload) * rng.choice([1, 1, 3])
+    )
+
+
+def expected_events(stream: bytes) -> list[tuple[Any, ...]]:
+    """Return what a host with subscriptions 1 to 3 gets for a stream, as the reference parser reads it."""
+    outcome = refparser.parse(stream, 1 << 28)
+    events: list[tuple[Any, ...]] = []
+    for event in outcome.events:
+        if event[0] == "MSG":
+            _, sid, subject, reply, headers, payload = event
+            if sid in (1, 2, 3):
+                events.append((subject, payload, reply or None, headers or None))
+        elif event[0] == "ERR":
+            events.append(("error", event[1]))
+        elif event[0] != "OK":
+            events.append((event[0],))
+    if outcome.offset is not None:
+        events.append(("failed", outcome.offset + len(HANDSHAKE)))
+    return events
+
+
+def encoded(event: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """Return an event of `Host.got` as `expected_events` names it."""
+    if event[0] == "ping":
+        return [("PING",)] * event[1]
+    if event[0] == "pong":
+        return [("PONG",)]
+    if event[0] == "error":
+        return [("error", event[1].encode())]
+    if event[0] == "failed":
+        return [event]
+    subject, payload, reply, headers = event
+    reply = None if reply is None else reply.encode()
+    return [(subject.encode("utf-8", "surrogateescape"), payload, reply, headers)]
+
+
+@pytest.mark.parametrize("way", ["read", "receive"])
+@pytest.mark.parametrize("seed", range(int(os.environ.get("NATS_EV_EXAMPLES", "1000")) // 50))
+def test_random_streams_mean_the_same_as_to_the_reference(host: Host, way: str, seed: int) -> None:
+    rng = random.Random(seed)
+    stream = b"".join(random_frame(rng) for _ in range(rng.choice([5, 40])))
+    if rng.random() < 0.3:
+        stream += rng.choice([b"what\r\n", b"MSG a 1 300000\r\n" + b"x" * 300_000 + b"xx"])
+    nested = [0]
+
+    def callback(*args: Any) -> None:
+        host.got.append(args)
+        if rng.random() < 0.05 and nested[0] < 3:
+            nested[0] += 1
+            host.read(0.0) if way == "read" else host.session.deliver(0.0)
+            nested[0] -= 1
+        if rng.random() < 0.05:
+            raise ValueError
+
+    for sid in (1, 2, 3):
+        host.subscribe(sid, callback)
+    host.subs[3].fast = False
+    host.call = lambda call, *args: call_safely(call, *args)  # type: ignore[method-assign]
+    host.server.setblocking(False)
+    most = rng.choice([7, 3000, 200_000])
+    if len(stream) > 100_000:
+        most = max(most, 3000)
+    at = 0
+    while at < len(stream):
+        piece = stream[at : at + rng.randrange(1, most)]
+        if way == "read":
+            with contextlib.suppress(BlockingIOError):
+                at += host.server.send(piece)
+            host.read(rng.choice([0.0, 1.0]))
+        else:
+            host.session.receive(piece)
+            at += len(piece)
+            host.session.deliver(rng.choice([0.0, 1.0]))
+    while not host.session.drained:
+        host.session.deliver(1.0)
+    host.read_all()
+    got = [one for event in host.got for one in encoded(event)]
+    assert got == expected_events(stream)
+
+
+def call_safely(call: Callable[..., object], *args: object) -> None:
+    with contextlib.suppress(ValueError):
+        call(*args)
 
 
 @contextlib.contextmanager
