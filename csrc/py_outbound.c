@@ -44,9 +44,10 @@ static int get_payload(PyObject *object, struct text *payload)
         payload->size = 0;
         return 1;
     }
-    if (PyBytes_CheckExact(object)) {
-        payload->data = PyBytes_AsString(object);
-        payload->size = PyBytes_Size(object);
+    if (PyBytes_CheckExact(object)) { /* then the call does not fail */
+        char *data = NULL;
+        (void)PyBytes_AsStringAndSize(object, &data, &payload->size);
+        payload->data = data;
         return 1;
     }
     return get_text(object, payload);
