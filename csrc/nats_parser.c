@@ -90,8 +90,14 @@ struct batch {
 static void fail(nats_parser *parser, int error, uint64_t offset, size_t kept, const char *rest,
                  size_t n)
 {
-    size_t head = kept < NATS_SNIPPET ? kept : NATS_SNIPPET;
-    size_t room = NATS_SNIPPET - head;
+    size_t head, room;
+    if (parser->skipped != 0) { /* the snippet ends where the skipped bytes begin */
+        size_t before = (size_t)parser->row[P1] - parser->skipped;
+        kept = kept < before ? kept : before;
+        n = 0;
+    }
+    head = kept < NATS_SNIPPET ? kept : NATS_SNIPPET;
+    room = NATS_SNIPPET - head;
     assert(error < 0 && kept <= parser->tail_len);
     if (head != 0)
         memcpy(parser->snippet, parser->tail, head);

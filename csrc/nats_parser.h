@@ -138,8 +138,9 @@ NATS_MUST_CHECK int nats_parser_feed(nats_parser *parser, const void *data, size
  */
 size_t nats_parser_unfinished(const nats_parser *parser, const char **begin, size_t *size);
 
-/* The next n bytes of that payload were received elsewhere. What follows them is fed: the CRLF at least. The
-   message's row has the payload's true size, but the bytes at its offsets are not the payload's. */
+/* The next n bytes of that payload were received elsewhere. From the first such call on the whole rest of the
+   payload is. The CRLF is fed. The message's row has the payload's true size, but the bytes at its offsets
+   are not the payload's. */
 void nats_parser_skip(nats_parser *parser, size_t n);
 
 /* Return a short English phrase without a full stop; never NULL. */

@@ -237,7 +237,7 @@ static int check_message(const nats_wbuf *wbuf, struct nats_message *m)
         return NATS_WBUF_CLOSED;
     if (!nats_is_subject(m->subject, m->subject_len))
         return NATS_WBUF_BAD_SUBJECT;
-    if (!nats_is_clean(m->reply, m->reply_len))
+    if (m->number == 0 && !nats_is_clean(m->reply, m->reply_len)) /* else it is the inbox */
         return NATS_WBUF_BAD_REPLY;
     if (m->headers_len != 0 && !nats_is_header_block(m->headers, m->headers_len))
         return NATS_WBUF_BAD_HEADERS;
@@ -464,6 +464,7 @@ void nats_wbuf_sent(nats_wbuf *wbuf, size_t n)
 void nats_wbuf_lock(nats_wbuf *wbuf, int locked)
 {
     wbuf->locked = locked;
+    wbuf->pinned = locked ? wbuf->end - wbuf->pos : 0;
 }
 
 void nats_wbuf_pin(nats_wbuf *wbuf, size_t n)

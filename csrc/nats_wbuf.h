@@ -109,8 +109,8 @@ size_t nats_wbuf_len(const nats_wbuf *wbuf);
    again, as it does after nats_wbuf_take_back. An empty buffer frees memory beyond 2 MiB. */
 void nats_wbuf_sent(nats_wbuf *wbuf, size_t n);
 
-/* While locked, framing calls are refused, so that the unsent bytes stay where they are. The caller
-   locks the buffer around a call to the kernel during which other threads may run. */
+/* While locked, framing calls are refused and all unsent bytes are pinned, so that they stay where they are.
+   The caller locks the buffer around a call to the kernel during which other threads may run. */
 void nats_wbuf_lock(nats_wbuf *wbuf, int locked);
 
 /* A layer below (TLS) already has the first n unsent bytes in its records: no message in them can

@@ -77,9 +77,10 @@ typedef struct {
     const char *data; /* what the offsets of the rows refer to */
     int at, filled;
     int run_kind, run_left;
-    nats_py_subscription *run_sub; /* NULL: the messages are skipped, or answers */
-    PyObject *subject;             /* of the run, or the last one that was decoded */
-    int32_t subject_at;            /* its offset in the rows' data, -1: none */
+    nats_py_subscription *run_sub; /* of the run, or of the last message that had another subject */
+    int32_t run_sid;
+    PyObject *subject;  /* of the run, or the last one that was decoded */
+    int32_t subject_at; /* its offset in the rows' data, -1: none */
     /* A large payload that is being received, or whose row comes next: how much of it there is. */
     PyObject *large;
     size_t large_len;
@@ -117,12 +118,13 @@ static int take_block(inbound *self)
     return self->block == NULL ? -1 : 0;
 }
 
+/* Does nothing while another thread receives into the block, which then gives it back. */
 static void give_block(inbound *self)
 {
     struct block *block = self->block;
-    self->block = NULL;
-    if (block == NULL)
+    if (block == NULL || self->reading)
         return;
+    self->block = NULL;
     if (n_free_blocks < MOST_FREE) {
         block->next = free_blocks;
         free_blocks = block;
@@ -218,11 +220,18 @@ static int find_subject(inbound *self, const int32_t *row)
     return 0;
 }
 
-/* Find a subscription. *sub becomes a new reference, or NULL when there is none. */
+/* Find a subscription. *sub becomes a new reference, or NULL when there is none. The last one that was found is
+   still in the table if it is fast: then it is open, and no sid is used twice. */
 static int find_sub(inbound *self, int32_t sid, nats_py_subscription **sub)
 {
-    PyObject *key = PyLong_FromLong(sid), *found;
+    PyObject *key, *found;
+    *sub = self->run_sub;
+    if (*sub != NULL && self->run_sid == sid && (*sub)->fast) {
+        Py_INCREF((PyObject *)*sub);
+        return 0;
+    }
     *sub = NULL;
+    key = PyLong_FromLong(sid);
     if (key == NULL)
         return -1;
     found = PyDict_GetItemWithError(self->subs, key);
@@ -383,6 +392,7 @@ static int walk_run(inbound *self, const int32_t *row)
         }
     }
     self->run_sub = sub;
+    self->run_sid = row[SID];
     self->at = items;
     self->run_kind = row[KIND];
     self->run_left = row[P1];
@@ -406,9 +416,15 @@ static int walk_message(inbound *self, const int32_t *row)
     if (status == 0)
         status = make(self, &m, row[R0], row[R1], row[H0], row[P0], row[P1]);
     if (status == 0) {
+        nats_py_subscription *old = self->run_sub;
+        Py_INCREF(sub);
+        self->run_sub = sub;
+        self->run_sid = row[SID];
         self->at += NATS_ROW_WIDTH;
         Py_CLEAR(self->large);
         status = give(self, sub, &m);
+        Py_XDECREF(
+            (PyObject *)old); /* may call us, by a finalizer: after the message, for the order */
     }
     Py_DECREF(sub);
     return status;
@@ -504,6 +520,21 @@ static int walk(inbound *self, struct slice *slice)
 
 /* ---- delivery ---- */
 
+/* Take the next chunk out of the queue. When there is no memory for that, it stays there. */
+static int take_chunk(inbound *self)
+{
+    PyObject *chunk = PyList_GetItem(self->queue, 0);
+    Py_INCREF(chunk);
+    if (PyList_SetSlice(self->queue, 0, 1, NULL) < 0) {
+        Py_DECREF(chunk);
+        return -1;
+    }
+    self->chunk = chunk;
+    self->pos = 0;
+    self->end = (size_t)PyBytes_Size(chunk);
+    return 0;
+}
+
 /* Parse more of what has been received. Return 1 when there are rows, 0 when all has been parsed, or -1. */
 static int parse(inbound *self)
 {
@@ -523,11 +554,7 @@ static int parse(inbound *self)
             Py_CLEAR(self->chunk);
             if (PyList_Size(self->queue) == 0)
                 return 0;
-            self->chunk = PyList_GetItem(self->queue, 0);
-            Py_INCREF(self->chunk);
-            self->pos = 0;
-            self->end = (size_t)PyBytes_Size(self->chunk);
-            if (PyList_SetSlice(self->queue, 0, 1, NULL) < 0)
+            if (take_chunk(self) < 0)
                 return -1;
         }
         if (take_block(self) < 0)
@@ -577,11 +604,11 @@ static int deliver(inbound *self, int64_t slice_ns)
         status = 0;
     }
     self->depth--;
-    if (status == 0 && !has_rows(self)) {
+    if (status == 0 && !has_rows(self))
         forget_rows(self);
-        if (self->pos >= self->end)
-            give_block(self);
-    }
+    /* Looked at again: a finalizer may have delivered, and left rows. */
+    if (!has_rows(self) && self->pos >= self->end)
+        give_block(self);
     Py_DECREF(self);
     return status;
 }
@@ -589,7 +616,9 @@ static int deliver(inbound *self, int64_t slice_ns)
 static int64_t get_slice(PyObject *seconds)
 {
     double s = PyFloat_AsDouble(seconds);
-    return s >= 1e9 ? INT64_MAX / 4 : (int64_t)(s * 1e9);
+    if (s >= 1e9)
+        return INT64_MAX / 4;
+    return s > 0 ? (int64_t)(s * 1e9) : 0; /* 0 for NaN, too */
 }
 
 /* deliver(seconds) -> whether all has been delivered */
@@ -671,13 +700,15 @@ static PyObject *inbound_read(PyObject *self_, PyObject *args)
     Py_END_ALLOW_THREADS self->reading = 0;
     if (got <= 0 || self->closed) {
         give_block(self);
+        if (self->closed)
+            Py_CLEAR(self->large); /* `close` left it, because the kernel was writing to it */
         if (got == 0)
             return PyLong_FromLong(END);
         if (got > 0 || error == EAGAIN || error == EWOULDBLOCK || error == EINTR)
             return PyLong_FromLong(NOTHING);
         return PyLong_FromLong(-error);
     }
-    if (self->block == NULL || to != self->block->bytes) {
+    if (self->large != NULL && (self->block == NULL || to != self->block->bytes)) {
         self->large_len += (size_t)got;
         nats_parser_skip(&self->parser, (size_t)got);
         return PyLong_FromLong(DRAINED);
@@ -693,16 +724,22 @@ static PyObject *inbound_read(PyObject *self_, PyObject *args)
 static PyObject *inbound_receive(PyObject *self_, PyObject *data)
 {
     inbound *self = (inbound *)self_;
-    if (!PyBytes_Check(data)) {
+    if (!PyBytes_CheckExact(data)) { /* freeing an object of a subclass may run Python code */
         PyErr_SetString(PyExc_TypeError, "data must be bytes");
         return NULL;
     }
-    if (self->large != NULL && self->parser.frame == NULL && !self->reading) {
+    if (self->closed)
+        Py_RETURN_NONE;
+    if (self->reading) {
+        PyErr_SetString(PyExc_RuntimeError, "another thread reads the same connection");
+        return NULL;
+    }
+    if (self->large != NULL && self->parser.frame == NULL) {
         /* Some of a large payload has been read: nobody gives us the rest by another way. */
         PyErr_SetString(PyExc_RuntimeError, "receive after read, in the middle of a message");
         return NULL;
     }
-    if (!self->closed && PyList_Append(self->queue, data) < 0)
+    if (PyList_Append(self->queue, data) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -733,6 +770,10 @@ static PyObject *inbound_set_inbox(PyObject *self_, PyObject *args)
     Py_ssize_t prefix_len;
     if (!PyArg_ParseTuple(args, "in", &sid, &prefix_len))
         return NULL;
+    if (prefix_len < 0) {
+        PyErr_SetString(PyExc_ValueError, "the prefix's length is negative");
+        return NULL;
+    }
     self->parser.inbox_sid = sid;
     self->parser.inbox_len = (size_t)prefix_len;
     Py_RETURN_NONE;

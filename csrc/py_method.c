@@ -72,8 +72,9 @@ static PyObject *client_attach(PyObject *self, PyObject *outbound)
 {
     nats_py_client *client = (nats_py_client *)self;
     PyObject *old = (PyObject *)client->outbound;
-    if (!PyObject_TypeCheck(outbound, outbound_type)) {
-        PyErr_SetString(PyExc_TypeError, "outbound must be an Outbound");
+    if (!PyObject_TypeCheck(outbound, outbound_type) ||
+        ((nats_py_outbound *)outbound)->wbuf == NULL) {
+        PyErr_SetString(PyExc_TypeError, "outbound must be an Outbound that has a buffer");
         return NULL;
     }
     Py_INCREF(outbound);
@@ -142,7 +143,10 @@ static PyObject *method_vectorcall(PyObject *self, PyObject *const *args, size_t
         nats_py_outbound *outbound = ((nats_py_client *)args[0])->outbound;
         if (outbound != NULL) {
             int handled = 0;
-            PyObject *result = m->fast(outbound, args + 1, nargs - 1, kwnames, &handled);
+            PyObject *result;
+            Py_INCREF(outbound); /* Python code may attach another one */
+            result = m->fast(outbound, args + 1, nargs - 1, kwnames, &handled);
+            Py_DECREF(outbound);
             if (handled)
                 return result;
         }

@@ -44,9 +44,10 @@ static int get_payload(PyObject *object, struct text *payload)
         payload->size = 0;
         return 1;
     }
-    if (PyBytes_CheckExact(object)) {
-        payload->data = PyBytes_AsString(object);
-        payload->size = PyBytes_Size(object);
+    if (PyBytes_CheckExact(object)) { /* then the call does not fail */
+        char *data = NULL;
+        (void)PyBytes_AsStringAndSize(object, &data, &payload->size);
+        payload->data = data;
         return 1;
     }
     return get_text(object, payload);
@@ -73,19 +74,33 @@ static int sort_arguments(PyObject *const *args, size_t nargs, PyObject *kwnames
     return 1;
 }
 
+/* Call one of our own methods, which may replace itself; NULL: the garbage collector works, nobody is to be told.
+   Return 0, or -1 with an exception. */
+static int call(PyObject *method, PyObject *number, PyObject *subject)
+{
+    PyObject *done;
+    if (method == NULL)
+        return 0;
+    Py_INCREF(method);
+    done = PyObject_CallFunctionObjArgs(method, number, subject, NULL);
+    Py_DECREF(method);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
 /* Do what a framing call's bits ask for. Return 0, or -1 with an exception. */
 static int deal_with(nats_py_outbound *self, int code)
 {
-    PyObject *number, *done = NULL;
+    PyObject *number;
+    int status;
     if (code == 0)
         return 0;
     number = PyLong_FromLong(code);
-    if (number != NULL) {
-        done = PyObject_CallFunctionObjArgs(self->queued, number, NULL);
-        Py_DECREF(number);
-    }
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
+    if (number == NULL)
+        return -1;
+    status = call(self->queued, number, NULL);
+    Py_DECREF(number);
+    return status;
 }
 
 static PyObject *none_after(nats_py_outbound *self, int code)
@@ -150,7 +165,7 @@ PyObject *nats_py_hpublish(nats_py_outbound *self, PyObject *const *args, size_t
 static int same_timeout(PyObject *timeout, PyObject *last)
 {
     long a, b;
-    if (!PyLong_CheckExact(timeout) || !PyLong_CheckExact(last))
+    if (last == NULL || !PyLong_CheckExact(timeout) || !PyLong_CheckExact(last))
         return 0;
     if (timeout == last)
         return 1;
@@ -169,13 +184,6 @@ static int same_subject(PyObject *subject, PyObject *last)
            (last != NULL && PyUnicode_CheckExact(last) && PyUnicode_Compare(subject, last) == 0);
 }
 
-/* Use up the result of one of our own methods. Return 0 when it has raised. */
-static int told(PyObject *result)
-{
-    Py_XDECREF(result);
-    return result != NULL;
-}
-
 /* The parameters after cb that have a fast path: timeout_ms, by position or by name. */
 PyObject *nats_py_request(nats_py_outbound *self, PyObject *const *args, size_t nargs,
                           PyObject *kwnames, int *handled)
@@ -188,7 +196,7 @@ PyObject *nats_py_request(nats_py_outbound *self, PyObject *const *args, size_t 
     int code;
     if (!sort_arguments(args, nargs, kwnames, names, found, 4) || found[2] == NULL ||
         !get_text(found[0], &subject) || !get_payload(found[1], &payload) ||
-        !PyCallable_Check(found[2]) ||
+        !PyCallable_Check(found[2]) || self->waiting == NULL || !PyDict_CheckExact(self->waiting) ||
         !same_timeout(found[3] == NULL ? default_timeout : found[3], self->timeout))
         return NULL;
     order = self->order + 1;
@@ -209,11 +217,19 @@ PyObject *nats_py_request(nats_py_outbound *self, PyObject *const *args, size_t 
     }
     *handled = 1;
     self->order = order;
-    if ((self->run != 0 || told(PyObject_CallFunctionObjArgs(self->begin_run, number, NULL))) &&
+    if ((self->run != 0 || call(self->begin_run, number, NULL) == 0) &&
         (same_subject(found[0], self->subject) ||
-         told(PyObject_CallFunctionObjArgs(self->begin_subject, number, found[0], NULL))) &&
-        deal_with(self, code) == 0)
-        return number;
+         call(self->begin_subject, number, found[0]) == 0)) {
+        if (deal_with(self, code) == 0)
+            return number;
+    } else {
+        /* A Ctrl-C, most likely. Nobody else would ask for the write of what has been framed. */
+        PyObject *type, *value, *trace;
+        PyErr_Fetch(&type, &value, &trace);
+        if (deal_with(self, code) < 0)
+            PyErr_Clear();
+        PyErr_Restore(type, value, trace);
+    }
     Py_DECREF(number);
     return NULL;
 }
@@ -250,6 +266,10 @@ static PyObject *outbound_send(PyObject *self, PyObject *fd)
     ssize_t taken;
     if (socket == -1 && PyErr_Occurred() != NULL)
         return NULL;
+    if (outbound->wbuf == NULL) {
+        PyErr_SetString(PyExc_ValueError, "no buffer");
+        return NULL;
+    }
     data = nats_wbuf_data(outbound->wbuf);
     size = nats_wbuf_len(outbound->wbuf);
     nats_wbuf_lock(outbound->wbuf, 1);
@@ -259,7 +279,9 @@ static PyObject *outbound_send(PyObject *self, PyObject *fd)
     if (taken < 0)
         return PyLong_FromLong(error == EAGAIN || error == EWOULDBLOCK || error == EINTR ? 0
                                                                                          : -error);
-    nats_wbuf_sent(outbound->wbuf, (size_t)taken);
+    /* Another thread has perhaps ended the connection meanwhile, and so taken the bytes back. */
+    size = nats_wbuf_len(outbound->wbuf);
+    nats_wbuf_sent(outbound->wbuf, (size_t)taken < size ? (size_t)taken : size);
     return PyLong_FromSsize_t((Py_ssize_t)taken);
 }
 

@@ -3,6 +3,10 @@
  */
 #include "py_hot.h"
 
+/* What was handed out, for a module that is imported again: classes made of the first types must go on working,
+   in other interpreters of the process, too. */
+static PyObject *made;
+
 /* Append a type to the list, which may be NULL after an earlier failure; a new reference goes with it. */
 static PyObject *append(PyObject *list, PyObject *type)
 {
@@ -11,17 +15,26 @@ static PyObject *append(PyObject *list, PyObject *type)
     return type;
 }
 
+static int make(PyObject *types)
+{
+    PyObject *outbound = append(types, nats_py_outbound_type());
+    PyObject *subscription = append(types, nats_py_subscription_type());
+    return outbound != NULL && subscription != NULL &&
+           append(types, nats_py_client_type(outbound)) != NULL &&
+           append(types, nats_py_method_type()) != NULL &&
+           append(types, nats_py_inbound_type(subscription)) != NULL &&
+           append(types, nats_py_encode_block()) != NULL &&
+           append(types, nats_py_parse_block()) != NULL;
+}
+
 int nats_py_types(void *list)
 {
-    PyObject *types = list, *outbound, *subscription;
-    outbound = append(types, nats_py_outbound_type());
-    subscription = append(types, nats_py_subscription_type());
-    if (outbound != NULL && subscription != NULL &&
-        append(types, nats_py_client_type(outbound)) != NULL &&
-        append(types, nats_py_method_type()) != NULL &&
-        append(types, nats_py_inbound_type(subscription)) != NULL &&
-        append(types, nats_py_encode_block()) != NULL &&
-        append(types, nats_py_parse_block()) != NULL)
+    PyObject *types = made != NULL ? NULL : PyList_New(0);
+    if (types != NULL && make(types))
+        made = types;
+    else
+        Py_XDECREF(types);
+    if (made != NULL && PyList_SetSlice(list, 0, 0, made) == 0)
         return 0;
     PyErr_Clear(); /* CFFI would not see it */
     return -1;

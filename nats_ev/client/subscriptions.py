@@ -116,6 +116,7 @@ class Subscriptions:
     def drop(self, sub: Subscription) -> None:
         """Forget a subscription and its pending messages."""
         sub.closed = True
+        sub.fast = False
         sub.forget_pending()
         self.by_sid.pop(sub.sid, None)
         self._holding.pop(sub.sid, None)

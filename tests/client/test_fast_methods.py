@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from lab import inside
 from nats_ev import Headers, Nats, pyev
+from nats_ev.protocol import wire
 
 FAST = ["publish", "hpublish", "request"]
 
@@ -291,6 +292,83 @@ def test_another_thread_cannot_change_the_buffer_while_the_kernel_reads_it(pair)
         inside.lock_unsent(nats, False)
     assert isinstance(errors[0], RuntimeError)
     assert "another thread" in str(errors[0])
+
+
+def test_nothing_leaves_the_buffer_while_the_kernel_reads_it(pair) -> None:
+    nats = pair[0]
+    inside.drop_unsent(nats)
+    nats.publish("a", b"x")
+    inside.lock_unsent(nats, True)
+    assert inside.drop_unsent(nats) == 0
+    inside.lock_unsent(nats, False)
+    assert inside.unsent(nats) == b"PUB a 1\r\nx\r\n"
+    assert inside.drop_unsent(nats) == 1
+
+
+def test_an_interrupted_request_is_still_written(pair) -> None:
+    nats = pair[0]
+    nats.request("interrupted", b"", answered)
+    inside.drop_unsent(nats)
+    inside.hold_unsent(nats, False)
+    bits = inside.note_queued(nats)
+    inside.interrupt_next_run(nats)
+    try:
+        assert isinstance(raised(nats.request, "interrupted", b"", answered), KeyboardInterrupt)
+        assert bits[0] & wire.FIRST
+    finally:
+        inside.stop_noting(nats)
+        inside.hold_unsent(nats, True)
+
+
+def test_a_second_import_gets_the_same_types() -> None:
+    assert inside.types_again() == inside.types_again()
+    assert wire.OutboundBase in inside.types_again()
+    assert issubclass(Nats, inside.types_again()[2])  # type: ignore[arg-type]
+
+
+def test_half_made_objects_are_refused(pair) -> None:
+    class Half(wire.Client):
+        request = Nats.request
+        publish = Nats.publish
+
+    half = Half()
+    for no_buffer in (wire.OutboundBase(), wire.Outbound.__new__(wire.Outbound), None, 5):
+        with pytest.raises(TypeError):
+            half._attach(no_buffer)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no buffer"):
+        wire.OutboundBase().send(0)
+    out = wire.Outbound()
+    half._attach(out)
+    half.publish("a", b"x")
+    with pytest.raises(AttributeError):  # of the Python function: no table for requests
+        half.request("a", b"x", answered)
+    out.timeout = 5000
+    with pytest.raises(AttributeError):
+        half.request("a", b"x", answered)
+    with pytest.raises(ValueError, match="no buffer"):
+        out._attach(0, out)
+
+
+def test_the_buffer_in_use_outlives_its_replacement() -> None:
+    class Swapping(wire.Client):
+        request = Nats.request
+
+    def begin(order: int) -> None:
+        out = wire.Outbound()
+        client._attach(out)
+
+    client = Swapping()
+    out = wire.Outbound()
+    out.set_inbox(b"in.")
+    out.timeout, out.waiting, out.subject = 5000, {}, None
+    out.begin_run, out.begin_subject, out.queued = begin, print_nothing, print_nothing
+    client._attach(out)
+    del out
+    assert client.request("a", b"x", answered) == 1
+
+
+def print_nothing(*args: object) -> None:
+    """Take what C reports."""
 
 
 def raised(call: Callable[..., object], *args: object) -> BaseException | None:

@@ -98,7 +98,7 @@ static void every_vector_gives_its_rows_after_other_frames_and_errors_are_sticky
 }
 
 /* Compare the rows of the whole stream with those of every cut into three; return how many cuts. */
-static unsigned long every_pair_of_cuts(const char *data, size_t len, int cap)
+static unsigned long every_pair_of_cuts(const char *data, size_t len, int cap, int skips)
 {
     struct run whole, r;
     unsigned long splits = 0;
@@ -108,6 +108,7 @@ static unsigned long every_pair_of_cuts(const char *data, size_t len, int cap)
     for (a = 0; a <= len; a++) {
         for (b = a; b <= len; b++) {
             run_open(&r, 0, cap);
+            r.skips = skips;
             run_feed(&r, data, a);
             run_feed(&r, data + a, b - a);
             run_feed(&r, data + b, len - b);
@@ -125,10 +126,69 @@ static void a_stream_of_every_command_gives_the_same_rows_at_every_pair_of_cuts(
     static const char bad[] = "PING\r\nMSG foo 1 2\r\nab\r\nMSG foo 1 2\r\nabMSG foo 1 1\r\nx\r\n";
     unsigned long splits;
     CHECK(sizeof every_op > 300);
-    splits = every_pair_of_cuts(every_op, sizeof every_op - 1, 64);
+    splits = every_pair_of_cuts(every_op, sizeof every_op - 1, 64, 0);
     CHECK(splits >= 45000);
     printf("%lu splits\n", splits);
-    every_pair_of_cuts(bad, sizeof bad - 1, 64);
+    every_pair_of_cuts(bad, sizeof bad - 1, 64, 0);
+    every_pair_of_cuts(every_op, sizeof every_op - 1, 64, 1);
+    every_pair_of_cuts(bad, sizeof bad - 1, 64, 1);
+}
+
+static void a_payload_received_elsewhere_gives_the_same_rows_errors_and_snippets(void)
+{
+    size_t i, cut;
+    for (i = 0; i < VECTORS; i++) {
+        const struct vector *v = &vectors[i];
+        struct run whole, r;
+        open_with(&whole, v->in, MANY);
+        for (cut = 0; cut <= v->in.n; cut++) {
+            run_open(&r, 0, 64);
+            r.skips = 1;
+            run_feed(&r, v->in.p, cut);
+            feed_in_pieces(&r, v->in.p + cut, v->in.n - cut, 1 + i % 3);
+            check_same(&whole, &r);
+            CHECK(v->error == 0 || snippet_is_of(&r, v->in.p + v->offset));
+            run_close(&r);
+        }
+        run_close(&whole);
+    }
+}
+
+/* Only a payload that has begun and does not end with what has come may be received elsewhere. */
+static void what_may_be_received_elsewhere(void)
+{
+    static const char *const others[] = {
+        "",
+        "MSG a 1 4",
+        "MSG a 1 4\r\n",
+        "HMSG a 1 12 16\r\nNATS/1.0\r\n",
+        "HMSG a 1 12 16\r\nNATS/1.0\r\n\r\n",
+        "MSG a 1 4\r\nabcd",
+        "MSG a 1 4\r\nabcd\r",
+        "MSG a 1 4\r\nabcd\r\n",
+        "MSG a 1 0\r\n",
+        "INFO {",
+        "-ERR 'x",
+        "bad\r\nMSG a 1 4\r\na",
+    };
+    const char *begin;
+    size_t i, size;
+    struct run r;
+    for (i = 0; i < sizeof others / sizeof *others; i++) {
+        run_open(&r, 0, 64);
+        run_feed(&r, others[i], strlen(others[i]));
+        CHECK(nats_parser_unfinished(&r.p, &begin, &size) == 0);
+        run_close(&r);
+    }
+    run_open(&r, 0, 64);
+    FEED(&r, "PING\r\nHMSG a 1 12 16\r\nNATS/1.0\r\n\r\nab");
+    CHECK(nats_parser_unfinished(&r.p, &begin, &size) == 2 && size == 4);
+    CHECK(memcmp(begin, "ab", 2) == 0);
+    nats_parser_skip(&r.p, 1);
+    CHECK(nats_parser_unfinished(&r.p, &begin, &size) == 3 && size == 4);
+    nats_parser_skip(&r.p, 1);
+    CHECK(nats_parser_unfinished(&r.p, &begin, &size) == 0);
+    run_close(&r);
 }
 
 /* Every prefix of the input ends at the end of a page, and nothing is mapped after that page. */
@@ -667,6 +727,7 @@ static void random_streams_give_the_same_rows_however_they_are_cut(unsigned runs
         run_open(&whole, 0, MANY);
         run_feed(&whole, stream, n);
         run_open(&r, 0, 64 + (int)(next_random(&state) % 64));
+        r.skips = next_random(&state) % 2 != 0;
         for (at = 0; at < n; at += piece) {
             piece = 1 + next_random(&state) % (run % 2 ? 400 : 20);
             if (piece > n - at)
@@ -685,6 +746,8 @@ int main(int argc, char **argv)
     RUN(every_vector_gives_its_rows_however_it_is_cut);
     RUN(every_vector_gives_its_rows_after_other_frames_and_errors_are_sticky);
     RUN(a_stream_of_every_command_gives_the_same_rows_at_every_pair_of_cuts);
+    RUN(a_payload_received_elsewhere_gives_the_same_rows_errors_and_snippets);
+    RUN(what_may_be_received_elsewhere);
     RUN(nothing_is_read_after_the_input);
     RUN(running_out_of_memory_at_any_point_delivers_what_came_before);
     RUN(a_tail_that_cannot_grow_is_an_error_of_its_frame);

@@ -353,6 +353,11 @@ static void a_locked_buffer_takes_nothing_and_stays_where_it_is(void)
     CHECK(nats_wbuf_data(w) == data && nats_wbuf_len(w) == 6);
     nats_wbuf_lock(w, 0);
     CHECK(nats_wbuf_publish(w, "a", 1, NULL, 0, NULL, 0, "x", 1, 0) == 0);
+    nats_wbuf_lock(w, 1);
+    CHECK(nats_wbuf_drop_messages(w) == 0 && nats_wbuf_len(w) == 6 + 12);
+    CHECK(nats_wbuf_data(w) == data);
+    nats_wbuf_lock(w, 0);
+    CHECK(nats_wbuf_drop_messages(w) == 1 && nats_wbuf_len(w) == 6);
     nats_wbuf_free(w);
 }
 

@@ -3,8 +3,8 @@
  * offset as for the whole stream. What the parser delivers lies inside its input. When memory runs
  * out, the parser has delivered exactly what precedes the frame that it names.
  *
- * Input: a byte of limits, a byte for the allocation that fails, two bytes that seed the sizes of
- * the pieces, then the stream. How to run it: README.md.
+ * Input: a byte of limits, a byte for the allocation that fails and for the receiving of payloads elsewhere,
+ * two bytes that seed the sizes of the pieces, then the stream. How to run it: README.md.
  */
 #include "parser_run.h"
 #include "replay.h"
@@ -85,6 +85,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     run_feed(&whole, data + HEAD, size - HEAD);
 
     open_limited(&r, l, l.cap);
+    r.skips = data[1] >> 4 & 1;
     feed_pieces(&r, data + HEAD, size - HEAD, seed);
     check_same(&whole, &r);
     bound = r.p.tail_cap;
@@ -92,6 +93,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     CHECK(bound <= 2 * (size + 128));
 
     open_limited(&r, l, 64);
+    r.skips = data[1] >> 5 & 1;
     for (i = HEAD; i < size; i++)
         run_feed(&r, data + i, 1);
     check_same(&whole, &r);

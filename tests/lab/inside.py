@@ -175,9 +175,45 @@ def lock_unsent(nats: Nats, locked: bool) -> None:
     wire.lib.nats_wbuf_lock(nats._out.c, locked)
 
 
-def drop_unsent(nats: Nats) -> None:
-    """Empty the write buffer, so that the next call is again the first of its turn."""
-    nats._out.drop_messages()
+def drop_unsent(nats: Nats) -> int:
+    """Empty the write buffer, so that the next call is again the first of its turn. Return how many went."""
+    return nats._out.drop_messages()
+
+
+def hold_unsent(nats: Nats, held: bool) -> None:
+    """Hold the write buffer, as without a connection, or let it ask for writes."""
+    nats._out.limits.held = held
+
+
+def interrupt_next_run(nats: Nats) -> None:
+    """Let Ctrl-C strike when the next request has been framed, once."""
+    begin_run = nats._requests.begin_run
+
+    def interrupted(order: int) -> None:
+        nats._out.begin_run = begin_run
+        raise KeyboardInterrupt
+
+    nats._out.run_start = 0
+    nats._out.begin_run = interrupted
+
+
+def note_queued(nats: Nats) -> list[int]:
+    """Return a list that gets the bits of each framing call from now on, in place of the connection."""
+    bits: list[int] = []
+    nats._out.queued = bits.append
+    return bits
+
+
+def stop_noting(nats: Nats) -> None:
+    """Undo `note_queued`."""
+    nats._out.queued = nats._connection.queued
+
+
+def types_again() -> list[object]:
+    """Return what the compiled module hands out to an import that follows the first."""
+    again: list[object] = []
+    assert wire.lib.nats_py_types(wire.ffi.cast("void *", id(again))) == 0
+    return again
 
 
 def waiting_requests(nats: Nats) -> int:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import os
+import random
 import socket
 import sys
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -14,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from lab import refparser
 from nats_ev import errors
 from nats_ev.protocol import wire
 from nats_ev.protocol.session import Session, State
@@ -364,7 +368,285 @@ def test_sessions_are_freed_with_all_that_they_hold() -> None:
     assert sys.getallocatedblocks() - blocks < 300
 
 
+def random_frame(rng: random.Random) -> bytes:
+    """Return a frame of a server: small, large, with headers or without, or no message."""
+    sid = rng.choice([1, 1, 1, 2, 3, 9])
+    subject = rng.choice([b"a", b"a", b"b.c", b"\xff.x", b"s" * 300])
+    reply = rng.choice([b"", b"", b"re.ply "])
+    size = rng.choice([0, 1, 5, 5, 100, 5000, 70_000])
+    if rng.random() < 0.08:
+        size = rng.choice(SIZES[:2]) + rng.randrange(3)
+    payload = rng.randbytes(size)
+    kind = rng.random()
+    if kind < 0.1:
+        return rng.choice([b"PING\r\n", b"PONG\r\n", b"+OK\r\n", b"-ERR 'x'\r\n"])
+    if kind < 0.3:
+        headers = rng.choice(
+            [b"", b"NATS/1.0\r\n\r\n", b"NATS/1.0\r\nA: " + b"b" * 3000 + b"\r\n\r\n"]
+        )
+        sizes = b"%d %d" % (len(headers), len(headers) + size)
+        return b"HMSG %b %d %b%b\r\n%b%b\r\n" % (subject, sid, reply, sizes, headers, payload)
+    return (
+        b"MSG %b %d %b%d\r\n%b\r\n" % (subject, sid, reply, size, payload) * rng.choice([1, 1, 3])
+    )
+
+
+def expected_events(stream: bytes) -> list[tuple[Any, ...]]:
+    """Return what a host with subscriptions 1 to 3 gets for a stream, as the reference parser reads it."""
+    outcome = refparser.parse(stream, 1 << 28)
+    events: list[tuple[Any, ...]] = []
+    for event in outcome.events:
+        if event[0] == "MSG":
+            _, sid, subject, reply, headers, payload = event
+            if sid in (1, 2, 3):
+                events.append((subject, payload, reply or None, headers or None))
+        elif event[0] == "ERR":
+            events.append(("error", event[1]))
+        elif event[0] != "OK":
+            events.append((event[0],))
+    if outcome.offset is not None:
+        events.append(("failed", outcome.offset + len(HANDSHAKE)))
+    return events
+
+
+def encoded(event: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """Return an event of `Host.got` as `expected_events` names it."""
+    if event[0] == "ping":
+        return [("PING",)] * event[1]
+    if event[0] == "pong":
+        return [("PONG",)]
+    if event[0] == "error":
+        return [("error", event[1].encode())]
+    if event[0] == "failed":
+        return [event]
+    subject, payload, reply, headers = event
+    reply = None if reply is None else reply.encode()
+    return [(subject.encode("utf-8", "surrogateescape"), payload, reply, headers)]
+
+
+@pytest.mark.parametrize("way", ["read", "receive"])
+@pytest.mark.parametrize("seed", range(int(os.environ.get("NATS_EV_EXAMPLES", "1000")) // 50))
+def test_random_streams_mean_the_same_as_to_the_reference(host: Host, way: str, seed: int) -> None:
+    rng = random.Random(seed)
+    stream = b"".join(random_frame(rng) for _ in range(rng.choice([5, 40])))
+    if rng.random() < 0.3:
+        stream += rng.choice([b"what\r\n", b"MSG a 1 300000\r\n" + b"x" * 300_000 + b"xx"])
+    nested = [0]
+
+    def callback(*args: Any) -> None:
+        host.got.append(args)
+        if rng.random() < 0.05 and nested[0] < 3:
+            nested[0] += 1
+            host.read(0.0) if way == "read" else host.session.deliver(0.0)
+            nested[0] -= 1
+        if rng.random() < 0.05:
+            raise ValueError
+
+    for sid in (1, 2, 3):
+        host.subscribe(sid, callback)
+    host.subs[3].fast = False
+    host.call = lambda call, *args: call_safely(call, *args)  # type: ignore[method-assign]
+    host.server.setblocking(False)
+    most = rng.choice([7, 3000, 200_000])
+    if len(stream) > 100_000:
+        most = max(most, 3000)
+    at = 0
+    while at < len(stream):
+        piece = stream[at : at + rng.randrange(1, most)]
+        if way == "read":
+            with contextlib.suppress(BlockingIOError):
+                at += host.server.send(piece)
+            host.read(rng.choice([0.0, 1.0]))
+        else:
+            host.session.receive(piece)
+            at += len(piece)
+            host.session.deliver(rng.choice([0.0, 1.0]))
+    while not host.session.drained:
+        host.session.deliver(1.0)
+    host.read_all()
+    got = [one for event in host.got for one in encoded(event)]
+    assert got == expected_events(stream)
+
+
+def call_safely(call: Callable[..., object], *args: object) -> None:
+    with contextlib.suppress(ValueError):
+        call(*args)
+
+
+@contextlib.contextmanager
+def reading(host: Host) -> Iterator[list[object]]:
+    """Let another thread wait in the kernel for bytes; give the list that gets its result."""
+    result: list[object] = []
+    host.ours.setblocking(True)
+    thread = threading.Thread(target=lambda: result.append(host.read()))
+    thread.start()
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            assert time.monotonic() < deadline
+            try:
+                host.session.receive(b"")
+            except RuntimeError:
+                break
+        yield result
+    finally:
+        with contextlib.suppress(OSError):
+            host.server.send(b"\r\n")  # ends the read of a test that has failed
+        thread.join(20)
+        host.ours.setblocking(False)
+
+
+def test_nothing_is_taken_while_another_thread_reads(host: Host) -> None:
+    host.subscribe(1)
+    with reading(host) as result:
+        with pytest.raises(RuntimeError, match="another thread"):
+            host.session.receive(message(1, b"lost"))
+        with pytest.raises(RuntimeError, match="another thread"):
+            host.read()
+        assert host.session.deliver(1.0)
+        host.server.send(message(1, b"a"))
+        wait_for(result)
+    assert result == [wire.DRAINED]
+    assert host.got == [("x", b"a", None, None)]
+
+
+def test_a_delivery_that_ends_leaves_the_memory_that_another_thread_receives_into(
+    host: Host,
+) -> None:
+    with contextlib.ExitStack() as stack:
+        results = []
+
+        def callback(*args: object) -> None:
+            if not results:
+                results.append(stack.enter_context(reading(host)))
+            host.got.append(args)
+
+        host.subscribe(1, callback)
+        host.session.receive(message(1, b"first"))
+        host.session.deliver(1.0)
+        others = [Host() for _ in range(8)]  # they take the free memory, if there is any
+        for other in others:
+            other.session.receive(b"MSG x 1 70000\r\n" + b"y" * 60_000)
+            other.session.deliver(1.0)
+        host.server.send(message(1, b"second") * 2)
+        wait_for(results[0])
+        for other in others:
+            other.close()
+    assert results == [[wire.DRAINED]]
+    assert [args[1] for args in host.got] == [b"first", b"second", b"second"]
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_closing_while_another_thread_reads_discards_what_comes(host: Host, large: bool) -> None:
+    host.subscribe(1)
+    if large:
+        host.server.setblocking(False)
+        left = 200_000
+        host.server.send(b"MSG big 1 600000\r\n")
+        while left:
+            with contextlib.suppress(BlockingIOError):
+                left -= host.server.send(b"x" * min(left, 60_000))
+            host.read()
+        host.read_all()
+        host.server.setblocking(True)
+    with reading(host) as result:
+        host.session.close()
+        host.session.receive(b"ignored")
+        host.server.send(message(1, b"a"))
+        wait_for(result)
+    assert result == [wire.NOTHING]
+    assert host.got == []
+
+
+def wait_for(result: list[object]) -> None:
+    deadline = time.monotonic() + 20
+    while not result:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_a_slice_that_is_no_time_is_none(host: Host) -> None:
+    host.subscribe(1)
+    for seconds in (float("nan"), -1e300, -1.0, 0.0, float("inf"), 1e300):
+        host.session.receive(message(1, b"a"))
+        while not host.session.deliver(seconds):
+            pass
+    assert len(host.got) == 6
+    with pytest.raises(TypeError):
+        host.session.deliver(None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="negative"):
+        host.session.set_inbox(1, -1)
+
+
+def test_only_bytes_are_received(host: Host) -> None:
+    class Odd(bytes):
+        pass
+
+    for data in (Odd(b"PING\r\n"), bytearray(b"PING\r\n"), "PING\r\n", None):
+        with pytest.raises(TypeError):
+            host.session.receive(data)  # type: ignore[arg-type]
+
+
+def test_a_subscription_that_ends_between_two_subjects_gets_nothing_more(host: Host) -> None:
+    def callback(subject: str, *rest: object) -> None:
+        host.got.append((subject,))
+        if subject == "s.1":
+            sub.fast = False
+            sub.closed = True
+            del host.subs[1]
+
+    sub = host.subscribe(1, callback)
+    host.session.receive(b"".join(message(1, b"x", b"s.%d" % i) for i in range(5)))
+    host.session.deliver(1.0)
+    assert host.got == [("s.0",), ("s.1",)]
+
+
+def test_a_finalizer_that_delivers_keeps_the_order(host: Host) -> None:
+    class Last:
+        def __call__(self, subject: str, payload: bytes, *rest: object) -> None:
+            host.got.append((payload,))
+            sub = host.subs.pop(1, None)
+            if sub is not None:
+                sub.fast = False
+                sub.closed = True
+
+        def __del__(self) -> None:
+            host.got.append(("freed",))
+            host.session.deliver(0.0)
+
+    host.subscribe(1, Last())
+    host.subscribe(2, lambda subject, payload, *rest: host.got.append((payload,)))
+    host.session.receive(
+        message(1, b"1") + message(2, b"2") + message(2, b"3", b"y") + message(2, b"4", b"y")
+    )
+    while not host.session.deliver(1.0):
+        pass
+    assert [args[0] for args in host.got if args != ("freed",)] == [b"1", b"2", b"3", b"4"]
+    assert ("freed",) in host.got
+
+
 _testcapi = pytest.importorskip("_testcapi", reason="this Python has no _testcapi")
+
+
+def test_out_of_memory_between_chunks_delivers_none_twice(host: Host) -> None:
+    numbers: list[int] = []
+    host.subscribe(1, lambda subject, payload, *rest: numbers.append(int(payload)))
+    for at in range(60):
+        numbers.clear()
+        host.raised.clear()
+        for i in range(20):
+            host.session.receive(message(1, b"%d" % i))
+        _testcapi.set_nomemory(at, at + 1)
+        try:
+            host.session.deliver(1.0)
+        except MemoryError:
+            pass
+        finally:
+            _testcapi.remove_mem_hooks()
+        while not host.session.drained:
+            host.session.deliver(1.0)
+        assert numbers == sorted(set(numbers)), at
+        assert len(numbers) + len(host.raised) == 20, at
 
 
 def test_out_of_memory_at_any_allocation_loses_no_message(host: Host) -> None:
