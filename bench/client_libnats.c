@@ -313,7 +313,8 @@ int main(int argc, char **argv)
     must(natsOptions_Create(&options), "options");
     must(natsOptions_SetURL(options, url), "url");
     // Its default collects messages for a millisecond, which is right for every row but this one.
-    if (strcmp(row, "serial") == 0) must(natsOptions_SetSendAsap(options, true), "options");
+    if (strcmp(row, "serial") == 0)
+        must(natsOptions_SetSendAsap(options, true), "options");
     must(natsConnection_Connect(&nats, options), "connect");
     memset(payload, 'x', (size_t)size);
     if (strcmp(row, "subscriptions") != 0)

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from itertools import cycle, islice
 from typing import Any
 
+from js_nats_ev import JetStreamRows
+
 from nats_ev import Headers, Nats, pyev
 
 SUBJECT = "bench.subject"
@@ -20,10 +22,11 @@ SUBJECT = "bench.subject"
 NO_ROW = 64
 # These rows count what exists after one run, or read what has been stored once: nothing warms up.
 COLD = {"subscriptions", "connections"}
+STORED = ("js_", "kv_", "object_")
 Message = tuple[str, bytes, str | None, bytes | None]
 
 
-class Client:
+class Client(JetStreamRows):
     """The rows as methods; each returns when the server or the subscriber has everything."""
 
     def __init__(self, host: str, port: int, number: int = 1) -> None:
@@ -252,6 +255,8 @@ class Client:
 
     def check(self, row: str, payloads: list[bytes]) -> int:
         """Send numbered payloads the way that the row does; return how many came back wrong."""
+        if row.startswith(STORED):
+            return self.check_stored(row)
         if row in ("request", "serial"):
             return self.check_requests(payloads)
         if row == "subjects":
@@ -363,7 +368,9 @@ def main(
     if run is None:
         raise SystemExit(NO_ROW)
     messages, payload = int(count), b"x" * int(size)
-    if row not in COLD:
+    if row.startswith(STORED):
+        client.ready(payload, messages)
+    elif row not in COLD:
         run(max(1, messages // 10), payload, int(window))  # warm-up
     cpu, start = time.process_time_ns(), time.perf_counter_ns()
     run(messages, payload, int(window))

@@ -18,13 +18,15 @@ from itertools import cycle, islice
 from typing import Any
 
 import nats
+from js_nats_py import JetStreamRows
 
 SUBJECT = "bench.subject"
 NO_ROW = 64
 COLD = {"subscriptions", "connections"}
+STORED = ("js_", "kv_", "object_")
 
 
-class Client:
+class Client(JetStreamRows):
     """The rows as methods; each returns when the server or the subscriber has everything."""
 
     def __init__(self, connection: Any, number: int, url: str) -> None:
@@ -182,6 +184,8 @@ class Client:
 
     async def check(self, row: str, payloads: list[bytes]) -> int:
         """Send numbered payloads the way that the row does; return how many came back wrong."""
+        if row.startswith(STORED):
+            return await self.check_stored(row)
         if row in ("request", "serial"):
             return await self.check_requests(payloads)
         if row == "subjects":
@@ -268,7 +272,9 @@ async def main(
     if run is None:
         raise SystemExit(NO_ROW)
     messages, payload = int(count), b"x" * int(size)
-    if row not in COLD:
+    if row.startswith(STORED):
+        client.ready(payload, messages)
+    elif row not in COLD:
         await run(max(1, messages // 10), payload, int(window))  # warm-up
     cpu, start = time.process_time_ns(), time.perf_counter_ns()
     await run(messages, payload, int(window))
