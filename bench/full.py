@@ -43,10 +43,11 @@ DOCS = HERE.parent / "docs"
 def all_clients(perl: str, folder: Path, other_python: str | None) -> list[Client]:
     """Return the clients that can run here, nats_ev first."""
     clients = find_clients(perl)
+    on_uvloop = ["env", "BENCH_UVLOOP=1", sys.executable, "client_nats_py.py"]
     for name, package, command in (
-        ("nats-py uvloop", "uvloop", ["env", "BENCH_UVLOOP=1", sys.executable, "client_nats_py.py"]),
+        ("nats-py uvloop", "uvloop", on_uvloop),
         ("natsrpy", "natsrpy", [sys.executable, "client_natsrpy.py"]),
-    ):  # fmt: skip
+    ):
         try:
             clients.append(Client(name, metadata.version(package), command))
         except metadata.PackageNotFoundError:
@@ -149,14 +150,15 @@ class Bench:
 def about(clients: list[Client], server: NatsServer, runs: int, decade_runs: int) -> dict[str, Any]:
     """Return what the page says about the machine and the versions."""
     built = str(sysconfig.get_config_var("CONFIG_ARGS"))
-    optimised = [name for flag, name in (("--enable-optimizations", "PGO"), ("--with-lto", "LTO")) if flag in built]  # fmt: skip
+    flags = (("--enable-optimizations", "PGO"), ("--with-lto", "LTO"))
+    optimised = [name for flag, name in flags if flag in built]
     return {
         "date": datetime.date.today().isoformat(),
         "clients": {client.name: client.version for client in clients},
         "server": ".".join(map(str, server.version)),
         "python": platform.python_version(),
         "python_build": " and ".join(optimised) or "neither PGO nor LTO",
-        "machine": f"{os.cpu_count()} × {processor()}, {platform.system()} {platform.machine()}",
+        "machine": f"{os.cpu_count()} CPUs, {processor()}, {platform.system()} {platform.machine()}",
         "load": round(os.getloadavg()[0], 1),
         "runs": runs,
         "decade_runs": decade_runs,
@@ -181,15 +183,11 @@ def as_json(row: FullRow) -> dict[str, Any]:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Return the command line's flags."""
-    parser = argparse.ArgumentParser(
-        description="measure every row for every client; see README.md"
-    )
+    parser = argparse.ArgumentParser(description="measure every row for every client")
     parser.add_argument("--runs", type=int, default=9, help="of each row of the table")
     parser.add_argument("--decade-runs", type=int, default=3, help="of each point of the decades")
     parser.add_argument("--scale", type=float, default=1, help="multiplies the numbers of messages")
-    parser.add_argument(
-        "--largest", type=int, default=1 << 30, help="the last point of the decades"
-    )
+    parser.add_argument("--largest", type=int, default=1 << 30, help="last point of the decades")
     parser.add_argument("--only", help="keys of rows and decades, separated by commas")
     parser.add_argument("--clients", help="names, separated by commas; nats_ev must be one")
     parser.add_argument("--perl", default="perl", help="the Perl that has EV::Nats")
@@ -235,6 +233,12 @@ def curves_json(curves: list[Decade]) -> list[dict[str, Any]]:
     ]
 
 
+def one_row_a_line(results: dict[str, Any]) -> str:
+    """Return the results as JSON whose differences can be read."""
+    text = json.dumps(results, ensure_ascii=False)
+    return text.replace('{"title": ', '\n{"title": ').replace('{"key": ', '\n{"key": ') + "\n"
+
+
 def faults(results: dict[str, Any]) -> list[str]:
     """Return what nats_ev has done wrong: failed rows, and messages that differed or were lost."""
     rows = [*results["table"], *(point for d in results["decades"] for point in d["points"])]
@@ -252,12 +256,12 @@ def main(argv: list[str] | None = None) -> int:
     """Measure, write the results and the page; return 1 if nats_ev has made a mistake."""
     args = parse_args(argv)
     results = json.loads(args.source.read_text()) if args.source else measure_all(args)
-    store = args.json or (
-        None if args.no_page or args.source else args.docs / "performance" / "results.json"
-    )
+    store = args.json
+    if store is None and not args.no_page:
+        store = args.docs / "performance" / "results.json"
     if store is not None:
         store.parent.mkdir(parents=True, exist_ok=True)
-        store.write_text(json.dumps(results, indent=1) + "\n")
+        store.write_text(one_row_a_line(results))
     if args.no_page:
         print(page.summary(results))
     else:

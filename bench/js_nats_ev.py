@@ -28,7 +28,7 @@ class JetStreamRows:
         """Prepare what the clock must not measure."""
         self.got: list[bytes] = []
         self.expected: list[bytes] = []
-        self.data = blob(len(payload)) if len(payload) > 1 << 20 else payload
+        self.data = blob(len(payload)) if len(payload) > 100_000 else payload
 
     def js_publish(self, count: int, payload: bytes, window: int) -> None:
         """Publish with acknowledgement, window messages unacknowledged."""
@@ -64,11 +64,14 @@ class JetStreamRows:
                 got.append(message.data)
                 message.ack()
             if len(got) < count:
-                js.fetch(STREAM, CONSUMER, {"batch": BATCH}, fetched)
+                fetch()
             else:
                 self.nats.flush(lambda error: self.loop.stop())
 
-        js.fetch(STREAM, CONSUMER, {"batch": BATCH}, fetched)
+        def fetch() -> None:
+            js.fetch(STREAM, CONSUMER, {"batch": min(BATCH, count - len(got))}, fetched)
+
+        fetch()
         self.loop.start()
         self.expect(count, len(payload))
 

@@ -19,7 +19,7 @@ class JetStreamRows:
         """Prepare what the clock must not measure."""
         self.got: list[Any] = []
         self.expected: list[Any] = []
-        self.data = blob(len(payload)) if len(payload) > 1 << 20 else payload
+        self.data = blob(len(payload)) if len(payload) > 100_000 else payload
 
     async def js_publish(self, count: int, payload: bytes, window: int) -> None:
         """Publish with acknowledgement, window messages unacknowledged."""
@@ -35,7 +35,7 @@ class JetStreamRows:
         js, got = self.nats.jetstream(timeout=30), self.got
         sub = await js.pull_subscribe_bind(CONSUMER, STREAM)
         while len(got) < count:
-            for message in await sub.fetch(BATCH, timeout=5):
+            for message in await sub.fetch(min(BATCH, count - len(got)), timeout=5):
                 got.append(message.data)
                 await message.ack()
         await self.nats.flush(60)

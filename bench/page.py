@@ -52,12 +52,12 @@ def verdicts(row: Row) -> list[tuple[str, float | None, str]]:
     ):
         value, target = ratio(row, other, what, inverse), row["targets"].get(key)
         if value is None:
-            found.append(("–", target, ""))
+            found.append(("-", target, ""))
             continue
         short = target is not None and (value > target if inverse else value < target)
-        text = f"{value:.2f}×" if value < 10 else f"{value:.0f}×"
+        text = f"{value:.2f}x" if value < 10 else f"{value:.0f}x"
         if target is not None:
-            text += f" (target {'≤' if inverse else '≥'} {target:g}×)"
+            text += f" (target {'≤' if inverse else '≥'} {target:g}x)"
         what_short = f"{row['title']}: {text} {'CPU' if inverse else 'wall'} against {other}"
         found.append((f"**{text}**" if short else text, target, what_short if short else ""))
     return found
@@ -66,7 +66,8 @@ def verdicts(row: Row) -> list[tuple[str, float | None, str]]:
 def summary(results: Mapping[str, Any]) -> str:
     """Return the table of ratios."""
     lines = [
-        "| row | nats_ev, wall | nats_ev, CPU | CPU against EV::Nats | wall: times as fast as EV::Nats | wall: times as fast as nats-py |",
+        "| row | nats_ev, wall | nats_ev, CPU | CPU against EV::Nats | wall: times as fast as EV::Nats "
+        "| wall: times as fast as nats-py |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for row in results["table"]:
@@ -96,7 +97,7 @@ def detail(results: Mapping[str, Any]) -> str:
                     f"| {row['title']} | {client} | {wall} | {cpu} | {remarks(row, client)} |"
                 )
             elif why := row["failures"].get(client):
-                lines.append(f"| {row['title']} | {client} | – | – | failed: {one_line(why)} |")
+                lines.append(f"| {row['title']} | {client} | - | - | failed: {one_line(why)} |")
     return "\n".join(lines)
 
 
@@ -139,7 +140,7 @@ def decade_table(decade: Row, clients: Sequence[str]) -> str:
         for client in shown:
             wall, cpu = median(point, client, "ns"), median(point, client, "cpu_ns")
             if wall is None or cpu is None:
-                cells.append("failed" if point["failures"].get(client) else "–")
+                cells.append("failed" if point["failures"].get(client) else "-")
                 continue
             text = f"{svg.seconds(wall)}, {svg.seconds(cpu)}"
             sizes = [r["bytes"] / r["count"] for r in point["results"][client] if "bytes" in r]
