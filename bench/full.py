@@ -21,7 +21,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ CONFIG = "max_payload: 64MB\nmax_pending: 512MB\n"
 DOCS = HERE.parent / "docs"
 
 
-def all_clients(perl: str, folder: Path, other_python: str | None) -> list[Client]:
+def all_clients(perl: str, folder: Path, other_pythons: list[str]) -> list[Client]:
     """Return the clients that can run here, nats_ev first."""
     clients = find_clients(perl)
     on_uvloop = ["env", "BENCH_UVLOOP=1", sys.executable, "client_nats_py.py"]
@@ -52,14 +52,14 @@ def all_clients(perl: str, folder: Path, other_python: str | None) -> list[Clien
             clients.append(Client(name, metadata.version(package), command))
         except metadata.PackageNotFoundError:
             print(f"{package} is not installed: pip install {package}", file=sys.stderr)
-    if other_python:
+    for python in other_pythons:
         probe = "import platform, nats_ev; print(nats_ev.__version__, platform.python_version())"
-        found = subprocess.run([other_python, "-c", probe], capture_output=True, text=True)
+        found = subprocess.run([python, "-c", probe], capture_output=True, text=True)
         if found.returncode:
-            raise SystemExit(f"{other_python} can't import nats_ev: {found.stderr}")
-        version, python = found.stdout.split()
-        name = f"nats_ev on CPython {python}"
-        clients.append(Client(name, version, [other_python, "client_nats_ev.py"]))
+            raise SystemExit(f"{python} can't import nats_ev: {found.stderr}")
+        version, number = found.stdout.split()
+        name = f"nats_ev on CPython {number}"
+        clients.append(Client(name, version, [python, "client_nats_ev.py"]))
     if (libnats := compile_libnats(folder)) is not None:
         clients.append(libnats)
     return clients
@@ -106,8 +106,17 @@ class Bench:
         self.prepared.close()
         self.server.remove()
 
-    def measure(self, rows: Sequence[FullRow], runs: int, wanted: Sequence[str] | None) -> None:
-        """Run all rows; the clients take turns, and another one comes first in each run."""
+    def measure(
+        self,
+        rows: Sequence[FullRow],
+        runs: int,
+        wanted: Sequence[str] | None,
+        keep: Callable[[], object],
+    ) -> None:
+        """Run all rows; the clients take turns, and another one comes first in each run.
+
+        keep() is called after each run: a benchmark that is interrupted leaves what it has.
+        """
         clients = [c for c in self.clients if wanted is None or c.name in wanted]
         for number in range(runs):
             turn = number % len(clients)
@@ -115,6 +124,7 @@ class Bench:
                 for client in clients[turn:] + clients[:turn]:
                     if client.name not in row.failures:
                         self.run(row, client)
+            keep()
             print(f"run {number + 1} of {runs}, {time.strftime('%X')}", file=sys.stderr, flush=True)
 
     def run(self, row: FullRow, client: Client) -> None:
@@ -191,7 +201,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", help="keys of rows and decades, separated by commas")
     parser.add_argument("--clients", help="names, separated by commas; nats_ev must be one")
     parser.add_argument("--perl", default="perl", help="the Perl that has EV::Nats")
-    parser.add_argument("--other-python", help="another Python that has nats_ev: measured as well")
+    parser.add_argument(
+        "--other-python", action="append", help="another Python that has nats_ev; may be repeated"
+    )
     parser.add_argument("--timeout", type=float, default=60, help="seconds for one run")
     parser.add_argument("--json", type=Path, help="default: docs/performance/results.json")
     parser.add_argument("--docs", type=Path, default=DOCS, help="the folder of performance.md")
@@ -205,19 +217,38 @@ def measure_all(args: argparse.Namespace) -> dict[str, Any]:
     only = args.only.split(",") if args.only else None
     rows = [row for row in table(args.scale) if only is None or row.key in only]
     curves = [d for d in decades(args.scale, args.largest) if only is None or d.key in only]
+    points = [row for decade in curves for _, row in decade.points]
     begun = time.monotonic()
+    facts: dict[str, Any] = {}
+
+    def results() -> dict[str, Any]:
+        facts["minutes"] = round((time.monotonic() - begun) / 60, 1)
+        lines = [as_json(row) for row in rows]
+        return {"about": facts, "table": lines, "decades": curves_json(curves)}
+
+    def keep() -> None:
+        store(args, results())
+
     with tempfile.TemporaryDirectory() as folder:
-        clients = all_clients(args.perl, Path(folder), args.other_python)
+        clients = all_clients(args.perl, Path(folder), args.other_python or [])
         if args.clients:
             clients = [client for client in clients if client.name in args.clients.split(",")]
         with Bench(clients, args.timeout) as bench:
-            facts = about(clients, bench.server, args.runs, args.decade_runs)
-            bench.measure(rows, args.runs, None)
-            points = [row for decade in curves for _, row in decade.points]
+            facts |= about(clients, bench.server, args.runs, args.decade_runs)
+            bench.measure(rows, args.runs, None, keep)
             if args.decade_runs:
-                bench.measure(points, args.decade_runs, DECADE_CLIENTS)
-    facts["minutes"] = round((time.monotonic() - begun) / 60, 1)
-    return {"about": facts, "table": [as_json(row) for row in rows], "decades": curves_json(curves)}
+                bench.measure(points, args.decade_runs, DECADE_CLIENTS, keep)
+    return results()
+
+
+def store(args: argparse.Namespace, results: dict[str, Any]) -> None:
+    """Write the results to the file that the flags name, if they want one."""
+    path = args.json
+    if path is None and not args.no_page:
+        path = args.docs / "performance" / "results.json"
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(one_row_a_line(results))
 
 
 def curves_json(curves: list[Decade]) -> list[dict[str, Any]]:
@@ -256,12 +287,7 @@ def main(argv: list[str] | None = None) -> int:
     """Measure, write the results and the page; return 1 if nats_ev has made a mistake."""
     args = parse_args(argv)
     results = json.loads(args.source.read_text()) if args.source else measure_all(args)
-    store = args.json
-    if store is None and not args.no_page:
-        store = args.docs / "performance" / "results.json"
-    if store is not None:
-        store.parent.mkdir(parents=True, exist_ok=True)
-        store.write_text(one_row_a_line(results))
+    store(args, results)
     if args.no_page:
         print(page.summary(results))
     else:

@@ -66,16 +66,24 @@ def verdicts(row: Row) -> list[tuple[str, float | None, str]]:
 def summary(results: Mapping[str, Any]) -> str:
     """Return the table of ratios."""
     lines = [
-        "| row | nats_ev, wall | nats_ev, CPU | CPU against EV::Nats | wall: times as fast as EV::Nats "
-        "| wall: times as fast as nats-py |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| row | nats_ev, wall | nats_ev, CPU | of it in the kernel | CPU against EV::Nats "
+        "| wall: times as fast as EV::Nats | wall: times as fast as nats-py |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for row in results["table"]:
         if row["results"].get(OURS):
             wall, cpu = (svg.seconds(median(row, OURS, w) or 0) for w in ("ns", "cpu_ns"))
             cells = " | ".join(text for text, _, _ in verdicts(row))
-            lines.append(f"| {row['title']} | {wall} | {cpu} | {cells} |")
+            lines.append(f"| {row['title']} | {wall} | {cpu} | {kernel(row)} | {cells} |")
     return "\n".join(lines)
+
+
+def kernel(row: Row) -> str:
+    """Return the kernel's share of nats_ev's CPU time."""
+    runs = [r for r in row["results"][OURS] if "kernel_ns" in r]
+    if not runs:
+        return "-"
+    return f"{statistics.median(r['kernel_ns'] / max(1, r['cpu_ns']) for r in runs):.0%}"
 
 
 def missed(results: Mapping[str, Any]) -> list[str]:
