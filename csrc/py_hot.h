@@ -36,25 +36,28 @@
 #include "nats_wbuf.h"
 
 typedef struct {
-    PyObject_HEAD nats_wbuf *wbuf; /* belongs to `owner` */
-    PyObject *owner;               /* keeps the buffer: CFFI's object, or NULL */
-    unsigned long long order;      /* the number of the last request or completion */
-    unsigned long long run;        /* the first request of the run that is being made; 0: none */
-    PyObject *timeout;             /* of the last request, as its caller gave it */
-    PyObject *waiting;             /* dict: the callbacks of requests by number */
-    PyObject *queued;              /* called with a framing call's bits */
-    PyObject *begin_run;           /* called with a run's first number */
-    PyObject *subject;             /* of the last request, or None */
-    PyObject *begin_subject; /* called with the number and subject of a request to another one */
-    char no_headers;         /* the server would close the connection for a message with headers */
+    PyObject_HEAD
+    nats_wbuf *wbuf;          /* belongs to `owner` */
+    PyObject *owner;          /* keeps the buffer: CFFI's object, or NULL */
+    unsigned long long order; /* the number of the last request or completion */
+    unsigned long long run;   /* the first request of the run that is being made; 0: none */
+    PyObject *timeout;        /* of the last request, as its caller gave it */
+    PyObject *waiting;        /* dict: the callbacks of requests by number */
+    PyObject *queued;         /* called with a framing call's bits */
+    PyObject *begin_run;      /* called with a run's first number */
+    PyObject *subject;        /* of the last request, or None */
+    PyObject *begin_subject;  /* called with the number and subject of a request to another one */
+    char no_headers;          /* the server would close the connection for a message with headers */
 } nats_py_outbound;
 
 typedef struct {
-    PyObject_HEAD nats_py_outbound *outbound; /* NULL: every call takes the slow path */
+    PyObject_HEAD
+    nats_py_outbound *outbound; /* NULL: every call takes the slow path */
 } nats_py_client;
 
 typedef struct {
-    PyObject_HEAD PyObject *callback;
+    PyObject_HEAD
+    PyObject *callback;
     long long received; /* messages that were given to the callback or kept */
     long long
         received_before;   /* of these, before this connection began: its server counts from 0 */

@@ -63,7 +63,8 @@ struct block {
 };
 
 typedef struct {
-    PyObject_HEAD nats_parser parser;
+    PyObject_HEAD
+    nats_parser parser;
     PyObject *subs;    /* dict: the subscriptions by sid */
     PyObject *waiting; /* dict: the callbacks of requests by number */
     PyObject *

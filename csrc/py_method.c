@@ -22,7 +22,8 @@ typedef PyObject *vectorcall(PyObject *callable, PyObject *const *args, size_t n
                              PyObject *kwnames);
 
 typedef struct {
-    PyObject_HEAD vectorcall *call;
+    PyObject_HEAD
+    vectorcall *call;
     nats_py_fast *fast;
     PyObject *function;
 } method;
