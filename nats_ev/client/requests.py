@@ -5,12 +5,13 @@ has a number, taken from the connection's counter, which is the last token of it
 answer leads to its callback by one look into a dict, and a number that has been used comes from the
 past: no other request can get a late answer.
 
-Who does what: `Nats.request` has the hot path of sending; `Requests` has the tables, the other ways
-of sending and the answers; `expiry` has the time-outs; `request_many` the requests that take many
-answers.
+Who does what: C sends most requests (`nats_py_request` in ``csrc/py_outbound.c``), and gives most answers to
+their callbacks (`give_answer` in ``csrc/py_inbound.c``). `Requests` has the tables, the other ways of sending, and
+the answers that no single request waits for; `expiry` has the time-outs; `request_many` the requests that
+take many answers.
 
 A request leaves the tables in exactly one of these ways, before its callback is called: an answer
-(`answer`, `answers`), a 503 (`_no_responders`), its time-out (`expired`), the end of the connection
+(in C, or `answer`), a 503 (`_no_responders`), its time-out (`expired`), the end of the connection
 (`take_all`), or a server that does not take it (`discarded`, `inbox_refused`, `denied`). If the frame of a
 request that has timed out is still in the write buffer, the next write removes it (`withdraw`,
 `purge`).
@@ -158,7 +159,7 @@ class Requests:
     def __len__(self) -> int:
         return len(self.waiting) + len(self.many)
 
-    # Sending. `Nats.request` has the hot path, to a subject that is interned.
+    # Sending. C has the hot path (``csrc/py_outbound.c``).
 
     def use_timeout(self, timeout_ms: Any) -> None:
         """Choose the time-out of the next requests.
@@ -273,7 +274,7 @@ class Requests:
         callback: RequestCallback,
         headers: bytes | None,
     ) -> tuple[int, int]:
-        """Send a request that is not on the hot path: subject not interned, headers, or payload not bytes.
+        """Send a request that is not for C: with headers, or with arguments that it does not know.
 
         Returns:
             The request's number, and the C code of the framing call, errors included.
