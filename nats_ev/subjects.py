@@ -7,7 +7,11 @@ path; subscribing checks tokens and wildcards as well, because a server would re
 
 from __future__ import annotations
 
+import re
+
 from .errors import BadSubjectError
+
+_BAD = re.compile(r"[\0- \x7f]")
 
 
 def encode(text: str) -> bytes:
@@ -32,7 +36,7 @@ def check_publish(subject: str) -> None:
         raise TypeError(f"a subject must be str, not {type(subject).__name__}")
     if not subject:
         raise BadSubjectError("invalid subject '': it is empty", subject=subject)
-    if any(c <= " " or c == "\x7f" for c in subject):
+    if _BAD.search(subject):
         raise BadSubjectError(
             f"invalid subject {subject!r}: it contains a blank or control character",
             subject=subject,

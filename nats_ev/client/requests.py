@@ -5,10 +5,10 @@ has a number, taken from the connection's counter, which is the last token of it
 answer leads to its callback by one look into a dict, and a number that has been used comes from the
 past: no other request can get a late answer.
 
-Who does what: C sends most requests (`nats_py_request` in ``csrc/py_outbound.c``), and gives most answers to
-their callbacks (`give_answer` in ``csrc/py_inbound.c``). `Requests` has the tables, the other ways of sending, and
-the answers that no single request waits for; `expiry` has the time-outs; `request_many` the requests that
-take many answers.
+Who does what: C sends most requests (`nats_py_request` in ``csrc/py_outbound.c``), and gives most answers
+to their callbacks (`give_answer` in ``csrc/py_inbound.c``). `Requests` has the tables, the other ways of
+sending, and the answers that no single request waits for; `expiry` has the time-outs; `request_many` the
+requests that take many answers.
 
 A request leaves the tables in exactly one of these ways, before its callback is called: an answer
 (in C, or `answer`), a 503 (`_no_responders`), its time-out (`expired`), the end of the connection

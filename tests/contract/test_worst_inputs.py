@@ -197,6 +197,7 @@ EXPRESSIONS = {
     "auth.creds._BLOCKS": ("findall", ["", "---BEGIN A---", "---BEGIN A---\nx"]),
     "auth.creds._TEXT_BLOCK": ("search", ["", "---BEGIN A---", "---BEGIN A---\nx"]),
     "headers._NAME": ("fullmatch", [""]),
+    "subjects._BAD": ("search", [""]),
     "headers._BREAKS": ("search", [""]),
     "buckets.bucket._BUCKET": ("fullmatch", [""]),
     "object_store.meta._NUID": ("fullmatch", [""]),
