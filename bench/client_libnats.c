@@ -296,7 +296,7 @@ int main(int argc, char **argv)
                 {"serial", serial},     {"subscriptions", subscriptions}};
     void (*run)(long, const char *, int, long) = NULL;
     if (argc < 8)
-        return 2;
+        return puts(nats_GetVersion()) < 0;
     row = argv[1];
     long count = atol(argv[4]), window = atol(argv[6]), checked = atol(argv[7]);
     int size = atoi(argv[5]);
