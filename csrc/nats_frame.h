@@ -67,9 +67,9 @@ static inline char *nats_put(char *p, const void *data, size_t n)
 static inline size_t nats_count_digits(uint64_t value)
 {
     size_t n = 1;
-    for (; value >= 10000; value /= 10000)
-        n += 4;
-    return n + (size_t)(value >= 10) + (size_t)(value >= 100) + (size_t)(value >= 1000);
+    for (; value >= 10; value /= 10)
+        n++;
+    return n;
 }
 
 static inline char *nats_put_decimal(char *p, uint64_t value)

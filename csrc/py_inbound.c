@@ -878,6 +878,7 @@ static void inbound_dealloc(PyObject *self_)
 {
     inbound *self = (inbound *)self_;
     PyObject_GC_UnTrack(self_);
+    self->reading = 0; /* in the child of a fork: the thread that reads is in the parent */
     inbound_clear(self_);
     Py_CLEAR(self->subs);
     Py_CLEAR(self->waiting);

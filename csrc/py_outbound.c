@@ -16,6 +16,8 @@
 #define MSG_NOSIGNAL 0
 #endif
 
+static const size_t MOST_AT_ONCE = (size_t)1 << 30; /* macOS refuses more than INT_MAX bytes */
+
 /* Names of keyword arguments: a call's names are interned, so that comparing pointers suffices. */
 static PyObject *name_payload, *name_reply_to, *name_timeout_ms;
 static PyObject *default_timeout;
@@ -272,6 +274,8 @@ static PyObject *outbound_send(PyObject *self, PyObject *fd)
     }
     data = nats_wbuf_data(outbound->wbuf);
     size = nats_wbuf_len(outbound->wbuf);
+    if (size > MOST_AT_ONCE)
+        size = MOST_AT_ONCE;
     nats_wbuf_lock(outbound->wbuf, 1);
     Py_BEGIN_ALLOW_THREADS taken = send(socket, data, size, MSG_NOSIGNAL);
     error = errno;

@@ -34,9 +34,6 @@ from .wire import ERR, INFO, PING, Inbound, Outbound
 # The handshake's SUB lines are framed in portions of about this size, so that a client with hundreds
 # of thousands of subscriptions neither stalls the loop nor holds them all in memory twice.
 _PORTION = 64 * 1024
-# The PONGs that one call of `dispatch` reports: one row may stand for thousands, each with a callback.
-_MOST_PONGS = 4
-_ListIterator: type[object] = type(iter([0]))
 
 
 class State(Enum):

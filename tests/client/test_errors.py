@@ -483,6 +483,25 @@ def test_headers_are_refused_by_us_when_the_server_has_none(fake, client, run):
         nats.hpublish("now", {"A": "b"})
 
 
+def test_a_later_info_says_whether_headers_may_be_sent(fake, client, run):
+    def changing(peer: Any) -> None:
+        peer.handshake(headers=True)
+        peer.send_info(headers=False, max_payload=777)
+        peer.expect("PUB plain 0")
+        peer.line()
+        peer.send_info(headers=True, max_payload=888)
+        peer.at_eof()
+
+    nats = client(fake(changing))
+    run(lambda: nats.is_connected() and nats.max_payload() == 777)
+    for headers in ({"A": "b"}, b"NATS/1.0\r\n\r\n"):
+        with pytest.raises(BadHeadersError):
+            nats.hpublish("now", headers)
+    nats.publish("plain")
+    run(lambda: nats.max_payload() == 888)
+    nats.hpublish("now", {"A": "b"})
+
+
 def test_without_on_error_the_error_leaves_the_loop_when_all_is_settled(
     fake, loop, run, excepthook
 ):

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from lab import refparser
-from nats_ev import errors
+from nats_ev import Headers, errors
+from nats_ev.headers import encode_headers
 from nats_ev.protocol import wire
 from nats_ev.protocol.session import Session, State
 from nats_ev.protocol.subscription import Subscription
@@ -556,6 +557,38 @@ def test_closing_while_another_thread_reads_discards_what_comes(host: Host, larg
         wait_for(result)
     assert result == [wire.NOTHING]
     assert host.got == []
+
+
+def test_threads_with_connections_of_their_own_share_the_memory_pool() -> None:
+    wrong: list[object] = []
+
+    def life(seed: int) -> None:
+        host = Host()
+        host.subscribe(1)
+        sent = [b"%d %d" % (seed, i) * (1 + i % 50) for i in range(2000)]
+        for payload in sent:
+            block = encode_headers({"Seed": str(seed), "Size": ["a" * (len(payload) % 7), "b"]})
+            args = len(block), len(block) + len(payload), block, payload
+            host.server.send(b"HMSG x 1 %d %d\r\n%b%b\r\n" % args)
+            host.read(0.0)
+            if Headers.parse(block).get("Seed") != str(seed):
+                wrong.append(block)
+        host.read_all()
+        if [args[1] for args in host.got] != sent:
+            wrong.append(seed)
+        host.close()
+
+    threads = [threading.Thread(target=life, args=(seed,)) for seed in range(8)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong
 
 
 def wait_for(result: list[object]) -> None:
