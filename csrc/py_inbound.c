@@ -696,9 +696,11 @@ static PyObject *inbound_read(PyObject *self_, PyObject *args)
     if (to == NULL)
         return NULL;
     self->reading = 1;
-    Py_BEGIN_ALLOW_THREADS got = recv(fd, to, room, 0);
+    Py_BEGIN_ALLOW_THREADS
+    got = recv(fd, to, room, 0);
     error = errno;
-    Py_END_ALLOW_THREADS self->reading = 0;
+    Py_END_ALLOW_THREADS
+    self->reading = 0;
     if (got <= 0 || self->closed) {
         give_block(self);
         if (self->closed)

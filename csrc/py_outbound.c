@@ -277,9 +277,11 @@ static PyObject *outbound_send(PyObject *self, PyObject *fd)
     if (size > MOST_AT_ONCE)
         size = MOST_AT_ONCE;
     nats_wbuf_lock(outbound->wbuf, 1);
-    Py_BEGIN_ALLOW_THREADS taken = send(socket, data, size, MSG_NOSIGNAL);
+    Py_BEGIN_ALLOW_THREADS
+    taken = send(socket, data, size, MSG_NOSIGNAL);
     error = errno;
-    Py_END_ALLOW_THREADS nats_wbuf_lock(outbound->wbuf, 0);
+    Py_END_ALLOW_THREADS
+    nats_wbuf_lock(outbound->wbuf, 0);
     if (taken < 0)
         return PyLong_FromLong(error == EAGAIN || error == EWOULDBLOCK || error == EINTR ? 0
                                                                                          : -error);

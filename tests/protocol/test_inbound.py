@@ -171,7 +171,7 @@ def test_a_read_in_a_callback_goes_on_in_order(host: Host) -> None:
     assert host.got == [b"%d" % i for i in range(60)] + [b"%d" % (1000 + i) for i in range(5)] * 2
 
 
-SIZES = [256 * 1024, 300_001, 1 << 20, (1 << 20) + 1, 5_000_000]
+SIZES = [32 * 1024, 70_000, 256 * 1024, 300_001, 1 << 20, (1 << 20) + 1, 5_000_000]
 
 
 @pytest.mark.parametrize("size", SIZES)
