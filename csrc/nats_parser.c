@@ -324,7 +324,7 @@ static int parse_repeated(const nats_parser *parser, const struct batch *batch, 
         return 0;
     if (run_kind(batch->last) == NATS_ROW_REPLY_RUN) {
         row[R0] = (int32_t)(at - batch->data);
-        while (at < end && !nats_is_blank(*at) && *at != '\n')
+        while (at < end && ((unsigned char)*at > ' ' || (!nats_is_blank(*at) && *at != '\n')))
             at++;
         row[R1] = (int32_t)(at - batch->data);
         if (row[R0] == row[R1] || at == end || *at++ == '\n')

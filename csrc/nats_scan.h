@@ -23,9 +23,12 @@ static inline const char *nats_skip_blanks(const char *p, const char *end)
 
 static inline const char *nats_skip_token(const char *p, const char *end)
 {
-    while (p < end && !nats_is_blank(*p))
-        p++;
-    return p;
+    for (;; p++) { /* most bytes take one comparison */
+        while (p < end && (unsigned char)*p > ' ')
+            p++;
+        if (p == end || nats_is_blank(*p))
+            return p;
+    }
 }
 
 /*
