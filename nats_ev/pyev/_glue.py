@@ -177,8 +177,12 @@ def nats_ev_on_event(key: int, revents: int, state: int) -> int:
     try:
         if not state & ACTIVE:
             # Perhaps taken out already: a signal handler that has fed the watcher just before this line
-            # makes it pending a second time, with one entry for both events.
-            watcher._held.pop(key, None)
+            # makes it pending a second time, with one entry for both events. No call of a method: after
+            # one Python may run a signal handler, whose exception would be taken for the callback's.
+            try:  # noqa: SIM105
+                del watcher._held[key]
+            except KeyError:
+                pass
         begun = True  # noqa: F841  `_interrupted` reads it
         watcher._callback(watcher, revents)
         result = 0
