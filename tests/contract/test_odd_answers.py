@@ -521,7 +521,7 @@ def test_a_service_whose_numbers_are_no_json_answers_all_the_same(
     """What a stats_handler returns, for all the shapes that Python has and JSON has not."""
     nats = connected(fake(broker))
     deep: Any = []
-    for _ in range(5000):
+    for _ in range(200_000):
         deep = [deep]
     odd = [
         float("nan"),
