@@ -7,6 +7,7 @@ above the modules of the watchers.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._arguments import require_callable, require_int, require_seconds
@@ -158,7 +159,8 @@ class BaseLoop:
         run = lib.nats_ev_loop_run
         if flags & lib.EVRUN_NOWAIT:  # does not block, so signals need no wake-up
             return run(self._c_loop, flags, -1)
-        return run_with_signals(lambda wake_fd: run(self._c_loop, flags, wake_fd))
+        # No function is made here: CPython 3.12 and 3.13.0 crash when there is no memory for one.
+        return run_with_signals(partial(run, self._c_loop, flags))
 
     def stop(self, how: int = lib.EVBREAK_ONE) -> None:
         """Make `start` return after the pending events have been delivered.
