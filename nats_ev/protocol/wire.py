@@ -214,7 +214,8 @@ class Outbound(OutboundBase):
             )
         if code == lib.NATS_WBUF_LOCKED:
             raise RuntimeError(
-                "a Nats client was used by another thread than its loop's; use call_soon on the loop"
+                "the client was called in another thread while its loop's thread was writing: "
+                "let an Async watcher of the loop make the call"
             )
         if code == lib.NATS_WBUF_NO_MEMORY:
             raise MemoryError("no memory for the write buffer")
