@@ -18,7 +18,7 @@ SERVER_LINES := 2.10.26 2.12.8
 C_FILES := $(filter-out %cdef.h,$(wildcard csrc/*.[ch] tests/csrc/*.[ch] tests/fuzz/*.[ch] bench/*.[ch]))
 CLANG_FORMAT := .venv/bin/clang-format
 
-.PHONY: tls-soak demo check test build counts lint format structure coverage coverage-c pytest bench bench-full bench-js soak-js packaging fuzz sanitize soak chaos cuts monkey interrupts handovers bigobject mutants servers peers system clean
+.PHONY: tls-soak demo check test build counts lint format structure coverage coverage-c pytest bench bench-full bench-js soak-js packaging fuzz sanitize references soak chaos cuts monkey interrupts handovers bigobject mutants servers peers system clean
 
 demo: build
 	$(PY) examples/demo.py
@@ -135,6 +135,10 @@ coverage-c: build
 
 fuzz: build
 	FUZZ_SECONDS=$(FUZZ_SECONDS) sh tests/fuzz/run.sh
+
+# References left by a million operations, by the total of a debug build of CPython: DEBUG_PYTHON (python3-dbg).
+references: build
+	sh tests/csrc/references.sh
 
 # Millions of messages, ten thousand connections, a million time-outs: flat memory.
 soak: build
