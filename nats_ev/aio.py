@@ -9,9 +9,9 @@
         async for msg in nc.subscribe("foo.>"):
             print(msg.subject, msg.payload)
 
-A client belongs to the event loop in which it was connected. A cancelled await gives up what it has begun: a
-request is cancelled, a fetch ends. Callbacks for events (`on_error` and its like) and the handlers of services
-may be coroutine functions: each call is a task.
+A client belongs to the event loop in which it was connected. A cancelled await gives up what it has
+begun: a request is cancelled, a fetch ends. Callbacks for events (`on_error` and its like) and the handlers
+of services may be coroutine functions: each call is a task.
 
 Methods, arguments, units and errors are those of the callback API, without `cb`. What takes no `cb` there,
 `publish` above all, is not awaited here.
@@ -65,8 +65,8 @@ def wrap(thing: Any) -> Any:
     """Return the face of an object of the callback API.
 
     Args:
-        thing: a `Nats` on an `AsyncioLoop` of the running loop, or a `JetStream`, `KV`, `ObjectStore` or other
-            object that a client has. An object that has no face is returned as it is.
+        thing: a `Nats` on an `AsyncioLoop` of the running loop, or a `JetStream`, `KV`, `ObjectStore` or
+            other object that a client has. An object that has no face is returned as it is.
     """
     return _face.wrap(thing, make=_Context)
 

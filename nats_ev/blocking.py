@@ -10,9 +10,9 @@
             print(msg.subject, msg.payload)
 
 A client has a loop of its own, which runs inside its calls only: between them it neither receives nor
-answers the server's PINGs. A server disconnects a client that is silent for some minutes (with the servers'
-defaults about six); with ``reconnect=True`` the next call connects it again. With ``background=True`` the loop
-runs in a thread, and any thread may call.
+answers the server's PINGs. A server disconnects a client that is silent for some minutes (by default about
+six); with ``reconnect=True`` the next call connects it again. With ``background=True`` the loop runs in a
+thread, and any thread may call.
 
 Methods, arguments, units and errors are those of the callback API, without `cb`. Ctrl-C ends a call at once.
 """

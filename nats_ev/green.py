@@ -9,9 +9,9 @@
         for msg in nc.subscribe("foo.>"):
             print(msg.subject, msg.payload)
 
-A client runs on the loop of the hub of the thread in which it was connected, monkey-patched or not. A call
-may be ended by `gevent.Timeout` or by a kill, and gives up what it has begun. Callbacks for events (`on_error`
-and its like) and the handlers of services run in greenlets of their own, and may block.
+A client runs on the loop of the hub of the thread in which it was connected, monkey-patched or not. A
+call may be ended by `gevent.Timeout` or by a kill, and gives up what it has begun. Callbacks for events
+(`on_error` and its like) and the handlers of services run in greenlets of their own, and may block.
 
 Methods, arguments, units and errors are those of the callback API, without `cb`.
 """
@@ -21,8 +21,8 @@ from __future__ import annotations
 from collections.abc import Coroutine, Generator, Sequence
 from typing import Any
 
-import gevent
-from gevent.event import AsyncResult
+import gevent  # type: ignore[import-untyped]
+from gevent.event import AsyncResult  # type: ignore[import-untyped]
 
 from .faces import Context, Face, Msg, begin, unwrap
 from .gevent_loop import GeventLoop

@@ -20,7 +20,7 @@ from .message import Msg
 from .objects import Facing, Later, MessageFace, unwrap
 from .rules import Kind, Rule
 
-# What asynchronous methods of `flow` and `extras` are called, in a face for coroutines and in one that blocks.
+# The public names of asynchronous methods: in a face for coroutines, in one that blocks.
 _PROTOCOL = {
     "_following": ("__anext__", "__next__"),
     "_enter": ("__aenter__", "__enter__"),
@@ -81,7 +81,7 @@ class Face:
 
     def context(self, thing: Any, make: Maker | None = None) -> Context:
         """Return the context of an object of the callback API, or create it; see `wrap`."""
-        nats = getattr(getattr(thing, "js", thing), "nats", thing)
+        nats: Any = getattr(getattr(thing, "js", thing), "nats", thing)
         if not isinstance(nats, rules.original("Nats")):
             raise TypeError(f"{type(thing).__name__} does not tell its client")
         found = context_of(nats)
@@ -137,7 +137,9 @@ class Face:
                 space["_original"] = original
             space["__doc__"] = original.__doc__
             for rule in rules.rules(original):
-                if not hasattr(bases[0], rule.name):
+                if not hasattr(bases[0], rule.name) and not (
+                    name in BASES and rule.name in rules.OWN
+                ):
                     self._add(space, rule, name)
         self._colour(space, bases[0])
         return type(name, bases, space)

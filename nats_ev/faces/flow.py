@@ -34,7 +34,7 @@ from .message import Msg
 if TYPE_CHECKING:
     from .context import Context
 
-# What a buffer keeps before it pauses its source: bytes, where a message counts as so many more than its payload.
+# What a buffer keeps before it pauses its source: bytes. A message weighs so many more than its payload.
 ROOM = 8 * 1024 * 1024
 WEIGHT = 512
 # An iteration that has run for so long lets others run. In seconds.
@@ -228,7 +228,7 @@ class Flow:
         return len(self._items)
 
     def _take(self) -> Any:
-        # A thread that is not the loop's may do this: Python does not switch threads within the last statement.
+        # Another thread than the loop's may do this: Python switches no threads within `room +=`.
         item = self._items.popleft()
         buffer = self._buffer
         weight = self._weigh(item)

@@ -77,8 +77,10 @@ HOOKS = {
     "call_threadsafe",
     "hold_drain",
 }
-# Parameters for callbacks whose calls are tasks of their own in a face that has tasks: what they return counts
-# for nothing. `on_…` are, too.
+# Methods of handles that an iterator does not show: it calls them itself.
+OWN = {"ask", "pause", "paused", "resume"}
+# Parameters for callbacks each call of which is a task, in a face that has tasks: their results count for
+# nothing. `on_…` are, too.
 TASKS = {"cb", "handler", "done_handler", "error_handler"}
 # Parameters for callables whose result is used at once.
 PLAIN = {"coderef", "data", "ended", "into", "progress", "sentinel", "stats_handler"}
@@ -131,10 +133,9 @@ def rules(kind: type) -> Iterator[Rule]:
 def rule(kind: type, name: str) -> Rule:
     """Return the rule for one public name of a class."""
     member = inspect.getattr_static(kind, name)
+    function: Any = member
     if isinstance(member, (staticmethod, classmethod)):
         function = member.__func__
-    else:
-        function = member
     if not callable(function):
         return Rule(Kind.VALUE, name)
     function = inspect.unwrap(function)
