@@ -31,6 +31,7 @@
     │   └── InvalidSubjectError
     ├── RequestTimeoutError(TimeoutError)
     ├── NoRespondersError
+    ├── MsgIteratorClosedError
     └── SlowConsumerError
 
 The first eight are raised by the call that can't be carried out. The others arrive in callbacks: in the one
@@ -65,6 +66,7 @@ __all__ = [
     "MaxConnectionsExceededError",
     "MaxPayloadError",
     "MaxSubscriptionsExceededError",
+    "MsgIteratorClosedError",
     "NatsError",
     "NoRespondersError",
     "NoServersError",
@@ -322,6 +324,12 @@ class NoRespondersError(NatsError):
     """Nobody subscribes to the subject of a request (status 503); nothing received the request."""
 
     text = "no responders"
+
+
+class MsgIteratorClosedError(NatsError):
+    """An iterator of a face (`nats_ev.aio`, `green`, `blocking`) has ended, and `next` was called."""
+
+    text = "message iterator closed"
 
 
 class SlowConsumerError(NatsError):

@@ -48,6 +48,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..arguments import count
 from ..errors import ConnectionLostError, NatsError, RequestTimeoutError
 from ..jetstream import (
     InvalidAnswerError,
@@ -58,6 +59,7 @@ from ..jetstream import (
     finish_in_drain,
     follow_snapshot,
     is_electing,
+    messages_left,
     parse_ack_reply,
     part,
 )
@@ -101,6 +103,42 @@ class Watch:
         """True after `stop`, and after the callback has got an error."""
         return self._engine.stopped
 
+    @property
+    def paused(self) -> bool:
+        """Whether the watch waits for `resume` or `ask`."""
+        return self._engine.left == 0 and not self.stopped
+
+    def pause(self) -> None:
+        """Deliver no entry until `resume` or `ask`. Entries are kept meanwhile, or stay on the server.
+
+        Nothing is lost, and the order stays, across lost connections as well. The end of the initial data
+        and an error are no entries: the callback gets each as soon as no entry comes before it. What was
+        left of an `ask` is forgotten.
+        """
+        if not self.stopped:
+            self._engine.pause()
+
+    def resume(self) -> None:
+        """Deliver what was kept, in order and on the loop, then what comes; ends `pause` and `ask`."""
+        if not self.stopped:
+            self._engine.resume()
+
+    def ask(self, entries: int) -> None:
+        """Deliver a number of entries, then pause. Several calls add up.
+
+        A program that takes entries at its own pace calls this on the new watch before the loop goes on, and
+        again in the callback or later. During a drain all entries are delivered.
+
+        Args:
+            entries: how many more; 0: none, so that the watch begins paused.
+
+        Raises:
+            BadOptionsError: entries is negative.
+        """
+        count(entries, "entries")
+        if not self.stopped:
+            self._engine.ask(entries)
+
     def stop(self) -> None:
         """Stop the watch: no call of its callback follows.
 
@@ -129,6 +167,7 @@ class WatchEngine:
         self._ignore_deletes = ignore_deletes
         self._prefix = 0  # length of what subjects have before the key
         self._consumer: OrderedConsumer | None = None
+        self._left: int | None = None  # before there is a consumer: see `left`
         # Initial messages still to come, as announced. None: the server has not said.
         self._initial_left: int | None = None
         self._told = False  # the callback knows of the end of the initial data
@@ -180,6 +219,31 @@ class WatchEngine:
         self._consumer = self._js.ordered_consumer(stream, config, self._on_message)
         follow_snapshot(self._consumer, self._restarted, self._count)
         finish_in_drain(self._consumer)  # until the end of the initial data
+        if self._left is not None:
+            self._consumer.ask(self._left)
+
+    @property
+    def left(self) -> int | None:
+        """How many entries are to be delivered before the next pause; None: any number."""
+        return self._left if self._consumer is None else messages_left(self._consumer)
+
+    def pause(self) -> None:
+        """See `Watch.pause`."""
+        self._left = 0
+        if self._consumer is not None:
+            self._consumer.pause()
+
+    def resume(self) -> None:
+        """See `Watch.resume`."""
+        self._left = None
+        if self._consumer is not None:
+            self._consumer.resume()
+
+    def ask(self, entries: int) -> None:
+        """See `Watch.ask`."""
+        self._left = (self._left or 0) + entries
+        if self._consumer is not None:
+            self._consumer.ask(entries)
 
     def stop(self) -> None:
         """Stop without a call of the callback, which is released: it may hold all entries."""
@@ -304,14 +368,22 @@ class WatchEngine:
             found, error = attempt(self._read, key, message, meta, what="message")
             if found is None:
                 assert error is not None
+                self._replace()
                 self.unread(error)
             elif not (found[1] and self._ignore_deletes):
                 self._js.nats.call(self._callback, found[0], None)
-            elif self.gone is not None:
-                self.gone(key)
+            else:
+                self._replace()
+                if self.gone is not None:
+                    self.gone(key)
         finally:
             # In any case: the message has come, also when it was unreadable or the callback has raised.
             self._count(meta)
+
+    def _replace(self) -> None:
+        """Ask for another entry in place of one that the callback does not get."""
+        if self._consumer is not None and self.left is not None:
+            self._consumer.ask(1)
 
     def _expect_initial(self) -> None:
         """Look later whether initial messages still come."""
@@ -327,7 +399,7 @@ class WatchEngine:
         consumer = self._consumer
         if not self._counting or consumer is None:
             return
-        if self._last == last_before and self._js.nats.is_connected():
+        if self._last == last_before and self._js.nats.is_connected() and self.left != 0:
             stream, name = consumer.stream, consumer.name
             call_or_report(self._looked, lambda: self._js.consumer_info(stream, name, self._looked))
         else:

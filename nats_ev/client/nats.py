@@ -32,7 +32,7 @@ from ..connection import Completion
 from ..headers import HeadersLike, encode_headers
 from ..nuid import next_nuid
 from ..options import Options
-from ..protocol import Client, MessageCallback, fast_method
+from ..protocol import Client, MessageCallback, Passes, fast_method
 from ..redact import without_traceback
 from .accessors import Accessors, Counts
 from .core import Core
@@ -350,20 +350,43 @@ class Nats(Client, Accessors, Extension):
 
     # Back-pressure.
 
-    def pause(self, sid: int) -> None:
-        """Keep a subscription's messages instead of delivering them, until `resume`.
+    def pause(self, sid: int, passes: Passes | None = None) -> None:
+        """Keep a subscription's messages instead of delivering them, until `resume` or `ask`.
 
         Beyond the limits of `set_pending_limits` new messages are discarded. `on_error` gets one
-        `SlowConsumerError` each time that begins. An unknown sid is ignored.
+        `SlowConsumerError` each time that begins. What was left of an `ask` is forgotten.
+
+        Args:
+            sid: an unknown one is ignored.
+            passes: for layers on top: called as ``passes(subject, payload, reply, headers)`` for each
+                message that comes meanwhile. If it returns true the message is not kept: it was dealt with.
+                It must not raise.
         """
-        self._core.subscriptions.pause(sid)
+        callable_or_none(passes, "passes")
+        self._core.subscriptions.pause(sid, passes)
 
     def resume(self, sid: int) -> None:
-        """Deliver a paused subscription's messages, in order and on the loop, then what comes.
+        """Deliver a subscription's kept messages, in order and on the loop, then what comes.
 
-        An unknown sid is ignored.
+        Ends what `pause` and `ask` have begun. An unknown sid is ignored.
         """
         self._core.subscriptions.resume(sid)
+
+    def ask(self, sid: int, msgs: int) -> None:
+        """Deliver a number of a subscription's messages, then pause the subscription.
+
+        Several calls add up. A program that takes messages at its own pace subscribes, calls ``ask(sid, n)``
+        before the loop goes on, and asks for more in the callback or later. `pause` and `resume` end that.
+        In a drain all messages are delivered.
+
+        Args:
+            sid: an unknown one is ignored.
+            msgs: how many more; 0: none, so that a subscription begins paused.
+
+        Raises:
+            BadOptionsError: msgs is negative.
+        """
+        self._core.subscriptions.ask(sid, msgs)
 
     def pause_reading(self) -> None:
         """Read nothing from the socket until `resume_reading`, so that the server has to wait.

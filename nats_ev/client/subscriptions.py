@@ -16,7 +16,7 @@ from ..arguments import check_callback, count, integer
 from ..connection import Completion, Connection, Source
 from ..net import CALLBACKS_SLICE
 from ..options import Options
-from ..protocol import MOST_IN_UNSUB, MessageCallback, Subscription, check_sub
+from ..protocol import MOST_IN_UNSUB, MessageCallback, Passes, Subscription, check_sub
 
 # The parser's rows are int32: it could not tell messages of a later one.
 _LAST_SID = 2**31 - 1
@@ -49,8 +49,10 @@ class Subscriptions:
         self._last_sid = 0
         # The sids of those that take the answers of one operation, which a drain lets end by themselves.
         self.exchanges: set[int] = set()
-        # Those whose `pending` is not None. Few, however many subscriptions there are.
+        # Those whose `pending` is not None, and those that have a demand. Few, however many subscriptions
+        # there are.
         self._holding: dict[int, Subscription] = {}
+        self._demanding: dict[int, Subscription] = {}
         # Drained ones that the server has forgotten and that still have pending messages:
         # (order of the call, callback) of each drain_subscription.
         self._emptying: dict[int, list[tuple[int, Completion | None]]] = {}
@@ -120,6 +122,7 @@ class Subscriptions:
         sub.forget_pending()
         self.by_sid.pop(sub.sid, None)
         self._holding.pop(sub.sid, None)
+        self._demanding.pop(sub.sid, None)
         if sub.is_inbox:
             self._owner.inbox_closed()
         if sub.sid in self.exchanges:
@@ -220,8 +223,7 @@ class Subscriptions:
             self._unsub(sid)
         order = connection.next_order()
         connection.ping(lambda error: self._fenced(sub, error, order, cb))
-        if sub.paused:
-            self.resume(sid)
+        self.resume(sid)
 
     def _fenced(
         self, sub: Subscription, error: errors.NatsError | None, order: int, cb: Completion | None
@@ -236,13 +238,15 @@ class Subscriptions:
 
     # Pausing.
 
-    def pause(self, sid: int) -> None:
-        """Keep the messages of a subscription instead of delivering them."""
+    def pause(self, sid: int, passes: Passes | None) -> None:
+        """Keep the messages of a subscription instead of delivering them, except what passes takes."""
         self._connection.guard.check_thread()
         sub = self._find(sid)
         if sub is not None:
             self._hold(sub)
             sub.paused = True
+            sub.passes = passes
+            self._forget_demand(sub)
 
     def _hold(self, sub: Subscription) -> None:
         sub.fast = False
@@ -254,9 +258,42 @@ class Subscriptions:
         """Deliver what is pending on the loop, then what comes."""
         self._connection.guard.check_thread()
         sub = self._find(sid)
-        if sub is not None and sub.paused:
+        if sub is not None:
+            self._forget_demand(sub)
+            self._unpause(sub)
+
+    def ask(self, sid: int, msgs: int) -> None:
+        """Deliver so many messages more, and pause again; during a drain deliver all."""
+        self._connection.guard.check_thread()
+        count(msgs, "msgs")
+        sub = self._find(sid)
+        if sub is None:
+            return
+        if self._connection.closing or sub.draining:
+            self.resume(sid)
+            return
+        sub.fast = False
+        sub.demand = (sub.demand or 0) + msgs
+        self._demanding[sid] = sub
+        if sub.demand:
+            self._unpause(sub)
+        else:
+            self.satisfied(sub)
+
+    def _unpause(self, sub: Subscription) -> None:
+        if sub.paused:
             sub.paused = False
             self._connection.turn.soon(self._deliver_slice, sub)
+
+    def _forget_demand(self, sub: Subscription) -> None:
+        if self._demanding.pop(sub.sid, None) is not None:
+            sub.demand = None
+            self._quicken(sub)
+
+    def _quicken(self, sub: Subscription) -> None:
+        """Let a subscription enter the fast path if nothing is to be checked for its messages."""
+        checked = sub.closed or sub.draining or sub.max_msgs or sub.pending is not None
+        sub.fast = not checked and sub.demand is None
 
     def go_on(self) -> None:
         """Deliver what is pending without a deadline, after `Deadlines.stop` has discarded those in use."""
@@ -265,8 +302,8 @@ class Subscriptions:
                 self._connection.turn.soon(self._deliver_slice, sub)
 
     def resume_all(self) -> None:
-        """Resume all paused subscriptions."""
-        for sid in list(self._holding):
+        """Resume all subscriptions that are paused, or will pause when their demand is met."""
+        for sid in [*self._holding, *self._demanding]:
             self.resume(sid)
 
     @property
@@ -300,8 +337,8 @@ class Subscriptions:
         self._holding.pop(sub.sid, None)
         if sub.sid in self._emptying or (sub.finished and not sub.draining):
             self.drop(sub)
-        elif not sub.draining and not sub.max_msgs:
-            sub.fast = True
+        else:
+            self._quicken(sub)
 
     def set_limits(self, sid: int, msgs: int, size: int) -> None:
         """Set the bounds of what a paused subscription keeps; negative: unlimited."""
@@ -345,6 +382,11 @@ class Subscriptions:
         if not sub.counted_by_server:
             self._unsub(sub.sid)
         self.drop(sub)
+
+    def satisfied(self, sub: Subscription) -> None:
+        """Pause a subscription whose demand is met."""
+        self._hold(sub)
+        sub.paused = True
 
     def slow(self, sub: Subscription) -> None:
         """Report that a subscription has begun to discard messages."""

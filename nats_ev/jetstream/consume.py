@@ -27,7 +27,8 @@ from .errors import (
 )
 from .handle import Handle
 from .message import JsMsg
-from .pull import MsgCallback, Puller, PullOptions, StopAfter, priority_needs
+from .pull import MsgCallback, Puller, StopAfter
+from .pull_options import PullOptions, priority_needs
 
 # After this the server is asked again for a consumer that it did not know. In ms.
 _ASK_AGAIN_MS = 500.0
@@ -100,6 +101,10 @@ class ConsumeEngine(Puller):
             super().start()
             if self.api.nats.is_connected():
                 self._be_patient()
+
+    def begin(self) -> None:
+        """See `Puller`; later in this turn of the loop, so that its caller may pause the new handle."""
+        self.api.nats.call_soon(super().begin)
 
     def _be_patient(self) -> None:
         if not self.heard and self.api.timeout:

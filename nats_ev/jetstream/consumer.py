@@ -23,7 +23,8 @@ from .levels import Feature
 from .ordered import OrderedEngine
 from .ordered_fetch import OrderedFetcher
 from .ordered_handle import OrderedConsumer
-from .pull import MsgCallback, consume_opts, ordered_config
+from .pull import MsgCallback
+from .pull_options import consume_opts, ordered_config
 from .push import PushEngine, PushSubscription
 from .store import store_consumer
 

@@ -21,12 +21,12 @@ from .errors import (
     status_error,
 )
 from .message import JsMsg
-from .pull import (
+from .pull import is_status
+from .pull_options import (
     MANY,
     PRIORITY,
     count_of,
     heartbeat_of,
-    is_status,
     priority_fields,
     priority_needs,
 )

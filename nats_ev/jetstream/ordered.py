@@ -88,14 +88,8 @@ from .errors import (
     StreamRecreatedError,
 )
 from .message import Metadata, OrderedJsMsg, parse_ack_reply
-from .pull import (
-    MsgCallback,
-    Puller,
-    PullOptions,
-    StopAfter,
-    is_status,
-    size_of,
-)
+from .pull import DRAINING, MsgCallback, Puller, StopAfter, is_status, size_of
+from .pull_options import PullOptions
 
 if TYPE_CHECKING:
     from ..net import Deadline
@@ -157,6 +151,9 @@ class OrderedEngine:
         self._prefix = own.get("name_prefix") or next_nuid()
         self._number = 0  # of the present incarnation
         self._incarnation: _Incarnation | None = None
+        self._left: int | None = (
+            None  # while there is none: messages until a pause; None: any number
+        )
         self._attempts = 0  # that failed in a row
         self._asking = False  # a create request is in flight
         self._retry: Timer = api.timer(self._create, self.client_ended)
@@ -248,6 +245,32 @@ class OrderedEngine:
         if cb is not None:
             error = ConnectionLostError("disconnected") if lost else None
             self.api.nats.call_soon(cb, None if lost else True, error)
+
+    # Pauses.
+
+    @property
+    def left(self) -> int | None:
+        """How many messages are to be delivered before the next pause; None: any number."""
+        return self._left if self._incarnation is None else self._incarnation.left
+
+    def pause(self) -> None:
+        """See `Handle.pause`."""
+        self._left = 0
+        if self._incarnation is not None:
+            self._incarnation.pause()
+
+    def resume(self) -> None:
+        """See `Handle.resume`."""
+        self._left = None
+        if self._incarnation is not None:
+            self._incarnation.resume()
+
+    def ask(self, msgs: int) -> None:
+        """See `Handle.ask`."""
+        if self._incarnation is not None:
+            self._incarnation.ask(msgs)
+        elif self.api.nats.status() not in DRAINING:
+            self._left = (self._left or 0) + msgs
 
     # Incarnations.
 
@@ -359,6 +382,8 @@ class OrderedEngine:
         self._incarnation.skip_to = max(position, self._floor)
         self._incarnation.snapshot = pending
         self._incarnation.awaited = self._hold is not None
+        if self._left is not None:
+            self._incarnation.ask(self._left)
         try:
             if self._hold is not None:
                 later_step(self._incarnation.start)
@@ -374,7 +399,7 @@ class OrderedEngine:
         elif snapshot and self.restarted is not None:
             self.restarted(info)
 
-    def resume(self, position: int) -> None:
+    def begin_after(self, position: int) -> None:
         """Begin after a position, in the middle of a snapshot."""
         self._started_at = position
 
@@ -426,6 +451,7 @@ class OrderedEngine:
         if self._mute >= _MOST_MUTE and not self._heard and error is not None:
             self._end(error)  # the server creates consumers, but what they send does not arrive
             return
+        self._left = incarnation.left
         self._incarnation = None
         self.resets += 1
         self._may_differ = self._may_differ or not gap
@@ -495,6 +521,8 @@ class OrderedEngine:
             self._retry.start(0)
         elif status is Status.RECONNECTING:
             self._patience.cancel()
+        elif status is Status.DRAINING_SUBS:
+            self._left = None
         elif status is Status.CLOSED:
             self.client_ended(ConnectionClosedError("disconnected"))
 
@@ -569,6 +597,8 @@ class _Incarnation(Puller):
 
     def _skip(self, meta: Metadata) -> None:
         """Leave out a message that an earlier incarnation has delivered."""
+        if self.left is not None:
+            self._want(self._received + self.left + 1)
         if self.options.stop_after:  # its requests count all messages
             self._engine.reset(JetStreamError("the consumer began too early"))
             return

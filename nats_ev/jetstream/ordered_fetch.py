@@ -19,7 +19,8 @@ from .errors import MaxBytesExceededError, NoMessagesError
 from .fetch import fetch_opts
 from .message import JsMsg, Metadata
 from .ordered import OrderedEngine
-from .pull import CONFIG_FIELDS, ordered_config, size_of
+from .pull import size_of
+from .pull_options import CONFIG_FIELDS, ordered_config
 
 _CONFIG = dict.fromkeys((*CONFIG_FIELDS, "max_reset_attempts", "name_prefix"))
 _OPTIONS = dict.fromkeys(
@@ -153,7 +154,7 @@ class _Batch:
         fields, options, own = ordered_config({**given, "on_start": self._on_start})
         self._engine = OrderedEngine(api, stream, fields, options, own, self._on_message)
         if resume:
-            self._engine.resume(resume)
+            self._engine.begin_after(resume)
         self._engine.skipped = self._skipped
         self._late: Timer = api.timer(self._timed_out, self._finish)
 

@@ -41,6 +41,12 @@ def end_with_drain(consumer: OrderedConsumer) -> None:
     consumer._engine.end_with_drain()
 
 
+def messages_left(consumer: OrderedConsumer) -> int | None:
+    """Return how many messages are to be delivered before the next pause; None: any number."""
+    left: int | None = consumer._engine.left
+    return left
+
+
 def follow_snapshot(
     consumer: OrderedConsumer,
     restarted: Callable[[Any], object],

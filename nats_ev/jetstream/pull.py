@@ -40,6 +40,14 @@ or a peer that swallows the requests, must not learn that after half a minute.
 250 ms to 5 s as long as no message comes. A request that ends in the ordinary way (expired, complete) is
 replaced at once.
 
+**Pauses.** `_wanted` is the number of messages, counted as `_received` is, after which the puller pauses;
+`_NEVER`, as most of the time, for none. No request asks for more than is wanted. The mark is never beyond
+`_wanted`, so a message that reaches the mark leads to `_refill`, and that pauses the subscription. The client
+keeps what comes during a pause, in order, and gives it to the puller as if it came when the pause ends: so it
+counts only then, and a puller that is closed has never received it. What must not wait are statuses that are
+no errors (`_passes`): heartbeats, and the ends of requests. While no request is open no heartbeat is expected
+(`_is_idle`).
+
 **Drain.** A drain of the client ends the subscription, so from then on the puller requests nothing more; it
 delivers what comes until the client's end. But a puller may belong to an operation that has an end, such as
 the listing of a bucket (`awaited`). Then the drain leaves the subscription alone, and the puller goes on.
@@ -48,55 +56,28 @@ the listing of a bucket (`awaited`). Then the drain leaves the subscription alon
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
 
-from ..arguments import callable_or_none, check_callback, integer
-from ..errors import BadOptionsError, NatsError, PermissionsViolationError
+from ..errors import NatsError, PermissionsViolationError
 from ..headers import Headers, appended
 from ..status import Status
-from ..times import MILLISECOND, SECOND, to_wire
+from ..times import MILLISECOND
 from .answers import whole
-from .api import Api, Timer, encode, name_of
-from .config import DURATION, V2_11, V2_12, check_fields
+from .api import Api, Timer, encode
 from .errors import MaxBytesExceededError, NoHeartbeatError, PinIdMismatchError, status_error
-from .levels import Feature
 from .message import JsMsg
+from .pull_options import PullOptions
 
 MsgCallback = Callable[["JsMsg | None", "NatsError | None"], object]
 
-# The batch of a request that only max_bytes limits.
-MANY = 1_000_000
 # The shortest and the longest pause after an error, in ms.
 _FIRST_BACK_OFF, _LAST_BACK_OFF = 250.0, 5000.0
-# The bounds of consume's heartbeat, in ns.
-_LEAST_BEATS, _MOST_BEATS = SECOND // 2, 30 * SECOND
 # The shortest heartbeat of a first request, in ns.
 _SHORTEST_BEATS = 100 * MILLISECOND
 # A mark that no count of messages reaches.
 _NEVER = 1 << 62
-
-# The fields of priority groups.
-PRIORITY: dict[str, Feature] = {
-    "group": V2_11,
-    "min_pending": V2_11,
-    "min_ack_pending": V2_11,
-    "priority": V2_12,
-}
-_CONSUME_FIELDS = {
-    **dict.fromkeys(["max_messages", "max_bytes", "threshold_messages", "threshold_bytes"]),
-    **dict.fromkeys(["stop_after", "on_error", *PRIORITY]),
-    **dict.fromkeys(["expires", "heartbeat", "idle_heartbeat"], DURATION),
-}
-
-# The fields of an ordered consumer's configuration.
-CONFIG_FIELDS = (
-    "deliver_policy", "opt_start_seq", "opt_start_time", "filter_subject", "filter_subjects",
-    "headers_only", "replay_policy", "inactive_threshold", "metadata", "description",
-)  # fmt: skip
-# Options of the client that are neither the consumer's nor the requests'.
-_OWN = ("on_start", "max_reset_attempts", "name_prefix")
+# The statuses of a client that drains.
+DRAINING = (Status.DRAINING_SUBS, Status.DRAINING_PUBS)
 
 
 def is_status(payload: bytes, reply: str | None, headers: bytes) -> bool:
@@ -111,143 +92,14 @@ def is_status(payload: bytes, reply: str | None, headers: bytes) -> bool:
     )
 
 
+def _is_ordinary_end(status: Headers) -> bool:
+    """Return whether a status is the end of a request that has come to its end without an error."""
+    return status.status in (404, 408) or (status.description or "").startswith("Batch Completed")
+
+
 def size_of(subject: str, payload: bytes, reply: str | None, headers: bytes | None) -> int:
     """Return what a message counts towards max_bytes: the size of all its parts, as the server counts."""
     return len(subject) + len(payload) + len(reply or "") + len(headers or b"")
-
-
-def priority_needs(body: Mapping[str, Any]) -> dict[str, Feature]:
-    """Return the features that a request's priority fields need."""
-    return {name: feature for name, feature in PRIORITY.items() if body.get(name)}
-
-
-def count_of(opts: Mapping[str, Any], name: str, default: int = 0, least: int = 1) -> int:
-    """Return an option that is a number of `least` or more, or the default if it is not given."""
-    value = opts.get(name)
-    if value is None:
-        return default
-    return integer(value, name, least)
-
-
-def priority_fields(opts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a request's fields for priority groups. Raises TypeError and `BadOptionsError`."""
-    fields: dict[str, Any] = {}
-    for name in ("group", "id"):
-        if not isinstance(opts.get(name, ""), str):
-            raise TypeError(f"{name} must be str, not {type(opts[name]).__name__}")
-        fields[name] = opts.get(name)
-    for name in ("min_pending", "min_ack_pending", "priority"):
-        fields[name] = count_of(opts, name, least=0)
-    if fields["priority"] > 9:
-        raise BadOptionsError(f"priority must be 0 to 9, not {fields['priority']}")
-    return {name: value for name, value in fields.items() if value}
-
-
-def heartbeat_of(opts: Mapping[str, Any]) -> int:
-    """Return the heartbeat's interval in ns, given by one of its two names; 0: not given."""
-    if "heartbeat" in opts and "idle_heartbeat" in opts:
-        raise BadOptionsError("heartbeat and idle_heartbeat are the same")
-    name = "heartbeat" if "heartbeat" in opts else "idle_heartbeat"
-    return count_of(opts, name, least=0)
-
-
-@dataclass(slots=True)
-class PullOptions:
-    """The options of a `Puller`. Times in ns."""
-
-    max_messages: int
-    max_bytes: int
-    threshold_messages: int
-    threshold_bytes: int
-    expires: int
-    heartbeat: int
-    on_error: Callable[[NatsError], object] | None
-    stop_after: int = 0  # 0: never
-    priority: dict[str, Any] = field(default_factory=dict)
-
-
-def consume_opts(given: Mapping[str, Any], *, ordered: bool = False) -> PullOptions:
-    """Return the options of `Consumers.consume`, with defaults and the bounds of ADR-37.
-
-    Args:
-        given: the options that the user has given.
-        ordered: for an ordered consumer, whose heartbeat may have any length.
-
-    Raises:
-        TypeError: an option has a wrong type.
-        BadOptionsError: an option is unknown or out of its bounds.
-    """
-    check_fields("consume options", given, _CONSUME_FIELDS)
-    opts = to_wire({name: value for name, value in given.items() if name != "on_error"})
-    on_error = callable_or_none(given.get("on_error"), "on_error")
-    max_bytes = count_of(opts, "max_bytes")
-    max_messages = count_of(opts, "max_messages", MANY if max_bytes else 500)
-    expires = count_of(opts, "expires", 30 * SECOND, SECOND)
-    heartbeat = heartbeat_of(opts) or min(expires // 2, 30 * SECOND)
-    if not ordered and not _LEAST_BEATS <= heartbeat <= _MOST_BEATS:
-        raise BadOptionsError("heartbeat must be from 500 ms to 30 s")
-    if given.get("max_messages") and max_bytes:
-        raise BadOptionsError("max_messages and max_bytes exclude each other")
-    if heartbeat * 2 > expires:
-        raise BadOptionsError("heartbeat must be at most half of expires")
-    threshold = count_of(opts, "threshold_messages", (max_messages + 1) // 2, 0)
-    threshold_bytes = count_of(opts, "threshold_bytes", (max_bytes + 1) // 2, 0)
-    if threshold > max_messages or threshold_bytes > max_bytes:
-        raise BadOptionsError("a threshold must not be above what is asked for")
-    return PullOptions(
-        max_messages,
-        max_bytes,
-        threshold,
-        threshold_bytes,
-        expires,
-        heartbeat,
-        on_error,
-        count_of(opts, "stop_after"),
-        priority_fields(opts),
-    )
-
-
-def ordered_config(
-    given: Mapping[str, Any],
-) -> tuple[dict[str, Any], PullOptions, dict[str, Any]]:
-    """Split what a user has given for an ordered consumer, and check it.
-
-    Returns:
-        The configuration for the server, the options of the requests, and the client's own options.
-    """
-    config = {name: value for name, value in given.items() if name in CONFIG_FIELDS}
-    own = {name: given[name] for name in _OWN if given.get(name) is not None}
-    rest = {name: value for name, value in given.items() if name not in (*CONFIG_FIELDS, *_OWN)}
-    for name in ("group", "min_pending", "min_ack_pending", "priority"):
-        if name in rest:
-            raise BadOptionsError(f"an ordered consumer has no {name}")
-    rest.setdefault("heartbeat", rest.pop("idle_heartbeat", 5 * SECOND))
-    if not rest.get("max_bytes"):
-        rest.setdefault("max_messages", 1000)
-    options = consume_opts(rest, ordered=True)
-    if "filter_subject" in config and "filter_subjects" in config:
-        raise BadOptionsError("filter_subject and filter_subjects exclude each other")
-    filters = config.get("filter_subjects")
-    if isinstance(filters, (list, tuple)) and len(filters) == 1:
-        # A single filter is understood by every server.
-        config["filter_subject"] = filters[0]
-    if not filters or "filter_subject" in config:
-        config.pop("filter_subjects", None)
-    if "on_start" in own:
-        check_callback(own["on_start"], "on_start")
-    name_of("consumer", own.get("name_prefix", "x"))
-    config.update(
-        ack_policy="none",
-        max_deliver=1,
-        mem_storage=True,
-        num_replicas=1,
-        inactive_threshold=config.get("inactive_threshold") or 300 * SECOND,
-    )
-    config.setdefault("deliver_policy", "all")
-    config.setdefault("replay_policy", "instant")
-    if config["deliver_policy"] == "last_per_subject" and "filter_subjects" not in config:
-        config.setdefault("filter_subject", ">")  # the server requires one
-    return config, options, own
 
 
 class StopAfter:
@@ -300,6 +152,8 @@ class Puller:
         self._mark = 0
         self._pending_bytes = 0
         self._asked_for_all = False  # the last request was for all of max_bytes
+        self._wanted = _NEVER  # the count of received messages at which to pause
+        self._error_kept = False  # during a pause: an error has ended the request
         self._looked_at = 0  # `_received` at the last tick or request
         self._pinned = bool(options.priority.get("group"))
         self._pin_id = ""
@@ -342,8 +196,13 @@ class Puller:
         nats.add_status_listener(self._on_status)
         nats.add_error_listener(self._on_server_error)
         self._next_tick()
-        self._resume()
+        self.begin()
         self._seen = False
+
+    def begin(self) -> None:
+        """Send the first request, if there is a connection."""
+        if not self._round and self._mark != _NEVER:
+            self._resume()
 
     def end_with_drain(self) -> None:
         """Let a drain end the puller from now on, although it was `awaited`."""
@@ -399,10 +258,11 @@ class Puller:
         # Messages of an earlier round's requests may have come as well.
         self._asked = max(self._asked, self._received)
         batch = options.max_messages - (self._asked - self._received)
-        if options.stop_after:
-            batch = min(batch, options.stop_after - self._asked)
-            if batch <= 0:
-                return
+        end = min(options.stop_after or _NEVER, self._wanted)
+        batch = min(batch, end - self._asked)
+        if batch <= 0:
+            self._count_asked(0)
+            return
         common = self._request if self.heard else self._first_request
         body = b'%b,"batch":%d' % (common, batch)
         if options.max_bytes:
@@ -417,6 +277,7 @@ class Puller:
             self._trouble(exc)
             return
         self._seen = True
+        self._error_kept = False
         self._looked_at = self._received
         self._count_asked(batch)
         if options.max_bytes:
@@ -426,7 +287,7 @@ class Puller:
         """Count `more` messages as requested; a negative number: they will not come."""
         self._asked += more
         if self._mark != _NEVER:
-            self._mark = self._asked - self.options.threshold_messages
+            self._mark = min(self._asked - self.options.threshold_messages, self._wanted)
 
     def _ask_for_all(self) -> None:
         """Send a request for all of max_bytes: the next message does not fit in what was left of them.
@@ -440,7 +301,9 @@ class Puller:
             self._ask()
 
     def _refill(self) -> None:
-        if not self._pause.running and self._may_ask():
+        if self._received >= self._wanted and not self._draining():
+            self._hold()
+        elif not self._pause.running and self._may_ask():
             self._ask()
 
     def _resume(self) -> None:
@@ -451,6 +314,76 @@ class Puller:
         """Return whether a request makes sense now. While the client drains the status is not CONNECTED."""
         nats = self.api.nats
         return nats.is_connected() and (self.awaited or nats.status() is Status.CONNECTED)
+
+    # Pauses.
+
+    def pause(self) -> None:
+        """Deliver nothing, and request nothing, until `resume` or `want`."""
+        self._want(self._received)
+        self._hold()
+
+    def resume(self) -> None:
+        """Deliver what was kept, then what comes, without a limit."""
+        self._want(_NEVER)
+        self._release()
+
+    def ask(self, msgs: int) -> None:
+        """Deliver so many messages more, then pause."""
+        if self.closed or self._draining():
+            self.resume()
+            return
+        self._want(self._received + (self.left or 0) + msgs)
+        if self.left:
+            self._release()
+        else:
+            self._hold()
+
+    @property
+    def left(self) -> int | None:
+        """How many messages are to be delivered before the next pause; None: any number."""
+        return None if self._wanted == _NEVER else max(0, self._wanted - self._received)
+
+    def _want(self, wanted: int) -> None:
+        self._wanted = wanted
+        self._count_asked(0)
+
+    def _draining(self) -> bool:
+        """Return whether the client drains. Then all messages are wanted, so that the drain ends."""
+        draining = self.api.nats.status() in DRAINING
+        if draining:
+            self._want(_NEVER)
+        return draining
+
+    def _hold(self) -> None:
+        self.api.nats.set_pending_limits(self._sid, -1, -1)  # what was requested is bounded already
+        self.api.nats.pause(self._sid, self._passes)
+
+    def _release(self) -> None:
+        self.api.nats.resume(self._sid)
+        if self._sid and not self.closed and self._mark != _NEVER and self._below():
+            self._refill()
+
+    def _passes(
+        self, subject: str, payload: bytes, reply: str | None, headers: bytes | None
+    ) -> bool:
+        """Handle a status that need not wait for the end of a pause, and return whether it was one."""
+        self._seen = True
+        if headers is None or not is_status(payload, reply, headers):
+            return False
+        status = Headers.parse(headers)
+        if status.status != 100 and not _is_ordinary_end(status):
+            self._error_kept = True
+            return False
+        self._on_status_message(subject, status)
+        return True
+
+    def _is_idle(self) -> bool:
+        """Return whether no request is open, as there may be none during a pause."""
+        if self._wanted == _NEVER:
+            return False
+        info = self.api.nats.subscription_info(self._sid)
+        kept = info["pending_msgs"] if info is not None else 0
+        return self._error_kept or self._asked - self._received <= kept
 
     def _trouble(self, error: NatsError) -> None:
         """Report an error, and begin a new round after a pause, which grows as long as no message comes."""
@@ -470,7 +403,7 @@ class Puller:
         """Look, once per heartbeat interval, whether anything has come since the last time."""
         self._next_tick()
         come = self._seen or self._received != self._looked_at
-        if come or self._pause.running or not self._may_ask():
+        if come or self._pause.running or not self._may_ask() or self._is_idle():
             self._seen = False
             self._looked_at = self._received
             self._silent = 0
@@ -489,6 +422,8 @@ class Puller:
             self._resume()
         elif status is Status.RECONNECTING:
             self.connection_lost()
+        elif status is Status.DRAINING_SUBS and self._wanted != _NEVER:
+            self.resume()
 
     def _on_server_error(self, error: NatsError) -> None:
         """End the puller if its user may not send its requests, or not receive in its inbox."""
@@ -550,7 +485,7 @@ class Puller:
         if current:
             self._count_asked(-(whole(status.get("Nats-Pending-Messages")) or 0))
             self._pending_bytes -= whole(status.get("Nats-Pending-Bytes")) or 0
-        if code in (404, 408) or (status.description or "").startswith("Batch Completed"):
+        if _is_ordinary_end(status):
             if self._below():
                 self._refill()
         else:
@@ -574,5 +509,6 @@ class Puller:
     def _below(self) -> bool:
         """Return whether so little is still to come that it is time for the next request."""
         if self._mark != _NEVER and self.options.max_bytes:
-            return self._pending_bytes <= self.options.threshold_bytes
+            few = self._pending_bytes <= self.options.threshold_bytes
+            return few or self._received >= self._wanted
         return self._received >= self._mark

@@ -37,7 +37,7 @@ from .errors import (
 from .handle import Handle
 from .levels import Feature
 from .message import JsMsg, parse_ack_reply
-from .pull import MsgCallback, is_status
+from .pull import DRAINING, MsgCallback, is_status
 from .store import store_consumer
 
 # How often the server must not know the consumer after a reconnect, and the ms between.
@@ -71,6 +71,8 @@ class PushEngine:
         self.stream = name_of("stream", stream)
         self.closed = False
         self._cb = cb
+        self._user_cb = cb  # what `_cb` is, unless deliveries are counted
+        self.left: int | None = None  # messages until the next pause; None: any number
         self._on_error: Callable[[NatsError], object] | None = opts.get("on_error")
         self._on_start: Callable[[Any], object] | None = opts.get("on_start")
         self._config: dict[str, Any] | None = None
@@ -143,7 +145,54 @@ class PushEngine:
             self.api.nats.call_soon(done, None)
         else:
             self._ticks.cancel()
+            self.resume()
             self.api.nats.drain_subscription(self._sid, done)
+
+    # Pauses.
+
+    def pause(self) -> None:
+        """See `Handle.pause`."""
+        self.left = 0
+        self.api.nats.pause(self._sid, self._passes)
+
+    def resume(self) -> None:
+        """See `Handle.resume`."""
+        self.left = None
+        self._cb = self._user_cb
+        self.api.nats.resume(self._sid)
+
+    def ask(self, msgs: int) -> None:
+        """See `Handle.ask`."""
+        if self.api.nats.status() in DRAINING:
+            self.resume()
+            return
+        self.left = (self.left or 0) + msgs
+        self._cb = self._count
+        if self.left:
+            self.api.nats.resume(self._sid)
+        else:
+            self.pause()
+
+    def _count(self, msg: JsMsg | None, error: NatsError | None) -> None:
+        """Deliver a message that was asked for."""
+        if msg is not None and self.left is not None:
+            self.left = max(0, self.left - 1)
+            if self.api.nats.status() in DRAINING:
+                self.resume()
+            elif not self.left:
+                self.pause()
+        self._user_cb(msg, error)
+
+    def _passes(
+        self, subject: str, payload: bytes, reply: str | None, headers: bytes | None
+    ) -> bool:
+        """Note that something has come during a pause, and return whether it was a heartbeat.
+
+        A question of the flow control is kept: its answer says that the messages before it were delivered.
+        So the server waits with what comes after it.
+        """
+        self._seen = self._heard = True
+        return reply is None and headers is not None and is_status(payload, reply, headers)
 
     def _answered(self, info: Any, error: NatsError | None) -> None:
         self._creating = False
@@ -179,6 +228,8 @@ class PushEngine:
         group = config.get("deliver_group") or None
         self._subject = config["deliver_subject"]
         self._sid = nats.subscribe(self._subject, self._on_message, group)
+        if self.left == 0:
+            self.pause()
         nats.add_status_listener(self._on_status)
         nats.add_error_listener(self._on_server_error)
 
@@ -251,6 +302,8 @@ class PushEngine:
             self._still_there(info, error)
 
     def _on_status(self, status: Status) -> None:
+        if status is Status.DRAINING_SUBS and self.left is not None:
+            self.resume()
         if status is Status.CLOSED:
             self._ended(ConnectionClosedError("disconnected"))
         elif status is Status.RECONNECTING:

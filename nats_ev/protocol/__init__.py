@@ -12,6 +12,7 @@ from .subscription import MOST_IN_UNSUB as MOST_IN_UNSUB
 from .subscription import PENDING_BYTES_LIMIT as PENDING_BYTES_LIMIT
 from .subscription import PENDING_MSGS_LIMIT as PENDING_MSGS_LIMIT
 from .subscription import MessageCallback as MessageCallback
+from .subscription import Passes as Passes
 from .subscription import Subscription as Subscription
 from .wire import DRAINED as DRAINED
 from .wire import END as END

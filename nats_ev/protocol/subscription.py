@@ -14,13 +14,16 @@ subscription has two ways in:
   callback or keeps it in `pending`.
 
 `fast` is true exactly when all of these hold: the subscription is open, `max_msgs` is 0, `pending` is
-None, `draining` is false, and `inbox` is None (the inbox of requests passes its messages to
-`Requests`). It is read before each message, and so may be changed at any time.
+None, `demand` is None, `draining` is false, and `inbox` is None (the inbox of requests passes its messages
+to `Requests`). It is read before each message, and so may be changed at any time.
 
 The life of `pending`: None, until a pause makes it a deque (`start_pending`). After `resume` the
 owner empties it with `deliver_next` in slices of time. Messages that arrive meanwhile are appended,
 so that the order stays. When it is empty, the owner sets it to None again and the subscription enters
 the fast path.
+
+With a `demand` each message that is delivered takes one off. At 0 the subscription is paused, before the
+callback of that message, which may ask for more.
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ from .wire import SubscriptionBase
 _T = TypeVar("_T")
 MessageCallback = Callable[[str, bytes, str | None, bytes | None], object]
 Message = tuple[str, bytes, str | None, bytes | None]
+# Called with a message that would be kept: true if the message was dealt with, and is not to be kept.
+Passes = Callable[[str, bytes, "str | None", "bytes | None"], bool]
 
 # The largest number of messages that a server takes in an UNSUB; more digits mean no end to it.
 MOST_IN_UNSUB = 999_999_999
@@ -52,6 +57,9 @@ class Owner(Protocol):
     def exhausted(self, sub: Subscription) -> None:
         """Forget a subscription that has received its max_msgs: the server has forgotten it, too."""
 
+    def satisfied(self, sub: Subscription) -> None:
+        """Pause a subscription whose demand is met by the message that is about to be delivered."""
+
     def slow(self, sub: Subscription) -> None:
         """Report that a subscription has begun to discard messages, because too many are pending."""
 
@@ -69,10 +77,12 @@ class _State:
     __slots__ = (
         "bytes_limit",
         "counted_by_server",
+        "demand",
         "dropped",
         "inbox",
         "max_msgs",
         "msgs_limit",
+        "passes",
         "paused",
         "pending",
         "pending_bytes",
@@ -88,6 +98,8 @@ class _State:
         self.pending: deque[Message] | None = None
         self.pending_bytes = 0
         self.paused = False
+        self.passes: Passes | None = None  # what is not kept during a pause
+        self.demand: int | None = None  # messages until the next pause; None: any number
         self.dropped = 0
         self.msgs_limit = PENDING_MSGS_LIMIT  # negative: unlimited, here and below
         self.bytes_limit = PENDING_BYTES_LIMIT
@@ -127,6 +139,8 @@ class Subscription(SubscriptionBase):
     pending = _InState["deque[Message] | None"]()
     pending_bytes = _InState[int]()
     paused = _InState[bool]()
+    passes = _InState["Passes | None"]()
+    demand = _InState["int | None"]()
     dropped = _InState[int]()
     msgs_limit = _InState[int]()
     bytes_limit = _InState[int]()
@@ -178,12 +192,20 @@ class Subscription(SubscriptionBase):
             return
         self.received += 1
         if state.pending is not None:
-            self._keep(state, state.pending, (subject, payload, reply, headers))
+            if state.passes is None or not state.passes(subject, payload, reply, headers):
+                self._keep(state, state.pending, (subject, payload, reply, headers))
             return
+        if state.demand is not None:
+            self._use_demand(state, state.demand)
         if self.received == state.max_msgs:
             # Before the last callback, so that the subscription is gone for whatever the callback does.
             self._owner.exhausted(self)
         self._owner.call(self.callback, subject, payload, reply, headers)
+
+    def _use_demand(self, state: _State, demand: int) -> None:
+        state.demand = demand - 1
+        if demand <= 1:
+            self._owner.satisfied(self)
 
     def _keep(self, state: _State, pending: deque[Message], message: Message) -> None:
         size = message_size(message)
@@ -210,6 +232,8 @@ class Subscription(SubscriptionBase):
         state.pending_bytes -= message_size(message)
         if state.slow and _half_empty(state, len(pending)):
             state.slow = False  # the next message that is discarded is reported again
+        if state.demand is not None:
+            self._use_demand(state, state.demand)
         if not pending and self.finished and not self.draining:
             self._owner.exhausted(self)
         self._owner.call(self.callback, *message)

@@ -21,7 +21,7 @@ from nats_ev import (
 )
 
 SECRET = "s3cr3t"
-FLOW = {"closed", "drain", "name", "stop", "stream"}
+FLOW = {"closed", "drain", "name", "stop", "stream", "ask", "pause", "paused", "resume"}
 BATCH = {"add", "close", "closed", "commit", "size"}
 MESSAGE = {"data", "header", "headers", "payload", "subject"}
 

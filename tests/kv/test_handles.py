@@ -9,7 +9,7 @@ import pytest
 from nats_ev import KV, Base64Codec, ChainCodec, JetStream, KvEntry, KvWatch, PathCodec
 
 CODEC = {"decode_key", "decode_value", "encode_filter", "encode_key", "encode_value"}
-WATCH = {"bucket", "stop", "stopped"}
+WATCH = {"ask", "bucket", "pause", "paused", "resume", "stop", "stopped"}
 OFFERED = {
     KV: {
         "bucket", "bucket_names", "buckets", "create", "create_bucket", "create_or_update_bucket", "delete",

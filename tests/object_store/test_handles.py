@@ -14,7 +14,7 @@ OFFERED = {
         "create_or_update_bucket", "delete", "delete_bucket", "get", "info", "js", "list", "list_infos",
         "put", "seal", "status", "stream", "update_bucket", "update_meta", "watch",
     },
-    ObjectWatch: {"bucket", "stop", "stopped"},
+    ObjectWatch: {"ask", "bucket", "pause", "paused", "resume", "stop", "stopped"},
     Download: {"cancel", "done", "info", "pause", "paused", "resume"},
     Upload: {"cancel", "done"},
 }  # fmt: skip

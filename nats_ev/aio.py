@@ -1,0 +1,95 @@
+"""`nats_ev.aio`: a client whose methods are awaited; for asyncio and uvloop.
+
+::
+
+    from nats_ev import aio
+
+    async with aio.connect("nats://127.0.0.1:4222") as nc:
+        print((await nc.request("svc", b"x")).payload)
+        async for msg in nc.subscribe("foo.>"):
+            print(msg.subject, msg.payload)
+
+A client belongs to the event loop in which it was connected. A cancelled await gives up what it has
+begun: a request is cancelled, a fetch ends. Callbacks for events (`on_error` and its like) and the handlers
+of services may be coroutine functions: each call is a task.
+
+Methods, arguments, units and errors are those of the callback API, without `cb`. What takes no `cb` there,
+`publish` above all, is not awaited here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from .asyncio_loop import AsyncioLoop
+from .client import Nats
+from .faces import Connecting, Context, Face, Msg, begin, unwrap
+
+__all__ = ["Msg", "connect", "unwrap", "wrap"]
+
+
+class _Context(Context):
+    """A client on an asyncio loop."""
+
+    def __init__(self, nats: Nats) -> None:
+        super().__init__(nats)
+        self._loop = loop = asyncio.get_running_loop()
+        self.waiter = loop.create_future  # type: ignore[method-assign]
+        self._kept: set[asyncio.Task[Any]] = set()
+
+    async def give_way(self) -> None:
+        """See `Context`."""
+        await asyncio.sleep(0)
+
+    def current(self) -> Any:
+        """See `Context`."""
+        return asyncio.current_task()
+
+    def is_other(self, task: Any) -> bool:
+        """See `Context`."""
+        return not task.done() and task is not asyncio.current_task()
+
+    def spawn(self, function: Any, *args: Any) -> None:
+        """See `Context`."""
+        task = self._loop.create_task(function(*args))
+        self._kept.add(task)  # asyncio does not keep it
+        task.add_done_callback(self._kept.discard)
+
+
+_face = Face(__name__, True)
+
+
+def wrap(thing: Any) -> Any:
+    """Return the face of an object of the callback API.
+
+    Args:
+        thing: a `Nats` on an `AsyncioLoop` of the running loop, or a `JetStream`, `KV`, `ObjectStore` or
+            other object that a client has. An object that has no face is returned as it is.
+    """
+    return _face.wrap(thing, make=_Context)
+
+
+async def _connect(servers: str | Sequence[str] | None, options: dict[str, Any]) -> Any:
+    context = begin(_face, AsyncioLoop(), _Context, servers, options)
+    await context.until_connected()
+    return _face.wrap(context.nats, context)
+
+
+def connect(servers: str | Sequence[str] | None = None, **options: Any) -> Any:
+    """Connect a client, and return its face when it is connected: await it, or use it by ``async with``.
+
+    Args:
+        servers: URLs, or one, or several with commas between. Default: nats://127.0.0.1:4222.
+        options: of `Nats`, except loop.
+
+    Raises:
+        NatsError: the client has given up: at once, or with ``reconnect=True`` after max_reconnect_attempts.
+    """
+    return Connecting(_connect(servers, options))
+
+
+def __getattr__(name: str) -> type:
+    """Return a class of the face, made when it is first used."""
+    return _face.public(name)

@@ -1,0 +1,18 @@
+"""Faces: the client for coroutines, for greenlets, and for programs that block.
+
+`nats_ev.aio`, `nats_ev.green` and `nats_ev.blocking` are the faces; what they share is here. Each turns the
+callback API into methods that return their results, without a second implementation of any of them: `rules`
+says what becomes of a method, by its signature; `build` makes the classes. `flow` has the iterators,
+`message` the class `Msg`, `context` what belongs to one client, `objects` and `extras` the bases of the
+classes, `connecting` the beginning of `connect`.
+"""
+
+from .build import Face as Face
+from .connecting import Connecting as Connecting
+from .connecting import begin as begin
+from .context import Context as Context
+from .context import Waiter as Waiter
+from .message import Msg as Msg
+from .objects import unwrap as unwrap
+
+__all__: list[str] = []

@@ -1,0 +1,422 @@
+"""The classes of a face, made of those of the callback API by the rules in `rules`.
+
+What is asynchronous is written once, as a coroutine function. A face for coroutines shows these as they are;
+one that blocks shows a function that runs the coroutine to its end (`Context.run`).
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+from ..errors import BadOptionsError
+from . import extras, rules
+from .context import Context, context_of, settle
+from .flow import BASES, Flow
+from .message import Msg
+from .objects import Facing, Later, MessageFace, unwrap
+from .rules import Kind, Rule
+
+# The public names of asynchronous methods: in a face for coroutines, in one that blocks.
+_PROTOCOL = {
+    "_following": ("__anext__", "__next__"),
+    "_enter": ("__aenter__", "__enter__"),
+    "_leave": ("__aexit__", "__exit__"),
+}
+
+
+Maker = Callable[[Any], Context]
+
+
+class Face:
+    """One face: the classes of the callback API, with methods that return what they have to wait for.
+
+    Args:
+        module: the name of the module that users import.
+        asynchronous: whether methods are coroutine functions.
+    """
+
+    def __init__(self, module: str, asynchronous: bool) -> None:
+        self.module = module
+        self.asynchronous = asynchronous
+        self._classes: dict[str, type] = {}
+        self._of_original: dict[type, type | None] = {}
+
+    # From one to the other.
+
+    def wrap(self, thing: Any, context: Context | None = None, make: Maker | None = None) -> Any:
+        """Return the face of an object of the callback API; anything else is returned as it is.
+
+        Args:
+            thing: the object.
+            context: that of its client, if the caller knows it.
+            make: ``make(nats)`` returns the context of a client that has none yet.
+        """
+        kind = type(thing)
+        try:
+            found = self._of_original[kind]
+        except KeyError:
+            found = self._of_original[kind] = self._face_of(kind)
+        if found is None:
+            return thing
+        if issubclass(found, kind):  # a message: its face is a subclass
+            thing.__class__ = found
+            return thing
+        return found._of(thing, context or self.context(thing, make))  # type: ignore[attr-defined]
+
+    def _face_of(self, kind: type) -> type | None:
+        for base in kind.__mro__:
+            name = base.__name__
+            if base.__module__ == "nats_ev" and name in rules.HOMES and name not in BASES:
+                # Of messages only those that can be answered: the others are a class of their own.
+                return (
+                    None
+                    if name == "JsMsg" and base is not rules.original(name)
+                    else self.named(name)
+                )
+        return None
+
+    def context(self, thing: Any, make: Maker | None = None) -> Context:
+        """Return the context of an object of the callback API, or create it; see `wrap`."""
+        nats: Any = getattr(getattr(thing, "js", thing), "nats", thing)
+        if not isinstance(nats, rules.original("Nats")):
+            raise TypeError(f"{type(thing).__name__} does not tell its client")
+        found = context_of(nats)
+        if found is None:
+            if make is None:
+                raise BadOptionsError(
+                    f"this client has no face yet: call {self.module}.wrap with it"
+                )
+            found = make(nats)
+            found.logs = True
+            self.attach(found)
+        elif found.face is not self:
+            raise BadOptionsError(f"this client has the face {found.face.module} already")
+        return found
+
+    def attach(self, context: Context) -> None:
+        """Let a context know its face."""
+        context.face = self
+        context.message = partial(self.wrap, context=context)
+
+    def named(self, name: str) -> type:
+        """Return the class of this face with a name. Raises KeyError."""
+        found = self._classes.get(name)
+        if found is None:
+            found = self._classes[name] = self._build(name)
+        return found
+
+    def public(self, name: str) -> type:
+        """Return the class with a name. Raises AttributeError; for ``__getattr__`` of the face's module."""
+        if name not in rules.HOMES and name not in BASES:
+            raise AttributeError(f"module {self.module!r} has no attribute {name!r}")
+        return self.named(name)
+
+    # Building.
+
+    def _build(self, name: str) -> type:
+        space: dict[str, Any] = {"__module__": self.module}
+        bases: tuple[type, ...]
+        if name in BASES:
+            bases = (BASES[name],)
+        elif name == "JsMsg":
+            bases = (MessageFace, rules.original(name))
+            space["__slots__"] = ()
+        elif name in rules.HOMES:
+            bases = (extras.BASES.get(name, Facing),)
+            space["_context_for"] = staticmethod(self.context)
+            space["_adapt"] = staticmethod(_adapt_options)
+        else:
+            raise KeyError(name)
+        if name in rules.HOMES:
+            original = rules.original(name)
+            if name != "JsMsg":
+                space["_original"] = original
+            space["__doc__"] = original.__doc__
+            for rule in rules.rules(original):
+                if not hasattr(bases[0], rule.name) and not (
+                    name in BASES and rule.name in rules.OWN
+                ):
+                    self._add(space, rule, name)
+        self._colour(space, bases[0])
+        return type(name, bases, space)
+
+    def _add(self, space: dict[str, Any], rule: Rule, owner: str) -> None:
+        if owner == "JsMsg" and rule.kind is Kind.VALUE:
+            return  # its face is a subclass
+        if rule.bound is staticmethod:
+            space[rule.name] = staticmethod(cast(Any, rule.function))
+            return
+        made = _MAKERS[rule.kind](self, rule, owner)
+        if inspect.isfunction(made):
+            made.__name__ = rule.name
+            made.__qualname__ = f"{owner}.{rule.name}"
+            made.__module__ = self.module
+            if rule.function is not None:
+                made.__doc__ = rule.function.__doc__
+                made.__signature__ = (  # type: ignore[attr-defined]
+                    inspect.signature(rule.function)
+                    if rule.kind in (Kind.HOOK, Kind.THROUGH)
+                    else rules.signature_without_cb(rule.function)
+                )
+            if inspect.iscoroutinefunction(made):
+                made = self._coloured(made)
+            if rule.bound is classmethod:
+                made = classmethod(_of_class(made, rules.original(owner)))
+        space[rule.name] = made
+
+    def _coloured(self, steps: Callable[..., Any]) -> Any:
+        """Return a coroutine function as a method of this face."""
+        if self.asynchronous:
+            return steps
+
+        def blocking(self: Any, *args: Any, **options: Any) -> Any:
+            return self._context.run(steps(self, *args, **options))
+
+        for name in ("__name__", "__qualname__", "__module__", "__doc__"):
+            setattr(blocking, name, getattr(steps, name))
+        blocking.__signature__ = inspect.signature(steps)  # type: ignore[attr-defined]
+        return blocking
+
+    def _colour(self, space: dict[str, Any], base: type) -> None:
+        """Add the asynchronous methods that a base of this package has."""
+        for name, (asynchronous, blocking) in _PROTOCOL.items():
+            if hasattr(base, name):
+                public = asynchronous if self.asynchronous else blocking
+                space[public] = self._coloured(getattr(base, name))
+        if issubclass(base, Flow):
+            space["__aiter__" if self.asynchronous else "__iter__"] = lambda self: self
+            if not self.asynchronous:
+                space["__next__"] = _next_of(base)
+        for kind in base.__mro__:
+            for name, member in vars(kind).items():
+                if inspect.iscoroutinefunction(member) and not name.startswith("_"):
+                    space.setdefault(name, self._coloured(member))
+
+
+class _OfClass:
+    """What a method of a class needs in the place of an object."""
+
+    def __init__(self, context: Context, callee: type) -> None:
+        self._context = context
+        self._callee = callee
+
+
+def _of_class(method: Callable[..., Any], original: type) -> Callable[..., Any]:
+    """Return a class method for one that `build` has made; its first argument is a `JetStream`."""
+
+    @functools.wraps(method)
+    def of_class(cls: Any, js: Any, *args: Any, **options: Any) -> Any:
+        context = js._context if isinstance(js, Facing) else cls._context_for(js)
+        return method(_OfClass(context, original), unwrap(js), *args, **options)
+
+    return of_class
+
+
+def _next_of(base: type) -> Callable[[Any], Any]:
+    """Return ``__next__`` for an iterator that blocks."""
+
+    def __next__(self: Any) -> Any:
+        if self._items and self._may_go_on():
+            return self._take()
+        try:
+            return self._context.run(self._next(None))
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    return __next__
+
+
+def _with_cb(
+    rule: Rule, cb: Any, args: tuple[Any, ...], options: dict[str, Any]
+) -> tuple[Any, ...]:
+    """Return the positional arguments of a call with cb in its place, or put it into options."""
+    if "cb" in options:
+        raise TypeError(f"{rule.name}() takes no cb: it returns what cb would get")
+    if 0 <= rule.position < len(args):
+        return (*args[: rule.position], cb, *args[rule.position :])
+    options["cb"] = cb
+    return args
+
+
+def _adapted(
+    context: Context, rule: Rule, args: tuple[Any, ...], options: dict[str, Any], shift: bool
+) -> tuple[Any, ...]:
+    """Return the positional arguments of a call with all other callbacks as the face passes them on."""
+    changed = list(args)
+    for name, place in rule.callables:
+        adapt = context.task if rules.is_task(name) else context.plain
+        if shift and 0 <= rule.position < place:
+            place -= 1  # without cb
+        if name in options:
+            options[name] = adapt(name, options[name])
+        elif 0 <= place < len(changed):
+            changed[place] = adapt(name, changed[place])
+    return tuple(changed)
+
+
+def _adapt_options(context: Context, options: dict[str, Any]) -> None:
+    """Replace the callbacks among the options of a new object by those that the face passes on."""
+    for name, value in options.items():
+        if rules.is_task(name):
+            options[name] = context.task(name, value)
+        elif name in rules.PLAIN:
+            context.plain(name, value)
+
+
+def _give_up(context: Context, rule: Rule, handle: Any) -> None:
+    """Cancel what a call has begun, after its caller has stopped waiting."""
+    if isinstance(handle, int) and rule.kind is Kind.REQUEST:
+        context.nats.cancel_request(handle)
+    elif hasattr(handle, "cancel"):
+        handle.cancel()
+    elif hasattr(handle, "stop"):
+        handle.stop()
+
+
+def _answer(face: Face, rule: Rule, owner: str) -> Callable[..., Any]:
+    name, kind = rule.name, rule.kind
+    convert = face.wrap if (owner, name) in _MESSAGES else None
+
+    async def method(self: Any, *args: Any, **options: Any) -> Any:
+        context = self._context
+        waiter = context.waiter()
+
+        def answered(*answer: Any) -> None:
+            settle(waiter, answer[0] if len(answer) > 1 else None, answer[-1] if answer else None)
+
+        if rule.callables:
+            args = _adapted(context, rule, args, options, True)
+        args = _with_cb(rule, answered, args, options)
+        handle = getattr(self._callee, name)(*args, **options)
+        try:
+            result = await waiter
+        except BaseException:
+            if not waiter.done() or waiter.cancelled():
+                _give_up(context, rule, handle)
+            raise
+        if convert is not None:
+            if type(result) is list:
+                return [convert(each, context) for each in result]
+            return convert(result, context)
+        return result if kind is Kind.ANSWER else None
+
+    return method
+
+
+# Methods whose results are messages.
+_MESSAGES = {
+    ("JetStream", "fetch"), ("JetStream", "next"), ("OrderedFetcher", "fetch"), ("OrderedFetcher", "next"),
+}  # fmt: skip
+
+
+def _request(face: Face, rule: Rule, owner: str) -> Callable[..., Any]:
+    name, position = rule.name, rule.position
+
+    async def method(self: Any, *args: Any, **options: Any) -> Any:
+        context = self._context
+        waiter = context.waiter()
+
+        def answered(response: bytes | None, error: Any, headers: bytes | None) -> None:
+            if waiter.done():
+                return
+            if error is not None:
+                waiter.set_exception(error)
+            else:
+                subject = args[0] if args else options["subject"]
+                waiter.set_result(Msg(context, subject, response or b"", None, headers))
+
+        if len(args) >= position and "cb" not in options:
+            given = (*args[:position], answered, *args[position:])
+        else:
+            given = _with_cb(rule, answered, args, options)
+        number = getattr(self._it, name)(*given, **options)
+        try:
+            return await waiter
+        except BaseException:
+            if not waiter.done() or waiter.cancelled():
+                context.nats.cancel_request(number)
+            raise
+
+    return method
+
+
+def _flow(face: Face, rule: Rule, owner: str) -> Callable[..., Any]:
+    name = rule.name
+    named = rules.FLOWS[owner, name]
+
+    def method(self: Any, *args: Any, **options: Any) -> Any:
+        context = self._context
+        flow = face.named(named)(context)
+        if rule.callables:
+            args = _adapted(context, rule, args, options, True)
+        args = _with_cb(rule, flow._callback(), args, options)  # type: ignore[attr-defined]
+        context.on_loop(_begin, flow, getattr(self._it, name), args, options)
+        return flow
+
+    return method
+
+
+def _begin(flow: Any, method: Callable[..., Any], args: Any, options: Any) -> None:
+    flow._begin(method(*args, **options))
+
+
+def _later(face: Face, rule: Rule, owner: str) -> Callable[..., Any]:
+    name = rule.name
+
+    def method(self: Any, *args: Any, **options: Any) -> Any:
+        context = self._context
+        later: Any = context.waiter() if face.asynchronous else Later(context)
+        cb = partial(settle, later) if face.asynchronous else later
+        args = _with_cb(rule, cb, args, options)
+        context.on_loop(getattr(self._it, name), *args, **options)
+        return later
+
+    return method
+
+
+def _forget(face: Face, rule: Rule, owner: str) -> Callable[..., Any]:
+    name = rule.name
+
+    def method(self: Any, *args: Any, **options: Any) -> Any:
+        return self._context.on_loop(getattr(self._it, name), *args, **options)
+
+    return method
+
+
+def _through(face: Face, rule: Rule, owner: str) -> Callable[..., Any]:
+    name = rule.name
+    faced = rule.returns in rules.HOMES
+
+    def method(self: Any, *args: Any, **options: Any) -> Any:
+        context = self._context
+        if rule.callables:
+            args = _adapted(context, rule, args, options, False)
+        if context is None:  # a message that can't be answered
+            return getattr(self._callee, name)(*args, **options)
+        result = context.on_loop(getattr(self._callee, name), *args, **options)
+        return face.wrap(result, context) if faced else result
+
+    return method
+
+
+def _value(face: Face, rule: Rule, owner: str) -> Any:
+    name = rule.name
+    return property(lambda self: getattr(self._it, name))
+
+
+_MAKERS: dict[Kind, Callable[[Face, Rule, str], Any]] = {
+    Kind.ANSWER: _answer,
+    Kind.DONE: _answer,
+    Kind.READY: _answer,
+    Kind.REQUEST: _request,
+    Kind.FLOW: _flow,
+    Kind.LATER: _later,
+    Kind.FORGET: _forget,
+    Kind.HOOK: _through,
+    Kind.THROUGH: _through,
+    Kind.VALUE: _value,
+}

@@ -1,0 +1,91 @@
+"""Callbacks that run as tasks: those for events, and the handlers of services."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..errors import NatsError
+
+if TYPE_CHECKING:
+    from .context import Context
+
+
+def _ignore() -> None:
+    """Do nothing: the client ends while a task runs."""
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+class Spawned:
+    """A callback each call of which is a task of its own. A drain of the client waits for them."""
+
+    def __init__(self, context: Context, callback: Callable[..., Any]) -> None:
+        self._context = context
+        self._callback = callback
+        self._steps = self._await if inspect.iscoroutinefunction(callback) else self._run
+
+    def __call__(self, *args: Any) -> None:
+        hold = self._context.nats.hold_drain(_ignore)
+        self._context.task_begins()
+        try:
+            self._context.spawn(self._steps, hold, args)
+        except BaseException:
+            self._ended(hold)
+            raise
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Spawned) and other._callback == self._callback
+
+    def __hash__(self) -> int:
+        return hash(self._callback)
+
+    async def _await(self, hold: Any, args: tuple[Any, ...]) -> None:
+        try:
+            await self._callback(*args)
+        except Exception as error:
+            self._failed(args, error)
+        finally:
+            self._ended(hold)
+
+    def _run(self, hold: Any, args: tuple[Any, ...]) -> None:
+        try:
+            self._callback(*args)
+        except Exception as error:
+            self._failed(args, error)
+        finally:
+            self._ended(hold)
+
+    def _ended(self, hold: Any) -> None:
+        hold.cancel()
+        self._context.task_ends()
+
+    def _failed(self, args: tuple[Any, ...], error: Exception) -> None:
+        """Report what the callback has raised as that of any other callback."""
+        self._context.nats.call(_raise, error)
+
+
+class Handler(Spawned):
+    """A handler of a service. What it raises is the answer, as that of a handler of the callback API."""
+
+    def _failed(self, args: tuple[Any, ...], error: Exception) -> None:
+        from ..service import ServiceError
+
+        request = args[0]
+        if isinstance(error, ServiceError):
+            code, text = error.code, error.description
+        else:
+            code, text = "500", str(error)
+            super()._failed(args, error)
+        text = " ".join(text.split()) or type(error).__name__
+        for description in (
+            text,
+            type(error).__name__,
+        ):  # a text that can't be a header is replaced
+            with contextlib.suppress(NatsError):
+                request.respond_error(code or "500", description)
+                return

@@ -1,0 +1,87 @@
+"""`connect`, for all faces."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from typing import Any
+
+from ..client import Nats
+from ..errors import BadOptionsError
+from .build import Face
+from .context import Context
+
+_DEFAULT = "nats://127.0.0.1:4222"
+
+
+def begin(
+    face: Face,
+    loop: Any,
+    make: Callable[[Nats], Context],
+    servers: str | Sequence[str] | None,
+    options: dict[str, Any],
+) -> Context:
+    """Create a client that starts connecting, and return its context.
+
+    Args:
+        face: the face.
+        loop: of the client.
+        make: ``make(nats)`` returns the context of a new client.
+        servers: URLs, or one, or several with commas between; None: as the options say.
+        options: of `Nats`. Without an on_error, errors that no call raises are logged.
+    """
+    if "loop" in options:
+        raise BadOptionsError("a face chooses the loop of its client")
+    if isinstance(servers, str):
+        servers = [each.strip() for each in servers.split(",")]
+    if servers is None and not options.keys() & {"host", "path"}:
+        servers = [_DEFAULT]
+    if servers is not None:
+        options["servers"] = servers
+    hooks = {name: options.pop(name) for name in list(options) if name.startswith("on_")}
+    for name, value in options.items():
+        if inspect.iscoroutinefunction(value):
+            raise TypeError(
+                f"{name} must not be a coroutine function: its result is needed at once"
+            )
+    nats = Nats(loop=loop, **options)
+    context = make(nats)
+    face.attach(context)
+    hooks.setdefault("on_error", context.log)
+    for name, value in hooks.items():
+        if name == "on_error" and value is None:
+            value = context.log
+        getattr(nats, name)(context.task(name, value))
+    return context
+
+
+class Connecting(Coroutine[Any, Any, Any]):
+    """A connect that is awaited, or used by ``async with``, which drains the client at its end."""
+
+    __slots__ = ("_client", "_steps")
+
+    def __init__(self, steps: Coroutine[Any, Any, Any]) -> None:
+        self._steps = steps
+        self._client: Any = None
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._steps.__await__()
+
+    def send(self, value: Any) -> Any:
+        """Go on; see `collections.abc.Coroutine`."""
+        return self._steps.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Raise an exception where the coroutine waits; see `collections.abc.Coroutine`."""
+        return self._steps.throw(*error)
+
+    def close(self) -> None:
+        """End the coroutine; see `collections.abc.Coroutine`."""
+        self._steps.close()
+
+    async def __aenter__(self) -> Any:
+        self._client = await self._steps
+        return self._client
+
+    async def __aexit__(self, *exc_info: Any) -> None:
+        await self._client.__aexit__(*exc_info)

@@ -1,0 +1,136 @@
+"""What the classes of all faces are based on: an object of the callback API and the context of its client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..arguments import Milliseconds, milliseconds
+from ..errors import NatsError, RequestTimeoutError
+from .context import Awaited, Context, context_of, settle
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+def unwrap(thing: Any) -> Any:
+    """Return the object of the callback API of a face's object; anything else is returned as it is."""
+    return thing._it if isinstance(thing, Facing) else thing
+
+
+class Facing:
+    """An object of a face: `_it` does the work."""
+
+    _context: Context
+    _it: Any
+    _callee: Any
+    # Of the classes that `build` makes: the class of `_it`, and the context for what an object is made from.
+    _original: ClassVar[type]
+    _context_for: ClassVar[Callable[[Any], Context]]
+    _adapt: ClassVar[Callable[..., None]]
+
+    def __init__(self, owner: Any, *args: Any, **options: Any) -> None:
+        """owner: what the class of the callback API takes first, of this face or of that API."""
+        context = owner._context if isinstance(owner, Facing) else type(self)._context_for(owner)
+        type(self)._adapt(context, options)
+        self._set(context.on_loop(self._original, unwrap(owner), *args, **options), context)
+
+    @classmethod
+    def _of(cls, it: Any, context: Context) -> Self:
+        """Return the face of an object that exists."""
+        made = cls.__new__(cls)
+        made._set(it, context)
+        return made
+
+    def _set(self, it: Any, context: Context) -> None:
+        self._it = self._callee = it
+        self._context = context
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__name__} of {self._it!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Facing) and other._it is self._it
+
+    def __hash__(self) -> int:
+        return hash(id(self._it))
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the object of the callback API; that of one with a face as such."""
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        value = getattr(self._it, name)
+        return value if name == "nats" else self._context.face.wrap(value, self._context)
+
+
+class MessageFace:
+    """The base of the face of `JsMsg`, which is a subclass of that."""
+
+    __slots__ = ()
+    _nats: Any
+
+    @property
+    def _context(self) -> Context | None:
+        return context_of(self._nats) if self._nats is not None else None
+
+    @property
+    def _callee(self) -> Any:
+        return super()
+
+
+class Later:
+    """A result that will come, in a face that blocks. It is the cb of the callback API's method."""
+
+    __slots__ = ("_answer", "_context", "_waiters")
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._answer: tuple[Any, NatsError | None] | None = None
+        self._waiters: list[Awaited] = []
+
+    def __call__(self, result: Any, error: NatsError | None) -> None:
+        """Take the result."""
+        self._answer = result, error
+        for waiter in self._waiters:
+            settle(waiter, None, None)
+
+    def __repr__(self) -> str:
+        return f"<Later {'done' if self.done() else 'pending'}>"
+
+    def done(self) -> bool:
+        """Return whether there is a result or an error."""
+        return self._answer is not None
+
+    def result(self, timeout: Milliseconds | None = None) -> Any:
+        """Wait for the result and return it, or raise the error.
+
+        Args:
+            timeout: in ms or a timedelta; None: no limit.
+
+        Raises:
+            RequestTimeoutError: nothing has come in time; the result may be asked for again.
+        """
+        limit = None if timeout is None else milliseconds(timeout, "timeout")
+        if self._answer is None:
+            self._context.run(self._wait(limit))
+        assert self._answer is not None
+        result, error = self._answer
+        if error is not None:
+            raise error.with_traceback(None)
+        return result
+
+    async def _wait(self, timeout: float | None) -> None:
+        if self._answer is not None:
+            return
+        waiter = self._context.waiter()
+        self._waiters.append(waiter)
+        deadline = None
+        if timeout is not None:
+            error = RequestTimeoutError(f"request timeout: no result in {timeout:g} ms")
+            deadline = self._context.expire(timeout, waiter, error)
+        try:
+            await waiter
+        finally:
+            self._waiters.remove(waiter)
+            if deadline is not None:
+                deadline.cancel()
