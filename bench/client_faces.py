@@ -26,7 +26,10 @@ class Window:
         self._publish, self._payload = nc.publish, payload
         self.count, self._window = count, window
         self.received = self._sent = self._mark = 0
-        self._send(window)
+
+    def begin(self) -> None:
+        """Publish the first messages; call it after subscribing."""
+        self._send(self._window)
 
     def _send(self, portion: int) -> None:
         portion = min(portion, self.count - self._sent)
@@ -85,12 +88,14 @@ class Aio:
         done = asyncio.Event()
         flow = Window(self.nc, count, payload, window)
         sid = self.nc.nats.subscribe(SUBJECT, flow.callback(done.set))
+        flow.begin()
         await done.wait()
         self.nc.nats.unsubscribe(sid)
 
     async def iterate(self, count: int, payload: bytes, window: int) -> None:
         async with self.nc.subscribe(SUBJECT) as messages:
             flow = Window(self.nc, count, payload, window)
+            flow.begin()
             async for _ in messages:
                 if flow.arrived():
                     break
@@ -149,6 +154,7 @@ class Blocking:
     def iterate(self, count: int, payload: bytes, window: int) -> None:
         with self.nc.subscribe(SUBJECT) as messages:
             flow = Window(self.nc, count, payload, window)
+            flow.begin()
             for _ in messages:
                 if flow.arrived():
                     break
@@ -185,6 +191,7 @@ class Green(Blocking):
         done = Event()
         flow = Window(self.nc, count, payload, window)
         sid = self.nc.nats.subscribe(SUBJECT, flow.callback(done.set))
+        flow.begin()
         done.wait()
         self.nc.nats.unsubscribe(sid)
 

@@ -126,7 +126,7 @@ class Bench:
         """
         clients = [c for c in self.clients if wanted is None or c.name in wanted]
         for number in range(runs):
-            turn = number % len(clients)
+            turn = number % max(1, len(clients))
             for row in rows:
                 for client in clients[turn:] + clients[:turn]:
                     if client.name not in row.failures:
@@ -292,10 +292,10 @@ def faults(results: dict[str, Any]) -> list[str]:
     for row in [*results["table"], *results["loops"], *points]:
         for client in ("nats_ev", *FACES):
             if why := row["failures"].get(client):
-                found.append(f"{row['title']}, {client}: {why}")
+                found.append(f"{client}, {row['title']}: {why}")
             for result in row["results"].get(client, []):
                 if result["wrong"] or result["lost"]:
-                    found.append(f"{row['title']}, {client}: messages came back wrong or were lost")
+                    found.append(f"{client}, {row['title']}: messages came back wrong or were lost")
     return found
 
 
@@ -310,7 +310,7 @@ def main(argv: list[str] | None = None) -> int:
         page.write(results, args.docs)
     wrong = faults(results)
     for line in wrong:
-        print(f"nats_ev: {line}", file=sys.stderr)
+        print(line, file=sys.stderr)
     return int(bool(wrong))
 
 

@@ -237,7 +237,7 @@ def generated(results: Mapping[str, Any]) -> str:
         "Median (least … most) of the runs.",
         detail(results),
     ]
-    if results.get("loops"):
+    if any(row["results"] for row in results["loops"]):
         parts += [
             "### On other loops",
             "The faces of nats_ev beside nats-py on the same loop; green is on gevent, blocking on a loop of "
