@@ -24,7 +24,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from .asyncio_loop import AsyncioLoop
-from .client import Nats
 from .faces import Connecting, Context, Face, Msg, begin, unwrap
 
 __all__ = ["Msg", "connect", "unwrap", "wrap"]
@@ -33,7 +32,7 @@ __all__ = ["Msg", "connect", "unwrap", "wrap"]
 class _Context(Context):
     """A client on an asyncio loop."""
 
-    def __init__(self, nats: Nats) -> None:
+    def __init__(self, nats: Any) -> None:
         super().__init__(nats)
         self._loop = loop = asyncio.get_running_loop()
         self.waiter = loop.create_future  # type: ignore[method-assign]

@@ -23,7 +23,6 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from . import pyev
-from .client import Nats
 from .errors import ConnectionClosedError
 from .faces import Context, Face, Msg, Waiter, begin, unwrap
 
@@ -33,7 +32,7 @@ __all__ = ["Msg", "connect", "unwrap", "wrap"]
 class _Context(Context):
     """A client on a loop that runs while a call waits."""
 
-    def __init__(self, nats: Nats, loop: Any) -> None:
+    def __init__(self, nats: Any, loop: Any) -> None:
         super().__init__(nats)
         self._loop = loop
         self._waiting: list[Waiter] = []  # the waiters of nested calls

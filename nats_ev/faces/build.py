@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
+from ..client import Nats
 from ..errors import BadOptionsError
 from . import extras, rules
 from .context import Context, context_of, settle
@@ -82,7 +83,7 @@ class Face:
     def context(self, thing: Any, make: Maker | None = None) -> Context:
         """Return the context of an object of the callback API, or create it; see `wrap`."""
         nats: Any = getattr(getattr(thing, "js", thing), "nats", thing)
-        if not isinstance(nats, rules.original("Nats")):
+        if not isinstance(nats, Nats):
             raise TypeError(f"{type(thing).__name__} does not tell its client")
         found = context_of(nats)
         if found is None:
@@ -353,7 +354,7 @@ def _flow(face: Face, rule: Rule, owner: str) -> Callable[..., Any]:
         flow = face.named(named)(context)
         if rule.callables:
             args = _adapted(context, rule, args, options, True)
-        args = _with_cb(rule, flow._callback(), args, options)  # type: ignore[attr-defined]
+        args = _with_cb(rule, flow._callback(), args, options)
         context.on_loop(_begin, flow, getattr(self._it, name), args, options)
         return flow
 

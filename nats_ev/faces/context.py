@@ -278,6 +278,8 @@ class Context:
             buffer.finish(error)
 
     def _on_error(self, error: NatsError) -> None:
+        if error.__cause__ is None and self.last_error is not error and not self.logs:
+            error.__cause__ = self.last_error  # of a first connect: why each attempt has failed
         self.last_error = error
         if isinstance(error, PermissionsViolationError) and error.sid is not None:
             buffer = self.by_sid.get(error.sid)
@@ -307,8 +309,10 @@ class Context:
         if buffer is None:
             return
         info = self.nats.subscription_info(sid)
-        if info is None:
+        if not max_msgs:
             buffer.close()
+        elif info is None:
+            buffer.finish(None)
         elif info["max_msgs"]:
             buffer.left = info["max_msgs"] - info["delivered"]
             if buffer.left <= 0:

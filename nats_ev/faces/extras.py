@@ -46,6 +46,21 @@ class Client(Facing):
 
     unsub = unsubscribe
 
+    async def drain_subscription(self, sid: int) -> None:
+        """End a subscription gracefully; return when all that the server has sent for it is here.
+
+        Args:
+            sid: for an unknown one this returns at once.
+
+        Raises:
+            NatsError: the connection was lost before.
+        """
+        buffer = self._context.by_sid.get(sid)
+        if buffer is not None:
+            await self._context.answer(buffer.drain)
+        else:
+            await self._context.answer(self._it.drain_subscription, sid)
+
     async def drain(self) -> None:
         """End the client gracefully; return when that is done.
 
