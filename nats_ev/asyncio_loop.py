@@ -5,9 +5,9 @@
     async def main():
         nats = Nats(host="127.0.0.1", loop=AsyncioLoop())
 
-Callbacks are plain functions that the loop calls. They must not block; a callback that has to wait starts a
-task. Each callback runs in a copy of the context (`contextvars`) in which the adapter was made, so it does not
-see the variables of the task that happened to publish.
+Callbacks are plain functions that the loop calls. They must not block; a callback that has to wait starts
+a task. Each callback runs in a copy of the context (`contextvars`) in which the adapter was made, so it
+does not see the variables of the task that happened to publish.
 
 *Exceptions.* What a callback of the client raises goes to `sys.excepthook`, as on every loop. What leaves a
 watcher's callback goes to the loop's exception handler (``loop.call_exception_handler``): an error of a
@@ -22,6 +22,7 @@ have one watcher for each of the two, and a regular file none (PermissionError).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import math
 import threading
@@ -193,10 +194,8 @@ class _Async(_Watcher):
         """
         if self._active and not self._sent:
             self._sent = True
-            try:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._wake, context=self._context.copy())
-            except RuntimeError:  # the loop is closed
-                pass
 
     def _wake(self) -> None:
         if self._sent:
