@@ -25,6 +25,7 @@ LAYERS = [
         "compiled",
         "errors",
         "imports",
+        "loops",
         "nuid",
         "redact",
         "status",
@@ -100,7 +101,7 @@ def test_no_circle_between_rooms_or_inside_one(structure: Structure) -> None:
 
 
 def test_the_house_can_be_overlooked(structure: Structure) -> None:
-    assert len(set(structure.rooms) - LOOPS) <= 24
+    assert len(set(structure.rooms) - LOOPS) <= 26
     assert max(structure.floors.values()) < 12
     for room in structure.rooms:
         if room != "jetstream":
