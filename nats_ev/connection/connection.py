@@ -35,7 +35,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from .. import errors
-from ..net import Deadline, Deadlines, Guard, Stream, Turn, watch_forks
+from ..net import Deadline, Deadlines, Guard, Mailbox, Refs, Stream, Turn, watch_forks
 from ..options import Options
 from ..protocol import (
     FIRST,
@@ -112,10 +112,12 @@ class Connection:
         self.out = out
         self.guard = Guard(loop)
         self.turn = Turn(loop)
-        self.deadlines = Deadlines(loop)
+        self._refs = refs = Refs(loop)
+        self.deadlines = Deadlines(loop, refs=refs)
+        self.mailbox = Mailbox(loop, self.turn, refs)
         self.pool = ServerPool(options)
         self.pings = Pings(options, self.deadlines, self.turn, self)
-        self._attempts = Attempts(loop, options, self.deadlines, self.turn, self.pool, self)
+        self._attempts = Attempts(loop, options, self.deadlines, self.turn, self.pool, self, refs)
         self._tls = TlsContext(options)
         self._limits = Limits(out.limits, options)
         self.info: ServerInfo | None = None  # of the last server
@@ -200,6 +202,7 @@ class Connection:
         if self.pool.secure:
             self._tls.load()
         self.set_limits()
+        self.mailbox.open()
         self._plan_attempt(asked_for=True)
 
     def disconnect(self) -> None:
@@ -218,6 +221,7 @@ class Connection:
         self._happens(Event.ABANDON)
         self.set_limits()
         self.deadlines.stop()
+        self.mailbox.forget()
 
     def forked(self) -> None:
         """Let go of the parent's connection, in the child of a fork; see `fork.Forked`.
@@ -233,6 +237,7 @@ class Connection:
         self._attempts.forked()
         self.turn.forget()
         self.deadlines.forget()
+        self.mailbox.forget()
 
     def force_reconnect(self) -> None:
         """Drop the connection and make a new one at once; or stop waiting before the next attempt."""
@@ -377,6 +382,7 @@ class Connection:
             self.turn,
             self.deadlines,
             self._options.priority,
+            self._refs,
         )
         self._handshake = Handshake(
             self.link, self.pool.current, self._options, self.pool, self._tls, self
