@@ -46,7 +46,10 @@ typedef struct {
     PyObject *queued;         /* called with a framing call's bits */
     PyObject *begin_run;      /* called with a run's first number */
     PyObject *subject;        /* of the last request, or None */
+    PyObject *subjects;       /* list: (number, subject) of each request to another subject, or NULL */
+    Py_ssize_t most_subjects; /* a list of this length calls begin_subject */
     PyObject *begin_subject;  /* called with the number and subject of a request to another one */
+    PyObject *overrides;      /* (for False, for True): callables that wrap a callback for no_responders */
     char no_headers;          /* the server would close the connection for a message with headers */
 } nats_py_outbound;
 
