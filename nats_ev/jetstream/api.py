@@ -200,9 +200,9 @@ class Exchange:
 
 
 class _Asked:
-    """The API requests of one client that wait for an answer.
+    """What waits for more than one answer, or for that of a publish: `Nats` does the same for its requests.
 
-    A server does not answer a request that its user may not send: it sends an -ERR, which names the subject.
+    A server does not answer what its user may not send: it sends an -ERR, which names the subject.
     """
 
     def __init__(self, nats: Nats) -> None:
@@ -244,25 +244,18 @@ def ask(
     timeout: Milliseconds,
     headers: HeadersLike | None = None,
 ) -> None:
-    """Send a request that a violation of permissions ends at once. Raises what `Nats.request` raises.
+    """Send a request that "no responders" ends, as a violation of permissions ends any.
+
+    Raises what `Nats.request` raises.
 
     Args:
         nats: the client.
         subject, payload, cb, timeout, headers: as in `Nats.request`.
     """
-    key = object()
-    waiting = waiting_of(nats)
-
-    def answered(data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
-        if waiting.pop(key, None) is not None:
-            cb(data, error, raw)
-
-    waiting[key] = subject, 0, answered
-    try:
-        nats.request(subject, payload, answered, timeout, headers=headers, no_responders=True)
-    except BaseException:
-        waiting.pop(key, None)
-        raise
+    if headers is None:
+        nats.request(subject, payload, cb, timeout, no_responders=True)
+    else:
+        nats.request(subject, payload, cb, timeout, headers=headers, no_responders=True)
 
 
 class Api:

@@ -61,7 +61,7 @@ from ..steps import later_step
 from ..subjects import check_publish
 from ..times import rfc3339
 from .answers import decode_ack
-from .api import NO_LIMIT, Api, Timer
+from .api import NO_LIMIT, Api, Timer, ask
 from .config import MAX_SEQUENCE, V2_11, V2_12, V2_14
 from .errors import ApiLevelError, InvalidAnswerError, TooManyStalledMsgsError
 from .levels import Feature
@@ -425,25 +425,10 @@ class _Message:
             self.api.nats.call_soon(self.cb, None, error)
 
     def _request(self) -> None:
-        waiting = self.api.waiting
-        waiting[self] = self.subject, 0, self.answered
-        try:
-            self.api.nats.request(
-                self.subject,
-                self.payload,
-                self.answered,
-                self.timeout,
-                headers=self.headers,
-                no_responders=True,
-            )
-        except BaseException:
-            waiting.pop(self, None)
-            raise
+        ask(self.api.nats, self.subject, self.payload, self.answered, self.timeout, self.headers)
 
     def answered(self, data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
         """Take the acknowledgement, or try again if nobody listens."""
-        if self.api.waiting.pop(self, None) is None:
-            return  # ended by a violation of permissions
         if error is not None and self.attempts > 0 and isinstance(error, NoRespondersError):
             self.attempts -= 1
             wait, closed = self.retry_wait, lambda err: self.cb(None, err)
