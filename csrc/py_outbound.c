@@ -436,7 +436,8 @@ static PyMemberDef outbound_members[] = {
     {"overrides", T_OBJECT, offsetof(nats_py_outbound, overrides), 0,
      "Two callables that wrap a callback for no_responders=False and True."},
     {"begin_subject", T_OBJECT, offsetof(nats_py_outbound, begin_subject), 0,
-     "Called with the number and the subject of a request to another subject, if the list is full."},
+     "Called with the number and the subject of a request to another subject, if the list is "
+     "full."},
     {NULL, 0, 0, 0, NULL}};
 
 static PyMethodDef outbound_methods[] = {

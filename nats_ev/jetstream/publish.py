@@ -49,6 +49,7 @@ from ..arguments import (
     shown_number,
 )
 from ..client import Nats
+from ..compiled import parse_ack
 from ..errors import (
     BadOptionsError,
     MaxPayloadError,
@@ -60,7 +61,7 @@ from ..headers import HeadersLike, encode_headers, set_in_block
 from ..steps import later_step
 from ..subjects import check_publish
 from ..times import rfc3339
-from .answers import decode_ack
+from .answers import ACK, decode
 from .api import NO_LIMIT, Api, Timer, ask
 from .config import MAX_SEQUENCE, V2_11, V2_12, V2_14
 from .errors import ApiLevelError, InvalidAnswerError, TooManyStalledMsgsError
@@ -505,7 +506,10 @@ def ack_of(data: bytes | None, error: NatsError | None) -> tuple[Ack | None, Nat
     """Return a publish acknowledgement as ``(ack, err)``."""
     if data is None:
         return None, error
-    ack, error = decode_ack(data)
+    ack = parse_ack(data)
+    if ack is not None:
+        return ack, None
+    ack, error = decode(data, ACK)
     if ack is None and not isinstance(error, InvalidAnswerError):
         return None, error
     if ack is None or not ack["stream"]:
