@@ -10,6 +10,7 @@ methods of `Nats` only.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
@@ -43,6 +44,7 @@ _LIST_ATTEMPTS = 5
 _ASK_WITHIN = 2000.0
 # 115 days, in ms.
 NO_LIMIT = 1e10
+_PLAIN_NAME = re.compile(r"[-_A-Za-z0-9]+")
 _NO_NAME_CHARS = frozenset(' \t\r\n\f\0.*>/\\"')
 
 
@@ -57,6 +59,8 @@ def name_of(what: str, name: object) -> str:
         BadOptionsError: the name is empty or has a character that a name must not have.
         TypeError: it is no str.
     """
+    if type(name) is str and _PLAIN_NAME.fullmatch(name):
+        return name
     if name is None or name == "":
         raise BadOptionsError(f"{what} name required")
     if not isinstance(name, str):

@@ -62,7 +62,7 @@ from ..steps import later_step
 from ..subjects import check_publish
 from ..times import rfc3339
 from .answers import ACK, decode
-from .api import NO_LIMIT, Api, Timer, ask
+from .api import NO_LIMIT, Api, Timer
 from .config import MAX_SEQUENCE, V2_11, V2_12, V2_14
 from .errors import ApiLevelError, InvalidAnswerError, TooManyStalledMsgsError
 from .levels import Feature
@@ -351,7 +351,8 @@ class Publishing:
         retry: tuple[int, Milliseconds],
         options: Mapping[str, Any],
     ) -> _Message:
-        check_callback(cb)
+        if not callable(cb):
+            check_callback(cb)
         block = message_headers(headers, options) if headers is not None or options else None
         # Checked here: a message of `publish_async` may be sent when its caller has returned.
         limit = self._api.timeout if timeout is None else milliseconds(timeout, "timeout")
@@ -359,7 +360,7 @@ class Publishing:
         if retry != _RETRY:
             message.attempts = count(retry[0], "retry_attempts")
             message.retry_wait = milliseconds(retry[1], "retry_wait")
-        if not _OPTION_NEEDS.keys().isdisjoint(options):
+        if options and not _OPTION_NEEDS.keys().isdisjoint(options):
             message.needs = option_needs(options)
         return message
 
@@ -398,7 +399,7 @@ class _Message:
         self.api = api
         self.queue = queue
         self.subject = subject
-        self.payload = payload_bytes(payload)
+        self.payload = payload if type(payload) is bytes else payload_bytes(payload)
         self.headers = headers
         self.timeout = timeout
         self.cb = cb
@@ -426,7 +427,18 @@ class _Message:
             self.api.nats.call_soon(self.cb, None, error)
 
     def _request(self) -> None:
-        ask(self.api.nats, self.subject, self.payload, self.answered, self.timeout, self.headers)
+        request, answered, headers = self.api.nats.request, self.answered, self.headers
+        if headers is None:  # C takes what has no headers
+            request(self.subject, self.payload, answered, self.timeout, no_responders=True)
+        else:
+            request(
+                self.subject,
+                self.payload,
+                answered,
+                self.timeout,
+                headers=headers,
+                no_responders=True,
+            )
 
     def answered(self, data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
         """Take the acknowledgement, or try again if nobody listens."""
