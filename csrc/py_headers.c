@@ -181,7 +181,7 @@ static int is_blank(char c)
 }
 
 /* Add the header of one line. A line that is no header is left out, as in the official clients. */
-static int parse_line(PyObject *values, const char *line, const char *end)
+static int parse_line(PyObject *values, const char *line, const char *end, int last)
 {
     const char *colon = memchr(line, ':', (size_t)(end - line)), *begin;
     PyObject *name, *value;
@@ -196,7 +196,7 @@ static int parse_line(PyObject *values, const char *line, const char *end)
     name = decode(line, colon);
     value = decode(begin, end);
     if (name != NULL && value != NULL)
-        status = add(values, name, value);
+        status = last ? PyDict_SetItem(values, name, value) : add(values, name, value);
     Py_XDECREF(name);
     Py_XDECREF(value);
     return status;
@@ -213,14 +213,13 @@ static const char *find_break(const char *p, const char *end)
     return end;
 }
 
-/* parse_block(raw) -> dict of the names to the lists of their values; the first line is left out */
-static PyObject *parse_block(PyObject *unused, PyObject *raw)
+/* Return a dict of the names; the first line is left out. last: to the last value of each, not to lists of all. */
+static PyObject *parse(PyObject *raw, int last)
 {
     PyObject *values;
     const char *p, *end, *line_end;
     char *data;
     Py_ssize_t size;
-    (void)unused;
     if (PyBytes_AsStringAndSize(raw, &data, &size) < 0)
         return NULL;
     values = PyDict_New();
@@ -229,17 +228,34 @@ static PyObject *parse_block(PyObject *unused, PyObject *raw)
     while (values != NULL && p < end) {
         p += 2;
         line_end = find_break(p, end);
-        if (parse_line(values, p, line_end) < 0)
+        if (parse_line(values, p, line_end, last) < 0)
             Py_CLEAR(values);
         p = line_end;
     }
     return values;
 }
 
-static PyMethodDef functions[] = {{"encode_block", encode_block, METH_O,
-                                   "Return the header block of a dict, or None if C can't tell."},
-                                  {"parse_block", parse_block, METH_O,
-                                   "Return a dict of a header block's names to lists of values."}};
+/* parse_block(raw) -> dict of the names to the lists of their values */
+static PyObject *parse_block(PyObject *unused, PyObject *raw)
+{
+    (void)unused;
+    return parse(raw, 0);
+}
+
+/* last_values(raw) -> dict of the names to their last values */
+static PyObject *last_values(PyObject *unused, PyObject *raw)
+{
+    (void)unused;
+    return parse(raw, 1);
+}
+
+static PyMethodDef functions[] = {
+    {"encode_block", encode_block, METH_O,
+     "Return the header block of a dict, or None if C can't tell."},
+    {"parse_block", parse_block, METH_O,
+     "Return a dict of a header block's names to lists of values."},
+    {"last_values", last_values, METH_O,
+     "Return a dict of a header block's names to their last values."}};
 
 PyObject *nats_py_encode_block(void)
 {
@@ -249,4 +265,9 @@ PyObject *nats_py_encode_block(void)
 PyObject *nats_py_parse_block(void)
 {
     return PyCFunction_NewEx(&functions[1], NULL, NULL);
+}
+
+PyObject *nats_py_last_values(void)
+{
+    return PyCFunction_NewEx(&functions[2], NULL, NULL);
 }

@@ -8,7 +8,8 @@
  * in the write buffer. A built-in method costs 24 ns, and a callback that C calls directly costs 38 ns.
  *
  * What these files do. They are compiled into the CFFI module `nats_ev._parser` and define five types,
- * which `nats_py_types` hands out once, and two functions for header blocks (py_headers.c):
+ * which `nats_py_types` hands out once, three functions for header blocks (py_headers.c), and one for what JetStream
+ * answers (py_answers.c):
  *
  *  - Method (py_method.c): a Python function with a fast path in C. The C code serves the common arguments
  *    and passes everything else, errors included, on to the Python function, so that each rule and each
@@ -46,8 +47,12 @@ typedef struct {
     PyObject *queued;         /* called with a framing call's bits */
     PyObject *begin_run;      /* called with a run's first number */
     PyObject *subject;        /* of the last request, or None */
+    PyObject *subjects; /* list: (number, subject) of each request to another subject, or NULL */
+    Py_ssize_t most_subjects; /* a list of this length calls begin_subject */
     PyObject *begin_subject;  /* called with the number and subject of a request to another one */
-    char no_headers;          /* the server would close the connection for a message with headers */
+    PyObject
+        *overrides;  /* (for False, for True): callables that wrap a callback for no_responders */
+    char no_headers; /* the server would close the connection for a message with headers */
 } nats_py_outbound;
 
 typedef struct {
@@ -91,6 +96,9 @@ int nats_py_encode(PyObject *mapping, const char **data, size_t *len);
 /* The functions of py_headers.c. */
 PyObject *nats_py_encode_block(void);
 PyObject *nats_py_parse_block(void);
+PyObject *nats_py_last_values(void);
+/* The function of py_answers.c. */
+PyObject *nats_py_parse_ack(void);
 
 /* Free an object whose fields are released, and the reference that each object has to its type. */
 void nats_py_free(PyObject *self);

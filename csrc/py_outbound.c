@@ -19,7 +19,7 @@
 static const size_t MOST_AT_ONCE = (size_t)1 << 30; /* macOS refuses more than INT_MAX bytes */
 
 /* Names of keyword arguments: a call's names are interned, so that comparing pointers suffices. */
-static PyObject *name_payload, *name_reply_to, *name_timeout_ms;
+static PyObject *name_payload, *name_reply_to, *name_timeout_ms, *name_no_responders;
 static PyObject *default_timeout;
 
 struct text {
@@ -186,54 +186,136 @@ static int same_subject(PyObject *subject, PyObject *last)
            (last != NULL && PyUnicode_CheckExact(last) && PyUnicode_Compare(subject, last) == 0);
 }
 
-/* The parameters after cb that have a fast path: timeout_ms, by position or by name. */
+/* Return a new reference to the callback as the table has it: what `no_responders` asks for is part of it. NULL:
+   an exception, or, with none set, the Python function must decide. */
+static PyObject *callback_for(nats_py_outbound *self, PyObject *callback, PyObject *no_responders)
+{
+    PyObject *overrides = self->overrides, *override, *wrapped;
+    if (no_responders == NULL || no_responders == Py_None) {
+        Py_INCREF(callback);
+        return callback;
+    }
+    if ((no_responders != Py_False && no_responders != Py_True) || overrides == NULL ||
+        !PyTuple_CheckExact(overrides) || PyTuple_Size(overrides) != 2)
+        return NULL;
+    override = PyTuple_GetItem(overrides, no_responders == Py_True);
+    Py_INCREF(override);
+    wrapped = PyObject_CallFunctionObjArgs(override, callback, NULL);
+    Py_DECREF(override);
+    return wrapped;
+}
+
+/* Return whether there is room in the list of subjects. */
+static int has_room(nats_py_outbound *self)
+{
+    return self->subjects != NULL && PyList_CheckExact(self->subjects) &&
+           PyList_Size(self->subjects) < self->most_subjects;
+}
+
+/* Enter a request in the tables: before it is framed, because this may fail for lack of memory, and framing may not be
+   undone so simply. pair is for the list of subjects, or NULL. Return 0, or -1 with an exception. */
+static int enter(nats_py_outbound *self, PyObject *number, PyObject *callback, PyObject *pair)
+{
+    if (PyDict_SetItem(self->waiting, number, callback) == 0) {
+        if (pair == NULL || PyList_Append(self->subjects, pair) == 0)
+            return 0;
+        (void)PyDict_DelItem(self->waiting, number); /* it is there */
+        PyErr_NoMemory();
+    }
+    return -1;
+}
+
+/* Take a request out of the tables again that was refused. */
+static void withdraw(nats_py_outbound *self, PyObject *number, PyObject *pair)
+{
+    Py_ssize_t n = pair == NULL ? 0 : PyList_Size(self->subjects);
+    if ((n != 0 && PyList_SetSlice(self->subjects, n - 1, n, NULL) < 0) ||
+        PyDict_DelItem(self->waiting, number) < 0)
+        PyErr_Clear();
+}
+
+/* Call those who want to know of a request that has been framed. Return 0, or -1 with an exception. */
+static int tell(nats_py_outbound *self, int code, PyObject *number, PyObject *other_subject)
+{
+    PyObject *type, *value, *trace;
+    if ((self->run != 0 || call(self->begin_run, number, NULL) == 0) &&
+        (other_subject == NULL || call(self->begin_subject, number, other_subject) == 0))
+        return deal_with(self, code);
+    /* A Ctrl-C, most likely. Nobody else would ask for the write of what has been framed. */
+    PyErr_Fetch(&type, &value, &trace);
+    if (deal_with(self, code) < 0)
+        PyErr_Clear();
+    PyErr_Restore(type, value, trace);
+    return -1;
+}
+
+/* Frame a request. pair is a new tuple for the list of subjects, or NULL. Return the request's number, or NULL. */
+static PyObject *send_request(nats_py_outbound *self, PyObject *const *found,
+                              const struct text *subject, const struct text *payload,
+                              PyObject *callback, PyObject *pair, int *handled)
+{
+    unsigned long long order = self->order + 1;
+    PyObject *number = PyLong_FromUnsignedLongLong(order), *other = NULL;
+    int code;
+    *handled = 1;
+    if (number == NULL)
+        return NULL;
+    if (pair != NULL) {
+        Py_INCREF(number);
+        Py_INCREF(found[0]);
+        PyTuple_SetItem(pair, 0, number);
+        PyTuple_SetItem(pair, 1, found[0]);
+    }
+    if (enter(self, number, callback, pair) < 0) {
+        Py_DECREF(number);
+        return NULL;
+    }
+    code = nats_wbuf_request(self->wbuf, subject->data, (size_t)subject->size, payload->data,
+                             (size_t)payload->size, order);
+    if (code < 0) {
+        withdraw(self, number, pair);
+        Py_DECREF(number);
+        *handled = 0;
+        return NULL;
+    }
+    self->order = order;
+    if (pair != NULL) {
+        PyObject *last = self->subject;
+        Py_INCREF(found[0]);
+        self->subject = found[0];
+        Py_XDECREF(last);
+    } else if (!same_subject(found[0], self->subject))
+        other = found[0];
+    if (tell(self, code, number, other) < 0)
+        Py_CLEAR(number);
+    return number;
+}
+
+/* The parameters after cb that have a fast path: timeout_ms, by position or by name, and no_responders. */
 PyObject *nats_py_request(nats_py_outbound *self, PyObject *const *args, size_t nargs,
                           PyObject *kwnames, int *handled)
 {
-    PyObject *const names[] = {NULL, NULL, NULL, name_timeout_ms};
-    PyObject *found[] = {NULL, NULL, NULL, NULL};
+    PyObject *const names[] = {NULL, NULL, NULL, name_timeout_ms, name_no_responders};
+    PyObject *found[] = {NULL, NULL, NULL, NULL, NULL}, *callback, *pair = NULL, *result;
     struct text subject, payload;
-    PyObject *number;
-    unsigned long long order;
-    int code;
-    if (!sort_arguments(args, nargs, kwnames, names, found, 4) || found[2] == NULL ||
+    if (nargs > 4 || !sort_arguments(args, nargs, kwnames, names, found, 5) || found[2] == NULL ||
         !get_text(found[0], &subject) || !get_payload(found[1], &payload) ||
         !PyCallable_Check(found[2]) || self->waiting == NULL || !PyDict_CheckExact(self->waiting) ||
         !same_timeout(found[3] == NULL ? default_timeout : found[3], self->timeout))
         return NULL;
-    order = self->order + 1;
-    number = PyLong_FromUnsignedLongLong(order);
-    /* The entry first: it may fail for lack of memory, and framing may not be undone so simply. */
-    if (number == NULL || PyDict_SetItem(self->waiting, number, found[2]) < 0) {
-        Py_XDECREF(number);
-        *handled = 1;
-        return NULL;
-    }
-    code = nats_wbuf_request(self->wbuf, subject.data, (size_t)subject.size, payload.data,
-                             (size_t)payload.size, order);
-    if (code < 0) {
-        if (PyDict_DelItem(self->waiting, number) < 0)
-            PyErr_Clear();
-        Py_DECREF(number);
-        return NULL;
-    }
-    *handled = 1;
-    self->order = order;
-    if ((self->run != 0 || call(self->begin_run, number, NULL) == 0) &&
-        (same_subject(found[0], self->subject) ||
-         call(self->begin_subject, number, found[0]) == 0)) {
-        if (deal_with(self, code) == 0)
-            return number;
-    } else {
-        /* A Ctrl-C, most likely. Nobody else would ask for the write of what has been framed. */
-        PyObject *type, *value, *trace;
-        PyErr_Fetch(&type, &value, &trace);
-        if (deal_with(self, code) < 0)
-            PyErr_Clear();
-        PyErr_Restore(type, value, trace);
-    }
-    Py_DECREF(number);
-    return NULL;
+    callback = callback_for(self, found[2], found[4]);
+    /* All that may run the garbage collector, and with it finalizers that send requests, comes first. */
+    if (callback != NULL && has_room(self) && !same_subject(found[0], self->subject))
+        pair = PyTuple_New(2);
+    if (pair != NULL && (!has_room(self) || same_subject(found[0], self->subject)))
+        Py_CLEAR(pair);
+    *handled = PyErr_Occurred() != NULL;
+    result = callback == NULL || *handled
+                 ? NULL
+                 : send_request(self, found, &subject, &payload, callback, pair, handled);
+    Py_XDECREF(callback);
+    Py_XDECREF(pair);
+    return result;
 }
 
 /* ---- Outbound ---- */
@@ -300,7 +382,9 @@ static int outbound_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(outbound->queued);
     Py_VISIT(outbound->begin_run);
     Py_VISIT(outbound->subject);
+    Py_VISIT(outbound->subjects);
     Py_VISIT(outbound->begin_subject);
+    Py_VISIT(outbound->overrides);
     Py_VISIT(Py_TYPE(self));
     return 0;
 }
@@ -313,7 +397,9 @@ static int outbound_clear(PyObject *self)
     Py_CLEAR(outbound->queued);
     Py_CLEAR(outbound->begin_run);
     Py_CLEAR(outbound->subject);
+    Py_CLEAR(outbound->subjects);
     Py_CLEAR(outbound->begin_subject);
+    Py_CLEAR(outbound->overrides);
     return 0;
 }
 
@@ -343,8 +429,15 @@ static PyMemberDef outbound_members[] = {
     {"begin_run", T_OBJECT, offsetof(nats_py_outbound, begin_run), 0,
      "Called with the number of the first request of a run."},
     {"subject", T_OBJECT, offsetof(nats_py_outbound, subject), 0, "That of the last request."},
+    {"subjects", T_OBJECT, offsetof(nats_py_outbound, subjects), 0,
+     "The list of (number, subject) of each request to another subject than the one before."},
+    {"most_subjects", T_PYSSIZET, offsetof(nats_py_outbound, most_subjects), 0,
+     "How many of them there may be; then `begin_subject` is called."},
+    {"overrides", T_OBJECT, offsetof(nats_py_outbound, overrides), 0,
+     "Two callables that wrap a callback for no_responders=False and True."},
     {"begin_subject", T_OBJECT, offsetof(nats_py_outbound, begin_subject), 0,
-     "Called with the number and the subject of a request to another subject than the last one."},
+     "Called with the number and the subject of a request to another subject, if the list is "
+     "full."},
     {NULL, 0, 0, 0, NULL}};
 
 static PyMethodDef outbound_methods[] = {
@@ -372,9 +465,10 @@ PyObject *nats_py_outbound_type(void)
     name_payload = PyUnicode_InternFromString("payload");
     name_reply_to = PyUnicode_InternFromString("reply_to");
     name_timeout_ms = PyUnicode_InternFromString("timeout_ms");
+    name_no_responders = PyUnicode_InternFromString("no_responders");
     default_timeout = PyLong_FromLong(5000);
     if (name_payload == NULL || name_reply_to == NULL || name_timeout_ms == NULL ||
-        default_timeout == NULL)
+        name_no_responders == NULL || default_timeout == NULL)
         return NULL;
     return PyType_FromSpec(&outbound_spec);
 }

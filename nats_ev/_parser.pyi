@@ -232,7 +232,10 @@ class OutboundBase:
     queued: Callable[[int], object]
     begin_run: Callable[[int], object]
     subject: str | None
+    subjects: list[tuple[int, str]]
+    most_subjects: int
     begin_subject: Callable[[int, str], object]
+    overrides: tuple[Callable[..., object], Callable[..., object]]
 
     def _attach(self, address: int, owner: object, /) -> None: ...
     def send(self, fd: int, /) -> int: ...

@@ -5,7 +5,8 @@ of the hot path, which know Python's objects (``csrc/py_hot.h`` says why):
 
 - `fast_method` makes a method of a `Client` that runs in C for common arguments;
 - `OutboundBase`, `Inbound` and `SubscriptionBase` are bases of classes in `protocol`;
-- `encode_block` and `parse_block` turn mappings into header blocks, and back.
+- `encode_block` turns mappings into header blocks; `parse_block` and `last_values` turn them back;
+- `parse_ack` reads the acknowledgement of a publish.
 """
 
 from __future__ import annotations
@@ -36,10 +37,17 @@ if TYPE_CHECKING:
     def parse_block(raw: bytes) -> dict[str, list[str]]:
         """Return the names of a header block with their values, in order; not the first line."""
 
+    def last_values(raw: bytes) -> dict[str, str]:
+        """Return the names of a header block with the last value of each; not the first line."""
+
+    def parse_ack(data: bytes) -> dict[str, Any] | None:
+        """Return the stream, seq and duplicate of an acknowledgement; None if it is not the usual one."""
+
 else:
     _handed_out: list[Any] = []
     if lib.nats_py_types(ffi.cast("void *", id(_handed_out))):
         raise MemoryError("no memory for the types of the compiled module")
-    OutboundBase, SubscriptionBase, Client, fast_method, Inbound, encode_block, parse_block = (
-        _handed_out
-    )
+    (
+        OutboundBase, SubscriptionBase, Client, fast_method, Inbound,
+        encode_block, parse_block, last_values, parse_ack,
+    ) = _handed_out  # fmt: skip

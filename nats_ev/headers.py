@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Union
 
-from .compiled import encode_block, parse_block
+from .compiled import encode_block, last_values, parse_block
 from .errors import BadHeadersError
 
 __all__ = ["Headers"]
@@ -226,12 +226,7 @@ def appended(raw: bytes | None) -> dict[str, str]:
     A server appends its own headers to those of the publisher, who may have sent some of the same names, or
     what is no header block.
     """
-    found: dict[str, str] = {}
-    for line in raw.split(b"\r\n")[1:] if raw is not None else ():
-        name, colon, value = line.partition(b":")
-        if colon and name:
-            found[_text(name)] = _text(value.strip(b" \t"))
-    return found
+    return last_values(raw) if raw is not None else {}
 
 
 def as_headers(headers: HeadersLike) -> Headers:

@@ -38,7 +38,8 @@ def guarded(js: JetStream, cb: Callback) -> Callback:
     reach the steps of an operation, where it would be taken for the step's own error, or keep the
     operations that wait after this one from going on.
     """
-    check_callback(cb)
+    if not callable(cb):
+        check_callback(cb)
     return partial(js.nats.call, cb)
 
 

@@ -19,11 +19,11 @@ request that has timed out is still in the write buffer, the next write removes 
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
-from math import inf
+from operator import itemgetter
 from typing import Any, Protocol
 
 from .. import errors, subjects
@@ -51,17 +51,30 @@ _SWEEP_AFTER = 1.0
 class _NoRespondersOverride(partial[object]):
     """The callback of a request that overrides the client's option no_responders.
 
-    A partial, because the call of a partial adds no Python call.
+    A partial, because the call of a partial adds no Python call, and C makes one of this class without any.
     """
 
-    ends_early: bool
+    __slots__ = ()
+    ends_early = False
+
+
+class _EndsEarly(_NoRespondersOverride):
+    """The callback of a request that a 503 ends."""
+
+    __slots__ = ()
+    ends_early = True
+
+
+# By no_responders.
+_OVERRIDES = (_NoRespondersOverride, _EndsEarly)
 
 
 class _AskedSubjects:
     """The subjects of waiting requests, for the case that the server refuses one (`Requests.denied`).
 
     Most requests have the subject of the request before. So what is kept is a list of (number of the first
-    request, subject), and a request to the same subject as the last one changes nothing here.
+    request, subject), and a request to the same subject as the last one changes nothing here. C appends to
+    the list, `subjects` of the write buffer, while it is shorter than `most_subjects`.
     """
 
     def __init__(self, waiting: dict[int, Any], many: dict[int, Any], out: Outbound) -> None:
@@ -69,28 +82,32 @@ class _AskedSubjects:
         self._waiting = waiting
         self._many = many
         self._out = out
-        self._runs: list[tuple[int, str]] = []
-        self._trim_at = _KEPT_SUBJECTS
+        out.subjects = []
+        out.most_subjects = _KEPT_SUBJECTS
         # Made of these when it is needed: the numbers by subject, up to a number.
         self._by_subject: dict[str, list[int]] = {}
         self._up_to = 0
 
     def begin(self, order: int, subject: str) -> None:
         """Note that this request and those after it have another subject than those before."""
-        if len(self._runs) >= self._trim_at:
-            self._runs = [run for run, orders in self._waiting_runs() if orders]
-            self._trim_at = max(_KEPT_SUBJECTS, 2 * len(self._runs))
-        self._runs.append((order, subject))
+        out = self._out
+        if len(out.subjects) >= out.most_subjects:
+            out.subjects = [run for run, _ in self._waiting_runs()]
+            out.most_subjects = max(_KEPT_SUBJECTS, 2 * len(out.subjects))
+        out.subjects.append((order, subject))
 
     def _waiting_runs(self) -> Iterator[tuple[tuple[int, str], list[int]]]:
-        """Return each run with the numbers of its waiting requests."""
+        """Return each run that has waiting requests, with their numbers."""
+        runs = self._out.subjects
         orders = sorted([*self._waiting, *self._many])
-        ends = [first for first, _ in self._runs[1:]] + [inf]
-        at = 0
-        for run, end in zip(self._runs, ends, strict=False):
-            begin = at = bisect_left(orders, run[0], at)
-            at = bisect_left(orders, end, at)
-            yield run, orders[begin:at]
+        at = bisect_left(orders, runs[0][0]) if runs else len(orders)
+        while at < len(orders):
+            next_run = bisect_right(runs, orders[at], key=_first)
+            end = len(orders)
+            if next_run < len(runs):
+                end = bisect_left(orders, runs[next_run][0], at)
+            yield runs[next_run - 1], orders[at:end]
+            at = end
 
     def take(self, subject: str) -> list[int]:
         """Take out the requests to a subject, in order; some may have ended since the last violation."""
@@ -101,6 +118,9 @@ class _AskedSubjects:
                 by_subject.setdefault(asked, []).extend(orders)
             self._by_subject = by_subject
         return self._by_subject.pop(subject, [])
+
+
+_first = itemgetter(0)
 
 
 class Owner(Protocol):
@@ -155,6 +175,7 @@ class Requests:
         self._asked = _AskedSubjects(self.waiting, self.many, self._out)
         self._out.subject = None  # of the last request
         self._out.begin_subject = self.begin_subject
+        self._out.overrides = _OVERRIDES
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self.many)
@@ -263,9 +284,7 @@ class Requests:
         self, callback: RequestCallback, ends_early: bool
     ) -> RequestCallback:
         """Return a callback for a request that a 503 ends, or not, whatever the client's option says."""
-        override = _NoRespondersOverride(callback)
-        override.ends_early = ends_early
-        return override
+        return _OVERRIDES[bool(ends_early)](callback)
 
     def send(
         self,

@@ -10,6 +10,7 @@ methods of `Nats` only.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
@@ -43,6 +44,7 @@ _LIST_ATTEMPTS = 5
 _ASK_WITHIN = 2000.0
 # 115 days, in ms.
 NO_LIMIT = 1e10
+_PLAIN_NAME = re.compile(r"[-_A-Za-z0-9]+")
 _NO_NAME_CHARS = frozenset(' \t\r\n\f\0.*>/\\"')
 
 
@@ -57,6 +59,8 @@ def name_of(what: str, name: object) -> str:
         BadOptionsError: the name is empty or has a character that a name must not have.
         TypeError: it is no str.
     """
+    if type(name) is str and _PLAIN_NAME.fullmatch(name):
+        return name
     if name is None or name == "":
         raise BadOptionsError(f"{what} name required")
     if not isinstance(name, str):
@@ -200,9 +204,9 @@ class Exchange:
 
 
 class _Asked:
-    """The API requests of one client that wait for an answer.
+    """What waits for more than one answer, or for that of a publish: `Nats` does the same for its requests.
 
-    A server does not answer a request that its user may not send: it sends an -ERR, which names the subject.
+    A server does not answer what its user may not send: it sends an -ERR, which names the subject.
     """
 
     def __init__(self, nats: Nats) -> None:
@@ -244,25 +248,18 @@ def ask(
     timeout: Milliseconds,
     headers: HeadersLike | None = None,
 ) -> None:
-    """Send a request that a violation of permissions ends at once. Raises what `Nats.request` raises.
+    """Send a request that "no responders" ends, as a violation of permissions ends any.
+
+    Raises what `Nats.request` raises.
 
     Args:
         nats: the client.
         subject, payload, cb, timeout, headers: as in `Nats.request`.
     """
-    key = object()
-    waiting = waiting_of(nats)
-
-    def answered(data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
-        if waiting.pop(key, None) is not None:
-            cb(data, error, raw)
-
-    waiting[key] = subject, 0, answered
-    try:
-        nats.request(subject, payload, answered, timeout, headers=headers, no_responders=True)
-    except BaseException:
-        waiting.pop(key, None)
-        raise
+    if headers is None:
+        nats.request(subject, payload, cb, timeout, no_responders=True)
+    else:
+        nats.request(subject, payload, cb, timeout, headers=headers, no_responders=True)
 
 
 class Api:

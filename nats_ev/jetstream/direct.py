@@ -15,7 +15,7 @@ from ..headers import appended, status_of
 from ..subjects import check_publish, check_tokens
 from ..times import to_wire
 from .answers import attempt, whole
-from .api import Api, Exchange, encode, name_of
+from .api import Api, Exchange, ask, encode, name_of
 from .config import V2_11, check_fields
 from .errors import APIError, ApiLevelError, InvalidAnswerError, status_error
 from .message import StoredMsg
@@ -67,15 +67,7 @@ class DirectGets:
         self._ask_directly(f"{name_of('stream', stream)}.{subject}", b"", cb)
 
     def _ask_directly(self, what: str, payload: bytes, cb: Callback) -> None:
-        def answered(data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
-            if data is None:
-                cb(None, error)
-            else:
-                cb(*_result(data, raw))
-
-        api = self._api
-        subject = f"{api.prefix}.DIRECT.GET.{what}"
-        api.ask(subject, payload, answered, api.timeout)
+        ask_directly(self, f"{self._api.prefix}.DIRECT.GET.{what}", payload, cb)
 
     def direct_get_batch(self, stream: str, opts: Mapping[str, Any], cb: Callback) -> None:
         """Read several messages with one request; ``cb([StoredMsg, …], err)``, in order.
@@ -109,6 +101,31 @@ class DirectGets:
             lambda level: _Batch(self._api, cb).start(subject, encode(body)),
             cb,
         )
+
+
+def subject_of_last(js: DirectGets, stream: str) -> str:
+    """Return what a stream's subject follows in the request for its last message; see `ask_directly`."""
+    return f"{js._api.prefix}.DIRECT.GET.{name_of('stream', stream)}."
+
+
+def ask_directly(js: DirectGets, subject: str, payload: bytes, cb: Callback) -> None:
+    """Send a direct get; ``cb(StoredMsg, err)``. Raises what `Nats.request` raises.
+
+    Args:
+        js: the `JetStream`.
+        subject: the request's whole subject, whose parts are checked.
+        payload: the request's body.
+        cb: called once; checked.
+    """
+
+    def answered(data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
+        if data is None:
+            cb(None, error)
+        else:
+            cb(*attempt(_message, data, raw, False))
+
+    api = js._api
+    ask(api.nats, subject, payload, answered, api.timeout)
 
 
 def get_opts(opts: object) -> dict[str, Any]:

@@ -49,6 +49,7 @@ from ..arguments import (
     shown_number,
 )
 from ..client import Nats
+from ..compiled import parse_ack
 from ..errors import (
     BadOptionsError,
     MaxPayloadError,
@@ -60,7 +61,7 @@ from ..headers import HeadersLike, encode_headers, set_in_block
 from ..steps import later_step
 from ..subjects import check_publish
 from ..times import rfc3339
-from .answers import decode_ack
+from .answers import ACK, decode
 from .api import NO_LIMIT, Api, Timer
 from .config import MAX_SEQUENCE, V2_11, V2_12, V2_14
 from .errors import ApiLevelError, InvalidAnswerError, TooManyStalledMsgsError
@@ -350,7 +351,8 @@ class Publishing:
         retry: tuple[int, Milliseconds],
         options: Mapping[str, Any],
     ) -> _Message:
-        check_callback(cb)
+        if not callable(cb):
+            check_callback(cb)
         block = message_headers(headers, options) if headers is not None or options else None
         # Checked here: a message of `publish_async` may be sent when its caller has returned.
         limit = self._api.timeout if timeout is None else milliseconds(timeout, "timeout")
@@ -358,7 +360,7 @@ class Publishing:
         if retry != _RETRY:
             message.attempts = count(retry[0], "retry_attempts")
             message.retry_wait = milliseconds(retry[1], "retry_wait")
-        if not _OPTION_NEEDS.keys().isdisjoint(options):
+        if options and not _OPTION_NEEDS.keys().isdisjoint(options):
             message.needs = option_needs(options)
         return message
 
@@ -397,7 +399,7 @@ class _Message:
         self.api = api
         self.queue = queue
         self.subject = subject
-        self.payload = payload_bytes(payload)
+        self.payload = payload if type(payload) is bytes else payload_bytes(payload)
         self.headers = headers
         self.timeout = timeout
         self.cb = cb
@@ -425,25 +427,21 @@ class _Message:
             self.api.nats.call_soon(self.cb, None, error)
 
     def _request(self) -> None:
-        waiting = self.api.waiting
-        waiting[self] = self.subject, 0, self.answered
-        try:
-            self.api.nats.request(
+        request, answered, headers = self.api.nats.request, self.answered, self.headers
+        if headers is None:  # C takes what has no headers
+            request(self.subject, self.payload, answered, self.timeout, no_responders=True)
+        else:
+            request(
                 self.subject,
                 self.payload,
-                self.answered,
+                answered,
                 self.timeout,
-                headers=self.headers,
+                headers=headers,
                 no_responders=True,
             )
-        except BaseException:
-            waiting.pop(self, None)
-            raise
 
     def answered(self, data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
         """Take the acknowledgement, or try again if nobody listens."""
-        if self.api.waiting.pop(self, None) is None:
-            return  # ended by a violation of permissions
         if error is not None and self.attempts > 0 and isinstance(error, NoRespondersError):
             self.attempts -= 1
             wait, closed = self.retry_wait, lambda err: self.cb(None, err)
@@ -520,7 +518,10 @@ def ack_of(data: bytes | None, error: NatsError | None) -> tuple[Ack | None, Nat
     """Return a publish acknowledgement as ``(ack, err)``."""
     if data is None:
         return None, error
-    ack, error = decode_ack(data)
+    ack = parse_ack(data)
+    if ack is not None:
+        return ack, None
+    ack, error = decode(data, ACK)
     if ack is None and not isinstance(error, InvalidAnswerError):
         return None, error
     if ack is None or not ack["stream"]:

@@ -95,6 +95,20 @@ class Encoding:
         except Exception as exc:
             return None, codec_error(key, exc)
 
+    def stored_value(self, key: str, message: StoredMsg) -> tuple[bytes | None, NatsError | None]:
+        """Return (value, None) for the latest message of a key, or (None, err) if it can't be decoded.
+
+        (None, None): the message is a marker of a deletion.
+        """
+        if operation(message.headers) != PUT:
+            return None, None
+        if self._value_codec is None:
+            return message.data, None
+        try:
+            return self._value_codec.decode_value(message.data), None
+        except Exception as exc:
+            return None, codec_error(key, exc)
+
     def reader(self, *, meta_only: bool) -> Reader:
         """Return the reader for a watch: it makes an entry of a message, or raises `CodecError`.
 

@@ -66,7 +66,7 @@ def check_key(key: object) -> str:
     """Return key if it is valid. Raises TypeError and `InvalidKeyError`."""
     if not isinstance(key, str):
         raise TypeError(f"a key must be str, not {type(key).__name__}")
-    if not _KEY.fullmatch(key):
+    if _KEY.fullmatch(key) is None:
         raise InvalidKeyError(f"invalid key {key!r}")
     return key
 

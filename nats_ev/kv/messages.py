@@ -12,7 +12,7 @@ from typing import Any
 from ..arguments import Callback
 from ..buckets import BucketNotFoundError, bucket_error, call_or_report
 from ..errors import NatsError, NoRespondersError
-from ..jetstream import JetStream, MessageTtlError
+from ..jetstream import JetStream, MessageTtlError, ask_directly
 from .stream import KvStream
 
 
@@ -40,16 +40,20 @@ class Read:
 
     def start(self) -> None:
         """Send the request as soon as the stream is known. Raises what a request raises."""
-        self._stream.when_known(self._read, self._cb)
+        if self._stream.known:
+            self._read()
+        else:
+            self._stream.when_known(self._read, self._cb)
 
     def _read(self) -> None:
-        js, name, of = self._js, self._stream.name, self._of
-        direct = self._stream.has_direct_get and not self._leader
+        js, stream, of = self._js, self._stream, self._of
+        direct = "" if self._leader else stream.direct_prefix
         if isinstance(of, int):
-            (js.direct_get if direct else js.get_msg)(name, of, self._answered)
+            (js.direct_get if direct else js.get_msg)(stream.name, of, self._answered)
+        elif direct:
+            ask_directly(js, direct + of, b"", self._answered)  # a key has been checked
         else:
-            subject = self._stream.read_prefix + of
-            (js.direct_get_last if direct else js.get_last_msg)(name, subject, self._answered)
+            js.get_last_msg(stream.name, stream.read_prefix + of, self._answered)
 
     def _answered(self, message: Any, error: NatsError | None) -> None:
         if message is not None:
@@ -96,7 +100,10 @@ class Write:
         """Send the message as soon as the stream is known. Raises what a request raises."""
         if self._ttl and not self._stream.has_ttl:
             self._stream.forget()  # TTLs may have been allowed since
-        self._stream.when_known(self._write, self._cb)
+        if self._stream.known:
+            self._write()
+        else:
+            self._stream.when_known(self._write, self._cb)
 
     def _write(self) -> None:
         if self._ttl and not self._stream.has_ttl:

@@ -108,11 +108,14 @@ class KV(KvBucket):
         Any replica answers, so the value may be one revision old. `entry` tells the revision, too.
         """
 
-        def found(entry: KvEntry | None, error: NatsError | None) -> None:
-            cb(entry.value if entry is not None and not entry.deleted else None, error)
+        def found(message: StoredMsg | None, error: NatsError | None) -> None:
+            if message is not None:
+                cb(*self._encoding.stored_value(key, message))
+            else:
+                cb(None, None if isinstance(error, MessageNotFoundError) else error)
 
         cb = guarded(self.js, cb)
-        self._last(key, found)
+        Read(self.js, self._kv_stream, self._encoding.key(key), found).start()
 
     def entry(self, key: str, cb: Callback) -> None:
         """Read a key's latest `KvEntry`; ``cb(None, None)`` when the key is missing or deleted."""
@@ -509,7 +512,9 @@ class KV(KvBucket):
 
         Bad headers and options raise here, also when the message has to wait until the stream is known.
         """
-        block = message_headers(headers, {"ttl": ttl, **options})
+        block = None
+        if headers is not None or ttl is not None or options:
+            block = message_headers(headers, {"ttl": ttl, **options})
         write = Write(self.js, self._kv_stream, stored_key, data, block, cb, ttl=ttl is not None)
         write.start()
 

@@ -1,6 +1,7 @@
 """Answers of JetStream that are no answers become errors, not exceptions."""
 
 import json
+from datetime import datetime, timezone
 
 import pytest
 
@@ -9,6 +10,7 @@ from nats_ev.headers import appended
 from nats_ev.jetstream.answers import STORED, decode, whole
 from nats_ev.jetstream.direct import _result
 from nats_ev.jetstream.errors import InvalidAnswerError
+from nats_ev.times import parse_time
 
 
 @pytest.mark.parametrize(
@@ -90,3 +92,32 @@ def test_fields_that_nobody_knows_come_as_they_are():
 def test_what_is_no_header_block_has_no_headers_and_is_no_error_of_a_service():
     assert ServiceError.from_headers(b"garbage\r\n\r\n") is None
     assert JsMsg(None, "a", b"", None, b"garbage\r\n\r\n").header("garbage", "none") == "none"
+
+
+@pytest.mark.parametrize(
+    ("text", "micros"),
+    [
+        ("2026-01-02T03:04:05.123456789Z", 123456),
+        ("2026-01-02T03:04:05.000000001Z", 0),
+        ("2026-01-02T03:04:05.1234567Z", 123456),
+        ("2026-01-02T03:04:05Z", 0),
+        ("2026-01-02T03:04:05.123+00:00", 123000),
+        ("2026-01-02T04:04:05.123456+01:00", 123456),
+    ],
+)
+def test_times_are_read_to_the_microsecond(text, micros):
+    assert parse_time(text) == datetime(2026, 1, 2, 3, 4, 5, micros, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "2026-02-30T03:04:05.123456789Z",
+        "2026-13-02T03:04:05.123456789Z",
+        "2026-01-02T03:04:05.123456789z",
+    ],
+)
+def test_what_is_no_time_is_refused(text):
+    with pytest.raises(ValueError):
+        parse_time(text)

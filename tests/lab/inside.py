@@ -223,7 +223,12 @@ def waiting_requests(nats: Nats) -> int:
 
 def subjects_kept(nats: Nats) -> int:
     """Return how many subjects of requests are kept."""
-    return len(nats._core.requests._asked._runs)
+    return len(asked_subjects(nats))
+
+
+def asked_subjects(nats: Nats) -> list[tuple[int, str]]:
+    """Return the subjects of requests that are kept, with the number of the first request of each."""
+    return nats._core.requests._out.subjects
 
 
 def request_runs(nats: Nats) -> list[int]:
