@@ -64,8 +64,8 @@ _PONG_FLOOD = 64 * 1024
 class Client(Protocol):
     """What a connection needs of its client."""
 
-    def report(self, error: errors.NatsError) -> None:
-        """Give an error to on_error."""
+    def report(self, error: errors.NatsError, ends: bool = False) -> None:
+        """Give an error to on_error; ends: no connection is coming after it."""
 
     def server_error(self, error: errors.ServerError) -> None:
         """Deal with an -ERR that leaves the connection open."""
@@ -351,7 +351,8 @@ class Connection:
                     "max reconnect attempts reached"
                     if exhausted
                     else "no servers available for connection"
-                )
+                ),
+                ends=True,
             )
             self._end(errors.ConnectionClosedError("disconnected"), was_up=False)
             return
@@ -532,9 +533,10 @@ class Connection:
 
     def _attempt_failed(self, error: errors.NatsError, final: bool) -> None:
         self._drop_link()
-        self._client.report(error)
         self.pool.failed(error)
-        if final or not self._may_retry():
+        ends = final or not self._may_retry()
+        self._client.report(error, ends)
+        if ends:
             self._end(errors.ConnectionClosedError("disconnected"), was_up=False)
         else:
             self._plan_attempt()
@@ -545,7 +547,7 @@ class Connection:
         self._drop_link()
         self._happens(Event.LOST if again else Event.END)
         if error is not None:
-            self._client.report(error)
+            self._client.report(error, ends=not again)
         self.pool.lost(error, lived)
         if self._forced:
             self.pool.new_round()
