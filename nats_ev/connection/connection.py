@@ -54,6 +54,7 @@ from .limits import OF_THE_BUFFER, Limits
 from .link import Link
 from .pings import Completion, InOrder, Pings, Source
 from .pool import ServerPool
+from .server import gave_up, locate, no_nats
 from .states import Event, next_status
 from .tls_context import TlsContext
 
@@ -337,23 +338,21 @@ class Connection:
 
     # Attempts.
 
-    def _plan_attempt(self, asked_for: bool = False) -> None:
+    def _plan_attempt(self, asked_for: bool = False, last: errors.NatsError | None = None) -> None:
         """Let `Attempts` try the pool's next server, or end if there is none.
 
         Args:
             asked_for: by the user, who may ask again and again: a floor bounds how often.
+            last: the error of the attempt before.
         """
         turn = self.pool.next()
         if turn is None:
-            exhausted = self.pool.exhausted
-            self._client.report(
-                errors.NoServersError(
-                    "max reconnect attempts reached"
-                    if exhausted
-                    else "no servers available for connection"
-                ),
-                ends=True,
+            text = (
+                "max reconnect attempts reached"
+                if self.pool.exhausted
+                else "no servers available for connection"
             )
+            self._client.report(gave_up(text, self.pool.known, last), ends=True)
             self._end(errors.ConnectionClosedError("disconnected"), was_up=False)
             return
         _, delay = turn
@@ -505,13 +504,23 @@ class Connection:
             # more.
             self.failed(errors.ConnectError(str(error)))
         elif error.action is errors.Action.KEEP:
+            locate(error, self.pool.current)
             self._client.server_error(error)
         else:
             self.failed(error, final=error.action is errors.Action.FATAL)
 
     def protocol_failed(self, error: errors.ProtocolError) -> None:
         """See `session.Events`."""
+        if self._handshake is not None and not self._handshake.heard_info:
+            no_nats(error)
         self.failed(error)
+
+    def timed_out(self) -> None:
+        """See `attempts.Owner`."""
+        session = self._session
+        mute = session is not None and session.state is State.GREETING
+        hint = "the peer sends no INFO (is it a NATS server?): " if mute else ""
+        self.failed(errors.ConnectTimeoutError(f"{hint}connect timeout"))
 
     def callback_failed(self, error: BaseException) -> None:
         """See `session.Events`."""
@@ -532,6 +541,7 @@ class Connection:
             self._attempt_failed(error or self._closed_by_server(), final)
 
     def _attempt_failed(self, error: errors.NatsError, final: bool) -> None:
+        locate(error, self.pool.current, self._attempts.tried)
         self._drop_link()
         self.pool.failed(error)
         ends = final or not self._may_retry()
@@ -539,9 +549,11 @@ class Connection:
         if ends:
             self._end(errors.ConnectionClosedError("disconnected"), was_up=False)
         else:
-            self._plan_attempt()
+            self._plan_attempt(last=error)
 
     def _connection_lost(self, error: errors.NatsError | None, final: bool) -> None:
+        if error is not None:
+            locate(error, self.pool.current)
         lived = self.deadlines.clock() - self._up_since
         again = (self._options.reconnect or self._forced) and not final and not self.closing
         self._drop_link()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lab.located import words
 from lab.natsserver import wait_for
 from lab.steps import collect
 from nats_ev import (
@@ -438,8 +439,8 @@ def test_end_of_file_in_the_handshake_says_how_far_it_came_and_no_secret(fake, c
     run(lambda: nats.status() is Status.CLOSED)
     early = client(fake(lambda peer: peer.close()))
     run(lambda: early.status() is Status.CLOSED)
-    assert str(nats.recorder.errors[0]) == "connection closed by the server after CONNECT"
-    assert str(early.recorder.errors[0]) == "connection closed by the server before INFO"
+    assert words(nats.recorder.errors[0]) == "connection closed by the server after CONNECT"
+    assert words(early.recorder.errors[0]) == "connection closed by the server before INFO"
 
 
 def test_a_queued_message_that_the_next_server_would_not_take_is_discarded_and_reported(

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from lab import inside
+from lab.located import words
 from lab.paths import ROOT
 from lab.ports import free_port
 from lab.process import resident
@@ -577,7 +578,7 @@ def test_A24_an_explicit_connect_counts_its_attempts_anew(client, run):
     nats = client(None, host="127.0.0.1", port=port, **options)
     for _ in range(3):
         run(lambda: nats.status() == "CLOSED" and nats.recorder.errors)
-        texts = [str(error) for error in nats.recorder.errors]
+        texts = [words(error) for error in nats.recorder.errors]
         assert texts == ["Connection refused"] * 3 + ["max reconnect attempts reached"]
         nats.recorder.errors.clear()
         nats.connect("127.0.0.1", port)
