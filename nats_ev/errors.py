@@ -185,10 +185,14 @@ class DrainTimeoutError(NatsError, TimeoutError):
 class ConnectError(NatsError):
     """An attempt to connect failed; where an exception is the cause, ``__cause__`` is that exception.
 
-    With the option reconnect, other attempts follow.
+    With the option reconnect, other attempts follow. `address` is the server's, as "host:port" or the path of
+    a Unix socket; `server` is the server's URL without credentials. Both are "" in an error that the client
+    did not get from a server. A name's numeric addresses that were tried are in the text.
     """
 
     text = "connection failed"
+    address: str = ""
+    server: str = ""
 
 
 class ConnectTimeoutError(ConnectError, TimeoutError):
@@ -198,7 +202,11 @@ class ConnectTimeoutError(ConnectError, TimeoutError):
 
 
 class NoServersError(ConnectError):
-    """The client gives up: all attempts are used up, or no server is left to try."""
+    """The client gives up: all attempts are used up, or no server is left to try.
+
+    `address` and `server` name all known servers, separated by ", "; ``__cause__`` is the error of the last
+    attempt, or None.
+    """
 
     text = "no servers available for connection"
 
@@ -216,9 +224,15 @@ class TlsError(ConnectError):
 
 
 class ConnectionLostError(NatsError):
-    """A connection that was up has ended. With the option reconnect, the client connects again."""
+    """A connection that was up has ended. With the option reconnect, the client connects again.
+
+    `address` and `server` are as in `ConnectError`; both are "" in the error of an operation that the loss
+    has ended.
+    """
 
     text = "disconnected"
+    address: str = ""
+    server: str = ""
 
 
 class StaleConnectionError(ConnectionLostError):
@@ -242,10 +256,12 @@ class ProtocolError(NatsError):
     """The server sent bytes that are not NATS; the connection is closed. The peer may be no NATS server.
 
     `offset` is the position of the bad frame in the connection's inbound stream, in bytes, or None;
-    `snippet` is the bytes that the frame begins with.
+    `snippet` is the bytes that the frame begins with. `address` and `server` are as in `ConnectError`.
     """
 
     text = "protocol error"
+    address: str = ""
+    server: str = ""
     offset: int | None = None
     snippet: bytes = b""
 
@@ -262,9 +278,12 @@ class ServerError(NatsError):
     """The server sent -ERR; ``str(err)`` is the server's text, without quotes.
 
     Whether the connection stays is the server's decision: an error of a single publish or subscribe
-    leaves it open, most others end it.
+    leaves it open, most others end it. `address` and `server` are as in `ConnectError`; a note below the
+    traceback has the address (Python 3.11 and later).
     """
 
+    address: str = ""
+    server: str = ""
     action: Action = Action.KEEP
 
     @property

@@ -118,22 +118,27 @@ class Core:
 
     # The methods of `connection.Client`.
 
-    def report(self, error: errors.NatsError) -> None:
-        """Give an error to the listeners and to on_error; without on_error, raise it out of the loop."""
+    def report(self, error: errors.NatsError, ends: bool = False) -> None:
+        """Give an error to the listeners and to on_error; without on_error, raise it out of the loop.
+
+        Args:
+            error: what has happened.
+            ends: whether it ends the client for good: without on_error it comes out of `pyev.Loop.start`.
+        """
         soon = self.connection.turn.soon
         for listener in self.error_listeners:
             soon(_tell, self.error_listeners, listener, error)
         if self.options.on_error is not None:
-            soon(self._call_on_error, error)
+            soon(self._call_on_error, error, ends)
         else:
-            self.connection.turn.throw(error)
+            self.connection.turn.throw(error, ends)
 
-    def _call_on_error(self, error: errors.NatsError) -> None:
+    def _call_on_error(self, error: errors.NatsError, ends: bool) -> None:
         """Give an error to the on_error of now; if it has been cleared meanwhile, raise the error."""
         if self.options.on_error is not None:
             self.options.on_error(error)
         else:
-            self.connection.turn.throw(error)
+            self.connection.turn.throw(error, ends)
 
     def server_error(self, error: errors.ServerError) -> None:
         """Report an -ERR that leaves the connection open, and end the subscription that it names."""

@@ -55,6 +55,7 @@ from .limits import OF_THE_BUFFER, Limits
 from .link import Link
 from .pings import Completion, InOrder, Pings, Source
 from .pool import ServerPool
+from .server import gave_up, locate, no_nats
 from .states import Event, next_status
 from .tls_context import TlsContext
 
@@ -65,8 +66,8 @@ _PONG_FLOOD = 64 * 1024
 class Client(Protocol):
     """What a connection needs of its client."""
 
-    def report(self, error: errors.NatsError) -> None:
-        """Give an error to on_error."""
+    def report(self, error: errors.NatsError, ends: bool = False) -> None:
+        """Give an error to on_error; ends: no connection is coming after it."""
 
     def server_error(self, error: errors.ServerError) -> None:
         """Deal with an -ERR that leaves the connection open."""
@@ -349,22 +350,21 @@ class Connection:
 
     # Attempts.
 
-    def _plan_attempt(self, asked_for: bool = False) -> None:
+    def _plan_attempt(self, asked_for: bool = False, last: errors.NatsError | None = None) -> None:
         """Let `Attempts` try the pool's next server, or end if there is none.
 
         Args:
             asked_for: by the user, who may ask again and again: a floor bounds how often.
+            last: the error of the attempt before.
         """
         turn = self.pool.next()
         if turn is None:
-            exhausted = self.pool.exhausted
-            self._client.report(
-                errors.NoServersError(
-                    "max reconnect attempts reached"
-                    if exhausted
-                    else "no servers available for connection"
-                )
+            text = (
+                "max reconnect attempts reached"
+                if self.pool.exhausted
+                else "no servers available for connection"
             )
+            self._client.report(gave_up(text, self.pool.known, last), ends=True)
             self._end(errors.ConnectionClosedError("disconnected"), was_up=False)
             return
         _, delay = turn
@@ -517,13 +517,23 @@ class Connection:
             # more.
             self.failed(errors.ConnectError(str(error)))
         elif error.action is errors.Action.KEEP:
+            locate(error, self.pool.current)
             self._client.server_error(error)
         else:
             self.failed(error, final=error.action is errors.Action.FATAL)
 
     def protocol_failed(self, error: errors.ProtocolError) -> None:
         """See `session.Events`."""
+        if self._handshake is not None and not self._handshake.heard_info:
+            no_nats(error)
         self.failed(error)
+
+    def timed_out(self) -> None:
+        """See `attempts.Owner`."""
+        session = self._session
+        mute = session is not None and session.state is State.GREETING
+        hint = "the peer sends no INFO (is it a NATS server?): " if mute else ""
+        self.failed(errors.ConnectTimeoutError(f"{hint}connect timeout"))
 
     def callback_failed(self, error: BaseException) -> None:
         """See `session.Events`."""
@@ -544,21 +554,25 @@ class Connection:
             self._attempt_failed(error or self._closed_by_server(), final)
 
     def _attempt_failed(self, error: errors.NatsError, final: bool) -> None:
+        locate(error, self.pool.current, self._attempts.tried)
         self._drop_link()
-        self._client.report(error)
         self.pool.failed(error)
-        if final or not self._may_retry():
+        ends = final or not self._may_retry()
+        self._client.report(error, ends)
+        if ends:
             self._end(errors.ConnectionClosedError("disconnected"), was_up=False)
         else:
-            self._plan_attempt()
+            self._plan_attempt(last=error)
 
     def _connection_lost(self, error: errors.NatsError | None, final: bool) -> None:
+        if error is not None:
+            locate(error, self.pool.current)
         lived = self.deadlines.clock() - self._up_since
         again = (self._options.reconnect or self._forced) and not final and not self.closing
         self._drop_link()
         self._happens(Event.LOST if again else Event.END)
         if error is not None:
-            self._client.report(error)
+            self._client.report(error, ends=not again)
         self.pool.lost(error, lived)
         if self._forced:
             self.pool.new_round()

@@ -100,7 +100,7 @@ class Turn:
         self._running = 0  # how many runs of the calls are on the stack
         self._cut_at = _NOWHERE  # the place of the first call that waits for the next iteration
         self._resting = False  # the calls wait for the timer `_later`
-        self._unhandled: deque[BaseException] = deque()
+        self._unhandled: deque[tuple[BaseException, bool]] = deque()
         self._raise_at = _NOWHERE  # the place of the first call that may come after the exception
         self._prepare = loop.prepare(self._on_prepare, None, EV_MINPRI)
         self._feed = self._prepare.feed
@@ -226,9 +226,14 @@ class Turn:
 
         An Exception goes to `sys.excepthook`, and the caller goes on. Anything else
         (KeyboardInterrupt, SystemExit) is raised again, and so is an Exception under ``loop.debug``:
-        it stops the loop. The rest of the turn then stays pending for the next start of the loop.
+        it stops the loop. The rest of the turn then stays pending for the next start of the loop. So does an
+        error that ends a client and has left a nested `start` (see `throw`).
         """
-        if isinstance(exc, Exception) and not getattr(self._loop, "debug", False):
+        if (
+            isinstance(exc, Exception)
+            and not getattr(self._loop, "debug", False)
+            and not getattr(exc, "ends_start", False)
+        ):
             self._report(exc)
             return
         self._go_on_later()
@@ -269,9 +274,15 @@ class Turn:
         self._unhandled = deque(maxlen=0)
         self._unfinished = False
 
-    def throw(self, error: BaseException) -> None:
-        """Raise error out of the watcher's callback at the end of this turn, after everything else."""
-        self._unhandled.append(error)
+    def throw(self, error: BaseException, ends_start: bool = False) -> None:
+        """Raise error out of the watcher's callback at the end of this turn, after everything else.
+
+        Args:
+            error: for the loop, which reports it.
+            ends_start: set the attribute of that name, by which `nats_ev.pyev` knows an error that must end
+                the loop's `start`.
+        """
+        self._unhandled.append((error, ends_start))
         self._feed(EV_CUSTOM)
 
     def _on_later(self, watcher: Any, revents: int) -> None:
@@ -299,9 +310,11 @@ class Turn:
         if self._made < self._raise_at:
             return
         self._raise_at = _NOWHERE
-        error = self._unhandled.popleft()
+        error, ends_start = self._unhandled.popleft()
         if self._unhandled:
             self._go_on_later()
+        if ends_start:
+            error.ends_start = True  # type: ignore[attr-defined]
         raise error
 
 

@@ -98,6 +98,9 @@ def _note(exc: BaseException) -> int:
 def failed(stops_all: bool, exc: BaseException) -> int:
     """Report an exception of a user's callback, or note it and stop the run.
 
+    An exception whose attribute ``ends_start`` is true stops the run as KeyboardInterrupt does: a client sets
+    it on the error that ends the client for good, when nobody has set on_error.
+
     Args:
         stops_all: whether an `Exception` stops the run, too (``Loop.debug``).
         exc: what the callback raised.
@@ -105,7 +108,7 @@ def failed(stops_all: bool, exc: BaseException) -> int:
     Returns:
         What C gets: `DELIVERED` or `STOP`.
     """
-    if stops_all or not isinstance(exc, Exception):
+    if stops_all or not isinstance(exc, Exception) or getattr(exc, "ends_start", False):
         _trim(exc)
         return _note(exc)
     return report(exc)
