@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lab import inside
+from lab.fuzz_targets import outcome
 from nats_ev import Headers, Nats, NoRespondersError, pyev
 from nats_ev.protocol import wire
 
@@ -94,19 +95,6 @@ def pair() -> Iterator[tuple[Nats, Nats]]:
     yield made[0], made[1]
     for nats in made:
         nats.disconnect()
-
-
-def outcome(call: Callable[..., Any], nats: Nats, args: Any, kwargs: Any) -> tuple[Any, ...]:
-    """Return what a call has done: its result or error, and the bytes that it has queued."""
-    inside.drop_unsent(nats)
-    before = nats.stats()
-    try:
-        result: Any = call(*args, **kwargs)
-    except Exception as exc:
-        result = type(exc), str(exc)
-    after = nats.stats()
-    queued = inside.unsent(nats)
-    return result, inside.without_inbox(nats, queued), after["accepted"] - before["accepted"]
 
 
 def same(pair: tuple[Nats, Nats], name: str, args: Any, kwargs: Any) -> None:
