@@ -55,7 +55,40 @@ KINDS = {
     )
 }
 
+# What tests ask of a loop of ours and another kind does not offer. A test that does is skipped there.
+NESTED = "runs the loop inside a callback"
+OFFERS = "uses what only libev's loops offer"
+
 chosen = KINDS[DEFAULT]
+# What the test that runs has asked for in vain.
+missed: list[str] = []
+
+
+class Unable(RuntimeError):
+    """A test has asked a loop for what its kind does not offer."""
+
+
+class UnableAttribute(Unable, AttributeError):
+    """The same, where an attribute was asked for."""
+
+
+def unable(what: str, kind: type[Unable] = Unable) -> Unable:
+    """Note that this test asks for what this kind of loop does not offer, and return the error to raise."""
+    missed.append(what)
+    return kind(f"{chosen.name}: {what}")
+
+
+def attribute_of_ours(name: str) -> AttributeError:
+    """Return the error for an attribute that a loop does not have; it is noted if ours has it."""
+    from nats_ev import pyev
+
+    if hasattr(pyev.Loop, name) and name not in NOT_ASKED_FOR:
+        return unable(f"{OFFERS}: {name}", UnableAttribute)  # type: ignore[return-value]
+    return AttributeError(name)
+
+
+# What a client looks for itself, and does without.
+NOT_ASKED_FOR = ("thread", "debug", "at_close", "address")
 
 
 def choose(name: str) -> None:

@@ -14,7 +14,15 @@ class Exclusion(NamedTuple):
     why: str
 
 
-EXCLUSIONS: tuple[Exclusion, ...] = ()
+GEVENT = "gevent-.*"
+ASYNCIO = "asyncio|asyncio-debug|uvloop"
+NO_HELD_INTERRUPTS = "Ctrl-C at any instruction: only `nats_ev.pyev` holds it back until a callback has ended"
+NO_PREPARE = "a Prepare watcher can be fed, and cannot be started"
+
+EXCLUSIONS = (
+    Exclusion(f"{GEVENT}|{ASYNCIO}", "client/test_interrupts.py", NO_HELD_INTERRUPTS),
+    Exclusion(ASYNCIO, "test_coalescing.py::test_published_from_a_prepare_watcher", NO_PREPARE),
+)
 
 
 def excluded(kind: str, nodeid: str) -> str | None:
