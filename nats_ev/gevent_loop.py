@@ -66,7 +66,7 @@ class _Watcher:
         self._close()
         self._native = self._make()
         if not self._ref:
-            self._native.ref = False
+            self._apply_ref()
         if self._passes_events:
             self._native.start(self._call, pass_events=True)
         else:
@@ -99,7 +99,12 @@ class _Watcher:
     def ref(self, ref: bool) -> None:
         self._ref = ref
         if self._native is not None and self._loop.ptr:
-            self._native.ref = ref
+            self._apply_ref()
+
+    def _apply_ref(self) -> None:
+        # On libuv all watchers of a descriptor share one, and the attribute of each does nothing.
+        shared = getattr(self._native, "_watcher_ref", None)
+        (self._native if shared is None else shared).ref = self._ref
 
     @property
     def active(self) -> bool:

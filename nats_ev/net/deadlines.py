@@ -35,6 +35,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ..loops import Loop
 from .refs import Refs
 
 # Seconds of callbacks in a row, for one client, before other watchers have their turn.
@@ -82,7 +83,7 @@ class Deadlines:
     """All deadlines of one client, on one timer watcher; see the module's docstring."""
 
     def __init__(
-        self, loop: Any, clock: Callable[[], float] = time.monotonic, refs: Refs | None = None
+        self, loop: Loop, clock: Callable[[], float] = time.monotonic, refs: Refs | None = None
     ) -> None:
         self._loop = loop
         self._refs = refs or Refs(loop)
@@ -160,7 +161,7 @@ class Deadlines:
         self._armed = at
         self._loop.update()
         self._refs.stop(self._timer)
-        repeat = 0.0 if self._refs.keeps_loop else _REPEAT  # see `refs`
+        repeat = _REPEAT if self._refs.counts else 0.0
         self._timer.set(max(0.0, at - self.clock()), repeat)
         self._refs.start(self._timer)
 
