@@ -68,7 +68,7 @@ class _Watcher:
         self._close()
         self._native = self._make()
         if not self._ref:
-            self._native.ref = False
+            self._apply_ref()
         if self._passes_events:
             self._native.start(self._call, pass_events=True)
         else:
@@ -101,7 +101,12 @@ class _Watcher:
     def ref(self, ref: bool) -> None:
         self._ref = ref
         if self._native is not None and self._loop.ptr:
-            self._native.ref = ref
+            self._apply_ref()
+
+    def _apply_ref(self) -> None:
+        # On libuv all watchers of a descriptor share one, and the attribute of each does nothing.
+        shared = getattr(self._native, "_watcher_ref", None)
+        (self._native if shared is None else shared).ref = self._ref
 
     @property
     def active(self) -> bool:
@@ -153,8 +158,7 @@ class _Async(_Watcher):
     """A watcher for other threads. gevent's own watcher only keeps the loop alive.
 
     A thread may call `send` at the moment at which the loop's thread stops the watcher: what `send` uses
-    belongs to the loop and outlives all watchers. The loop may make the call before `send` returns, so the
-    mark that a call is under way is set before.
+    belongs to the loop and outlives all watchers.
     """
 
     __slots__ = ("_sent",)
