@@ -289,7 +289,10 @@ def test_the_child_of_a_fork_runs_the_hosts_loop_after_reset(server) -> None:
             nats.request("parent", "from the child", lambda *answer: (nats.drain(), lived.append(answer[0])))
         else:
             answerer = Nats(servers=[sys.argv[1]], loop=loop)
-            answerer.subscribe("parent", lambda s, p, r, h: (answerer.publish(r, p.upper()), answerer.drain()))
+            def answer(subject, payload, reply, headers):
+                answerer.publish(reply, payload.upper())
+                answerer.drain()
+            answerer.subscribe("parent", answer)
     lived = []
     parents.subscribe("a", on_message)
     parents.publish("a", "x")
