@@ -1,5 +1,5 @@
 /*
- * py_hot: the hot path between the C core and Python, the only C that knows Python.h.
+ * py_hot: the hot path between the C core and Python. Only it, libev_glue and py_watcher know Python.h.
  *
  * Theory of operation
  *
