@@ -44,10 +44,13 @@ typedef struct {
     PyObject *timeout;        /* of the last request, as its caller gave it */
     PyObject *waiting;        /* dict: the callbacks of requests by number */
     PyObject *queued;         /* called with a framing call's bits */
-    PyObject *begin_run;      /* called with a run's first number */
-    PyObject *subject;        /* of the last request, or None */
-    PyObject *begin_subject;  /* called with the number and subject of a request to another one */
-    char no_headers;          /* the server would close the connection for a message with headers */
+    PyObject *schedule; /* called in its place when all that is needed is the turn's end; or None */
+    PyObject *loop;     /* its attribute `thread` is the one that runs it */
+    int batches;        /* calls of `batch` on the stack: nothing is scheduled */
+    PyObject *begin_run;     /* called with a run's first number */
+    PyObject *subject;       /* of the last request, or None */
+    PyObject *begin_subject; /* called with the number and subject of a request to another one */
+    char no_headers;         /* the server would close the connection for a message with headers */
 } nats_py_outbound;
 
 typedef struct {

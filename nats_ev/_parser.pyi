@@ -230,11 +230,15 @@ class OutboundBase:
     no_headers: bool
     waiting: dict[int, Any]
     queued: Callable[[int], object]
+    schedule: Callable[[], object] | None
+    loop: Any
+    batches: int
     begin_run: Callable[[int], object]
     subject: str | None
     begin_subject: Callable[[int, str], object]
 
     def _attach(self, address: int, owner: object, /) -> None: ...
+    def __len__(self) -> int: ...
     def send(self, fd: int, /) -> int: ...
 
 class SubscriptionBase:

@@ -84,11 +84,13 @@ class Owner(Protocol):
     def progress(self) -> None:
         """Give the server more time: another portion of the handshake has gone out."""
 
-    def delivery_begins(self) -> None:
-        """Accept messages while received ones are delivered, in a drain, too."""
+    # How many deliveries are on the stack: messages are accepted then, in a drain, too.
+    delivering: int
+    # Whether a drain refuses messages: then each change of `delivering` is followed by `delivery_changed`.
+    refusing: bool
 
-    def delivery_ends(self) -> None:
-        """Undo `delivery_begins`."""
+    def delivery_changed(self) -> None:
+        """Adapt a drain that refuses messages to the number of deliveries."""
 
 
 class _Released:
@@ -146,7 +148,7 @@ class Link:
             0.0  # when we last wrote or failed to; 0: the server has said something since
         )
         self._wrote_at = 0.0  # the same when the write side broke, without the failure
-        turn.attach(self.go_on, self.flush)
+        turn.attach(self.go_on, self.flush, session)
         self._reader.start()
 
     @property
@@ -242,11 +244,17 @@ class Link:
         if not self._direct:
             return self._read_stream(stream)
         spoke_at, self._spoke_at = self._spoke_at, 0.0
-        self._owner.delivery_begins()
+        # Written out: calls of methods would be a tenth of a small read.
+        owner = self._owner
+        owner.delivering += 1
+        if owner.refusing:
+            owner.delivery_changed()
         try:
             code = self.session.read(self._fd, CALLBACKS_SLICE)
         finally:
-            self._owner.delivery_ends()
+            owner.delivering -= 1
+            if owner.refusing:
+                owner.delivery_changed()
         if code == DRAINED:
             return True
         if code == GAVE_WAY:
@@ -280,11 +288,16 @@ class Link:
 
     def deliver(self) -> None:
         """Deliver what has been received, or as much of it as fits in a slice of 10 ms."""
-        self._owner.delivery_begins()
+        owner = self._owner
+        owner.delivering += 1
+        if owner.refusing:
+            owner.delivery_changed()
         try:
             done = self.session.deliver(CALLBACKS_SLICE)
         finally:
-            self._owner.delivery_ends()
+            owner.delivering -= 1
+            if owner.refusing:
+                owner.delivery_changed()
         if not done:
             self._give_way()
 
