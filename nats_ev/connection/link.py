@@ -340,28 +340,10 @@ class Link:
 
     # Out.
 
-    def flush(self) -> None:
-        """Write what is buffered, in one call to the kernel."""
-        if not self._writing and not self._broken:
-            self._write()
-
-    def write_early(self) -> None:
-        """Write before the turn's end, so that the server can begin. The turn's write reports errors."""
-        if self._sink is not self._out or self._writing or self._broken:
-            return  # the write watcher or the end of the turn writes
-        self._before_write()
-        try:
-            self._send(self._out)
-        except OSError:
+    def flush(self, again: bool = False) -> None:
+        """Write what is buffered, in one call to the kernel; again: although a write watcher waits."""
+        if (self._writing and not again) or self._broken:
             return
-
-    def _on_writable(self, watcher: Any, revents: int) -> None:
-        if self._closed:
-            self._bury()
-        else:
-            self._write()
-
-    def _write(self) -> None:
         stream = self._stream
         sink = self._sink
         if sink is self._out:
@@ -381,6 +363,22 @@ class Link:
         wanted = left > 0 or stream.unsent
         if wanted != self._writing:
             self._watch_writable(wanted)
+
+    def write_early(self) -> None:
+        """Write before the turn's end, so that the server can begin. The turn's write reports errors."""
+        if self._sink is not self._out or self._writing or self._broken:
+            return  # the write watcher or the end of the turn writes
+        self._before_write()
+        try:
+            self._send(self._out)
+        except OSError:
+            return
+
+    def _on_writable(self, watcher: Any, revents: int) -> None:
+        if self._closed:
+            self._bury()
+        else:
+            self.flush(again=True)
 
     def _send(self, sink: Outbound) -> int:
         """Make one call to the kernel; return how many bytes it took. Raises OSError."""
@@ -454,4 +452,4 @@ class Link:
 
     def _retry(self) -> None:
         self._writing = False
-        self._write()
+        self.flush()

@@ -21,8 +21,8 @@ interface.
 
 The order in `_on_prepare` is fixed:
 
-1. `deliver`, if there are messages that have been received and not delivered, because a callback nested the loop
-   or raised. They came before everything that follows.
+1. `deliver`, if messages have been received and not delivered, because a callback nested the loop or raised.
+   They came before everything that follows.
 2. The calls that `soon` has put off, in order: completions, on_* callbacks, listeners. They may publish.
 3. `finish`, if somebody has set `unfinished`: what must be done just before the write.
 4. `flush`: one write for all of it.
@@ -137,9 +137,9 @@ class Turn:
         """Set what a connection does at the end of each scheduled turn.
 
         Args:
-            deliver: called before the calls that were put off, unless all that was received is delivered.
+            deliver: called before the calls that were put off, if something is yet to be delivered.
             flush: called after them.
-            received: tells whether it is.
+            received: tells whether something is.
         """
         self.deliver = deliver
         self.flush = flush
