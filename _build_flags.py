@@ -42,6 +42,10 @@ QUIET_PREAMBLE = """
 #endif
 """
 
+# The stable ABI of CPython 3.10: one wheel for it and all later versions. CFFI's own choice would be
+# older, and debug interpreters have no stable ABI.
+STABLE_ABI = [] if sysconfig.get_config_var("Py_DEBUG") else ["-DPy_LIMITED_API=0x030A0000"]
+
 # What an extension's file may be called after the module's name, for any Python on any platform.
 EXTENSIONS = (".so", ".pyd", ".dylib")
 

@@ -5,7 +5,6 @@ variables: those of _build_flags.py.
 """
 
 import sys
-import sysconfig
 from pathlib import Path
 
 from cffi import FFI
@@ -18,7 +17,13 @@ if sys.implementation.name != "cpython":
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))  # setuptools runs this file from elsewhere
-from _build_flags import QUIET_PREAMBLE, compile_args, compile_in_place, link_args  # noqa: E402
+from _build_flags import (  # noqa: E402
+    QUIET_PREAMBLE,
+    STABLE_ABI,
+    compile_args,
+    compile_in_place,
+    link_args,
+)
 
 CSRC = ROOT / "csrc"
 
@@ -57,9 +62,6 @@ SOURCES = [
     *("nats_parser", "nats_wbuf", "nats_unsent"),
     *("py_answers", "py_headers", "py_inbound", "py_method", "py_outbound", "py_types"),
 ]
-# The stable ABI of CPython 3.10: one wheel for it and all later versions. CFFI's own choice would be
-# older, and debug interpreters have no stable ABI.
-STABLE_ABI = [] if sysconfig.get_config_var("Py_DEBUG") else ["-DPy_LIMITED_API=0x030A0000"]
 
 ffibuilder = FFI()
 ffibuilder.cdef((CSRC / "cdef.h").read_text())

@@ -93,12 +93,11 @@ int ev_clear_pending(struct ev_loop *loop, void *watcher);
 double ev_timer_remaining(struct ev_loop *loop, ev_timer *watcher);
 double ev_periodic_at(ev_periodic *watcher);
 
+int nats_ev_watcher_type(void *list);
 nats_ev_watcher *nats_ev_watcher_new(nats_ev_loop *loop, int type, uintptr_t key);
-void nats_ev_watcher_free(nats_ev_watcher *watcher);
 int nats_ev_start(nats_ev_watcher *watcher);
 void nats_ev_stop(nats_ev_watcher *watcher);
 void nats_ev_again(nats_ev_watcher *watcher);
-void nats_ev_feed(nats_ev_watcher *watcher, int revents);
 int nats_ev_invoke(nats_ev_watcher *watcher, int revents);
 void nats_ev_set_io(nats_ev_watcher *watcher, int fd, int events);
 void nats_ev_set_times(nats_ev_watcher *watcher, double first, double interval);
@@ -111,7 +110,6 @@ int nats_ev_embed_sweep(nats_ev_watcher *watcher);
 void nats_ev_async_send(nats_ev_watcher *watcher);
 int nats_ev_async_sent(nats_ev_watcher *watcher);
 
-extern "Python+C" int nats_ev_on_event(uintptr_t key, int revents, int state);
 extern "Python+C" int nats_ev_on_wakeup(void);
 extern "Python+C" int nats_ev_on_invoke(uintptr_t key);
 extern "Python+C" double nats_ev_on_reschedule(uintptr_t key, double now);

@@ -71,6 +71,7 @@ struct nats_ev_watcher {
         ev_async async;
     } ev;
     nats_ev_loop *loop;
+    void *object; /* Python's, for nats_ev_on_event; NULL: it gets no events */
     uintptr_t key;
     int type;
     int deferred_events;
@@ -245,7 +246,7 @@ static void event_cb(struct ev_loop *ev, ev_watcher *base, int revents)
         return;
     python_enter(run);
     int state = (ev_is_active(base) ? NATS_EV_ACTIVE : 0) | (run ? NATS_EV_CAN_STOP : 0);
-    int verdict = nats_ev_on_event(self->key, revents, state);
+    int verdict = nats_ev_on_event(self->object, revents, state);
     if (verdict) {
         /* After a failed delivery Python still holds the watcher, so that self is valid. */
         if (verdict == NATS_EV_NOT_DELIVERED && run)
@@ -647,6 +648,11 @@ nats_ev_watcher *nats_ev_watcher_new(nats_ev_loop *loop, int type, uintptr_t key
     loop->watchers = self;
     atomic_fetch_add(&loop->references, 1);
     return self;
+}
+
+void nats_ev_watcher_own(nats_ev_watcher *self, void *object)
+{
+    self->object = object;
 }
 
 NATS_MUST_CHECK static int io_start(nats_ev_watcher *self)

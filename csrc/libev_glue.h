@@ -4,8 +4,8 @@
  * What this layer does, so that Python need not:
  *  - Ownership in any order. Loops and watchers are C memory. A watcher may be freed before its
  *    loop or after its loop, active or not.
- *  - One trampoline. Watchers of every type call the same C callback, which passes Python an
- *    integer key.
+ *  - One trampoline. Watchers of every type call the same C callback, which calls that of the Python
+ *    object (py_watcher.c).
  *  - The interpreter lock. libev polls without the lock; all callbacks that follow a poll run with
  *    the lock held, and the lock is taken once for all of them.
  *  - A host's runs. Where other code runs the loop, by itself, there is no run of ours: CFFI takes
@@ -85,9 +85,20 @@ typedef struct nats_ev_loop nats_ev_loop;
 /* Begins with libev's own watcher: libev's macros for any watcher accept a pointer to it. */
 typedef struct nats_ev_watcher nats_ev_watcher;
 
+/* ---- implemented in py_watcher.c ---- */
+
+/* Call the callback of a watcher's Python object, with or without the lock. Return 0, NATS_EV_STOP or
+   NATS_EV_NOT_DELIVERED. */
+int nats_ev_on_event(void *object, int revents, int state);
+
+/*
+ * Append the base of pyev's watchers to a list of what `_glue` provides: caught, interrupted, take_interrupt and
+ * the dict of `_interrupts`. Return 0, or -1 when there is no memory.
+ */
+int nats_ev_watcher_type(void *list);
+
 /* ---- implemented in Python (nats_ev/pyev/_glue.py); none may raise ---- */
 
-int nats_ev_on_event(uintptr_t key, int revents, int state);
 int nats_ev_on_wakeup(void);
 int nats_ev_on_invoke(uintptr_t key);
 double nats_ev_on_reschedule(uintptr_t key, double now);
@@ -168,6 +179,9 @@ void nats_ev_loop_set_hook(nats_ev_loop *loop, uintptr_t key);
 /* Return an inactive watcher, which holds a reference to its loop, or NULL when out of memory. */
 NATS_MUST_CHECK nats_ev_watcher *nats_ev_watcher_new(nats_ev_loop *loop, int type, uintptr_t key);
 void nats_ev_watcher_free(nats_ev_watcher *watcher);
+
+/* Set the Python object that gets the events; NULL for none. */
+void nats_ev_watcher_own(nats_ev_watcher *watcher, void *object);
 
 /* Return 0 (also when the watcher is active already), NATS_EV_BAD_FD, NATS_EV_OTHER_LOOP or
    NATS_EV_LOOP_GONE. */

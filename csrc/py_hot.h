@@ -1,5 +1,5 @@
 /*
- * py_hot: the hot path between the C core and Python, the only C that knows Python.h.
+ * py_hot: the hot path between the C core and Python. Only it, libev_glue and py_watcher know Python.h.
  *
  * Theory of operation
  *
@@ -45,9 +45,12 @@ typedef struct {
     PyObject *timeout;        /* of the last request, as its caller gave it */
     PyObject *waiting;        /* dict: the callbacks of requests by number */
     PyObject *queued;         /* called with a framing call's bits */
-    PyObject *begin_run;      /* called with a run's first number */
-    PyObject *subject;        /* of the last request, or None */
-    PyObject *subjects; /* list: (number, subject) of each request to another subject, or NULL */
+    PyObject *schedule; /* called in its place when all that is needed is the turn's end; or None */
+    PyObject *loop;     /* its attribute `thread` is the one that runs it */
+    int batches;        /* calls of `batch` on the stack: nothing is scheduled */
+    PyObject *begin_run; /* called with a run's first number */
+    PyObject *subject;   /* of the last request, or None */
+    PyObject *subjects;  /* list: (number, subject) of each request to another subject, or NULL */
     Py_ssize_t most_subjects; /* a list of this length calls begin_subject */
     PyObject *begin_subject;  /* called with the number and subject of a request to another one */
     PyObject

@@ -19,7 +19,7 @@
 static const size_t MOST_AT_ONCE = (size_t)1 << 30; /* macOS refuses more than INT_MAX bytes */
 
 /* Names of keyword arguments: a call's names are interned, so that comparing pointers suffices. */
-static PyObject *name_payload, *name_reply_to, *name_timeout_ms, *name_no_responders;
+static PyObject *name_payload, *name_reply_to, *name_timeout_ms, *name_no_responders, *name_thread;
 static PyObject *default_timeout;
 
 struct text {
@@ -90,6 +90,24 @@ static int call(PyObject *method, PyObject *number, PyObject *subject)
     return done == NULL ? -1 : 0;
 }
 
+/* Return whether the loop does not run, or runs in this thread. `Connection.queued` looks more closely. */
+static int is_at_home(const nats_py_outbound *self)
+{
+    PyObject *thread;
+    int same;
+    if (self->loop == NULL)
+        return 0;
+    thread = PyObject_GetAttr(self->loop, name_thread);
+    if (thread == NULL)
+        PyErr_Clear();
+    same = thread == Py_None || (thread != NULL && PyLong_CheckExact(thread) &&
+                                 PyLong_AsUnsignedLong(thread) == PyThread_get_thread_ident());
+    Py_XDECREF(thread);
+    if (PyErr_Occurred() != NULL)
+        PyErr_Clear();
+    return same;
+}
+
 /* Do what a framing call's bits ask for. Return 0, or -1 with an exception. */
 static int deal_with(nats_py_outbound *self, int code)
 {
@@ -97,6 +115,9 @@ static int deal_with(nats_py_outbound *self, int code)
     int status;
     if (code == 0)
         return 0;
+    if (code == NATS_WBUF_FIRST && self->batches == 0 && self->schedule != NULL &&
+        self->schedule != Py_None && is_at_home(self))
+        return call(self->schedule, NULL, NULL);
     number = PyLong_FromLong(code);
     if (number == NULL)
         return -1;
@@ -380,6 +401,8 @@ static int outbound_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(outbound->timeout);
     Py_VISIT(outbound->waiting);
     Py_VISIT(outbound->queued);
+    Py_VISIT(outbound->schedule);
+    Py_VISIT(outbound->loop);
     Py_VISIT(outbound->begin_run);
     Py_VISIT(outbound->subject);
     Py_VISIT(outbound->subjects);
@@ -395,6 +418,8 @@ static int outbound_clear(PyObject *self)
     nats_py_outbound *outbound = (nats_py_outbound *)self;
     Py_CLEAR(outbound->timeout);
     Py_CLEAR(outbound->queued);
+    Py_CLEAR(outbound->schedule);
+    Py_CLEAR(outbound->loop);
     Py_CLEAR(outbound->begin_run);
     Py_CLEAR(outbound->subject);
     Py_CLEAR(outbound->subjects);
@@ -413,6 +438,13 @@ static void outbound_dealloc(PyObject *self)
     nats_py_free(self);
 }
 
+/* len(outbound): the bytes that are not sent. */
+static Py_ssize_t outbound_length(PyObject *self)
+{
+    const nats_wbuf *wbuf = ((nats_py_outbound *)self)->wbuf;
+    return wbuf == NULL ? 0 : (Py_ssize_t)nats_wbuf_len(wbuf);
+}
+
 static PyMemberDef outbound_members[] = {
     {"last_order", T_ULONGLONG, offsetof(nats_py_outbound, order), 0,
      "The number of the last request or other completion."},
@@ -426,6 +458,13 @@ static PyMemberDef outbound_members[] = {
      "The dict of the callbacks of requests by number."},
     {"queued", T_OBJECT, offsetof(nats_py_outbound, queued), 0,
      "Called with the bits of a framing call, if any is set."},
+    {"schedule", T_OBJECT, offsetof(nats_py_outbound, schedule), 0,
+     "Called without arguments in place of `queued` when the turn's end is all that is asked for; "
+     "or None."},
+    {"loop", T_OBJECT, offsetof(nats_py_outbound, loop), 0,
+     "What has the attribute `thread`: in another one `queued` is called."},
+    {"batches", T_INT, offsetof(nats_py_outbound, batches), 0,
+     "How many calls of `batch` are on the stack: nothing is scheduled."},
     {"begin_run", T_OBJECT, offsetof(nats_py_outbound, begin_run), 0,
      "Called with the number of the first request of a run."},
     {"subject", T_OBJECT, offsetof(nats_py_outbound, subject), 0, "That of the last request."},
@@ -449,6 +488,7 @@ static PyMethodDef outbound_methods[] = {
 
 static PyType_Slot outbound_slots[] = {
     {Py_tp_doc, "What the fast paths of publish and request use."},
+    {Py_sq_length, outbound_length},
     {Py_tp_members, outbound_members},
     {Py_tp_methods, outbound_methods},
     {Py_tp_traverse, outbound_traverse},
@@ -466,9 +506,10 @@ PyObject *nats_py_outbound_type(void)
     name_reply_to = PyUnicode_InternFromString("reply_to");
     name_timeout_ms = PyUnicode_InternFromString("timeout_ms");
     name_no_responders = PyUnicode_InternFromString("no_responders");
+    name_thread = PyUnicode_InternFromString("thread");
     default_timeout = PyLong_FromLong(5000);
     if (name_payload == NULL || name_reply_to == NULL || name_timeout_ms == NULL ||
-        name_no_responders == NULL || default_timeout == NULL)
+        name_no_responders == NULL || name_thread == NULL || default_timeout == NULL)
         return NULL;
     return PyType_FromSpec(&outbound_spec);
 }

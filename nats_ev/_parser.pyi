@@ -230,6 +230,9 @@ class OutboundBase:
     no_headers: bool
     waiting: dict[int, Any]
     queued: Callable[[int], object]
+    schedule: Callable[[], object] | None
+    loop: Any
+    batches: int
     begin_run: Callable[[int], object]
     subject: str | None
     subjects: list[tuple[int, str]]
@@ -238,6 +241,7 @@ class OutboundBase:
     overrides: tuple[Callable[..., object], Callable[..., object]]
 
     def _attach(self, address: int, owner: object, /) -> None: ...
+    def __len__(self) -> int: ...
     def send(self, fd: int, /) -> int: ...
 
 class SubscriptionBase:

@@ -257,14 +257,14 @@ class Nats(Client, Accessors, Extension):
 
         What exceeds 1 MiB is still written early. Calls may be nested.
         """
-        connection = self._connection
-        connection.batches += 1
+        out = self._out
+        out.batches += 1
         try:
             return coderef()
         finally:
-            connection.batches -= 1
-            if not connection.batches and len(self._out):
-                connection.need_flush()
+            out.batches -= 1
+            if not out.batches and len(out):
+                self._connection.need_flush()
 
     def _queued(self, code: int, subject: str, reply: str = "", what: str = "payload") -> None:
         """Do what the code of a framing call asks for, or raise its error.

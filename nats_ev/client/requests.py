@@ -143,7 +143,7 @@ class Requests:
         self.call = connection.turn.call
         self.soon = connection.turn.soon
         connection.turn.finish = self._end_turn
-        self._finish_soon = connection.turn.finish_soon
+        self._turn = connection.turn
         self.failed = connection.turn.failed
         # The callbacks by number. `waiting` is always the same dict: each `TimeoutGroup` holds it.
         self._out = connection.out
@@ -249,7 +249,8 @@ class Requests:
     def begin_run(self, order: int) -> None:
         """Note the first request of a turn, or of another time-out in the same turn."""
         self._out.run_start = order
-        self._finish_soon()
+        self._turn.unfinished = True
+        self._turn.schedule()
 
     def begin_subject(self, order: int, subject: str) -> None:
         """Note the first request to another subject than the last one."""

@@ -134,7 +134,6 @@ class Connection:
         # callbacks of received messages are on the stack (`delivering` counts the deliveries).
         self.refusing = False
         self.delivering = 0
-        self.batches = 0  # nested calls of batch(): nothing is scheduled
         self._reading_paused = False
         self._forced = False  # a reconnect, whatever the options say
         self._forcing: Deadline | None = None  # one that waits for what has been received
@@ -143,6 +142,8 @@ class Connection:
         self._reconnects = 0
         self._received = [0, 0]  # messages and bytes of former sessions
         out.queued = self.queued
+        out.loop = loop
+        out.schedule = self.turn.schedule
         self.set_limits()
         watch_forks(self)
 
@@ -285,7 +286,7 @@ class Connection:
 
     def queued(self, code: int) -> None:
         """Do what the bits of a framing call's code ask for."""
-        if code & FIRST and not self.batches:
+        if code & FIRST and not self.out.batches:
             self.turn.schedule()
             self.guard.check_thread()  # once per turn
         if code & SLOW and self._options.on_slow_consumer is not None:
@@ -628,14 +629,20 @@ class Connection:
     def delivery_begins(self) -> None:
         """Accept messages while received ones are delivered: their callbacks may answer in a drain, too."""
         self.delivering += 1
-        if self.refusing and self.delivering == 1:
-            self.set_limits()
+        if self.refusing:
+            self.delivery_changed()
 
     def delivery_ends(self) -> None:
         """Undo `delivery_begins`."""
         self.delivering -= 1
-        if self.refusing and not self.delivering:
+        if self.refusing:
+            self.delivery_changed()
+
+    def delivery_changed(self) -> None:
+        """Adapt a drain that refuses messages to the number of deliveries."""
+        if self.delivering <= 1:
             self.set_limits()
+        if not self.delivering:
             self.turn.schedule()  # the drain may have waited for this
 
     def set_limits(self) -> None:

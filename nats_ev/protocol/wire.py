@@ -64,9 +64,6 @@ class Outbound(OutboundBase):
         self.limits = lib.nats_wbuf_get_limits(self.c)
         self.limits.high_water = HIGH_WATER
 
-    def __len__(self) -> int:
-        return lib.nats_wbuf_len(self.c)
-
     def publish(
         self,
         subject: bytes,

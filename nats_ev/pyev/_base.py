@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._arguments import require_callable, require_int, require_seconds
-from ._glue import ABORTED, Error, finish, register, run_with_signals
+from ._glue import ABORTED, Error, enter, finish, register, run_with_signals
 from ._interrupts import run_deferring
 from ._libev import ffi, lib
 from ._threads import get_ident
@@ -193,9 +193,9 @@ class BaseLoop:
     def _run(self, flags: int) -> int:
         run = lib.nats_ev_loop_run
         if flags & lib.EVRUN_NOWAIT:  # does not block, so signals need no wake-up
-            return run(self._c_loop, flags, -1)
+            return enter(run, self._c_loop, flags, -1)
         # No function is made here: CPython 3.12 and 3.13.0 crash when there is no memory for one.
-        return run_with_signals(partial(run, self._c_loop, flags))
+        return run_with_signals(partial(enter, run, self._c_loop, flags))
 
     def stop(self, how: int = lib.EVBREAK_ONE) -> None:
         """Make `start` return after the pending events have been delivered.
@@ -210,7 +210,7 @@ class BaseLoop:
 
     def invoke(self) -> None:
         """Deliver all pending events now."""
-        if lib.nats_ev_loop_invoke(self._c_loop) == ABORTED:
+        if enter(lib.nats_ev_loop_invoke, self._c_loop) == ABORTED:
             raise finish()
 
     def reset(self) -> None:

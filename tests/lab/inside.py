@@ -201,12 +201,14 @@ def note_queued(nats: Nats) -> list[int]:
     """Return a list that gets the bits of each framing call from now on, in place of the connection."""
     bits: list[int] = []
     nats._out.queued = bits.append
+    nats._out.schedule = None
     return bits
 
 
 def stop_noting(nats: Nats) -> None:
     """Undo `note_queued`."""
     nats._out.queued = nats._connection.queued
+    nats._out.schedule = nats._connection.turn.schedule
 
 
 def types_again() -> list[object]:
