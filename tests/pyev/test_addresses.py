@@ -286,7 +286,15 @@ def test_the_child_of_a_fork_runs_the_hosts_loop_after_reset(server) -> None:
         if os.fork() == 0:
             loop.reset()
             nats = Nats(servers=[sys.argv[1]], loop=loop)
-            nats.request("parent", "from the child", lambda *answer: (nats.drain(), lived.append(answer[0])))
+            def ask():  # until the parent listens
+                nats.request("parent", "from the child", answered, 100)
+            def answered(response, err, headers):
+                if err:
+                    ask()
+                else:
+                    lived.append(response)
+                    nats.drain()
+            ask()
         else:
             answerer = Nats(servers=[sys.argv[1]], loop=loop)
             def answer(subject, payload, reply, headers):
