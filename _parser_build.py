@@ -55,7 +55,7 @@ static Py_ssize_t nats_ev_pointer(struct _cffi_ctypedescr *type, PyObject *arg, 
 
 SOURCES = [
     *("nats_parser", "nats_wbuf", "nats_unsent"),
-    *("py_answers", "py_headers", "py_inbound", "py_method", "py_outbound", "py_types"),
+    *("py_answers", "py_headers", "py_inbound", "py_method", "py_outbound", "py_taker", "py_types"),
 ]
 # The stable ABI of CPython 3.10: one wheel for it and all later versions. CFFI's own choice would be
 # older, and debug interpreters have no stable ABI.
