@@ -7,7 +7,7 @@
  * for the crossings between C and Python than for its own work: 217 ns for a publish of which 12 ns are spent
  * in the write buffer. A built-in method costs 24 ns, and a callback that C calls directly costs 38 ns.
  *
- * What these files do. They are compiled into the CFFI module `nats_ev._parser` and define five types,
+ * What these files do. They are compiled into the CFFI module `nats_ev._parser` and define six types,
  * which `nats_py_types` hands out once, three functions for header blocks (py_headers.c), and one for what JetStream
  * answers (py_answers.c):
  *
@@ -18,6 +18,7 @@
  *  - Outbound (py_outbound.c): the base of `wire.Outbound`: publish, hpublish and request.
  *  - Subscription (py_inbound.c): the base of `protocol.Subscription`: what the delivery of a message reads.
  *  - Inbound (py_inbound.c): the base of `protocol.Session`: receives, parses, and calls the callbacks.
+ *  - Taker (py_taker.c): the base of JetStream's `Puller`: makes messages of what a consumer gets.
  *
  * Only the stable ABI of CPython 3.10 is used, so that one wheel serves all later versions.
  *
@@ -92,6 +93,7 @@ PyObject *nats_py_method_type(void);
 PyObject *nats_py_outbound_type(void);
 PyObject *nats_py_subscription_type(void);
 PyObject *nats_py_inbound_type(PyObject *subscription_type);
+PyObject *nats_py_taker_type(void);
 
 /* Build the header block of a dict. Return 1; 0 when Python must do it, or must not; -1 with an exception.
    *data is valid until the next call. */

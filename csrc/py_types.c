@@ -26,7 +26,8 @@ static int make(PyObject *types)
            append(types, nats_py_encode_block()) != NULL &&
            append(types, nats_py_parse_block()) != NULL &&
            append(types, nats_py_last_values()) != NULL &&
-           append(types, nats_py_parse_ack()) != NULL;
+           append(types, nats_py_parse_ack()) != NULL &&
+           append(types, nats_py_taker_type()) != NULL;
 }
 
 int nats_py_types(void *list)

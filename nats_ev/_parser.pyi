@@ -282,5 +282,26 @@ class Inbound:
     def set_max_message(self, size: int, /) -> None: ...
     def parse_error(self) -> tuple[str, int, bytes]: ...
 
+class Taker:
+    """The base of `jetstream.pull.Puller`."""
+
+    _received: int
+    _mark: int
+    _where: int
+    _pinned: bool
+    last_reply: str | None
+
+    def _take(
+        self, subject: str, payload: bytes, reply: str | None, headers: bytes | None, /
+    ) -> None: ...
+    def _give(
+        self,
+        callback: Callable[[Any, Any], object],
+        type: type[Any],
+        base: type[Any],
+        nats: object,
+        /,
+    ) -> None: ...
+
 ffi: Ffi
 lib: Lib

@@ -4,7 +4,8 @@
 of the hot path, which know Python's objects (``csrc/py_hot.h`` says why):
 
 - `fast_method` makes a method of a `Client` that runs in C for common arguments;
-- `OutboundBase`, `Inbound` and `SubscriptionBase` are bases of classes in `protocol`;
+- `OutboundBase`, `Inbound` and `SubscriptionBase` are bases of classes in `protocol`, `Taker` of one in
+  `jetstream`;
 - `encode_block` turns mappings into header blocks; `parse_block` and `last_values` turn them back;
 - `parse_ack` reads the acknowledgement of a publish.
 """
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ._parser import Inbound as Inbound
     from ._parser import OutboundBase as OutboundBase
     from ._parser import SubscriptionBase as SubscriptionBase
+    from ._parser import Taker as Taker
 
     _F = TypeVar("_F", bound=Callable[..., object])
 
@@ -49,5 +51,5 @@ else:
         raise MemoryError("no memory for the types of the compiled module")
     (
         OutboundBase, SubscriptionBase, Client, fast_method, Inbound,
-        encode_block, parse_block, last_values, parse_ack,
+        encode_block, parse_block, last_values, parse_ack, Taker,
     ) = _handed_out  # fmt: skip

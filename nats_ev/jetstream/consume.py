@@ -55,6 +55,7 @@ class ConsumeEngine(Puller):
             cb = StopAfter(options.stop_after, cb, self.close).deliver
         self._cb = cb
         self._nats = api.nats
+        self._give(cb, JsMsg, JsMsg, api.nats)
         # Until the server has shown that it knows the consumer: how long to wait, and the last error.
         self._begun = False
         self._last_error: NatsError = NoHeartbeatError()

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..arguments import Callback, check_callback
+from ..compiled import last_values
 from ..errors import BadOptionsError, NatsError
 from ..headers import appended, status_of
 from ..subjects import check_publish, check_tokens
 from ..times import to_wire
 from .answers import attempt, whole
-from .api import Api, Exchange, ask, encode, name_of
+from .api import Api, Exchange, encode, name_of
 from .config import V2_11, check_fields
 from .errors import APIError, ApiLevelError, InvalidAnswerError, status_error
 from .message import StoredMsg
@@ -125,7 +126,7 @@ def ask_directly(js: DirectGets, subject: str, payload: bytes, cb: Callback) -> 
             cb(*attempt(_message, data, raw, False))
 
     api = js._api
-    ask(api.nats, subject, payload, answered, api.timeout)
+    api.nats.request(subject, payload, answered, api.timeout, no_responders=True)
 
 
 def get_opts(opts: object) -> dict[str, Any]:
@@ -194,7 +195,7 @@ def _result(
 
 def _message(data: bytes, raw: bytes | None, batch: bool) -> StoredMsg:
     """Return an answer's message. Raises the error that its status stands for, or `InvalidAnswerError`."""
-    headers = appended(raw)
+    headers = last_values(raw) if raw is not None else {}
     if "Nats-Stream" not in headers and status_of(raw)[0] is not None:
         raise _error_of(raw)
     # Without a batch the server does not append this one: it would be the publisher's.

@@ -462,6 +462,14 @@ class _Message:
             self.cb(None, exc)
 
 
+def publish_checked(
+    js: Publishing, subject: str, payload: bytes, headers: bytes | None, cb: Callback
+) -> None:
+    """Publish a message as `Publishing.publish` does, with nothing left to check or to convert."""
+    api = js._api
+    _Message(api, js._queue, subject, payload, headers, api.timeout, cb).send()
+
+
 class _Queue:
     """The messages that wait because one needs a feature, and nobody knows yet whether it is there.
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..arguments import Callback
 from ..buckets import BucketNotFoundError, bucket_error, call_or_report
 from ..errors import NatsError, NoRespondersError
-from ..jetstream import JetStream, MessageTtlError, ask_directly
+from ..jetstream import JetStream, MessageTtlError, ask_directly, publish_checked
 from .stream import KvStream
 
 
@@ -110,7 +110,7 @@ class Write:
             self._js.nats.call_soon(self._cb, None, _no_ttl(self._stream.bucket))
         else:
             subject = self._stream.write_prefix + self._key
-            self._js.publish(subject, self._data, self._stored, headers=self._headers)
+            publish_checked(self._js, subject, self._data, self._headers, self._stored)
 
     def _stored(self, ack: Any, error: NatsError | None) -> None:
         if error is None:
