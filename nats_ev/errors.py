@@ -332,15 +332,23 @@ class InvalidSubjectError(ServerError):
 
 
 class RequestTimeoutError(NatsError, TimeoutError):
-    """No answer came within the request's timeout. Whether the request was received is unknown."""
+    """No answer came within the request's timeout. Whether the request was received is unknown.
+
+    `subject` is that of the request, or "" where the client does not know it any more.
+    """
 
     text = "request timeout"
+    subject: str = ""
 
 
 class NoRespondersError(NatsError):
-    """Nobody subscribes to the subject of a request (status 503); nothing received the request."""
+    """Nobody subscribes to the subject of a request (status 503); nothing received the request.
+
+    `subject` is that of the request.
+    """
 
     text = "no responders"
+    subject: str = ""
 
 
 class SlowConsumerError(NatsError):

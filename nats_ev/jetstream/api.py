@@ -20,6 +20,7 @@ from ..errors import (
     ConnectionClosedError,
     ConnectionLostError,
     NatsError,
+    NoRespondersError,
     NotConnectedError,
     PermissionsViolationError,
     RequestTimeoutError,
@@ -28,7 +29,7 @@ from ..headers import HeadersLike
 from ..status import Status
 from ..steps import later_step
 from .answers import ACCOUNT, INFO, Shape, attempt, decode, later_request
-from .errors import ApiLevelError, InvalidAnswerError
+from .errors import ApiLevelError, InvalidAnswerError, about, nobody
 from .levels import Feature, Levels
 
 if TYPE_CHECKING:
@@ -243,18 +244,22 @@ def ask(
     cb: RequestCallback,
     timeout: Milliseconds,
     headers: HeadersLike | None = None,
+    stores: bool = False,
 ) -> None:
     """Send a request that a violation of permissions ends at once. Raises what `Nats.request` raises.
 
     Args:
         nats: the client.
         subject, payload, cb, timeout, headers: as in `Nats.request`.
+        stores: whether a stream should store the subject, for the error when nobody listens.
     """
     key = object()
     waiting = waiting_of(nats)
 
     def answered(data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
         if waiting.pop(key, None) is not None:
+            if type(error) is NoRespondersError:
+                error = nobody(subject, stores)
             cb(data, error, raw)
 
     waiting[key] = subject, 0, answered
@@ -282,9 +287,10 @@ class Api:
         cb: RequestCallback,
         timeout: Milliseconds,
         headers: HeadersLike | None = None,
+        stores: bool = False,
     ) -> None:
         """Send a request that a violation of permissions ends at once. Raises what `Nats.request` raises."""
-        ask(self.nats, subject, payload, cb, timeout, headers)
+        ask(self.nats, subject, payload, cb, timeout, headers, stores)
 
     def request(
         self,
@@ -314,7 +320,8 @@ class Api:
             if payload is None:
                 cb(None, error)
             else:
-                cb(*decode(payload, shape))
+                answer, error = decode(payload, shape)
+                cb(answer, error if error is None else about(error, verb))
 
         self.ask(
             f"{prefix or self.prefix}.{verb}",

@@ -214,7 +214,7 @@ class AtomicBatch(_Batch):
         api = self._api
         api.require(
             self._needs,
-            lambda level: api.ask(subject, payload, self._begun, api.timeout, headers),
+            lambda level: api.ask(subject, payload, self._begun, api.timeout, headers, True),
             lambda result, error: self._begun(None, error, None),
         )
 
@@ -285,7 +285,7 @@ class AtomicBatch(_Batch):
             else:
                 api.levels.confirm(ack, self._needs, cb)
 
-        api.ask(subject, payload, answered, api.timeout, headers)
+        api.ask(subject, payload, answered, api.timeout, headers, stores=True)
 
 
 class FastBatch(_Batch):

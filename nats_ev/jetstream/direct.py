@@ -17,7 +17,7 @@ from ..times import to_wire
 from .answers import attempt, whole
 from .api import Api, Exchange, encode, name_of
 from .config import V2_11, check_fields
-from .errors import APIError, ApiLevelError, InvalidAnswerError, status_error
+from .errors import APIError, ApiLevelError, InvalidAnswerError, about, status_error
 from .message import StoredMsg
 
 _GET_FIELDS = {"seq": None, "last_by_subj": None, "next_by_subj": None, "start_time": None}
@@ -71,7 +71,8 @@ class DirectGets:
             if data is None:
                 cb(None, error)
             else:
-                cb(*_result(data, raw))
+                result, error = _result(data, raw)
+                cb(result, about(error, subject))
 
         api = self._api
         subject = f"{api.prefix}.DIRECT.GET.{what}"
@@ -134,8 +135,10 @@ class _Batch(Exchange):
         super().__init__(api)
         self._cb = cb
         self._messages: list[StoredMsg] = []
+        self._subject = ""
 
     def start(self, subject: str, payload: bytes) -> None:
+        self._subject = subject
         self.open()
         self.publish(subject, payload)
         self.late.start(self.api.timeout or 5000)
@@ -147,7 +150,7 @@ class _Batch(Exchange):
         if not data and status is not None and "Nats-Stream" not in appended(raw):
             # 204 ends the batch.
             nothing = status == 404 and not self._messages
-            self.end(None if nothing or status == 204 else _error_of(raw))
+            self.end(None if nothing or status == 204 else _error_of(raw, self._subject))
             return
         message, error = _result(data, raw, batch=True)
         if message is None:
@@ -198,11 +201,11 @@ def _message(data: bytes, raw: bytes | None, batch: bool) -> StoredMsg:
     )
 
 
-def _error_of(raw: bytes | None) -> NatsError:
+def _error_of(raw: bytes | None, subject: str = "") -> NatsError:
     code, text = status_of(raw)
     code = code or 0
     if code == 404:
         return APIError.of({"code": 404, "err_code": 10037, "description": "no message found"})
     if code in (412, 503):
-        return status_error(code, text)
+        return status_error(code, text, subject)
     return APIError.of({"code": code, "description": text or f"status {code}"})

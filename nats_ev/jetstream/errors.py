@@ -4,7 +4,8 @@
 
     JetStreamError                          code, err_code, description
     ├── APIError                            the server's answer is an error; branch on err_code (ADR-7)
-    │   ├── JetStreamNotEnabledError · JetStreamNotEnabledForAccountError
+    │   ├── JetStreamNotEnabledError        also a NoRespondersError
+    │   ├── JetStreamNotEnabledForAccountError
     │   ├── StreamNotFoundError · StreamNameAlreadyInUseError · SubjectOverlapError
     │   ├── ConsumerNotFoundError · ConsumerExistsError · ConsumerNameAlreadyInUseError
     │   ├── MessageNotFoundError
@@ -13,6 +14,7 @@
     │   ├── MaximumMessagesError · ResourcesExceededError
     │   ├── MessageTtlError
     │   └── BatchError
+    ├── NoStreamResponseError               no stream or consumer answers; also a NoRespondersError
     ├── PullStatusError                     a status that ends a pull request, or a consumer
     │   ├── BadPullRequestError (400) · NoMessagesError (404) · TooManyRequestsError (429)
     │   ├── PinIdMismatchError (423)
@@ -32,6 +34,7 @@ No I/O.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -64,6 +67,7 @@ __all__ = [
     "MsgNotAckableError",
     "NoHeartbeatError",
     "NoMessagesError",
+    "NoStreamResponseError",
     "PinIdMismatchError",
     "PullStatusError",
     "ResourcesExceededError",
@@ -82,11 +86,17 @@ __all__ = [
 
 
 class JetStreamError(NatsError):
-    """Base of all errors of JetStream; code is HTTP-like, err_code JetStream's own (0: none)."""
+    """Base of all errors of JetStream; code is HTTP-like, err_code JetStream's own (0: none).
+
+    `stream`, `consumer` and `subject` name what the error is about, as far as the client knows; else "".
+    """
 
     text = "jetstream error"
     code: int = 0
     err_code: int = 0
+    stream: str = ""
+    consumer: str = ""
+    subject: str = ""
     description: str  # the server's text, without the code
 
     def __init__(self, text: str = "", **data: Any) -> None:
@@ -95,7 +105,7 @@ class JetStreamError(NatsError):
 
 
 class APIError(JetStreamError):
-    """The server refused a request: ``str(err)`` is "<description> (code <code>)"."""
+    """The server refused a request: ``str(err)`` is "<description> (code <code>)" and what it is about."""
 
     by_err_code: ClassVar[dict[int, type[APIError]]] = {}
 
@@ -119,8 +129,12 @@ class APIError(JetStreamError):
         )
 
 
-class JetStreamNotEnabledError(APIError, err_codes=(10076,)):
-    """The server runs without JetStream."""
+class JetStreamNotEnabledError(APIError, NoRespondersError, err_codes=(10076,)):
+    """The server runs without JetStream, or nobody serves the subject of its API.
+
+    In the second case, which is the usual one, `err_code` is 0, and the text is a question: the client can't
+    be sure. The server may run without JetStream, or the account may have no access to the prefix or domain.
+    """
 
 
 class JetStreamNotEnabledForAccountError(APIError, err_codes=(10039,)):
@@ -217,6 +231,12 @@ class BatchError(
     ),
 ):  # fmt: skip
     """The server has refused or abandoned a batch."""
+
+
+class NoStreamResponseError(JetStreamError, NoRespondersError):
+    """No stream stores the subject of a message, or the stream or consumer that was asked does not answer."""
+
+    text = "no response from stream"
 
 
 class PullStatusError(JetStreamError):
@@ -357,15 +377,91 @@ _BY_STATUS: dict[int, type[PullStatusError]] = {
 }
 
 
-def status_error(status: int, text: str | None) -> NatsError:
+# A request of the API: what follows the prefix.
+_API_VERB = re.compile(
+    r"(?:^|\.)(?P<verb>INFO|(?P<kind>STREAM|CONSUMER|DIRECT)(?:\.(?:MSG|PEER|LEADER|DURABLE))?\.[A-Z]+"
+    r"(?:\.(?P<stream>[^.]+)(?:\.(?P<consumer>[^.]+))?.*)?)$"
+)
+
+
+def about(error: NatsError | None, subject: str) -> NatsError | None:
+    """Let the error of an API request name the stream and the consumer of the request, once.
+
+    Args:
+        error: a `JetStreamError`; others stay as they are.
+        subject: of the request, with or without the prefix.
+    """
+    found = _API_VERB.search(subject)
+    if found is None or not isinstance(error, JetStreamError) or error.stream:
+        return error
+    if found["stream"]:
+        error.stream = found["stream"]
+        if found["kind"] == "CONSUMER":
+            error.consumer = found["consumer"] or ""
+        what = f"stream {error.stream!r}"
+        if error.consumer and not isinstance(error, StreamNotFoundError):
+            what = f"consumer {error.consumer!r} of {what}"
+        error.args = (f"{error}: {what}",)
+    return error
+
+
+def nobody(subject: str, stores: bool = False) -> NatsError:
+    """Return the error for a 503, the server's notice that nobody listens to a request's subject.
+
+    Args:
+        subject: of the request; "" if it is unknown.
+        stores: whether the subject is one that a stream should store.
+    """
+    found = None if stores else _API_VERB.search(subject)
+    if stores:
+        return NoStreamResponseError(
+            f"no stream stores subject {subject!r}: no responders (is JetStream enabled on this server?)",
+            code=503, subject=subject,
+        )  # fmt: skip
+    if found is None:
+        text = f"no responders on {subject}: does the consumer exist, and is JetStream enabled?"
+        return NoRespondersError(text if subject else "", subject=subject)
+    stream, consumer = found["stream"] or "", found["consumer"] or ""
+    if found["kind"] == "DIRECT":
+        return NoStreamResponseError(
+            f"no stream {stream!r} answers: no responders "
+            "(does it exist, with allow_direct, and is JetStream enabled?)",
+            code=503, subject=subject, stream=stream,
+        )  # fmt: skip
+    if ".MSG.NEXT." in subject:
+        return NoStreamResponseError(
+            f"no consumer {consumer!r} of stream {stream!r} answers: no responders "
+            "(do both exist, and is JetStream enabled?)",
+            code=503, subject=subject, stream=stream, consumer=consumer,
+        )  # fmt: skip
+    text = f"no responders on {subject}: is JetStream enabled on this server (nats-server -js)?"
+    if not subject.startswith("$JS.API."):
+        prefix = subject[: found.start("verb") - 1]
+        text += f" Does it serve the prefix or domain of {prefix!r}?"
+    return JetStreamNotEnabledError(text, code=503, err_code=0, subject=subject)
+
+
+def nobody_answered(error: NatsError | None) -> bool:
+    """Return whether an error is one of `nobody`, and not a server's own answer."""
+    return isinstance(error, NoRespondersError) and not getattr(error, "err_code", 0)
+
+
+def status_error(
+    status: int, text: str | None, subject: str = "", stores: bool = False
+) -> NatsError:
     """Return the exception for a status message.
 
     Args:
-        status: the code. 503 is the server's notice that nobody listens: `NoRespondersError`.
+        status: the code. 503 is the server's notice that nobody listens: see `nobody`.
         text: the description, which tells the 409s of a pull request apart.
+        subject, stores: of the request, as for `nobody`.
     """
     if status == 503:
-        return NoRespondersError("no responders")
+        return nobody(subject, stores)
+    return about(_status_error(status, text), subject) or NatsError()
+
+
+def _status_error(status: int, text: str | None) -> NatsError:
     text = text or f"status {status}"
     if status == 412:
         return ApiLevelError(f"{text} (code 412)", code=412, err_code=10185, description=text)

@@ -302,7 +302,9 @@ class ObjectStore(ObjectBucket):
 
         def change(info: Info | None) -> Info | NatsError:
             if info is None:
-                return ObjectNotFoundError(f"object not found: {name}")
+                return ObjectNotFoundError(
+                    f"object not found: {name}", bucket=self.bucket, name=name
+                )
             return {**info, "deleted": True, "size": 0, "chunks": 0, "digest": ""}
 
         def changed(info: Info | None, error: NatsError | None) -> None:
@@ -339,7 +341,9 @@ class ObjectStore(ObjectBucket):
 
         def change(info: Info | None) -> Info | NatsError:
             if info is None or info["deleted"]:
-                return ObjectNotFoundError(f"object not found: {name}")
+                return ObjectNotFoundError(
+                    f"object not found: {name}", bucket=self.bucket, name=name
+                )
             return {**info, **fields, "name": new_name}
 
         if new_name == name:
