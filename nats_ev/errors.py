@@ -468,3 +468,26 @@ def server_error(text: str) -> ServerError:
             sid=int(sid) if 0 < len(sid) <= _MOST_DIGITS else None,
         )
     return kind(text)
+
+
+def show_misfit(error: BaseException, callback: object, frames: int = 0) -> None:
+    """Let the TypeError of a callback that does not take its arguments say where the callback is defined.
+
+    Python names the function only. Nothing happens if the callback has begun: then the error is its own.
+
+    Args:
+        error: what the call has raised.
+        callback: what was called.
+        frames: how many frames of the caller the traceback begins with.
+    """
+    if type(error) is not TypeError or len(error.args) != 1:
+        return
+    trace = error.__traceback__
+    for _ in range(frames):
+        trace = trace.tb_next if trace is not None else None
+    code = getattr(getattr(callback, "__func__", callback), "__code__", None)
+    if trace is None and code is not None:
+        error.args = (
+            f"{error} ({code.co_filename}:{code.co_firstlineno}); the callback of a message is called with "
+            "(subject, payload, reply, headers), that of a request with (response, err, headers)",
+        )

@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 
 from .. import errors, subjects
 from ..arguments import (
+    TAKES_ANSWER,
+    TAKES_ERR,
     Milliseconds,
     Payload,
     callable_or_none,
@@ -346,7 +348,7 @@ class Nats(Client, Accessors, Extension):
             cb: called as ``cb(err)`` after the last message; err is ``disconnected`` if the
                 connection was lost before.
         """
-        self._core.subscriptions.drain(sid, callable_or_none(cb, "cb"))
+        self._core.subscriptions.drain(sid, callable_or_none(cb, "cb", TAKES_ERR))
 
     # Back-pressure.
 
@@ -461,7 +463,7 @@ class Nats(Client, Accessors, Extension):
         Returns and raises what `request` does.
         """
         self._core.refuse_if_draining()
-        check_callback(cb)
+        check_callback(cb, "cb", TAKES_ANSWER)
         count(max_msgs, "max_msgs")
         if headers is not None:
             self._refuse_headers()
@@ -511,7 +513,7 @@ class Nats(Client, Accessors, Extension):
         `NotConnectedError`.
         """
         self._refuse_if_closed()
-        self._connection.ping(callable_or_none(cb, "cb"))
+        self._connection.ping(callable_or_none(cb, "cb", TAKES_ERR))
 
     def rtt(self, cb: Callable[[float | None, errors.NatsError | None], object]) -> None:
         """Measure the round trip of a PING, and call ``cb(ms, err)``, one of them None.
@@ -519,7 +521,7 @@ class Nats(Client, Accessors, Extension):
         Raises `NotConnectedError`.
         """
         self._refuse_if_closed()
-        check_callback(cb)
+        check_callback(cb, "cb", ("ms, err", 2))
         start = self._connection.deadlines.clock()
 
         def done(error: errors.NatsError | None) -> None:
@@ -543,7 +545,7 @@ class Nats(Client, Accessors, Extension):
         messages. A second call joins the first. Raises `NotConnectedError`.
         """
         self._refuse_if_closed()
-        self._core.start_drain(callable_or_none(cb, "cb"))
+        self._core.start_drain(callable_or_none(cb, "cb", TAKES_ERR))
 
     def _refuse_if_connected(self) -> None:
         connection = self._connection

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..arguments import Callback, check_callback, integer, optional_middle
+from ..arguments import Callback, check_result_cb, integer, optional_middle
 from ..errors import BadOptionsError, NatsError
 from ..nuid import next_nuid
 from ..times import rfc3339
@@ -86,7 +86,7 @@ class Consumers:
 
         ``missing`` as in `stream_list`.
         """
-        check_callback(cb)
+        check_result_cb(cb)
 
         def listed(items: Any, error: NatsError | None, missing: list[Any]) -> None:
             if error is not None:
@@ -100,7 +100,7 @@ class Consumers:
 
     def consumer_names(self, stream: str, cb: Callback) -> None:
         """List the names of all consumers of a stream; ``cb([name, …], err)``."""
-        check_callback(cb)
+        check_result_cb(cb)
         verb = f"CONSUMER.NAMES.{name_of('stream', stream)}"
         self._api.all_items(verb, {}, "consumers", str, lambda names, error, _: cb(names, error))
 
@@ -151,7 +151,7 @@ class Consumers:
         """
         if cb is None and callable(seq):
             seq, cb = None, seq
-        check_callback(cb)
+        check_result_cb(cb)
         body = {} if seq is None else {"seq": integer(seq, "seq", 1, MAX_SEQUENCE)}
         assert cb is not None
         self._consumer("RESET", stream, consumer, body, cb, {"consumer reset": V2_14})
@@ -363,7 +363,7 @@ class Consumers:
         cb: Callback,
         needs: Mapping[str, Feature] | None = None,
     ) -> None:
-        check_callback(cb)
+        check_result_cb(cb)
         subject = f"CONSUMER.{verb}.{name_of('stream', stream)}.{name_of('consumer', consumer)}"
         self._api.require(
             needs or {}, lambda level: self._api.request(subject, body, cb, level=level), cb
@@ -372,7 +372,7 @@ class Consumers:
     def _consumer_store(
         self, stream: str, config: Mapping[str, Any], action: str, cb: Callback
     ) -> None:
-        check_callback(cb)
+        check_result_cb(cb)
         stream = name_of("stream", stream)
         body, needs = consumer_config(config)
         durable, name = body.get("durable_name"), body.get("name")

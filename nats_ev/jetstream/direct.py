@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..arguments import Callback, check_callback
+from ..arguments import Callback, check_result_cb
 from ..errors import BadOptionsError, NatsError
 from ..headers import appended, status_of
 from ..subjects import check_publish, check_tokens
@@ -50,7 +50,7 @@ class DirectGets:
                 the stream does not exist or has no ``allow_direct`` (nats-server 2.9 does not answer then:
                 `RequestTimeoutError`).
         """
-        check_callback(cb)
+        check_result_cb(cb)
         name = name_of("stream", stream)
         body = get_opts({"seq": opts} if isinstance(opts, int) else opts)
         subject = body.get("last_by_subj")
@@ -62,7 +62,7 @@ class DirectGets:
 
     def direct_get_last(self, stream: str, subject: str, cb: Callback) -> None:
         """Read the last message of a subject from any replica; see `direct_get`."""
-        check_callback(cb)
+        check_result_cb(cb)
         check_tokens(subject)
         self._ask_directly(f"{name_of('stream', stream)}.{subject}", b"", cb)
 
@@ -92,7 +92,7 @@ class DirectGets:
                 for a consistent view, and batch.
             cb: gets `ApiLevelError` from a server before 2.11, `NoRespondersError` as in `direct_get`.
         """
-        check_callback(cb)
+        check_result_cb(cb)
         if not isinstance(opts, Mapping):
             raise TypeError(f"options must be a mapping, not {type(opts).__name__}")
         check_fields("batch options", opts, _BATCH_FIELDS)

@@ -34,9 +34,8 @@ No I/O.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from ..errors import NatsError, NoRespondersError
 
@@ -377,11 +376,29 @@ _BY_STATUS: dict[int, type[PullStatusError]] = {
 }
 
 
-# A request of the API: what follows the prefix.
-_API_VERB = re.compile(
-    r"(?:^|\.)(?P<verb>INFO|(?P<kind>STREAM|CONSUMER|DIRECT)(?:\.(?:MSG|PEER|LEADER|DURABLE))?\.[A-Z]+"
-    r"(?:\.(?P<stream>[^.]+)(?:\.(?P<consumer>[^.]+))?.*)?)$"
-)
+class _Asked(NamedTuple):
+    """What a subject of the API asks for: the stream and consumer in it, or ""."""
+
+    prefix: str
+    kind: str
+    stream: str
+    consumer: str
+
+
+def _asked(subject: str) -> _Asked | None:
+    """Return what a request's subject asks for; None if it is none of the API's."""
+    tokens = subject.split(".")
+    for at, kind in enumerate(tokens):
+        if kind in ("STREAM", "CONSUMER", "DIRECT") or (kind == "INFO" and at == len(tokens) - 1):
+            verb = at + 2 if tokens[at + 1 : at + 2] in _TWO_WORDS else at + 1
+            stream, consumer, *_ = [*tokens[verb + 1 : verb + 3], "", ""]
+            consumer = consumer if kind == "CONSUMER" else ""
+            return _Asked(".".join(tokens[:at]), kind, stream, consumer)
+    return None
+
+
+# The first words of STREAM.MSG.GET, CONSUMER.DURABLE.CREATE and the like.
+_TWO_WORDS = (["MSG"], ["PEER"], ["LEADER"], ["DURABLE"])
 
 
 def about(error: NatsError | None, subject: str) -> NatsError | None:
@@ -391,13 +408,11 @@ def about(error: NatsError | None, subject: str) -> NatsError | None:
         error: a `JetStreamError`; others stay as they are.
         subject: of the request, with or without the prefix.
     """
-    found = _API_VERB.search(subject)
-    if found is None or not isinstance(error, JetStreamError) or error.stream:
+    if not isinstance(error, JetStreamError) or error.stream:
         return error
-    if found["stream"]:
-        error.stream = found["stream"]
-        if found["kind"] == "CONSUMER":
-            error.consumer = found["consumer"] or ""
+    asked = _asked(subject)
+    if asked is not None and asked.stream:
+        error.stream, error.consumer = asked.stream, asked.consumer
         what = f"stream {error.stream!r}"
         if error.consumer and not isinstance(error, StreamNotFoundError):
             what = f"consumer {error.consumer!r} of {what}"
@@ -412,17 +427,17 @@ def nobody(subject: str, stores: bool = False) -> NatsError:
         subject: of the request; "" if it is unknown.
         stores: whether the subject is one that a stream should store.
     """
-    found = None if stores else _API_VERB.search(subject)
     if stores:
         return NoStreamResponseError(
             f"no stream stores subject {subject!r}: no responders (is JetStream enabled on this server?)",
             code=503, subject=subject,
         )  # fmt: skip
-    if found is None:
+    asked = _asked(subject)
+    if asked is None:
         text = f"no responders on {subject}: does the consumer exist, and is JetStream enabled?"
         return NoRespondersError(text if subject else "", subject=subject)
-    stream, consumer = found["stream"] or "", found["consumer"] or ""
-    if found["kind"] == "DIRECT":
+    prefix, kind, stream, consumer = asked
+    if kind == "DIRECT":
         return NoStreamResponseError(
             f"no stream {stream!r} answers: no responders "
             "(does it exist, with allow_direct, and is JetStream enabled?)",
@@ -435,8 +450,7 @@ def nobody(subject: str, stores: bool = False) -> NatsError:
             code=503, subject=subject, stream=stream, consumer=consumer,
         )  # fmt: skip
     text = f"no responders on {subject}: is JetStream enabled on this server (nats-server -js)?"
-    if not subject.startswith("$JS.API."):
-        prefix = subject[: found.start("verb") - 1]
+    if prefix != "$JS.API":
         text += f" Does it serve the prefix or domain of {prefix!r}?"
     return JetStreamNotEnabledError(text, code=503, err_code=0, subject=subject)
 

@@ -58,6 +58,7 @@ from time import monotonic
 from types import FunctionType, MethodType
 from typing import Any
 
+from ..errors import show_misfit
 from .deadlines import CALLBACKS_SLICE
 
 # From libev's ev.h, whose numbers are its ABI. Written here so that no binding of libev is imported.
@@ -202,6 +203,7 @@ class Turn:
                 try:
                     callback(*args)
                 except BaseException as exc:
+                    show_misfit(exc, callback, 1)
                     if _has_not_begun(callback, exc):
                         soon.appendleft((callback, args))
                         self._made -= 1
@@ -218,6 +220,7 @@ class Turn:
         try:
             callback(*args)
         except BaseException as exc:
+            show_misfit(exc, callback, 1)
             self.failed(exc)
 
     def failed(self, exc: BaseException) -> None:
