@@ -7,15 +7,17 @@ its value. Checks of one option alone are in `options`, those of subjects in `su
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from .errors import BadOptionsError, NatsError
 
+F = TypeVar("F", bound=Callable[..., Any])
 Payload = bytes | bytearray | memoryview | str | None
 Milliseconds = float | timedelta
 # An on_* callback; None: not set.
@@ -104,6 +106,32 @@ def hook_of(*names: str) -> Callable[[Any, str], Hook]:
     """Return the check of an option that is a callback with these arguments, or None."""
     takes = ", ".join(names), len(names)
     return lambda value, name: callable_or_none(value, name, takes)
+
+
+def explained(**hints: str) -> Callable[[F], F]:
+    """Decorate a function: a call that Python can't bind to its parameters gets a hint.
+
+    Args:
+        hints: by the parameter that Python's text names; "other" for any other call that can't be bound.
+    """
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except TypeError as exc:
+                if exc.__traceback__ is not None and exc.__traceback__.tb_next is None:
+                    text = str(exc)
+                    found = (hint for name, hint in hints.items() if f"'{name}'" in text)
+                    hint = next(found, hints.get("other"))
+                    if hint is not None:
+                        exc.args = (f"{text}: {hint}",)
+                raise
+
+        return cast(F, call)
+
+    return decorate
 
 
 def optional_middle(opts: Any, cb: Any) -> tuple[Any, Any]:

@@ -129,6 +129,8 @@ class BadHeadersError(NatsError, ValueError):
 class MaxPayloadError(NatsError, ValueError):
     """A message's headers and payload together exceed max_payload; `limit` is that, in bytes.
 
+    `size` is theirs and `subject` the message's; 0 and "" if several were discarded.
+
     Send less, or raise the server's max_payload; an `ObjectStore` takes content of any size. When messages
     were queued for a connection and the server that answers refuses their size or headers, the client
     discards them and on_error gets this error; `discarded` is their number.
@@ -136,6 +138,8 @@ class MaxPayloadError(NatsError, ValueError):
 
     text = "payload exceeds max_payload"
     limit: int = 0
+    size: int = 0
+    subject: str = ""
     discarded: int = 0
 
 

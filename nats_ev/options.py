@@ -263,6 +263,7 @@ class Options:
     ping_interval: float = _option(120_000, milliseconds)  # ms; 0: no keep-alive PINGs
     max_pings_outstanding: int = _option(2, count)  # unanswered PINGs; 0: any number
     inbox_prefix: str = _option("_INBOX", _inbox_prefix)
+    strict_subjects: bool = _option(False, _flag)  # refuse to publish to wildcards and empty tokens
 
     # Reconnecting.
     reconnect: bool = _option(False, _flag)

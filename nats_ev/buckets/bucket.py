@@ -61,6 +61,11 @@ class Bucket:
     _FIELDS: ClassVar[dict[str, str]]
 
     def __init__(self, js: JetStream, bucket: str) -> None:
+        if not hasattr(js, "nats"):
+            kind = type(self).__name__
+            raise TypeError(
+                f"{kind} takes a JetStream, not {type(js).__name__}: {kind}(JetStream(nats), {bucket!r})"
+            )
         self.js = js
         self.bucket = check_bucket(bucket)
         self.stream = self._STREAM_PREFIX + bucket

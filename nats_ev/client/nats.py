@@ -13,7 +13,7 @@ is called for all others, and for each call that is refused.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from .. import errors, subjects
@@ -25,6 +25,7 @@ from ..arguments import (
     callable_or_none,
     check_callback,
     count,
+    explained,
     integer,
     milliseconds,
     payload_bytes,
@@ -42,6 +43,14 @@ from .extension import Extension
 from .request_many import RequestCallback, Sentinel
 
 T = TypeVar("T")
+
+# What users of other clients write, and the words here.
+_REPLY_TO = "the subject for answers is reply_to"
+_TIMEOUT_MS = "the time-out is timeout_ms, in ms or a timedelta"
+_CB = "messages come to cb(subject, payload, reply, headers)"
+_ASYNCHRONOUS = (
+    "answers come to cb(response, err, headers), later and on the loop; nothing is to be awaited"
+)
 
 
 class Nats(Client, Accessors, Extension):
@@ -72,8 +81,9 @@ class Nats(Client, Accessors, Extension):
       tls_hostname, tls_skip_verify (False), tls_handshake_first (False), tls_context (an
       `ssl.SSLContext` in place of the files). Without any the server decides, with ``tls=False`` too.
     * The protocol: echo (True: receive what this client publishes itself), no_responders (False; True:
-      requests fail at once when nobody listens), inbox_prefix ("_INBOX"), verbose and pedantic (False),
-      ping_interval (120,000; 0: none), max_pings_outstanding (2; 0: any number).
+      requests fail at once when nobody listens), inbox_prefix ("_INBOX"),
+      strict_subjects (False; True: publish and request refuse wildcards and empty tokens), verbose and
+      pedantic (False), ping_interval (120,000; 0: none), max_pings_outstanding (2; 0: any number).
     * Reconnecting: reconnect (False), reconnect_delay (2000), max_reconnect_delay (30,000),
       max_reconnect_attempts (60 failures in a row; 0: unlimited), retry_on_failed_connect (as
       reconnect), ignore_auth_error_abort (False; True: also try a server again that has refused
@@ -90,6 +100,7 @@ class Nats(Client, Accessors, Extension):
     """
 
     @without_traceback
+    @explained(other="options are given by keyword, as in Nats(host='127.0.0.1')")
     def __init__(self, **options: Any) -> None:
         self._options = Options.from_kwargs(options)
         if self._options.loop is None:
@@ -100,7 +111,9 @@ class Nats(Client, Accessors, Extension):
         self._connection = core.connection
         self._requests = core.requests
         self._out = core.out
-        self._attach(core.out)
+        self._strict = self._options.strict_subjects
+        if not self._strict:  # else no call may take the fast path
+            self._attach(core.out)
         self._zero = Counts()
         if self._options.connects_at_once:
             core.open()
@@ -184,6 +197,7 @@ class Nats(Client, Accessors, Extension):
     # Publishing.
 
     @fast_method
+    @explained(reply=_REPLY_TO)
     def publish(
         self,
         subject: str,
@@ -209,14 +223,14 @@ class Nats(Client, Accessors, Extension):
             self.hpublish(subject, headers, payload, reply_to)
             return
         data = payload_bytes(payload)
-        reply = subjects.encode(reply_to) if reply_to else b""
-        code = self._out.publish(subjects.encode(subject), reply, None, data)
+        code = self._out.publish(self._encoded(subject), _reply(reply_to), None, data)
         if code:
-            self._queued(code, subject, reply_to or "")
+            self._queued(code, subject, reply_to or "", size=len(data))
 
     pub = publish
 
     @fast_method
+    @explained(reply=_REPLY_TO)
     def hpublish(
         self,
         subject: str,
@@ -236,14 +250,10 @@ class Nats(Client, Accessors, Extension):
             Others: as `publish`.
         """
         self._refuse_headers()
-        code = self._out.publish(
-            subjects.encode(subject),
-            subjects.encode(reply_to) if reply_to else b"",
-            encode_headers(headers),
-            payload_bytes(payload),
-        )
+        data, block = payload_bytes(payload), encode_headers(headers)
+        code = self._out.publish(self._encoded(subject), _reply(reply_to), block, data)
         if code:
-            self._queued(code, subject, reply_to or "", "message")
+            self._queued(code, subject, reply_to or "", "message", len(block) + len(data))
 
     hpub = hpublish
 
@@ -267,23 +277,36 @@ class Nats(Client, Accessors, Extension):
             if not connection.batches and len(self._out):
                 connection.need_flush()
 
-    def _queued(self, code: int, subject: str, reply: str = "", what: str = "payload") -> None:
+    def _encoded(self, subject: str) -> bytes:
+        """Return a subject's bytes. With strict_subjects a wildcard or an empty token is refused.
+
+        Subjects that begin with ``$`` are the server's own: requests of its API may have wildcards.
+        """
+        if self._strict and not (isinstance(subject, str) and subject.startswith("$")):
+            subjects.check_literal(subject)
+        return subjects.encode(subject)
+
+    def _queued(
+        self, code: int, subject: str, reply: str = "", what: str = "payload", size: int = 0
+    ) -> None:
         """Do what the code of a framing call asks for, or raise its error.
 
         Args:
             code: not 0; negative for an error.
             subject, reply: of the call, for the error's text.
             what: the name of what may exceed max_payload.
+            size: of that, in bytes.
         """
         if code < 0:
             if self._out.limits.closed:
                 self._connection.guard.check()
                 self._core.refuse_if_draining()
-            self._out.fail(code, subject=subject, reply=reply, what=what)
+            self._out.fail(code, subject=subject, reply=reply, what=what, size=size)
         self._connection.queued(code)
 
     # Subscribing.
 
+    @explained(queue="the parameter is queue_group", callback=_CB, cb=_CB)
     def subscribe(self, subject: str, cb: MessageCallback, queue_group: str | None = None) -> int:
         """Subscribe to a subject. The subscription survives reconnects.
 
@@ -384,6 +407,7 @@ class Nats(Client, Accessors, Extension):
     # Requests.
 
     @fast_method
+    @explained(timeout=_TIMEOUT_MS, cb=_ASYNCHRONOUS)
     def request(
         self,
         subject: str,
@@ -424,17 +448,18 @@ class Nats(Client, Accessors, Extension):
         if headers is not None:
             self._refuse_headers()
         order, code = requests.send(
-            subjects.encode(subject),
-            payload_bytes(payload),
+            self._encoded(subject),
+            data := payload_bytes(payload),
             cb,
             encode_headers(headers) if headers is not None else None,
         )
         if code:
-            self._queued(code, subject)
+            self._queued(code, subject, size=len(data))
         return order
 
     req = request
 
+    @explained(timeout=_TIMEOUT_MS, cb=_ASYNCHRONOUS)
     def request_many(
         self,
         subject: str,
@@ -472,8 +497,8 @@ class Nats(Client, Accessors, Extension):
         elif sentinel and not callable(sentinel):
             raise TypeError("sentinel must be a bool or callable")
         order, code = self._requests.send_many(
-            subjects.encode(subject),
-            payload_bytes(payload),
+            self._encoded(subject),
+            data := payload_bytes(payload),
             cb,
             milliseconds(timeout_ms, "timeout_ms") / 1000,
             encode_headers(headers) if headers is not None else None,
@@ -482,7 +507,7 @@ class Nats(Client, Accessors, Extension):
             sentinel or None,
         )
         if code:
-            self._queued(code, subject)
+            self._queued(code, subject, size=len(data))
         return order
 
     def cancel_request(self, number: int) -> None:
@@ -561,6 +586,16 @@ class Nats(Client, Accessors, Extension):
 
     nkey_generate_user_seed = staticmethod(nkey_generate_user_seed)
     nkey_public_from_seed = staticmethod(without_traceback(nkey_public_from_seed))
+
+
+def _reply(reply_to: str | None) -> bytes:
+    """Return the bytes of a subject for answers; empty if none are wanted."""
+    if not reply_to:
+        return b""
+    if not isinstance(reply_to, str):
+        hint = ": headers are the argument headers" if isinstance(reply_to, Mapping) else ""
+        raise TypeError(f"reply_to must be str, not {type(reply_to).__name__}{hint}")
+    return subjects.encode(reply_to)
 
 
 def _is_empty(payload: bytes, headers: bytes | None) -> bool:

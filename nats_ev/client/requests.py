@@ -19,7 +19,7 @@ request that has timed out is still in the write buffer, the next write removes 
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
@@ -57,6 +57,10 @@ class _NoRespondersOverride(partial[object]):
     ends_early: bool
 
 
+def _first(run: tuple[int, str]) -> int:
+    return run[0]
+
+
 class _AskedSubjects:
     """The subjects of waiting requests, for the case that the server refuses one (`Requests.denied`).
 
@@ -81,6 +85,11 @@ class _AskedSubjects:
             self._runs = [run for run, orders in self._waiting_runs() if orders]
             self._trim_at = max(_KEPT_SUBJECTS, 2 * len(self._runs))
         self._runs.append((order, subject))
+
+    def subject_of(self, order: int) -> str:
+        """Return the subject of a request that waits."""
+        at = bisect_right(self._runs, order, key=_first)
+        return self._runs[at - 1][1] if at else ""
 
     def _waiting_runs(self) -> Iterator[tuple[tuple[int, str], list[int]]]:
         """Return each run with the numbers of its waiting requests."""
@@ -333,7 +342,9 @@ class Requests:
         if self._connection.guard.forked:
             return  # a callback has forked: the others are called in the parent
         self.withdraw(order)
-        self._fail(order, errors.RequestTimeoutError("request timeout"))
+        error = errors.RequestTimeoutError("request timeout")
+        error.subject = self._asked.subject_of(order)
+        self._fail(order, error)
 
     def _fail(self, order: int, error: errors.NatsError) -> None:
         self.call(self.waiting.pop(order), None, error, None)
@@ -396,6 +407,10 @@ class Requests:
         error = errors.MaxPayloadError("the server does not take the request: it was discarded")
         for order in tags:
             self.soon(self._fail_waiting, order, error)
+
+    def subject_of(self, order: int) -> str:
+        """Return the subject of a request that waits, for an error."""
+        return self._asked.subject_of(order)
 
     def denied(self, error: errors.PermissionsViolationError) -> None:
         """Fail the requests to the subject that the user may not publish to."""
@@ -474,7 +489,9 @@ class Requests:
                 if isinstance(callback, _NoRespondersOverride)
                 else self._early_503
             ):
-                self._fail(order, errors.NoRespondersError("no responders"))
+                error = errors.NoRespondersError("no responders")
+                error.subject = self._asked.subject_of(order)
+                self._fail(order, error)
 
 
 def _unused_callback(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..arguments import Callback, check_result_cb, integer, optional_middle
+from ..arguments import Callback, check_result_cb, explained, integer, optional_middle
 from ..errors import BadOptionsError, NatsError
 from ..nuid import next_nuid
 from ..times import rfc3339
@@ -28,6 +28,7 @@ from .push import PushEngine, PushSubscription
 from .store import store_consumer
 
 Opts = Mapping[str, Any] | Callback | None
+_ONE_DICT = "a configuration is one dict, as in consumer_create('S', {'name': 'c'}, cb)"
 
 
 class Consumers:
@@ -37,6 +38,7 @@ class Consumers:
 
     # Management.
 
+    @explained(other=_ONE_DICT)
     def consumer_create(self, stream: str, config: Mapping[str, Any], cb: Callback) -> None:
         """Create a consumer; ``cb(info, err)``. Creating it again with the same configuration succeeds.
 
@@ -57,6 +59,7 @@ class Consumers:
         """
         self._consumer_store(stream, config, "create", cb)
 
+    @explained(other=_ONE_DICT)
     def consumer_update(self, stream: str, config: Mapping[str, Any], cb: Callback) -> None:
         """Change a consumer; cb gets `ConsumerNotFoundError` when it does not exist.
 

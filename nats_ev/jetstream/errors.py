@@ -452,7 +452,9 @@ def nobody(subject: str, stores: bool = False) -> NatsError:
     text = f"no responders on {subject}: is JetStream enabled on this server (nats-server -js)?"
     if prefix != "$JS.API":
         text += f" Does it serve the prefix or domain of {prefix!r}?"
-    return JetStreamNotEnabledError(text, code=503, err_code=0, subject=subject)
+    return JetStreamNotEnabledError(
+        text, code=503, err_code=0, subject=subject, stream=stream, consumer=consumer
+    )
 
 
 def nobody_answered(error: NatsError | None) -> bool:

@@ -10,7 +10,7 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from ..arguments import Callback, check_result_cb, integer, optional_middle
+from ..arguments import Callback, check_result_cb, explained, integer, optional_middle
 from ..errors import BadOptionsError, NatsError
 from ..steps import later_step
 from ..subjects import check_subscribe
@@ -25,6 +25,7 @@ from .store import store_stream
 
 Opts = Mapping[str, Any] | Callback | None
 
+_ONE_DICT = "a configuration is one dict, as in stream_create({'name': 'A', 'subjects': ['a']}, cb)"
 _INFO_FIELDS = {"deleted_details": None, "subjects_filter": None, "offset": None}
 _PURGE_FIELDS = {"filter": None, "seq": None, "keep": None}
 _LIST_FIELDS = {"subject": None}
@@ -45,6 +46,7 @@ class Streams(DirectGets):
 
     # Streams as a whole.
 
+    @explained(other=_ONE_DICT)
     def stream_create(self, config: Mapping[str, Any], cb: Callback) -> None:
         """Create a stream; ``cb(info, err)``. Creating it again with the same configuration succeeds.
 
@@ -60,6 +62,7 @@ class Streams(DirectGets):
         """
         self._store("CREATE", config, cb)
 
+    @explained(other=_ONE_DICT)
     def stream_update(self, config: Mapping[str, Any], cb: Callback) -> None:
         """Change a stream's configuration; cb gets `StreamNotFoundError` when it does not exist.
 
@@ -67,6 +70,7 @@ class Streams(DirectGets):
         """
         self._store("UPDATE", config, cb)
 
+    @explained(other=_ONE_DICT)
     def stream_create_or_update(self, config: Mapping[str, Any], cb: Callback) -> None:
         """Change a stream's configuration, or create the stream if it does not exist; see `stream_create`."""
         check_result_cb(cb)
