@@ -175,14 +175,14 @@ static PyObject *get_text(const inbound *self, int32_t begin, int32_t end)
 }
 
 /* Hand what a callback raised to `Session._raised`. Return -1, with an exception, when the loop must stop. */
-static int raised(inbound *self)
+static int raised(inbound *self, PyObject *callback)
 {
     PyObject *type, *value, *trace, *done;
     PyErr_Fetch(&type, &value, &trace);
     PyErr_NormalizeException(&type, &value, &trace);
     if (trace != NULL && value != NULL)
         PyException_SetTraceback(value, trace);
-    done = PyObject_CallMethodObjArgs((PyObject *)self, name_raised, value, NULL);
+    done = PyObject_CallMethodObjArgs((PyObject *)self, name_raised, value, callback, NULL);
     Py_XDECREF(type);
     Py_XDECREF(value);
     Py_XDECREF(trace);
@@ -191,10 +191,10 @@ static int raised(inbound *self)
 }
 
 /* Use up the result of a callback. */
-static int after(inbound *self, PyObject *result)
+static int after(inbound *self, PyObject *callback, PyObject *result)
 {
     if (result == NULL)
-        return raised(self);
+        return raised(self, callback);
     Py_DECREF(result);
     return 0;
 }
@@ -296,8 +296,8 @@ static int give(inbound *self, nats_py_subscription *sub, struct message *m)
         sub->received++;
         result = PyObject_CallFunctionObjArgs(callback, m->subject, m->payload, m->reply,
                                               m->headers, NULL);
+        status = after(self, callback, result);
         Py_DECREF(callback);
-        status = after(self, result);
     } else if (sub->is_inbox) {
         status =
             checked(PyObject_CallMethodObjArgs((PyObject *)self, name_to_inbox, (PyObject *)sub,
@@ -339,7 +339,7 @@ static int give_answer(inbound *self, int32_t order, int32_t h0, int32_t p0, int
             status = checked(PyObject_CallMethodObjArgs((PyObject *)self, name_answer, number,
                                                         payload, headers, NULL));
         else
-            status = after(self,
+            status = after(self, callback,
                            PyObject_CallFunctionObjArgs(callback, payload, Py_None, headers, NULL));
     }
     Py_XDECREF(number);

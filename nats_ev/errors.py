@@ -131,6 +131,8 @@ class BadHeadersError(NatsError, ValueError):
 class MaxPayloadError(NatsError, ValueError):
     """A message's headers and payload together exceed max_payload; `limit` is that, in bytes.
 
+    `size` is theirs and `subject` the message's; 0 and "" if several were discarded.
+
     Send less, or raise the server's max_payload; an `ObjectStore` takes content of any size. When messages
     were queued for a connection and the server that answers refuses their size or headers, the client
     discards them and on_error gets this error; `discarded` is their number.
@@ -138,6 +140,8 @@ class MaxPayloadError(NatsError, ValueError):
 
     text = "payload exceeds max_payload"
     limit: int = 0
+    size: int = 0
+    subject: str = ""
     discarded: int = 0
 
 
@@ -334,15 +338,23 @@ class InvalidSubjectError(ServerError):
 
 
 class RequestTimeoutError(NatsError, TimeoutError):
-    """No answer came within the request's timeout. Whether the request was received is unknown."""
+    """No answer came within the request's timeout. Whether the request was received is unknown.
+
+    `subject` is that of the request, or "" where the client does not know it any more.
+    """
 
     text = "request timeout"
+    subject: str = ""
 
 
 class NoRespondersError(NatsError):
-    """Nobody subscribes to the subject of a request (status 503); nothing received the request."""
+    """Nobody subscribes to the subject of a request (status 503); nothing received the request.
+
+    `subject` is that of the request.
+    """
 
     text = "no responders"
+    subject: str = ""
 
 
 class MsgIteratorClosedError(NatsError):
@@ -468,3 +480,26 @@ def server_error(text: str) -> ServerError:
             sid=int(sid) if 0 < len(sid) <= _MOST_DIGITS else None,
         )
     return kind(text)
+
+
+def show_misfit(error: BaseException, callback: object, frames: int = 0) -> None:
+    """Let the TypeError of a callback that does not take its arguments say where the callback is defined.
+
+    Python names the function only. Nothing happens if the callback has begun: then the error is its own.
+
+    Args:
+        error: what the call has raised.
+        callback: what was called.
+        frames: how many frames of the caller the traceback begins with.
+    """
+    if type(error) is not TypeError or len(error.args) != 1:
+        return
+    trace = error.__traceback__
+    for _ in range(frames):
+        trace = trace.tb_next if trace is not None else None
+    code = getattr(getattr(callback, "__func__", callback), "__code__", None)
+    if trace is None and code is not None:
+        error.args = (
+            f"{error} ({code.co_filename}:{code.co_firstlineno}); the callback of a message is called with "
+            "(subject, payload, reply, headers), that of a request with (response, err, headers)",
+        )

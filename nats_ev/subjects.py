@@ -53,6 +53,15 @@ def check_tokens(subject: str) -> None:
         raise BadSubjectError(f"invalid subject {subject!r}: an empty token", subject=subject)
 
 
+def check_literal(subject: str) -> None:
+    """Check a subject without wildcards. Raises TypeError or `BadSubjectError`, as `check_tokens` does."""
+    check_tokens(subject)
+    if any(token in ("*", ">") for token in subject.split(".")):
+        raise BadSubjectError(
+            f"invalid subject {subject!r}: a wildcard, to which nobody can publish", subject=subject
+        )
+
+
 def check_subscribe(subject: str) -> None:
     """Check a subject to subscribe to. Raises TypeError or `BadSubjectError`.
 

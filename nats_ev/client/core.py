@@ -38,6 +38,7 @@ def _at_exit() -> None:
     """Close all sockets and call nobody: the interpreter warns of sockets that are open at its end."""
     for nats in list(_live):
         try:
+            nats._core.tell_what_never_ran()
             nats._core.connection.abandon()
         except Exception as exc:  # its loop is broken: the others must still be closed
             sys.excepthook(type(exc), exc, exc.__traceback__)
@@ -68,6 +69,14 @@ class Core:
         if self.drain is None or not self.connection.active:
             return self.connection.status
         return Status.DRAINING_PUBS if self.connection.refusing else Status.DRAINING_SUBS
+
+    def tell_what_never_ran(self) -> None:
+        """Say on stderr at the program's end that messages wait for a loop that nobody has run."""
+        connection = self.connection
+        unsent = self.out.accounting().waiting
+        if unsent and not connection.ever_tried and not connection.guard.forked and sys.stderr:
+            what = "1 message was" if unsent == 1 else f"{unsent} messages were"
+            sys.stderr.write(f"nats_ev: {what} never sent: the loop has not run\n")
 
     def open(self) -> None:
         """Start connecting."""

@@ -23,7 +23,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
-from operator import itemgetter
 from typing import Any, Protocol
 
 from .. import errors, subjects
@@ -69,6 +68,10 @@ class _EndsEarly(_NoRespondersOverride):
 _OVERRIDES = (_NoRespondersOverride, _EndsEarly)
 
 
+def _first(run: tuple[int, str]) -> int:
+    return run[0]
+
+
 class _AskedSubjects:
     """The subjects of waiting requests, for the case that the server refuses one (`Requests.denied`).
 
@@ -96,6 +99,12 @@ class _AskedSubjects:
             out.most_subjects = max(_KEPT_SUBJECTS, 2 * len(out.subjects))
         out.subjects.append((order, subject))
 
+    def subject_of(self, order: int) -> str:
+        """Return the subject of a request that waits."""
+        runs = self._out.subjects
+        at = bisect_right(runs, order, key=_first)
+        return runs[at - 1][1] if at else ""
+
     def _waiting_runs(self) -> Iterator[tuple[tuple[int, str], list[int]]]:
         """Return each run that has waiting requests, with their numbers."""
         runs = self._out.subjects
@@ -118,9 +127,6 @@ class _AskedSubjects:
                 by_subject.setdefault(asked, []).extend(orders)
             self._by_subject = by_subject
         return self._by_subject.pop(subject, [])
-
-
-_first = itemgetter(0)
 
 
 class Owner(Protocol):
@@ -355,7 +361,9 @@ class Requests:
         if self._connection.guard.forked:
             return  # a callback has forked: the others are called in the parent
         self.withdraw(order)
-        self._fail(order, errors.RequestTimeoutError("request timeout"))
+        error = errors.RequestTimeoutError("request timeout")
+        error.subject = self._asked.subject_of(order)
+        self._fail(order, error)
 
     def _fail(self, order: int, error: errors.NatsError) -> None:
         self.call(self.waiting.pop(order), None, error, None)
@@ -421,6 +429,10 @@ class Requests:
         error = errors.MaxPayloadError("the server does not take the request: it was discarded")
         for order in tags:
             self.soon(self._fail_waiting, order, error)
+
+    def subject_of(self, order: int) -> str:
+        """Return the subject of a request that waits, for an error."""
+        return self._asked.subject_of(order)
 
     def denied(self, error: errors.PermissionsViolationError) -> None:
         """Fail the requests to the subject that the user may not publish to."""
@@ -499,7 +511,9 @@ class Requests:
                 if isinstance(callback, _NoRespondersOverride)
                 else self._early_503
             ):
-                self._fail(order, errors.NoRespondersError("no responders"))
+                error = errors.NoRespondersError("no responders")
+                error.subject = self._asked.subject_of(order)
+                self._fail(order, error)
 
 
 def _unused_callback(

@@ -189,6 +189,11 @@ class Connection:
     def _session(self) -> Session | None:
         return self.link.session if self.link is not None else None
 
+    @property
+    def ever_tried(self) -> bool:
+        """Whether an attempt to connect has ever begun, which takes a loop that runs."""
+        return self._attempts.began
+
     def next_order(self) -> int:
         """Return a number for a completion: completions fail in the order of the calls that made them."""
         order = self.out.last_order = self.out.last_order + 1

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
@@ -21,6 +22,7 @@ from ..errors import (
     ConnectionClosedError,
     ConnectionLostError,
     NatsError,
+    NoRespondersError,
     NotConnectedError,
     PermissionsViolationError,
     RequestTimeoutError,
@@ -29,7 +31,7 @@ from ..headers import HeadersLike
 from ..status import Status
 from ..steps import later_step
 from .answers import ACCOUNT, INFO, Shape, attempt, decode, later_request
-from .errors import ApiLevelError, InvalidAnswerError
+from .errors import ApiLevelError, InvalidAnswerError, about, nobody
 from .levels import Feature, Levels
 
 if TYPE_CHECKING:
@@ -247,6 +249,7 @@ def ask(
     cb: RequestCallback,
     timeout: Milliseconds,
     headers: HeadersLike | None = None,
+    stores: bool = False,
 ) -> None:
     """Send a request that "no responders" ends, as a violation of permissions ends any.
 
@@ -255,11 +258,27 @@ def ask(
     Args:
         nats: the client.
         subject, payload, cb, timeout, headers: as in `Nats.request`.
+        stores: whether a stream should store the subject, for the error when nobody listens.
     """
+    answered = partial(_explained, cb, subject, stores)
     if headers is None:
-        nats.request(subject, payload, cb, timeout, no_responders=True)
+        nats.request(subject, payload, answered, timeout, no_responders=True)
     else:
-        nats.request(subject, payload, cb, timeout, headers=headers, no_responders=True)
+        nats.request(subject, payload, answered, timeout, headers=headers, no_responders=True)
+
+
+def _explained(
+    cb: RequestCallback,
+    subject: str,
+    stores: bool,
+    data: bytes | None,
+    error: NatsError | None,
+    raw: bytes | None,
+) -> None:
+    """Pass an answer on; that nobody listens, with what it may mean."""
+    if type(error) is NoRespondersError:
+        error = nobody(subject, stores)
+    cb(data, error, raw)
 
 
 class Api:
@@ -279,9 +298,10 @@ class Api:
         cb: RequestCallback,
         timeout: Milliseconds,
         headers: HeadersLike | None = None,
+        stores: bool = False,
     ) -> None:
         """Send a request that a violation of permissions ends at once. Raises what `Nats.request` raises."""
-        ask(self.nats, subject, payload, cb, timeout, headers)
+        ask(self.nats, subject, payload, cb, timeout, headers, stores)
 
     def request(
         self,
@@ -311,7 +331,8 @@ class Api:
             if payload is None:
                 cb(None, error)
             else:
-                cb(*decode(payload, shape))
+                answer, error = decode(payload, shape)
+                cb(answer, error if error is None else about(error, verb))
 
         self.ask(
             f"{prefix or self.prefix}.{verb}",

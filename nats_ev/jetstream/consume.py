@@ -24,6 +24,7 @@ from .errors import (
     NoHeartbeatError,
     PullStatusError,
     StreamNotFoundError,
+    nobody_answered,
 )
 from .handle import Handle
 from .message import JsMsg
@@ -201,6 +202,7 @@ class ConsumeEngine(Puller):
             error,
             (JetStreamNotEnabledError, JetStreamNotEnabledForAccountError, RequestTimeoutError),
         )
+        hopeless = hopeless and not nobody_answered(error)
         if hopeless and not self._begun and not self.heard and not self.closed:
             assert error is not None
             self._client_ended(error)

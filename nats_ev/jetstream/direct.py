@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..arguments import Callback, check_callback
+from ..arguments import Callback, check_result_cb
 from ..compiled import last_values
-from ..errors import BadOptionsError, NatsError
+from ..errors import BadOptionsError, NatsError, NoRespondersError
 from ..headers import appended, status_of
 from ..subjects import check_publish, check_tokens
 from ..times import to_wire
 from .answers import attempt, whole
 from .api import Api, Exchange, encode, name_of
 from .config import V2_11, check_fields
-from .errors import APIError, ApiLevelError, InvalidAnswerError, status_error
+from .errors import APIError, ApiLevelError, InvalidAnswerError, about, nobody, status_error
 from .message import StoredMsg
 
 _GET_FIELDS = {"seq": None, "last_by_subj": None, "next_by_subj": None, "start_time": None}
@@ -51,7 +51,7 @@ class DirectGets:
                 the stream does not exist or has no ``allow_direct`` (nats-server 2.9 does not answer then:
                 `RequestTimeoutError`).
         """
-        check_callback(cb)
+        check_result_cb(cb)
         name = name_of("stream", stream)
         body = get_opts({"seq": opts} if isinstance(opts, int) else opts)
         subject = body.get("last_by_subj")
@@ -63,7 +63,7 @@ class DirectGets:
 
     def direct_get_last(self, stream: str, subject: str, cb: Callback) -> None:
         """Read the last message of a subject from any replica; see `direct_get`."""
-        check_callback(cb)
+        check_result_cb(cb)
         check_tokens(subject)
         self._ask_directly(f"{name_of('stream', stream)}.{subject}", b"", cb)
 
@@ -84,7 +84,7 @@ class DirectGets:
                 for a consistent view, and batch.
             cb: gets `ApiLevelError` from a server before 2.11, `NoRespondersError` as in `direct_get`.
         """
-        check_callback(cb)
+        check_result_cb(cb)
         if not isinstance(opts, Mapping):
             raise TypeError(f"options must be a mapping, not {type(opts).__name__}")
         check_fields("batch options", opts, _BATCH_FIELDS)
@@ -120,10 +120,13 @@ def ask_directly(js: DirectGets, subject: str, payload: bytes, cb: Callback) -> 
     """
 
     def answered(data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
-        if data is None:
-            cb(None, error)
+        if data is not None:
+            result, error = attempt(_message, data, raw, False)
+            cb(result, about(error, subject) if error is not None else None)
+        elif type(error) is NoRespondersError:
+            cb(None, nobody(subject))
         else:
-            cb(*attempt(_message, data, raw, False))
+            cb(None, error)
 
     api = js._api
     api.nats.request(subject, payload, answered, api.timeout, no_responders=True)
@@ -152,8 +155,10 @@ class _Batch(Exchange):
         super().__init__(api)
         self._cb = cb
         self._messages: list[StoredMsg] = []
+        self._subject = ""
 
     def start(self, subject: str, payload: bytes) -> None:
+        self._subject = subject
         self.open()
         self.publish(subject, payload)
         self.late.start(self.api.timeout or 5000)
@@ -165,7 +170,7 @@ class _Batch(Exchange):
         if not data and status is not None and "Nats-Stream" not in appended(raw):
             # 204 ends the batch.
             nothing = status == 404 and not self._messages
-            self.end(None if nothing or status == 204 else _error_of(raw))
+            self.end(None if nothing or status == 204 else _error_of(raw, self._subject))
             return
         message, error = _result(data, raw, batch=True)
         if message is None:
@@ -216,11 +221,11 @@ def _message(data: bytes, raw: bytes | None, batch: bool) -> StoredMsg:
     )
 
 
-def _error_of(raw: bytes | None) -> NatsError:
+def _error_of(raw: bytes | None, subject: str = "") -> NatsError:
     code, text = status_of(raw)
     code = code or 0
     if code == 404:
         return APIError.of({"code": 404, "err_code": 10037, "description": "no message found"})
     if code in (412, 503):
-        return status_error(code, text)
+        return status_error(code, text, subject)
     return APIError.of({"code": code, "description": text or f"status {code}"})

@@ -85,6 +85,7 @@ from .errors import (
     NoHeartbeatError,
     StreamNotFoundError,
     StreamRecreatedError,
+    nobody_answered,
 )
 from .message import JsMsg, Metadata, OrderedJsMsg, parse_ack_reply
 from .pull import DRAINING, MsgCallback, Puller, StopAfter, is_status, size_of
@@ -411,7 +412,8 @@ class OrderedEngine:
         # A server that has just started may not have loaded all of its streams yet.
         patience = _MISSING_MS if self.resets else 0.0
         final = final or (missing and self._attempts >= 3 and self._missing_ms >= patience)
-        final = final or isinstance(error, _FINAL[:1] if self._created else _FINAL)
+        if not nobody_answered(error):
+            final = final or isinstance(error, _FINAL[:1] if self._created else _FINAL)
         if not self._created and isinstance(error, (RequestTimeoutError, InvalidAnswerError)):
             final = True
         if final or 0 <= self._max_resets < self._attempts:
@@ -427,7 +429,7 @@ class OrderedEngine:
         """End an engine that could not begin within the timeout of its JetStream."""
         if self.closed or self.heard or not self.api.nats.is_connected():
             return
-        if not self._created or isinstance(self._last_error, NoRespondersError):
+        if not self._created or nobody_answered(self._last_error):
             self._end(self._last_error)
 
     def _end(self, error: NatsError) -> None:

@@ -64,7 +64,7 @@ from ..times import rfc3339
 from .answers import ACK, decode
 from .api import NO_LIMIT, Api, Timer
 from .config import MAX_SEQUENCE, V2_11, V2_12, V2_14
-from .errors import ApiLevelError, InvalidAnswerError, TooManyStalledMsgsError
+from .errors import APIError, ApiLevelError, InvalidAnswerError, TooManyStalledMsgsError, nobody
 from .levels import Feature
 
 if TYPE_CHECKING:
@@ -448,12 +448,23 @@ class _Message:
             self.api.start_timer(wait, self._again, closed, step=True)
             return
         ack, error = ack_of(data, error)
-        if ack is None or not self.needs:
+        if ack is None:
+            self.cb(None, self._named(error))
+        elif not self.needs:
             self.cb(ack, error)
         elif "incr" in self.needs and "val" not in ack:  # it did not count
             self.cb(None, ApiLevelError.lacking({"incr": self.needs["incr"]}, ack))
         else:
             self.api.levels.confirm(ack, self.needs, self.cb)
+
+    def _named(self, error: NatsError | None) -> NatsError | None:
+        """Return an error that says which subject it is about."""
+        if type(error) is NoRespondersError:
+            return nobody(self.subject, stores=True)
+        if isinstance(error, APIError) and not error.subject:
+            error.subject = self.subject
+            error.args = (f"{error}: subject {self.subject!r}",)
+        return error
 
     def _again(self) -> None:
         try:

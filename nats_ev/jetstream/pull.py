@@ -491,7 +491,7 @@ class Puller(Taker):
             if self._below():
                 self._refill()
         else:
-            error = status_error(code, status.description)
+            error = status_error(code, status.description, self._next)
             if isinstance(error, MaxBytesExceededError) and not current:
                 pass  # what followed that request has asked for all of max_bytes
             elif isinstance(error, MaxBytesExceededError) and not self._too_large():

@@ -97,7 +97,9 @@ class KV(KvBucket):
         key_codec: KeyCodec | None = None,
         value_codec: ValueCodec | None = None,
     ) -> None:
-        super().__init__(js if timeout is None else JetStream(js.nats, js.prefix, timeout), bucket)
+        super().__init__(js, bucket)
+        if timeout is not None:
+            self.js = JetStream(js.nats, js.prefix, timeout)
         self._encoding = Encoding(self.bucket, key_codec, value_codec)
 
     # Reading.
@@ -142,13 +144,15 @@ class KV(KvBucket):
 
         def found(message: StoredMsg | None, error: NatsError | None) -> None:
             if message is None:
-                cb(None, _missing_key(error, key))
+                cb(None, _missing_key(error, self.bucket, key))
             elif message.subject != self._kv_stream.read_prefix + stored_key:
-                cb(None, KeyNotFoundError(f"key not found: {key} has no revision {revision}"))
+                text = f"key not found: {key} has no revision {revision}"
+                cb(None, KeyNotFoundError(text, bucket=self.bucket, key=key))
             else:
                 entry, error = self._encoding.entry(key, message)
                 if entry is not None and entry.deleted:
-                    cb(None, KeyDeletedError(f"key was deleted: {key}", entry=entry))
+                    names = {"bucket": self.bucket, "key": key}
+                    cb(None, KeyDeletedError(f"key was deleted: {key}", entry=entry, **names))
                 else:
                     cb(entry, error)
 
@@ -169,7 +173,8 @@ class KV(KvBucket):
 
         def listed(entries: Any, error: NatsError | None) -> None:
             if error is None and not entries:
-                cb(None, KeyNotFoundError(f"key not found: {key}"))
+                text = f"key not found: {key}"
+                cb(None, KeyNotFoundError(text, bucket=self.bucket, key=key))
             else:
                 cb(entries, error)
 
@@ -370,7 +375,7 @@ class KV(KvBucket):
 
         def existing(entry: KvEntry | None, error: NatsError | None) -> None:
             if isinstance(error, CodecError) or (entry is not None and not entry.deleted):
-                done(None, _exists(key))  # also with a value that can't be decoded
+                done(None, _exists(self.bucket, key))  # also with a value that can't be decoded
             elif error is not None:
                 done(None, error)
             else:
@@ -379,7 +384,7 @@ class KV(KvBucket):
 
         def over_marker(revision: int | None, error: NatsError | None) -> None:
             lost = isinstance(error, WrongLastSequenceError)  # to another writer, who was faster
-            done(revision, _exists(key) if lost else error)
+            done(revision, _exists(self.bucket, key) if lost else error)
 
         write(0, created)
 
@@ -547,12 +552,12 @@ class KV(KvBucket):
         collect(self.js, lambda next_one: self._start_watch(filters, next_one, **options), cb)
 
 
-def _exists(key: str) -> KeyExistsError:
+def _exists(bucket: str, key: str) -> KeyExistsError:
     text = f"key exists: {key}"
-    return KeyExistsError(text, code=400, err_code=10071, description=text)
+    return KeyExistsError(text, code=400, err_code=10071, description=text, bucket=bucket, key=key)
 
 
-def _missing_key(error: NatsError | None, key: str) -> NatsError | None:
+def _missing_key(error: NatsError | None, bucket: str, key: str) -> NatsError | None:
     if isinstance(error, MessageNotFoundError):
-        return recast(error, KeyNotFoundError, f"key not found: {key}")
+        return recast(error, KeyNotFoundError, f"key not found: {key}", bucket=bucket, key=key)
     return error

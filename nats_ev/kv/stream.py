@@ -109,13 +109,16 @@ class KvStream:
         """Read a stream's info; return the error if it is not that of a bucket, or makes no sense."""
         error = attempt(self._read, info)[1]
         if error is not None and not isinstance(error, BadBucketError):
-            return BadBucketError(f"stream {self.name}: {error}")
+            return BadBucketError(
+                f"stream {self.name}: {error}", bucket=self.bucket, stream=self.name
+            )
         return error
 
     def _read(self, info: Mapping[str, Any]) -> None:
         config = info["config"]
         if (config.get("max_msgs_per_subject") or 0) < 1:
-            raise BadBucketError(f"stream {self.name} is not a key-value bucket")
+            text = f"stream {self.name} is not a key-value bucket"
+            raise BadBucketError(text, bucket=self.bucket, stream=self.name)
         mirror = config.get("mirror")
         # A mirror has the subjects of its origin, and only the origin can be written to.
         bucket = mirror["name"].removeprefix("KV_") if mirror else self.bucket

@@ -58,6 +58,7 @@ from time import monotonic
 from types import FunctionType, MethodType
 from typing import Any, Protocol
 
+from ..errors import show_misfit
 from ..loops import Loop, Timer
 from .deadlines import CALLBACKS_SLICE
 
@@ -219,6 +220,7 @@ class Turn:
                 try:
                     callback(*args)
                 except BaseException as exc:
+                    show_misfit(exc, callback, 1)
                     if _has_not_begun(callback, exc):
                         soon.appendleft((callback, args))
                         self._made -= 1
@@ -235,6 +237,7 @@ class Turn:
         try:
             callback(*args)
         except BaseException as exc:
+            show_misfit(exc, callback, 1)
             self.failed(exc)
 
     def failed(self, exc: BaseException) -> None:

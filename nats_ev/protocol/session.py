@@ -184,8 +184,9 @@ class Session(Inbound):
 
     # What `Inbound` calls.
 
-    def _raised(self, error: BaseException) -> None:
+    def _raised(self, error: BaseException, callback: object) -> None:
         """Deal with what a callback raised."""
+        errors.show_misfit(error, callback)
         self._events.callback_failed(error)
 
     def _to_inbox(

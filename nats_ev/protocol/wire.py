@@ -187,7 +187,13 @@ class Outbound(OutboundBase):
         return code
 
     def fail(
-        self, code: int, subject: str = "", reply: str = "", queue: str = "", what: str = "payload"
+        self,
+        code: int,
+        subject: str = "",
+        reply: str = "",
+        queue: str = "",
+        what: str = "payload",
+        size: int = 0,
     ) -> None:
         """Raise the exception for a negative C code.
 
@@ -195,13 +201,17 @@ class Outbound(OutboundBase):
             code: what a framing call returned.
             subject, reply, queue: the arguments of that call, for the error's text.
             what: the name of what may exceed max_payload.
+            size: of that, in bytes.
         """
         limits = self.limits
         if code == lib.NATS_WBUF_CLOSED:
             raise errors.NotConnectedError
         if code == lib.NATS_WBUF_PAYLOAD_TOO_LONG:
             raise errors.MaxPayloadError(
-                f"{what} exceeds max_payload ({limits.max_payload})", limit=limits.max_payload
+                f"{what} exceeds max_payload ({limits.max_payload})",
+                limit=limits.max_payload,
+                size=size,
+                subject=subject,
             )
         if code == lib.NATS_WBUF_FULL:
             # The C limit is 1 where the option is 0 (queue nothing), because 0 means unlimited there.

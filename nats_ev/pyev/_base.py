@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ._arguments import require_callable, require_int, require_seconds
 from ._glue import ABORTED, Error, enter, finish, register, run_with_signals
@@ -189,6 +189,11 @@ class BaseLoop:
         if result == ABORTED:
             raise finish()
         return bool(result)
+
+    @property
+    def run(self) -> NoReturn:
+        """Does not exist: the word of other loops, of which Python would make ``_run``."""
+        raise AttributeError("a Loop has no run(): start() runs it", name="run", obj=None)
 
     def _run(self, flags: int) -> int:
         run = lib.nats_ev_loop_run

@@ -420,7 +420,7 @@ def test_end_of_file_right_after_own_bytes_names_the_last_command(fake, client, 
     (error,) = nats.recorder.errors
     assert isinstance(error, UnexpectedEOFError)
     assert "PUB 'some.subject', 41 B" in str(error)
-    assert nats.recorder.events == ["connect", f"error: {error}", "disconnect"]
+    assert nats.recorder.events == ["connect", f"error: {words(error)}", "disconnect"]
 
 
 def test_plain_end_of_file_is_no_error(fake, client, run):
