@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..arguments import Milliseconds, milliseconds
 from ..errors import ConnectionClosedError, MsgIteratorClosedError, NatsError, RequestTimeoutError
 from .message import Msg
+from .rules import OWN
 
 if TYPE_CHECKING:
     from .context import Context
@@ -198,9 +199,18 @@ class Flow:
         if buffer is not None and not buffer.ended:
             buffer.context.abandon(buffer)
 
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the handle of the callback API."""
+        if name.startswith("_") or name in OWN:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self._it, name)
+
     def _weigh(self, item: Any) -> int:
         """Return the weight with which an item was put."""
         return 1
+
+    def _look(self) -> None:
+        """End the iterator if its source has ended without a word."""
 
     def _begin(self, handle: Any) -> None:
         """Take what the method of the callback API has returned."""
@@ -258,6 +268,7 @@ class Flow:
             if self._items:  # another task may have taken it meanwhile
                 return self._take()
         while not self._items:
+            self._look()
             if buffer.ended:
                 buffer.seen_end = True
                 if buffer.error is not None:
@@ -453,6 +464,10 @@ class Messages(Drained):
         super()._begin(handle)
         self._buffer.drain_source = handle.drain
         self._what = f"consumer {handle.name!r} of {handle.stream!r}"
+
+    def _look(self) -> None:
+        if self._it.closed:  # after stop_after messages
+            self._buffer.finish(None)
 
     def stop(self) -> None:
         """End the iterator and the delivery at once: the same as `close`."""
