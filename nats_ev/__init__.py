@@ -72,7 +72,7 @@ else:
             "APIError Advisory ApiLevelError AtomicBatch BadPullRequestError "
             "BatchClosedError BatchError Consume ConsumerDeletedError ConsumerExistsError "
             "ConsumerIsPullError ConsumerIsPushError ConsumerLeadershipChangedError "
-            "ConsumerNameAlreadyInUseError ConsumerNotFoundError FastBatch "
+            "ConsumerNameAlreadyInUseError ConsumerNotFoundError FastBatch Fetch "
             "InvalidAnswerError JetStream JetStreamError JetStreamNotEnabledError "
             "JetStreamNotEnabledForAccountError JsMsg MaxBytesExceededError "
             "MaxRequestExceededError MaxWaitingExceededError MaximumMessagesError "

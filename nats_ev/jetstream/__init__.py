@@ -22,6 +22,7 @@ from .consume import Consume
 from .errors import *  # noqa: F403
 from .errors import JetStreamError as JetStreamError
 from .errors import is_electing as is_electing
+from .fetch import Fetch
 from .jetstream import JetStream
 from .message import JsMsg, Metadata, StoredMsg, parse_ack_reply
 from .ordered_fetch import OrderedFetcher
@@ -38,6 +39,7 @@ __all__: list[str] = [
     "AtomicBatch",
     "Consume",
     "FastBatch",
+    "Fetch",
     "JetStream",
     "JsMsg",
     "Metadata",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..arguments import Callback, check_callback, integer, optional_middle
+from ..arguments import Callback, callable_or_none, check_callback, integer, optional_middle
 from ..errors import BadOptionsError, NatsError
 from ..nuid import next_nuid
 from ..times import rfc3339
@@ -18,8 +18,9 @@ from .answers import INFO
 from .api import Api, name_of
 from .config import MAX_SEQUENCE, V2_11, V2_14, consumer_config, with_keywords
 from .consume import Consume, ConsumeEngine
-from .fetch import Fetch, fetch_opts
+from .fetch import Fetch, FetchEngine, fetch_opts
 from .levels import Feature
+from .message import JsMsg
 from .ordered import OrderedEngine
 from .ordered_fetch import OrderedFetcher
 from .ordered_handle import OrderedConsumer
@@ -160,8 +161,14 @@ class Consumers:
     # Messages.
 
     def fetch(
-        self, stream: str, consumer: str, opts: Opts = None, cb: Callback | None = None
-    ) -> None:
+        self,
+        stream: str,
+        consumer: str,
+        opts: Opts = None,
+        cb: Callback | None = None,
+        *,
+        on_msg: Callable[[JsMsg], object] | None = None,
+    ) -> Fetch:
         """Fetch a number of messages from a pull consumer; ``cb([JsMsg, …], err)``.
 
         The list has up to batch messages: fewer, or none, when no more came in time or fitted in
@@ -174,21 +181,31 @@ class Consumers:
                 max_bytes, expires (5 s), no_wait (True: only messages that the consumer has now, none
                 while it waits for acknowledgements; with an expires it waits for the first), heartbeat
                 or idle_heartbeat (15 s when expires is above 30 s, else none), and for priority groups
-                group, id, min_pending, min_ack_pending, priority.
+                group, id, min_pending, min_ack_pending, priority. Also on_msg.
             cb: gets `NoRespondersError` when the consumer does not exist, `NoHeartbeatError`,
                 ``disconnected``, or the `PullStatusError` of a status that is not an ordinary end.
+            on_msg: ``on_msg(msg)`` for each message as soon as it has come. cb gets their number in place
+                of the list, after the last one: ``cb(number, err)``.
+
+        Returns:
+            The handle, whose `stop` ends the fetch early.
 
         Raises:
             TypeError, BadOptionsError: an option is wrong.
             NotConnectedError: the client is not connected and no attempt is planned.
         """
         given, done = optional_middle(opts, cb)
-        body = fetch_opts(given or {})
-        Fetch(self._api, _next_subject(self._api, stream, consumer), body, done).start()
+        options = with_keywords(given, on_msg=on_msg)
+        on_msg = callable_or_none(options.pop("on_msg", None), "on_msg")
+        body = fetch_opts(options)
+        subject = _next_subject(self._api, stream, consumer)
+        engine = FetchEngine(self._api, subject, body, done, on_msg)
+        engine.start()
+        return Fetch(engine)
 
     def next(
         self, stream: str, consumer: str, opts: Opts = None, cb: Callback | None = None
-    ) -> None:
+    ) -> Fetch:
         """Fetch one message from a pull consumer; ``cb(JsMsg, err)``.
 
         Args:
@@ -196,12 +213,16 @@ class Consumers:
             consumer: the consumer's name.
             opts: as in `fetch`, except batch.
             cb: gets `RequestTimeoutError` when no message came in time, and the errors of `fetch`.
+
+        Returns:
+            The handle, whose `stop` ends the wait early.
         """
         given, done = optional_middle(opts, cb)
         body = fetch_opts({**(given or {}), "batch": 1})
-        fetch = Fetch(self._api, _next_subject(self._api, stream, consumer), body, done)
-        fetch.single = True
-        fetch.start()
+        engine = FetchEngine(self._api, _next_subject(self._api, stream, consumer), body, done)
+        engine.single = True
+        engine.start()
+        return Fetch(engine)
 
     def consume(
         self,

@@ -1,9 +1,9 @@
-"""One pull request for one batch: `Fetch`."""
+"""One pull request for one batch: `Fetch`, the handle, and its engine."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from ..arguments import Callback
 from ..errors import BadOptionsError, NatsError, RequestTimeoutError
@@ -65,15 +65,60 @@ def fetch_opts(given: Mapping[str, Any]) -> dict[str, Any]:
     return {**body, **priority_fields(opts)}
 
 
-class Fetch(Exchange):
+class Engine(Protocol):
+    """What a `Fetch` needs of its engine."""
+
+    ended: bool
+
+    def stop(self) -> None:
+        """See `Fetch.stop`."""
+
+
+class Fetch:
+    """The handle of a running `fetch` or `next` of a `JetStream` or an `OrderedFetcher`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {'ended' if self.ended else 'running'}>"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the fetch has come to its end: its callback has been called, or is being called."""
+        return self._engine.ended
+
+    def stop(self) -> None:
+        """End the fetch early. Its callback is called once, on the loop, with what has come.
+
+        No message is lost: those that the server has sent already are still delivered, so that the
+        callback comes after one round trip, and the server sends no others. err is None, for `next` without
+        a message `NoMessagesError`. A connection that is lost meanwhile is reported as without `stop`.
+        Does nothing if the fetch has ended.
+        """
+        self._engine.stop()
+
+
+class FetchEngine(Exchange):
     """The request for one batch and its answers; see `Consumers.fetch`.
 
-    With `single` the result is one message, and an empty batch is an error.
+    With `single` the result is one message, and an empty batch is an error. With on_msg the result is the
+    number of messages, each of which has been given to on_msg.
     """
 
-    def __init__(self, api: Api, subject: str, body: dict[str, Any], cb: Callback) -> None:
+    def __init__(
+        self,
+        api: Api,
+        subject: str,
+        body: dict[str, Any],
+        cb: Callback,
+        on_msg: Callable[[JsMsg], object] | None = None,
+    ) -> None:
         super().__init__(api)
         self.single = False
+        self._on_msg = on_msg
+        self._received = 0
+        self._stopping = False
         self._subject = subject
         self._body = body
         self._batch: int = body["batch"]
@@ -89,9 +134,26 @@ class Fetch(Exchange):
         """Send the request as soon as the client is connected; the time until then counts towards expires."""
         needs = priority_needs(self._body)
         self.api.refuse()
-        self.api.require(needs, lambda level: self._open(), self._cb)
+        self.api.require(needs, lambda level: self._open(), lambda result, error: self.end(error))
+
+    def stop(self) -> None:
+        """See `Fetch.stop`."""
+        if self.ended or self._stopping:
+            return
+        self._stopping = True
+        if self._sent:
+            self.api.nats.drain_subscription(self.sid, self._stopped)
+        else:
+            self.api.nats.call_soon(self._stopped, None)
+
+    def _stopped(self, error: NatsError | None) -> None:
+        if error is None and self.single:
+            error = NoMessagesError("no messages", code=404)
+        self.end(error)
 
     def _open(self) -> None:
+        if self._stopping:
+            return
         self.open()
         expires = self._body.get("expires", 0) / MILLISECOND
         self.late.start((expires or self.api.timeout or 5000) + _SLACK_MS)
@@ -108,7 +170,7 @@ class Fetch(Exchange):
 
     def _on_status(self, status: Status) -> None:
         # In a drain the status is another one than CONNECTED.
-        if not self._sent and self.api.nats.is_connected():
+        if not self._sent and self.api.nats.is_connected() and not self._stopping:
             try:
                 self._send()
             except NatsError as exc:
@@ -126,9 +188,16 @@ class Fetch(Exchange):
         if headers is not None and is_status(payload, reply, headers):
             self._on_status_message(*status_of(headers))
             return
-        self._messages.append(JsMsg(self.api.nats, subject, payload, reply, headers))
-        if len(self._messages) >= self._batch:
-            self.end(None)
+        msg = JsMsg(self.api.nats, subject, payload, reply, headers)
+        self._received += 1
+        try:
+            if self._on_msg is not None:
+                self.api.nats.call(self._on_msg, msg)
+            else:
+                self._messages.append(msg)
+        finally:
+            if self._received >= self._batch:
+                self.end(None)
 
     def _on_status_message(self, code: int | None, text: str | None) -> None:
         code = code or 0
@@ -144,12 +213,12 @@ class Fetch(Exchange):
         else:
             error = status_error(code, text)
             # As the first message it fits in no such request. After others it only ends this one.
-            fits_later = isinstance(error, MaxBytesExceededError) and self._messages
+            fits_later = isinstance(error, MaxBytesExceededError) and self._received
             self.end(None if fits_later else error)
 
     def timed_out(self) -> None:
         """See `Exchange`."""
-        if self._messages:
+        if self._received:
             self.end(None)
         elif self._no_wait and self._sent and not self._looked:
             self._looked = True
@@ -169,20 +238,28 @@ class Fetch(Exchange):
         except (LookupError, TypeError):
             full = False
         missing = isinstance(error, (ConsumerNotFoundError, StreamNotFoundError))
-        if not full and not self._messages:
+        if not full and not self._received:
             self.end(error if missing else RequestTimeoutError("request timeout"))
         else:
             none = NoMessagesError("no messages", code=404)
-            self.end(none if self.single and not self._messages else None)
+            self.end(none if self.single and not self._received else None)
 
     def finish(self, error: NatsError | None) -> None:
         """See `Exchange`."""
         self._silence.cancel()
         # This object may stay until Python collects cycles.
         messages, self._messages = self._messages, []
-        if not self.single:
-            self._cb(messages if messages or error is None else None, error)
+        on_msg, self._on_msg = self._on_msg, None
+        cb, self._cb = self._cb, _over
+        if on_msg is not None:
+            cb(self._received, error)
+        elif not self.single:
+            cb(messages if messages or error is None else None, error)
         elif messages:
-            self._cb(messages[0], None)
+            cb(messages[0], None)
         else:
-            self._cb(None, error or RequestTimeoutError("request timeout"))
+            cb(None, error or RequestTimeoutError("request timeout"))
+
+
+def _over(result: object, error: NatsError | None) -> None:
+    """Stand in for the callback of a fetch that has ended."""

@@ -10,13 +10,13 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..arguments import Callback, optional_middle
+from ..arguments import Callback, callable_or_none, optional_middle
 from ..errors import BadOptionsError, NatsError, RequestTimeoutError
 from ..times import MILLISECOND
 from .api import Api, Timer
-from .config import check_fields, consumer_config
+from .config import check_fields, consumer_config, with_keywords
 from .errors import MaxBytesExceededError, NoMessagesError
-from .fetch import fetch_opts
+from .fetch import Fetch, fetch_opts
 from .message import JsMsg, Metadata
 from .ordered import OrderedEngine
 from .pull import size_of
@@ -58,46 +58,71 @@ class OrderedFetcher:
         """The stream sequence of the last message fetched, or the one before the first to come."""
         return self._position or int(self._config.get("opt_start_seq", 1)) - 1
 
-    def fetch(self, opts: Opts = None, cb: Callback | None = None) -> None:
+    def fetch(
+        self,
+        opts: Opts = None,
+        cb: Callback | None = None,
+        *,
+        on_msg: Callable[[JsMsg], object] | None = None,
+    ) -> Fetch:
         """Fetch the next messages; ``cb([JsMsg, …], err)``.
 
         Args:
             opts: batch (1; with max_bytes as many as fit), max_bytes (`MaxBytesExceededError` when the
                 first message does not fit), expires (5 s), no_wait (True: only messages that the stream
-                has now), heartbeat; durations as timedelta or in ns.
+                has now), heartbeat; durations as timedelta or in ns. Also on_msg.
             cb: called once. With an err the list has the messages that came before the error, or it is
                 None if there are none.
+            on_msg: ``on_msg(msg)`` for each message as soon as it has come. cb gets their number in place
+                of the list, after the last one: ``cb(number, err)``.
+
+        Returns:
+            The handle, whose `stop` ends the fetch early. The next fetch goes on after the last message.
 
         Raises:
             BadOptionsError: an option is wrong, or another fetch is running.
         """
         given, done = optional_middle(opts, cb)
-        self._start(
-            given or {},
-            lambda messages, error: done(messages or ([] if error is None else None), error),
-        )
+        options = with_keywords(given, on_msg=on_msg)
+        on_msg = callable_or_none(options.pop("on_msg", None), "on_msg")
+        if on_msg is not None:
+            return self._start(options, lambda batch, error: done(batch.received, error), on_msg)
 
-    def next(self, opts: Opts = None, cb: Callback | None = None) -> None:
+        def fetched(batch: _Batch, error: NatsError | None) -> None:
+            done(batch.messages or ([] if error is None else None), error)
+
+        return self._start(options, fetched)
+
+    def next(self, opts: Opts = None, cb: Callback | None = None) -> Fetch:
         """Fetch the next message; ``cb(JsMsg, err)``.
 
         Args:
             opts: as in `fetch`, except batch.
-            cb: gets `RequestTimeoutError` when no message came in time; with no_wait `NoMessagesError`.
+            cb: gets `RequestTimeoutError` when no message came in time; with no_wait, and after
+                `Fetch.stop`, `NoMessagesError`.
+
+        Returns:
+            The handle, whose `stop` ends the wait early.
         """
         given, done = optional_middle(opts, cb)
-        none: NatsError = RequestTimeoutError("request timeout")
-        if (given or {}).get("no_wait"):
-            none = NoMessagesError("no messages", code=404)
+        no_wait = (given or {}).get("no_wait")
 
-        def fetched(messages: list[JsMsg], error: NatsError | None) -> None:
-            if messages:
-                done(messages[0], None)
-            else:
-                done(None, error or none)
+        def fetched(batch: _Batch, error: NatsError | None) -> None:
+            if batch.messages:
+                done(batch.messages[0], None)
+                return
+            if no_wait or batch.stopped:
+                error = error or NoMessagesError("no messages", code=404)
+            done(None, error or RequestTimeoutError("request timeout"))
 
-        self._start({**(given or {}), "batch": 1}, fetched)
+        return self._start({**(given or {}), "batch": 1}, fetched)
 
-    def _start(self, given: Mapping[str, Any], cb: Callback) -> None:
+    def _start(
+        self,
+        given: Mapping[str, Any],
+        cb: Callable[[_Batch, NatsError | None], object],
+        on_msg: Callable[[JsMsg], object] | None = None,
+    ) -> Fetch:
         check_fields("fetch options", given, _OPTIONS)
         body = fetch_opts(given)
         if self._running is not None:
@@ -107,7 +132,7 @@ class OrderedFetcher:
         if self._prefix:
             self._config["name_prefix"] = f"{self._prefix}_{self._count}"
 
-        def ended(messages: list[JsMsg], error: NatsError | None) -> None:
+        def ended(error: NatsError | None) -> None:
             position = batch.position()
             if position:
                 self._position = position
@@ -116,12 +141,16 @@ class OrderedFetcher:
                 self._config.pop("opt_start_time", None)
                 self._config.update(deliver_policy="by_start_sequence", opt_start_seq=position + 1)
             self._running = None
-            cb(messages, error)
+            try:
+                cb(batch, error)
+            finally:
+                batch.messages = []  # this object may stay until Python collects cycles
 
         resume = self._position if self._snapshot else 0
-        batch = _Batch(self._api, self.stream, self._config, body, ended, resume)
+        batch = _Batch(self._api, self.stream, self._config, body, ended, resume, on_msg)
         batch.start()
         self._running = batch
+        return Fetch(batch)
 
 
 class _Batch:
@@ -133,20 +162,24 @@ class _Batch:
         stream: str,
         config: Mapping[str, Any],
         body: Mapping[str, Any],
-        ended: Callable[[list[JsMsg], NatsError | None], object],
+        ended: Callable[[NatsError | None], object],
         resume: int,
+        on_msg: Callable[[JsMsg], object] | None,
     ) -> None:
         self._api = api
         self._most: int = body["batch"]
         self._no_wait = bool(body.get("no_wait"))
         self._expires = body.get("expires", 0) / MILLISECOND or api.timeout or 5000
-        self._messages: list[JsMsg] = []
+        self.messages: list[JsMsg] = []
+        self.received = 0
+        self.stopped = False  # by the user
+        self._on_msg = on_msg
         self._last: int | None = None  # the stream sequence of the last message
         self._room: int = body.get("max_bytes") or sys.maxsize
         self._too_large = False  # the next message does not fit in max_bytes
-        self._ended = ended
+        self._done = ended
         self._created = False  # the server has the consumer
-        self._over = False
+        self.ended = False
         self._at_end = False  # of the snapshot of last_per_subject
         given = {**config, "max_messages": min(self._most, 1000), "stop_after": self._most}
         if beats := body.get("idle_heartbeat"):
@@ -192,16 +225,28 @@ class _Batch:
             if self._room < 0:
                 self._too_large = True
                 reason = MaxBytesExceededError("message size exceeds max_bytes", code=409)
-                self._finish(None if self._messages else reason)
+                self._finish(None if self.received else reason)
                 return
-            self._messages.append(msg)
+            self.received += 1
             self._last = msg.seq
             if self._engine.snapshot and not msg.metadata.num_pending:
                 self._at_end = True
                 if self._no_wait:
-                    self._most = len(self._messages)  # the others that were announced came before
-        if error is not None or len(self._messages) >= self._most:
-            self._finish(error)
+                    self._most = self.received  # the others that were announced came before
+        try:
+            if msg is not None and self._on_msg is not None:
+                self._api.nats.call(self._on_msg, msg)
+            elif msg is not None:
+                self.messages.append(msg)
+        finally:
+            if error is not None or self.received >= self._most:
+                self._finish(error)
+
+    def stop(self) -> None:
+        """See `Fetch.stop`."""
+        if not self.ended and not self.stopped:
+            self.stopped = True
+            self._api.nats.call_soon(self._finish, None)
 
     def _timed_out(self) -> None:
         # Within the timeout of the JetStream there is at least a heartbeat.
@@ -210,10 +255,10 @@ class _Batch:
         self._finish(None if answered else RequestTimeoutError("request timeout"))
 
     def _finish(self, error: NatsError | None) -> None:
-        if not self._over:
-            self._over = True
+        if not self.ended:
+            self.ended = True
             self._late.cancel()
             self._engine.stop()
-            # This object may stay until Python collects cycles.
-            messages, self._messages = self._messages, []
-            self._ended(messages, error)
+            self._on_msg = None
+            done, self._done = self._done, lambda error: None
+            done(error)
