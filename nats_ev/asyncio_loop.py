@@ -5,15 +5,19 @@
     async def main():
         nats = Nats(host="127.0.0.1", loop=AsyncioLoop())
 
-Callbacks are plain functions that the loop calls. They must not block; a callback that has to wait starts a
-task. Each callback runs in a copy of the context (`contextvars`) in which the adapter was made, so it does not
-see the variables of the task that happened to publish.
+Callbacks are plain functions that the loop calls. They must not block; a callback that has to wait starts
+a task. Each callback runs in a copy of the context (`contextvars`) in which the adapter was made, so it
+does not see the variables of the task that happened to publish.
 
 *Exceptions.* What a callback of the client raises goes to `sys.excepthook`, as on every loop. What leaves a
 watcher's callback goes to the loop's exception handler (``loop.call_exception_handler``): an error of a
 client without on_error, and, if the adapter's `debug` is True, what a callback of the client raises.
 KeyboardInterrupt and SystemExit come out of ``run_forever``. In each case the client goes on with the rest
 when the loop goes on. asyncio's own debug mode is another thing, and changes nothing here.
+
+*The end.* When the loop is closed (``loop.close()``, the end of `asyncio.run`), the sockets of its clients
+are closed, too, and no callback comes any more. So a program drains or disconnects first. On a loop that has
+been stopped, clients wait until it runs again. The child of a fork needs a new loop and a new client.
 
 asyncio has one callback for a descriptor's readability and one for its writability. So each descriptor may
 have one watcher for each of the two, and a regular file none (PermissionError). There are no priorities.
@@ -22,11 +26,16 @@ have one watcher for each of the two, and a regular file none (PermissionError).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import math
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
+
+_CLOSED = "the loop of this AsyncioLoop has been closed"
+_DAY = 86400.0
 
 EV_READ, EV_WRITE, EV_TIMER, EV_ASYNC = 1, 2, 0x100, 0x80000
 
@@ -47,8 +56,13 @@ class _Watcher:
 
     def feed(self, revents: int) -> None:
         """Let the loop call the callback, once, before it blocks. Does nothing if it is about to."""
-        if self._fed is None:
+        if self._fed is not None:
+            return
+        try:
             self._fed = self._loop.call_soon(self._call_fed, revents, context=self._context.copy())
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise
 
     def _call_fed(self, revents: int) -> None:
         self._fed = None
@@ -193,15 +207,64 @@ class _Async(_Watcher):
         """
         if self._active and not self._sent:
             self._sent = True
-            try:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._wake, context=self._context.copy())
-            except RuntimeError:  # the loop is closed
-                pass
 
     def _wake(self) -> None:
         if self._sent:
             self._sent = False
             self._callback(self, EV_ASYNC)
+
+
+class _Closing:
+    """What is called when a loop has been closed.
+
+    asyncio tells nobody of it. But a closed loop drops the timers that it has. So a timer that is far away
+    holds a `_Sentinel`, and nothing else does. There is one for each loop that has, or had, a client.
+    """
+
+    __slots__ = ("_loop", "callbacks")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+        self.callbacks: set[weakref.WeakMethod[Callable[[], object]]] = set()
+        self._watch(loop)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Thread-safe, because any thread may make a client of a loop that does not run yet.
+        loop.call_soon_threadsafe(_park, loop, _Sentinel(self), context=contextvars.Context())
+
+    def dropped(self) -> None:
+        """Call all callbacks if the loop is closed."""
+        loop = self._loop()
+        if loop is not None and not loop.is_closed():
+            self._watch(loop)  # a program has cancelled all timers
+            return
+        while self.callbacks:
+            callback = self.callbacks.pop()()
+            if callback is not None:
+                callback()
+
+
+class _Sentinel:
+    """Calls `_Closing.dropped` when the timer is dropped that holds it."""
+
+    __slots__ = ("_closing",)
+
+    def __init__(self, closing: _Closing) -> None:
+        self._closing = closing
+
+    def __del__(self) -> None:
+        self._closing.dropped()
+
+
+def _park(loop: asyncio.AbstractEventLoop, sentinel: _Sentinel) -> None:
+    loop.call_later(_DAY, _park, loop, sentinel, context=contextvars.Context())
+
+
+_closings: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Closing] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 class AsyncioLoop:
@@ -219,7 +282,7 @@ class AsyncioLoop:
         loop: a loop of asyncio's interface. Default: the running one.
 
     Raises:
-        RuntimeError: no loop was given, and none is running.
+        RuntimeError: no loop was given, and none is running; or the loop has been closed.
         TypeError: what was given is no loop of asyncio's.
     """
 
@@ -230,6 +293,8 @@ class AsyncioLoop:
             loop = asyncio.get_running_loop()
         elif not isinstance(loop, asyncio.AbstractEventLoop):
             raise TypeError(f"loop must be a loop of asyncio, not {loop!r}")
+        if loop.is_closed():
+            raise RuntimeError(_CLOSED)
         self.loop = loop
         self.context = contextvars.copy_context()
         self.debug = False
@@ -240,12 +305,28 @@ class AsyncioLoop:
 
         It is this thread's number in the loop's own thread, and -1 in any other one.
         """
-        if asyncio._get_running_loop() is self.loop:
-            return threading.get_ident()
+        try:
+            if asyncio.get_running_loop() is self.loop:
+                return threading.get_ident()
+        except RuntimeError:  # none runs in this thread
+            pass
         return -1 if self.loop.is_running() else None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} on {self.loop!r}>"
+
+    def at_close(self, callback: Callable[[], object]) -> None:
+        """Call ``callback()``, a method, when the loop has been closed.
+
+        The method's object is held weakly. Raises RuntimeError if the loop is closed already.
+        """
+        if self.loop.is_closed():
+            raise RuntimeError(_CLOSED)
+        closing = _closings.get(self.loop)
+        if closing is None:
+            closing = _closings[self.loop] = _Closing(self.loop)
+        callbacks = closing.callbacks
+        callbacks.add(weakref.WeakMethod(callback, callbacks.discard))
 
     def update(self) -> None:
         """Do nothing: the loop reads the clock whenever a timer is started."""

@@ -58,6 +58,9 @@ class Core:
         self.waits = Waits(self.connection)
         self.requests = Requests(self.connection, options, self.subscriptions, self)
         self._nats = nats
+        at_close = getattr(options.loop, "at_close", None)
+        if at_close is not None:
+            at_close(self.loop_closed)
 
     @property
     def status(self) -> Status:
@@ -68,10 +71,16 @@ class Core:
 
     def open(self) -> None:
         """Start connecting."""
+        self.connection.guard.check()
         _live.add(self._nats)
         self.connection.open()
         if self.drain is not None:  # it waits for this connection, and ends with it
             self.connection.closing = True
+
+    def loop_closed(self) -> None:
+        """End at once, and call nobody: the loop has been closed."""
+        self.connection.loop_closed()
+        _live.discard(self._nats)
 
     def start_drain(self, cb: Completion | None) -> None:
         """Start a drain, or join the one that is under way."""

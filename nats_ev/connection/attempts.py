@@ -11,9 +11,10 @@ iterations of the loop: see `Turn`. If some are left when its time has come, it 
 from __future__ import annotations
 
 import socket
-from typing import Any, Protocol
+from typing import Protocol
 
 from .. import errors
+from ..loops import Loop
 from ..net import Deadline, Deadlines, Dialer, Resolver, Turn
 from ..options import Options
 from .pool import ServerPool
@@ -40,7 +41,7 @@ class Attempts:
 
     def __init__(
         self,
-        loop: Any,
+        loop: Loop,
         options: Options,
         deadlines: Deadlines,
         turn: Turn,

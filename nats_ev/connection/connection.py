@@ -32,9 +32,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 from .. import errors
+from ..loops import Loop
 from ..net import Deadline, Deadlines, Guard, Stream, Turn, watch_forks
 from ..options import Options
 from ..protocol import (
@@ -97,7 +98,7 @@ class Connection:
 
     def __init__(
         self,
-        loop: Any,
+        loop: Loop,
         options: Options,
         out: Outbound,
         subs: dict[int, Subscription],
@@ -218,6 +219,12 @@ class Connection:
         self._happens(Event.ABANDON)
         self.set_limits()
         self.deadlines.stop()
+
+    def loop_closed(self) -> None:
+        """Close the socket and refuse calls from now on: the loop has been closed and calls nobody."""
+        self.guard.closed = True
+        self.abandon()
+        self.turn.forget()
 
     def forked(self) -> None:
         """Let go of the parent's connection, in the child of a fork; see `fork.Forked`.

@@ -33,6 +33,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import errors
+from ..loops import Io, Loop
 from ..net import (
     CALLBACKS_SLICE,
     EV_READ,
@@ -94,6 +95,8 @@ class Owner(Protocol):
 class _Released:
     """Takes the place of the watchers of a closed link, which nobody may start again."""
 
+    active = False
+
     def start(self) -> None:
         """Do nothing."""
 
@@ -109,7 +112,7 @@ class Link:
 
     def __init__(
         self,
-        loop: Any,
+        loop: Loop,
         stream: Stream,
         session: Session,
         out: Outbound,
@@ -133,8 +136,8 @@ class Link:
         self._fd = fd
         # Whether C reads and writes the socket: after the handshake, and without TLS.
         self._direct = False
-        self._reader: Any = loop.io(fd, EV_READ, self.read, None, priority)
-        self._writer: Any = loop.io(fd, EV_WRITE, self._on_writable, None, priority)
+        self._reader: Io = loop.io(fd, EV_READ, self.read, None, priority)
+        self._writer: Io = loop.io(fd, EV_WRITE, self._on_writable, None, priority)
         self._writing = False
         self._broken = False  # the write side
         self._looks = 0  # of `_look_for_end`

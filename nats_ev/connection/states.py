@@ -22,7 +22,7 @@ class Event(Enum):
     READY = "the handshake is complete"
     LOST = "the connection broke, and another one is wanted"
     END = "no connection, and none is coming: disconnect(), the end of drain(), refused, gave up"
-    ABANDON = "the process exits, or has forked: nothing is reported"
+    ABANDON = "the process exits or has forked, or its loop was closed: nothing is reported"
 
 
 _ACTIVE = (Status.CONNECTING, Status.CONNECTED, Status.RECONNECTING)

@@ -35,6 +35,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ..loops import Loop
+
 # Seconds of callbacks in a row, for one client, before other watchers have their turn.
 CALLBACKS_SLICE = 0.01
 # The heap is rebuilt without its ended entries when they are more than a third of it, and more than:
@@ -77,7 +79,7 @@ class Deadline:
 class Deadlines:
     """All deadlines of one client, on one timer watcher; see the module's docstring."""
 
-    def __init__(self, loop: Any, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, loop: Loop, clock: Callable[[], float] = time.monotonic) -> None:
         self._loop = loop
         self.clock = clock
         self._heap: list[tuple[float, int]] = []

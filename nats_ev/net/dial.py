@@ -43,6 +43,7 @@ from functools import partial
 from itertools import chain, zip_longest
 from typing import Any
 
+from ..loops import Io, Loop, make_async
 from ..redact import drop_frames
 from .deadlines import Deadline, Deadlines
 from .fork import make_dead_end
@@ -116,10 +117,9 @@ class Resolver:
     One question is open at a time: the next call of `resolve`, or `cancel`, forgets the last question.
     """
 
-    def __init__(self, loop: Any, look_up: Lookup = look_up) -> None:
+    def __init__(self, loop: Loop, look_up: Lookup = look_up) -> None:
         self._look_up = look_up
-        # The factory's name is a keyword of the language.
-        self._wake = getattr(loop, "async")(self._on_wake)
+        self._wake = make_async(loop, self._on_wake)
         self._results: deque[tuple[tuple[str, int], list[Address] | OSError]] = deque()
         self._running: set[tuple[str, int]] = set()
         self._wanted: tuple[str, int] | None = None
@@ -186,7 +186,7 @@ class Dialer:
 
     def __init__(
         self,
-        loop: Any,
+        loop: Loop,
         resolver: Resolver,
         deadlines: Deadlines,
         done: Callable[[socket.socket | OSError], None],
@@ -219,7 +219,7 @@ class Dialer:
         self._shuffle = shuffle
         self._addresses: deque[Address] = deque()
         self._share = 0.0
-        self._open: dict[socket.socket, Any] = {}  # being connected, with their watchers
+        self._open: dict[socket.socket, Io] = {}  # being connected, with their watchers
         self._forked = False  # this is the child of a fork
         self._retry: Deadline | None = None
         self._error: OSError = OSError("no address")

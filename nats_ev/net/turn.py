@@ -58,6 +58,7 @@ from time import monotonic
 from types import FunctionType, MethodType
 from typing import Any
 
+from ..loops import Loop, Timer
 from .deadlines import CALLBACKS_SLICE
 
 # From libev's ev.h, whose numbers are its ABI. Written here so that no binding of libev is imported.
@@ -90,7 +91,7 @@ class Turn:
         "schedule",
     )
 
-    def __init__(self, loop: Any) -> None:
+    def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._soon: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
         # A call's place is the number of calls that were put off before it, ever. So the first one in `_soon`
@@ -105,7 +106,7 @@ class Turn:
         self._feed = self._prepare.feed
         # Whether `run_soon` has fed the watcher, and it has not been called since.
         self._fed = False
-        self._later: Any = None
+        self._later: Timer | None = None
         self._unfinished = False
         # Called before the write of a turn in which `finish_soon` was called. Must not call the user's code.
         self.finish: Callable[[], None] = _nothing
