@@ -13,6 +13,7 @@ from .connecting import begin as begin
 from .context import Context as Context
 from .context import Waiter as Waiter
 from .message import Msg as Msg
+from .objects import Later as Later
 from .objects import unwrap as unwrap
 
 __all__: list[str] = []

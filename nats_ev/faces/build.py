@@ -142,8 +142,25 @@ class Face:
                     name in BASES and rule.name in rules.OWN
                 ):
                     self._add(space, rule, name)
+            for method, target in extras.FACTORIES.get(name, {}).items():
+                space[method] = self._factory(f"{name}.{method}", target)
         self._colour(space, bases[0])
         return type(name, bases, space)
+
+    def _factory(self, path: str, target: str) -> Callable[..., Any]:
+        """Return the method that constructs an object of a class of this face."""
+
+        def factory(owner: Any, *args: Any, **options: Any) -> Any:
+            return self.named(target)(owner, *args, **options)
+
+        owner, *rest = inspect.signature(cast(Any, rules.original(target)).__init__).parameters.values()
+        factory.__name__ = path.partition(".")[2]
+        factory.__qualname__ = path
+        factory.__module__ = self.module
+        factory.__doc__ = f"Return a `{target}` of this object, which takes the same arguments after it."
+        signature = inspect.Signature([owner, *rest[1:]], return_annotation=target)
+        factory.__signature__ = signature  # type: ignore[attr-defined]
+        return factory
 
     def _add(self, space: dict[str, Any], rule: Rule, owner: str) -> None:
         if owner == "JsMsg" and rule.kind is Kind.VALUE:
@@ -291,6 +308,12 @@ def _answer(face: Face, rule: Rule, owner: str) -> Callable[..., Any]:
 
         if rule.callables:
             args = _adapted(context, rule, args, options, True)
+        if rule.takes_faces:
+            args = tuple(map(unwrap, args))
+            options = {name: unwrap(value) for name, value in options.items()}
+        if convert is not None and options.get("on_msg") is not None:
+            on_msg = options["on_msg"]
+            options["on_msg"] = lambda msg: on_msg(convert(msg, context))
         args = _with_cb(rule, answered, args, options)
         handle = getattr(self._callee, name)(*args, **options)
         try:

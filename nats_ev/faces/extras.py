@@ -27,14 +27,6 @@ class Client(Facing):
         """The object of the callback API."""
         return self._it  # type: ignore[no-any-return]
 
-    def jetstream(self, *args: Any, **options: Any) -> Any:
-        """Return a `JetStream` of this client. Arguments are those of `JetStream` after the client."""
-        return self._context.face.named("JetStream")(self, *args, **options)
-
-    def service(self, *args: Any, **options: Any) -> Any:
-        """Return a new `Service` of this client. Arguments are those of `Service` after the client."""
-        return self._context.face.named("Service")(self, *args, **options)
-
     def unsubscribe(self, sid: int, max_msgs: int | None = None) -> None:
         """End a subscription, at once or after a number of messages; its iterator ends, too.
 
@@ -80,14 +72,6 @@ class Client(Facing):
 class Streams(Facing):
     """The base of a face's `JetStream`."""
 
-    def key_value(self, bucket: str, *args: Any, **options: Any) -> Any:
-        """Return the `KV` of a bucket. Arguments are those of `KV` after the JetStream."""
-        return self._context.face.named("KV")(self, bucket, *args, **options)
-
-    def object_store(self, bucket: str, *args: Any, **options: Any) -> Any:
-        """Return the `ObjectStore` of a bucket. Arguments are those of `ObjectStore` after the JetStream."""
-        return self._context.face.named("ObjectStore")(self, bucket, *args, **options)
-
 
 class Handlers(Facing):
     """The base of a face's `Service`. As a context manager it ends with `stop`."""
@@ -109,5 +93,10 @@ class Handlers(Facing):
         await Handlers.stop(self)
 
 
+# Methods that construct an object: its class takes this object first, then the method's arguments.
+FACTORIES = {
+    "Nats": {"jetstream": "JetStream", "service": "Service"},
+    "JetStream": {"key_value": "KV", "object_store": "ObjectStore"},
+}
 # The base for each name in `rules.HOMES` that has one.
 BASES: dict[str, type[Facing]] = {"Nats": Client, "JetStream": Streams, "Service": Handlers}
