@@ -32,7 +32,7 @@ WatcherCallback = Callable[[Any, int], object]
 class _Watcher:
     """A watcher of gevent under pyev's interface; `make` returns gevent's watcher."""
 
-    __slots__ = ("_callback", "_fed", "_loop", "_make", "_native", "data")
+    __slots__ = ("_callback", "_fed", "_loop", "_make", "_native", "_ref", "data")
     # Whether gevent calls the callback with the events.
     _passes_events = False
 
@@ -45,6 +45,7 @@ class _Watcher:
         self.data = data
         self._native: Any = None
         self._fed: Any = None
+        self._ref = True
 
     def _call(self, revents: int = 0) -> None:
         try:
@@ -64,6 +65,8 @@ class _Watcher:
             raise RuntimeError("the hub of this GeventLoop has been destroyed, and its loop, too")
         self._close()
         self._native = self._make()
+        if not self._ref:
+            self._native.ref = False
         if self._passes_events:
             self._native.start(self._call, pass_events=True)
         else:
@@ -86,6 +89,17 @@ class _Watcher:
         """Let the loop call the callback as if the events in revents had happened."""
         if self._fed is None and self._loop.ptr:
             self._fed = self._loop.run_callback(self._call_fed, revents)
+
+    @property
+    def ref(self) -> bool:
+        """Whether the watcher keeps the loop running while it is active. May be set at any time."""
+        return self._ref
+
+    @ref.setter
+    def ref(self, ref: bool) -> None:
+        self._ref = ref
+        if self._native is not None and self._loop.ptr:
+            self._native.ref = ref
 
     @property
     def active(self) -> bool:
@@ -137,20 +151,38 @@ class _Async(_Watcher):
     """A watcher for other threads. gevent's own watcher only keeps the loop alive.
 
     A thread may call `send` at the moment at which the loop's thread stops the watcher: what `send` uses
-    belongs to the loop and outlives all watchers.
+    belongs to the loop and outlives all watchers. The loop may make the call before `send` returns, so the
+    mark that a call is under way is set before.
     """
 
-    __slots__ = ()
+    __slots__ = ("_sent",)
+
+    def __init__(
+        self, loop: Any, make: Callable[[], Any], callback: WatcherCallback, data: object
+    ) -> None:
+        super().__init__(loop, make, callback, data)
+        self._sent = False
 
     def send(self) -> None:
-        """Wake the loop, so that it calls the callback. Any thread may do so."""
-        if self.active and self._fed is None:
-            self._fed = self._loop.run_callback_threadsafe(self._call_fed, 0)
+        """Wake the loop, so that it calls the callback. Any thread may do so, and any signal handler."""
+        if self.active and not self._sent:
+            self._sent = True
+            self._loop.run_callback_threadsafe(self._call_sent)
 
-    def _call_fed(self, revents: int) -> None:
-        self._fed = None
-        if self.active:
-            self._call(revents)
+    def _call_sent(self) -> None:
+        if self._sent:
+            self._sent = False
+            self._call(0)
+
+    def stop(self) -> None:
+        """Stop the watcher and discard a pending event."""
+        self._sent = False
+        super().stop()
+
+    @property
+    def pending(self) -> bool:
+        """Whether `send` has been called and the callback has not been called yet."""
+        return self._sent or super().pending
 
     @property
     def active(self) -> bool:

@@ -192,6 +192,7 @@ class Core:
         What waits for its time ends here, before the last callbacks: they may call call_later.
         """
         self.connection.deadlines.stop()
+        self.connection.mailbox.close()
         self.connection.turn.soon(self._release)
 
     def _release(self) -> None:

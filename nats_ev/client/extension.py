@@ -54,6 +54,44 @@ class Extension:
         self._connection.guard.check_thread()
         self._connection.turn.soon_after(cb, *args)
 
+    def call_threadsafe(self, cb: Callable[..., object], *args: object) -> None:
+        """Call ``cb(*args)`` on the loop. Any thread may call this, and any signal handler.
+
+        The calls are made in their order, and wake a loop that waits. A client that is connected, connecting
+        or waiting to reconnect takes them, also before its loop runs for the first time. What was taken
+        before the client's end is called, after `on_disconnect`.
+
+        Args:
+            cb: what it raises is treated like an exception of any callback.
+            args: passed to cb.
+
+        Raises:
+            NotConnectedError: the client has no connection, and none is coming; or this is the child of a
+                fork.
+        """
+        check_callback(cb)
+        if self._connection.guard.forked:
+            self._connection.guard.check()
+        self._connection.mailbox.call(cb, args)
+
+    def unref(self) -> None:
+        """Let the client no longer keep its loop running: the loop ends when nothing else keeps it.
+
+        The client works on while the loop runs, and waits for the loop's next run when it has ended. What
+        is unsent then stays unsent. Holds for all connections from now on, until `ref`. Does nothing on a
+        loop that never ends by itself, such as asyncio's.
+
+        Raises:
+            RuntimeError: another thread runs the loop.
+        """
+        self._connection.guard.check_thread()
+        self._connection.deadlines.keep_loop(False)
+
+    def ref(self) -> None:
+        """Let the client keep its loop running again, as it does from the beginning; see `unref`."""
+        self._connection.guard.check_thread()
+        self._connection.deadlines.keep_loop(True)
+
     def call_later(
         self,
         delay_ms: Milliseconds,

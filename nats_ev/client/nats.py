@@ -50,12 +50,13 @@ class Nats(Client, Accessors, Extension):
 
     All callbacks run on the loop, none inside the call that took it. An exception that a callback
     raises goes to ``sys.excepthook``; KeyboardInterrupt and SystemExit come out of the loop's
-    ``start()``. Everything happens in the thread that runs the loop: other threads use an `Async`
-    watcher of the loop. While the loop runs, most calls from another thread raise RuntimeError (not
+    ``start()``. Everything happens in the thread that runs the loop: other threads, and signal handlers,
+    use `call_threadsafe`. While the loop runs, most calls from another thread raise RuntimeError (not
     every publish is checked). In the child of a fork a client refuses to work; make a new one there.
 
-    For programs and layers on top: `call`, `call_soon`, `call_later`, `report`, and the listeners
-    (`add_status_listener`, `add_error_listener`) act in time with the client; see `Extension`.
+    For programs and layers on top: `call`, `call_soon`, `call_later`, `call_threadsafe`, `report`, `unref`,
+    and the listeners (`add_status_listener`, `add_error_listener`) act in time with the client; see
+    `Extension`.
 
     Options, all by keyword; in parentheses the default. Times are ms or a timedelta, sizes are bytes.
 

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from .. import errors
 from ..loops import Loop
-from ..net import Deadline, Deadlines, Dialer, Resolver, Turn
+from ..net import Deadline, Deadlines, Dialer, Refs, Resolver, Turn
 from ..options import Options
 from .pool import ServerPool
 
@@ -47,14 +47,16 @@ class Attempts:
         turn: Turn,
         pool: ServerPool,
         owner: Owner,
+        refs: Refs,
     ) -> None:
         self._loop = loop
+        self._refs = refs
         self._options = options
         self._deadlines = deadlines
         self._turn = turn
         self._pool = pool
         self._owner = owner
-        self._resolver = Resolver(loop)
+        self._resolver = Resolver(loop, refs=refs)
         self._dialer: Dialer | None = None
         self._due: Deadline | None = None
         self._limit: Deadline | None = None
@@ -131,6 +133,7 @@ class Attempts:
             priority=self._options.priority,
             timeout=self._options.connect_timeout / 1000,
             shuffle=self._options.randomize_servers,
+            refs=self._refs,
         )
         if server.path is not None:
             dialer.unix(server.path)

@@ -36,7 +36,7 @@ from typing import Protocol
 
 from .. import errors
 from ..loops import Loop
-from ..net import Deadline, Deadlines, Guard, Stream, Turn, watch_forks
+from ..net import Deadline, Deadlines, Guard, Mailbox, Refs, Stream, Turn, watch_forks
 from ..options import Options
 from ..protocol import (
     FIRST,
@@ -113,10 +113,12 @@ class Connection:
         self.out = out
         self.guard = Guard(loop)
         self.turn = Turn(loop)
-        self.deadlines = Deadlines(loop)
+        self._refs = refs = Refs(loop)
+        self.deadlines = Deadlines(loop, refs=refs)
+        self.mailbox = Mailbox(loop, self.turn, refs)
         self.pool = ServerPool(options)
         self.pings = Pings(options, self.deadlines, self.turn, self)
-        self._attempts = Attempts(loop, options, self.deadlines, self.turn, self.pool, self)
+        self._attempts = Attempts(loop, options, self.deadlines, self.turn, self.pool, self, refs)
         self._tls = TlsContext(options)
         self._limits = Limits(out.limits, options)
         self.info: ServerInfo | None = None  # of the last server
@@ -201,6 +203,7 @@ class Connection:
         if self.pool.secure:
             self._tls.load()
         self.set_limits()
+        self.mailbox.open()
         self._plan_attempt(asked_for=True)
 
     def disconnect(self) -> None:
@@ -219,6 +222,7 @@ class Connection:
         self._happens(Event.ABANDON)
         self.set_limits()
         self.deadlines.stop()
+        self.mailbox.forget()
 
     def loop_closed(self) -> None:
         """Close the socket and refuse calls from now on: the loop has been closed and calls nobody."""
@@ -240,6 +244,7 @@ class Connection:
         self._attempts.forked()
         self.turn.forget()
         self.deadlines.forget()
+        self.mailbox.forget()
 
     def force_reconnect(self) -> None:
         """Drop the connection and make a new one at once; or stop waiting before the next attempt."""
@@ -384,6 +389,7 @@ class Connection:
             self.turn,
             self.deadlines,
             self._options.priority,
+            self._refs,
         )
         self._handshake = Handshake(
             self.link, self.pool.current, self._options, self.pool, self._tls, self

@@ -41,6 +41,7 @@ from ..net import (
     NO_BUFFERS,
     Deadline,
     Deadlines,
+    Refs,
     Stream,
     Turn,
     handshake_error,
@@ -121,9 +122,11 @@ class Link:
         turn: Turn,
         deadlines: Deadlines,
         priority: int,
+        refs: Refs,
     ) -> None:
         """Start reading. before_write may change the buffer, which is about to be written."""
         self.session = session
+        self._refs = refs
         self._stream: Stream | TlsStream = stream
         self._out = out
         self._owner = owner
@@ -150,7 +153,7 @@ class Link:
         )
         self._wrote_at = 0.0  # the same when the write side broke, without the failure
         turn.attach(self.go_on, self.flush)
-        self._reader.start()
+        refs.start(self._reader)
 
     @property
     def closed(self) -> bool:
@@ -186,8 +189,8 @@ class Link:
         self._turn.detach()
         self._deadlines.end(self._continuing)
         self._deadlines.end(self._retrying)
-        self._reader.stop()
-        self._writer.stop()
+        self._refs.stop(self._reader)
+        self._refs.stop(self._writer)
         # These hold methods of this object. Without such cycles the link, its buffers and its TLS (90 kB)
         # are freed at once, and not when Python's collector comes, which may be never.
         self._reader = self._writer = _RELEASED
@@ -209,8 +212,8 @@ class Link:
 
     def _bury(self) -> None:
         """Stop the watchers of the dead end: only in the child of a fork are they still active."""
-        self._reader.stop()
-        self._writer.stop()
+        self._refs.stop(self._reader)
+        self._refs.stop(self._writer)
         self._stream.close()
 
     # In.
@@ -227,9 +230,9 @@ class Link:
 
     def _watch(self) -> None:
         if self._closed or self._held or self._continuing is not None:
-            self._reader.stop()
+            self._refs.stop(self._reader)
         else:
-            self._reader.start()
+            self._refs.start(self._reader)
 
     def read(self, watcher: Any = None, revents: int = EV_READ) -> bool:
         """Read once and deliver; return whether there was anything to read."""
@@ -393,9 +396,9 @@ class Link:
         if wanted != self._writing:
             self._writing = wanted
             if wanted:
-                self._writer.start()
+                self._refs.start(self._writer)
             else:
-                self._writer.stop()
+                self._refs.stop(self._writer)
 
     def _next_sink(self) -> Outbound:
         """Return what to write now: the handshake until all of it is out, then the client's buffer."""
@@ -412,12 +415,12 @@ class Link:
 
     def _write_failed(self, exc: OSError) -> None:
         if exc.errno in NO_BUFFERS:
-            self._writer.stop()
+            self._refs.stop(self._writer)
             self._writing = True  # so that nobody else tries before
             self._retrying = self._deadlines.after(_NO_BUFFERS_RETRY, self._retry)
         elif self.undelivered or not (self._held or is_tls_error(exc)):
             # Whatever the error is: the reader finds the server's last words, then the end.
-            self._writer.stop()
+            self._refs.stop(self._writer)
             self._broken = True
             self._wrote_at = self._spoke_at
             self._await_end(exc)

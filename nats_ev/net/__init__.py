@@ -1,9 +1,10 @@
 """Sockets, TLS and time on an event loop. Nothing here knows NATS.
 
 Files: `turn` (the end of a loop turn, and what happens to callbacks' exceptions), `deadlines` (all
-time-outs on one timer), `fork` (descriptors in a forked child), `transport` (a plain socket), `dial`
-(from a name to a connected socket), `tls` (a socket under TLS; loaded when it is used), `tls_errors`, `guard`
-(which process and thread may call), `native` (the interpreter's functions, patched by gevent or not).
+time-outs on one timer), `refs` (whether a client's watchers keep the loop running), `mailbox` (calls from
+other threads), `fork` (descriptors in a forked child), `transport` (a plain socket), `dial` (from a name to a
+connected socket), `tls` (a socket under TLS; loaded when it is used), `tls_errors`, `guard` (which process
+and thread may call), `native` (the interpreter's functions, patched by gevent or not).
 """
 
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ from .dial import shuffle as shuffle
 from .fork import make_dead_end as make_dead_end
 from .fork import watch_forks as watch_forks
 from .guard import Guard as Guard
+from .mailbox import Mailbox as Mailbox
+from .refs import Refs as Refs
 from .tls_errors import HAS_TLS
 from .tls_errors import describe as describe
 from .tls_errors import handshake_error as handshake_error

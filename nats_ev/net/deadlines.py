@@ -36,11 +36,14 @@ from collections.abc import Callable
 from typing import Any
 
 from ..loops import Loop
+from .refs import Refs
 
 # Seconds of callbacks in a row, for one client, before other watchers have their turn.
 CALLBACKS_SLICE = 0.01
 # The heap is rebuilt without its ended entries when they are more than a third of it, and more than:
 _COMPACT_ABOVE = 16
+# Seconds between two calls of a timer that is stopped or set again long before the second one.
+_REPEAT = 1e6
 
 
 class Deadline:
@@ -79,8 +82,11 @@ class Deadline:
 class Deadlines:
     """All deadlines of one client, on one timer watcher; see the module's docstring."""
 
-    def __init__(self, loop: Loop, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, loop: Loop, clock: Callable[[], float] = time.monotonic, refs: Refs | None = None
+    ) -> None:
         self._loop = loop
+        self._refs = refs or Refs(loop)
         self.clock = clock
         self._heap: list[tuple[float, int]] = []
         self._waiting: dict[int, Deadline] = {}
@@ -142,14 +148,22 @@ class Deadlines:
         """Forget all deadlines and stop the timer, so that it does not keep the loop running."""
         self.forget()
         self._armed = 0.0
-        self._timer.stop()
+        self._refs.stop(self._timer)
+
+    def keep_loop(self, keep: bool) -> None:
+        """Let the timer, and all other watchers of the client, keep the loop running or not."""
+        self._refs.stop(self._timer)
+        self._refs.keep_loop(keep)
+        if self._armed:
+            self._arm(self._armed)
 
     def _arm(self, at: float) -> None:
         self._armed = at
         self._loop.update()
-        self._timer.stop()
-        self._timer.set(max(0.0, at - self.clock()), 0.0)
-        self._timer.start()
+        self._refs.stop(self._timer)
+        repeat = 0.0 if self._refs.keeps_loop else _REPEAT  # see `refs`
+        self._timer.set(max(0.0, at - self.clock()), repeat)
+        self._refs.start(self._timer)
 
     def _on_timer(self, watcher: Any, revents: int) -> None:
         now = self.clock()
@@ -169,4 +183,4 @@ class Deadlines:
             self._arm(heap[0][0])
         else:
             self._armed = 0.0
-            self._timer.stop()
+            self._refs.stop(self._timer)

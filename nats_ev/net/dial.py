@@ -48,6 +48,7 @@ from ..redact import drop_frames
 from .deadlines import Deadline, Deadlines
 from .fork import make_dead_end
 from .native import getaddrinfo, start_thread
+from .refs import Refs
 from .transport import EV_WRITE, open_socket
 
 # Seconds until a Unix socket with a full backlog is tried again.
@@ -117,7 +118,8 @@ class Resolver:
     One question is open at a time: the next call of `resolve`, or `cancel`, forgets the last question.
     """
 
-    def __init__(self, loop: Loop, look_up: Lookup = look_up) -> None:
+    def __init__(self, loop: Loop, look_up: Lookup = look_up, refs: Refs | None = None) -> None:
+        self._refs = refs or Refs(loop)
         self._look_up = look_up
         self._wake = make_async(loop, self._on_wake)
         self._results: deque[tuple[tuple[str, int], list[Address] | OSError]] = deque()
@@ -137,7 +139,7 @@ class Resolver:
         """
         self._wanted = key = (host, port)
         self._done = done
-        self._wake.start()
+        self._refs.start(self._wake)
         if key in self._running:
             return
         self._running.add(key)
@@ -151,7 +153,7 @@ class Resolver:
     def cancel(self) -> None:
         """Forget the question. A thread that still works on it ends by itself; its result is ignored."""
         self._wanted = self._done = None
-        self._wake.stop()
+        self._refs.stop(self._wake)
 
     def forked(self) -> None:
         """Forget the question in the child of a fork, whose threads have ended; see `fork`."""
@@ -195,6 +197,7 @@ class Dialer:
         priority: int = 0,
         timeout: float = 0.0,
         shuffle: bool = False,
+        refs: Refs | None = None,
     ) -> None:
         """Make a dialer; `tcp` or `unix` starts it.
 
@@ -208,8 +211,10 @@ class Dialer:
             timeout: seconds that the addresses share; 0: any time. The caller bounds the whole attempt.
             shuffle: use the addresses of a name in random order, so that not all clients go to the
                 first one.
+            refs: the client's.
         """
         self._loop = loop
+        self._refs = refs or Refs(loop)
         self._resolver = resolver
         self._deadlines = deadlines
         self._done = done
@@ -308,13 +313,13 @@ class Dialer:
         watcher = self._loop.io(
             sock.fileno(), EV_WRITE, partial(self._on_writable, sock), None, self._priority
         )
-        watcher.start()
+        self._refs.start(watcher)
         self._open[sock] = watcher
         if self._addresses:
             self._retry = self._deadlines.after(self._share, self._try_next)
 
     def _on_writable(self, sock: socket.socket, watcher: Any, revents: int) -> None:
-        self._open.pop(sock).stop()
+        self._refs.stop(self._open.pop(sock))
         if self._forked:
             sock.close()
             return
@@ -343,5 +348,5 @@ class Dialer:
         self._retry = None
         while self._open:
             sock, watcher = self._open.popitem()
-            watcher.stop()
+            self._refs.stop(watcher)
             sock.close()

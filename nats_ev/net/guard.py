@@ -41,5 +41,5 @@ class Guard:
         if thread != threading.get_ident():  # of an adapter under gevent: a greenlet's
             raise RuntimeError(
                 "the client was called in another thread than the one that runs its loop: "
-                "let an Async watcher of the loop make the call"
+                "let call_threadsafe make the call"
             )

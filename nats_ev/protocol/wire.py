@@ -215,7 +215,7 @@ class Outbound(OutboundBase):
         if code == lib.NATS_WBUF_LOCKED:
             raise RuntimeError(
                 "the client was called in another thread while its loop's thread was writing: "
-                "let an Async watcher of the loop make the call"
+                "let call_threadsafe make the call"
             )
         if code == lib.NATS_WBUF_NO_MEMORY:
             raise MemoryError("no memory for the write buffer")
