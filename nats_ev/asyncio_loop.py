@@ -12,8 +12,9 @@ does not see the variables of the task that happened to publish.
 *Exceptions.* What a callback of the client raises goes to `sys.excepthook`, as on every loop. What leaves a
 watcher's callback goes to the loop's exception handler (``loop.call_exception_handler``): an error of a
 client without on_error, and, if the adapter's `debug` is True, what a callback of the client raises.
-KeyboardInterrupt and SystemExit come out of ``run_forever``. In each case the client goes on with the rest
-when the loop goes on. asyncio's own debug mode is another thing, and changes nothing here.
+KeyboardInterrupt and SystemExit come out of ``run_forever``; uvloop first makes the calls that are due. In
+each case the client goes on with the rest when the loop goes on. asyncio's own debug mode is another thing
+and changes nothing here; it logs a callback that takes more than ``loop.slow_callback_duration``.
 
 *The end.* When the loop is closed (``loop.close()``, the end of `asyncio.run`), the sockets of its clients
 are closed, too, and no callback comes any more. So a program drains or disconnects first. On a loop that has
@@ -29,6 +30,7 @@ import asyncio
 import contextlib
 import contextvars
 import math
+import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -286,7 +288,7 @@ class AsyncioLoop:
         TypeError: what was given is no loop of asyncio's.
     """
 
-    __slots__ = ("__weakref__", "context", "debug", "loop")
+    __slots__ = ("__weakref__", "_process", "context", "debug", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         if loop is None:
@@ -298,6 +300,7 @@ class AsyncioLoop:
         self.loop = loop
         self.context = contextvars.copy_context()
         self.debug = False
+        self._process = os.getpid()
 
     @property
     def thread(self) -> int | None:
@@ -310,7 +313,8 @@ class AsyncioLoop:
                 return threading.get_ident()
         except RuntimeError:  # none runs in this thread
             pass
-        return -1 if self.loop.is_running() else None
+        # In the child of a fork the copy of a running loop calls itself running.
+        return -1 if self.loop.is_running() and self._process == os.getpid() else None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} on {self.loop!r}>"
