@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from ..client import Nats
 from ..errors import BadOptionsError
-from . import extras, rules
+from . import objects, rules
 from .context import Context, context_of, settle
 from .flow import BASES, Flow
 from .message import Msg
@@ -127,7 +127,7 @@ class Face:
             bases = (MessageFace, rules.original(name))
             space["__slots__"] = ()
         elif name in rules.HOMES:
-            bases = (extras.BASES.get(name, Facing),)
+            bases = (objects.BASES.get(name, Facing),)
             space["_context_for"] = staticmethod(self.context)
             space["_adapt"] = staticmethod(_adapt_options)
         else:
@@ -142,7 +142,7 @@ class Face:
                     name in BASES and rule.name in rules.OWN
                 ):
                     self._add(space, rule, name)
-            for method, target in extras.FACTORIES.get(name, {}).items():
+            for method, target in objects.FACTORIES.get(name, {}).items():
                 space[method] = self._factory(f"{name}.{method}", target)
         self._colour(space, bases[0])
         return type(name, bases, space)
@@ -153,11 +153,15 @@ class Face:
         def factory(owner: Any, *args: Any, **options: Any) -> Any:
             return self.named(target)(owner, *args, **options)
 
-        owner, *rest = inspect.signature(cast(Any, rules.original(target)).__init__).parameters.values()
+        owner, *rest = inspect.signature(
+            cast(Any, rules.original(target)).__init__
+        ).parameters.values()
         factory.__name__ = path.partition(".")[2]
         factory.__qualname__ = path
         factory.__module__ = self.module
-        factory.__doc__ = f"Return a `{target}` of this object, which takes the same arguments after it."
+        factory.__doc__ = (
+            f"Return a `{target}` of this object, which takes the same arguments after it."
+        )
         signature = inspect.Signature([owner, *rest[1:]], return_annotation=target)
         factory.__signature__ = signature  # type: ignore[attr-defined]
         return factory

@@ -9,13 +9,16 @@ import ast
 import importlib
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from lab.structure import PACKAGE, modules
+from lab.structure import PACKAGE, ROOT, modules
 from nats_ev.faces import rules
-from nats_ev.faces.extras import FACTORIES
 from nats_ev.faces.flow import BASES
+from nats_ev.faces.objects import FACTORIES
 
 FACES = ("aio", "green", "blocking")
 HEAD = '''"""Types of `nats_ev.{name}`, made by `make stubs`. Do not edit."""
@@ -24,26 +27,48 @@ HEAD = '''"""Types of `nats_ev.{name}`, made by `make stubs`. Do not edit."""
 _DICT = "dict[str, Any]"
 # What cb gets, by the name of the method; where classes differ, by both.
 RESULTS = {
-    **dict.fromkeys(
-        """account_info commit close publish js_publish publish_async status info put_info update_meta
-        add_link add_bucket_link create_bucket create_or_update_bucket update_bucket""".split(),
-        _DICT,
-    ),
-    **dict.fromkeys(
-        """flush drain drain_subscription publish_ready""".split(),
-        "None",
-    ),
-    **dict.fromkeys(
-        """publish_complete publish_async_complete ack_sync double_ack delete purge delete_bucket seal
-        stop""".split(),
-        "bool",
-    ),
-    **dict.fromkeys("consumer_names stream_names bucket_names keys list".split(), "list[str]"),
-    **dict.fromkeys("put create update purge_deletes".split(), "int"),
-    **dict.fromkeys(
-        "direct_get direct_get_last get_msg get_last_msg get_last_msg_for_subject".split(), "StoredMsg"
-    ),
-    **dict.fromkeys("buckets list_infos".split(), f"list[{_DICT}]"),
+    "account_info": _DICT,
+    "commit": _DICT,
+    "close": _DICT,
+    "publish": _DICT,
+    "js_publish": _DICT,
+    "publish_async": _DICT,
+    "status": _DICT,
+    "update_meta": _DICT,
+    "add_link": _DICT,
+    "add_bucket_link": _DICT,
+    "create_bucket": _DICT,
+    "create_or_update_bucket": _DICT,
+    "update_bucket": _DICT,
+    "flush": "None",
+    "drain": "None",
+    "drain_subscription": "None",
+    "publish_ready": "None",
+    "publish_complete": "bool",
+    "publish_async_complete": "bool",
+    "ack_sync": "bool",
+    "double_ack": "bool",
+    "delete": "bool",
+    "purge": "bool",
+    "delete_bucket": "bool",
+    "seal": "bool",
+    "stop": "bool",
+    "consumer_names": "list[str]",
+    "stream_names": "list[str]",
+    "bucket_names": "list[str]",
+    "keys": "list[str]",
+    "list": "list[str]",
+    "put": "int",
+    "create": "int",
+    "update": "int",
+    "purge_deletes": "int",
+    "direct_get": "StoredMsg",
+    "direct_get_last": "StoredMsg",
+    "get_msg": "StoredMsg",
+    "get_last_msg": "StoredMsg",
+    "get_last_msg_for_subject": "StoredMsg",
+    "buckets": f"list[{_DICT}]",
+    "list_infos": f"list[{_DICT}]",
     "direct_get_batch": "list[StoredMsg]",
     "fetch": "list[JsMsg]",
     "next": "JsMsg",
@@ -110,7 +135,20 @@ _ELSEWHERE = {
     "Self": "typing_extensions",
     "Unpack": "typing_extensions",
 }
-_KNOWN = {"None", "bool", "bytes", "dict", "float", "int", "list", "object", "str", "tuple", "type", "T"}
+_KNOWN = {
+    "None",
+    "bool",
+    "bytes",
+    "dict",
+    "float",
+    "int",
+    "list",
+    "object",
+    "str",
+    "tuple",
+    "type",
+    "T",
+}
 
 
 def result_of(owner: str, name: str) -> str:
@@ -154,7 +192,9 @@ class Stub:
         parts = [self._class(name) for name in sorted({*rules.HOMES, *BASES})]
         functions = self._functions()
         imports = self._import_lines()
-        return "\n".join([HEAD.format(name=self.face) + imports, 'T = TypeVar("T")', "", *parts, functions])
+        return "\n".join(
+            [HEAD.format(name=self.face) + imports, 'T = TypeVar("T")', "", *parts, functions]
+        )
 
     # Types.
 
@@ -172,7 +212,11 @@ class Stub:
         return text
 
     def _need(self, name: str, module: str) -> None:
-        if name in _KNOWN or name in self._own or name in self.module.__dict__ and name == "Later":
+        if (
+            name in _KNOWN
+            or name in self._own
+            or (name in self.module.__dict__ and name == "Later")
+        ):
             return
         if name == "os":
             self.imports.add(("", "os"))
@@ -238,7 +282,9 @@ class Stub:
             owner = parameters[1]
             text = self._parameters([parameters[0], owner, *parameters[2:]], _module(function))
             # Both APIs' objects will do.
-            text = text.replace(f"{owner.name}: {owner.annotation}", f"{owner.name}: {self._either(owner)}")
+            text = text.replace(
+                f"{owner.name}: {owner.annotation}", f"{owner.name}: {self._either(owner)}"
+            )
             return [f"    def __init__({text}) -> None: ..."]
         return []
 
@@ -306,7 +352,10 @@ class Stub:
         annotation = str(getter.__annotations__.get("return", "Any"))
         if owner == "Nats" and name == "nats":
             annotation = "_Nats"
-        return ["    @property", f"    def {name}(self) -> {self.type_of(annotation, _module(getter))}: ..."]
+        return [
+            "    @property",
+            f"    def {name}(self) -> {self.type_of(annotation, _module(getter))}: ...",
+        ]
 
     def _special(self, kind: type, owner: str, name: str) -> list[str]:
         word = "async def" if self.asynchronous and name != "__aiter__" else "def"
@@ -330,11 +379,17 @@ class Stub:
             if each.default is not each.empty:
                 text += f" = {_default(each.default)}"
             texts.append(text)
-        return ", ".join(texts).replace("owner", "self", 1) if texts[:1] == ["owner"] else ", ".join(texts)
+        return (
+            ", ".join(texts).replace("owner", "self", 1)
+            if texts[:1] == ["owner"]
+            else ", ".join(texts)
+        )
 
     def _parameter_type(self, annotation: str, module: str) -> str:
         if annotation.startswith("Callable[[Service"):  # gets the object of the callback API
-            annotation = annotation.replace("[[Service,", "[[_Service,").replace("[[Service]", "[[_Service]")
+            annotation = annotation.replace("[[Service,", "[[_Service,").replace(
+                "[[Service]", "[[_Service]"
+            )
         return self.type_of(annotation, module)
 
     # Functions.
@@ -380,11 +435,16 @@ def _default(value: object) -> str:
     return repr(value) if isinstance(value, (int, float, str, bytes, type(None))) else "..."
 
 
-def main() -> None:
-    """Write all stubs."""
-    for face in FACES:
-        (PACKAGE / f"{face}.pyi").write_text(Stub(face).text())
+def write(folder: Path) -> None:
+    """Write all stubs into a folder, in the project's style."""
+    paths = [folder / f"{face}.pyi" for face in FACES]
+    for face, path in zip(FACES, paths, strict=True):
+        path.write_text(Stub(face).text())
+    ruff = [sys.executable, "-m", "ruff"]
+    config = ["--config", str(ROOT / "pyproject.toml"), "--quiet", "--no-cache"]
+    for command in (["check", "--fix", "--select", "I"], ["format"]):
+        subprocess.run([*ruff, *command, *config, *paths], check=True)
 
 
 if __name__ == "__main__":
-    main()
+    write(PACKAGE)
