@@ -244,6 +244,7 @@ def _next_of(base: type) -> Callable[[Any], Any]:
     def __next__(self: Any) -> Any:
         if self._items and self._may_go_on():
             return self._take()
+        self._buffer.iterated = True
         try:
             return self._context.run(self._next(None))
         except StopAsyncIteration:

@@ -26,6 +26,7 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import ref
 
 from ..arguments import Milliseconds, milliseconds
 from ..errors import ConnectionClosedError, MsgIteratorClosedError, NatsError, RequestTimeoutError
@@ -61,6 +62,7 @@ class Buffer:
         "ended",
         "error",
         "items",
+        "iterated",
         "left",
         "pause",
         "paused",
@@ -83,7 +85,8 @@ class Buffer:
         self.error: NatsError | None = None
         self.seen_end = False  # the consumer knows of the end
         self.paused = False
-        self.consumer: Any = None  # the task that has asked last
+        self.iterated = False  # the consumer has not asked by `next`, but by its loop
+        self.consumer: ref[Any] | None = None  # the task that has asked last; it may hold the flow
         self.pause: Callable[[], object] = _nothing
         self.resume: Callable[[], object] = _nothing
         self.stop: Callable[[], object] = _nothing
@@ -165,11 +168,14 @@ class Buffer:
 
     @property
     def busy(self) -> bool:
-        """Whether another task, still alive, is about to take items or to use the last one."""
-        consumer = self.consumer
-        if consumer is None or self.seen_end or not self.context.is_other(consumer):
-            return False
-        return bool(self.items) or not self.waiters
+        """Whether another task, still alive, may take items or use the last one, and knows of no end."""
+        consumer = self.consumer() if self.consumer is not None else None
+        return consumer is not None and not self.seen_end and self.context.is_other(consumer)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing shows that a task will come back: it has taken all, and need not iterate."""
+        return self.ended and not self.items and not self.iterated
 
 
 class Flow:
@@ -255,11 +261,12 @@ class Flow:
         """Return the next item. Raises StopAsyncIteration at the end."""
         if self._items and monotonic() < self._until:
             return self._take()
+        self._buffer.iterated = True
         return await self._next(None)
 
     async def _next(self, timeout: float | None) -> Any:
         buffer, context = self._buffer, self._context
-        buffer.consumer = context.current()
+        buffer.consumer = ref(context.current())
         if self._items:
             if monotonic() >= self._until:
                 if self._until:
@@ -316,6 +323,7 @@ class Flow:
             NatsError: what has ended it, such as `PermissionsViolationError` or ``disconnected``.
         """
         limit = None if timeout is None else milliseconds(timeout, "timeout")
+        self._buffer.iterated = False
         try:
             return await self._next(limit)
         except StopAsyncIteration:
