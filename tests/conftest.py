@@ -20,9 +20,11 @@ from typing import Any
 
 import pytest
 
+from lab import loops
 from lab.certs import Certificates
 from lab.fakeserver import FakeServer
 from lab.js_servers import any_js, js, line_server  # noqa: F401
+from lab.loops.exclusions import excluded
 from lab.natsserver import (
     NO_SERVER,
     OLDER,
@@ -42,10 +44,24 @@ from nats_ev import Nats, pyev
 DEADLINE = 10.0
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--loop",
+        default=loops.DEFAULT,
+        help=f"run the tests that use a loop on this kind, and no others: {', '.join(loops.KINDS)}",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """A script's background jobs ignore SIGINT, and so would all that the tests start and interrupt."""
+    try:
+        loops.choose(config.getoption("--loop"))
+    except ValueError as exc:
+        raise pytest.UsageError(str(exc)) from None
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # gevent's own subprocess asks libuv for such times.
+    config.addinivalue_line("filterwarnings", "ignore:libuv only supports millisecond:UserWarning")
     config.addinivalue_line("markers", "since(major, minor): the oldest nats-server that knows it")
 
 
@@ -54,11 +70,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     A worker of pytest-xdist begins with the slow ones, so that none of them is left for the end.
     """
+    if loops.chosen.name != loops.DEFAULT:
+        _keep_what_uses_the_loop(config, items)
     for item in items:
         if "needs_server" in getattr(item, "fixturenames", ()):
             item.add_marker("server")
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def _keep_what_uses_the_loop(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests without the fixture `loop`, and skip those that this kind of loop cannot run."""
+    left_out = [item for item in items if "loop" not in getattr(item, "fixturenames", ())]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if "loop" in getattr(item, "fixturenames", ())]
+    for item in items:
+        if why := excluded(loops.chosen.name, item.nodeid):
+            item.add_marker(pytest.mark.skip(reason=f"{loops.chosen.name}: {why}"))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -73,6 +101,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
     Also let `NatsServer` refuse to start for a test without the marker `server`, in its subprocesses too.
     """
+    loops.missed.clear()
     for marker in item.iter_markers("since"):
         binary = find_binary()
         if binary is not None and binary_version(binary) < marker.args:
@@ -83,12 +112,23 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         os.environ[NO_SERVER] = item.nodeid
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Any:
+    """Count a test as skipped if it asked for what this kind of loop does not offer, and failed then."""
+    report = yield
+    if report.failed and loops.missed:
+        report.outcome = "skipped"
+        path, line, _ = item.location
+        report.longrepr = (path, line, f"{loops.chosen.name}: {loops.missed[0]}")
+    return report
+
+
 def pytest_report_header(config: pytest.Config) -> list[str]:
     binary = find_binary()
     server = "none" if binary is None else ".".join(map(str, NatsServer(binary=binary).version))
     older = sorted(path.name for path in OLDER.glob("*")) or ["none"]
     libev = pyev.version()[1]
-    return [f"nats-server: {server} (older lines: {', '.join(older)}); libev: {libev}"]
+    return [f"nats-server: {server} (older lines: {', '.join(older)}); libev: {libev}; loop: {loops.chosen.name}"]
 
 
 @pytest.fixture(scope="session")
@@ -233,23 +273,28 @@ def no_stray_exceptions(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
-def loop() -> pyev.Loop:
-    """A loop of its own."""
-    return pyev.Loop()
+def loop() -> Iterator[Any]:
+    """A loop of its own, of the kind that ``--loop`` names."""
+    loop = loops.new()
+    yield loop
+    if hasattr(loop, "close"):
+        loop.close()
 
 
 Run = Callable[..., None]
 
 
 @pytest.fixture
-def run(loop: pyev.Loop) -> Run:
+def run(loop: Any) -> Run:
     """run(condition, timeout): run the loop until condition() is true; fails at the deadline."""
 
     def run(condition: Callable[[], Any] | None = None, timeout: float = DEADLINE) -> None:
         deadline = time.monotonic() + timeout
 
         def check(watcher: Any, revents: int) -> None:
-            if condition is not None and condition():
+            if loops.missed:
+                loop.stop()
+            elif condition is not None and condition():
                 met.append(True)
                 loop.stop()
             elif time.monotonic() > deadline:
@@ -277,7 +322,7 @@ def run(loop: pyev.Loop) -> Run:
 
 
 @pytest.fixture
-def client(loop: pyev.Loop, request: pytest.FixtureRequest) -> Iterator[Callable[..., Nats]]:
+def client(loop: Any, request: pytest.FixtureRequest) -> Iterator[Callable[..., Nats]]:
     """client(server, **options): a `Nats` with a `recorder`; disconnected at the end."""
     clients: list[Nats] = []
 
@@ -342,7 +387,7 @@ def call(run: Run) -> Call:
 
 
 @pytest.fixture
-def eventually(loop: pyev.Loop) -> Callable[..., None]:
+def eventually(loop: Any) -> Callable[..., None]:
     """eventually(condition): ask again and again, for a condition that itself runs the loop."""
 
     def eventually(condition: Callable[[], Any]) -> None:
