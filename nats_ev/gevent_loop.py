@@ -66,7 +66,7 @@ class _Watcher:
         self._close()
         self._native = self._make()
         if not self._ref:
-            self._native.ref = False
+            self._apply_ref()
         if self._passes_events:
             self._native.start(self._call, pass_events=True)
         else:
@@ -99,7 +99,12 @@ class _Watcher:
     def ref(self, ref: bool) -> None:
         self._ref = ref
         if self._native is not None and self._loop.ptr:
-            self._native.ref = ref
+            self._apply_ref()
+
+    def _apply_ref(self) -> None:
+        # On libuv all watchers of a descriptor share one, and the attribute of each does nothing.
+        shared = getattr(self._native, "_watcher_ref", None)
+        (self._native if shared is None else shared).ref = self._ref
 
     @property
     def active(self) -> bool:
@@ -151,8 +156,7 @@ class _Async(_Watcher):
     """A watcher for other threads. gevent's own watcher only keeps the loop alive.
 
     A thread may call `send` at the moment at which the loop's thread stops the watcher: what `send` uses
-    belongs to the loop and outlives all watchers. The loop may make the call before `send` returns, so the
-    mark that a call is under way is set before.
+    belongs to the loop and outlives all watchers.
     """
 
     __slots__ = ("_sent",)
@@ -165,24 +169,25 @@ class _Async(_Watcher):
 
     def send(self) -> None:
         """Wake the loop, so that it calls the callback. Any thread may do so, and any signal handler."""
+        # The loop may make the call before `run_callback_threadsafe` returns: its result would come too late.
         if self.active and not self._sent:
             self._sent = True
-            self._loop.run_callback_threadsafe(self._call_sent)
+            self._loop.run_callback_threadsafe(self._wake)
 
-    def _call_sent(self) -> None:
+    def _wake(self) -> None:
         if self._sent:
             self._sent = False
             self._call(0)
 
     def stop(self) -> None:
         """Stop the watcher and discard a pending event."""
-        self._sent = False
         super().stop()
+        self._sent = False
 
     @property
     def pending(self) -> bool:
-        """Whether `send` has been called and the callback has not been called yet."""
-        return self._sent or super().pending
+        """Whether `send` was called and the callback is still to be called."""
+        return self._sent or self._fed is not None
 
     @property
     def active(self) -> bool:

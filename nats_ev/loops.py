@@ -5,7 +5,7 @@ and a fifth one that is named ``async``. Types can't express that name, which is
 ``async_`` and adds ``setattr(MyLoop, "async", MyLoop.async_)``. The signature is
 ``(callback, data=None, priority=0) -> Async``.
 
-Three more attributes are optional. The client asks for them with `getattr`:
+More attributes are optional. The client asks for them with `getattr`:
 
 - ``thread``: the number (`threading.get_ident`) of the thread that runs the loop now, or None if no thread
   does. A client refuses calls from other threads with RuntimeError. Without the attribute nothing is checked.
@@ -15,6 +15,10 @@ Three more attributes are optional. The client asks for them with `getattr`:
 - ``at_close(callback)``: the loop calls ``callback()``, a method that it holds weakly, when it has been
   closed and will call no watcher any more. The client then closes its socket and refuses calls. Without the
   attribute a program calls `Nats.disconnect` before it closes the loop.
+- ``ref()`` and ``unref()``: one more, or one fewer, watcher keeps the loop running, as in libev. In their
+  place the watchers may have an attribute ``ref``, set at any time: whether the watcher keeps the loop
+  running. With neither, `Nats.unref` does nothing, which is right for a loop that does not end for want of
+  watchers.
 
 What every watcher promises:
 
@@ -67,7 +71,7 @@ class Io(Watcher, Protocol):
 
 
 class Timer(Watcher, Protocol):
-    """A timer that fires once after each start; by then it has stopped.
+    """A timer that fires once after each start; by then it has stopped, unless its repeat is not 0.
 
     A timer of 0 seconds fires in the loop's next iteration, after the loop has looked at descriptors: so a
     client gives way to others. A timer may be early by a few milliseconds; the client then starts it again.
@@ -75,7 +79,10 @@ class Timer(Watcher, Protocol):
     """
 
     def set(self, after: float, repeat: float, /) -> None:
-        """Set the time of a stopped timer, in seconds. The client's repeat is always 0.0."""
+        """Set the times of a stopped timer, in seconds: until it fires, and between its later calls.
+
+        repeat 0.0 means that it fires once. The client's repeat is 0.0, except on a loop that has ``unref``.
+        """
 
 
 class Prepare(Protocol):

@@ -66,12 +66,13 @@ class Extension:
             args: passed to cb.
 
         Raises:
-            NotConnectedError: the client has no connection, and none is coming; or this is the child of a
-                fork.
+            NotConnectedError: the client has no connection, and none is coming; its loop has been closed; or
+                this is the child of a fork.
         """
         check_callback(cb)
-        if self._connection.guard.forked:
-            self._connection.guard.check()
+        guard = self._connection.guard
+        if guard.forked or guard.closed:
+            guard.check()
         self._connection.mailbox.call(cb, args)
 
     def unref(self) -> None:

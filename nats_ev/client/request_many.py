@@ -8,7 +8,7 @@ the table first, so that the final call ``callback(None, err, None)`` is made on
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from .. import errors
 from ..headers import Headers
@@ -29,6 +29,7 @@ class Owner(Protocol):
 
     deadlines: Deadlines
     many: dict[int, ManyRequest]
+    ending: dict[int, Any]
     call: Callable[..., None]
     soon: Callable[..., None]
 
@@ -37,6 +38,9 @@ class Owner(Protocol):
 
     def ended(self) -> None:
         """Take note that the request has left the table."""
+
+    def end(self, order: int, error: errors.NatsError | None) -> None:
+        """Make the last call of a request in `ending`, unless it has been cancelled since."""
 
     def withdraw(self, order: int) -> None:
         """Remove the request's unsent frame."""
@@ -67,7 +71,7 @@ class ManyRequest(Deadline):
         self.stall = 0.0  # seconds after an answer without another one; 0: no limit
         self.stalled: Deadline | None = None
         self.answered = False  # at least once
-        self.ended = False  # the final call was made, or is put off
+        self.ended = False  # the final call was made, or will not be made
 
     def answer(self, payload: bytes, headers: bytes | None) -> None:
         """Take a message that has come to the inbox."""
@@ -91,15 +95,15 @@ class ManyRequest(Deadline):
         if self.left:
             self.left -= 1
         if ends:
-            self.ended = True
             self._forget()
+            requests.ending[self.order] = self
         elif self.stall:
             self.stalled = requests.deadlines.after(self.stall, self._silent)
         try:
             requests.call(self.callback, payload, None, headers)
         finally:
             if ends:
-                requests.soon(self.callback, None, None, None)
+                requests.soon(requests.end, self.order, None)
 
     def _silent(self) -> None:
         self.fail(None)

@@ -131,6 +131,8 @@ class Requests:
         self._out.waiting = self.waiting
         self._out.begin_run = self.begin_run
         self.many: dict[int, ManyRequest] = {}
+        # Those that have left the tables and whose last call is put off: they can still be cancelled.
+        self.ending: dict[int, RequestCallback | ManyRequest] = {}
         # The groups by time-out, as the caller gave it: finding one takes no conversion.
         self._groups: dict[Any, TimeoutGroup] = {}
         self._groups_max = MAX_GROUPS
@@ -344,6 +346,7 @@ class Requests:
         if many is not None:
             many.cancelled()
         elif self.waiting.pop(order, None) is None:
+            self.ending.pop(order, None)
             return
         self.withdraw(order)
 
@@ -362,29 +365,31 @@ class Requests:
 
     def take_all(self) -> list[Source]:
         """Empty the tables. Return (number, a function that fails the request) for each request."""
-        waiting = self.waiting.copy()
+        waiting, many = list(self.waiting), list(self.many)
+        self.ending.update(self.waiting)
+        self.ending.update(self.many)
         self.waiting.clear()
         for group in self._groups.values():
             group.runs.clear()
         self._newest_run = (None, NO_RUN)
         self._out.run_start = 0  # no deadline for what has failed
         self._ended_runs.clear()
-        many = self.many.copy()
-        self.many.clear()
-        for one in many.values():
+        for one in self.many.values():
             self.deadlines.end(one)
             self.deadlines.end(one.stalled)
-        return [
-            map(self._failing, waiting.items()),
-            iter([(order, one.fail) for order, one in many.items()]),
-        ]
+        self.many.clear()
+        return [map(self._ending, waiting), map(self._ending, many)]
 
-    def _failing(self, request: tuple[int, RequestCallback]) -> tuple[int, Completion]:
-        order, callback = request
-        return order, partial(self._call_with_error, callback)
+    def _ending(self, order: int) -> tuple[int, Completion]:
+        return order, partial(self.end, order)
 
-    def _call_with_error(self, callback: RequestCallback, error: errors.NatsError | None) -> None:
-        self.call(callback, None, error, None)
+    def end(self, order: int, error: errors.NatsError | None) -> None:
+        """Make the last call of a request in `ending`, unless it has been cancelled since."""
+        last = self.ending.pop(order, None)
+        if isinstance(last, ManyRequest):
+            last.fail(error)
+        elif last is not None:
+            self.call(last, None, error, None)
 
     def fail_all(self) -> None:
         """Fail all requests, which wait for a connection, with ``disconnected``."""

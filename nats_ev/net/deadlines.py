@@ -161,7 +161,7 @@ class Deadlines:
         self._armed = at
         self._loop.update()
         self._refs.stop(self._timer)
-        repeat = 0.0 if self._refs.keeps_loop else _REPEAT  # see `refs`
+        repeat = _REPEAT if self._refs.counts else 0.0
         self._timer.set(max(0.0, at - self.clock()), repeat)
         self._refs.start(self._timer)
 

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from .. import errors
+from ..loops import Loop, make_async
 from .refs import Refs
 from .turn import Turn
 
@@ -21,13 +22,12 @@ from .turn import Turn
 class Mailbox:
     """The calls from outside the loop's thread, in their order."""
 
-    def __init__(self, loop: Any, turn: Turn, refs: Refs) -> None:
+    def __init__(self, loop: Loop, turn: Turn, refs: Refs) -> None:
         self._turn = turn
         self._refs = refs
         self._calls: deque[Callable[[], object]] = deque()
         self._open = False
-        # The factory's name is a keyword of the language.
-        self._wake = getattr(loop, "async")(self._on_wake)
+        self._wake = make_async(loop, self._on_wake)
 
     def open(self) -> None:
         """Accept calls from now on. Does nothing if the mailbox is open."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
 
 from lab.steps import collect, flushed
-from nats_ev import BadOptionsError
+from nats_ev import BadOptionsError, pyev
 
 
 def numbers(first: int, end: int) -> list[bytes]:
@@ -215,3 +216,37 @@ def test_what_passes_takes_is_not_kept(server, connected, run):
 def test_a_demand_is_a_number(client, msgs, error):
     with pytest.raises(error):
         client().ask(1, msgs)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_is_called_whenever_each_message_comes_once_and_in_order(
+    server, connected, run, loop, seed
+):
+    chance = random.Random(seed)
+    nats, other, got = connected(server), connected(server), []
+    calls = [
+        lambda: nats.pause(sid),
+        lambda: nats.resume(sid),
+        lambda: nats.ask(sid, chance.choice([0, 1, 2, 50])),
+    ]
+
+    def on_message(subject: str, payload: bytes, *rest: Any) -> None:
+        got.append(payload)
+        if chance.random() < 0.2:
+            chance.choice(calls)()
+        if chance.random() < 0.02:
+            loop.start(pyev.EVRUN_NOWAIT)
+        info = nats.subscription_info(sid)
+        assert info["delivered"] == len(got)
+
+    def from_outside() -> None:
+        chance.choice(calls)()
+        if len(got) < 2000:
+            nats.call_later(chance.choice([0, 0, 1]), from_outside)
+
+    sid = nats.subscribe("a", on_message)
+    flushed(nats, run)
+    from_outside()
+    send(other, 0, 2000)
+    run(lambda: len(got) == 2000)
+    assert got == numbers(0, 2000)

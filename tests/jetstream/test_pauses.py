@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from lab.broker import broker
 from lab.js_servers import publish_numbers
 from lab.scripted_api import ScriptedApi
 from lab.steps import flushed
-from nats_ev import BadOptionsError, JetStream, NatsError, NoHeartbeatError
+from nats_ev import BadOptionsError, JetStream, NatsError, NoHeartbeatError, pyev
 
 MS = 1_000_000
 KINDS = ["consume", "ordered", "push"]
@@ -400,4 +401,63 @@ def test_an_error_of_a_request_waits_for_the_messages_before_it(pulls, run):
     run(lambda: len(pulls.requests) == 2)
     assert got.numbers == [0]
     assert len(errors) == 1
+    handle.stop()
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", [*KINDS, "reconnecting"])
+def test_whatever_is_called_whenever_each_message_comes_once_and_in_order(
+    js, call, run, loop, kind, seed
+):
+    """Calls at random, in the callback and from outside, with nested loops; one kind loses connections."""
+    chance = random.Random(seed)
+    js.nats.reconnect(True)
+    fill(js, call, 0, 400)
+    got = Got()
+    options = chance.choice(
+        [
+            {},
+            {"max_messages": 1},
+            {"max_bytes": 3000, "max_messages": None},
+            {"threshold_messages": 20},
+        ]
+    )
+    options = {name: value for name, value in {"max_messages": 20, **options}.items() if value}
+    calls = [
+        lambda: handle.pause(),
+        lambda: handle.resume(),
+        lambda: handle.ask(0),
+        lambda: handle.ask(1),
+        lambda: handle.ask(chance.randrange(30)),
+    ]
+
+    def anything() -> None:
+        chance.choice(calls)()
+
+    def on_message(number: int) -> None:
+        for _ in range(chance.randrange(3)):
+            if chance.random() < 0.3:
+                anything()
+        if chance.random() < 0.01:
+            loop.start(pyev.EVRUN_NOWAIT)
+        if kind == "reconnecting" and chance.random() < 0.01:
+            js.nats.force_reconnect()
+
+    def from_outside() -> None:
+        anything()
+        if len(got.numbers) < 400:
+            js.nats.call_later(chance.choice([0, 0, 1, 3]), from_outside)
+
+    got.on_message = on_message
+    if kind in ("ordered", "reconnecting"):
+        handle = js.ordered_consumer("S", options, got)
+    elif kind == "consume":
+        handle = js.consume("S", "c", options, got)
+    else:
+        handle = begin(js, kind, got)
+    from_outside()
+    run(lambda: len(got.numbers) >= 400, 20)
+    idle(js.nats, run, 20)
+    assert got.numbers == list(range(400))
+    assert got.errors == []
     handle.stop()
