@@ -25,16 +25,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 from weakref import ref
 
-from ..arguments import Milliseconds, milliseconds
+from ..arguments import Milliseconds, Payload, milliseconds
+from ..client import Nats
 from ..errors import ConnectionClosedError, MsgIteratorClosedError, NatsError, RequestTimeoutError
+from ..headers import HeadersLike
 from .message import Msg
 from .rules import OWN
-
-if TYPE_CHECKING:
-    from .context import Context
 
 # What a buffer keeps before it pauses its source: bytes. A message weighs so many more than its payload.
 ROOM = 8 * 1024 * 1024
@@ -49,6 +48,49 @@ def _nothing() -> None:
 
 def _ignore(*answer: object) -> None:
     """Take an answer that nobody waits for."""
+
+
+class Owner(Protocol):
+    """What flows need of their client's context; see `context.Context`."""
+
+    nats: Nats
+    drained: bool
+    buffers: set[Buffer]
+    by_sid: dict[int, Buffer]
+    message: Callable[[Any], Any]
+
+    def waiter(self) -> Any:
+        """Return what a task awaits."""
+
+    def expire(self, timeout: float, waiter: Any, error: NatsError) -> Any:
+        """Give an error to a waiter after some ms."""
+
+    def current(self) -> Any:
+        """Return the current task."""
+
+    def is_other(self, task: Any) -> bool:
+        """Return whether a task is alive and not the current one."""
+
+    async def give_way(self) -> None:
+        """Let other tasks and the loop run."""
+
+    async def answer(self, method: Callable[..., object], *args: Any) -> Any:
+        """Call ``method(*args, cb)``, and wait for the answer."""
+
+    def on_loop(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Call a function of the callback API in the thread of the loop."""
+
+    def finished(self, buffer: Buffer) -> None:
+        """Forget a flow that has ended."""
+
+    def abandon(self, buffer: Buffer) -> None:
+        """End a flow that nobody holds any more."""
+
+    def unsubscribe(self, sid: int, max_msgs: int | None = None) -> None:
+        """Unsubscribe, and let the iterator of the subscription know."""
+
+    def publish_answer(self, subject: str, payload: Payload, headers: HeadersLike | None) -> None:
+        """Publish the answer to a `Msg`."""
 
 
 class Buffer:
@@ -75,7 +117,7 @@ class Buffer:
         "waiters",
     )
 
-    def __init__(self, context: Context, room: int) -> None:
+    def __init__(self, context: Owner, room: int) -> None:
         self.context = context
         self.items: deque[Any] = deque()
         self.waiters: deque[Any] = deque()
@@ -186,10 +228,10 @@ class Flow:
     """
 
     _room: ClassVar[int] = ROOM
-    _context: Context
+    _context: Owner
     _what: str = "the iterator"
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Owner) -> None:
         self._context = context
         self._buffer = Buffer(context, self._room)
         self._items = self._buffer.items
