@@ -18,7 +18,7 @@ SERVER_LINES := 2.10.26 2.12.8
 C_FILES := $(filter-out %cdef.h,$(wildcard $(addsuffix /*.[ch],csrc tests/csrc tests/fuzz bench examples/*)))
 CLANG_FORMAT := .venv/bin/clang-format
 
-.PHONY: tls-soak demo check test build counts lint format structure coverage coverage-c pytest bench bench-full bench-js soak-js packaging fuzz sanitize references soak chaos cuts monkey interrupts handovers bigobject mutants servers peers system install-core clean
+.PHONY: tls-soak demo check test build counts stubs lint format structure coverage coverage-c pytest bench bench-full bench-js soak-js packaging fuzz sanitize references soak chaos cuts monkey interrupts handovers bigobject mutants servers peers system install-core clean
 
 demo: build
 	$(PY) examples/demo.py
@@ -127,6 +127,10 @@ bench-full: build
 
 bench-js: build
 	$(PY) bench/bench_js.py
+
+# The types of the faces, nats_ev/aio.pyi and its like, from the signatures of the callback API.
+stubs: build
+	$(IN_TESTS) -m lab.face_stubs
 
 sanitize: build
 	$(PY) -m pytest -q tests/repo/test_csrc.py

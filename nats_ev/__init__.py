@@ -14,6 +14,8 @@
 - `JetStream` (streams and consumers) and `Service` (request handlers that can be discovered) take a `Nats`.
 - `KV` (key-value buckets) and `ObjectStore` (content of any size) take a `JetStream`.
 - All errors are subclasses of `NatsError`; the module `errors` lists them.
+- `aio`, `green` and `blocking` have the same client for asyncio, for gevent, and for programs that wait for
+  each result.
 - `pyev` is the loop; `gevent_loop.GeventLoop` lets a client run on gevent's.
 
 docs/guide.md explains all of it by programs that run.
@@ -44,7 +46,10 @@ show_as_public(globals(), __all__)
 
 # The layers above `Nats` are loaded when one of their names is first used: `__getattr__` (PEP 562).
 if TYPE_CHECKING:
+    from . import aio as aio
+    from . import blocking as blocking
     from . import buckets, jetstream, kv, object_store, service
+    from . import green as green
     from .buckets import *  # noqa: F403
     from .buckets.errors import *  # noqa: F403  mypy does not see them in the line above
     from .jetstream import *  # noqa: F403
@@ -92,8 +97,13 @@ else:
     _HOMES = {name: home for home, names in _LATER.items() for name in names.split()}
     __all__ += _HOMES
 
+    # Faces: modules of their own, which load a loop.
+    _FACES = ("aio", "blocking", "green")
+
     def __getattr__(name: str) -> object:
-        """Load the layer that defines a public name, or that has this name."""
+        """Load the layer that defines a public name, or that has this name, or a face."""
+        if name in _FACES:
+            return __import__(f"{__name__}.{name}", fromlist=("connect",))
         home = name if name in _LATER else _HOMES.get(name)
         if home is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -106,4 +116,4 @@ else:
 
     def __dir__() -> list[str]:
         """Return all names, those of layers that have not been loaded included."""
-        return sorted({*globals(), *_LATER, *_HOMES})
+        return sorted({*globals(), *_LATER, *_HOMES, *_FACES})

@@ -19,42 +19,14 @@ Methods, arguments, units and errors are those of the callback API, without `cb`
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 from .asyncio_loop import AsyncioLoop
-from .faces import Connecting, Context, Face, Msg, begin, unwrap
+from .faces import Connecting, Face, Msg, begin, unwrap
+from .faces.on_asyncio import OnAsyncio
 
 __all__ = ["Msg", "connect", "unwrap", "wrap"]
-
-
-class _Context(Context):
-    """A client on an asyncio loop."""
-
-    def __init__(self, nats: Any) -> None:
-        super().__init__(nats)
-        self._loop = loop = asyncio.get_running_loop()
-        self.waiter = loop.create_future  # type: ignore[method-assign]
-        self._kept: set[asyncio.Task[Any]] = set()
-
-    async def give_way(self) -> None:
-        """See `Context`."""
-        await asyncio.sleep(0)
-
-    def current(self) -> Any:
-        """See `Context`."""
-        return asyncio.current_task()
-
-    def is_other(self, task: Any) -> bool:
-        """See `Context`."""
-        return not task.done() and task is not asyncio.current_task()
-
-    def spawn(self, function: Any, *args: Any) -> None:
-        """See `Context`."""
-        task = self._loop.create_task(function(*args))
-        self._kept.add(task)  # asyncio does not keep it
-        task.add_done_callback(self._kept.discard)
 
 
 _face = Face(__name__, True)
@@ -67,11 +39,11 @@ def wrap(thing: Any) -> Any:
         thing: a `Nats` on an `AsyncioLoop` of the running loop, or a `JetStream`, `KV`, `ObjectStore` or
             other object that a client has. An object that has no face is returned as it is.
     """
-    return _face.wrap(thing, make=_Context)
+    return _face.wrap(thing, make=OnAsyncio)
 
 
 async def _connect(servers: str | Sequence[str] | None, options: dict[str, Any]) -> Any:
-    context = begin(_face, AsyncioLoop(), _Context, servers, options)
+    context = begin(_face, AsyncioLoop(), OnAsyncio, servers, options)
     await context.until_connected()
     return _face.wrap(context.nats, context)
 

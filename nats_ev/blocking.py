@@ -19,59 +19,14 @@ Methods, arguments, units and errors are those of the callback API, without `cb`
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from . import pyev
-from .errors import ConnectionClosedError
-from .faces import Context, Face, Msg, Waiter, begin, unwrap
+from .faces import Face, Msg, begin, unwrap
+from .faces.on_pyev import InThread, OnPyev
 
 __all__ = ["Msg", "connect", "unwrap", "wrap"]
-
-
-class _Context(Context):
-    """A client on a loop that runs while a call waits."""
-
-    def __init__(self, nats: Any, loop: Any) -> None:
-        super().__init__(nats)
-        self._loop = loop
-        self._waiting: list[Waiter] = []  # the waiters of nested calls
-
-    def waiter(self) -> Waiter:
-        """See `Context`."""
-        return Waiter(self._loop.stop)
-
-    def run(self, steps: Coroutine[Any, Any, Any]) -> Any:
-        """See `Context`."""
-        try:
-            waiter = steps.send(None)
-            while True:
-                try:
-                    self._run_until(waiter)
-                except BaseException as exc:
-                    waiter = steps.throw(exc)
-                else:
-                    waiter = steps.send(None)
-        except StopIteration as stop:
-            return stop.value
-
-    def _run_until(self, waiter: Waiter) -> None:
-        waiting = self._waiting
-        waiting.append(waiter)
-        try:
-            while not waiter.done():
-                if not self._loop.start() and not waiter.done():
-                    raise ConnectionClosedError(
-                        "disconnected: nothing keeps the client's loop alive"
-                    )
-        finally:
-            waiting.pop()
-            if waiting and waiting[-1].done():  # a call in whose callback this one was made
-                self._loop.stop()
-
-    async def give_way(self) -> None:
-        """See `Context`: receive, and answer the server."""
-        self._loop.start(pyev.EVRUN_NOWAIT)
 
 
 _face = Face(__name__, False)
@@ -85,21 +40,29 @@ def wrap(thing: Any, loop: Any = None) -> Any:
             that has no face is returned as it is.
         loop: the client's, which this face's calls run; None: the default loop of `nats_ev.pyev`.
     """
-    return _face.wrap(thing, make=lambda nats: _Context(nats, loop or pyev.default_loop()))
+    return _face.wrap(thing, make=lambda nats: OnPyev(nats, loop or pyev.default_loop()))
 
 
-def connect(servers: str | Sequence[str] | None = None, **options: Any) -> Any:
+def connect(
+    servers: str | Sequence[str] | None = None, *, background: bool = False, **options: Any
+) -> Any:
     """Connect a client, and return its face when it is connected.
 
     Args:
         servers: URLs, or one, or several with commas between. Default: nats://127.0.0.1:4222.
+        background: run the loop in a thread of its own, so that messages are received and PINGs answered
+            between calls, and any thread may call. Each call then waits for that thread, which takes
+            about 50 µs; callbacks and handlers run in it.
         options: of `Nats`, except loop.
 
     Raises:
         NatsError: the client has given up: at once, or with ``reconnect=True`` after max_reconnect_attempts.
     """
     loop = pyev.Loop()
-    context = begin(_face, loop, lambda nats: _Context(nats, loop), servers, options)
+    kind = InThread if background else OnPyev
+    context = begin(_face, loop, lambda nats: kind(nats, loop), servers, options)
+    if isinstance(context, InThread):
+        context.start()
     context.run(context.until_connected())
     return _face.wrap(context.nats, context)
 

@@ -32,9 +32,7 @@ WatcherCallback = Callable[[Any, int], object]
 class _Watcher:
     """A watcher of gevent under pyev's interface; `make` returns gevent's watcher."""
 
-    __slots__ = (
-        "__weakref__", "_callback", "_fed", "_loop", "_make", "_native", "_ref", "data",
-    )  # fmt: skip
+    __slots__ = ("__weakref__", "_callback", "_fed", "_loop", "_make", "_native", "_ref", "data")
     # Whether gevent calls the callback with the events.
     _passes_events = False
 

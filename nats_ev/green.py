@@ -18,77 +18,14 @@ Methods, arguments, units and errors are those of the callback API, without `cb`
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import gevent  # type: ignore[import-untyped]
-from gevent.event import AsyncResult  # type: ignore[import-untyped]
-
-from .faces import Context, Face, Msg, begin, unwrap
+from .faces import Face, Msg, begin, unwrap
+from .faces.on_gevent import OnGevent
 from .gevent_loop import GeventLoop
 
 __all__ = ["Msg", "connect", "unwrap", "wrap"]
-
-
-class _Waiter(AsyncResult):  # type: ignore[misc]  # gevent has no types
-    """See `faces.context.Awaited`: gevent's own result, to be awaited in `_Context.run`."""
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        while not self.ready():
-            yield self
-        error = self.exception
-        if error is not None:
-            raise error.with_traceback(None)
-        return self.value
-
-    done = AsyncResult.ready
-    set_result = AsyncResult.set
-
-    def cancelled(self) -> bool:
-        """See `faces.context.Awaited`."""
-        return False
-
-
-class _Context(Context):
-    """A client on the loop of a hub."""
-
-    def waiter(self) -> Any:
-        """See `Context`."""
-        return _Waiter()
-
-    def run(self, steps: Coroutine[Any, Any, Any]) -> Any:
-        """See `Context`."""
-        try:
-            waiter = steps.send(None)
-            while True:
-                try:
-                    waiter.wait()
-                except BaseException as exc:  # a Timeout or a kill
-                    waiter = steps.throw(exc)
-                else:
-                    waiter = steps.send(None)
-        except StopIteration as stop:
-            return stop.value
-
-    async def give_way(self) -> None:
-        """See `Context`."""
-        gevent.sleep(0)
-
-    def current(self) -> Any:
-        """See `Context`."""
-        return gevent.getcurrent()
-
-    def is_other(self, task: Any) -> bool:
-        """See `Context`."""
-        return task is not gevent.getcurrent() and not task.dead
-
-    def runs_as_task(self, callback: Any) -> bool:
-        """See `Context`."""
-        return True
-
-    def spawn(self, function: Any, *args: Any) -> None:
-        """See `Context`."""
-        gevent.spawn(function, *args)
 
 
 _face = Face(__name__, False)
@@ -101,7 +38,7 @@ def wrap(thing: Any) -> Any:
         thing: a `Nats` on a `GeventLoop`, or a `JetStream`, `KV`, `ObjectStore` or other object that a client
             has. An object that has no face is returned as it is.
     """
-    return _face.wrap(thing, make=_Context)
+    return _face.wrap(thing, make=OnGevent)
 
 
 def connect(servers: str | Sequence[str] | None = None, **options: Any) -> Any:
@@ -114,7 +51,7 @@ def connect(servers: str | Sequence[str] | None = None, **options: Any) -> Any:
     Raises:
         NatsError: the client has given up: at once, or with ``reconnect=True`` after max_reconnect_attempts.
     """
-    context = begin(_face, GeventLoop(), _Context, servers, options)
+    context = begin(_face, GeventLoop(), OnGevent, servers, options)
     context.run(context.until_connected())
     return _face.wrap(context.nats, context)
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from ..client import Nats
 from ..errors import BadOptionsError
-from . import extras, rules
+from . import objects, rules
 from .context import Context, context_of, settle
 from .flow import BASES, Flow
 from .message import Msg
@@ -127,7 +127,7 @@ class Face:
             bases = (MessageFace, rules.original(name))
             space["__slots__"] = ()
         elif name in rules.HOMES:
-            bases = (extras.BASES.get(name, Facing),)
+            bases = (objects.BASES.get(name, Facing),)
             space["_context_for"] = staticmethod(self.context)
             space["_adapt"] = staticmethod(_adapt_options)
         else:
@@ -142,8 +142,29 @@ class Face:
                     name in BASES and rule.name in rules.OWN
                 ):
                     self._add(space, rule, name)
+            for method, target in objects.FACTORIES.get(name, {}).items():
+                space[method] = self._factory(f"{name}.{method}", target)
         self._colour(space, bases[0])
         return type(name, bases, space)
+
+    def _factory(self, path: str, target: str) -> Callable[..., Any]:
+        """Return the method that constructs an object of a class of this face."""
+
+        def factory(owner: Any, *args: Any, **options: Any) -> Any:
+            return self.named(target)(owner, *args, **options)
+
+        owner, *rest = inspect.signature(
+            cast(Any, rules.original(target)).__init__
+        ).parameters.values()
+        factory.__name__ = path.partition(".")[2]
+        factory.__qualname__ = path
+        factory.__module__ = self.module
+        factory.__doc__ = (
+            f"Return a `{target}` of this object, which takes the same arguments after it."
+        )
+        signature = inspect.Signature([owner, *rest[1:]], return_annotation=target)
+        factory.__signature__ = signature  # type: ignore[attr-defined]
+        return factory
 
     def _add(self, space: dict[str, Any], rule: Rule, owner: str) -> None:
         if owner == "JsMsg" and rule.kind is Kind.VALUE:
@@ -223,6 +244,7 @@ def _next_of(base: type) -> Callable[[Any], Any]:
     def __next__(self: Any) -> Any:
         if self._items and self._may_go_on():
             return self._take()
+        self._buffer.iterated = True
         try:
             return self._context.run(self._next(None))
         except StopAsyncIteration:
@@ -291,6 +313,12 @@ def _answer(face: Face, rule: Rule, owner: str) -> Callable[..., Any]:
 
         if rule.callables:
             args = _adapted(context, rule, args, options, True)
+        if rule.takes_faces:
+            args = tuple(map(unwrap, args))
+            options = {name: unwrap(value) for name, value in options.items()}
+        if convert is not None and options.get("on_msg") is not None:
+            on_msg = options["on_msg"]
+            options["on_msg"] = lambda msg: on_msg(convert(msg, context))
         args = _with_cb(rule, answered, args, options)
         handle = getattr(self._callee, name)(*args, **options)
         try:

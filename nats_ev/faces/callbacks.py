@@ -5,12 +5,25 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from ..client import Nats
 from ..errors import NatsError
 
-if TYPE_CHECKING:
-    from .context import Context
+
+class Spawner(Protocol):
+    """What a `Spawned` needs of its client's context."""
+
+    nats: Nats
+
+    def spawn(self, function: Callable[..., Any], *args: Any) -> None:
+        """Call a function, which may be a coroutine function, in a task of its own."""
+
+    def task_begins(self) -> None:
+        """Count a call that is a task."""
+
+    def task_ends(self) -> None:
+        """Count the end of such a call."""
 
 
 def _ignore() -> None:
@@ -24,7 +37,7 @@ def _raise(error: BaseException) -> None:
 class Spawned:
     """A callback each call of which is a task of its own. A drain of the client waits for them."""
 
-    def __init__(self, context: Context, callback: Callable[..., Any]) -> None:
+    def __init__(self, context: Spawner, callback: Callable[..., Any]) -> None:
         self._context = context
         self._callback = callback
         self._steps = self._await if inspect.iscoroutinefunction(callback) else self._run

@@ -28,6 +28,8 @@ _log = logging.getLogger("nats_ev")
 _DRAIN_TIMEOUT = 30_000.0
 # How often a drain looks whether other tasks have taken all messages, in ms.
 _LOOK_EVERY = 5.0
+# How long it waits for a task that has called `next` and may be at work with the last message, in ms.
+_IDLE = 1000.0
 
 
 class Awaited(Protocol):
@@ -133,6 +135,7 @@ class Context:
 
     def current(self) -> Any:
         """Return the current task."""
+        return self
 
     def is_other(self, task: Any) -> bool:
         """Return whether a task is alive and not the current one."""
@@ -250,7 +253,12 @@ class Context:
         for buffer in busy:
             buffer.drain()
         left = self._drain_timeout or float("inf")
-        while left > 0 and any(buffer.busy or not buffer.ended for buffer in busy):
+        idle = 0.0
+        while left > 0 and idle < _IDLE:
+            busy = {buffer for buffer in busy if buffer.busy or not buffer.ended}
+            if not busy:
+                break
+            idle = idle + _LOOK_EVERY if all(buffer.idle for buffer in busy) else 0.0
             await self.sleep(_LOOK_EVERY)
             left -= _LOOK_EVERY
 

@@ -25,14 +25,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
+from weakref import ref
 
-from ..arguments import Milliseconds, milliseconds
+from ..arguments import Milliseconds, Payload, milliseconds
+from ..client import Nats
 from ..errors import ConnectionClosedError, MsgIteratorClosedError, NatsError, RequestTimeoutError
+from ..headers import HeadersLike
 from .message import Msg
-
-if TYPE_CHECKING:
-    from .context import Context
+from .rules import OWN
 
 # What a buffer keeps before it pauses its source: bytes. A message weighs so many more than its payload.
 ROOM = 8 * 1024 * 1024
@@ -49,6 +50,49 @@ def _ignore(*answer: object) -> None:
     """Take an answer that nobody waits for."""
 
 
+class Owner(Protocol):
+    """What flows need of their client's context; see `context.Context`."""
+
+    nats: Nats
+    drained: bool
+    buffers: set[Buffer]
+    by_sid: dict[int, Buffer]
+    message: Callable[[Any], Any]
+
+    def waiter(self) -> Any:
+        """Return what a task awaits."""
+
+    def expire(self, timeout: float, waiter: Any, error: NatsError) -> Any:
+        """Give an error to a waiter after some ms."""
+
+    def current(self) -> Any:
+        """Return the current task."""
+
+    def is_other(self, task: Any) -> bool:
+        """Return whether a task is alive and not the current one."""
+
+    async def give_way(self) -> None:
+        """Let other tasks and the loop run."""
+
+    async def answer(self, method: Callable[..., object], *args: Any) -> Any:
+        """Call ``method(*args, cb)``, and wait for the answer."""
+
+    def on_loop(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Call a function of the callback API in the thread of the loop."""
+
+    def finished(self, buffer: Buffer) -> None:
+        """Forget a flow that has ended."""
+
+    def abandon(self, buffer: Buffer) -> None:
+        """End a flow that nobody holds any more."""
+
+    def unsubscribe(self, sid: int, max_msgs: int | None = None) -> None:
+        """Unsubscribe, and let the iterator of the subscription know."""
+
+    def publish_answer(self, subject: str, payload: Payload, headers: HeadersLike | None) -> None:
+        """Publish the answer to a `Msg`."""
+
+
 class Buffer:
     """The items of one flow, from the loop's side. See the module's theory of operation."""
 
@@ -60,6 +104,7 @@ class Buffer:
         "ended",
         "error",
         "items",
+        "iterated",
         "left",
         "pause",
         "paused",
@@ -72,7 +117,7 @@ class Buffer:
         "waiters",
     )
 
-    def __init__(self, context: Context, room: int) -> None:
+    def __init__(self, context: Owner, room: int) -> None:
         self.context = context
         self.items: deque[Any] = deque()
         self.waiters: deque[Any] = deque()
@@ -82,7 +127,8 @@ class Buffer:
         self.error: NatsError | None = None
         self.seen_end = False  # the consumer knows of the end
         self.paused = False
-        self.consumer: Any = None  # the task that has asked last
+        self.iterated = False  # the consumer has not asked by `next`, but by its loop
+        self.consumer: ref[Any] | None = None  # the task that has asked last; it may hold the flow
         self.pause: Callable[[], object] = _nothing
         self.resume: Callable[[], object] = _nothing
         self.stop: Callable[[], object] = _nothing
@@ -164,11 +210,14 @@ class Buffer:
 
     @property
     def busy(self) -> bool:
-        """Whether another task, still alive, is about to take items or to use the last one."""
-        consumer = self.consumer
-        if consumer is None or self.seen_end or not self.context.is_other(consumer):
-            return False
-        return bool(self.items) or not self.waiters
+        """Whether another task, still alive, may take items or use the last one, and knows of no end."""
+        consumer = self.consumer() if self.consumer is not None else None
+        return consumer is not None and not self.seen_end and self.context.is_other(consumer)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing shows that a task will come back: it has taken all, and need not iterate."""
+        return self.ended and not self.items and not self.iterated
 
 
 class Flow:
@@ -179,10 +228,10 @@ class Flow:
     """
 
     _room: ClassVar[int] = ROOM
-    _context: Context
+    _context: Owner
     _what: str = "the iterator"
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Owner) -> None:
         self._context = context
         self._buffer = Buffer(context, self._room)
         self._items = self._buffer.items
@@ -198,9 +247,18 @@ class Flow:
         if buffer is not None and not buffer.ended:
             buffer.context.abandon(buffer)
 
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the handle of the callback API."""
+        if name.startswith("_") or name in OWN:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self._it, name)
+
     def _weigh(self, item: Any) -> int:
         """Return the weight with which an item was put."""
         return 1
+
+    def _look(self) -> None:
+        """End the iterator if its source has ended without a word."""
 
     def _begin(self, handle: Any) -> None:
         """Take what the method of the callback API has returned."""
@@ -245,11 +303,12 @@ class Flow:
         """Return the next item. Raises StopAsyncIteration at the end."""
         if self._items and monotonic() < self._until:
             return self._take()
+        self._buffer.iterated = True
         return await self._next(None)
 
     async def _next(self, timeout: float | None) -> Any:
         buffer, context = self._buffer, self._context
-        buffer.consumer = context.current()
+        buffer.consumer = ref(context.current())
         if self._items:
             if monotonic() >= self._until:
                 if self._until:
@@ -258,6 +317,7 @@ class Flow:
             if self._items:  # another task may have taken it meanwhile
                 return self._take()
         while not self._items:
+            self._look()
             if buffer.ended:
                 buffer.seen_end = True
                 if buffer.error is not None:
@@ -305,6 +365,7 @@ class Flow:
             NatsError: what has ended it, such as `PermissionsViolationError` or ``disconnected``.
         """
         limit = None if timeout is None else milliseconds(timeout, "timeout")
+        self._buffer.iterated = False
         try:
             return await self._next(limit)
         except StopAsyncIteration:
@@ -453,6 +514,10 @@ class Messages(Drained):
         super()._begin(handle)
         self._buffer.drain_source = handle.drain
         self._what = f"consumer {handle.name!r} of {handle.stream!r}"
+
+    def _look(self) -> None:
+        if self._it.closed:  # after stop_after messages
+            self._buffer.finish(None)
 
     def stop(self) -> None:
         """End the iterator and the delivery at once: the same as `close`."""

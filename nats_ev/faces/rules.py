@@ -97,6 +97,7 @@ class Rule(NamedTuple):
         callables: the other parameters that take a callable, with their places (-1: keyword only).
         returns: the annotation of what the method returns.
         bound: staticmethod or classmethod, if the method is one.
+        takes_faces: whether an argument may be an object of a face.
     """
 
     kind: Kind
@@ -106,6 +107,7 @@ class Rule(NamedTuple):
     callables: tuple[tuple[str, int], ...] = ()
     returns: str = ""
     bound: type | None = None
+    takes_faces: bool = False
 
 
 def original(name: str) -> type:
@@ -153,7 +155,8 @@ def rule(kind: type, name: str) -> Rule:
     )
     returns = str(function.__annotations__.get("return", ""))
     bound = type(member) if isinstance(member, (staticmethod, classmethod)) else None
-    return Rule(found, name, function, position, callables, returns, bound)
+    takes_faces = any(annotation.endswith("ObjectStore") for annotation in annotations.values())
+    return Rule(found, name, function, position, callables, returns, bound, takes_faces)
 
 
 def _kind(kind: str, name: str, annotations: dict[str, str]) -> Kind:

@@ -266,8 +266,9 @@ def test_a_drained_client_ends_its_iterators_without_an_error(face: Face) -> Non
 
 
 def test_a_refused_subscription_raises_what_the_server_says(face: Face, own_server: Any) -> None:
-    config = 'authorization { users = [{user: u, password: p, permissions: {subscribe: ["ok", "_INBOX.>"]}}] }'
-    server = own_server(config=config)
+    rights = '{subscribe: ["ok", "_INBOX.>"]}'
+    users = f"authorization {{ users = [{{user: u, password: p, permissions: {rights}}}] }}"
+    server = own_server(config=users)
 
     async def scenario(face: Face) -> None:
         errors: list[Exception] = []

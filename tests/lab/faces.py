@@ -96,7 +96,9 @@ class Face:
             return asyncio.get_running_loop().create_task(steps)
         import gevent
 
-        return gevent.spawn(_finish, steps)
+        task = gevent.spawn(_finish, steps)
+        task.steps = steps
+        return task
 
     async def sleep(self, seconds: float) -> None:
         """Let other tasks run."""
