@@ -31,6 +31,7 @@ import contextlib
 import contextvars
 import math
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -234,7 +235,7 @@ class _Closing:
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         # Thread-safe, because any thread may make a client of a loop that does not run yet.
-        loop.call_soon_threadsafe(_park, loop, _Sentinel(self), context=contextvars.Context())
+        loop.call_soon_threadsafe(_park, _Sentinel(self), context=contextvars.Context())
 
     def dropped(self) -> None:
         """Call all callbacks if the loop is closed."""
@@ -244,8 +245,11 @@ class _Closing:
             return
         while self.callbacks:
             callback = self.callbacks.pop()()
-            if callback is not None:
-                callback()
+            try:
+                if callback is not None:
+                    callback()
+            except Exception as exc:  # the others must still be called
+                sys.excepthook(type(exc), exc, exc.__traceback__)
 
 
 class _Sentinel:
@@ -260,8 +264,9 @@ class _Sentinel:
         self._closing.dropped()
 
 
-def _park(loop: asyncio.AbstractEventLoop, sentinel: _Sentinel) -> None:
-    loop.call_later(_DAY, _park, loop, sentinel, context=contextvars.Context())
+def _park(sentinel: _Sentinel) -> None:
+    loop = asyncio.get_running_loop()
+    loop.call_later(_DAY, _park, sentinel, context=contextvars.Context())
 
 
 _closings: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Closing] = (
