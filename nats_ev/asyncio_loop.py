@@ -48,7 +48,7 @@ WatcherCallback = Callable[[Any, int], object]
 class _Watcher:
     """What all watchers have: an event can be fed, and is discarded by `stop`."""
 
-    __slots__ = ("_callback", "_context", "_fed", "_loop", "_owner", "data")
+    __slots__ = ("__weakref__", "_callback", "_context", "_fed", "_loop", "_owner", "data")
 
     def __init__(self, owner: AsyncioLoop, callback: WatcherCallback, data: object) -> None:
         self._owner = owner
