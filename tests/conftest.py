@@ -128,7 +128,9 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     server = "none" if binary is None else ".".join(map(str, NatsServer(binary=binary).version))
     older = sorted(path.name for path in OLDER.glob("*")) or ["none"]
     libev = pyev.version()[1]
-    return [f"nats-server: {server} (older lines: {', '.join(older)}); libev: {libev}; loop: {loops.chosen.name}"]
+    return [
+        f"nats-server: {server} (older lines: {', '.join(older)}); libev: {libev}; loop: {loops.chosen.name}"
+    ]
 
 
 @pytest.fixture(scope="session")
