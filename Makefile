@@ -15,10 +15,10 @@ COVERED_BRANCHES := 93
 SERVER_LINES := 2.10.26 2.12.8
 # NATS_SERVER=2.10 or NATS_SERVER=/path/to/nats-server: the server that stands in for the newest one.
 # All C but what only CFFI reads: a cdef is no C file.
-C_FILES := $(filter-out %cdef.h,$(wildcard csrc/*.[ch] tests/csrc/*.[ch] tests/fuzz/*.[ch] bench/*.[ch]))
+C_FILES := $(filter-out %cdef.h,$(wildcard $(addsuffix /*.[ch],csrc tests/csrc tests/fuzz bench examples/*)))
 CLANG_FORMAT := .venv/bin/clang-format
 
-.PHONY: tls-soak demo check test build counts lint format structure coverage coverage-c pytest bench bench-full bench-js soak-js packaging fuzz sanitize soak chaos cuts monkey interrupts handovers bigobject mutants servers peers system clean
+.PHONY: tls-soak demo check test build counts lint format structure coverage coverage-c pytest bench bench-full bench-js soak-js packaging fuzz sanitize soak chaos cuts monkey interrupts handovers bigobject mutants servers peers system install-core clean
 
 demo: build
 	$(PY) examples/demo.py
@@ -106,6 +106,10 @@ peers .venv/.peers: tests/lab/js/package.json .venv/.installed
 
 system:
 	@PYTHON='$(PYTHON)' sh tests/lab/system_packages.sh
+
+# The C core for programs without Python: make install-core PREFIX=/usr/local DESTDIR=/tmp/package
+install-core:
+	@CC='$(CC)' AR='$(AR)' PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' sh csrc/install.sh
 
 packaging: build
 	$(IN_TESTS) -m drills.packaging_steps

@@ -41,8 +41,14 @@ struct nats_ev_loop {
     atomic_int references; /* the owner's, and one for each watcher */
     int is_default;
     int is_borrowed; /* the host owns libev's loop: never destroyed here */
+    int is_gone;     /* the host has destroyed libev's loop: ev is one that nobody runs */
     uintptr_t hook_key;
+    uintptr_t owner_key; /* not 0: gone is active */
+    atomic_ulong
+        foreign_thread; /* the last in which libev delivered an event without a run of ours */
     struct run *run;
+    nats_ev_watcher *watchers; /* all of this loop */
+    ev_cleanup gone;           /* the owner destroys libev's loop */
     ev_io wake;                /* readable when the interpreter has caught a signal */
     ev_prepare polling;        /* lowest priority: runs last before libev polls */
     ev_check polled;           /* highest priority: runs first after a poll */
@@ -69,6 +75,7 @@ struct nats_ev_watcher {
     int type;
     int deferred_events;
     nats_ev_watcher *next_deferred, **deferred_link; /* NULL: not set aside */
+    nats_ev_watcher *next, **link;                   /* in the loop's list */
 };
 
 static _Thread_local struct run *current_run;
@@ -94,6 +101,11 @@ static struct {
 } reaper;
 
 /* ---- runs ---- */
+
+int nats_ev_in_run(void)
+{
+    return current_run != NULL;
+}
 
 /* Set an event aside until the run has returned. */
 static void defer(struct run *run, nats_ev_watcher *self, int revents)
@@ -196,6 +208,29 @@ static void python_leave(struct run *run)
 
 /* ---- what libev calls ---- */
 
+/*
+ * Begin to deliver an event to Python where a host runs the loop. CFFI takes the interpreter lock,
+ * unless the host has it. Return 0 when there is no Python any more: the host has finalised it.
+ */
+static int foreign_enter(nats_ev_loop *loop)
+{
+    if (!Py_IsInitialized())
+        return 0;
+    atomic_store_explicit(&loop->foreign_thread, PyThread_get_thread_ident(), memory_order_relaxed);
+    return 1;
+}
+
+/*
+ * Make a host's ev_run return, to which no exception can be raised. An event whose callback has not
+ * begun is delivered after the others.
+ */
+static void foreign_abort(struct ev_loop *ev, nats_ev_watcher *self, int revents, int verdict)
+{
+    ev_break(ev, EVBREAK_ONE);
+    if (verdict == NATS_EV_NOT_DELIVERED)
+        ev_feed_event(ev, &self->ev.base, revents);
+}
+
 /* Deliver an event of a watcher of any type. */
 static void event_cb(struct ev_loop *ev, ev_watcher *base, int revents)
 {
@@ -206,6 +241,8 @@ static void event_cb(struct ev_loop *ev, ev_watcher *base, int revents)
         defer(run, self, revents);
         return;
     }
+    if (!run && !foreign_enter(self->loop))
+        return;
     python_enter(run);
     int state = (ev_is_active(base) ? NATS_EV_ACTIVE : 0) | (run ? NATS_EV_CAN_STOP : 0);
     int verdict = nats_ev_on_event(self->key, revents, state);
@@ -213,7 +250,10 @@ static void event_cb(struct ev_loop *ev, ev_watcher *base, int revents)
         /* After a failed delivery Python still holds the watcher, so that self is valid. */
         if (verdict == NATS_EV_NOT_DELIVERED && run)
             defer(run, self, revents);
-        run_abort(run, ev);
+        if (run)
+            run_abort(run, ev);
+        else
+            foreign_abort(ev, self, revents, verdict);
     }
     python_leave(run);
 }
@@ -290,6 +330,8 @@ static double reschedule_cb(ev_periodic *watcher, double now)
 {
     nats_ev_watcher *self = watcher->data;
     struct run *run = current_run;
+    if (!run && !foreign_enter(self->loop))
+        return now + 1e30;
     python_enter(run);
     double at = nats_ev_on_reschedule(self->key, now);
     python_leave(run);
@@ -351,6 +393,36 @@ static struct ev_loop *default_loop_get(unsigned int flags)
     return ev;
 }
 
+/* Return a loop that nobody runs, for the watchers whose own loop is gone. There is one. */
+static struct ev_loop *loop_of_the_dead(void)
+{
+    static struct ev_loop *made;
+    pthread_mutex_lock(&doomed_lock);
+    if (!made)
+        made = ev_loop_new(EVBACKEND_SELECT | EVFLAG_NOENV); /* takes no descriptor */
+    pthread_mutex_unlock(&doomed_lock);
+    return made;
+}
+
+/*
+ * The owner is inside ev_loop_destroy. Stop all watchers, which nothing would find afterwards, and
+ * put a loop that nobody runs in the place of the host's: all other functions stay safe. The host
+ * may have finalised Python by now.
+ */
+static void gone_cb(struct ev_loop *ev, ev_cleanup *cleanup, int revents)
+{
+    nats_ev_loop *loop = cleanup->data;
+    (void)revents;
+    for (nats_ev_watcher *self = loop->watchers; self; self = self->next)
+        nats_ev_stop(self);
+    ev_cleanup_stop(ev, cleanup);
+    loop->ev = loop_of_the_dead();
+    loop->is_gone = 1;
+    loop->is_default = 0;
+    if (Py_IsInitialized())
+        nats_ev_on_gone(loop->owner_key);
+}
+
 static nats_ev_loop *loop_around(struct ev_loop *ev)
 {
     nats_ev_loop *loop = ev ? calloc(1, sizeof *loop) : NULL;
@@ -367,6 +439,9 @@ static nats_ev_loop *loop_around(struct ev_loop *ev)
     ev_check_init(&loop->polled, polled_cb);
     ev_set_priority(&loop->polled, EV_MAXPRI);
     loop->polled.data = loop;
+    ev_cleanup_init(&loop->gone, gone_cb);
+    ev_set_priority(&loop->gone, EV_MAXPRI);
+    loop->gone.data = loop;
     return loop;
 }
 
@@ -379,12 +454,38 @@ nats_ev_loop *nats_ev_loop_new(unsigned int flags, int is_default)
     return loop;
 }
 
+int nats_ev_is_loop(uintptr_t address)
+{
+    if (address % _Alignof(void *))
+        return 0;
+    unsigned int backend = ev_backend((struct ev_loop *)address);
+    return (backend & (backend - 1)) == 0 && (backend & ev_supported_backends()) != 0;
+}
+
 nats_ev_loop *nats_ev_loop_borrow(uintptr_t address)
 {
     nats_ev_loop *loop = loop_around((struct ev_loop *)address);
     if (loop)
         loop->is_borrowed = 1;
     return loop;
+}
+
+void nats_ev_loop_watch_owner(nats_ev_loop *loop, uintptr_t key)
+{
+    loop->owner_key = key;
+    ev_cleanup_start(loop->ev, &loop->gone);
+}
+
+int nats_ev_loop_is_gone(nats_ev_loop *loop)
+{
+    return loop->is_gone;
+}
+
+unsigned long nats_ev_loop_foreign_thread(nats_ev_loop *loop)
+{
+    if (loop->is_gone || ev_depth(loop->ev) == 0)
+        return 0;
+    return atomic_load_explicit(&loop->foreign_thread, memory_order_relaxed);
 }
 
 int nats_ev_loop_is_default(nats_ev_loop *loop)
@@ -407,12 +508,16 @@ static void loop_destroy(nats_ev_loop *loop)
 /* libev may be inside an embedded loop whose embedder was dropped by its own callback. */
 void nats_ev_loop_free(nats_ev_loop *loop)
 {
-    if (atomic_fetch_sub(&loop->references, 1) != 1 || loop->is_default)
+    if (atomic_fetch_sub(&loop->references, 1) != 1)
         return;
-    if (loop->is_borrowed) {
+    if (loop->is_borrowed || loop->is_gone) {
+        if (!loop->is_gone)
+            ev_cleanup_stop(loop->ev, &loop->gone);
         free(loop);
         return;
     }
+    if (loop->is_default)
+        return;
     if (ev_depth(loop->ev) == 0) {
         loop_destroy(loop);
         return;
@@ -535,6 +640,11 @@ nats_ev_watcher *nats_ev_watcher_new(nats_ev_loop *loop, int type, uintptr_t key
     self->loop = loop;
     self->type = type;
     self->key = key;
+    self->next = loop->watchers;
+    self->link = &loop->watchers;
+    if (self->next)
+        self->next->link = &self->next;
+    loop->watchers = self;
     atomic_fetch_add(&loop->references, 1);
     return self;
 }
@@ -626,6 +736,8 @@ int nats_ev_start(nats_ev_watcher *self)
     struct ev_loop *ev = self->loop->ev;
     if (ev_is_active(&self->ev.base))
         return 0;
+    if (self->loop->is_gone)
+        return NATS_EV_LOOP_GONE;
     switch (self->type) {
     case NATS_EV_TYPE_IO:
         return io_start(self);
@@ -712,12 +824,17 @@ void nats_ev_watcher_free(nats_ev_watcher *self)
 {
     nats_ev_loop *loop = self->loop;
     nats_ev_stop(self);
+    *self->link = self->next;
+    if (self->next)
+        self->next->link = self->link;
     free(self);
     nats_ev_loop_free(loop);
 }
 
 void nats_ev_again(nats_ev_watcher *self)
 {
+    if (self->loop->is_gone)
+        return;
     if (self->type == NATS_EV_TYPE_TIMER)
         ev_timer_again(self->loop->ev, &self->ev.timer);
     else
@@ -778,6 +895,8 @@ int nats_ev_embed_sweep(nats_ev_watcher *self)
 
 void nats_ev_async_send(nats_ev_watcher *self)
 {
+    if (self->loop->is_gone)
+        return;
     ev_async_send(self->loop->ev, &self->ev.async);
 }
 

@@ -8,6 +8,9 @@
  *    integer key.
  *  - The interpreter lock. libev polls without the lock; all callbacks that follow a poll run with
  *    the lock held, and the lock is taken once for all of them.
+ *  - A host's runs. Where other code runs the loop, by itself, there is no run of ours: CFFI takes
+ *    the lock for each event if it is not held, an exception makes the host's ev_run return, and
+ *    events that come after the host has finalised Python are dropped.
  *  - Stopping on an exception. When Python asks for a stop, the events that libev still has to
  *    deliver are set aside and are fed to the loop again after the run has returned. No event is
  *    lost.
@@ -61,7 +64,7 @@ enum { NATS_EV_ABORTED = -1, NATS_EV_STOP = 1, NATS_EV_NOT_DELIVERED = 2 };
 enum { NATS_EV_ACTIVE = 1, NATS_EV_CAN_STOP = 2 };
 
 /* Why a watcher cannot be started. */
-enum { NATS_EV_BAD_FD = 1, NATS_EV_OTHER_LOOP = 2 };
+enum { NATS_EV_BAD_FD = 1, NATS_EV_OTHER_LOOP = 2, NATS_EV_LOOP_GONE = 3 };
 
 enum {
     NATS_EV_TYPE_IO,
@@ -88,6 +91,10 @@ int nats_ev_on_event(uintptr_t key, int revents, int state);
 int nats_ev_on_wakeup(void);
 int nats_ev_on_invoke(uintptr_t key);
 double nats_ev_on_reschedule(uintptr_t key, double now);
+int nats_ev_on_gone(uintptr_t key);
+
+/* Return whether a run of ours is on this thread's stack: then an exception can end it. */
+int nats_ev_in_run(void);
 
 /* ---- loops ---- */
 
@@ -97,11 +104,28 @@ void nats_ev_sleep(double seconds);
 /* Return a loop with one reference, or NULL when no backend that the flags allow works. */
 NATS_MUST_CHECK nats_ev_loop *nats_ev_loop_new(unsigned int flags, int is_default);
 
+/* Return whether there seems to be a loop of this libev, and not of another version, at an address
+   that can be read. */
+int nats_ev_is_loop(uintptr_t address);
+
 /*
  * Return a loop around a struct ev_loop that the host owns, or NULL when out of memory. libev's
  * loop must outlive the result and all its watchers.
  */
 NATS_MUST_CHECK nats_ev_loop *nats_ev_loop_borrow(uintptr_t address);
+
+/*
+ * Learn when the owner of a loop that is borrowed, or is the default one, destroys it: all watchers
+ * are stopped then and cannot be started again, nats_ev_loop_get returns a loop that nobody runs,
+ * and Python's nats_ev_on_gone(key) is called if there is a Python.
+ */
+void nats_ev_loop_watch_owner(nats_ev_loop *loop, uintptr_t key);
+
+/* Return whether the owner has destroyed the loop. */
+int nats_ev_loop_is_gone(nats_ev_loop *loop);
+
+/* Return the thread in which a host runs the loop, as far as an event has shown it, else 0. */
+unsigned long nats_ev_loop_foreign_thread(nats_ev_loop *loop);
 
 /* Return whether this is libev's default loop. */
 int nats_ev_loop_is_default(nats_ev_loop *loop);
@@ -145,7 +169,8 @@ void nats_ev_loop_set_hook(nats_ev_loop *loop, uintptr_t key);
 NATS_MUST_CHECK nats_ev_watcher *nats_ev_watcher_new(nats_ev_loop *loop, int type, uintptr_t key);
 void nats_ev_watcher_free(nats_ev_watcher *watcher);
 
-/* Return 0 (also when the watcher is active already), NATS_EV_BAD_FD or NATS_EV_OTHER_LOOP. */
+/* Return 0 (also when the watcher is active already), NATS_EV_BAD_FD, NATS_EV_OTHER_LOOP or
+   NATS_EV_LOOP_GONE. */
 NATS_MUST_CHECK int nats_ev_start(nats_ev_watcher *watcher);
 
 /* Stop the watcher: it is then neither active nor pending, nor set aside by an aborted run. */

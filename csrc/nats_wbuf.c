@@ -124,7 +124,7 @@ NATS_COLD NATS_MUST_CHECK static int make_room(nats_wbuf *wbuf, size_t n)
         wbuf->last = wbuf->end; /* set by the append that this call makes room for */
         wbuf->base = 0;
     }
-    buf = grow(wbuf->buf, &wbuf->cap, wbuf->end, n, 1, FIRST_CAP);
+    buf = (char *)grow(wbuf->buf, &wbuf->cap, wbuf->end, n, 1, FIRST_CAP);
     if (buf == NULL)
         return NATS_WBUF_NO_MEMORY;
     wbuf->buf = buf;
@@ -152,7 +152,8 @@ NATS_MUST_CHECK static int reserve_tag(nats_wbuf *wbuf, uint64_t tag)
         wbuf->tags_end -= wbuf->tags_begin;
         wbuf->tags_begin = 0;
     }
-    tags = grow(wbuf->tags, &wbuf->tags_cap, wbuf->tags_end, 1, sizeof *wbuf->tags, 64);
+    tags = (struct nats_tag *)grow(wbuf->tags, &wbuf->tags_cap, wbuf->tags_end, 1,
+                                   sizeof *wbuf->tags, 64);
     if (tags == NULL)
         return NATS_WBUF_NO_MEMORY;
     wbuf->tags = tags;
@@ -239,7 +240,7 @@ static int check_message(const nats_wbuf *wbuf, struct nats_message *m)
         return NATS_WBUF_BAD_SUBJECT;
     if (m->number == 0 && !nats_is_clean(m->reply, m->reply_len)) /* else it is the inbox */
         return NATS_WBUF_BAD_REPLY;
-    if (m->headers_len != 0 && !nats_is_header_block(m->headers, m->headers_len))
+    if (m->headers_len != 0 && !nats_is_header_block((const char *)m->headers, m->headers_len))
         return NATS_WBUF_BAD_HEADERS;
     m->size = nats_plus(m->headers_len, m->payload_len);
     m->line = nats_plus(nats_plus(m->subject_len, m->reply_len), 5 + nats_count_digits(m->size));
@@ -282,7 +283,7 @@ NATS_MUST_CHECK static int put_line(nats_wbuf *wbuf, const char *line, size_t n)
 
 nats_wbuf *nats_wbuf_new(void)
 {
-    nats_wbuf *wbuf = NATS_REALLOC(NULL, sizeof *wbuf);
+    nats_wbuf *wbuf = (nats_wbuf *)NATS_REALLOC(NULL, sizeof *wbuf);
     if (wbuf != NULL) {
         memset(wbuf, 0, sizeof *wbuf);
         wbuf->limits.max_control_line = DEFAULT_CONTROL_LINE;
@@ -326,7 +327,7 @@ int nats_wbuf_set_inbox(nats_wbuf *wbuf, const void *inbox, size_t len)
     if (!nats_is_clean(inbox, len))
         return NATS_WBUF_BAD_REPLY;
     if (len != 0) {
-        copy = NATS_REALLOC(NULL, len);
+        copy = (char *)NATS_REALLOC(NULL, len);
         if (copy == NULL)
             return NATS_WBUF_NO_MEMORY;
         memcpy(copy, inbox, len);
@@ -486,7 +487,7 @@ size_t nats_wbuf_last_line(const nats_wbuf *wbuf, char *line, size_t cap)
     }
     if (len > cap)
         len = cap;
-    end = len != 0 ? memchr(from, '\r', len) : NULL;
+    end = len != 0 ? (const char *)memchr(from, '\r', len) : NULL;
     if (end != NULL)
         len = (size_t)(end - from);
     memcpy(line, from, len);

@@ -14,6 +14,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct nats_wbuf nats_wbuf;
 
 /* What a framing call returns: a set of bits when >= 0, else one error. */
@@ -147,5 +151,9 @@ size_t nats_wbuf_last_line(const nats_wbuf *wbuf, char *line, size_t cap);
 
 /* Return a short English phrase without a full stop; never NULL. */
 const char *nats_wbuf_strerror(int error);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

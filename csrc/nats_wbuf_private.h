@@ -46,6 +46,17 @@
 #include "nats_frame.h"
 #include "nats_wbuf.h"
 
+/* For the core's own files. A shared library that the core is linked into does not export it. */
+#if defined(__GNUC__) || defined(__clang__)
+#define NATS_PRIVATE __attribute__((visibility("hidden")))
+#else
+#define NATS_PRIVATE
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum { NATS_LAST_LINE = 128 };
 
 struct nats_tag {
@@ -84,12 +95,16 @@ static inline size_t nats_wbuf_frame_len(const nats_wbuf *wbuf, size_t at)
 }
 
 /* Assert what always holds between two calls. */
-void nats_wbuf_check(const nats_wbuf *wbuf);
+NATS_PRIVATE void nats_wbuf_check(const nats_wbuf *wbuf);
 
 /* Let base catch up with pos, and count the messages that base passes. */
-void nats_wbuf_advance(nats_wbuf *wbuf);
+NATS_PRIVATE void nats_wbuf_advance(nats_wbuf *wbuf);
 
 /* Start at the front again when nothing is unsent, and free memory beyond a modest size. */
-void nats_wbuf_start_over(nats_wbuf *wbuf);
+NATS_PRIVATE void nats_wbuf_start_over(nats_wbuf *wbuf);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

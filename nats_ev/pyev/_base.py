@@ -69,8 +69,9 @@ class BaseLoop:
         # By key: the watchers that must stay alive although the user holds no reference.
         self._held: dict[int, object] = {}
         self._key = register(self)
-        # The thread that runs the loop, or None: `threading.get_ident`, as if gevent had not replaced that.
-        self.thread: int | None = None
+        self._runner: int | None = None  # the thread in which `start` runs
+        #: The exception because of which a host's run of this loop last returned, or None.
+        self.stopped_by: BaseException | None = None
         self.data = data
         self.debug = debug
         self._io_interval = self._timeout_interval = 0.0
@@ -78,6 +79,8 @@ class BaseLoop:
     def _own(self, memory: CLoop) -> None:
         self._c_loop = ffi.gc(memory, lib.nats_ev_loop_free)
         self._ev_loop = lib.nats_ev_loop_get(memory)
+        if self._borrowed or self._default:
+            lib.nats_ev_loop_watch_owner(memory, self._key)
 
     @classmethod
     def from_address(
@@ -85,21 +88,26 @@ class BaseLoop:
     ) -> _Loop:
         """Return a loop around a ``struct ev_loop`` that a host owns, and never destroy it.
 
-        The owner may run the loop, or `start` may. The owner must not destroy the loop before all
-        its watchers here are gone: clients disconnected, watchers and this object dropped.
+        The owner may run the loop, or `start` may. While the owner runs it, no exception can be raised to
+        the owner: each goes to `sys.excepthook`, and one that would come out of `start` makes the owner's
+        ``ev_run`` return and is kept as ``stopped_by``. When the owner destroys the loop, its watchers
+        here are stopped for good. See docs/embedding.md.
 
         Args:
             address: of the ``struct ev_loop``, made by the same libev that this module is linked to.
             data: as for the class.
-            debug: as for the class; counts in `start` only.
+            debug: as for the class.
 
         Raises:
-            ValueError: the address is 0 or less.
+            TypeError: the address is not an int.
+            ValueError: the address is 0 or less, or what is there is no loop of this libev.
         """
         if not isinstance(address, int):
             raise TypeError(f"address must be an int, not {type(address).__name__}")
         if not 0 < address < 1 << 64:
             raise ValueError(f"address is not that of a loop: {address}")
+        if not lib.nats_ev_is_loop(address):
+            raise ValueError(f"there is no loop of this libev at that address: {address:#x}")
         memory = lib.nats_ev_loop_borrow(address)
         if not memory:
             raise MemoryError("no memory for a loop")
@@ -114,15 +122,39 @@ class BaseLoop:
     def address(self) -> int:
         """The address of libev's ``struct ev_loop``, for other code that uses the same libev.
 
-        It is valid as long as this object or a watcher of this loop lives.
+        It is valid as long as this object or a watcher of this loop lives, or the loop's owner keeps it.
+
+        Raises:
+            Error: the loop's owner has destroyed it.
         """
+        self._check_owned()
         return lib.nats_ev_loop_address(self._c_loop)
+
+    @property
+    def thread(self) -> int | None:
+        """The thread that runs the loop, or None.
+
+        Its number is that of `threading.get_ident`, as if gevent had not replaced that. Where a host runs the
+        loop, the thread is known from its first event on.
+        """
+        if self._runner is not None:
+            return self._runner
+        return lib.nats_ev_loop_foreign_thread(self._c_loop) or None
+
+    def _check_owned(self) -> None:
+        if lib.nats_ev_loop_is_gone(self._c_loop):
+            raise Error("the loop is gone: its owner has destroyed it")
 
     def __repr__(self) -> str:
         kind = "default" if getattr(self, "_default", False) else "own"
         if getattr(self, "_borrowed", False):
             kind = "borrowed"
-        state = "stopped" if getattr(self, "thread", None) is None else "running"
+        if not hasattr(self, "_c_loop"):  # the constructor has failed
+            state = "stopped"
+        elif lib.nats_ev_loop_is_gone(self._c_loop):
+            state = "destroyed"
+        else:
+            state = "stopped" if self.thread is None else "running"
         return f"<{type(self).__name__} {kind}, {state} at {id(self):#x}>"
 
     def start(self, flags: int = 0) -> bool:
@@ -135,22 +167,25 @@ class BaseLoop:
             Whether watchers that keep the loop alive remain.
 
         Raises:
-            Error: another thread runs the loop, or another binding owns the default loop.
+            Error: another thread runs the loop, its owner has destroyed it, or another binding owns the
+                default loop.
             BaseException: what a callback (see ``debug``) or a Python signal handler raised.
                 Events that were pending then are delivered by the next `start`.
         """
         flags = require_int("flags", flags)
-        me, outer = get_ident(), self.thread
-        if outer is not None and outer != me:
+        me, runs = get_ident(), self.thread
+        if runs is not None and runs != me:
             raise Error("the loop is already running in another thread")
+        self._check_owned()
         if lib.nats_ev_loop_is_claimed(self._c_loop):
             which = "libev's default loop" if self._default else "the loop at that address"
             raise Error(f"{which} belongs to another binding in this process: start it there")
-        self.thread = me
+        outer, self._runner = self._runner, me
+        self.stopped_by = None
         try:
             result = run_deferring(self._run, flags)
         finally:
-            self.thread = outer
+            self._runner = outer
         if result == ABORTED:
             raise finish()
         return bool(result)

@@ -123,6 +123,15 @@ def report(exc: BaseException) -> int:
     return DELIVERED
 
 
+def _stop_host(loop: Any, exc: BaseException) -> int:
+    """Report an exception where a host runs the loop, and stop the host's run if `failed` would."""
+    stops = loop.debug or not isinstance(exc, Exception)
+    if stops:
+        loop.stopped_by = exc
+    report(exc)
+    return STOP if stops else DELIVERED
+
+
 def _has_not_begun(callback: object, exc: BaseException) -> bool:
     """Return whether there was no memory for the frame of a callback written in Python.
 
@@ -149,6 +158,10 @@ def _interrupted(
             # Compared by line when there is no memory for the dict of locals.
             delivered = traceback.tb_lineno > _BEGUN_LINE
             delivered = "begun" in traceback.tb_frame.f_locals
+            if not lib.nats_ev_in_run() and (watcher := traceback.tb_frame.f_locals.get("watcher")):
+                _newest = None
+                _stop_host(watcher._loop, exc)
+                return NOT_DELIVERED if not delivered else STOP
             exc.__traceback__ = traceback.tb_next
         _note(exc)
     except MemoryError:
@@ -160,8 +173,8 @@ def _interrupted(
 def nats_ev_on_event(key: int, revents: int, state: int) -> int:
     """Call the callback of one watcher. Python may run signal handlers before, after and in between.
 
-    When another binding runs the loop, no `start` of ours exists that could raise an exception: then
-    every exception goes to the hook.
+    When a host or another binding runs the loop, no `start` of ours exists that could raise an exception:
+    then every exception goes to the hook, and those that end a run make the host's run return.
 
     Args:
         key: of the watcher.
@@ -188,7 +201,7 @@ def nats_ev_on_event(key: int, revents: int, state: int) -> int:
         result = 0
     except BaseException as exc:
         if not state & CAN_STOP:
-            return report(exc)
+            return _stop_host(watcher._loop, exc)
         if _has_not_begun(watcher._callback, exc):
             watcher._held[key] = watcher
             _note(exc)
@@ -244,6 +257,15 @@ def nats_ev_on_reschedule(key: int, now: float) -> float:
 def nats_ev_on_wakeup() -> int:
     """Empty the wake-up pipe. Python runs its signal handlers on the way into this function."""
     _wakeup.forward()
+    return 0
+
+
+@ffi.def_extern(error=0)
+def nats_ev_on_gone(key: int) -> int:
+    """Let go of a ``struct ev_loop`` that its owner is destroying."""
+    loop = refs[key]()
+    if loop is not None:
+        loop._ev_loop = lib.nats_ev_loop_get(loop._c_loop)
     return 0
 
 

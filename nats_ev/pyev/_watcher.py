@@ -77,6 +77,7 @@ class Watcher:
         failure = _start(self._c_watcher)
         if failure:
             self._release()
+            self._loop._check_owned()
             raise Error(self._why_not(failure))
 
     def _why_not(self, failure: int) -> str:
