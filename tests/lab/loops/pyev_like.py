@@ -11,8 +11,8 @@ WATCHER = (
     "active", "pending", "priority", "callback", "data", "loop",
 )  # fmt: skip
 LOOP = (
-    "io", "timer", "prepare", "check", "idle", "async", "signal", "periodic", "scheduler", "child", "fork", "embed",
-    "start", "stop", "now", "update", "ref", "unref", "reset", "suspend", "resume", "verify", "invoke",
+    "io", "timer", "prepare", "check", "idle", "async", "signal", "periodic", "scheduler", "child",
+    "fork", "embed", "start", "stop", "now", "update", "ref", "unref", "reset", "suspend", "resume", "verify", "invoke",
     "depth", "iteration", "pending", "default", "backend", "data", "debug", "io_interval", "timeout_interval",
 )  # fmt: skip
 
