@@ -12,7 +12,8 @@ WATCHER = (
 )  # fmt: skip
 LOOP = (
     "io", "timer", "prepare", "check", "idle", "async", "signal", "periodic", "scheduler", "child",
-    "fork", "embed", "start", "stop", "now", "update", "ref", "unref", "reset", "suspend", "resume", "verify", "invoke",
+    "fork", "embed", "start", "stop", "now", "update", "ref", "unref", "reset", "suspend", "resume",
+    "verify", "invoke",
     "depth", "iteration", "pending", "default", "backend", "data", "debug", "io_interval", "timeout_interval",
 )  # fmt: skip
 
