@@ -22,7 +22,7 @@ CLANG_FORMAT := .venv/bin/clang-format
 loops: build .venv/.servers .venv/.peers
 	$(IN_TESTS) -m lab.loops --jobs $(JOBS) $(LOOPS)
 
-cuts monkey interrupts handovers bigobject mutants servers peers system install-core clean
+cuts monkey interrupts handovers webserver bigobject mutants servers peers system install-core clean
 
 demo: build
 	$(PY) examples/demo.py
@@ -150,7 +150,7 @@ soak: build
 	$(IN_TESTS) -m drills.reconnects
 	$(IN_TESTS) -m drills.timeouts
 
-cuts monkey interrupts handovers bigobject mutants: build
+cuts monkey interrupts handovers webserver bigobject mutants: build
 	$(IN_TESTS) -m drills.$@
 
 # Rolling restarts under a publisher; then leaders killed and suspended under JetStream, on each server line.

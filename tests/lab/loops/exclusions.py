@@ -31,6 +31,7 @@ LATE_INTERRUPT = (
     "uvloop makes the calls that are ready, also new ones, before a KeyboardInterrupt or SystemExit of a "
     "callback comes out of `run_forever`"
 )
+GENERATOR_EXIT = "only KeyboardInterrupt and SystemExit come out of asyncio's `run_forever`"
 DESCRIPTORS = "uvloop needs free descriptors to run"
 BLOCKS = "the test counts blocks of memory, and asyncio keeps a cancelled timer for a while"
 
@@ -63,6 +64,7 @@ EXCLUSIONS = (
     Exclusion(
         "uvloop", "test_the_rest_expires_after_a_callback_that_stops_the_loop", LATE_INTERRUPT
     ),
+    Exclusion(ASYNCIO, r"test_an_interrupted_source_is_not.*-GeneratorExit\]", GENERATOR_EXIT),
     Exclusion("uvloop", "test_running_out_of_descriptors_is_survived", DESCRIPTORS),
     Exclusion(
         "pyev-like", "test_calls_from_another_thread_than_the_loops_are_clear_errors", THREAD
