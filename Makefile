@@ -18,7 +18,9 @@ SERVER_LINES := 2.10.26 2.12.8
 C_FILES := $(filter-out %cdef.h,$(wildcard $(addsuffix /*.[ch],csrc tests/csrc tests/fuzz bench examples/*)))
 CLANG_FORMAT := .venv/bin/clang-format
 
-.PHONY: tls-soak demo check test build counts stubs lint format structure coverage coverage-c pytest bench bench-full bench-js soak-js packaging fuzz sanitize references soak reconnects chaos cuts monkey interrupts handovers bigobject mutants servers peers system install-core clean
+.PHONY: demo check test build counts stubs lint format structure coverage coverage-c pytest bench bench-full bench-js \
+    packaging fuzz sanitize references soak soak-js tls-soak reconnects chaos cuts monkey interrupts handovers loops \
+    webserver bigobject mutants servers peers system install-core clean
 
 demo: build
 	$(PY) examples/demo.py
@@ -154,11 +156,15 @@ soak: build
 	$(IN_TESTS) -m drills.reconnects
 	$(IN_TESTS) -m drills.timeouts
 
+# The behavioural tests on every kind of loop but the default one, LOOPS or all; an hour on two cores.
+loops: build .venv/.servers .venv/.peers
+	$(IN_TESTS) -m lab.loops --jobs $(JOBS) $(LOOPS)
+
 # The ten thousand connections on every loop: half an hour.
 reconnects: build
 	$(IN_TESTS) -m drills.reconnects 10000 all
 
-cuts monkey interrupts handovers bigobject mutants: build
+cuts monkey interrupts handovers webserver bigobject mutants: build
 	$(IN_TESTS) -m drills.$@
 
 # Rolling restarts under a publisher; then leaders killed and suspended under JetStream, on each server line.

@@ -260,8 +260,10 @@ def excepthook(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
 @pytest.fixture(autouse=True)
 def no_stray_exceptions(request: pytest.FixtureRequest) -> Iterator[None]:
     if "excepthook" in request.fixturenames:
-        request.getfixturevalue("excepthook")
+        caught = request.getfixturevalue("excepthook")
         yield
+        for exc in caught:
+            loops.note(exc)
         return
     seen: list[BaseException] = []
     before = sys.excepthook
@@ -270,6 +272,8 @@ def no_stray_exceptions(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
     finally:
         sys.excepthook = before
+        for exc in seen:
+            loops.note(exc)
     if seen:
         raise AssertionError(f"{len(seen)} exception(s) left a callback") from seen[0]
 

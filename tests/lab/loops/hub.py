@@ -15,7 +15,6 @@ from lab.loops import NESTED, attribute_of_ours, unable
 from nats_ev import pyev
 from nats_ev.gevent_loop import GeventLoop
 
-
 # Seconds: an end for what waits for an event that never comes on this loop.
 LONGEST = 40.0
 

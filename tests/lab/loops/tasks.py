@@ -98,6 +98,7 @@ class TaskLoop(AsyncioLoop):
         if times:
             self.loop.call_soon(self._hop, times - 1, start)
         elif start == self._starts:
+            self._starts += 1  # uvloop would let a second `stop` end the next run, too
             self.loop.stop()
 
     def stop(self, how: int = pyev.EVBREAK_ONE) -> None:
