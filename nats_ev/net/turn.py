@@ -98,12 +98,12 @@ class Turn:
         "_resting",
         "_running",
         "_soon",
-        "unfinished",
         "_unhandled",
         "deliver",
         "finish",
         "flush",
         "schedule",
+        "unfinished",
     )
 
     def __init__(self, loop: Any) -> None:
