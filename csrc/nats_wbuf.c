@@ -33,6 +33,8 @@ void nats_wbuf_check(const nats_wbuf *wbuf)
     (void)wbuf;
 }
 
+void (*nats_wbuf_grown)(void *memory, size_t size);
+
 /*
  * Make room for `more` elements of `size` bytes after the first `used` of *cap elements. Return the
  * memory, moved or not, or NULL with nothing changed.
@@ -54,8 +56,11 @@ NATS_MUST_CHECK static void *grow(void *memory, size_t *cap, size_t used, size_t
     if (new_cap < least)
         new_cap = least;
     grown = NATS_REALLOC(memory, new_cap * size);
-    if (grown != NULL)
+    if (grown != NULL) {
         *cap = new_cap;
+        if (nats_wbuf_grown != NULL)
+            nats_wbuf_grown(grown, new_cap * size);
+    }
     return grown;
 }
 
