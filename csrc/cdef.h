@@ -136,6 +136,8 @@ void nats_wbuf_take_back(nats_wbuf *wbuf);
 
 size_t nats_wbuf_remove(nats_wbuf *wbuf, const uint64_t *tags, size_t n);
 
+void nats_wbuf_trim(nats_wbuf *wbuf);
+
 size_t nats_wbuf_drop_messages(nats_wbuf *wbuf);
 
 size_t nats_wbuf_recheck(nats_wbuf *wbuf, int headers, uint64_t *tags, size_t cap, size_t *n_tags);

@@ -13,6 +13,10 @@ enum {
     MAX_DIGITS = 20, /* of the largest uint64_t */
     FIRST_CAP = 16 * 1024,
     KEEP_CAP = 2 * 1024 * 1024, /* kept by an emptied buffer: flushes at 1 MiB need as much */
+    /* Kept until SMALL_ROUNDS in turn have used less than a quarter of it, or until nats_wbuf_trim:
+       fresh memory costs a page fault for each 4 KiB. */
+    KEEP_MOST = 64 * 1024 * 1024 + 64 * 1024,
+    SMALL_ROUNDS = 64,
     KEEP_TAGS = 16 * 1024,
     DEFAULT_CONTROL_LINE = 4096
 };
@@ -28,6 +32,8 @@ void nats_wbuf_check(const nats_wbuf *wbuf)
     assert((wbuf->inbox == NULL) == (wbuf->inbox_len == 0));
     (void)wbuf;
 }
+
+void (*nats_wbuf_grown)(void *memory, size_t size);
 
 /*
  * Make room for `more` elements of `size` bytes after the first `used` of *cap elements. Return the
@@ -50,24 +56,33 @@ NATS_MUST_CHECK static void *grow(void *memory, size_t *cap, size_t used, size_t
     if (new_cap < least)
         new_cap = least;
     grown = NATS_REALLOC(memory, new_cap * size);
-    if (grown != NULL)
+    if (grown != NULL) {
         *cap = new_cap;
+        if (nats_wbuf_grown != NULL)
+            nats_wbuf_grown(grown, new_cap * size);
+    }
     return grown;
+}
+
+static void free_memory(nats_wbuf *wbuf)
+{
+    free(wbuf->buf);
+    wbuf->buf = NULL;
+    wbuf->cap = 0;
+    wbuf->small_rounds = 0;
 }
 
 void nats_wbuf_start_over(nats_wbuf *wbuf)
 {
+    wbuf->small_rounds = wbuf->end >= wbuf->cap / 4 ? 0 : wbuf->small_rounds + 1;
     assert(wbuf->pos == wbuf->end && wbuf->counts.waiting == 0);
     wbuf->origin += wbuf->end;
     wbuf->base = wbuf->pos = wbuf->end = wbuf->last = 0;
     wbuf->pinned = 0;
     wbuf->tags_begin = wbuf->tags_end = 0;
     wbuf->tags_mixed = 0;
-    if (wbuf->cap > KEEP_CAP) {
-        free(wbuf->buf);
-        wbuf->buf = NULL;
-        wbuf->cap = 0;
-    }
+    if (wbuf->cap > KEEP_MOST || (wbuf->cap > KEEP_CAP && wbuf->small_rounds >= SMALL_ROUNDS))
+        free_memory(wbuf);
     if (wbuf->tags_cap > KEEP_TAGS) {
         free(wbuf->tags);
         wbuf->tags = NULL;
@@ -459,6 +474,13 @@ void nats_wbuf_sent(nats_wbuf *wbuf, size_t n)
         wbuf->counts.waiting = 0;
         nats_wbuf_start_over(wbuf);
     }
+    nats_wbuf_check(wbuf);
+}
+
+void nats_wbuf_trim(nats_wbuf *wbuf)
+{
+    if (wbuf->end == 0 && wbuf->cap > KEEP_CAP && !wbuf->locked)
+        free_memory(wbuf);
     nats_wbuf_check(wbuf);
 }
 

@@ -132,6 +132,12 @@ void nats_wbuf_take_back(nats_wbuf *wbuf);
    message of which a byte is already sent or pinned stays. One pass, whatever n is. */
 size_t nats_wbuf_remove(nats_wbuf *wbuf, const uint64_t *tags, size_t n);
 
+/* Called with memory that has grown, before it is written to; NULL: nobody asks for that. */
+extern void (*nats_wbuf_grown)(void *memory, size_t size);
+
+/* Give back memory beyond 2 MiB if the buffer is empty. For a timer: after a burst nothing else may come. */
+void nats_wbuf_trim(nats_wbuf *wbuf);
+
 /* Drop all messages of which no byte is sent or pinned; control frames stay. Return how many. */
 size_t nats_wbuf_drop_messages(nats_wbuf *wbuf);
 

@@ -21,7 +21,7 @@
  * it has something to deliver; up to MOST_FREE blocks are kept for the next connection that has.
  * Fields are copied into Python objects at once, so that no callback sees a block.
  *
- * Large messages. Once a quarter of a large payload has come, the rest is received straight into the bytes
+ * Large messages. Once a sixteenth of a large payload has come, the rest is received straight into the bytes
  * object that the callback gets. Not before, so that memory follows what a server sends, never what it announces.
  *
  * Time. `deliver` gives way after a slice of time, so that thousands of messages of one read do not keep
@@ -29,6 +29,7 @@
  * at after every `stride` messages, and the stride follows the callbacks' speed: 1 for slow ones.
  */
 #include "py_hot.h"
+#include "py_pages.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -635,11 +636,12 @@ static int begin_large(inbound *self)
 {
     const char *part;
     size_t size, len = nats_parser_unfinished(&self->parser, &part, &size);
-    if (len == 0 || size < LARGE || len < size / 4)
+    if (len == 0 || size < LARGE || len < size / 16)
         return 0;
     self->large = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
     if (self->large == NULL)
         return -1;
+    nats_py_use_huge_pages(PyBytes_AsString(self->large), size);
     memcpy(PyBytes_AsString(self->large), part, len);
     self->large_len = len;
     return 0;

@@ -312,6 +312,10 @@ class Connection:
         self.queued(code)
         return order
 
+    def trim(self) -> None:
+        """Give back memory that is not in use."""
+        self.out.trim()
+
     def flush(self) -> None:
         """Write what is buffered, in one call to the kernel."""
         if self.link is not None:

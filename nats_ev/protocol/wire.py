@@ -147,6 +147,10 @@ class Outbound(OutboundBase):
             return 0
         return lib.nats_wbuf_remove(self.c, ffi.new("uint64_t[]", tags), len(tags))
 
+    def trim(self) -> None:
+        """Give back the memory that a burst needed, if nothing is buffered."""
+        lib.nats_wbuf_trim(self.c)
+
     def drop_messages(self) -> int:
         """Discard all messages of which no byte has been sent. Return how many there were."""
         return lib.nats_wbuf_drop_messages(self.c)

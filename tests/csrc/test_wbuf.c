@@ -746,6 +746,43 @@ static void memory_of_a_burst_is_given_back(void)
     nats_wbuf_free(w);
 }
 
+static void fill_and_send(nats_wbuf *w, size_t size)
+{
+    static const char payload[4000];
+    while (nats_wbuf_len(w) < size)
+        CHECK(nats_wbuf_publish(w, "s", 1, NULL, 0, NULL, 0, payload, sizeof payload, 0) >= 0);
+    nats_wbuf_trim(w); /* not while something is unsent */
+    nats_wbuf_sent(w, nats_wbuf_len(w));
+}
+
+/* Memory beyond 2 MiB stays while much of it is used, for some small rounds, and no longer. */
+static void memory_of_repeated_bursts_is_kept_while_it_is_used(void)
+{
+    const size_t burst = 8u * 1024 * 1024;
+    nats_wbuf *w = nats_wbuf_new();
+    size_t cap;
+    CHECK(w != NULL);
+    fill_and_send(w, burst);
+    cap = w->cap;
+    CHECK(cap >= burst);
+    allocations = 0;
+    for (int i = 0; i < 200; i++)
+        fill_and_send(w, i % 20 == 0 ? burst : 1);
+    CHECK(allocations == 0 && w->cap == cap);
+    for (int i = 0; i < 64; i++)
+        fill_and_send(w, 1);
+    CHECK(w->cap <= 2u * 1024 * 1024);
+    fill_and_send(w, burst);
+    CHECK(w->cap == cap);
+    nats_wbuf_trim(w);
+    CHECK(w->cap == 0);
+    fill_and_send(w, 1);
+    cap = w->cap;
+    nats_wbuf_trim(w);
+    CHECK(w->cap == cap && cap != 0);
+    nats_wbuf_free(w);
+}
+
 /* Early flushes at 1 MiB: after the first, the buffer has its final size. */
 static void early_flushes_do_not_allocate(void)
 {
@@ -834,6 +871,7 @@ int main(int argc, char **argv)
     RUN(running_out_of_memory_at_any_point_changes_nothing);
     RUN(memory_is_bounded_by_what_is_unsent);
     RUN(memory_of_a_burst_is_given_back);
+    RUN(memory_of_repeated_bursts_is_kept_while_it_is_used);
     RUN(early_flushes_do_not_allocate);
     RUN(counters_can_be_zeroed);
     RUN(every_error_has_its_text);
