@@ -32,7 +32,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from typing import Protocol
 
 from .. import errors
 from ..loops import Loop
@@ -53,45 +52,14 @@ from .attempts import Attempts
 from .handshake import Handshake
 from .limits import OF_THE_BUFFER, Limits
 from .link import Link
-from .pings import Completion, InOrder, Pings, Source
+from .pings import Completion, InOrder, Pings
 from .pool import ServerPool
 from .server import gave_up, locate, no_nats
-from .states import Event, next_status
+from .states import Client, Event, next_status
 from .tls_context import TlsContext
 
 # Unsent bytes above which a flood of PINGs is answered by one PONG per read instead of one each.
 _PONG_FLOOD = 64 * 1024
-
-
-class Client(Protocol):
-    """What a connection needs of its client."""
-
-    def report(self, error: errors.NatsError, ends: bool = False) -> None:
-        """Give an error to on_error; ends: no connection is coming after it."""
-
-    def server_error(self, error: errors.ServerError) -> None:
-        """Deal with an -ERR that leaves the connection open."""
-
-    def live_subscriptions(self) -> Iterator[Subscription]:
-        """Return what a new connection must restore."""
-
-    def waiting_requests(self) -> int:
-        """Return how many requests wait for an answer."""
-
-    def discarded(self, tags: list[int]) -> None:
-        """Fail the requests with these tags: the server would not accept them."""
-
-    def completions(self) -> list[Source]:
-        """Take out the callbacks of what can no longer succeed."""
-
-    def status_changed(self) -> None:
-        """Take note that `Connection.status` has a new value."""
-
-    def before_write(self) -> None:
-        """Change what is about to be written, if it must be: this is the last moment."""
-
-    def ended(self) -> None:
-        """Take note that no connection is coming; all completions have been put off before this."""
 
 
 class Connection:

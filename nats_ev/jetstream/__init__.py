@@ -33,8 +33,8 @@ from .ordered_handle import end_with_drain as end_with_drain
 from .ordered_handle import finish_in_drain as finish_in_drain
 from .ordered_handle import follow_snapshot as follow_snapshot
 from .ordered_handle import messages_left as messages_left
-from .publish import message_headers as message_headers
 from .publish import publish_checked as publish_checked
+from .publish_options import message_headers as message_headers
 from .push import PushSubscription
 
 __all__: list[str] = [

@@ -23,12 +23,13 @@ from .api import Api, Timer
 from .config import V2_12, V2_14, check_fields, with_keywords
 from .errors import APIError, ApiLevelError, BatchClosedError, InvalidAnswerError, status_error
 from .levels import Feature
-from .publish import ack_of, check_message, message_headers, option_needs
+from .publish import ack_of, check_message
+from .publish_options import message_headers, option_needs
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from .publish import PublishOptions
+    from .publish_options import PublishOptions
 
 _FAST_FIELDS = {"flow": None, "max_outstanding_acks": None, "gap_ok": None, "on_error": None}
 # The operations in a fast batch's reply subjects.
