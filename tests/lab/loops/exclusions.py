@@ -16,7 +16,9 @@ class Exclusion(NamedTuple):
 
 GEVENT = "gevent-.*"
 ASYNCIO = "asyncio|asyncio-debug|uvloop"
-NO_HELD_INTERRUPTS = "Ctrl-C at any instruction: only `nats_ev.pyev` holds it back until a callback has ended"
+NO_HELD_INTERRUPTS = (
+    "Ctrl-C at any instruction: only `nats_ev.pyev` holds it back until a callback has ended"
+)
 NO_PREPARE = "a Prepare watcher can be fed, and cannot be started"
 
 EXCLUSIONS = (

@@ -30,12 +30,19 @@ LONGEST = 3600.0
 
 def command(kind: str, *arguments: str) -> list[str]:
     """Return the command that runs pytest on a kind of loop, in a process of its own."""
-    return [sys.executable, "-m", "lab.loops", "--in-process", kind, "-p", "no:cacheprovider", *arguments]
+    return [
+        sys.executable,
+        "-m",
+        "lab.loops",
+        "--in-process",
+        kind,
+        "-p",
+        "no:cacheprovider",
+        *arguments,
+    ]
 
 
-def run(
-    kind: str, *arguments: str, timeout: float = LONGEST
-) -> subprocess.CompletedProcess[str]:
+def run(kind: str, *arguments: str, timeout: float = LONGEST) -> subprocess.CompletedProcess[str]:
     """Run pytest on a kind of loop in a process of its own, and return what it printed."""
     environ = {**os.environ, "PYTHONPATH": str(TESTS)}
     environ.pop("PYTEST_XDIST_WORKER", None)
@@ -45,7 +52,11 @@ def run(
 def counts(output: str) -> dict[str, int]:
     """Return how many tests passed, failed, were skipped, …, as pytest's last line says."""
     lines = [line for line in output.splitlines() if re.search(r" in [\d.]+s", line)]
-    return {what: int(number) for number, what in re.findall(r"(\d+) (\w+)", lines[-1])} if lines else {}
+    return (
+        {what: int(number) for number, what in re.findall(r"(\d+) (\w+)", lines[-1])}
+        if lines
+        else {}
+    )
 
 
 def one(kind: str, arguments: list[str]) -> bool:
@@ -58,7 +69,9 @@ def one(kind: str, arguments: list[str]) -> bool:
     summary = ", ".join(f"{number} {what}" for what, number in counts(done.stdout).items())
     print(f"{kind:28} {time.monotonic() - begin:6.0f} s  {summary}", flush=True)
     if done.returncode:
-        failures = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+        failures = [
+            line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))
+        ]
         print("\n".join(failures or done.stderr.splitlines()[-20:]), f"all of it: {log}", sep="\n")
     return done.returncode == 0
 
@@ -69,7 +82,9 @@ def main() -> int:
     if sys.argv[1:2] == ["--"]:
         ours, theirs = "", " ".join(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m lab.loops", description=__doc__)
-    parser.add_argument("kinds", nargs="*", help=f"of {', '.join(KINDS)}; default: all but {DEFAULT}")
+    parser.add_argument(
+        "kinds", nargs="*", help=f"of {', '.join(KINDS)}; default: all but {DEFAULT}"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="how many kinds at a time")
     options = parser.parse_args(ours.split())
     arguments = theirs.split() or [f"tests/{folder}" for folder in FOLDERS]
