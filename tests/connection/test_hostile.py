@@ -383,6 +383,9 @@ def pair(certs):
 @pytest.fixture(params=["plain", "tls"])
 def scene(request, certs, pair, client, run, loop):
     loop.timer(0.0, 0.0, lambda watcher, revents: None).start()
+    wake = loop.async_(lambda watcher, revents: None)
+    wake.start()  # libev opens a descriptor for a loop's first one
+    wake.stop()
     loop.start()  # whatever the binding opens once is open
     return Scene(request.param == "tls", certs, pair, client, run)
 
