@@ -20,7 +20,8 @@ class Program:
     def __init__(self, server: Any, name: str, *args: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-W", "error", str(EXAMPLES / name), *args],
-            env=os.environ | {"NATS_HOST": server.host, "NATS_PORT": str(server.port)},
+            env=os.environ
+            | {"NATS_HOST": server.host, "NATS_PORT": str(server.port), "NATS_URL": server.url},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
