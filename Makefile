@@ -18,11 +18,7 @@ SERVER_LINES := 2.10.26 2.12.8
 C_FILES := $(filter-out %cdef.h,$(wildcard $(addsuffix /*.[ch],csrc tests/csrc tests/fuzz bench examples/*)))
 CLANG_FORMAT := .venv/bin/clang-format
 
-.PHONY: tls-soak demo check test build counts lint format structure coverage coverage-c pytest bench bench-full bench-js soak-js packaging fuzz sanitize soak chaos # The behavioural tests on every kind of loop but the default one, LOOPS or all; an hour on two cores.
-loops: build .venv/.servers .venv/.peers
-	$(IN_TESTS) -m lab.loops --jobs $(JOBS) $(LOOPS)
-
-cuts monkey interrupts handovers webserver bigobject mutants servers peers system install-core clean
+.PHONY: tls-soak demo check test build counts lint format structure coverage coverage-c pytest loops bench bench-full bench-js soak-js packaging fuzz sanitize soak reconnects chaos cuts monkey interrupts handovers webserver bigobject mutants servers peers system install-core clean
 
 demo: build
 	$(PY) examples/demo.py
@@ -149,6 +145,14 @@ soak: build
 	$(IN_TESTS) -m drills.soak
 	$(IN_TESTS) -m drills.reconnects
 	$(IN_TESTS) -m drills.timeouts
+
+# The ten thousand connections on every loop: half an hour.
+reconnects: build
+	$(IN_TESTS) -m drills.reconnects 10000 all
+
+# The behavioural tests on every kind of loop but the default one, or on LOOPS; an hour on two cores.
+loops: build .venv/.servers .venv/.peers
+	$(IN_TESTS) -m lab.loops --jobs $(JOBS) $(LOOPS)
 
 cuts monkey interrupts handovers webserver bigobject mutants: build
 	$(IN_TESTS) -m drills.$@

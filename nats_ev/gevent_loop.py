@@ -140,17 +140,35 @@ class _Async(_Watcher):
     belongs to the loop and outlives all watchers.
     """
 
-    __slots__ = ()
+    __slots__ = ("_sent",)
+
+    def __init__(
+        self, loop: Any, make: Callable[[], Any], callback: WatcherCallback, data: object
+    ) -> None:
+        super().__init__(loop, make, callback, data)
+        self._sent = False
 
     def send(self) -> None:
         """Wake the loop, so that it calls the callback. Any thread may do so."""
-        if self.active and self._fed is None:
-            self._fed = self._loop.run_callback_threadsafe(self._call_fed, 0)
+        # The loop may make the call before `run_callback_threadsafe` returns: its result would come too late.
+        if self.active and not self._sent:
+            self._sent = True
+            self._loop.run_callback_threadsafe(self._wake)
 
-    def _call_fed(self, revents: int) -> None:
-        self._fed = None
-        if self.active:
-            self._call(revents)
+    def _wake(self) -> None:
+        if self._sent:
+            self._sent = False
+            self._call(0)
+
+    def stop(self) -> None:
+        """Stop the watcher and discard a pending event."""
+        super().stop()
+        self._sent = False
+
+    @property
+    def pending(self) -> bool:
+        """Whether `send` was called and the callback is still to be called."""
+        return self._sent or self._fed is not None
 
     @property
     def active(self) -> bool:

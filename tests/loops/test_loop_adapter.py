@@ -9,39 +9,13 @@ from typing import Any
 
 import pytest
 
+from lab.strict_loop import strict
 from nats_ev import Nats, RequestTimeoutError, pyev
-
-
-class Strict:
-    """Gives access to some attributes of an object only, and to its methods by position only."""
-
-    def __init__(self, target: Any, names: tuple[str, ...]) -> None:
-        self._target = target
-        self._names = names
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in self._names:
-            raise AttributeError(f"an adapter need not have {name!r}")
-        method = getattr(self._target, name)
-        return lambda *args: wrapped(method(*args))
-
-
-WATCHER = ("start", "stop", "set", "feed", "send", "active")
-LOOP = ("io", "timer", "prepare", "async", "update")
-
-
-def wrapped(result: Any) -> Any:
-    if not isinstance(result, pyev.Watcher):
-        return result
-    callback = result.callback
-    watcher = Strict(result, WATCHER)
-    result.callback = lambda native, revents: callback(watcher, revents)
-    return watcher
 
 
 @pytest.fixture
 def adapter(loop: pyev.Loop) -> Any:
-    return Strict(loop, LOOP)
+    return strict(loop)
 
 
 def test_a_whole_life_on_a_loop_that_has_only_the_positional_factories(
