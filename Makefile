@@ -18,7 +18,7 @@ SERVER_LINES := 2.10.26 2.12.8
 C_FILES := $(filter-out %cdef.h,$(wildcard csrc/*.[ch] tests/csrc/*.[ch] tests/fuzz/*.[ch] bench/*.[ch]))
 CLANG_FORMAT := .venv/bin/clang-format
 
-.PHONY: tls-soak demo check test build counts lint format structure coverage coverage-c pytest bench bench-full bench-js soak-js packaging fuzz sanitize soak chaos cuts monkey interrupts handovers bigobject mutants servers peers system clean
+.PHONY: tls-soak demo check test build counts lint format structure coverage coverage-c pytest bench bench-full bench-js soak-js packaging fuzz sanitize soak reconnects chaos cuts monkey interrupts handovers bigobject mutants servers peers system clean
 
 demo: build
 	$(PY) examples/demo.py
@@ -141,6 +141,10 @@ soak: build
 	$(IN_TESTS) -m drills.soak
 	$(IN_TESTS) -m drills.reconnects
 	$(IN_TESTS) -m drills.timeouts
+
+# The ten thousand connections on every loop: half an hour.
+reconnects: build
+	$(IN_TESTS) -m drills.reconnects 10000 all
 
 cuts monkey interrupts handovers bigobject mutants: build
 	$(IN_TESTS) -m drills.$@

@@ -12,9 +12,9 @@ does not see the variables of the task that happened to publish.
 *Exceptions.* What a callback of the client raises goes to `sys.excepthook`, as on every loop. What leaves a
 watcher's callback goes to the loop's exception handler (``loop.call_exception_handler``): an error of a
 client without on_error, and, if the adapter's `debug` is True, what a callback of the client raises.
-KeyboardInterrupt and SystemExit come out of ``run_forever``; uvloop first makes the calls that are due. In
-each case the client goes on with the rest when the loop goes on. asyncio's own debug mode is another thing
-and changes nothing here; it logs a callback that takes more than ``loop.slow_callback_duration``.
+KeyboardInterrupt and SystemExit come out of ``run_forever``. In each case the client goes on with the rest
+when the loop goes on. asyncio's own debug mode is another thing and changes nothing here; it logs a callback
+that takes more than ``loop.slow_callback_duration``.
 
 *The end.* When the loop is closed (``loop.close()``, the end of `asyncio.run`), the sockets of its clients
 are closed, too, and no callback comes any more. So a program drains or disconnects first. On a loop that has
@@ -31,6 +31,7 @@ import contextlib
 import contextvars
 import math
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -47,9 +48,10 @@ WatcherCallback = Callable[[Any, int], object]
 class _Watcher:
     """What all watchers have: an event can be fed, and is discarded by `stop`."""
 
-    __slots__ = ("_callback", "_context", "_fed", "_loop", "data")
+    __slots__ = ("__weakref__", "_callback", "_context", "_fed", "_loop", "_owner", "data")
 
     def __init__(self, owner: AsyncioLoop, callback: WatcherCallback, data: object) -> None:
+        self._owner = owner
         self._loop = owner.loop
         self._context = owner.context
         self._callback = callback
@@ -66,9 +68,19 @@ class _Watcher:
             if not self._loop.is_closed():
                 raise
 
+    def _call(self, revents: int) -> None:
+        try:
+            self._callback(self, revents)
+        except (KeyboardInterrupt, SystemExit):
+            self._owner._interrupt()
+            raise
+
     def _call_fed(self, revents: int) -> None:
         self._fed = None
-        self._callback(self, revents)
+        if self._owner._interrupted:
+            self.feed(revents)
+        else:
+            self._call(revents)
 
     def stop(self) -> None:
         """Stop the watcher and discard a pending event."""
@@ -105,10 +117,14 @@ class _Io(_Watcher):
         # asyncio takes a copy of the current context.
         run = self._context.copy().run
         if self._events & EV_READ:
-            run(self._loop.add_reader, self._fd, self._callback, self, EV_READ)
+            run(self._loop.add_reader, self._fd, self._on_ready, EV_READ)
         if self._events & EV_WRITE:
-            run(self._loop.add_writer, self._fd, self._callback, self, EV_WRITE)
+            run(self._loop.add_writer, self._fd, self._on_ready, EV_WRITE)
         self._active = True
+
+    def _on_ready(self, revents: int) -> None:
+        if not self._owner._interrupted:  # else the loop will call again
+            self._call(revents)
 
     def stop(self) -> None:
         """Stop the watcher and discard a pending event."""
@@ -134,7 +150,7 @@ class _Timer(_Watcher):
     ) -> None:
         super().__init__(owner, callback, data)
         self.set(after, repeat)
-        self._handle: asyncio.TimerHandle | None = None
+        self._handle: asyncio.Handle | None = None
 
     def set(self, after: float, repeat: float) -> None:
         """Set the times of a stopped timer, in seconds.
@@ -170,10 +186,13 @@ class _Timer(_Watcher):
             handle.cancel()
 
     def _fire(self) -> None:
+        if self._owner._interrupted:
+            self._handle = self._loop.call_soon(self._fire, context=self._context.copy())
+            return
         self._handle = None
         if self._repeat > 0:
             self._arm(self._repeat)
-        self._callback(self, EV_TIMER)
+        self._call(EV_TIMER)
 
 
 class _Async(_Watcher):
@@ -213,9 +232,22 @@ class _Async(_Watcher):
                 self._loop.call_soon_threadsafe(self._wake, context=self._context.copy())
 
     def _wake(self) -> None:
-        if self._sent:
+        if not self._sent:
+            return
+        if self._owner._interrupted:
+            self._loop.call_soon(self._wake, context=self._context.copy())
+        else:
             self._sent = False
-            self._callback(self, EV_ASYNC)
+            self._call(EV_ASYNC)
+
+
+class _WeakMethod(weakref.ref[Any]):
+    """A method whose object may go. `weakref.WeakMethod` fails when the interpreter ends."""
+
+    __slots__ = ("function",)
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+    function: Callable[[Any], object]
 
 
 class _Closing:
@@ -229,12 +261,17 @@ class _Closing:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = weakref.ref(loop)
-        self.callbacks: set[weakref.WeakMethod[Callable[[], object]]] = set()
+        self.callbacks: set[_WeakMethod] = set()
         self._watch(loop)
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         # Thread-safe, because any thread may make a client of a loop that does not run yet.
-        loop.call_soon_threadsafe(_park, loop, _Sentinel(self), context=contextvars.Context())
+        loop.call_soon_threadsafe(_park, _Sentinel(self), context=contextvars.Context())
+
+    def add(self, callback: Any) -> None:
+        method = _WeakMethod(callback.__self__, self.callbacks.discard)
+        method.function = callback.__func__
+        self.callbacks.add(method)
 
     def dropped(self) -> None:
         """Call all callbacks if the loop is closed."""
@@ -243,9 +280,13 @@ class _Closing:
             self._watch(loop)  # a program has cancelled all timers
             return
         while self.callbacks:
-            callback = self.callbacks.pop()()
-            if callback is not None:
-                callback()
+            method = self.callbacks.pop()
+            thing = method()
+            try:
+                if thing is not None:
+                    method.function(thing)
+            except Exception as exc:  # the others must still be called
+                sys.excepthook(type(exc), exc, exc.__traceback__)
 
 
 class _Sentinel:
@@ -260,8 +301,9 @@ class _Sentinel:
         self._closing.dropped()
 
 
-def _park(loop: asyncio.AbstractEventLoop, sentinel: _Sentinel) -> None:
-    loop.call_later(_DAY, _park, loop, sentinel, context=contextvars.Context())
+def _park(sentinel: _Sentinel) -> None:
+    loop = asyncio.get_running_loop()
+    loop.call_later(_DAY, _park, sentinel, context=contextvars.Context())
 
 
 _closings: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Closing] = (
@@ -288,7 +330,7 @@ class AsyncioLoop:
         TypeError: what was given is no loop of asyncio's.
     """
 
-    __slots__ = ("__weakref__", "_process", "context", "debug", "loop")
+    __slots__ = ("__weakref__", "_interrupted", "_process", "context", "debug", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         if loop is None:
@@ -300,6 +342,8 @@ class AsyncioLoop:
         self.loop = loop
         self.context = contextvars.copy_context()
         self.debug = False
+        # An exception of a callback is about to end the run of the loop: no watcher is called before that.
+        self._interrupted = False
         self._process = os.getpid()
 
     @property
@@ -319,6 +363,19 @@ class AsyncioLoop:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} on {self.loop!r}>"
 
+    def _interrupt(self) -> None:
+        """Call no watcher in the rest of this run, which KeyboardInterrupt or SystemExit is about to end.
+
+        asyncio ends at once, but uvloop first makes all calls that are due. What these put off with call_soon
+        is left for the next run.
+        """
+        if not self._interrupted:
+            self._interrupted = True
+            self.loop.call_soon(self.loop.call_soon, self._go_on)
+
+    def _go_on(self) -> None:
+        self._interrupted = False
+
     def at_close(self, callback: Callable[[], object]) -> None:
         """Call ``callback()``, a method, when the loop has been closed.
 
@@ -329,8 +386,7 @@ class AsyncioLoop:
         closing = _closings.get(self.loop)
         if closing is None:
             closing = _closings[self.loop] = _Closing(self.loop)
-        callbacks = closing.callbacks
-        callbacks.add(weakref.WeakMethod(callback, callbacks.discard))
+        closing.add(callback)
 
     def update(self) -> None:
         """Do nothing: the loop reads the clock whenever a timer is started."""

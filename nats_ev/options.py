@@ -165,9 +165,12 @@ def _loop(value: Any, name: str) -> Any:
     """Accept any object with the methods of pyev's loops that a client uses."""
     for method in ("io", "timer", "prepare", "async", "update"):
         if value is not None and not callable(getattr(value, method, None)):
+            hint = ""
+            if hasattr(value, "add_reader"):
+                hint = "; nats_ev.asyncio_loop.AsyncioLoop is the adapter to loops of asyncio"
             raise TypeError(
                 f"{name} must be a loop of pyev or an adapter to one, not {type(value).__name__}: "
-                f"it has no {method}()"
+                f"it has no {method}(){hint}"
             )
     return value
 

@@ -18,80 +18,21 @@ reported in the loop's way, so that tests of exceptions may print tracebacks.
 
 from __future__ import annotations
 
-import _socket  # which gevent does not patch
-import contextlib
+import _socket
 import gc
 import os
 import signal
 import socket
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from ..loops import EV_READ, EV_WRITE, Io, Loop, make_async
+from ..loops import EV_READ, EV_WRITE, Io, Timer, make_async
+from .loop_case import LIMIT, MOMENT, LoopCase, Pair, Thread, get_ident, require, serve, sleep
 
-# Seconds: for what must happen, and for what must not.
-LIMIT = 5.0
-MOMENT = 0.1
 EV_CUSTOM = 0x01000000
 EV_MINPRI = -2
-
-
-def _require(condition: object, text: str) -> None:
-    if not condition:
-        raise AssertionError(text)
-
-
-def _unpatched(module: str, name: str) -> Any:
-    """Return a function of the interpreter, also where gevent has replaced it."""
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is not None:
-        return monkey.get_original(module, name)
-    return getattr(__import__(module), name)
-
-
-class _Thread:
-    """A thread that calls function. gevent's would be a greenlet."""
-
-    def __init__(self, function: Callable[[], object]) -> None:
-        self._function = function
-        self._done = False
-        _unpatched("_thread", "start_new_thread")(self._work, ())
-
-    def _work(self) -> None:
-        try:
-            self._function()
-        finally:
-            self._done = True
-
-    def join(self) -> None:
-        """Wait until function has returned."""
-        while not self._done:
-            _sleep(0.001)
-
-
-def _sleep(seconds: float) -> None:
-    _unpatched("time", "sleep")(seconds)
-
-
-def _get_ident() -> int:
-    number: int = _unpatched("_thread", "get_ident")()
-    return number
-
-
-class _Pair:
-    """Two connected sockets; `fd` is the descriptor of the one that is watched."""
-
-    def __init__(self) -> None:
-        self.ours, self.theirs = _socket.socketpair()
-        self.ours.setblocking(False)
-        self.fd = self.ours.fileno()
-
-    def close(self) -> None:
-        self.ours.close()
-        self.theirs.close()
 
 
 class _Closed:
@@ -101,72 +42,18 @@ class _Closed:
         self.calls = 0
 
     def closed(self) -> None:
+        """Count the calls."""
         self.calls += 1
 
 
-class LoopConformance:
-    """The tests. A subclass says how its loop is made, run, stopped and closed."""
-
-    def make(self) -> Loop:
-        """Return a new adapter, on a loop that does not run."""
-        raise NotImplementedError
-
-    def run(self, loop: Any, seconds: float) -> None:
-        """Run the loop until `stop` is called in a callback, or for so many seconds.
-
-        KeyboardInterrupt and SystemExit of a callback must come out of this.
-        """
-        raise NotImplementedError
-
-    def stop(self, loop: Any) -> None:
-        """Let `run` return. Called in a callback of a watcher."""
-        raise NotImplementedError
-
-    def close(self, loop: Any) -> None:
-        """Close the loop, if it can be closed. Called once for each loop, while the loop does not run."""
-
-    @classmethod
-    def failures(cls) -> list[str]:
-        """Run all tests, for programs without pytest. Return a line for each test that has failed."""
-        failed = []
-        for name in dir(cls):
-            if name.startswith("test_"):
-                try:
-                    getattr(cls(), name)()
-                except Exception as exc:
-                    failed.append(f"{name}: {type(exc).__name__}: {exc}")
-        return failed
-
-    @contextlib.contextmanager
-    def _loop(self, pairs: int = 0) -> Iterator[Any]:
-        """Make a loop and so many pairs of sockets, and close all of it."""
-        made = [_Pair() for _ in range(pairs)]
-        loop = self.make()
-        try:
-            yield (loop, *made) if pairs else loop
-        finally:
-            self.close(loop)
-            for pair in made:
-                pair.close()
-
-    def _wait(self, loop: Any, what: str, seconds: float = LIMIT) -> float:
-        """Run until a callback calls `stop`. Return the seconds until then."""
-        begun = time.monotonic()
-        self.run(loop, seconds)
-        took = time.monotonic() - begun
-        _require(took < seconds, f"{what}: nothing has happened in {seconds} s")
-        return took
-
-    def _soon(self, loop: Any, function: Callable[[], object]) -> None:
-        """Call function on the loop, once, when it runs."""
-        timer = loop.timer(0.0, 0.0, lambda watcher, revents: (timer.stop(), function()))
-        timer.start()
+class LoopConformance(LoopCase):
+    """The tests. A subclass has `make`, `run`, `stop` and, if its loop can be closed, `close`."""
 
     # Descriptors.
 
     def test_io_calls_while_a_descriptor_is_readable(self) -> None:
-        """The callback is called again until all has been read: level-triggered."""
-        with self._loop(1) as (loop, pair):
+        """Check that the callback is called again until all has been read: level-triggered."""
+        with self.opened(1) as (loop, pair):
             got: list[bytes] = []
 
             def on_read(watcher: Any, revents: int) -> None:
@@ -176,18 +63,19 @@ class LoopConformance:
                     self.stop(loop)
 
             watcher = loop.io(pair.fd, EV_READ, on_read, None, 0)
-            _require(not watcher.active, "a new watcher is active")
+            require(not watcher.active, "a new watcher is active")
             watcher.start()
             watcher.start()
-            _require(watcher.active, "a started watcher is not active")
+            require(watcher.active, "a started watcher is not active")
             pair.theirs.send(b"abc")
-            self._wait(loop, "a readable descriptor")
-            _require(got == [b"a", b"b", b"c"], f"read {got}")
-            _require(not watcher.active, "a stopped watcher is active")
+            self.wait(loop, "a readable descriptor")
+            require(got == [b"a", b"b", b"c"], f"read {got}")
+            require(not watcher.active, "a stopped watcher is active")
             watcher.stop()
 
     def test_io_calls_when_a_descriptor_is_writable_or_at_its_end(self) -> None:
-        with self._loop(1) as (loop, pair):
+        """Check that a writer is called, and a reader when the peer has closed."""
+        with self.opened(1) as (loop, pair):
             called: list[str] = []
 
             def on_write(watcher: Any, revents: int) -> None:
@@ -204,11 +92,12 @@ class LoopConformance:
             reader = loop.io(pair.fd, EV_READ, on_read, None, 0)
             reader.start()
             writer.start()
-            self._wait(loop, "a descriptor that is writable, then at its end")
-            _require(called == ["writable", "b''"], f"called: {called}")
+            self.wait(loop, "a descriptor that is writable, then at its end")
+            require(called == ["writable", "b''"], f"called: {called}")
 
     def test_io_reader_and_writer_of_one_descriptor_are_independent(self) -> None:
-        with self._loop(1) as (loop, pair):
+        """Check that stopping one of them leaves the other alone."""
+        with self.opened(1) as (loop, pair):
             called: list[str] = []
 
             def note(name: str) -> Callable[[Any, int], None]:
@@ -226,14 +115,14 @@ class LoopConformance:
                 watcher.start()
             pair.theirs.send(b"x")
             self.run(loop, MOMENT)
-            _require(sorted(called) == ["read", "write"], f"called: {called}")
+            require(sorted(called) == ["read", "write"], f"called: {called}")
             reader.start()
-            self._wait(loop, "the reader, started again beside a stopped writer")
-            _require(called[2:] == ["read"], f"called: {called}")
+            self.wait(loop, "the reader, started again beside a stopped writer")
+            require(called[2:] == ["read"], f"called: {called}")
 
     def test_io_that_was_stopped_is_not_called_though_both_were_ready(self) -> None:
-        """Each of two callbacks stops the other's watcher; only one is called."""
-        with self._loop(2) as (loop, first, second):
+        """Check two callbacks that stop each other's watcher: only one is called."""
+        with self.opened(2) as (loop, first, second):
             called: list[int] = []
             watchers: list[Io] = []
 
@@ -251,16 +140,17 @@ class LoopConformance:
             for watcher in watchers:
                 watcher.start()
             self.run(loop, MOMENT)
-            _require(len(called) == 1, f"{len(called)} callbacks, of watchers that were stopped")
+            require(len(called) == 1, f"{len(called)} callbacks, of watchers that were stopped")
 
     def test_io_of_a_descriptors_number_that_is_used_again(self) -> None:
-        with self._loop() as loop:
+        """Check that a closed descriptor leaves nothing in the loop."""
+        with self.opened() as loop:
             for round_ in range(5):
-                pair = _Pair()
+                pair = Pair()
                 got: list[bytes] = []
 
                 def on_read(
-                    watcher: Any, revents: int, pair: _Pair = pair, got: list[bytes] = got
+                    watcher: Any, revents: int, pair: Pair = pair, got: list[bytes] = got
                 ) -> None:
                     got.append(pair.ours.recv(10))
                     self.stop(loop)
@@ -268,13 +158,14 @@ class LoopConformance:
                 watcher = loop.io(pair.fd, EV_READ, on_read, None, 0)
                 watcher.start()
                 pair.theirs.send(b"%d" % round_)
-                self._wait(loop, f"socket {round_} with the same number")
-                _require(got == [b"%d" % round_], f"got {got}")
+                self.wait(loop, f"socket {round_} with the same number")
+                require(got == [b"%d" % round_], f"got {got}")
                 watcher.stop()
                 pair.close()
 
     def test_io_inside_its_callback_can_be_stopped_and_started_again(self) -> None:
-        with self._loop(1) as (loop, pair):
+        """Check a watcher that is started again by its own callback."""
+        with self.opened(1) as (loop, pair):
             calls: list[int] = []
 
             def on_read(watcher: Any, revents: int) -> None:
@@ -287,10 +178,11 @@ class LoopConformance:
 
             loop.io(pair.fd, EV_READ, on_read, None, 0).start()
             pair.theirs.send(b"x")
-            self._wait(loop, "a watcher that is started in its callback")
+            self.wait(loop, "a watcher that is started in its callback")
 
     def test_active_watchers_are_kept_alive_by_the_loop(self) -> None:
-        with self._loop(1) as (loop, pair):
+        """Check watchers to which a program has no reference."""
+        with self.opened(1) as (loop, pair):
             called: list[str] = []
 
             def call(name: str) -> Callable[[Any, int], None]:
@@ -306,12 +198,13 @@ class LoopConformance:
             loop.timer(0.01, 0.0, call("timer")).start()
             gc.collect()
             pair.theirs.send(b"x")
-            self._wait(loop, "watchers that only the loop refers to")
+            self.wait(loop, "watchers that only the loop refers to")
 
     # Timers.
 
     def test_timer_fires_once_for_each_start_and_in_time(self) -> None:
-        with self._loop() as loop:
+        """Check the times of a timer, and that it does not repeat."""
+        with self.opened() as loop:
             fired: list[float] = []
 
             def fire(watcher: Any, revents: int) -> None:
@@ -325,38 +218,40 @@ class LoopConformance:
                 timer.set(seconds, 0.0)
                 timer.start()
                 timer.start()
-                took = self._wait(loop, f"a timer of {seconds} s")
-                _require(took > seconds * 0.8 - 0.005, f"{seconds} s have taken {took:.3f} s")
-                _require(took < seconds + 1.0, f"{seconds} s have taken {took:.3f} s")
+                took = self.wait(loop, f"a timer of {seconds} s")
+                require(took > seconds * 0.8 - 0.005, f"{seconds} s have taken {took:.3f} s")
+                require(took < seconds + 1.0, f"{seconds} s have taken {took:.3f} s")
             self.run(loop, MOMENT)
-            _require(len(fired) == 2, "a timer without repeat has fired again")
+            require(len(fired) == 2, "a timer without repeat has fired again")
 
     def test_timer_that_was_stopped_does_not_fire(self) -> None:
-        with self._loop() as loop:
+        """Check timers that are due already, too."""
+        with self.opened() as loop:
             fired: list[int] = []
-            first = loop.timer(0.02, 0.0, lambda watcher, revents: (fired.append(1), others(1)))
-            second = loop.timer(0.02, 0.0, lambda watcher, revents: (fired.append(2), others(0)))
-            timers = [first, second]
+            timers: list[Timer] = []
 
-            def others(number: int) -> None:
-                timers[number].stop()
+            def fire(watcher: Any, revents: int) -> None:
+                fired.append(1)
+                for timer in timers:
+                    timer.stop()
 
+            timers += [loop.timer(0.02, 0.0, fire), loop.timer(0.02, 0.0, fire)]
             stopped = loop.timer(0.01, 0.0, lambda watcher, revents: fired.append(3))
             for timer in (*timers, stopped):
                 timer.start()
             stopped.stop()
             stopped.stop()
-            self._soon(loop, lambda: _sleep(0.05))  # both are due in the same iteration
+            self.soon(loop, lambda: sleep(0.05))  # both are due in the same iteration
             self.run(loop, MOMENT * 2)
-            _require(len(fired) == 1 and 3 not in fired, f"fired: {fired}")
+            require(len(fired) == 1 and 3 not in fired, f"fired: {fired}")
 
     def test_timer_counts_from_now_after_update(self) -> None:
-        """Also in a callback that has kept the loop busy for long."""
-        with self._loop() as loop:
+        """Check this in a callback that has kept the loop busy for long."""
+        with self.opened() as loop:
             times: list[float] = []
 
             def busy() -> None:
-                _sleep(0.2)
+                sleep(0.2)
                 loop.update()
                 times.append(time.monotonic())
                 timer.start()
@@ -366,14 +261,14 @@ class LoopConformance:
                 self.stop(loop)
 
             timer = loop.timer(0.15, 0.0, fire)
-            self._soon(loop, busy)
-            self._wait(loop, "a timer")
+            self.soon(loop, busy)
+            self.wait(loop, "a timer")
             took = times[1] - times[0]
-            _require(took > 0.1, f"0.15 s have taken {took:.3f} s: they count from a stale time")
+            require(took > 0.1, f"0.15 s have taken {took:.3f} s: they count from a stale time")
 
     def test_timer_of_0_seconds_gives_way_to_descriptors(self) -> None:
-        """A callback that starts it again and again must not keep others from being called."""
-        with self._loop(1) as (loop, pair):
+        """Check that a callback that starts it again and again does not keep others from being called."""
+        with self.opened(1) as (loop, pair):
             turns: list[int] = []
             got: list[int] = []
 
@@ -390,13 +285,14 @@ class LoopConformance:
             loop.timer(0.0, 0.0, again).start()
             loop.io(pair.fd, EV_READ, on_read, None, 0).start()
             pair.theirs.send(b"x")
-            self._wait(loop, "a readable descriptor beside a timer of 0 s")
-            _require(got[0] < 100, f"{got[0]} turns of the timer came first")
+            self.wait(loop, "a readable descriptor beside a timer of 0 s")
+            require(got[0] < 100, f"{got[0]} turns of the timer came first")
 
     # Fed events.
 
     def test_prepare_fed_in_a_callback_comes_before_the_loop_blocks(self) -> None:
-        with self._loop(1) as (loop, pair):
+        """Check that what is fed does not wait for the next event."""
+        with self.opened(1) as (loop, pair):
             called: list[int] = []
 
             def prepared(watcher: Any, revents: int) -> None:
@@ -412,16 +308,17 @@ class LoopConformance:
             def feed(watcher: Any, revents: int) -> None:
                 watcher.stop()
                 prepare.feed(EV_CUSTOM)
-                _require(not called, "called inside feed")
+                require(not called, "called inside feed")
 
             for number, kind in enumerate(kinds):
                 del called[:]
                 kind().start()
-                took = self._wait(loop, f"a fed Prepare ({number})")
-                _require(took < 1.0, f"a fed Prepare has waited for {took:.1f} s")
+                took = self.wait(loop, f"a fed Prepare ({number})")
+                require(took < 1.0, f"a fed Prepare has waited for {took:.1f} s")
 
     def test_prepare_is_called_once_after_all_callbacks_of_the_iteration(self) -> None:
-        with self._loop(3) as (loop, *pairs):
+        """Check what makes one write of all that is published."""
+        with self.opened(3) as (loop, *pairs):
             called: list[str] = []
             prepare = loop.prepare(
                 lambda watcher, revents: called.append("prepare"), None, EV_MINPRI
@@ -437,10 +334,11 @@ class LoopConformance:
                 pair.theirs.send(b"x")
                 loop.io(pair.fd, EV_READ, feed, None, 0).start()
             self.run(loop, MOMENT)
-            _require(called == ["io"] * 3 + ["prepare"], f"called: {called}")
+            require(called == ["io"] * 3 + ["prepare"], f"called: {called}")
 
     def test_prepare_fed_in_its_own_callback_is_called_again(self) -> None:
-        with self._loop() as loop:
+        """Check that the loop does not block while something is fed."""
+        with self.opened() as loop:
             called: list[int] = []
 
             def prepared(watcher: Any, revents: int) -> None:
@@ -451,58 +349,68 @@ class LoopConformance:
                     self.stop(loop)
 
             prepare = loop.prepare(prepared, None, EV_MINPRI)
-            self._soon(loop, lambda: prepare.feed(EV_CUSTOM))
-            took = self._wait(loop, "a Prepare that feeds itself")
-            _require(took < 1.0, f"10 calls have taken {took:.1f} s")
+            self.soon(loop, lambda: prepare.feed(EV_CUSTOM))
+            took = self.wait(loop, "a Prepare that feeds itself")
+            require(took < 1.0, f"10 calls have taken {took:.1f} s")
 
     def test_prepare_fed_while_the_loop_does_not_run_waits_until_it_does(self) -> None:
-        with self._loop() as loop:
+        """Check what a program publishes before it runs the loop."""
+        with self.opened() as loop:
             called: list[int] = []
-            prepare = loop.prepare(
-                lambda watcher, revents: (called.append(1), self.stop(loop)), None, EV_MINPRI
-            )
+
+            def prepared(watcher: Any, revents: int) -> None:
+                called.append(1)
+                self.stop(loop)
+
+            prepare = loop.prepare(prepared, None, EV_MINPRI)
             prepare.feed(EV_CUSTOM)
-            _require(not called, "called inside feed")
-            self._wait(loop, "what was fed before the loop ran")
+            require(not called, "called inside feed")
+            self.wait(loop, "what was fed before the loop ran")
             self.run(loop, MOMENT)
-            _require(len(called) == 1, f"{len(called)} calls")
+            require(len(called) == 1, f"{len(called)} calls")
 
     def test_prepare_that_was_stopped_is_not_called_and_can_be_fed_again(self) -> None:
-        with self._loop() as loop:
+        """Check that stop discards what was fed."""
+        with self.opened() as loop:
             called: list[int] = []
-            prepare = loop.prepare(
-                lambda watcher, revents: (called.append(revents), self.stop(loop)), None, EV_MINPRI
-            )
+
+            def prepared(watcher: Any, revents: int) -> None:
+                called.append(revents)
+                self.stop(loop)
+
+            prepare = loop.prepare(prepared, None, EV_MINPRI)
             prepare.feed(EV_CUSTOM)
             prepare.stop()
             prepare.stop()
             self.run(loop, MOMENT)
-            _require(not called, "called though it was stopped")
+            require(not called, "called though it was stopped")
             prepare.feed(EV_CUSTOM)
-            self._wait(loop, "a Prepare that is fed after stop")
+            self.wait(loop, "a Prepare that is fed after stop")
 
     # Other threads.
 
     def test_async_send_of_another_thread_wakes_the_loop(self) -> None:
-        with self._loop() as loop:
+        """Check that the callback comes soon, in the loop's thread."""
+        with self.opened() as loop:
             where: list[int] = []
 
             def woken(watcher: Any, revents: int) -> None:
-                where.append(_get_ident())
+                where.append(get_ident())
                 self.stop(loop)
 
             watcher = make_async(loop, woken)
             watcher.start()
             for _ in range(3):
-                thread = _Thread(lambda: (_sleep(0.05), watcher.send()))
-                took = self._wait(loop, "send() of another thread")
+                thread = Thread(watcher.send, 0.05)
+                took = self.wait(loop, "send() of another thread")
                 thread.join()
-                _require(took < 2.0, f"send has taken {took:.1f} s")
-            _require(set(where) == {_get_ident()}, "called in another thread")
+                require(took < 2.0, f"send has taken {took:.1f} s")
+            require(set(where) == {get_ident()}, "called in another thread")
             watcher.stop()
 
     def test_async_calls_after_the_last_of_many_sends(self) -> None:
-        with self._loop() as loop:
+        """Check that no send is lost at the moment of a call."""
+        with self.opened() as loop:
             sent: list[int] = []
             seen: list[int] = []
 
@@ -518,13 +426,14 @@ class LoopConformance:
 
             watcher = make_async(loop, woken)
             watcher.start()
-            thread = _Thread(work)
-            self._wait(loop, "a call after the last send()")
+            thread = Thread(work)
+            self.wait(loop, "a call after the last send()")
             thread.join()
             watcher.stop()
 
     def test_async_that_was_stopped_ignores_send(self) -> None:
-        with self._loop() as loop:
+        """Check sends before start and after stop."""
+        with self.opened() as loop:
             called: list[int] = []
             watcher = make_async(loop, lambda watcher, revents: called.append(1))
             watcher.send()
@@ -533,21 +442,22 @@ class LoopConformance:
             watcher.stop()
             watcher.send()
             self.run(loop, MOMENT)
-            _require(not called, "called though it was stopped")
+            require(not called, "called though it was stopped")
 
     def test_async_send_of_a_signal_handler_wakes_the_loop(self) -> None:
+        """Check a send in the loop's own thread, between two callbacks."""
         if threading.current_thread() is not threading.main_thread():
             return
-        with self._loop() as loop:
+        with self.opened() as loop:
             watcher = make_async(loop, lambda watcher, revents: self.stop(loop))
             watcher.start()
             before = signal.signal(signal.SIGUSR1, lambda *args: watcher.send())
             # Python runs the handler when the loop runs Python code.
             beat = loop.timer(0.01, 0.0, lambda watcher, revents: watcher.start())
             beat.start()
-            thread = _Thread(lambda: (_sleep(0.05), os.kill(os.getpid(), signal.SIGUSR1)))
+            thread = Thread(lambda: os.kill(os.getpid(), signal.SIGUSR1), 0.05)
             try:
-                self._wait(loop, "send() of a signal handler")
+                self.wait(loop, "send() of a signal handler")
             finally:
                 thread.join()
                 beat.stop()
@@ -555,33 +465,34 @@ class LoopConformance:
                 signal.signal(signal.SIGUSR1, before)
 
     def test_thread_is_that_which_runs_the_loop(self) -> None:
-        """Without the attribute, the client checks nothing."""
-        with self._loop() as loop:
+        """Check the attribute `thread`, if there is one."""
+        with self.opened() as loop:
             if not hasattr(loop, "thread"):
                 return
-            mine = _get_ident()
+            mine = get_ident()
             seen: list[Any] = []
 
             def other() -> None:
-                seen.append((loop.thread, _get_ident()))
+                seen.append((loop.thread, get_ident()))
 
             def look() -> None:
                 seen.append(loop.thread)
-                _Thread(other).join()
+                Thread(other).join()
                 self.stop(loop)
 
-            _require(loop.thread in (None, mine), "another thread runs a loop that does not run")
-            self._soon(loop, look)
-            self._wait(loop, "a timer")
-            _require(seen[0] in (None, mine), "thread is not this thread in a callback")
+            require(loop.thread in (None, mine), "another thread runs a loop that does not run")
+            self.soon(loop, look)
+            self.wait(loop, "a timer")
+            require(seen[0] in (None, mine), "thread is not this thread in a callback")
             thread, others = seen[1]
-            _require(thread is not None, "thread is None in another thread while the loop runs")
-            _require(thread != others, "thread is another thread than the one that runs the loop")
+            require(thread is not None, "thread is None in another thread while the loop runs")
+            require(thread != others, "thread is another thread than the one that runs the loop")
 
     # Exceptions.
 
     def test_watchers_stay_active_though_their_callback_raises(self) -> None:
-        with self._loop(1) as (loop, pair):
+        """Check that the loop goes on after an Exception."""
+        with self.opened(1) as (loop, pair):
             calls: list[int] = []
 
             def on_read(watcher: Any, revents: int) -> None:
@@ -593,24 +504,25 @@ class LoopConformance:
 
             loop.io(pair.fd, EV_READ, on_read, None, 0).start()
             pair.theirs.send(b"x")
-            self._wait(loop, "a watcher whose callback has raised")
+            self.wait(loop, "a watcher whose callback has raised")
 
     def test_prepare_fed_in_a_callback_that_raises_is_called(self) -> None:
-        with self._loop() as loop:
+        """Check that an Exception discards nothing that was fed."""
+        with self.opened() as loop:
             prepare = loop.prepare(lambda watcher, revents: self.stop(loop), None, EV_MINPRI)
 
             def raising() -> None:
                 prepare.feed(EV_CUSTOM)
                 raise ValueError("raised by a test of the loop")
 
-            self._soon(loop, raising)
-            took = self._wait(loop, "what was fed in a callback that has raised")
-            _require(took < 1.0, f"a fed Prepare has waited for {took:.1f} s")
+            self.soon(loop, raising)
+            took = self.wait(loop, "what was fed in a callback that has raised")
+            require(took < 1.0, f"a fed Prepare has waited for {took:.1f} s")
 
     def test_keyboard_interrupt_and_system_exit_come_out_of_run(self) -> None:
-        """And the loop can be run again, with all that was active or fed."""
+        """Check also that the loop can be run again, with all that was active or fed."""
         for kind in (KeyboardInterrupt, SystemExit):
-            with self._loop(1) as (loop, pair):
+            with self.opened(1) as (loop, pair):
                 prepared: list[int] = []
                 read: list[int] = []
                 prepare = loop.prepare(
@@ -640,16 +552,16 @@ class LoopConformance:
                     pass
                 else:
                     raise AssertionError(f"{kind.__name__} did not come out of run")
-                self._wait(loop, f"the loop after {kind.__name__}")
+                self.wait(loop, f"the loop after {kind.__name__}")
                 self.run(loop, MOMENT)
                 if hasattr(loop, "thread"):
-                    _require(len(prepared) == 1, f"what was fed was called {len(prepared)} times")
+                    require(len(prepared) == 1, f"what was fed was called {len(prepared)} times")
 
     # The end.
 
     def test_at_close_calls_a_method_and_watchers_can_be_stopped(self) -> None:
-        """Without the attribute, a program ends its clients before it closes the loop."""
-        pair = _Pair()
+        """Check the attribute `at_close`, if there is one."""
+        pair = Pair()
         try:
             loop: Any = self.make()
             if not hasattr(loop, "at_close"):
@@ -667,9 +579,9 @@ class LoopConformance:
                 watcher.start()
             prepare.feed(EV_CUSTOM)
             self.run(loop, MOMENT)
-            _require(kept.calls == 0, "called before the loop was closed")
+            require(kept.calls == 0, "called before the loop was closed")
             self.close(loop)
-            _require(kept.calls == 1, f"called {kept.calls} times when the loop was closed")
+            require(kept.calls == 1, f"called {kept.calls} times when the loop was closed")
             wake.send()
             for watcher in (io, timer, wake, prepare):
                 watcher.stop()
@@ -679,48 +591,34 @@ class LoopConformance:
     # A client.
 
     def test_a_client_connects_and_asks_and_ends(self) -> None:
-        """On a server that knows enough of the protocol to answer."""
+        """Check a client on a server that knows enough of the protocol to answer."""
         from .. import Nats
 
-        with self._loop() as loop:
+        with self.opened() as loop:
             listener = _socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             listener.bind(("127.0.0.1", 0))
             listener.listen()
-            server = _Thread(lambda: _serve(listener))
+            server = Thread(lambda: serve(listener))
             seen: list[Any] = []
+
+            def connected() -> None:
+                nats.request("ask", b"what", answered)
 
             def answered(response: Any, err: Any, headers: Any) -> None:
                 seen.append((response, err))
-                nats.drain(lambda err: (seen.append(err), self.stop(loop)))
+                nats.drain(drained)
 
-            nats = Nats(
+            def drained(err: Any) -> None:
+                seen.append(err)
+                self.stop(loop)
+
+            nats: Nats = Nats(
                 host="localhost", port=listener.getsockname()[1], loop=loop, reconnect=False,
-                on_connect=lambda: nats.request("ask", b"what", answered), on_error=seen.append,
+                on_connect=connected, on_error=seen.append,
             )  # fmt: skip
             self.run(loop, LIMIT)
             nats.disconnect()
             self.run(loop, MOMENT)
             server.join()
             listener.close()
-            _require(seen == [(b"this", None), None], f"the client has seen {seen}")
-
-
-def _serve(listener: _socket.socket) -> None:
-    """Serve one client: greet, answer PINGs, and answer each request with ``this``."""
-    listener.settimeout(LIMIT)
-    descriptor, _ = listener._accept()  # type: ignore[attr-defined]
-    sock = _socket.socket(fileno=descriptor)
-    sock.settimeout(LIMIT)
-    sock.sendall(b'INFO {"server_id":"x","version":"2.10.0","max_payload":1048576}\r\n')
-    sid, data = b"1", b""
-    with contextlib.suppress(OSError):
-        while more := sock.recv(4096):
-            *lines, data = (data + more).split(b"\r\n")
-            for words in map(bytes.split, lines):
-                if words[:1] == [b"PING"]:
-                    sock.sendall(b"PONG\r\n")
-                elif words[:1] == [b"SUB"]:
-                    sid = words[-1]
-                elif words[:1] == [b"PUB"]:
-                    sock.sendall(b"MSG %s %s 4\r\nthis\r\n" % (words[2], sid))
-    sock.close()
+            require(seen == [(b"this", None), None], f"the client has seen {seen}")

@@ -26,6 +26,12 @@ def test_connections_leave_no_memory_behind(tmp_path):
 
 
 @pytest.mark.server
+@pytest.mark.parametrize("loop", reconnects.LOOPS[1:])
+def test_clients_leave_nothing_behind_on_other_loops(loop):
+    assert reconnects.in_a_process(500, loop, "clients") == 0
+
+
+@pytest.mark.server
 def test_timeouts_that_all_differ_leave_no_memory_behind():
     timeouts.timeouts(20_000)
 

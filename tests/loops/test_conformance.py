@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from lab.paths import ROOT
 from lab.strict_loop import strict
 from nats_ev import pyev
 from nats_ev.asyncio_loop import AsyncioLoop
@@ -84,6 +85,25 @@ class TestUvloop(TestAsyncio):
         return loop
 
 
+@pytest.mark.usefixtures("excepthook")
+class TestTheDocumentedAdapter(LoopConformance):
+    def make(self) -> Any:
+        text = (ROOT / "docs/loops.md").read_text()
+        code = next(block for block in text.split("```python\n") if "class SelectorsLoop" in block)
+        names: dict[str, Any] = {"__name__": "documented"}
+        exec(code.partition("```")[0], names)
+        return names["SelectorsLoop"]()
+
+    def run(self, loop: Any, seconds: float) -> None:
+        loop.run(seconds)
+
+    def stop(self, loop: Any) -> None:
+        loop.stop()
+
+    def close(self, loop: Any) -> None:
+        loop.close()
+
+
 GEVENT = """
 {patch}
 import gevent, gevent.event
@@ -107,6 +127,7 @@ print(*OnGevent.failures(), sep="\\n")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patch", ["", "import gevent.monkey; gevent.monkey.patch_all()"])
 @pytest.mark.parametrize("loop", ["libev-cext", "libev-cffi", "libuv"])
 def test_gevent(loop: str, patch: str) -> None:

@@ -27,7 +27,7 @@ from lab.process import run_whole
 from nats_ev import Nats
 from nats_ev.options import NAMES
 
-GUIDES = ["docs/guide.md", "docs/porting.md"]
+GUIDES = ["docs/guide.md", "docs/loops.md", "docs/porting.md"]
 LIMIT = 30  # seconds; each takes less than one
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
