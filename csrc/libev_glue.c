@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 /*
  * Only polling and sleeping block, and only they release the interpreter lock. PyPy has neither of
@@ -454,12 +455,42 @@ nats_ev_loop *nats_ev_loop_new(unsigned int flags, int is_default)
     return loop;
 }
 
+/*
+ * Return whether two loops of one backend were made by the same copy of libev: then they name the
+ * same functions of that copy. `ours` is of the copy that this file is linked to. Its last function
+ * is ev_invoke_pending, which a host may have replaced in its own loop, unlike those of the backend.
+ */
+static int have_a_copy_in_common(struct ev_loop *ours, struct ev_loop *theirs)
+{
+    const uintptr_t last = (uintptr_t)ev_invoke_pending, library = 1024 * 1024;
+    for (size_t at = 0; at < 4096; at += sizeof(void *)) {
+        uintptr_t a, b;
+        memcpy(&a, (char *)ours + at, sizeof a);
+        memcpy(&b, (char *)theirs + at, sizeof b);
+        if (a == b && a - last + library < 2 * library)
+            return 1;
+        if (a == last)
+            return 0;
+    }
+    return 1; /* a libev that keeps no such function: nobody knows */
+}
+
 int nats_ev_is_loop(uintptr_t address)
 {
+    struct ev_loop *theirs = (struct ev_loop *)address, *ours;
+    unsigned int backend;
+    int common;
     if (address % _Alignof(void *))
-        return 0;
-    unsigned int backend = ev_backend((struct ev_loop *)address);
-    return (backend & (backend - 1)) == 0 && (backend & ev_supported_backends()) != 0;
+        return NATS_EV_NO_LOOP;
+    backend = ev_backend(theirs); /* another version has something else at this place */
+    if ((backend & (backend - 1)) != 0 || (backend & ev_supported_backends()) == 0)
+        return NATS_EV_NO_LOOP;
+    ours = ev_loop_new(backend | EVFLAG_NOENV);
+    if (!ours)
+        return NATS_EV_IS_LOOP; /* no descriptor is left */
+    common = have_a_copy_in_common(ours, theirs);
+    ev_loop_destroy(ours);
+    return common ? NATS_EV_IS_LOOP : NATS_EV_OTHER_COPY;
 }
 
 nats_ev_loop *nats_ev_loop_borrow(uintptr_t address)

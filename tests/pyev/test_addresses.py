@@ -280,22 +280,18 @@ def test_a_client_refuses_other_threads_while_a_host_runs_its_loop(server) -> No
 
 def test_the_child_of_a_fork_runs_the_hosts_loop_after_reset(server) -> None:
     code = """
-    parents = Nats(servers=[sys.argv[1]], loop=loop)
-    def on_message(subject, payload, reply, headers):
-        parents.drain()
+    answerer = Nats(servers=[sys.argv[1]], loop=loop)
+    def answer(subject, payload, reply, headers):
+        answerer.publish(reply, payload.upper())
+        answerer.drain()
+    def fork(err):
         if os.fork() == 0:
             loop.reset()
             nats = Nats(servers=[sys.argv[1]], loop=loop)
             nats.request("parent", "from the child", lambda *answer: (nats.drain(), lived.append(answer[0])))
-        else:
-            answerer = Nats(servers=[sys.argv[1]], loop=loop)
-            def answer(subject, payload, reply, headers):
-                answerer.publish(reply, payload.upper())
-                answerer.drain()
-            answerer.subscribe("parent", answer)
     lived = []
-    parents.subscribe("a", on_message)
-    parents.publish("a", "x")
+    answerer.subscribe("parent", answer)
+    answerer.flush(fork)
     pid = os.getpid()
     libev.ev_run(host, 0)
     if os.getpid() != pid:
