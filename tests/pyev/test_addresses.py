@@ -299,3 +299,45 @@ def test_the_child_of_a_fork_runs_the_hosts_loop_after_reset(server) -> None:
     print(os.waitstatus_to_exitcode(os.wait()[1]))
     """
     assert program(code, server.url) == "0"
+
+
+def test_what_is_pending_when_the_hosts_run_ends_comes_with_the_next_run() -> None:
+    code = """
+    sys.excepthook = lambda kind, exc, traceback: got.append(kind.__name__)
+    got, kept = [], []
+    def fail(watcher, revents):
+        raise KeyboardInterrupt
+    def feed(watcher, revents):
+        kept[:] = [loop.async_(lambda w, r, n=n: got.append(n)) for n in "abc"]
+        kept.append(loop.async_(fail, priority=2))
+        for one in kept[:]:
+            one.feed(pyev.EV_CUSTOM)
+    def run(by=lambda: libev.ev_run(host, pyev.EVRUN_NOWAIT)):
+        got.clear()
+        by()
+        return " ".join(got)
+    def interrupted():
+        starter.start()
+        return run()
+    starter = loop.idle(lambda w, r: (w.stop(), feed(w, r)))
+    print(interrupted(), "|", run(), "|", run())
+    print(interrupted(), "|", kept[1].stop(), run())
+    print(interrupted(), "|", run(lambda: loop.start(pyev.EVRUN_NOWAIT)))
+    print(interrupted(), "|", interrupted(), "|", run())
+    interrupted()
+    kept.clear()
+    gc.collect()
+    print(run())
+    interrupted()
+    libev.ev_loop_destroy(host)
+    del kept, starter, loop
+    gc.collect()
+    """
+    # libev delivers the newest event first.
+    assert program(code).splitlines() == [
+        "KeyboardInterrupt | c b a | ",
+        "KeyboardInterrupt | None c a",
+        "KeyboardInterrupt | c b a",
+        "KeyboardInterrupt | c b a KeyboardInterrupt | c b a",
+        "c b a",
+    ]
