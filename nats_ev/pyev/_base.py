@@ -23,8 +23,22 @@ Callback = Callable[..., object]
 _Loop = TypeVar("_Loop", bound="BaseLoop")
 
 
+class _ForeignThread:
+    """`BaseLoop.thread` while `start` does not run. No property: `start` stores the attribute itself, so that
+    clients read it without a call."""
+
+    def __get__(self, loop: BaseLoop | None, owner: object = None) -> int | None:
+        if loop is None:
+            return None
+        return lib.nats_ev_loop_foreign_thread(loop._c_loop) or None
+
+
 class BaseLoop:
     """What a `Loop` is without the methods that make watchers. Use `Loop`."""
+
+    #: The thread that runs the loop, or None. Its number is that of `threading.get_ident`, as if gevent had
+    #: not replaced that. Where a host runs the loop, the thread is known from its first event on.
+    thread = _ForeignThread()
 
     def __init__(
         self,
@@ -70,7 +84,7 @@ class BaseLoop:
         # By key: the watchers that must stay alive although the user holds no reference.
         self._held: dict[int, object] = {}
         self._key = register(self)
-        self._runner: int | None = None  # the thread in which `start` runs
+        self._runs = 0  # calls of `start` on the stack
         #: The exception because of which a host's run of this loop last returned, or None.
         self.stopped_by: BaseException | None = None
         self.data = data
@@ -101,13 +115,19 @@ class BaseLoop:
 
         Raises:
             TypeError: the address is not an int.
-            ValueError: the address is 0 or less, or what is there is no loop of this libev.
+            ValueError: the address is 0 or less, what is there is no loop, or it is one of another libev.
         """
         if not isinstance(address, int):
             raise TypeError(f"address must be an int, not {type(address).__name__}")
         if not 0 < address < 1 << 64:
             raise ValueError(f"address is not that of a loop: {address}")
-        if not lib.nats_ev_is_loop(address):
+        what = lib.nats_ev_is_loop(address)
+        if what == lib.NATS_EV_OTHER_COPY:
+            raise ValueError(
+                f"the loop at {address:#x} is of another copy of libev than nats_ev is linked to: link its "
+                "owner to the same shared library, or export the owner's copy to it (-rdynamic)"
+            )
+        if what != lib.NATS_EV_IS_LOOP:
             raise ValueError(f"there is no loop of this libev at that address: {address:#x}")
         memory = lib.nats_ev_loop_borrow(address)
         if not memory:
@@ -130,17 +150,6 @@ class BaseLoop:
         """
         self._check_owned()
         return lib.nats_ev_loop_address(self._c_loop)
-
-    @property
-    def thread(self) -> int | None:
-        """The thread that runs the loop, or None.
-
-        Its number is that of `threading.get_ident`, as if gevent had not replaced that. Where a host runs the
-        loop, the thread is known from its first event on.
-        """
-        if self._runner is not None:
-            return self._runner
-        return lib.nats_ev_loop_foreign_thread(self._c_loop) or None
 
     def _check_owned(self) -> None:
         if lib.nats_ev_loop_is_gone(self._c_loop):
@@ -181,12 +190,15 @@ class BaseLoop:
         if lib.nats_ev_loop_is_claimed(self._c_loop):
             which = "libev's default loop" if self._default else "the loop at that address"
             raise Error(f"{which} belongs to another binding in this process: start it there")
-        outer, self._runner = self._runner, me
+        self._runs += 1
+        self.thread = me
         self.stopped_by = None
         try:
             result = run_deferring(self._run, flags)
         finally:
-            self._runner = outer
+            self._runs -= 1
+            if not self._runs:
+                del self.thread
         if result == ABORTED:
             raise finish()
         return bool(result)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -33,8 +33,8 @@ VALGRIND = ["valgrind", "--quiet", "--error-exitcode=9", "--leak-check=no", WITH
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler named cc")
 
 
-def build(source: Path, folder: Path) -> Path:
-    """Compile a host and link it to this Python and to the libev that the binding uses."""
+def build(source: Path, folder: Path, libev_is: Iterable[str] = ("-lev",)) -> Path:
+    """Compile a host and link it to this Python and to libev, by default the one that the binding uses."""
     get = sysconfig.get_config_var
     if not get("Py_ENABLE_SHARED") and not Path(get("LIBPL"), get("LIBRARY")).exists():
         pytest.skip("this Python has no library to embed")
@@ -46,7 +46,7 @@ def build(source: Path, folder: Path) -> Path:
     done = subprocess.run(
         [
             *("cc", "-g", "-std=gnu11", "-Wall", "-Wextra", f"-I{get('INCLUDEPY')}", *libev),
-            *(source, *where, f"-lpython{get('LDVERSION')}", *shlex.split(words), "-lev"),
+            *(source, *where, f"-lpython{get('LDVERSION')}", *shlex.split(words), *libev_is),
             *("-o", program),
         ],
         capture_output=True,
@@ -217,6 +217,23 @@ def test_the_example_touches_no_freed_memory(server, example, mode):
     assert done.stdout.endswith("host: 10 sent, 10 received, 0 signals\n")
 
 
+@pytest.mark.parametrize("exports", [False, True])
+def test_a_host_with_a_libev_of_its_own_is_refused_unless_it_exports_that(
+    server, tmp_path, exports
+):
+    # Without the refusal the client would hang: the two copies do not even agree on the time.
+    libev = ["-Wl,-Bstatic", "-lev", "-Wl,-Bdynamic", "-lm"]
+    probe = ["cc", "-shared", *libev, "-o", str(tmp_path / "probe.so")]
+    if sys.platform != "linux" or subprocess.run(probe, capture_output=True).returncode:
+        pytest.skip("there is no static libev here")
+    exported = ["-rdynamic"] if exports else ["-Wl,--exclude-libs,ALL"]
+    example = build(EXAMPLES / "host" / "host.c", tmp_path, [*libev, *exported])
+    done = run_whole([example, "release"], LIMIT, env=environ(server))
+    assert done.returncode == (0 if exports else 1), done.stderr
+    if not exports:
+        assert "is of another copy of libev than nats_ev is linked to" in done.stderr
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_the_child_of_the_hosts_own_fork_goes_on_with_the_loop(server, embed, mode):
     code = """
@@ -248,16 +265,17 @@ def test_no_event_is_lost_when_pythons_own_handler_interrupts_a_hosts_run(embed,
         for number in range(EVENTS):
             watchers.append(loop.async_(got.__setitem__))
             watchers[-1].feed(pyev.EV_CUSTOM)
-        for number in range(200):
-            watchers[number * 100].callback = interrupt
+        for number in range(20):
+            watchers[number * 1000].callback = interrupt
     class interrupt:
         def __new__(cls, watcher, revents):
             got[watcher] = revents
             _thread.interrupt_main()
     loop.timer(0.0, 0.0, begin).start()
+    loop.timer(0.5, 0.5, lambda watcher, revents: loop.stop()).start()
     def after():
-        print(len(got), set(got.values()) == {pyev.EV_CUSTOM}, set(hooked) == {KeyboardInterrupt})
+        print(len(got), set(got.values()) == {pyev.EV_CUSTOM}, hooked == [KeyboardInterrupt] * 20)
         print(type(loop.stopped_by).__name__)
     """
-    said = embed(PRELUDE + textwrap.dedent(code), mode, "rp")
+    said = embed(PRELUDE + textwrap.dedent(code), mode, 25 * "r" + "p")
     assert said == "20000 True True\nKeyboardInterrupt"
