@@ -93,7 +93,8 @@ PyObject *nats_py_inbound_type(PyObject *subscription_type);
 int nats_py_encode(PyObject *mapping, const char **data, size_t *len);
 /* The functions of py_headers.c. */
 PyObject *nats_py_encode_block(void);
-PyObject *nats_py_parse_block(void);
+PyObject *nats_py_parse_headers(void);
+PyObject *nats_py_headers_type(void);
 
 /* Free an object whose fields are released, and the reference that each object has to its type. */
 void nats_py_free(PyObject *self);
