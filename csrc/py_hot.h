@@ -18,7 +18,8 @@
  *  - Subscription (py_inbound.c): the base of `protocol.Subscription`: what the delivery of a message reads.
  *  - Inbound (py_inbound.c): the base of `protocol.Session`: receives, parses, and calls the callbacks.
  *
- * Only the stable ABI of CPython 3.10 is used, so that one wheel serves all later versions.
+ * Only the stable ABI of CPython 3.10 is used, so that one wheel serves all later versions. One function of a
+ * later version is looked up when the module is imported (py_call.h).
  *
  * The invariants:
  *  - No exception is set when a function that CFFI calls returns: CFFI would not see it.
