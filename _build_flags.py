@@ -14,6 +14,7 @@ import functools
 import os
 import shlex
 import subprocess
+import sys
 import sysconfig
 import tempfile
 from pathlib import Path
@@ -102,6 +103,11 @@ def compile_args(*specific: str) -> list[str]:
     if is_set("NATS_EV_DEBUG"):
         return [*flags, "-UNDEBUG"]
     return [*flags, "-DNDEBUG", *chosen(HARDENING_COMPILE)]
+
+
+def dl_libraries() -> list[str]:
+    """Return the library of dlsym: before glibc 2.34 it is one of its own."""
+    return ["dl"] if sys.platform == "linux" else []
 
 
 def link_args() -> list[str]:

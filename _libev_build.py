@@ -23,6 +23,7 @@ from _build_flags import (  # noqa: E402
     STABLE_ABI,
     compile_args,
     compile_in_place,
+    dl_libraries,
     link_args,
 )
 
@@ -84,12 +85,12 @@ ffibuilder.set_source(
     "nats_ev.pyev._libev",
     PREAMBLE + QUIET_PREAMBLE,
     sources=["csrc/libev_glue.c", "csrc/py_watcher.c"],
-    libraries=["ev"],
+    libraries=["ev", *dl_libraries()],
     include_dirs=["csrc"],
     library_dirs=LIBRARY_FOLDERS,
     # The dynamic loader has to find the libev that was compiled for, and not another or none: RUNPATH.
     runtime_library_dirs=LIBRARY_FOLDERS if os.environ.get("LIBEV_PREFIX") else [],
-    depends=[f"csrc/{name}" for name in ("libev_glue.h", "libev_cdef.h")],
+    depends=[f"csrc/{name}" for name in ("libev_glue.h", "libev_cdef.h", "py_call.h")],
     # As a header of the system: its warnings are not ours.
     extra_compile_args=compile_args(
         "-O2",

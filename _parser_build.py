@@ -22,6 +22,7 @@ from _build_flags import (  # noqa: E402
     STABLE_ABI,
     compile_args,
     compile_in_place,
+    dl_libraries,
     link_args,
 )
 
@@ -70,6 +71,7 @@ ffibuilder.set_source(
     PREAMBLE + QUIET_PREAMBLE,
     sources=[f"csrc/{name}.c" for name in SOURCES],
     include_dirs=["csrc"],
+    libraries=dl_libraries(),
     depends=[f"csrc/{path.name}" for path in CSRC.glob("*.h")],
     extra_compile_args=compile_args("-O3", "-D_GNU_SOURCE", *STABLE_ABI),
     extra_link_args=link_args(),

@@ -20,7 +20,8 @@
  *  - Inbound (py_inbound.c): the base of `protocol.Session`: receives, parses, and calls the callbacks.
  *  - Taker (py_taker.c): the base of JetStream's `Puller`: makes messages of what a consumer gets.
  *
- * Only the stable ABI of CPython 3.10 is used, so that one wheel serves all later versions.
+ * Only the stable ABI of CPython 3.10 is used, so that one wheel serves all later versions. One function of a
+ * later version is looked up when the module is imported (py_call.h).
  *
  * The invariants:
  *  - No exception is set when a function that CFFI calls returns: CFFI would not see it.
@@ -100,10 +101,11 @@ PyObject *nats_py_taker_type(void);
 int nats_py_encode(PyObject *mapping, const char **data, size_t *len);
 /* The functions of py_headers.c. */
 PyObject *nats_py_encode_block(void);
-PyObject *nats_py_parse_block(void);
 PyObject *nats_py_last_values(void);
 /* The function of py_answers.c. */
 PyObject *nats_py_parse_ack(void);
+PyObject *nats_py_parse_headers(void);
+PyObject *nats_py_headers_type(void);
 
 /* Free an object whose fields are released, and the reference that each object has to its type. */
 void nats_py_free(PyObject *self);

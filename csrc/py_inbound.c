@@ -28,6 +28,7 @@
  * other watchers from their turn. A look at the clock takes as long as half a message. So the clock is looked
  * at after every `stride` messages, and the stride follows the callbacks' speed: 1 for slow ones.
  */
+#include "py_call.h"
 #include "py_hot.h"
 #include "py_pages.h"
 
@@ -293,10 +294,10 @@ static int give(inbound *self, nats_py_subscription *sub, struct message *m)
     int status;
     if (sub->fast) {
         PyObject *callback = sub->callback;
+        PyObject *args[] = {NULL, m->subject, m->payload, m->reply, m->headers};
         Py_INCREF(callback);
         sub->received++;
-        result = PyObject_CallFunctionObjArgs(callback, m->subject, m->payload, m->reply,
-                                              m->headers, NULL);
+        result = nats_py_call(callback, args, 4);
         status = after(self, callback, result);
         Py_DECREF(callback);
     } else if (sub->is_inbox) {
@@ -336,12 +337,13 @@ static int give_answer(inbound *self, int32_t order, int32_t h0, int32_t p0, int
         self->at = next;
         if (self->run_left != 0)
             self->run_left--;
-        if (callback == NULL)
+        if (callback == NULL) {
             status = checked(PyObject_CallMethodObjArgs((PyObject *)self, name_answer, number,
                                                         payload, headers, NULL));
-        else
-            status = after(self, callback,
-                           PyObject_CallFunctionObjArgs(callback, payload, Py_None, headers, NULL));
+        } else {
+            PyObject *args[] = {NULL, payload, Py_None, headers};
+            status = after(self, callback, nats_py_call(callback, args, 3));
+        }
     }
     Py_XDECREF(number);
     Py_XDECREF(payload);
@@ -944,6 +946,7 @@ static PyType_Spec inbound_spec = {"nats_ev._parser.Inbound", sizeof(inbound), 0
 
 PyObject *nats_py_inbound_type(PyObject *subscription)
 {
+    nats_py_find_vectorcall();
     subscription_type = (PyTypeObject *)subscription;
     name_control = PyUnicode_InternFromString("_control");
     name_pong = PyUnicode_InternFromString("_pong");

@@ -6,6 +6,7 @@
  * refuses the message nothing has happened, and the Python function is called, which is refused in the
  * same way and has the text of the error.
  */
+#include "nats_attributes.h"
 #include "py_hot.h"
 
 #include <errno.h>
@@ -108,13 +109,10 @@ static int is_at_home(const nats_py_outbound *self)
     return same;
 }
 
-/* Do what a framing call's bits ask for. Return 0, or -1 with an exception. */
-static int deal_with(nats_py_outbound *self, int code)
+NATS_COLD static int deal_with_bits(nats_py_outbound *self, int code)
 {
     PyObject *number;
     int status;
-    if (code == 0)
-        return 0;
     if (code == NATS_WBUF_FIRST && self->batches == 0 && self->schedule != NULL &&
         self->schedule != Py_None && is_at_home(self))
         return call(self->schedule, NULL, NULL);
@@ -124,6 +122,12 @@ static int deal_with(nats_py_outbound *self, int code)
     status = call(self->queued, number, NULL);
     Py_DECREF(number);
     return status;
+}
+
+/* Do what a framing call's bits ask for. Return 0, or -1 with an exception. */
+static inline int deal_with(nats_py_outbound *self, int code)
+{
+    return code == 0 ? 0 : deal_with_bits(self, code);
 }
 
 static PyObject *none_after(nats_py_outbound *self, int code)

@@ -25,7 +25,8 @@ static int make(PyObject *types)
            append(types, nats_py_method_type()) != NULL &&
            append(types, nats_py_inbound_type(subscription)) != NULL &&
            append(types, nats_py_encode_block()) != NULL &&
-           append(types, nats_py_parse_block()) != NULL &&
+           append(types, nats_py_headers_type()) != NULL &&
+           append(types, nats_py_parse_headers()) != NULL &&
            append(types, nats_py_last_values()) != NULL &&
            append(types, nats_py_parse_ack()) != NULL &&
            append(types, nats_py_taker_type()) != NULL;

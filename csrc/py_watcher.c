@@ -21,6 +21,7 @@
 #include <structmember.h>
 
 #include "libev_glue.h"
+#include "py_call.h"
 
 #include <limits.h>
 #include <stddef.h>
@@ -104,7 +105,7 @@ static int release(object *self)
 /* Call the callback. Return the verdict. The caller has a reference to self. */
 static int deliver(object *self, int revents, int state)
 {
-    PyObject *callback = self->callback, *number, *done;
+    PyObject *callback = self->callback, *number, *done, *args[3];
     int verdict = 0;
     if (callback == NULL)
         return 0;
@@ -118,7 +119,9 @@ static int deliver(object *self, int revents, int state)
         return NATS_EV_NOT_DELIVERED;
     }
     Py_INCREF(callback);
-    done = PyObject_CallFunctionObjArgs(callback, (PyObject *)self, number, NULL);
+    args[1] = (PyObject *)self;
+    args[2] = number;
+    done = nats_py_call(callback, args, 2);
     Py_DECREF(callback);
     Py_DECREF(number);
     Py_XDECREF(done);
@@ -253,6 +256,7 @@ int nats_ev_watcher_type(void *list)
 {
     PyObject *type = PyType_FromSpec(&spec);
     int status;
+    nats_py_find_vectorcall();
     caught = item(list, 0);
     interrupted = item(list, 1);
     take_interrupt = item(list, 2);

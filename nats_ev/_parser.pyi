@@ -261,6 +261,14 @@ class Client:
 
     def _attach(self, outbound: OutboundBase, /) -> None: ...
 
+class HeadersBase:
+    """The base of `Headers`."""
+
+    status: int | None
+    description: str | None
+    _values: dict[str, list[str]]
+    _received: bool
+
 class Inbound:
     """The base of `protocol.Session`."""
 
