@@ -68,7 +68,14 @@ class DirectGets:
         self._ask_directly(f"{name_of('stream', stream)}.{subject}", b"", cb)
 
     def _ask_directly(self, what: str, payload: bytes, cb: Callback) -> None:
-        ask_directly(self, f"{self._api.prefix}.DIRECT.GET.{what}", payload, cb)
+        def answered(data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
+            if data is None:
+                cb(None, error)
+            else:
+                cb(*stored_message(data, raw))
+
+        api = self._api
+        api.ask(f"{api.prefix}.DIRECT.GET.{what}", payload, answered, api.timeout)
 
     def direct_get_batch(self, stream: str, opts: Mapping[str, Any], cb: Callback) -> None:
         """Read several messages with one request; ``cb([StoredMsg, …], err)``, in order.
@@ -105,28 +112,8 @@ class DirectGets:
 
 
 def subject_of_last(js: DirectGets, stream: str) -> str:
-    """Return what a stream's subject follows in the request for its last message; see `ask_directly`."""
+    """Return what a subject follows in the request for its last message; see `stored_message`."""
     return f"{js._api.prefix}.DIRECT.GET.{name_of('stream', stream)}."
-
-
-def ask_directly(js: DirectGets, subject: str, payload: bytes, cb: Callback) -> None:
-    """Send a direct get; ``cb(StoredMsg, err)``. Raises what `Nats.request` raises.
-
-    Args:
-        js: the `JetStream`.
-        subject: the request's whole subject, whose parts are checked.
-        payload: the request's body.
-        cb: called once; checked.
-    """
-
-    def answered(data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
-        if data is None:
-            cb(None, error)
-        else:
-            cb(*attempt(_message, data, raw, False))
-
-    api = js._api
-    api.nats.request(subject, payload, answered, api.timeout, no_responders=True)
 
 
 def get_opts(opts: object) -> dict[str, Any]:
@@ -167,7 +154,7 @@ class _Batch(Exchange):
             nothing = status == 404 and not self._messages
             self.end(None if nothing or status == 204 else _error_of(raw))
             return
-        message, error = _result(data, raw, batch=True)
+        message, error = stored_message(data, raw, batch=True)
         if message is None:
             self.end(error)
             return
@@ -181,7 +168,7 @@ class _Batch(Exchange):
         self._cb(messages if error is None else None, error)
 
 
-def _result(
+def stored_message(
     data: bytes, raw: bytes | None, batch: bool = False
 ) -> tuple[StoredMsg, None] | tuple[None, NatsError]:
     """Return an answer's message, or the error that its status stands for.
