@@ -256,10 +256,7 @@ def ask(
         nats: the client.
         subject, payload, cb, timeout, headers: as in `Nats.request`.
     """
-    if headers is None:
-        nats.request(subject, payload, cb, timeout, no_responders=True)
-    else:
-        nats.request(subject, payload, cb, timeout, headers=headers, no_responders=True)
+    nats.request(subject, payload, cb, timeout, headers=headers, no_responders=True)
 
 
 class Api:

@@ -435,18 +435,14 @@ class _Message:
             self.api.nats.call_soon(self.done, None, error)
 
     def _request(self) -> None:
-        request, answered, headers = self.api.nats.request, self.answered, self.headers
-        if headers is None:  # C takes what has no headers
-            request(self.subject, self.payload, answered, self.timeout, no_responders=True)
-        else:
-            request(
-                self.subject,
-                self.payload,
-                answered,
-                self.timeout,
-                headers=headers,
-                no_responders=True,
-            )
+        self.api.nats.request(
+            self.subject,
+            self.payload,
+            self.answered,
+            self.timeout,
+            headers=self.headers,
+            no_responders=True,
+        )
 
     def answered(self, data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
         """Take the acknowledgement, or try again if nobody listens."""
