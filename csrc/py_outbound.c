@@ -193,22 +193,18 @@ static int same_subject(PyObject *subject, PyObject *last)
            (last != NULL && PyUnicode_CheckExact(last) && PyUnicode_Compare(subject, last) == 0);
 }
 
-/* Return a new reference to the callback as the table has it: what `no_responders` asks for is part of it. NULL:
-   an exception, or, with none set, the Python function must decide. */
-static PyObject *callback_for(nats_py_outbound *self, PyObject *callback, PyObject *no_responders)
+/* Return the callback as the table has it, with what `no_responders` asks for. NULL: an exception, or, with none
+   set, the Python function must decide. */
+static PyObject * override(nats_py_outbound *self, PyObject *callback, PyObject *no_responders)
 {
-    PyObject *overrides = self->overrides, *override, *wrapped;
-    if (no_responders == NULL || no_responders == Py_None) {
-        Py_INCREF(callback);
-        return callback;
-    }
+    PyObject *overrides = self->overrides, *type, *wrapped;
     if ((no_responders != Py_False && no_responders != Py_True) || overrides == NULL ||
         !PyTuple_CheckExact(overrides) || PyTuple_Size(overrides) != 2)
         return NULL;
-    override = PyTuple_GetItem(overrides, no_responders == Py_True);
-    Py_INCREF(override);
-    wrapped = PyObject_CallFunctionObjArgs(override, callback, NULL);
-    Py_DECREF(override);
+    type = PyTuple_GetItem(overrides, no_responders == Py_True);
+    Py_INCREF(type);
+    wrapped = PyObject_CallFunctionObjArgs(type, callback, NULL);
+    Py_DECREF(type);
     return wrapped;
 }
 
@@ -259,15 +255,30 @@ static int tell(nats_py_outbound *self, int code, PyObject *number, PyObject *ot
 /* What a request sends. */
 struct request {
     PyObject *name; /* of the subject */
+    PyObject *pair; /* a new tuple for the list of subjects, or NULL */
+    int is_other;   /* the last request had another subject */
     struct text subject, headers, payload;
 };
 
-/* Frame a request. pair is a new tuple for the list of subjects, or NULL. Return the request's number, or NULL. */
+/* Make a request's tuple. That may run the garbage collector, and with it finalizers that send requests: nothing
+   that follows may. Return 0 with an exception. */
+static int make_pair(nats_py_outbound *self, struct request *r)
+{
+    r->pair = PyTuple_New(2);
+    if (r->pair == NULL)
+        return 0;
+    r->is_other = !same_subject(r->name, self->subject);
+    if (!r->is_other || !has_room(self))
+        Py_CLEAR(r->pair);
+    return 1;
+}
+
+/* Frame a request. Return its number, or NULL. */
 static PyObject *send_request(nats_py_outbound *self, const struct request *r, PyObject *callback,
-                              PyObject *pair, int *handled)
+                              int *handled)
 {
     unsigned long long order = self->order + 1;
-    PyObject *number = PyLong_FromUnsignedLongLong(order), *other = NULL;
+    PyObject *number = PyLong_FromUnsignedLongLong(order), *pair = r->pair;
     int code;
     *handled = 1;
     if (number == NULL)
@@ -297,9 +308,8 @@ static PyObject *send_request(nats_py_outbound *self, const struct request *r, P
         Py_INCREF(r->name);
         self->subject = r->name;
         Py_XDECREF(last);
-    } else if (!same_subject(r->name, self->subject))
-        other = r->name;
-    if (tell(self, code, number, other) < 0)
+    }
+    if (tell(self, code, number, r->is_other && pair == NULL ? r->name : NULL) < 0)
         Py_CLEAR(number);
     return number;
 }
@@ -311,8 +321,8 @@ PyObject *nats_py_request(nats_py_outbound *self, PyObject *const *args, size_t 
     enum { SUBJECT, PAYLOAD, CB, TIMEOUT_MS, HEADERS, NO_RESPONDERS, N };
     PyObject *const names[N] = {
         NULL, NULL, NULL, name_timeout_ms, name_headers, name_no_responders};
-    PyObject *found[N] = {NULL}, *callback, *pair = NULL, *result;
-    struct request r = {NULL, {NULL, 0}, {NULL, 0}, {NULL, 0}};
+    PyObject *found[N] = {NULL}, *callback, *result = NULL;
+    struct request r = {NULL, NULL, 0, {NULL, 0}, {NULL, 0}, {NULL, 0}};
     int has_headers;
     if (nargs > HEADERS || !sort_arguments(args, nargs, kwnames, names, found, N) ||
         found[CB] == NULL || !get_text(found[SUBJECT], &r.subject) ||
@@ -325,19 +335,28 @@ PyObject *nats_py_request(nats_py_outbound *self, PyObject *const *args, size_t 
     if (has_headers && self->no_headers)
         return NULL;
     r.name = found[SUBJECT];
-    callback = callback_for(self, found[CB], found[NO_RESPONDERS]);
-    /* All that may run the garbage collector, and with it finalizers that send requests, comes first. */
-    if (callback != NULL && has_room(self) && !same_subject(r.name, self->subject))
-        pair = PyTuple_New(2);
-    if (pair != NULL && (!has_room(self) || same_subject(r.name, self->subject)))
-        Py_CLEAR(pair);
-    *handled = PyErr_Occurred() != NULL;
-    result =
-        callback == NULL || *handled || (has_headers && !get_headers(found[HEADERS], &r.headers))
-            ? NULL
-            : send_request(self, &r, callback, pair, handled);
-    Py_XDECREF(callback);
-    Py_XDECREF(pair);
+    if (found[NO_RESPONDERS] == NULL || found[NO_RESPONDERS] == Py_None) {
+        callback = found[CB];
+        Py_INCREF(callback);
+    } else {
+        callback = override(self, found[CB], found[NO_RESPONDERS]);
+        if (callback == NULL) {
+            *handled = PyErr_Occurred() != NULL;
+            return NULL;
+        }
+    }
+    if (!same_subject(r.name, self->subject)) {
+        r.is_other = 1;
+        if (has_room(self) && !make_pair(self, &r)) {
+            Py_DECREF(callback);
+            *handled = 1;
+            return NULL;
+        }
+    }
+    if (!has_headers || get_headers(found[HEADERS], &r.headers))
+        result = send_request(self, &r, callback, handled);
+    Py_DECREF(callback);
+    Py_XDECREF(r.pair);
     return result;
 }
 
