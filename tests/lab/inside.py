@@ -231,6 +231,11 @@ def without_headers(nats: Nats, without: bool) -> None:
     nats._out.no_headers = without
 
 
+def keep_subjects(nats: Nats) -> None:
+    """Keep the subjects of all requests: Python never looks which have ended."""
+    nats._out.most_subjects = 1 << 30
+
+
 def asked_subjects(nats: Nats) -> list[tuple[int, str]]:
     """Return the subjects of requests that are kept, with the number of the first request of each."""
     return nats._core.requests._out.subjects
