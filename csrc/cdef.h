@@ -112,8 +112,8 @@ int nats_wbuf_publish(nats_wbuf *wbuf, const void *subject, size_t subject_len, 
                       const void *payload, size_t payload_len, uint64_t tag);
 
 int nats_wbuf_set_inbox(nats_wbuf *wbuf, const void *inbox, size_t len);
-int nats_wbuf_request(nats_wbuf *wbuf, const void *subject, size_t subject_len,
-                      const void *payload, size_t payload_len, uint64_t tag);
+int nats_wbuf_request(nats_wbuf *wbuf, const void *subject, size_t subject_len, const void *headers,
+                      size_t headers_len, const void *payload, size_t payload_len, uint64_t tag);
 
 int nats_wbuf_check_sub(const void *subject, size_t subject_len, const void *queue,
                         size_t queue_len, uint64_t sid, size_t max_control_line);

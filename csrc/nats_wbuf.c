@@ -353,11 +353,11 @@ int nats_wbuf_set_inbox(nats_wbuf *wbuf, const void *inbox, size_t len)
     return 0;
 }
 
-int nats_wbuf_request(nats_wbuf *wbuf, const void *subject, size_t subject_len, const void *payload,
-                      size_t payload_len, uint64_t tag)
+int nats_wbuf_request(nats_wbuf *wbuf, const void *subject, size_t subject_len, const void *headers,
+                      size_t headers_len, const void *payload, size_t payload_len, uint64_t tag)
 {
     struct nats_message m = {subject, subject_len, wbuf->inbox, wbuf->inbox_len,
-                             NULL,    0,           payload,     payload_len,
+                             headers, headers_len, payload,     payload_len,
                              tag,     0,           0,           0};
     assert(tag != 0);
     if (wbuf->inbox_len == 0)

@@ -90,7 +90,8 @@ NATS_MUST_CHECK int nats_wbuf_set_inbox(nats_wbuf *wbuf, const void *inbox, size
  * NATS_WBUF_BAD_REPLY when no inbox is set.
  */
 NATS_MUST_CHECK int nats_wbuf_request(nats_wbuf *wbuf, const void *subject, size_t subject_len,
-                                      const void *payload, size_t payload_len, uint64_t tag);
+                                      const void *headers, size_t headers_len, const void *payload,
+                                      size_t payload_len, uint64_t tag);
 
 /* Check a SUB as nats_wbuf_sub does, without a buffer: 0 or an error. max_control_line 0: no limit. */
 NATS_MUST_CHECK int nats_wbuf_check_sub(const void *subject, size_t subject_len, const void *queue,

@@ -20,7 +20,8 @@
 static const size_t MOST_AT_ONCE = (size_t)1 << 30; /* macOS refuses more than INT_MAX bytes */
 
 /* Names of keyword arguments: a call's names are interned, so that comparing pointers suffices. */
-static PyObject *name_payload, *name_reply_to, *name_timeout_ms, *name_no_responders, *name_thread;
+static PyObject *name_payload, *name_reply_to, *name_timeout_ms, *name_headers, *name_no_responders;
+static PyObject *name_thread;
 static PyObject *default_timeout;
 
 struct text {
@@ -156,31 +157,38 @@ PyObject *nats_py_publish(nats_py_outbound *self, PyObject *const *args, size_t 
     return none_after(self, code);
 }
 
+/* Get the header block of a raw block or a dict. Return 0 for what the Python function must convert, or refuse. */
+static int get_headers(PyObject *object, struct text *headers)
+{
+    size_t len;
+    if (PyDict_CheckExact(object)) {
+        if (nats_py_encode(object, &headers->data, &len) <= 0) {
+            PyErr_Clear();
+            return 0;
+        }
+        headers->size = (Py_ssize_t)len;
+        return 1;
+    }
+    if (!PyBytes_CheckExact(object) || PyBytes_Size(object) == 0)
+        return 0;
+    headers->data = PyBytes_AsString(object);
+    headers->size = PyBytes_Size(object);
+    return 1;
+}
+
 /* With a raw block or a dict as headers. */
 PyObject *nats_py_hpublish(nats_py_outbound *self, PyObject *const *args, size_t nargs,
                            PyObject *kwnames, int *handled)
 {
-    struct text subject, payload = {"", 0}, reply = {NULL, 0};
-    const char *headers;
-    size_t headers_len;
+    struct text subject, headers, payload = {"", 0}, reply = {NULL, 0};
     int code;
     if (kwnames != NULL || nargs < 2 || nargs > 4 || self->no_headers ||
         !get_text(args[0], &subject) || (nargs > 2 && !get_payload(args[2], &payload)) ||
-        (nargs > 3 && args[3] != Py_None && !get_text(args[3], &reply)))
+        (nargs > 3 && args[3] != Py_None && !get_text(args[3], &reply)) ||
+        !get_headers(args[1], &headers))
         return NULL;
-    if (PyDict_CheckExact(args[1])) {
-        if (nats_py_encode(args[1], &headers, &headers_len) <= 0) {
-            PyErr_Clear();
-            return NULL;
-        }
-    } else {
-        if (!PyBytes_CheckExact(args[1]) || PyBytes_Size(args[1]) == 0)
-            return NULL;
-        headers = PyBytes_AsString(args[1]);
-        headers_len = (size_t)PyBytes_Size(args[1]);
-    }
     code = nats_wbuf_publish(self->wbuf, subject.data, (size_t)subject.size, reply.data,
-                             (size_t)reply.size, headers, headers_len, payload.data,
+                             (size_t)reply.size, headers.data, (size_t)headers.size, payload.data,
                              (size_t)payload.size, 0);
     if (code < 0)
         return NULL;
@@ -211,22 +219,18 @@ static int same_subject(PyObject *subject, PyObject *last)
            (last != NULL && PyUnicode_CheckExact(last) && PyUnicode_Compare(subject, last) == 0);
 }
 
-/* Return a new reference to the callback as the table has it: what `no_responders` asks for is part of it. NULL:
-   an exception, or, with none set, the Python function must decide. */
-static PyObject *callback_for(nats_py_outbound *self, PyObject *callback, PyObject *no_responders)
+/* Return the callback as the table has it, with what `no_responders` asks for. NULL: an exception, or, with none
+   set, the Python function must decide. */
+static PyObject * override(nats_py_outbound *self, PyObject *callback, PyObject *no_responders)
 {
-    PyObject *overrides = self->overrides, *override, *wrapped;
-    if (no_responders == NULL || no_responders == Py_None) {
-        Py_INCREF(callback);
-        return callback;
-    }
+    PyObject *overrides = self->overrides, *type, *wrapped;
     if ((no_responders != Py_False && no_responders != Py_True) || overrides == NULL ||
         !PyTuple_CheckExact(overrides) || PyTuple_Size(overrides) != 2)
         return NULL;
-    override = PyTuple_GetItem(overrides, no_responders == Py_True);
-    Py_INCREF(override);
-    wrapped = PyObject_CallFunctionObjArgs(override, callback, NULL);
-    Py_DECREF(override);
+    type = PyTuple_GetItem(overrides, no_responders == Py_True);
+    Py_INCREF(type);
+    wrapped = PyObject_CallFunctionObjArgs(type, callback, NULL);
+    Py_DECREF(type);
     return wrapped;
 }
 
@@ -274,29 +278,50 @@ static int tell(nats_py_outbound *self, int code, PyObject *number, PyObject *ot
     return -1;
 }
 
-/* Frame a request. pair is a new tuple for the list of subjects, or NULL. Return the request's number, or NULL. */
-static PyObject *send_request(nats_py_outbound *self, PyObject *const *found,
-                              const struct text *subject, const struct text *payload,
-                              PyObject *callback, PyObject *pair, int *handled)
+/* What a request sends. */
+struct request {
+    PyObject *name; /* of the subject */
+    PyObject *pair; /* a new tuple for the list of subjects, or NULL */
+    int is_other;   /* the last request had another subject */
+    struct text subject, headers, payload;
+};
+
+/* Make a request's tuple. That may run the garbage collector, and with it finalizers that send requests: nothing
+   that follows may. Return 0 with an exception. */
+static int make_pair(nats_py_outbound *self, struct request *r)
+{
+    r->pair = PyTuple_New(2);
+    if (r->pair == NULL)
+        return 0;
+    r->is_other = !same_subject(r->name, self->subject);
+    if (!r->is_other || !has_room(self))
+        Py_CLEAR(r->pair);
+    return 1;
+}
+
+/* Frame a request. Return its number, or NULL. */
+static PyObject *send_request(nats_py_outbound *self, const struct request *r, PyObject *callback,
+                              int *handled)
 {
     unsigned long long order = self->order + 1;
-    PyObject *number = PyLong_FromUnsignedLongLong(order), *other = NULL;
+    PyObject *number = PyLong_FromUnsignedLongLong(order), *pair = r->pair;
     int code;
     *handled = 1;
     if (number == NULL)
         return NULL;
     if (pair != NULL) {
         Py_INCREF(number);
-        Py_INCREF(found[0]);
+        Py_INCREF(r->name);
         PyTuple_SetItem(pair, 0, number);
-        PyTuple_SetItem(pair, 1, found[0]);
+        PyTuple_SetItem(pair, 1, r->name);
     }
     if (enter(self, number, callback, pair) < 0) {
         Py_DECREF(number);
         return NULL;
     }
-    code = nats_wbuf_request(self->wbuf, subject->data, (size_t)subject->size, payload->data,
-                             (size_t)payload->size, order);
+    code =
+        nats_wbuf_request(self->wbuf, r->subject.data, (size_t)r->subject.size, r->headers.data,
+                          (size_t)r->headers.size, r->payload.data, (size_t)r->payload.size, order);
     if (code < 0) {
         withdraw(self, number, pair);
         Py_DECREF(number);
@@ -306,40 +331,58 @@ static PyObject *send_request(nats_py_outbound *self, PyObject *const *found,
     self->order = order;
     if (pair != NULL) {
         PyObject *last = self->subject;
-        Py_INCREF(found[0]);
-        self->subject = found[0];
+        Py_INCREF(r->name);
+        self->subject = r->name;
         Py_XDECREF(last);
-    } else if (!same_subject(found[0], self->subject))
-        other = found[0];
-    if (tell(self, code, number, other) < 0)
+    }
+    if (tell(self, code, number, r->is_other && pair == NULL ? r->name : NULL) < 0)
         Py_CLEAR(number);
     return number;
 }
 
-/* The parameters after cb that have a fast path: timeout_ms, by position or by name, and no_responders. */
+/* The parameters after cb that have a fast path: timeout_ms, by position or by name, headers and no_responders. */
 PyObject *nats_py_request(nats_py_outbound *self, PyObject *const *args, size_t nargs,
                           PyObject *kwnames, int *handled)
 {
-    PyObject *const names[] = {NULL, NULL, NULL, name_timeout_ms, name_no_responders};
-    PyObject *found[] = {NULL, NULL, NULL, NULL, NULL}, *callback, *pair = NULL, *result;
-    struct text subject, payload;
-    if (nargs > 4 || !sort_arguments(args, nargs, kwnames, names, found, 5) || found[2] == NULL ||
-        !get_text(found[0], &subject) || !get_payload(found[1], &payload) ||
-        !PyCallable_Check(found[2]) || self->waiting == NULL || !PyDict_CheckExact(self->waiting) ||
-        !same_timeout(found[3] == NULL ? default_timeout : found[3], self->timeout))
+    enum { SUBJECT, PAYLOAD, CB, TIMEOUT_MS, HEADERS, NO_RESPONDERS, N };
+    PyObject *const names[N] = {
+        NULL, NULL, NULL, name_timeout_ms, name_headers, name_no_responders};
+    PyObject *found[N] = {NULL}, *callback, *result = NULL;
+    struct request r = {NULL, NULL, 0, {NULL, 0}, {NULL, 0}, {NULL, 0}};
+    int has_headers;
+    if (nargs > HEADERS || !sort_arguments(args, nargs, kwnames, names, found, N) ||
+        found[CB] == NULL || !get_text(found[SUBJECT], &r.subject) ||
+        !get_payload(found[PAYLOAD], &r.payload) || !PyCallable_Check(found[CB]) ||
+        self->waiting == NULL || !PyDict_CheckExact(self->waiting) ||
+        !same_timeout(found[TIMEOUT_MS] == NULL ? default_timeout : found[TIMEOUT_MS],
+                      self->timeout))
         return NULL;
-    callback = callback_for(self, found[2], found[4]);
-    /* All that may run the garbage collector, and with it finalizers that send requests, comes first. */
-    if (callback != NULL && has_room(self) && !same_subject(found[0], self->subject))
-        pair = PyTuple_New(2);
-    if (pair != NULL && (!has_room(self) || same_subject(found[0], self->subject)))
-        Py_CLEAR(pair);
-    *handled = PyErr_Occurred() != NULL;
-    result = callback == NULL || *handled
-                 ? NULL
-                 : send_request(self, found, &subject, &payload, callback, pair, handled);
-    Py_XDECREF(callback);
-    Py_XDECREF(pair);
+    has_headers = found[HEADERS] != NULL && found[HEADERS] != Py_None;
+    if (has_headers && self->no_headers)
+        return NULL;
+    r.name = found[SUBJECT];
+    if (found[NO_RESPONDERS] == NULL || found[NO_RESPONDERS] == Py_None) {
+        callback = found[CB];
+        Py_INCREF(callback);
+    } else {
+        callback = override(self, found[CB], found[NO_RESPONDERS]);
+        if (callback == NULL) {
+            *handled = PyErr_Occurred() != NULL;
+            return NULL;
+        }
+    }
+    if (!same_subject(r.name, self->subject)) {
+        r.is_other = 1;
+        if (has_room(self) && !make_pair(self, &r)) {
+            Py_DECREF(callback);
+            *handled = 1;
+            return NULL;
+        }
+    }
+    if (!has_headers || get_headers(found[HEADERS], &r.headers))
+        result = send_request(self, &r, callback, handled);
+    Py_DECREF(callback);
+    Py_XDECREF(r.pair);
     return result;
 }
 
@@ -509,11 +552,13 @@ PyObject *nats_py_outbound_type(void)
     name_payload = PyUnicode_InternFromString("payload");
     name_reply_to = PyUnicode_InternFromString("reply_to");
     name_timeout_ms = PyUnicode_InternFromString("timeout_ms");
+    name_headers = PyUnicode_InternFromString("headers");
     name_no_responders = PyUnicode_InternFromString("no_responders");
     name_thread = PyUnicode_InternFromString("thread");
     default_timeout = PyLong_FromLong(5000);
     if (name_payload == NULL || name_reply_to == NULL || name_timeout_ms == NULL ||
-        name_no_responders == NULL || name_thread == NULL || default_timeout == NULL)
+        name_headers == NULL || name_no_responders == NULL || name_thread == NULL ||
+        default_timeout == NULL)
         return NULL;
     return PyType_FromSpec(&outbound_spec);
 }

@@ -175,6 +175,8 @@ class Lib:
         wbuf: Wbuf,
         subject: Bytes,
         subject_len: int,
+        headers: Bytes,
+        headers_len: int,
         payload: Bytes,
         payload_len: int,
         tag: int,

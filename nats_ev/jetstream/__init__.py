@@ -19,11 +19,12 @@ from .config import STREAM as STREAM
 from .config import check_fields as check_fields
 from .config import external_source as external_source
 from .consume import Consume
-from .direct import ask_directly as ask_directly
+from .direct import stored_message as stored_message
 from .direct import subject_of_last as subject_of_last
 from .errors import *  # noqa: F403
 from .errors import JetStreamError as JetStreamError
 from .errors import is_electing as is_electing
+from .errors import nobody as nobody
 from .fetch import Fetch
 from .jetstream import JetStream
 from .message import JsMsg, Metadata, StoredMsg, parse_ack_reply

@@ -261,10 +261,7 @@ def ask(
         stores: whether a stream should store the subject, for the error when nobody listens.
     """
     answered = partial(_explained, cb, subject, stores)
-    if headers is None:
-        nats.request(subject, payload, answered, timeout, no_responders=True)
-    else:
-        nats.request(subject, payload, answered, timeout, headers=headers, no_responders=True)
+    nats.request(subject, payload, answered, timeout, headers=headers, no_responders=True)
 
 
 def _explained(

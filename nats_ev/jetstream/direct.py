@@ -11,14 +11,14 @@ from typing import Any
 
 from ..arguments import Callback, check_result_cb
 from ..compiled import last_values
-from ..errors import BadOptionsError, NatsError, NoRespondersError
+from ..errors import BadOptionsError, NatsError
 from ..headers import appended, status_of
 from ..subjects import check_publish, check_tokens
 from ..times import to_wire
 from .answers import attempt, whole
 from .api import Api, Exchange, encode, name_of
 from .config import V2_11, check_fields
-from .errors import APIError, ApiLevelError, InvalidAnswerError, about, nobody, status_error
+from .errors import APIError, ApiLevelError, InvalidAnswerError, about, status_error
 from .message import StoredMsg
 
 _GET_FIELDS = {"seq": None, "last_by_subj": None, "next_by_subj": None, "start_time": None}
@@ -68,7 +68,16 @@ class DirectGets:
         self._ask_directly(f"{name_of('stream', stream)}.{subject}", b"", cb)
 
     def _ask_directly(self, what: str, payload: bytes, cb: Callback) -> None:
-        ask_directly(self, f"{self._api.prefix}.DIRECT.GET.{what}", payload, cb)
+        def answered(data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
+            if data is None:
+                cb(None, error)
+            else:
+                message, error = stored_message(data, raw)
+                cb(message, about(error, subject) if error is not None else None)
+
+        api = self._api
+        subject = f"{api.prefix}.DIRECT.GET.{what}"
+        api.ask(subject, payload, answered, api.timeout)
 
     def direct_get_batch(self, stream: str, opts: Mapping[str, Any], cb: Callback) -> None:
         """Read several messages with one request; ``cb([StoredMsg, …], err)``, in order.
@@ -105,31 +114,8 @@ class DirectGets:
 
 
 def subject_of_last(js: DirectGets, stream: str) -> str:
-    """Return what a stream's subject follows in the request for its last message; see `ask_directly`."""
+    """Return what a subject follows in the request for its last message; see `stored_message`."""
     return f"{js._api.prefix}.DIRECT.GET.{name_of('stream', stream)}."
-
-
-def ask_directly(js: DirectGets, subject: str, payload: bytes, cb: Callback) -> None:
-    """Send a direct get; ``cb(StoredMsg, err)``. Raises what `Nats.request` raises.
-
-    Args:
-        js: the `JetStream`.
-        subject: the request's whole subject, whose parts are checked.
-        payload: the request's body.
-        cb: called once; checked.
-    """
-
-    def answered(data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
-        if data is not None:
-            result, error = attempt(_message, data, raw, False)
-            cb(result, about(error, subject) if error is not None else None)
-        elif type(error) is NoRespondersError:
-            cb(None, nobody(subject))
-        else:
-            cb(None, error)
-
-    api = js._api
-    api.nats.request(subject, payload, answered, api.timeout, no_responders=True)
 
 
 def get_opts(opts: object) -> dict[str, Any]:
@@ -172,7 +158,7 @@ class _Batch(Exchange):
             nothing = status == 404 and not self._messages
             self.end(None if nothing or status == 204 else _error_of(raw, self._subject))
             return
-        message, error = _result(data, raw, batch=True)
+        message, error = stored_message(data, raw, batch=True)
         if message is None:
             self.end(error)
             return
@@ -186,7 +172,7 @@ class _Batch(Exchange):
         self._cb(messages if error is None else None, error)
 
 
-def _result(
+def stored_message(
     data: bytes, raw: bytes | None, batch: bool = False
 ) -> tuple[StoredMsg, None] | tuple[None, NatsError]:
     """Return an answer's message, or the error that its status stands for.

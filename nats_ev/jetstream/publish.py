@@ -26,7 +26,7 @@ most `max_ack_pending` messages are in flight.
   room: that callback may have filled the window again. Only then are those of `publish_ready` and
   `publish_complete` called.
 
-A window that is larger than the server can use only costs memory: with 50,000 in flight a message took 50 %
+A window that is larger than the server can use only costs memory: with 50,000 in flight a message took 40 %
 more CPU than with 256.
 """
 
@@ -213,6 +213,7 @@ class _Message:
 
     __slots__ = (
         "api", "attempts", "cb", "headers", "needs", "payload", "queue", "retry_wait", "subject", "timeout",
+        "window",
     )  # fmt: skip
 
     def __init__(
@@ -234,13 +235,20 @@ class _Message:
         self.cb = cb
         self.attempts, self.retry_wait = _RETRY
         self.needs: Mapping[str, Feature] = _NOTHING
+        self.window: Window | None = None
+
+    def done(self, ack: Ack | None, error: NatsError | None) -> None:
+        """End the message: tell its window, then call its callback."""
+        if self.window is not None:
+            self.window.settled()
+        self.cb(ack, error)
 
     def send(self) -> None:
         """Send the message. Raises what `Nats.request` raises; `ApiLevelError` goes to cb."""
         if self.queue.waiting or (self.needs and not self.api.knows(self.needs)):
             self.queue.add(self)
         elif self.needs:
-            self.api.require(self.needs, lambda level: self._request(), self.cb)
+            self.api.require(self.needs, lambda level: self._request(), self.done)
         else:
             self._request()
 
@@ -253,38 +261,36 @@ class _Message:
             except NatsError as exc:
                 error = exc
         if error is not None:
-            self.api.nats.call_soon(self.cb, None, error)
+            self.api.nats.call_soon(self.done, None, error)
 
     def _request(self) -> None:
-        request, answered, headers = self.api.nats.request, self.answered, self.headers
-        if headers is None:  # C takes what has no headers
-            request(self.subject, self.payload, answered, self.timeout, no_responders=True)
-        else:
-            request(
-                self.subject,
-                self.payload,
-                answered,
-                self.timeout,
-                headers=headers,
-                no_responders=True,
-            )
+        self.api.nats.request(
+            self.subject,
+            self.payload,
+            self.answered,
+            self.timeout,
+            headers=self.headers,
+            no_responders=True,
+        )
 
     def answered(self, data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
         """Take the acknowledgement, or try again if nobody listens."""
         if error is not None and self.attempts > 0 and isinstance(error, NoRespondersError):
             self.attempts -= 1
-            wait, closed = self.retry_wait, lambda err: self.cb(None, err)
+            wait, closed = self.retry_wait, lambda err: self.done(None, err)
             self.api.start_timer(wait, self._again, closed, step=True)
             return
         ack, error = ack_of(data, error)
         if ack is None:
-            self.cb(None, self._named(error))
+            self.done(None, self._named(error))
         elif not self.needs:
+            if self.window is not None:  # as `done`
+                self.window.settled()
             self.cb(ack, error)
         elif "incr" in self.needs and "val" not in ack:  # it did not count
-            self.cb(None, ApiLevelError.lacking({"incr": self.needs["incr"]}, ack))
+            self.done(None, ApiLevelError.lacking({"incr": self.needs["incr"]}, ack))
         else:
-            self.api.levels.confirm(ack, self.needs, self.cb)
+            self.api.levels.confirm(ack, self.needs, self.done)
 
     def _named(self, error: NatsError | None) -> NatsError | None:
         """Return an error that says which subject it is about."""
@@ -299,7 +305,7 @@ class _Message:
         try:
             self._request()
         except NatsError as exc:
-            self.cb(None, exc)
+            self.done(None, exc)
 
 
 def publish_checked(
@@ -337,7 +343,7 @@ class _Queue:
 
     def _end(self, message: _Message, error: NatsError) -> None:
         if self.waiting.pop(message, None) is not None:
-            message.cb(None, error)
+            message.done(None, error)
 
     def _ended(self, error: NatsError) -> None:
         self._asking = False  # each message's timer ends the message
@@ -396,7 +402,7 @@ class Window:
 
     def add(self, message: _Message) -> bool:
         """Send the message, or keep it; return False if the window is full now."""
-        message.cb = self._settle(message.cb)
+        message.window = self
         if self.pending < self._limit and not self.kept:
             message.send()
             self.pending += 1
@@ -423,16 +429,13 @@ class Window:
         else:
             self._api.nats.call_soon(cb, True, None)
 
-    def _settle(self, cb: Callback) -> Callback:
-        def settled(ack: Ack | None, error: NatsError | None) -> None:
-            self.pending -= 1
-            if self.kept:
-                self._refill()
-            if self._ready or self._complete:
-                self._api.nats.call_soon(self._notify)
-            cb(ack, error)
-
-        return settled
+    def settled(self) -> None:
+        """Take a message off that has ended, and send kept ones."""
+        self.pending -= 1
+        if self.kept:
+            self._refill()
+        if self._ready or self._complete:
+            self._api.nats.call_soon(self._notify)
 
     def _refill(self) -> None:
         """Send kept messages while there is room."""
@@ -443,7 +446,7 @@ class Window:
             try:
                 later_step(message.send)
             except NatsError as exc:
-                self._api.nats.call_soon(message.cb, None, exc)
+                self._api.nats.call_soon(message.done, None, exc)
         self._moved = True
         if not kept:
             self._stall.cancel()
@@ -467,4 +470,4 @@ class Window:
         kept, self.kept = self.kept, deque()
         self.pending += len(kept)  # each message's callback takes one off again
         for message in kept:
-            self._api.nats.call_soon(message.cb, None, error)
+            self._api.nats.call_soon(message.done, None, error)

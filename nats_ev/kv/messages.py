@@ -12,7 +12,7 @@ from typing import Any
 from ..arguments import Callback
 from ..buckets import BucketNotFoundError, bucket_error, call_or_report
 from ..errors import NatsError, NoRespondersError
-from ..jetstream import JetStream, MessageTtlError, ask_directly, publish_checked
+from ..jetstream import JetStream, MessageTtlError, nobody, publish_checked, stored_message
 from .stream import KvStream
 
 
@@ -51,9 +51,21 @@ class Read:
         if isinstance(of, int):
             (js.direct_get if direct else js.get_msg)(stream.name, of, self._answered)
         elif direct:
-            ask_directly(js, direct + of, b"", self._answered)  # a key has been checked
+            # With as few calls as there can be: a key has been checked.
+            js.nats.request(direct + of, b"", self._got, js.timeout, no_responders=True)
         else:
             js.get_last_msg(stream.name, stream.read_prefix + of, self._answered)
+
+    def _got(self, data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
+        message = None
+        if data is not None:
+            message, error = stored_message(data, raw)
+        elif type(error) is NoRespondersError:
+            error = nobody(f"{self._stream.direct_prefix}{self._of}")
+        if message is not None:
+            self._cb(message, None)
+        else:
+            self._answered(None, error)
 
     def _answered(self, message: Any, error: NatsError | None) -> None:
         if message is not None:

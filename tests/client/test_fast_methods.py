@@ -145,6 +145,23 @@ def test_request(pair, subject, payload, cb, timeout, named, count, early):
     same(pair, "request", args, ({"timeout_ms": timeout} if named else {}) | early)
 
 
+@MANY
+@given(SUBJECTS, PAYLOADS, HEADERS, EARLY, st.sampled_from([5000, 5000.0]))
+def test_request_with_headers(pair, subject, payload, headers, early, timeout):
+    same(pair, "request", [subject, payload, answered, timeout], {**early, "headers": headers})
+
+
+def test_a_request_with_headers_is_refused_by_a_server_without(pair):
+    for nats in pair:
+        inside.without_headers(nats, True)
+    try:
+        for headers in (b"NATS/1.0\r\nA: b\r\n\r\n", {"A": "b"}, None):
+            same(pair, "request", ["a", b"x", answered], {"headers": headers})
+    finally:
+        for nats in pair:
+            inside.without_headers(nats, False)
+
+
 @pytest.mark.parametrize("of_client", [False, True])
 @pytest.mark.parametrize("way", ["fast", "Python", "headers"])
 def test_a_request_may_override_what_no_responders_does(server, client, run, of_client, way):
@@ -291,6 +308,8 @@ def test_calls_hold_no_reference_to_what_they_are_given(pair) -> None:
             nats.hpublish(subject, mapping, payload, reply)
             nats.cancel_request(nats.request(subject, payload, answered, 5000))
             nats.cancel_request(nats.request(reply, payload, answered, no_responders=True))
+            nats.cancel_request(nats.request(reply, payload, answered, headers=raw))
+            nats.cancel_request(nats.request(reply, payload, answered, headers=mapping))
             nats.cancel_request(nats.request(subject, payload, answered, no_responders=None))
             for bad in ("", "a b"):
                 with pytest.raises(ValueError):
@@ -313,7 +332,7 @@ def test_calls_hold_no_reference_to_what_they_are_given(pair) -> None:
 _testcapi = pytest.importorskip("_testcapi", reason="this Python has no _testcapi")
 
 
-@pytest.mark.parametrize("name", [*FAST, "request, override"])
+@pytest.mark.parametrize("name", [*FAST, "request, override", "request, headers"])
 def test_out_of_memory_at_any_allocation_leaves_nothing_half_done(pair, name: str) -> None:
     nats = pair[0]
     request = name.startswith("request")
@@ -322,10 +341,13 @@ def test_out_of_memory_at_any_allocation_leaves_nothing_half_done(pair, name: st
         "hpublish": ("memory.subject", {"A": "b" * 3000}, b"x" * 70_000),
         "request": ("memory.subject", b"x" * 70_000, answered),
         "request, override": ("memory.other", b"x" * 70_000, answered),
+        "request, headers": ("memory.other", b"x" * 70_000, answered),
     }
     call = getattr(nats, name.split(",")[0])
-    if "," in name:
+    if "override" in name:
         call = partial(call, no_responders=True)
+    if "headers" in name:
+        call = partial(call, headers={"A": "b" * 3000})
     call(*args[name])
     refused = 0
     for at in range(60):

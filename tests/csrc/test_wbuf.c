@@ -172,7 +172,7 @@ static void names_take_all_bytes_but_blanks_and_controls(void)
             CHECK((model_publish(&m, a, t, none, a, 0) >= 0) == good);
             CHECK((model_sub(&m, t, none, 1) >= 0) == good);
             CHECK((model_sub(&m, a, t, 1) >= 0) == good);
-            CHECK((model_request(&m, t, a, m.last_tag + 1) >= 0) == good);
+            CHECK((model_request(&m, t, none, a, m.last_tag + 1) >= 0) == good);
             free(t.p);
             free(a.p);
             free(none.p);
@@ -305,37 +305,41 @@ static void closed_refuses_messages_and_takes_control_frames(void)
 static void a_request_is_a_publish_with_its_tag_after_the_inbox(void)
 {
     static const char frames[] =
-        "PUB svc in.x.7 2\r\nhi\r\nPUB svc in.x.18446744073709551615 0\r\n\r\n";
-    uint64_t tags[] = {7, UINT64_MAX};
+        "PUB svc in.x.7 2\r\nhi\r\nHPUB svc in.x.8 18 20\r\nNATS/1.0\r\nA: b\r\n\r\nhi\r\n"
+        "PUB svc in.x.18446744073709551615 0\r\n\r\n";
+    static const char block[] = "NATS/1.0\r\nA: b\r\n\r\n";
+    uint64_t tags[] = {7, 8, UINT64_MAX};
     nats_wbuf *w = nats_wbuf_new();
     CHECK(w != NULL);
-    CHECK(nats_wbuf_request(w, "svc", 3, "hi", 2, 1) == NATS_WBUF_BAD_REPLY);
+    CHECK(nats_wbuf_request(w, "svc", 3, NULL, 0, "hi", 2, 1) == NATS_WBUF_BAD_REPLY);
     CHECK(nats_wbuf_set_inbox(w, "in x", 4) == NATS_WBUF_BAD_REPLY);
     fail_allocation = 0;
     CHECK(nats_wbuf_set_inbox(w, "in.x.", 5) == NATS_WBUF_NO_MEMORY);
     fail_allocation = -1;
     CHECK(nats_wbuf_set_inbox(w, "in.x.", 5) == 0);
-    CHECK(nats_wbuf_request(w, "", 0, "hi", 2, 1) == NATS_WBUF_BAD_SUBJECT);
-    CHECK(nats_wbuf_request(w, "s c", 3, "hi", 2, 1) == NATS_WBUF_BAD_SUBJECT);
+    CHECK(nats_wbuf_request(w, "", 0, NULL, 0, "hi", 2, 1) == NATS_WBUF_BAD_SUBJECT);
+    CHECK(nats_wbuf_request(w, "s c", 3, NULL, 0, "hi", 2, 1) == NATS_WBUF_BAD_SUBJECT);
     fail_allocation = 0; /* for the tag */
-    CHECK(nats_wbuf_request(w, "svc", 3, "hi", 2, 1) == NATS_WBUF_NO_MEMORY);
+    CHECK(nats_wbuf_request(w, "svc", 3, NULL, 0, "hi", 2, 1) == NATS_WBUF_NO_MEMORY);
     fail_allocation = 1; /* for the frame */
-    CHECK(nats_wbuf_request(w, "svc", 3, "hi", 2, 1) == NATS_WBUF_NO_MEMORY);
+    CHECK(nats_wbuf_request(w, "svc", 3, NULL, 0, "hi", 2, 1) == NATS_WBUF_NO_MEMORY);
     fail_allocation = -1;
     nats_wbuf_get_limits(w)->max_control_line = 15;
-    CHECK(nats_wbuf_request(w, "svc", 3, "hi", 2, tags[0]) == NATS_WBUF_LINE_TOO_LONG);
+    CHECK(nats_wbuf_request(w, "svc", 3, NULL, 0, "hi", 2, tags[0]) == NATS_WBUF_LINE_TOO_LONG);
     CHECK(nats_wbuf_len(w) == 0 && nats_wbuf_get_counts(w)->accepted == 0);
     nats_wbuf_get_limits(w)->max_control_line = 16;
-    CHECK(nats_wbuf_request(w, "svc", 3, "hi", 2, tags[0]) == NATS_WBUF_FIRST);
+    CHECK(nats_wbuf_request(w, "svc", 3, NULL, 0, "hi", 2, tags[0]) == NATS_WBUF_FIRST);
     nats_wbuf_get_limits(w)->max_control_line = 0;
-    CHECK(nats_wbuf_request(w, "svc", 3, "", 0, tags[1]) == 0);
+    CHECK(nats_wbuf_request(w, "svc", 3, block, 9, "hi", 2, 8) == NATS_WBUF_BAD_HEADERS);
+    CHECK(nats_wbuf_request(w, "svc", 3, block, sizeof block - 1, "hi", 2, tags[1]) == 0);
+    CHECK(nats_wbuf_request(w, "svc", 3, NULL, 0, "", 0, tags[2]) == 0);
     CHECK(nats_wbuf_len(w) == sizeof frames - 1);
     CHECK(memcmp(nats_wbuf_data(w), frames, sizeof frames - 1) == 0);
-    CHECK(nats_wbuf_remove(w, tags, 2) == 2);
+    CHECK(nats_wbuf_remove(w, tags, 3) == 3);
     CHECK(nats_wbuf_set_inbox(w, NULL, 0) == 0);
-    CHECK(nats_wbuf_request(w, "svc", 3, "hi", 2, 8) == NATS_WBUF_BAD_REPLY);
+    CHECK(nats_wbuf_request(w, "svc", 3, NULL, 0, "hi", 2, 8) == NATS_WBUF_BAD_REPLY);
     nats_wbuf_get_limits(w)->closed = 1;
-    CHECK(nats_wbuf_request(w, "svc", 3, "hi", 2, 8) == NATS_WBUF_CLOSED);
+    CHECK(nats_wbuf_request(w, "svc", 3, NULL, 0, "hi", 2, 8) == NATS_WBUF_CLOSED);
     nats_wbuf_free(w);
 }
 
@@ -664,7 +668,7 @@ static void allocate_everywhere(struct model *m)
             fail_allocation = -1;
             CHECK(model_publish(m, name, none, none, i % 8 ? none : big, m->last_tag + 1) >= 0);
         }
-        if (model_request(m, name, none, m->last_tag + 1) == NATS_WBUF_NO_MEMORY ||
+        if (model_request(m, name, none, none, m->last_tag + 1) == NATS_WBUF_NO_MEMORY ||
             model_sub(m, name, none, 1) < 0 || model_unsub(m, 1, 1) < 0 || model_ping(m, 0) < 0 ||
             model_connect(m, big) < 0)
             fail_allocation = -1;

@@ -8,7 +8,7 @@ import pytest
 from nats_ev import JsMsg, ServiceError
 from nats_ev.headers import appended
 from nats_ev.jetstream.answers import STORED, decode, whole
-from nats_ev.jetstream.direct import _result
+from nats_ev.jetstream.direct import stored_message
 from nats_ev.jetstream.errors import InvalidAnswerError
 from nats_ev.times import parse_time
 
@@ -30,7 +30,7 @@ def test_an_odd_answer_becomes_an_invalid_answer_error(payload):
 
 def test_of_headers_that_the_server_appends_the_last_one_counts():
     own = b"Nats-Stream: S\r\nNats-Subject: a\r\nNats-Sequence: 3\r\n"
-    message, error = _result(b"x", b"NATS/1.0\r\nNats-Sequence: 99999\r\n" + own + b"\r\n")
+    message, error = stored_message(b"x", b"NATS/1.0\r\nNats-Sequence: 99999\r\n" + own + b"\r\n")
     assert error is None
     assert message.seq == 3
 

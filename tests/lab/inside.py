@@ -228,6 +228,16 @@ def subjects_kept(nats: Nats) -> int:
     return len(asked_subjects(nats))
 
 
+def without_headers(nats: Nats, without: bool) -> None:
+    """Let a client take its server for one that does not support headers, or for one that does."""
+    nats._out.no_headers = without
+
+
+def keep_subjects(nats: Nats) -> None:
+    """Keep the subjects of all requests: Python never looks which have ended."""
+    nats._out.most_subjects = 1 << 30
+
+
 def asked_subjects(nats: Nats) -> list[tuple[int, str]]:
     """Return the subjects of requests that are kept, with the number of the first request of each."""
     return nats._core.requests._out.subjects
