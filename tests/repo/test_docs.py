@@ -108,6 +108,12 @@ def plain_server(needs_server: None) -> Iterator[NatsServer]:
 
 
 @pytest.fixture(scope="module")
+def server_without_jetstream(needs_server: None) -> Iterator[NatsServer]:
+    with NatsServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files that programs and configurations name."""
     folder = tmp_path_factory.mktemp("docs")
@@ -161,6 +167,46 @@ def test_the_program_runs_and_prints_what_is_written_below_it(
     output = run(program.code, folder, server.port)
     if "def test_" not in program.code:
         assert output == (program.output or "")
+
+
+def ends(program: Program, folder: Path, port: int) -> subprocess.CompletedProcess[str]:
+    """Run a program with both of its servers at this port."""
+    code = re.sub(
+        r'host="127.0.0.1"(,\s+port=4222)?', f'host="127.0.0.1", port={port}', program.code
+    )
+    code = re.sub(r"127\.0\.0\.1:422[23]\b", f"127.0.0.1:{port}", code)
+    file = folder / "ending.py"
+    file.write_text(code)
+    return run_whole([sys.executable, str(file)], LIMIT, cwd=folder)
+
+
+SCRIPTS = [p for p in PROGRAMS if p.config is None and "def test_" not in p.code]
+
+
+@pytest.mark.parametrize(
+    "program", [p for p in SCRIPTS if "JetStream" in p.code], ids=lambda program: program.where
+)
+def test_without_jetstream_the_program_ends_with_a_status(
+    program: Program, folder: Path, server_without_jetstream: NatsServer
+) -> None:
+    ended = ends(program, folder, server_without_jetstream.port)
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert "is JetStream enabled on this server" in ended.stderr
+
+
+# One waits for its server to come back; in the other one a host runs the loop.
+PATIENT = ("    reconnect=True,", "ctypes")
+
+
+@pytest.mark.parametrize(
+    "program",
+    [p for p in SCRIPTS if not any(words in p.code for words in PATIENT)],
+    ids=lambda program: program.where,
+)
+def test_without_a_server_the_program_ends_with_a_status(program: Program, folder: Path) -> None:
+    ended = ends(program, folder, free_port())
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert "Connection refused" in ended.stderr or "not connected" in ended.stderr
 
 
 def test_the_readmes_program_runs(folder: Path, plain_server: NatsServer) -> None:
