@@ -1,8 +1,8 @@
 """Every Python block of the documentation runs on a real server and prints what is said to be printed.
 
-A block of README.md or docs/ is a program of its own for a server at 127.0.0.1:4222 that ends by itself; one
-with `def test_` in it is a test for pytest. A `text` block right behind it is its output, a `conf` block right
-before it its server's configuration. Nobody listens at 127.0.0.1:4223.
+A block of README.md or docs/ is a program of its own for a server at 127.0.0.1:4222 that ends by itself;
+one with `def test_` in it is a test for pytest. A `text` block right behind it is its output, a `conf` block
+right before it its server's configuration. Nobody listens at 127.0.0.1:4223.
 """
 
 from __future__ import annotations
