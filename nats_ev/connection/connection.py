@@ -54,7 +54,7 @@ from .limits import OF_THE_BUFFER, Limits
 from .link import Link
 from .pings import Completion, InOrder, Pings
 from .pool import ServerPool
-from .server import gave_up, locate, no_nats
+from .server import closed_by, gave_up, locate, no_nats, timed_out
 from .states import Client, Event, next_status
 from .tls_context import TlsContext
 
@@ -342,8 +342,9 @@ class Connection:
                 if self.pool.exhausted
                 else "no servers available for connection"
             )
-            self._client.report(gave_up(text, self.pool.known, last), ends=True)
-            self._end(errors.ConnectionClosedError("disconnected"), was_up=False)
+            why = gave_up(text, self.pool.known, last)
+            self._client.report(why, ends=True)
+            self._end(closed_by(why), was_up=False)
             return
         _, delay = turn
         if delay:
@@ -510,9 +511,7 @@ class Connection:
     def timed_out(self) -> None:
         """See `attempts.Owner`."""
         session = self._session
-        mute = session is not None and session.state is State.GREETING
-        hint = "the peer sends no INFO (is it a NATS server?): " if mute else ""
-        self.failed(errors.ConnectTimeoutError(f"{hint}connect timeout"))
+        self.failed(timed_out(session is not None and session.state is State.GREETING))
 
     def callback_failed(self, error: BaseException) -> None:
         """See `session.Events`."""
@@ -539,7 +538,7 @@ class Connection:
         ends = final or not self._may_retry()
         self._client.report(error, ends)
         if ends:
-            self._end(errors.ConnectionClosedError("disconnected"), was_up=False)
+            self._end(closed_by(error), was_up=False)
         else:
             self._plan_attempt(last=error)
 
@@ -556,10 +555,12 @@ class Connection:
         if self._forced:
             self.pool.new_round()
             self.pool.skip_wait()
+        lost = errors.ConnectionLostError("disconnected")
+        lost.__cause__ = error
         if not again:
-            self._end(errors.ConnectionLostError("disconnected"), was_up=True)
+            self._end(lost, was_up=True)
             return
-        self._settle(errors.ConnectionLostError("disconnected"), was_up=True)
+        self._settle(lost, was_up=True)
         self._plan_attempt(asked_for=self._forced)
 
     def _closed_by_server(self) -> errors.ConnectError:

@@ -245,6 +245,19 @@ def gave_up(
     return error
 
 
+def closed_by(error: errors.NatsError) -> errors.NatsError:
+    """Return the error of an operation that ends because another error has ended the client."""
+    closed = errors.ConnectionClosedError("disconnected")
+    closed.__cause__ = error
+    return closed
+
+
+def timed_out(mute: bool) -> errors.NatsError:
+    """Return the error of an attempt that takes too long; mute: the peer has said nothing."""
+    hint = "the peer sends no INFO (is it a NATS server?): " if mute else ""
+    return errors.ConnectTimeoutError(f"{hint}connect timeout")
+
+
 def no_nats(error: errors.ProtocolError) -> None:
     """Let the error of a first line that is no INFO show what the peer has sent."""
     if error.snippet:

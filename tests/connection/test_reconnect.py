@@ -637,9 +637,8 @@ def test_connect_timeout_covers_everything_up_to_the_pong(fake, client, run, scr
     nats = client(fake(serve), connect_timeout=60)
     start = time.monotonic()
     run(lambda: nats.status() is Status.CLOSED)
-    assert [words(e) for e in nats.recorder.errors] == [
-        "the peer sends no INFO (is it a NATS server?): connect timeout"
-    ]
+    hint = "the peer sends no INFO (is it a NATS server?): " if script == "silent" else ""
+    assert [words(e) for e in nats.recorder.errors] == [f"{hint}connect timeout"]
     assert time.monotonic() - start >= 0.06
     assert isinstance(nats.recorder.errors[0], TimeoutError)
 
