@@ -13,6 +13,7 @@ import sys
 import textwrap
 import threading
 import time
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -541,6 +542,16 @@ def test_cancelled_tasks_leave_the_client_as_it_was(server, run_main):
 # The end of a loop.
 
 
+def refuses_all(nats: Nats, server: Any) -> None:
+    for call in (
+        lambda: nats.publish("a"), lambda: nats.hpublish("a", {}), nats.flush, nats.ping, nats.drain,
+        lambda: nats.subscribe("b", ignore), lambda: nats.connect(server.host, server.port),
+        lambda: nats.request("a", b"", ignore), nats.force_reconnect,
+    ):  # fmt: skip
+        with pytest.raises(NotConnectedError, match="loop has been closed"):
+            call()
+
+
 def test_a_client_on_a_closed_loop_has_ended(server, kind):
     loop = new_loop(kind)
     seen: list[Any] = []
@@ -559,16 +570,14 @@ def test_a_client_on_a_closed_loop_has_ended(server, kind):
     loop.close()
     assert descriptors() < before  # the loop's own are closed, too
     assert nats.status() is Status.CLOSED
-    for call in (
-        lambda: nats.publish("a"), lambda: nats.hpublish("a", {}), nats.flush, nats.ping, nats.drain,
-        lambda: nats.subscribe("b", ignore), lambda: nats.connect(server.host, server.port),
-        lambda: nats.request("a", b"", ignore), nats.force_reconnect,
-    ):  # fmt: skip
-        with pytest.raises(NotConnectedError, match="loop has been closed"):
-            call()
+    refuses_all(nats, server)
     nats.unsubscribe(1)
     nats.disconnect()
     assert seen == []
+    gone = weakref.ref(nats)
+    del nats
+    gc.collect()
+    assert gone() is None
     with pytest.raises(RuntimeError, match="closed"):
         AsyncioLoop(loop)
 
