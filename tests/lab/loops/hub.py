@@ -20,7 +20,7 @@ LONGEST = 40.0
 
 
 def _report(context: object, kind: type[BaseException], exc: BaseException, traceback: Any) -> None:
-    if isinstance(exc, Exception):  # all others come out of the main greenlet
+    if not isinstance(exc, (KeyboardInterrupt, SystemExit)):  # these come out of the main greenlet
         sys.excepthook(kind, exc, traceback)
 
 
