@@ -321,16 +321,14 @@ def run(loop: Any) -> Run:
         late: list[bool] = []
         met: list[bool] = []  # what other callbacks of that turn make of it does not matter
         # Both: a condition that a callback makes true is seen at once, and the deadline anyway.
-        watchers = [loop.check(check), loop.timer(0.01, 0.01, check)]
+        watchers = loops.background(loop, check)
         for watcher in watchers:
             watcher.start()
-            loop.unref()
         try:
             if condition is None or not condition():
                 loop.start()
         finally:
             for watcher in watchers:
-                loop.ref()
                 watcher.stop()
         if late or (condition is not None and not met and not condition()):
             raise AssertionError("the deadline has passed" if late else "the loop has ended")

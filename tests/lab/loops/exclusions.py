@@ -23,7 +23,6 @@ HOSTS_SIGNALS = "signals are the host's affair while C code runs the loop: Pytho
 HOST_ENDS_LATE = (
     "a host's `ev_run` delivers what is pending, also what is fed then, before it returns"
 )
-ENDS = "the hub goes on as long as a child process of the program, or another greenlet, waits for an event"
 PREPARE = "a Prepare watcher can be fed, and cannot be started"
 DEBUG = "an exception of a callback does not come out of `start`, also not with `loop.debug`"
 THREAD = "the loop does not tell which thread runs it, so calls from other threads are not refused"
@@ -46,11 +45,6 @@ EXCLUSIONS = (
     ),
     Exclusion("host", "client/test_interrupts.py", HOSTS_SIGNALS),
     Exclusion("host", "test_an_interrupt_comes_out_of_the_loop_at_once", HOSTS_SIGNALS),
-    Exclusion(
-        f"{GEVENT}-patched", "test_without_on_error_each_error_is_raised_and_none_twice", ENDS
-    ),
-    Exclusion(f"{GEVENT}-patched", "test_a_client_lives_on_its_own_until_it_has_ended", ENDS),
-    Exclusion(f"{GEVENT}-patched", "test_client_lives_without_references_until_it_ends", ENDS),
     Exclusion(
         f"{GEVENT}|{ASYNCIO}",
         "test_an_error_without_on_error_is_raised_after_the_completions",
