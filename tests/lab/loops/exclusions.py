@@ -30,6 +30,7 @@ LATE_INTERRUPT = (
     "uvloop makes the calls that are ready, also new ones, before a KeyboardInterrupt or SystemExit of a "
     "callback comes out of `run_forever`"
 )
+FORK = "the child of a fork cannot `reset` the loop: `gevent.os.fork` does it, and asyncio needs a new loop"
 GENERATOR_EXIT = (
     "of the exceptions that are no Exception only KeyboardInterrupt and SystemExit come out"
 )
@@ -73,6 +74,15 @@ EXCLUSIONS = (
         r"test_an_interrupted_source_is_not.*-GeneratorExit\]",
         GENERATOR_EXIT,
     ),
+    Exclusion(
+        f"{GEVENT}|{ASYNCIO}",
+        "test_fork.py::test_the_child_sends_nothing_and_reads_nothing_of_the_parents",
+        FORK,
+    ),
+    Exclusion(
+        f"{GEVENT}|{ASYNCIO}", "test_fork.py::test_a_fork_while_a_socket_is_being_connected", FORK
+    ),
+    Exclusion(f"{GEVENT}|{ASYNCIO}", "test_fork.py::test_a_fork_while_a_name_is_looked_up", FORK),
     Exclusion("uvloop", "test_running_out_of_descriptors_is_survived", DESCRIPTORS),
     Exclusion(
         "pyev-like", "test_calls_from_another_thread_than_the_loops_are_clear_errors", THREAD
