@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 /*
  * Only polling and sleeping block, and only they release the interpreter lock. PyPy has neither of
@@ -49,6 +50,8 @@ struct nats_ev_loop {
     struct run *run;
     nats_ev_watcher *watchers; /* all of this loop */
     ev_cleanup gone;           /* the owner destroys libev's loop */
+    ev_prepare resuming; /* active since an exception has ended a host's run, until the next */
+    nats_ev_watcher *deferred; /* meanwhile: the watchers that were set aside, newest first */
     ev_io wake;                /* readable when the interpreter has caught a signal */
     ev_prepare polling;        /* lowest priority: runs last before libev polls */
     ev_check polled;           /* highest priority: runs first after a poll */
@@ -108,16 +111,16 @@ int nats_ev_in_run(void)
 }
 
 /* Set an event aside until the run has returned. */
-static void defer(struct run *run, nats_ev_watcher *self, int revents)
+static void defer(nats_ev_watcher **list, nats_ev_watcher *self, int revents)
 {
     self->deferred_events |= revents;
     if (self->deferred_link)
         return;
-    self->next_deferred = run->deferred;
-    if (run->deferred)
-        run->deferred->deferred_link = &self->next_deferred;
-    run->deferred = self;
-    self->deferred_link = &run->deferred;
+    self->next_deferred = *list;
+    if (*list)
+        (*list)->deferred_link = &self->next_deferred;
+    *list = self;
+    self->deferred_link = list;
 }
 
 /* Take a watcher off the list of its run. */
@@ -130,6 +133,18 @@ static void undefer(nats_ev_watcher *self)
         self->next_deferred->deferred_link = self->deferred_link;
     self->deferred_link = NULL;
     self->deferred_events = 0;
+}
+
+/* Feed the events that were set aside. libev delivers the newest event first. So does this list, and
+   the order of events is kept. */
+static void feed_deferred(nats_ev_watcher **list)
+{
+    while (*list) {
+        nats_ev_watcher *self = *list;
+        int revents = self->deferred_events;
+        undefer(self);
+        ev_feed_event(self->loop->ev, &self->ev.base, revents);
+    }
 }
 
 /* Begin a run of this thread; `loop` is NULL when the run only delivers. */
@@ -158,13 +173,7 @@ static void run_leave(struct run *run)
     current_run = run->outer;
     if (run->loop)
         run->loop->run = run->outer_of_loop;
-    /* libev delivers the newest event first. So does this list, and the order of events is kept. */
-    while (run->deferred) {
-        nats_ev_watcher *self = run->deferred;
-        int revents = self->deferred_events;
-        undefer(self);
-        ev_feed_event(self->loop->ev, &self->ev.base, revents);
-    }
+    feed_deferred(&run->deferred);
 }
 
 /* Make a run return as soon as libev's pending events have been set aside. */
@@ -209,26 +218,59 @@ static void python_leave(struct run *run)
 /* ---- what libev calls ---- */
 
 /*
- * Begin to deliver an event to Python where a host runs the loop. CFFI takes the interpreter lock,
- * unless the host has it. Return 0 when there is no Python any more: the host has finalised it.
+ * Make a host's ev_run return, to which no exception can be raised, as soon as libev's pending
+ * events have been set aside. Nothing says when the run has returned, but each begins with a prepare
+ * phase.
  */
-static int foreign_enter(nats_ev_loop *loop)
+static void foreign_abort(nats_ev_loop *loop)
 {
-    if (!Py_IsInitialized())
-        return 0;
-    atomic_store_explicit(&loop->foreign_thread, PyThread_get_thread_ident(), memory_order_relaxed);
-    return 1;
+    ev_break(loop->ev, EVBREAK_ONE);
+    if (!ev_is_active(&loop->resuming)) {
+        ev_prepare_start(loop->ev, &loop->resuming);
+        ev_unref(loop->ev);
+    }
+}
+
+static void stop_resuming(nats_ev_loop *loop)
+{
+    if (!ev_is_active(&loop->resuming))
+        return;
+    ev_ref(loop->ev);
+    ev_prepare_stop(loop->ev, &loop->resuming);
+}
+
+/* A run begins after the one that an exception has ended. */
+static void resuming_cb(struct ev_loop *ev, ev_prepare *watcher, int revents)
+{
+    nats_ev_loop *loop = watcher->data;
+    (void)ev;
+    (void)revents;
+    stop_resuming(loop);
+    feed_deferred(&loop->deferred);
 }
 
 /*
- * Make a host's ev_run return, to which no exception can be raised. An event whose callback has not
- * begun is delivered after the others.
+ * Deliver an event where a host runs the loop. CFFI takes the interpreter lock, unless the host has
+ * it. The host may have finalised Python.
  */
-static void foreign_abort(struct ev_loop *ev, nats_ev_watcher *self, int revents, int verdict)
+static void foreign_event(nats_ev_watcher *self, int revents)
 {
-    ev_break(ev, EVBREAK_ONE);
+    nats_ev_loop *loop = self->loop;
+    int state = ev_is_active(&self->ev.base) ? NATS_EV_ACTIVE : 0, verdict;
+    if (!Py_IsInitialized())
+        return;
+    if (ev_is_active(&loop->resuming)) {
+        defer(&loop->deferred, self, revents);
+        return;
+    }
+    atomic_store_explicit(&loop->foreign_thread, PyThread_get_thread_ident(), memory_order_relaxed);
+    atomic_fetch_add(&loop->references, 1); /* the callback may drop the loop */
+    verdict = nats_ev_on_event(self->key, revents, state);
+    if (verdict)
+        foreign_abort(loop);
     if (verdict == NATS_EV_NOT_DELIVERED)
-        ev_feed_event(ev, &self->ev.base, revents);
+        defer(&loop->deferred, self, revents);
+    nats_ev_loop_free(loop);
 }
 
 /* Deliver an event of a watcher of any type. */
@@ -237,23 +279,22 @@ static void event_cb(struct ev_loop *ev, ev_watcher *base, int revents)
     nats_ev_watcher *self = base->data;
     struct run *run = current_run;
     assert(&self->ev.base == base);
-    if (run && run->aborting) {
-        defer(run, self, revents);
+    if (!run) {
+        foreign_event(self, revents);
         return;
     }
-    if (!run && !foreign_enter(self->loop))
+    if (run->aborting) {
+        defer(&run->deferred, self, revents);
         return;
+    }
     python_enter(run);
-    int state = (ev_is_active(base) ? NATS_EV_ACTIVE : 0) | (run ? NATS_EV_CAN_STOP : 0);
+    int state = (ev_is_active(base) ? NATS_EV_ACTIVE : 0) | NATS_EV_CAN_STOP;
     int verdict = nats_ev_on_event(self->key, revents, state);
     if (verdict) {
         /* After a failed delivery Python still holds the watcher, so that self is valid. */
-        if (verdict == NATS_EV_NOT_DELIVERED && run)
-            defer(run, self, revents);
-        if (run)
-            run_abort(run, ev);
-        else
-            foreign_abort(ev, self, revents, verdict);
+        if (verdict == NATS_EV_NOT_DELIVERED)
+            defer(&run->deferred, self, revents);
+        run_abort(run, ev);
     }
     python_leave(run);
 }
@@ -330,7 +371,7 @@ static double reschedule_cb(ev_periodic *watcher, double now)
 {
     nats_ev_watcher *self = watcher->data;
     struct run *run = current_run;
-    if (!run && !foreign_enter(self->loop))
+    if (!run && !Py_IsInitialized())
         return now + 1e30;
     python_enter(run);
     double at = nats_ev_on_reschedule(self->key, now);
@@ -415,6 +456,7 @@ static void gone_cb(struct ev_loop *ev, ev_cleanup *cleanup, int revents)
     (void)revents;
     for (nats_ev_watcher *self = loop->watchers; self; self = self->next)
         nats_ev_stop(self);
+    stop_resuming(loop);
     ev_cleanup_stop(ev, cleanup);
     loop->ev = loop_of_the_dead();
     loop->is_gone = 1;
@@ -442,6 +484,9 @@ static nats_ev_loop *loop_around(struct ev_loop *ev)
     ev_cleanup_init(&loop->gone, gone_cb);
     ev_set_priority(&loop->gone, EV_MAXPRI);
     loop->gone.data = loop;
+    ev_prepare_init(&loop->resuming, resuming_cb);
+    ev_set_priority(&loop->resuming, EV_MAXPRI);
+    loop->resuming.data = loop;
     return loop;
 }
 
@@ -454,12 +499,42 @@ nats_ev_loop *nats_ev_loop_new(unsigned int flags, int is_default)
     return loop;
 }
 
+/*
+ * Return whether two loops of one backend were made by the same copy of libev: then they name the
+ * same functions of that copy. `ours` is of the copy that this file is linked to. Its last function
+ * is ev_invoke_pending, which a host may have replaced in its own loop, unlike those of the backend.
+ */
+static int have_a_copy_in_common(struct ev_loop *ours, struct ev_loop *theirs)
+{
+    const uintptr_t last = (uintptr_t)ev_invoke_pending, library = 1024 * 1024;
+    for (size_t at = 0; at < 4096; at += sizeof(void *)) {
+        uintptr_t a, b;
+        memcpy(&a, (char *)ours + at, sizeof a);
+        memcpy(&b, (char *)theirs + at, sizeof b);
+        if (a == b && a - last + library < 2 * library)
+            return 1;
+        if (a == last)
+            return 0;
+    }
+    return 1; /* a libev that keeps no such function: nobody knows */
+}
+
 int nats_ev_is_loop(uintptr_t address)
 {
+    struct ev_loop *theirs = (struct ev_loop *)address, *ours;
+    unsigned int backend;
+    int common;
     if (address % _Alignof(void *))
-        return 0;
-    unsigned int backend = ev_backend((struct ev_loop *)address);
-    return (backend & (backend - 1)) == 0 && (backend & ev_supported_backends()) != 0;
+        return NATS_EV_NO_LOOP;
+    backend = ev_backend(theirs); /* another version has something else at this place */
+    if ((backend & (backend - 1)) != 0 || (backend & ev_supported_backends()) == 0)
+        return NATS_EV_NO_LOOP;
+    ours = ev_loop_new(backend | EVFLAG_NOENV);
+    if (!ours)
+        return NATS_EV_IS_LOOP; /* no descriptor is left */
+    common = have_a_copy_in_common(ours, theirs);
+    ev_loop_destroy(ours);
+    return common ? NATS_EV_IS_LOOP : NATS_EV_OTHER_COPY;
 }
 
 nats_ev_loop *nats_ev_loop_borrow(uintptr_t address)
@@ -511,8 +586,10 @@ void nats_ev_loop_free(nats_ev_loop *loop)
     if (atomic_fetch_sub(&loop->references, 1) != 1)
         return;
     if (loop->is_borrowed || loop->is_gone) {
-        if (!loop->is_gone)
+        if (!loop->is_gone) {
+            stop_resuming(loop);
             ev_cleanup_stop(loop->ev, &loop->gone);
+        }
         free(loop);
         return;
     }
@@ -617,6 +694,7 @@ unsigned int nats_ev_loop_pending(nats_ev_loop *loop)
 {
     return ev_pending_count(loop->ev) - (ev_is_pending(&loop->wake) != 0) -
            (ev_is_pending(&loop->polling) != 0) - (ev_is_pending(&loop->polled) != 0) -
+           (ev_is_pending(&loop->resuming) != 0) -
            (loop->is_default && reaper.watcher && ev_is_pending(reaper.watcher));
 }
 

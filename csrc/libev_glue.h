@@ -63,6 +63,9 @@ enum { NATS_EV_ABORTED = -1, NATS_EV_STOP = 1, NATS_EV_NOT_DELIVERED = 2 };
 /* State bits of an event: the watcher is active; a run of ours can be ended. */
 enum { NATS_EV_ACTIVE = 1, NATS_EV_CAN_STOP = 2 };
 
+/* What an address is that of. */
+enum { NATS_EV_NO_LOOP = 0, NATS_EV_IS_LOOP = 1, NATS_EV_OTHER_COPY = 2 };
+
 /* Why a watcher cannot be started. */
 enum { NATS_EV_BAD_FD = 1, NATS_EV_OTHER_LOOP = 2, NATS_EV_LOOP_GONE = 3 };
 
@@ -104,8 +107,8 @@ void nats_ev_sleep(double seconds);
 /* Return a loop with one reference, or NULL when no backend that the flags allow works. */
 NATS_MUST_CHECK nats_ev_loop *nats_ev_loop_new(unsigned int flags, int is_default);
 
-/* Return whether there seems to be a loop of this libev, and not of another version, at an address
-   that can be read. */
+/* Say what is at an address that can be read: a loop of this libev, one of another copy of libev
+   that the process has loaded or linked statically, or neither, as far as can be seen. */
 int nats_ev_is_loop(uintptr_t address);
 
 /*

@@ -100,13 +100,19 @@ class BaseLoop:
 
         Raises:
             TypeError: the address is not an int.
-            ValueError: the address is 0 or less, or what is there is no loop of this libev.
+            ValueError: the address is 0 or less, what is there is no loop, or it is one of another libev.
         """
         if not isinstance(address, int):
             raise TypeError(f"address must be an int, not {type(address).__name__}")
         if not 0 < address < 1 << 64:
             raise ValueError(f"address is not that of a loop: {address}")
-        if not lib.nats_ev_is_loop(address):
+        what = lib.nats_ev_is_loop(address)
+        if what == lib.NATS_EV_OTHER_COPY:
+            raise ValueError(
+                f"the loop at {address:#x} is of another copy of libev than nats_ev is linked to: link its "
+                "owner to the same shared library, or export the owner's copy to it (-rdynamic)"
+            )
+        if what != lib.NATS_EV_IS_LOOP:
             raise ValueError(f"there is no loop of this libev at that address: {address:#x}")
         memory = lib.nats_ev_loop_borrow(address)
         if not memory:

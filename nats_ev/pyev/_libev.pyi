@@ -100,6 +100,9 @@ class Lib:
     NATS_EV_NOT_DELIVERED: int
     NATS_EV_ACTIVE: int
     NATS_EV_CAN_STOP: int
+    NATS_EV_NO_LOOP: int
+    NATS_EV_IS_LOOP: int
+    NATS_EV_OTHER_COPY: int
     NATS_EV_BAD_FD: int
     NATS_EV_OTHER_LOOP: int
     NATS_EV_LOOP_GONE: int

@@ -280,22 +280,18 @@ def test_a_client_refuses_other_threads_while_a_host_runs_its_loop(server) -> No
 
 def test_the_child_of_a_fork_runs_the_hosts_loop_after_reset(server) -> None:
     code = """
-    parents = Nats(servers=[sys.argv[1]], loop=loop)
-    def on_message(subject, payload, reply, headers):
-        parents.drain()
+    answerer = Nats(servers=[sys.argv[1]], loop=loop)
+    def answer(subject, payload, reply, headers):
+        answerer.publish(reply, payload.upper())
+        answerer.drain()
+    def fork(err):
         if os.fork() == 0:
             loop.reset()
             nats = Nats(servers=[sys.argv[1]], loop=loop)
             nats.request("parent", "from the child", lambda *answer: (nats.drain(), lived.append(answer[0])))
-        else:
-            answerer = Nats(servers=[sys.argv[1]], loop=loop)
-            def answer(subject, payload, reply, headers):
-                answerer.publish(reply, payload.upper())
-                answerer.drain()
-            answerer.subscribe("parent", answer)
     lived = []
-    parents.subscribe("a", on_message)
-    parents.publish("a", "x")
+    answerer.subscribe("parent", answer)
+    answerer.flush(fork)
     pid = os.getpid()
     libev.ev_run(host, 0)
     if os.getpid() != pid:
@@ -303,3 +299,45 @@ def test_the_child_of_a_fork_runs_the_hosts_loop_after_reset(server) -> None:
     print(os.waitstatus_to_exitcode(os.wait()[1]))
     """
     assert program(code, server.url) == "0"
+
+
+def test_what_is_pending_when_the_hosts_run_ends_comes_with_the_next_run() -> None:
+    code = """
+    sys.excepthook = lambda kind, exc, traceback: got.append(kind.__name__)
+    got, kept = [], []
+    def fail(watcher, revents):
+        raise KeyboardInterrupt
+    def feed(watcher, revents):
+        kept[:] = [loop.async_(lambda w, r, n=n: got.append(n)) for n in "abc"]
+        kept.append(loop.async_(fail, priority=2))
+        for one in kept[:]:
+            one.feed(pyev.EV_CUSTOM)
+    def run(by=lambda: libev.ev_run(host, pyev.EVRUN_NOWAIT)):
+        got.clear()
+        by()
+        return " ".join(got)
+    def interrupted():
+        starter.start()
+        return run()
+    starter = loop.idle(lambda w, r: (w.stop(), feed(w, r)))
+    print(interrupted(), "|", run(), "|", run())
+    print(interrupted(), "|", kept[1].stop(), run())
+    print(interrupted(), "|", run(lambda: loop.start(pyev.EVRUN_NOWAIT)))
+    print(interrupted(), "|", interrupted(), "|", run())
+    interrupted()
+    kept.clear()
+    gc.collect()
+    print(run())
+    interrupted()
+    libev.ev_loop_destroy(host)
+    del kept, starter, loop
+    gc.collect()
+    """
+    # libev delivers the newest event first.
+    assert program(code).splitlines() == [
+        "KeyboardInterrupt | c b a | ",
+        "KeyboardInterrupt | None c a",
+        "KeyboardInterrupt | c b a",
+        "KeyboardInterrupt | c b a KeyboardInterrupt | c b a",
+        "c b a",
+    ]

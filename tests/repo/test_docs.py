@@ -192,7 +192,13 @@ def anchor(heading: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "tests/README.md", *[f"docs/{p.name}" for p in ROOT.glob("docs/*.md")]]
+    "name",
+    [
+        "README.md",
+        "tests/README.md",
+        "csrc/README.md",
+        *[f"docs/{p.name}" for p in ROOT.glob("docs/*.md")],
+    ],
 )
 def test_links_lead_somewhere(name: str) -> None:
     for target, part in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", (ROOT / name).read_text()):
