@@ -285,7 +285,10 @@ class GeventLoop:
     def prepare(
         self, callback: WatcherCallback, data: object = None, priority: int = 0
     ) -> _Watcher:
-        """Return a watcher, not yet started, that is called before the loop blocks."""
+        """Return a watcher, not yet started, that is called before the loop blocks.
+
+        With libuv it can be fed, as the client does, and `start` raises gevent's TypeError.
+        """
         loop = self._loop
         return _Watcher(loop, lambda: loop.prepare(True, priority), callback, data)
 

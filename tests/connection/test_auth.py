@@ -159,7 +159,7 @@ def test_signature_is_over_the_nonce_as_it_is(fake, client, run):
     seen: list[dict[str, Any]] = []
     seed = Key("user").seed
     nats = client(fake(lambda peer: seen.append(peer.handshake(nonce='Zw"\\ ü~'))), nkey_seed=seed)
-    run(nats.is_connected)
+    run(lambda: nats.is_connected() and seen)
     signature = base64.urlsafe_b64decode(seen[0]["sig"] + "==")
     raw = base64.b32decode(seen[0]["nkey"])[1:33]
     Ed25519PublicKey.from_public_bytes(raw).verify(signature, 'Zw"\\ ü~'.encode())

@@ -23,7 +23,6 @@ HOSTS_SIGNALS = "signals are the host's affair while C code runs the loop: Pytho
 HOST_ENDS_LATE = (
     "a host's `ev_run` delivers what is pending, also what is fed then, before it returns"
 )
-ENDS = "the hub goes on as long as a child process of the program, or another greenlet, waits for an event"
 PREPARE = "a Prepare watcher can be fed, and cannot be started"
 DEBUG = "an exception of a callback does not come out of `start`, also not with `loop.debug`"
 THREAD = "the loop does not tell which thread runs it, so calls from other threads are not refused"
@@ -31,7 +30,10 @@ LATE_INTERRUPT = (
     "uvloop makes the calls that are ready, also new ones, before a KeyboardInterrupt or SystemExit of a "
     "callback comes out of `run_forever`"
 )
-GENERATOR_EXIT = "only KeyboardInterrupt and SystemExit come out of asyncio's `run_forever`"
+FORK = "the child of a fork cannot `reset` the loop: `gevent.os.fork` does it, and asyncio needs a new loop"
+GENERATOR_EXIT = (
+    "of the exceptions that are no Exception only KeyboardInterrupt and SystemExit come out"
+)
 DESCRIPTORS = "uvloop needs free descriptors to run"
 BLOCKS = "the test counts blocks of memory, and asyncio keeps a cancelled timer for a while"
 
@@ -44,13 +46,16 @@ EXCLUSIONS = (
     ),
     Exclusion("host", "client/test_interrupts.py", HOSTS_SIGNALS),
     Exclusion("host", "test_an_interrupt_comes_out_of_the_loop_at_once", HOSTS_SIGNALS),
-    Exclusion(f"{GEVENT}-patched", "test_client_lives_without_references_until_it_ends", ENDS),
     Exclusion(
         f"{GEVENT}|{ASYNCIO}",
         "test_an_error_without_on_error_is_raised_after_the_completions",
         DEBUG,
     ),
-    Exclusion(ASYNCIO, "test_coalescing.py::test_published_from_a_prepare_watcher", PREPARE),
+    Exclusion(
+        f"gevent-libuv.*|{ASYNCIO}",
+        "test_coalescing.py::test_published_from_a_prepare_watcher",
+        PREPARE,
+    ),
     Exclusion(ASYNCIO, "test_life.py::test_no_operation_leaves_memory_behind", BLOCKS),
     Exclusion(
         "uvloop", "test_an_exception_that_stops_the_loop_leaves_the_rest_pending", LATE_INTERRUPT
@@ -64,7 +69,20 @@ EXCLUSIONS = (
     Exclusion(
         "uvloop", "test_the_rest_expires_after_a_callback_that_stops_the_loop", LATE_INTERRUPT
     ),
-    Exclusion(ASYNCIO, r"test_an_interrupted_source_is_not.*-GeneratorExit\]", GENERATOR_EXIT),
+    Exclusion(
+        f"{GEVENT}|{ASYNCIO}",
+        r"test_an_interrupted_source_is_not.*-GeneratorExit\]",
+        GENERATOR_EXIT,
+    ),
+    Exclusion(
+        f"{GEVENT}|{ASYNCIO}",
+        "test_fork.py::test_the_child_sends_nothing_and_reads_nothing_of_the_parents",
+        FORK,
+    ),
+    Exclusion(
+        f"{GEVENT}|{ASYNCIO}", "test_fork.py::test_a_fork_while_a_socket_is_being_connected", FORK
+    ),
+    Exclusion(f"{GEVENT}|{ASYNCIO}", "test_fork.py::test_a_fork_while_a_name_is_looked_up", FORK),
     Exclusion("uvloop", "test_running_out_of_descriptors_is_survived", DESCRIPTORS),
     Exclusion(
         "pyev-like", "test_calls_from_another_thread_than_the_loops_are_clear_errors", THREAD
