@@ -18,7 +18,7 @@ SERVER_LINES := 2.10.26 2.12.8
 C_FILES := $(filter-out %cdef.h,$(wildcard csrc/*.[ch] tests/csrc/*.[ch] tests/fuzz/*.[ch] bench/*.[ch]))
 CLANG_FORMAT := .venv/bin/clang-format
 
-.PHONY: tls-soak demo check test build counts stubs lint format structure coverage coverage-c pytest bench bench-full bench-js soak-js packaging fuzz sanitize soak reconnects chaos cuts monkey interrupts handovers bigobject mutants servers peers system clean
+.PHONY: tls-soak demo check test build counts stubs lint format structure coverage coverage-c pytest bench bench-faces bench-full bench-js soak-js packaging fuzz sanitize soak reconnects chaos cuts monkey interrupts handovers bigobject mutants servers peers system clean
 
 demo: build
 	$(PY) examples/demo.py
@@ -120,6 +120,9 @@ counts: build
 # Every row for every client that is there, and decades; renews docs/performance.md. A quarter of an hour.
 bench-full: build
 	$(PY) bench/full.py $(BENCH_ARGS)
+
+bench-faces: build
+	$(PY) bench/bench_faces.py
 
 bench-js: build
 	$(PY) bench/bench_js.py

@@ -409,6 +409,18 @@ def test_a_coroutine_function_is_refused_where_its_result_counts(server: Any) ->
     Face("aio", server).run(scenario)
 
 
+def test_an_iterator_may_be_awaited(server: Any) -> None:
+    async def scenario(face: Face) -> None:
+        async with face.connect() as nc:
+            sub = await nc.subscribe("e")
+            nc.publish("e")
+            assert (await sub.next(1000)).subject == "e"
+            many = nc.request_many("e", b"", 1000)
+            assert await many is many
+
+    Face("aio", server).run(scenario)
+
+
 def test_an_iteration_lets_other_tasks_run(tasks: Face) -> None:
     async def scenario(face: Face) -> None:
         async with block(face.connect()) as nc:
