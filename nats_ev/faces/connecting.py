@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from typing import Any
 
+from ..arguments import callable_or_none
 from ..client import Nats
 from ..errors import BadOptionsError
 from .build import Face
@@ -38,7 +39,8 @@ def begin(
         servers = [_DEFAULT]
     if servers is not None:
         options["servers"] = servers
-    hooks = {name: options.pop(name) for name in list(options) if name.startswith("on_")}
+    events = [name for name in options if name.startswith("on_") and hasattr(Nats, name)]
+    hooks = {name: callable_or_none(options.pop(name), name) for name in events}
     for name, value in options.items():
         if inspect.iscoroutinefunction(value):
             raise TypeError(

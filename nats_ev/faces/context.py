@@ -263,14 +263,18 @@ class Context:
             left -= _LOOK_EVERY
 
     async def leave(self, error: BaseException | None) -> None:
-        """End the client at the end of a block: drained, or at once if the block is being interrupted."""
+        """End the client at the end of a block: drained, or at once if the block is being interrupted.
+
+        Also at once if an error leaves the block and there is no connection: it may be why.
+        """
         status = self.nats.status()
         if status in (Status.CLOSED, Status.DISCONNECTED):
             return
-        if status is not Status.CONNECTED or not (error is None or isinstance(error, Exception)):
+        connected = status not in (Status.CONNECTING, Status.RECONNECTING)
+        if error is None or (isinstance(error, Exception) and connected):
+            await self.drain()
+        else:
             self.nats.disconnect()
-            return
-        await self.drain()
 
     def _on_status(self, status: Status) -> None:
         if status in (Status.DRAINING_SUBS, Status.DRAINING_PUBS):
