@@ -106,8 +106,8 @@ class Face:
     def named(self, name: str) -> type:
         """Return the class of this face with a name. Raises KeyError."""
         found = self._classes.get(name)
-        if found is None:
-            found = self._classes[name] = self._build(name)
+        if found is None:  # another thread may do the same: one of the two counts
+            found = self._classes.setdefault(name, self._build(name))
         return found
 
     def public(self, name: str) -> type:

@@ -81,6 +81,13 @@ def test_connect_refuses_wrong_options_and_loops(face: Face) -> None:
             await got(face.connect(on_nonsense=print))
         with pytest.raises(TypeError, match="on_error must be callable"):
             await got(face.connect(on_error=5))
+        if not face.name.startswith("aio"):
+
+            async def on_error(error: NatsError) -> None:
+                pass
+
+            with pytest.raises(TypeError, match="only nats_ev"):
+                await got(face.connect(on_error=on_error))
         with pytest.raises(BadOptionsError, match="loop"):
             await got(face.connect(loop=1))
 

@@ -391,8 +391,11 @@ def test_callbacks_for_events_may_wait(tasks: Face, own_server: Any) -> None:
 
 def test_a_coroutine_function_is_refused_where_its_result_counts(server: Any) -> None:
     async def scenario(face: Face) -> None:
-        async def later(*args: Any) -> bytes:
-            return b""
+        class Later:
+            async def __call__(self, *args: Any) -> bytes:
+                return b""
+
+        later = Later()
 
         async with face.connect() as nc:
             store = nc.jetstream().object_store("b")
