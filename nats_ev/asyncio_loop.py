@@ -241,6 +241,15 @@ class _Async(_Watcher):
             self._call(EV_ASYNC)
 
 
+class _WeakMethod(weakref.ref[Any]):
+    """A method whose object may go. `weakref.WeakMethod` fails when the interpreter ends."""
+
+    __slots__ = ("function",)
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+    function: Callable[[Any], object]
+
+
 class _Closing:
     """What is called when a loop has been closed.
 
@@ -252,12 +261,17 @@ class _Closing:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = weakref.ref(loop)
-        self.callbacks: set[weakref.WeakMethod[Callable[[], object]]] = set()
+        self.callbacks: set[_WeakMethod] = set()
         self._watch(loop)
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         # Thread-safe, because any thread may make a client of a loop that does not run yet.
         loop.call_soon_threadsafe(_park, _Sentinel(self), context=contextvars.Context())
+
+    def add(self, callback: Any) -> None:
+        method = _WeakMethod(callback.__self__, self.callbacks.discard)
+        method.function = callback.__func__
+        self.callbacks.add(method)
 
     def dropped(self) -> None:
         """Call all callbacks if the loop is closed."""
@@ -266,10 +280,11 @@ class _Closing:
             self._watch(loop)  # a program has cancelled all timers
             return
         while self.callbacks:
-            callback = self.callbacks.pop()()
+            method = self.callbacks.pop()
+            thing = method()
             try:
-                if callback is not None:
-                    callback()
+                if thing is not None:
+                    method.function(thing)
             except Exception as exc:  # the others must still be called
                 sys.excepthook(type(exc), exc, exc.__traceback__)
 
@@ -371,8 +386,7 @@ class AsyncioLoop:
         closing = _closings.get(self.loop)
         if closing is None:
             closing = _closings[self.loop] = _Closing(self.loop)
-        callbacks = closing.callbacks
-        callbacks.add(weakref.WeakMethod(callback, callbacks.discard))
+        closing.add(callback)
 
     def update(self) -> None:
         """Do nothing: the loop reads the clock whenever a timer is started."""

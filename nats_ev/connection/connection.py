@@ -459,6 +459,7 @@ class Connection:
         self._happens(Event.READY)
         self._lame_duck_reported = False
         self.pool.succeeded()
+        self.mailbox.open()
         self._discard_unacceptable(self.info)
         self.set_limits()
         self.pings.start()

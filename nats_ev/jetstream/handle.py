@@ -75,9 +75,10 @@ class Handle:
         Messages that come meanwhile are kept, and delivered later in their order. The server's time to wait
         for their acknowledgements (ack_wait) runs on: what is kept for longer comes again. Nothing more is
         requested from the server. Lost connections and missed heartbeats are noticed as ever. An error that
-        ends the delivery is still reported, at once unless kept messages come first. `stop`, and the end of
-        the client, discard what is kept; the server delivers it to a later consumer. `drain` and the client's
-        drain deliver it. What was left of an `ask` is forgotten.
+        ends the delivery is still reported; one that the server has sent, after the messages that were kept
+        before it. `stop`, the end of the client, and a consumer that is found missing discard what is kept;
+        the server delivers that again if it can. `drain` and the client's drain deliver it. What was left of
+        an `ask` is forgotten.
         """
         if not self.closed:
             self._engine.pause()

@@ -234,8 +234,13 @@ class Dialer:
         addresses = numeric_addresses(host, port)
         if addresses:
             self._try_all(addresses)
-        else:
+            return
+        try:
             self._resolver.resolve(host, port, self._resolved)
+        except Exception as exc:  # the loop has no descriptor to be woken with
+            self._resolver.cancel()
+            drop_frames(exc)
+            self._done(OSError(f"can't look {host} up: {exc}"))
 
     def unix(self, path: str) -> None:
         """Connect to a Unix socket. done may be called before this returns."""

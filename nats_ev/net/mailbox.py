@@ -27,24 +27,36 @@ class Mailbox:
         self._refs = refs
         self._calls: deque[Callable[[], object]] = deque()
         self._open = False
+        self._listening = False
         self._wake = make_async(loop, self._on_wake)
 
     def open(self) -> None:
-        """Accept calls from now on. Does nothing if the mailbox is open."""
-        self._refs.start(self._wake)
+        """Accept calls from now on.
+
+        If the process has no descriptor left to wake the loop with, calls wait for the next `open`.
+        """
         self._open = True
+        try:
+            self._refs.start(self._wake)
+        except Exception:
+            return
+        self._listening = True
+        if self._calls:
+            self._send()
 
     def close(self) -> None:
         """Accept no calls any more. Those that were accepted are made at the end of this turn."""
-        self._open = False
-        self._refs.stop(self._wake)
+        self._stop()
         self._take()
 
     def forget(self) -> None:
         """Accept no calls any more, and make none: the process ends, or is the child of a fork."""
-        self._open = False
-        self._refs.stop(self._wake)
+        self._stop()
         self._calls.clear()
+
+    def _stop(self) -> None:
+        self._open = self._listening = False
+        self._refs.stop(self._wake)
 
     def call(self, cb: Callable[..., object], args: tuple[object, ...]) -> None:
         """Let the loop call ``cb(*args)``. Any thread may do so, and any signal handler.
@@ -54,7 +66,7 @@ class Mailbox:
         entry = partial(cb, *args)
         self._calls.append(entry)
         if self._open:
-            self._wake.send()
+            self._send()
             return
         try:
             self._calls.remove(entry)
@@ -69,5 +81,9 @@ class Mailbox:
         # Not for as long as there are calls: a thread may be faster than this loop.
         for _ in range(len(self._calls)):
             self._turn.soon_after(self._calls.popleft())
-        if self._calls and self._open:
+        if self._calls:
+            self._send()
+
+    def _send(self) -> None:
+        if self._listening:
             self._wake.send()

@@ -65,6 +65,7 @@ class BaseLoop:
 
     def _set_up(self, data: object, debug: bool) -> None:
         self._borrowed = False
+        self._wakes = False  # an Async has been started: libev has opened a descriptor for them
         self._callback: Any = None
         # By key: the watchers that must stay alive although the user holds no reference.
         self._held: dict[int, object] = {}

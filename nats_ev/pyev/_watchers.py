@@ -5,6 +5,7 @@ The watchers that wait for a time are in `_timers`.
 
 from __future__ import annotations
 
+import os
 import signal as _signal
 from collections.abc import Callable
 from typing import Any
@@ -243,6 +244,20 @@ class Async(Watcher):
 
     __slots__ = ()
     _type = lib.NATS_EV_TYPE_ASYNC
+
+    def start(self) -> None:
+        """Begin to watch. On an active watcher the call does nothing.
+
+        Raises `Error` if the process has no descriptor left for the loop's first watcher of this kind.
+        """
+        if not self._loop._wakes:
+            try:
+                for fd in os.pipe():
+                    os.close(fd)
+            except OSError as exc:  # libev would end the process
+                raise Error(f"no descriptor to wake the loop with: {exc.strerror}") from exc
+        super().start()
+        self._loop._wakes = True
 
     def send(self) -> None:
         """Make the watcher fire soon. Calls until then are coalesced into one event."""

@@ -216,3 +216,17 @@ def test_a_pause_before_the_bucket_is_known(js, bucket, run):
     run(lambda: None in got.seen)
     assert got.seen == ["k0", None]
     watch.stop()
+
+
+def test_a_list_of_keys_comes_at_its_takers_pace(js, call, run):
+    bucket = Keys(js, call)
+    bucket.write(*names(0, 10))
+    seen: list[Any] = []
+    listing = bucket.store.list_keys(lambda key, err: seen.append(key))
+    listing.ask(4)
+    run(lambda: len(seen) == 4)
+    idle(js.nats, run)
+    assert len(seen) == 4
+    listing.ask(6)
+    run(lambda: None in seen)
+    assert seen == [*names(0, 10), None]

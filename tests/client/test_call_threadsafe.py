@@ -260,3 +260,41 @@ def test_an_ended_client_is_released_and_its_loop_ends(server):
     del nats
     gc.collect()
     assert gone() is None
+
+
+def test_without_a_descriptor_to_wake_the_loop_with_calls_wait_for_one(server):
+    """libev would end the process; the client reports what it can't open, and goes on."""
+    code = f"""
+import encodings.idna, os, random, resource, socket, threading
+from nats_ev import Nats, pyev
+loop = pyev.Loop()
+loop.timer(0.001, 0.0, lambda *_: None).start()
+loop.start()  # opens what Python needs
+pyev.Loop()
+limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (60, limit[1]))
+spare = []
+while True:
+    try:
+        spare.append(os.dup(0))
+    except OSError:
+        break
+errors, got = [], []
+Nats(host="localhost", loop=loop, on_error=errors.append)
+loop.start()
+assert "no descriptor" in str(errors.pop()), errors
+options = dict(reconnect=True, reconnect_delay=5, max_reconnect_attempts=0, on_error=errors.append)
+nats = Nats(host={server.host!r}, port={server.port}, loop=loop, **options)
+threading.Thread(target=nats.call_threadsafe, args=(got.append, 1)).start()
+def give_back(watcher, revents):
+    assert str(errors[0]) == "Too many open files"
+    assert got == []
+    while spare:
+        os.close(spare.pop())
+loop.timer(0.05, 0.0, give_back).start()
+nats.on_connect(lambda: nats.call_threadsafe(nats.drain))
+loop.start()
+assert got == [1], got
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")

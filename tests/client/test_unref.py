@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -186,3 +188,38 @@ def test_a_call_of_another_thread_reaches_an_unreferenced_client(connected, serv
     nats.unref()
     nats.call_threadsafe(got.append, 1)
     run(lambda: got)
+
+
+@pytest.mark.parametrize("where", ["connected", "connecting by name"])
+def test_the_child_of_a_fork_may_run_its_loop_to_the_end(server, where):
+    code = f"""
+import os, time
+from nats_ev import Nats, pyev
+loop = pyev.default_loop()
+host = {server.host!r} if {where == "connected"} else "localhost"
+nats = Nats(host=host, port={server.port}, reconnect=True)
+nats.unref()
+if {where == "connected"}:
+    keep = loop.timer(0.002, 0.002, lambda *_: nats.is_connected() and keep.stop())
+    keep.start()
+    loop.start()
+    assert nats.is_connected()
+pid = os.fork()
+if not pid:
+    loop.reset()
+    loop.start()
+    fired = []
+    loop.timer(0.02, 0.0, lambda *_: fired.append(1)).start()
+    began = time.monotonic()
+    loop.start()
+    os._exit(7 if fired and time.monotonic() - began < 5 else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+done = []
+keep = loop.timer(0.002, 0.002, lambda *_: done and keep.stop())
+keep.start()
+nats.flush(done.append)
+loop.start()
+assert done == [None]
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from lab.scripted_api import ScriptedApi
 from lab.steps import flushed
 from nats_ev import BadOptionsError, JetStream, NoMessagesError
 
@@ -227,3 +228,25 @@ def test_an_ended_handle_holds_no_callback(filled, run, kind):
     gc.collect()
     assert gone() is None
     assert handle.ended
+
+
+def test_stopping_while_the_client_asks_what_the_server_can_do(connected, server, run):
+    nats, calls = connected(server), []
+    api = ScriptedApi(nats)
+    replies: list[str] = []
+    api.on("INFO", replies.append)  # no answer yet
+    api.on("CONSUMER.MSG.NEXT", None)
+    subscriptions = nats.subscription_count()
+    for method in (api.js.fetch, api.js.next):
+        handle = method("S", "c", {"group": "A"}, lambda *call: calls.append(call))
+        flushed(nats, run)
+        handle.stop()
+    run(lambda: len(calls) == 2)
+    assert calls[0] == ([], None)
+    assert isinstance(calls[1][1], NoMessagesError)
+    for reply in replies:
+        nats.publish(reply, '{"api": {"level": 3}}')
+    idle(nats, run)
+    assert len(calls) == 2
+    assert api.count("CONSUMER.MSG.NEXT") == 0
+    assert nats.subscription_count() <= subscriptions + 1

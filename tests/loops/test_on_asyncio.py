@@ -60,13 +60,9 @@ def test_a_web_server_of_tornado_answers_with_what_nats_answers(server: Any, loo
     tornado.ioloop.IOLoop.current().run_sync(main, timeout=20)
     """
     code = code.replace("LOOP)", f"{loop})")
-    if not loop:
-        code = code.replace("IOLoop.current().run_sync", "IOLoop().run_sync")
-    else:
-        code = (
-            "import asyncio\nasyncio.set_event_loop(asyncio.new_event_loop())\n"
-            + textwrap.dedent(code)
-        )
+    code = "import asyncio\nasyncio.set_event_loop(asyncio.new_event_loop())\n" + textwrap.dedent(
+        code
+    )
     assert program(server, code).split() == ["True", "None"]
 
 

@@ -124,6 +124,29 @@ def test_calls_from_threads_and_signal_handlers_come_in_order_and_wake_the_loop(
     )
 
 
+@pytest.mark.parametrize("kind", ASYNCIO)
+def test_calls_are_refused_when_the_loop_has_been_closed(server, kind):
+    script(
+        server,
+        kind,
+        """
+        run(nats.is_connected)
+        loop.close()
+        refused = []
+        def work():
+            try:
+                nats.call_threadsafe(print)
+            except NotConnectedError as exc:
+                refused.append(str(exc))
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        work()
+        assert refused == ["not connected: this client's loop has been closed"] * 2, refused
+        """,
+    )
+
+
 @pytest.mark.parametrize("kind", GEVENT)
 def test_an_unreferenced_client_does_not_keep_the_hub(server, kind):
     script(
