@@ -13,6 +13,7 @@ import sys
 import textwrap
 import threading
 import time
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -541,6 +542,16 @@ def test_cancelled_tasks_leave_the_client_as_it_was(server, run_main):
 # The end of a loop.
 
 
+def refuses_all(nats: Nats, server: Any) -> None:
+    for call in (
+        lambda: nats.publish("a"), lambda: nats.hpublish("a", {}), nats.flush, nats.ping, nats.drain,
+        lambda: nats.subscribe("b", ignore), lambda: nats.connect(server.host, server.port),
+        lambda: nats.request("a", b"", ignore), nats.force_reconnect,
+    ):  # fmt: skip
+        with pytest.raises(NotConnectedError, match="loop has been closed"):
+            call()
+
+
 def test_a_client_on_a_closed_loop_has_ended(server, kind):
     loop = new_loop(kind)
     seen: list[Any] = []
@@ -559,16 +570,14 @@ def test_a_client_on_a_closed_loop_has_ended(server, kind):
     loop.close()
     assert descriptors() < before  # the loop's own are closed, too
     assert nats.status() is Status.CLOSED
-    for call in (
-        lambda: nats.publish("a"), lambda: nats.hpublish("a", {}), nats.flush, nats.ping, nats.drain,
-        lambda: nats.subscribe("b", ignore), lambda: nats.connect(server.host, server.port),
-        lambda: nats.request("a", b"", ignore), nats.force_reconnect,
-    ):  # fmt: skip
-        with pytest.raises(NotConnectedError, match="loop has been closed"):
-            call()
+    refuses_all(nats, server)
     nats.unsubscribe(1)
     nats.disconnect()
     assert seen == []
+    gone = weakref.ref(nats)
+    del nats
+    gc.collect()
+    assert gone() is None
     with pytest.raises(RuntimeError, match="closed"):
         AsyncioLoop(loop)
 
@@ -773,8 +782,6 @@ def test_the_child_of_a_fork_has_no_part_in_the_parents_connection(server, kind)
                 print(type(exc).__name__, flush=True)
             nats.disconnect()
             own = new_loop()
-            asyncio._set_running_loop(None)
-            asyncio.set_event_loop(own)
             own.run_until_complete(asyncio.wait_for(child(), 20))
             own.close()
             os._exit(0)
@@ -801,6 +808,39 @@ def test_the_child_of_a_fork_has_no_part_in_the_parents_connection(server, kind)
     """
     printed = program(server, code, kind)
     assert printed.split("\n") == ["NotConnectedError", "[b'from the child'] None"]
+
+
+def test_a_child_that_exits_out_of_a_callback_leaves_the_parents_client_alone(server, kind):
+    code = """
+    loop = new_loop()
+    pids = []
+    def fork(*message):
+        pid = os.fork()
+        if not pid:
+            sys.exit(0)
+        pids.append(pid)
+    async def main():
+        nats = Nats(host="127.0.0.1", port=PORT, loop=AsyncioLoop())
+        for subscribe in (lambda: nats.subscribe("exits", fork), lambda: nats.call_soon(fork)):
+            sid = subscribe()
+            nats.publish("exits")
+            while not pids:
+                await asyncio.sleep(0.001)
+            if sid:
+                nats.unsubscribe(sid)
+            pid = pids.pop()
+            while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+                await asyncio.sleep(0.001)
+            assert ended[1] == 0
+        drained = asyncio.get_running_loop().create_future()
+        nats.drain(drained.set_result)
+        print(await drained)
+    try:
+        loop.run_until_complete(asyncio.wait_for(main(), 20))
+    finally:
+        loop.close()
+    """
+    assert program(server, code, kind, stderr=None) == "None"
 
 
 # Watchers.

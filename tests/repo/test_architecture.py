@@ -247,7 +247,11 @@ def test_a_public_class_shows_the_path_that_it_is_imported_from() -> None:
     [
         "nats_ev",
         *(f"nats_ev.{name}" for name in ("errors", "headers", "jetstream", "kv", "object_store")),
-        *(f"nats_ev.{name}" for name in ("service", "pyev", "gevent_loop", "options")),
+        *(
+            f"nats_ev.{name}"
+            for name in ("service", "pyev", "gevent_loop", "asyncio_loop", "loops", "options")
+        ),
+        "nats_ev.testing.loop_conformance",
     ],
 )
 def test_public_import_paths_stay(path: str) -> None:
