@@ -106,8 +106,8 @@ class Face:
     def named(self, name: str) -> type:
         """Return the class of this face with a name. Raises KeyError."""
         found = self._classes.get(name)
-        if found is None:
-            found = self._classes[name] = self._build(name)
+        if found is None:  # another thread may do the same: one of the two counts
+            found = self._classes.setdefault(name, self._build(name))
         return found
 
     def public(self, name: str) -> type:
@@ -211,7 +211,9 @@ class Face:
                 space[public] = self._coloured(getattr(base, name))
         if issubclass(base, Flow):
             space["__aiter__" if self.asynchronous else "__iter__"] = lambda self: self
-            if not self.asynchronous:
+            if self.asynchronous:
+                space["__await__"] = _itself
+            else:
                 space["__next__"] = _next_of(base)
         for kind in base.__mro__:
             for name, member in vars(kind).items():
@@ -236,6 +238,12 @@ def _of_class(method: Callable[..., Any], original: type) -> Callable[..., Any]:
         return method(_OfClass(context, original), unwrap(js), *args, **options)
 
     return of_class
+
+
+def _itself(self: Any) -> Any:
+    """Let ``await nc.subscribe(…)``, as programs of other clients have it, be the iterator at once."""
+    return self
+    yield
 
 
 def _next_of(base: type) -> Callable[[Any], Any]:

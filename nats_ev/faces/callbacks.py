@@ -11,6 +11,13 @@ from ..client import Nats
 from ..errors import NatsError
 
 
+def is_asynchronous(callback: Any) -> bool:
+    """Return whether a call of callback gives a coroutine; it may be a function or an object."""
+    return inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(
+        getattr(callback, "__call__", None)  # noqa: B004  the method itself is asked for
+    )
+
+
 class Spawner(Protocol):
     """What a `Spawned` needs of its client's context."""
 
@@ -40,7 +47,7 @@ class Spawned:
     def __init__(self, context: Spawner, callback: Callable[..., Any]) -> None:
         self._context = context
         self._callback = callback
-        self._steps = self._await if inspect.iscoroutinefunction(callback) else self._run
+        self._steps = self._await if is_asynchronous(callback) else self._run
 
     def __call__(self, *args: Any) -> None:
         hold = self._context.nats.hold_drain(_ignore)

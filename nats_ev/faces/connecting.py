@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from typing import Any
 
+from ..arguments import callable_or_none
 from ..client import Nats
 from ..errors import BadOptionsError
 from .build import Face
+from .callbacks import is_asynchronous
 from .context import Context
 
 _DEFAULT = "nats://127.0.0.1:4222"
@@ -38,9 +39,10 @@ def begin(
         servers = [_DEFAULT]
     if servers is not None:
         options["servers"] = servers
-    hooks = {name: options.pop(name) for name in list(options) if name.startswith("on_")}
+    events = [name for name in options if name.startswith("on_") and hasattr(Nats, name)]
+    hooks = {name: callable_or_none(options.pop(name), name) for name in events}
     for name, value in options.items():
-        if inspect.iscoroutinefunction(value):
+        if is_asynchronous(value):
             raise TypeError(
                 f"{name} must not be a coroutine function: its result is needed at once"
             )
@@ -48,10 +50,14 @@ def begin(
     context = make(nats)
     face.attach(context)
     hooks.setdefault("on_error", context.log)
-    for name, value in hooks.items():
-        if name == "on_error" and value is None:
-            value = context.log
-        getattr(nats, name)(context.task(name, value))
+    try:
+        for name, value in hooks.items():
+            if name == "on_error" and value is None:
+                value = context.log
+            getattr(nats, name)(context.task(name, value))
+    except BaseException:
+        nats.disconnect()
+        raise
     return context
 
 

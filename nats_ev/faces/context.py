@@ -7,7 +7,6 @@ coroutines by `Context.run`.
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,7 +17,7 @@ from ..client import Nats
 from ..errors import ConnectionClosedError, NatsError, PermissionsViolationError
 from ..headers import HeadersLike
 from ..status import Status
-from .callbacks import Handler, Spawned
+from .callbacks import Handler, Spawned, is_asynchronous
 
 if TYPE_CHECKING:
     from .flow import Buffer
@@ -150,8 +149,12 @@ class Context:
         raise NotImplementedError
 
     def runs_as_task(self, callback: Any) -> bool:
-        """Return whether each call of a callback is to be a task of its own."""
-        return inspect.iscoroutinefunction(callback)
+        """Return whether each call of a callback is to be a task of its own. Raises TypeError."""
+        if is_asynchronous(callback):
+            raise TypeError(
+                "a callback must not be a coroutine function: only nats_ev.aio runs these"
+            )
+        return False
 
     # Waiting.
 
@@ -190,7 +193,7 @@ class Context:
 
     def plain(self, name: str, callback: Any) -> Any:
         """Return a callback whose result counts at once. Raises TypeError for a coroutine function."""
-        if inspect.iscoroutinefunction(callback):
+        if is_asynchronous(callback):
             raise TypeError(
                 f"{name} must not be a coroutine function: its result is needed at once"
             )
@@ -263,14 +266,18 @@ class Context:
             left -= _LOOK_EVERY
 
     async def leave(self, error: BaseException | None) -> None:
-        """End the client at the end of a block: drained, or at once if the block is being interrupted."""
+        """End the client at the end of a block: drained, or at once if the block is being interrupted.
+
+        Also at once if an error leaves the block and there is no connection: it may be why.
+        """
         status = self.nats.status()
         if status in (Status.CLOSED, Status.DISCONNECTED):
             return
-        if status is not Status.CONNECTED or not (error is None or isinstance(error, Exception)):
+        connected = status not in (Status.CONNECTING, Status.RECONNECTING)
+        if error is None or (isinstance(error, Exception) and connected):
+            await self.drain()
+        else:
             self.nats.disconnect()
-            return
-        await self.drain()
 
     def _on_status(self, status: Status) -> None:
         if status in (Status.DRAINING_SUBS, Status.DRAINING_PUBS):

@@ -32,6 +32,7 @@ from ..arguments import Milliseconds, Payload, milliseconds
 from ..client import Nats
 from ..errors import ConnectionClosedError, MsgIteratorClosedError, NatsError, RequestTimeoutError
 from ..headers import HeadersLike
+from ..status import Status
 from .message import Msg
 from .rules import OWN
 
@@ -331,8 +332,10 @@ class Flow:
         return item
 
     async def _wait(self, timeout: float | None) -> None:
-        """Wait for an item or the end. Raises `RequestTimeoutError`."""
+        """Wait for an item or the end. Raises `RequestTimeoutError`, ``disconnected`` if nothing can come."""
         buffer, context = self._buffer, self._context
+        if context.nats.status() is Status.CLOSED and not context.drained:
+            raise ConnectionClosedError("disconnected")
         waiter = context.waiter()
         buffer.waiters.append(waiter)
         deadline = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from .callbacks import is_asynchronous
 from .context import Context
 
 
@@ -28,6 +29,10 @@ class OnAsyncio(Context):
     def is_other(self, task: Any) -> bool:
         """See `Context`."""
         return not task.done() and task is not asyncio.current_task()
+
+    def runs_as_task(self, callback: Any) -> bool:
+        """See `Context`."""
+        return is_asynchronous(callback)
 
     def spawn(self, function: Any, *args: Any) -> None:
         """See `Context`."""

@@ -65,6 +65,7 @@ class OnGevent(Context):
 
     def runs_as_task(self, callback: Any) -> bool:
         """See `Context`."""
+        super().runs_as_task(callback)
         return True
 
     def spawn(self, function: Any, *args: Any) -> None:

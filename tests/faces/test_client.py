@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from datetime import timedelta
 from typing import Any
@@ -76,6 +77,17 @@ def test_connect_refuses_wrong_options_and_loops(face: Face) -> None:
     async def scenario(face: Face) -> None:
         with pytest.raises(TypeError, match="unknown"):
             await got(face.connect(nonsense=1))
+        with pytest.raises(TypeError, match="on_nonsense"):
+            await got(face.connect(on_nonsense=print))
+        with pytest.raises(TypeError, match="on_error must be callable"):
+            await got(face.connect(on_error=5))
+        if not face.name.startswith("aio"):
+
+            async def on_error(error: NatsError) -> None:
+                pass
+
+            with pytest.raises(TypeError, match="only nats_ev"):
+                await got(face.connect(on_error=on_error))
         with pytest.raises(BadOptionsError, match="loop"):
             await got(face.connect(loop=1))
 
@@ -305,6 +317,39 @@ def test_a_lost_connection_fails_requests_and_iterators_survive(face: Face, prox
         await got(nc.drain())
 
     face.run(scenario)
+
+
+def test_a_block_that_ends_without_a_connection_sends_what_waits(
+    face: Face, own_server: Any
+) -> None:
+    server = own_server()
+
+    async def scenario(face: Face) -> None:
+        connecting = face.connect(servers=server.url, reconnect=True, reconnect_delay=10)
+        async with block(connecting) as nc:
+            server.stop()
+            ticking = None if face.has_tasks else Ticking(nc)
+            await face.until(lambda: not nc.is_connected(), ticking)
+            nc.publish("late", b"kept")
+            server.start()
+
+    face.run(scenario)
+    assert server.monitor("varz")["in_msgs"] == 1
+
+
+class Ticking:
+    """Lets the loop of a face that blocks run for a moment in `Face.until`."""
+
+    def __init__(self, nc: Any) -> None:
+        self.nc = nc
+        self.quiet = nc.subscribe("quiet")
+
+    def is_connected(self) -> bool:
+        return True
+
+    def flush(self) -> None:
+        with contextlib.suppress(NatsError):
+            self.quiet.next(timeout=5)
 
 
 def test_errors_that_no_call_raises_are_logged(

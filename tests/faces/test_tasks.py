@@ -391,8 +391,11 @@ def test_callbacks_for_events_may_wait(tasks: Face, own_server: Any) -> None:
 
 def test_a_coroutine_function_is_refused_where_its_result_counts(server: Any) -> None:
     async def scenario(face: Face) -> None:
-        async def later(*args: Any) -> bytes:
-            return b""
+        class Later:
+            async def __call__(self, *args: Any) -> bytes:
+                return b""
+
+        later = Later()
 
         async with face.connect() as nc:
             store = nc.jetstream().object_store("b")
@@ -405,6 +408,18 @@ def test_a_coroutine_function_is_refused_where_its_result_counts(server: Any) ->
                     call()
             with pytest.raises(TypeError, match="data must not be a coroutine function"):
                 await store.put("a", later)
+
+    Face("aio", server).run(scenario)
+
+
+def test_an_iterator_may_be_awaited(server: Any) -> None:
+    async def scenario(face: Face) -> None:
+        async with face.connect() as nc:
+            sub = await nc.subscribe("e")
+            nc.publish("e")
+            assert (await sub.next(1000)).subject == "e"
+            many = nc.request_many("e", b"", 1000)
+            assert await many is many
 
     Face("aio", server).run(scenario)
 

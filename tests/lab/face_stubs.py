@@ -263,7 +263,7 @@ class Stub:
         return text
 
     def _members(self, kind: type, name: str) -> Iterator[str]:
-        special = {"__aenter__", "__aexit__", "__anext__", "__aiter__"}
+        special = {"__await__", "__aenter__", "__aexit__", "__anext__", "__aiter__"}
         special |= {"__enter__", "__exit__", "__next__", "__iter__"}
         for member in dir(kind):
             if member.startswith("_") and member not in special:
@@ -361,6 +361,8 @@ class Stub:
         word = "async def" if self.asynchronous and name != "__aiter__" else "def"
         if name in ("__aiter__", "__iter__", "__aenter__", "__enter__"):
             return [f"    {word} {name}(self) -> {self.type_of('Self')}: ..."]
+        if name == "__await__":
+            return [f"    def __await__(self) -> {self.type_of('Generator[Any, Any, Self]')}: ..."]
         if name in ("__anext__", "__next__"):
             return [f"    {word} {name}(self) -> {self.type_of(ITEMS[owner])}: ..."]
         return [f"    {word} {name}(self, *exc_info: object) -> None: ..."]

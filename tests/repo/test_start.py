@@ -56,6 +56,7 @@ UNUSED = {
     "nats_ev.service": "Service",
     "nats_ev.net.tls": "TLS",
     "nats_ev.times": "JetStream",
+    "nats_ev.faces": "a face",
 }
 
 PREPARE = """
@@ -145,6 +146,24 @@ def test_a_layer_is_loaded_with_its_first_name(name: str, layer: str) -> None:
         assert f"nats_ev.{layer}" in loaded(program)
     show = f"import nats_ev; print(json.dumps(nats_ev.{layer}.{name}.__module__))"
     assert outcome(show) == "nats_ev"
+
+
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [
+        ("aio", {"gevent", "nats_ev.pyev", "nats_ev.jetstream", "nats_ev.green"}),
+        ("green", {"nats_ev.pyev", "nats_ev.jetstream", "nats_ev.aio", "nats_ev.asyncio_loop"}),
+        ("blocking", {"asyncio", "gevent", "nats_ev.jetstream", "nats_ev.aio"}),
+    ],
+)
+def test_a_face_is_loaded_with_its_loop_alone_when_it_is_first_used(
+    name: str, others: set[str]
+) -> None:
+    if name == "green":
+        pytest.importorskip("gevent")
+    modules = loaded(f"import nats_ev; nats_ev.{name}.connect")
+    assert f"nats_ev.{name}" in modules
+    assert modules & others == set()
 
 
 def test_every_way_to_see_all_names_shows_all_names() -> None:
