@@ -2,7 +2,7 @@
 
 Theory of operation
 -------------------
-In. The socket is readable, so `read` takes up to 64 KiB in one call, gives them to the session, and
+In. The socket is readable, so `read` takes up to 128 KiB in one call, gives them to the session, and
 delivers all that is in them before it reads again: nothing piles up here, and a slow program makes the
 server wait by TCP. But one read may hold thousands of messages, and their callbacks must not keep other
 watchers from their turn. So the session delivers for at most 10 ms, then the link gives way: the reader is
