@@ -374,11 +374,13 @@ PyObject *nats_py_headers_type(void)
     return type;
 }
 
-static PyMethodDef functions[] = {{"encode_block", encode_block, METH_O,
-                                   "Return the header block of a dict, or None if C can't tell."},
-                                  {"parse_headers", (PyCFunction)(void (*)(void))parse_headers,
-                                   METH_FASTCALL,
-                                   "Return the headers of a block, or None if it is none."}};
+static PyMethodDef functions[] = {
+    {"encode_block", encode_block, METH_O,
+     "Return the header block of a dict, or None if C can't tell."},
+    {"parse_headers", (PyCFunction)(void (*)(void))parse_headers, METH_FASTCALL,
+     "Return the headers of a block, or None if it is none."},
+    {"last_values", last_values, METH_O,
+     "Return a dict of a header block's names to their last values."}};
 
 PyObject *nats_py_encode_block(void)
 {

@@ -268,7 +268,8 @@ BLOCK = b"NATS/1.0 503 No Responders\r\nA: b\r\nA: c\r\n\r\n"
 def test_copies_and_pickles_have_all_fields(again: Any) -> None:
     headers = Headers.parse(BLOCK)
     found = again(headers)
-    assert found == headers and found.get_all("A") == ["b", "c"]
+    assert found == headers
+    assert found.get_all("A") == ["b", "c"]
     assert (found.status, found.description) == (503, "No Responders")
     assert found.encode() == BLOCK
 
@@ -285,7 +286,9 @@ def test_a_subclass_is_parsed_with_its_own_constructor() -> None:
             return 5
 
     found = Named.parse(BLOCK)
-    assert type(found) is Named and found.name == "given" and found["A"] == "b"
+    assert type(found) is Named
+    assert found.name == "given"
+    assert found["A"] == "b"
     with pytest.raises(TypeError):
         Wrong.parse(BLOCK)
     for data in ("NATS/1.0", bytearray(BLOCK), 5):
@@ -306,7 +309,8 @@ def test_parsing_keeps_no_reference() -> None:
     parse()
     gc.collect()
     after = sys.getrefcount(Headers), len(gc.get_objects())
-    assert after[0] - before[0] < 20 and after[1] - before[1] < 200
+    assert after[0] - before[0] < 20
+    assert after[1] - before[1] < 200
 
 
 def test_parsing_without_memory_is_a_memory_error() -> None:
