@@ -269,7 +269,7 @@ class Subscriptions:
         sub = self._find(sid)
         if sub is None:
             return
-        if self._connection.closing or sub.draining:
+        if (self._connection.closing and self._connection.active) or sub.draining:
             self.resume(sid)
             return
         sub.fast = False
