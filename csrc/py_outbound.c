@@ -196,14 +196,14 @@ PyObject *nats_py_hpublish(nats_py_outbound *self, PyObject *const *args, size_t
     return none_after(self, code);
 }
 
-/* Return whether a time-out is that of the last request; only ints are compared here. */
+/* Return whether a time-out is that of the last request: the same object, or an equal int. */
 static int same_timeout(PyObject *timeout, PyObject *last)
 {
     long a, b;
-    if (last == NULL || !PyLong_CheckExact(timeout) || !PyLong_CheckExact(last))
-        return 0;
     if (timeout == last)
         return 1;
+    if (last == NULL || !PyLong_CheckExact(timeout) || !PyLong_CheckExact(last))
+        return 0;
     a = PyLong_AsLong(timeout);
     b = PyLong_AsLong(last);
     if (PyErr_Occurred() != NULL) { /* beyond the range of long */

@@ -13,6 +13,7 @@ import sys
 import threading
 import unittest.mock
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -181,6 +182,20 @@ def test_a_request_may_override_what_no_responders_does(server, client, run, of_
     assert set(ended) == {True} | ({None} if of_client else set())
     assert {type(error) for error in ended.values()} == {NoRespondersError}
     assert inside.waiting_requests(nats) == 3 - len(ended)
+
+
+@pytest.mark.parametrize("timeout", [5000, 2500.5, timedelta(seconds=3)])
+def test_the_same_time_out_as_before_calls_no_python(pair, timeout):
+    nats, called = pair[0], []
+    nats.cancel_request(nats.request("timed", b"x", answered, timeout))
+    sys.setprofile(lambda frame, event, arg: called.append(event))
+    try:
+        order = nats.request("timed", b"x", answered, timeout)
+    finally:
+        sys.setprofile(None)
+    nats.cancel_request(order)
+    inside.drop_unsent(nats)
+    assert "call" not in called
 
 
 def test_subjects_of_requests_are_noted_and_forgotten_in_both_ways(pair):
