@@ -61,14 +61,19 @@ class Bucket:
     _FIELDS: ClassVar[dict[str, str]]
 
     def __init__(self, js: JetStream, bucket: str) -> None:
-        if not hasattr(js, "nats"):
-            kind = type(self).__name__
-            raise TypeError(
-                f"{kind} takes a JetStream, not {type(js).__name__}: {kind}(JetStream(nats), {bucket!r})"
-            )
+        self._check_js(js, bucket)
         self.js = js
         self.bucket = check_bucket(bucket)
         self.stream = self._STREAM_PREFIX + bucket
+
+    @classmethod
+    def _check_js(cls, js: object, bucket: object) -> None:
+        """Raise TypeError for what is no `JetStream`, such as a `Nats`."""
+        if not hasattr(js, "nats"):
+            kind, given = cls.__name__, type(js).__name__
+            raise TypeError(
+                f"{kind} takes a JetStream, not {given}: {kind}(JetStream(nats), {bucket!r})"
+            )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.bucket}>"

@@ -97,9 +97,8 @@ class KV(KvBucket):
         key_codec: KeyCodec | None = None,
         value_codec: ValueCodec | None = None,
     ) -> None:
-        super().__init__(js, bucket)
-        if timeout is not None:
-            self.js = JetStream(js.nats, js.prefix, timeout)
+        self._check_js(js, bucket)
+        super().__init__(js if timeout is None else JetStream(js.nats, js.prefix, timeout), bucket)
         self._encoding = Encoding(self.bucket, key_codec, value_codec)
 
     # Reading.

@@ -77,9 +77,8 @@ class ObjectStore(ObjectBucket):
         chunk_size: int = CHUNK_SIZE,
         timeout: float | timedelta | None = None,
     ) -> None:
-        super().__init__(js, bucket)
-        if timeout is not None:
-            self.js = JetStream(js.nats, js.prefix, timeout)
+        self._check_js(js, bucket)
+        super().__init__(js if timeout is None else JetStream(js.nats, js.prefix, timeout), bucket)
         self._infos = Infos(self.js, self.bucket)
         self.chunk_size = integer(chunk_size, "chunk_size", 1)
 

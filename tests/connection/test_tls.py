@@ -791,7 +791,7 @@ def test_handshake_with_rubbish_or_an_end_is_a_tls_error(certs, fake, client, ru
     run(lambda: nats.recorder.errors)
     (error,) = nats.recorder.errors
     assert isinstance(error, (TlsError, ConnectError))
-    assert nats.recorder.events == [f"error: {error}"]
+    assert nats.recorder.events == [f"error: {words(error)}"]
 
 
 def test_refused_server_is_told_why(certs, fake, client, run):
