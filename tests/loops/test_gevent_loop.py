@@ -263,6 +263,30 @@ def test_clients_of_other_loops_are_closed_though_a_hub_was_destroyed(
     assert printed == "the hub of this GeventLoop has been destroyed, and its loop, too"
 
 
+def test_a_reset_is_noticed_though_it_comes_with_the_last_bytes(
+    server: Any, fake: Any, kind: str
+) -> None:
+    """libuv stops watching a descriptor with an error; one read would then be the last one."""
+
+    def reset(peer: Any) -> None:
+        peer.handshake()
+        peer.until("PUB begin 0")
+        peer.send("INFO {]\r\n")
+        peer.reset()
+
+    other = fake(reset)
+    code = f"""
+    lost = AsyncResult()
+    one = Nats(host="127.0.0.1", port={other.port}, loop=GeventLoop(), reconnect=False)
+    one.on_error(lambda err: None)
+    one.on_disconnect(lambda: lost.set("lost"))
+    one.publish("begin")
+    print(lost.get(timeout=10))
+    nats.disconnect()
+    """
+    assert script(server, code, kind) == "lost"
+
+
 def test_each_thread_has_its_hub_and_its_clients_and_a_hub_may_be_destroyed_meanwhile(
     server: Any, kind: str
 ) -> None:

@@ -85,6 +85,9 @@ EXCLUSIONS = (
     Exclusion(f"{GEVENT}|{ASYNCIO}", "test_fork.py::test_a_fork_while_a_name_is_looked_up", FORK),
     Exclusion("uvloop", "test_running_out_of_descriptors_is_survived", DESCRIPTORS),
     Exclusion(
+        "uvloop", "test_running_out_of_descriptors_is_waited_for_without_spinning", DESCRIPTORS
+    ),
+    Exclusion(
         "pyev-like", "test_calls_from_another_thread_than_the_loops_are_clear_errors", THREAD
     ),
 )

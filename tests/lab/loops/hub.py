@@ -103,8 +103,16 @@ class HubLoop(GeventLoop):
 
     def _end(self) -> None:
         """Other parts of a patched program, the tests' servers for one, keep the hub's loop running."""
-        if not any(watcher.active or watcher.pending for watcher in self._watchers):
+        if self._is_idle():
+            # libuv stops all timers that have expired before it calls the first of them: look again after it.
+            self._loop.run_callback(self._loop.run_callback, self._end_if_idle)
+
+    def _end_if_idle(self) -> None:
+        if self._is_idle():
             self.stop()
+
+    def _is_idle(self) -> bool:
+        return not any(watcher.active or watcher.pending for watcher in self._watchers)
 
     def background(self, callback: Any) -> list[Any]:
         """Return watchers that do not keep `start` from returning: after each poll, and every 10 ms."""
