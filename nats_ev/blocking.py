@@ -52,7 +52,7 @@ def connect(
         servers: URLs, or one, or several with commas between. Default: nats://127.0.0.1:4222.
         background: run the loop in a thread of its own, so that messages are received and PINGs answered
             between calls, and any thread may call. Each call then waits for that thread, which takes
-            about 50 µs; callbacks and handlers run in it.
+            up to 0.1 ms; callbacks and handlers run in it.
         options: of `Nats`, except loop.
 
     Raises:

@@ -7,6 +7,7 @@ coroutines by `Context.run`.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Protocol
@@ -340,8 +341,14 @@ class Context:
             self.by_sid.pop(buffer.sid, None)
 
     def abandon(self, buffer: Buffer) -> None:
-        """End a flow that nobody holds any more; in whatever thread Python notices that."""
-        buffer.close()
+        """End a flow that nobody holds any more, on the loop.
+
+        Python may notice that in any thread and in the middle of anything, also of the client's own work.
+        """
+        with contextlib.suppress(
+            NatsError, RuntimeError
+        ):  # the client has ended, or its loop is closed
+            self.nats.call_threadsafe(buffer.close)
 
 
 _contexts: WeakKeyDictionary[Nats, ref[Context]] = WeakKeyDictionary()

@@ -231,11 +231,6 @@ class InThread(OnPyev):
         """See `Context`."""
         self.on_loop(super().publish_answer, subject, payload, headers)
 
-    def abandon(self, buffer: Any) -> None:
-        """See `Context`."""
-        if not self._elsewhere() or not self._post(buffer.close):
-            buffer.close()
-
 
 def _interrupt(
     steps: Coroutine[Any, Any, Any], go_on: Callable[[BaseException], None], error: BaseException
