@@ -294,7 +294,8 @@ def test_a_watcher_that_is_being_freed_gets_no_event(loop: pyev.Loop) -> None:
     loop._held.clear()
     gone = weakref.ref(watcher)
     del watcher
-    assert gone() is None and fired == []
+    assert gone() is None
+    assert fired == []
     assert not loop.start(pyev.EVRUN_NOWAIT)
 
 
@@ -316,4 +317,3 @@ def test_a_class_of_watchers_may_fail_before_the_base_is_made(loop: pyev.Loop) -
     watcher = loop.prepare(ignore)
     with pytest.raises(ValueError, match="second"):
         watcher._own(1)
-    del half
