@@ -15,7 +15,7 @@ COVERED_BRANCHES := 93
 SERVER_LINES := 2.10.26 2.12.8
 # NATS_SERVER=2.10 or NATS_SERVER=/path/to/nats-server: the server that stands in for the newest one.
 # All C but what only CFFI reads: a cdef is no C file.
-C_FILES := $(filter-out %cdef.h,$(wildcard $(addsuffix /*.[ch],csrc tests/csrc tests/fuzz bench examples/*)))
+C_FILES := $(filter-out %cdef.h,$(wildcard $(addsuffix /*.[ch],csrc tests/csrc tests/fuzz tests/loops bench examples/*)))
 CLANG_FORMAT := .venv/bin/clang-format
 
 .PHONY: demo check test build counts stubs lint format structure coverage coverage-c pytest bench bench-full bench-js \

@@ -341,3 +341,29 @@ def test_what_is_pending_when_the_hosts_run_ends_comes_with_the_next_run() -> No
         "KeyboardInterrupt | c b a KeyboardInterrupt | c b a",
         "c b a",
     ]
+
+
+def test_a_host_may_run_its_loop_in_any_thread(server) -> None:
+    code = """
+    from time import sleep
+    nats = Nats(servers=[sys.argv[1]], loop=loop)
+    nats.subscribe("a", lambda *message: (got.append(threading.get_ident()), nats.drain()))
+    got, ready = [], threading.Event()
+    nats.on_connect(ready.set)
+    thread = threading.Thread(target=libev.ev_run, args=(host, 0))
+    wake = loop.async_(lambda w, r: (nats.publish("a", "x"), w.stop()))
+    wake.start()
+    thread.start()
+    ready.wait(10)
+    print(loop.thread == thread.ident)
+    try:
+        nats.flush(print)
+    except RuntimeError as exc:
+        print(exc)
+    wake.send()
+    thread.join()
+    print(got == [thread.ident], loop.thread)
+    """
+    first, refused, last = program(code, server.url).splitlines()
+    assert (first, last) == ("True", "True None")
+    assert refused.startswith("the client was called in another thread")
