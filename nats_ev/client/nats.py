@@ -26,6 +26,7 @@ from ..arguments import (
     check_callback,
     count,
     explained,
+    explained_in_c,
     integer,
     milliseconds,
     payload_bytes,
@@ -112,8 +113,10 @@ class Nats(Client, Accessors, Extension):
         self._connection = core.connection
         self._requests = core.requests
         self._out = core.out
-        self._strict = self._options.strict_subjects
-        if not self._strict:  # else no call may take the fast path
+        self._encode = subjects.encode
+        if self._options.strict_subjects:
+            self._encode = subjects.encode_strictly
+        else:  # C checks no tokens: a client that does has no fast path
             self._attach(core.out)
         self._zero = Counts()
         if self._options.connects_at_once:
@@ -198,7 +201,7 @@ class Nats(Client, Accessors, Extension):
     # Publishing.
 
     @fast_method
-    @explained(reply=_REPLY_TO)
+    @explained_in_c(reply=_REPLY_TO)
     def publish(
         self,
         subject: str,
@@ -224,14 +227,15 @@ class Nats(Client, Accessors, Extension):
             self.hpublish(subject, headers, payload, reply_to)
             return
         data = payload_bytes(payload)
-        code = self._out.publish(self._encoded(subject), _reply(reply_to), None, data)
+        reply = _reply(reply_to) if reply_to else b""
+        code = self._out.publish(self._encode(subject), reply, None, data)
         if code:
             self._queued(code, subject, reply_to or "", size=len(data))
 
     pub = publish
 
     @fast_method
-    @explained(reply=_REPLY_TO)
+    @explained_in_c(reply=_REPLY_TO)
     def hpublish(
         self,
         subject: str,
@@ -252,7 +256,8 @@ class Nats(Client, Accessors, Extension):
         """
         self._refuse_headers()
         data, block = payload_bytes(payload), encode_headers(headers)
-        code = self._out.publish(self._encoded(subject), _reply(reply_to), block, data)
+        reply = _reply(reply_to) if reply_to else b""
+        code = self._out.publish(self._encode(subject), reply, block, data)
         if code:
             self._queued(code, subject, reply_to or "", "message", len(block) + len(data))
 
@@ -277,15 +282,6 @@ class Nats(Client, Accessors, Extension):
             out.batches -= 1
             if not out.batches and len(out):
                 self._connection.need_flush()
-
-    def _encoded(self, subject: str) -> bytes:
-        """Return a subject's bytes. With strict_subjects a wildcard or an empty token is refused.
-
-        Subjects that begin with ``$`` are the server's own: requests of its API may have wildcards.
-        """
-        if self._strict and not (isinstance(subject, str) and subject.startswith("$")):
-            subjects.check_literal(subject)
-        return subjects.encode(subject)
 
     def _queued(
         self, code: int, subject: str, reply: str = "", what: str = "payload", size: int = 0
@@ -431,7 +427,7 @@ class Nats(Client, Accessors, Extension):
     # Requests.
 
     @fast_method
-    @explained(timeout=_TIMEOUT_MS, cb=_ASYNCHRONOUS)
+    @explained_in_c(timeout=_TIMEOUT_MS, cb=_ASYNCHRONOUS)
     def request(
         self,
         subject: str,
@@ -472,7 +468,7 @@ class Nats(Client, Accessors, Extension):
         if headers is not None:
             self._refuse_headers()
         order, code = requests.send(
-            self._encoded(subject),
+            self._encode(subject),
             data := payload_bytes(payload),
             cb,
             encode_headers(headers) if headers is not None else None,
@@ -521,7 +517,7 @@ class Nats(Client, Accessors, Extension):
         elif sentinel and not callable(sentinel):
             raise TypeError("sentinel must be a bool or callable")
         order, code = self._requests.send_many(
-            self._encoded(subject),
+            self._encode(subject),
             data := payload_bytes(payload),
             cb,
             milliseconds(timeout_ms, "timeout_ms") / 1000,
@@ -612,10 +608,8 @@ class Nats(Client, Accessors, Extension):
     nkey_public_from_seed = staticmethod(without_traceback(nkey_public_from_seed))
 
 
-def _reply(reply_to: str | None) -> bytes:
-    """Return the bytes of a subject for answers; empty if none are wanted."""
-    if not reply_to:
-        return b""
+def _reply(reply_to: str) -> bytes:
+    """Return the bytes of a subject for answers."""
     if not isinstance(reply_to, str):
         hint = ": headers are the argument headers" if isinstance(reply_to, Mapping) else ""
         raise TypeError(f"reply_to must be str, not {type(reply_to).__name__}{hint}")

@@ -102,9 +102,19 @@ def same(pair: tuple[Nats, Nats], name: str, args: Any, kwargs: Any) -> None:
     """Check that both ways of a call do the same."""
     fast, slow = pair
     python = getattr(Nats, name).__wrapped__
+
+    def slowly(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return python(slow, *args, **kwargs)
+        except TypeError as exc:
+            # C adds a hint to what Python says of arguments that do not fit.
+            if exc.__traceback__ is not None and exc.__traceback__.tb_next is None:
+                getattr(python, "explain", answered)(exc)
+            raise
+
     ways = [
         outcome(getattr(fast, name), fast, args, kwargs),
-        outcome(lambda *a, **k: python(slow, *a, **k), slow, args, kwargs),
+        outcome(slowly, slow, args, kwargs),
     ]
     assert ways[0] == ways[1]
     assert inside.waiting_requests(fast) == inside.waiting_requests(slow)
