@@ -19,6 +19,7 @@ ASYNCIO = "asyncio|asyncio-debug|uvloop"
 HELD_INTERRUPTS = (
     "Ctrl-C at any instruction: only `nats_ev.pyev` holds it back until a callback has ended"
 )
+GREENLETS = "the test's threads are greenlets there, and Ctrl-C is raised in the one that runs"
 HOSTS_SIGNALS = "signals are the host's affair while C code runs the loop: Python sees them later"
 HOST_ENDS_LATE = (
     "a host's `ev_run` delivers what is pending, also what is fed then, before it returns"
@@ -44,6 +45,7 @@ EXCLUSIONS = (
         r"test_an_interrupt_comes_out_of_the_loop_at_once_and_the_client_goes_on\[True\]",
         HELD_INTERRUPTS,
     ),
+    Exclusion(f"{GEVENT}-patched", "test_an_interrupt_comes_out_of_the_loop_at_once", GREENLETS),
     Exclusion("host", "client/test_interrupts.py", HOSTS_SIGNALS),
     Exclusion("host", "test_an_interrupt_comes_out_of_the_loop_at_once", HOSTS_SIGNALS),
     Exclusion(
