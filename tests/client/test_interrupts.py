@@ -100,13 +100,14 @@ def flood(peer: Any, received: list[bytes]) -> None:
     peer.handshake()
     data = bytearray(peer.buffer)
 
-    def receive(end: bytes) -> None:
-        while not data.endswith(b"PUB %b 0\r\n\r\n" % end) and (more := peer.sock.recv(65536)):
+    def receive(subject: bytes, times: int = 1) -> None:
+        frame = b"PUB %b 0\r\n\r\n" % subject
+        while data.count(frame) < times and (more := peer.sock.recv(65536)):
             data.extend(more)
 
     for n in range(ROUNDS * MESSAGES):
         if n % MESSAGES == 0:
-            receive(b"go")
+            receive(b"go", n // MESSAGES + 1)
             frames = []
         payload = b"%d" % n
         frames.append(b"MSG a.%d 1 %d\r\n%b\r\n" % (n // 3 % 5, len(payload), payload))
