@@ -4,6 +4,7 @@
 
     NatsError
     ├── BadOptionsError(ValueError)        an option or argument that makes no sense
+    │   └── UnreadableFileError(OSError)   a creds file that can't be opened
     ├── BadSubjectError(ValueError)        a subject, reply or queue group that the protocol can't carry
     ├── BadHeadersError(ValueError)
     ├── MaxPayloadError(ValueError)
