@@ -4,6 +4,7 @@
 
     NatsError
     ├── BadOptionsError(ValueError)        an option or argument that makes no sense
+    │   └── UnreadableFileError(OSError)   a creds file that can't be opened
     ├── BadSubjectError(ValueError)        a subject, reply or queue group that the protocol can't carry
     ├── BadHeadersError(ValueError)
     ├── MaxPayloadError(ValueError)
@@ -377,14 +378,26 @@ class SlowConsumerError(NatsError):
     dropped: int = 0
 
 
-# These differ from public classes only in `action` or `is_auth`; users catch the public base.
+# These differ from public classes only in `action` or `is_auth`. Users catch the public base, whose name is
+# shown.
 
 
-class _ServerStale(ServerError, StaleConnectionError):
+class _Variant(ServerError):
+    def __init_subclass__(cls, shown_as: type[NatsError]) -> None:
+        cls.__module__, cls.__name__ = "nats_ev", shown_as.__name__
+        cls.__qualname__ = cls.__name__
+
+    def __reduce__(
+        self,
+    ) -> tuple[Any, ...]:  # pickled by its text: its name is that of another class
+        return server_error, (str(self),), self.__dict__
+
+
+class _ServerStale(_Variant, StaleConnectionError, shown_as=StaleConnectionError):
     action = Action.RECONNECT
 
 
-class _AuthTimeout(AuthorizationError):
+class _AuthTimeout(_Variant, AuthorizationError, shown_as=AuthorizationError):
     """The server timed out waiting for CONNECT, or for its own check. Says nothing about the credentials."""
 
     @property
@@ -392,15 +405,15 @@ class _AuthTimeout(AuthorizationError):
         return False
 
 
-class _ServerReconnects(ServerError):
+class _ServerReconnects(_Variant, shown_as=ServerError):
     action = Action.RECONNECT
 
 
-class _ServerRefuses(ServerError):
+class _ServerRefuses(_Variant, shown_as=ServerError):
     action = Action.FATAL
 
 
-class _TlsRequired(ServerError, SecureConnectionRequiredError):
+class _TlsRequired(_Variant, SecureConnectionRequiredError, shown_as=SecureConnectionRequiredError):
     action = Action.RECONNECT
 
 

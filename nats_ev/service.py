@@ -431,6 +431,8 @@ class Service(Group):
         error_handler: Callable[[Service, errors.NatsError], object] | None = None,
         prefix: str = API_PREFIX,
     ) -> None:
+        if not hasattr(nats, "new_inbox"):
+            raise TypeError(f"nats must be a Nats, not {type(nats).__name__}")
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise errors.BadOptionsError(
                 f"invalid service name {name!r}: letters, digits, dashes and underscores"

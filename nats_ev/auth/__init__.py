@@ -8,6 +8,7 @@ No error's text has a secret in it. Decoded seeds and the content of files are k
 `wipe` overwrites after use; the text of a `bytes` or str would stay in memory.
 """
 
+from .creds import UnreadableFileError
 from .creds import check_creds as check_creds
 from .creds import read_creds as read_creds
 from .creds import undecorated as undecorated
@@ -19,4 +20,4 @@ from .nkeys import nkey_public_from_seed as nkey_public_from_seed
 from .nkeys import private_key as private_key
 from .nkeys import public_key as public_key
 
-__all__ = ["HAS_NKEY"]
+__all__ = ["HAS_NKEY", "UnreadableFileError"]

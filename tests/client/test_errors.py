@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
+import traceback
 from typing import Any
 
 import pytest
@@ -519,6 +521,23 @@ def test_without_on_error_the_last_error_leaves_the_loop_when_all_is_settled(fak
         run(lambda: False)
     assert events == ["connect", "disconnect"]
     assert nats.status() is Status.CLOSED
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Stale Connection", "StaleConnectionError"), ("Authentication Timeout", "AuthorizationError"),
+        ("Unknown Protocol Operation", "ServerError"), ("Invalid Client Protocol", "ServerError"),
+        ("Secure Connection - TLS Required", "SecureConnectionRequiredError"),
+    ],
+)  # fmt: skip
+def test_each_error_of_a_server_shows_a_public_name_and_can_be_pickled(text, shown):
+    error = errors.server_error(f"'{text}'")
+    error.address = "127.0.0.1:4222"
+    assert traceback.format_exception_only(error) == [f"nats_ev.{shown}: {text}\n"]
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert (type(again), str(again), again.address) == (type(error), text, "127.0.0.1:4222")
+        assert again.action is error.action
 
 
 @pytest.mark.parametrize(

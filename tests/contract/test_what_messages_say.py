@@ -51,6 +51,7 @@ from nats_ev import (
     Service,
     ServiceError,
     StreamNotFoundError,
+    UnreadableFileError,
     WrongLastSequenceError,
     pyev,
 )
@@ -364,6 +365,16 @@ AT_THE_CALL = {
         lambda nats: JetStream(JetStream(nats)),
         TypeError,
         "nats must be a Nats, not JetStream",
+    ),
+    "Service of a JetStream": Row(
+        lambda nats: Service(JetStream(nats), name="s", version="1.0.0"),
+        TypeError,
+        "nats must be a Nats, not JetStream",
+    ),
+    "missing creds file": Row(
+        lambda nats: Nats(creds_file="/no/such.creds"),
+        UnreadableFileError,
+        "cannot open creds file /no/such.creds: No such file or directory",
     ),
     "key": Row(
         lambda nats: KV(JetStream(nats), "b").get("a key", two),
