@@ -31,6 +31,7 @@ import contextlib
 import contextvars
 import math
 import os
+import select
 import sys
 import threading
 import weakref
@@ -129,12 +130,37 @@ class _Io(_Watcher):
     def stop(self) -> None:
         """Stop the watcher and discard a pending event."""
         super().stop()
+        self._remove()
+
+    def _remove(self) -> None:
         if self._active:
             self._active = False
             if self._events & EV_READ:
                 self._loop.remove_reader(self._fd)
             if self._events & EV_WRITE:
                 self._loop.remove_writer(self._fd)
+
+
+class _UvloopIo(_Io):
+    """The same on uvloop, which stops watching a descriptor that has an error after one more call.
+
+    But there may be more to read than one call reads: the last bytes and then the error, for one.
+    """
+
+    __slots__ = ("_errors",)
+
+    def start(self) -> None:
+        """Start the watcher. Does nothing if the watcher is active."""
+        if not self._active:
+            super().start()
+            self._errors = select.poll()
+            self._errors.register(self._fd, 0)  # 0: errors only
+
+    def _on_ready(self, revents: int) -> None:
+        super()._on_ready(revents)
+        if self._active and self._errors.poll(0):
+            self._remove()
+            self.start()
 
 
 class _Timer(_Watcher):
@@ -330,7 +356,9 @@ class AsyncioLoop:
         TypeError: what was given is no loop of asyncio's.
     """
 
-    __slots__ = ("__weakref__", "_interrupted", "_process", "context", "debug", "loop")
+    __slots__ = (
+        "__weakref__", "_interrupted", "_is_uvloop", "_process", "context", "debug", "loop",
+    )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         if loop is None:
@@ -345,6 +373,7 @@ class AsyncioLoop:
         # An exception of a callback is about to end the run of the loop: no watcher is called before that.
         self._interrupted = False
         self._process = os.getpid()
+        self._is_uvloop = type(loop).__module__.startswith("uvloop")
 
     @property
     def thread(self) -> int | None:
@@ -404,7 +433,8 @@ class AsyncioLoop:
         priority: int = 0,
     ) -> _Io:
         """Return a watcher of a descriptor, not yet started; events are EV_READ | EV_WRITE."""
-        return _Io(self, fd, events, callback, data)
+        kind = _UvloopIo if self._is_uvloop else _Io
+        return kind(self, fd, events, callback, data)
 
     def timer(
         self,

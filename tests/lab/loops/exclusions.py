@@ -21,9 +21,6 @@ HELD_INTERRUPTS = (
 )
 GREENLETS = "the test's threads are greenlets there, and Ctrl-C is raised in the one that runs"
 HOSTS_SIGNALS = "signals are the host's affair while C code runs the loop: Python sees them later"
-HOST_ENDS_LATE = (
-    "a host's `ev_run` delivers what is pending, also what is fed then, before it returns"
-)
 PREPARE = "a Prepare watcher can be fed, and cannot be started"
 DEBUG = "an exception of a callback does not come out of `start`, also not with `loop.debug`"
 THREAD = "the loop does not tell which thread runs it, so calls from other threads are not refused"
