@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 TASKS = 64
@@ -40,10 +41,18 @@ class Ours:
         self.nc = nc
         self.request = nc.request
         self.flush = nc.flush
+        self.subs: list[Any] = []
 
     async def iterate(self, subject: str) -> Any:
         """Return an iterator over a subject's messages."""
-        return self.nc.subscribe(subject)
+        self.subs.append(self.nc.subscribe(subject))
+        return self.subs[-1]
+
+    async def unsubscribe(self) -> None:
+        """End all subscriptions."""
+        for sub in self.subs:
+            sub.unsubscribe()
+        self.subs.clear()
 
     async def publish(self, count: int) -> None:
         """Publish a number of messages."""
@@ -63,10 +72,23 @@ class Ours:
 class Theirs(Ours):
     """The same for nats-py."""
 
+    def __init__(self, nc: Any) -> None:
+        super().__init__(nc)
+        self.request = partial(
+            nc.request, timeout=10
+        )  # seconds; its default is too short for a busy machine
+
     async def iterate(self, subject: str) -> Any:
         """See `Ours`."""
         limits = {"pending_msgs_limit": 10**7, "pending_bytes_limit": 10**10}
-        return (await self.nc.subscribe(subject, **limits)).messages
+        self.subs.append(await self.nc.subscribe(subject, **limits))
+        return self.subs[-1].messages
+
+    async def unsubscribe(self) -> None:
+        """See `Ours`."""
+        for sub in self.subs:
+            await sub.unsubscribe()
+        self.subs.clear()
 
     async def publish(self, count: int) -> None:
         """See `Ours`."""
@@ -102,6 +124,7 @@ async def on_asyncio(name: str, row: str, url: str, count: int, clock: Clock) ->
     }  # fmt: skip
     for number, timed in ((max(TASKS, count // 10), Clock()), (count, clock)):  # first a warm-up
         await rows[row](client, number, timed, 1 if row == "serial" else TASKS)
+        await client.unsubscribe()
     await client.close()
 
 
