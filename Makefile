@@ -15,10 +15,12 @@ COVERED_BRANCHES := 93
 SERVER_LINES := 2.10.26 2.12.8
 # NATS_SERVER=2.10 or NATS_SERVER=/path/to/nats-server: the server that stands in for the newest one.
 # All C but what only CFFI reads: a cdef is no C file.
-C_FILES := $(filter-out %cdef.h,$(wildcard csrc/*.[ch] tests/csrc/*.[ch] tests/fuzz/*.[ch] bench/*.[ch]))
+C_FILES := $(filter-out %cdef.h,$(wildcard $(addsuffix /*.[ch],csrc tests/csrc tests/fuzz tests/loops bench examples/*)))
 CLANG_FORMAT := .venv/bin/clang-format
 
-.PHONY: tls-soak demo check test build counts stubs lint format structure coverage coverage-c pytest bench bench-faces bench-full bench-js soak-js packaging fuzz sanitize soak reconnects chaos cuts monkey interrupts handovers bigobject mutants servers peers system clean
+.PHONY: demo check test build counts stubs lint format structure coverage coverage-c pytest bench bench-full bench-js \
+    packaging fuzz sanitize references soak soak-js tls-soak reconnects chaos cuts monkey interrupts handovers loops \
+    webserver bigobject mutants servers peers system install-core clean
 
 demo: build
 	$(PY) examples/demo.py
@@ -107,6 +109,10 @@ peers .venv/.peers: tests/lab/js/package.json .venv/.installed
 system:
 	@PYTHON='$(PYTHON)' sh tests/lab/system_packages.sh
 
+# The C core for programs without Python: make install-core PREFIX=/usr/local DESTDIR=/tmp/package
+install-core:
+	@CC='$(CC)' AR='$(AR)' PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' sh csrc/install.sh
+
 packaging: build
 	$(IN_TESTS) -m drills.packaging_steps
 
@@ -120,9 +126,6 @@ counts: build
 # Every row for every client that is there, and decades; renews docs/performance.md. A quarter of an hour.
 bench-full: build
 	$(PY) bench/full.py $(BENCH_ARGS)
-
-bench-faces: build
-	$(PY) bench/bench_faces.py
 
 bench-js: build
 	$(PY) bench/bench_js.py
@@ -143,17 +146,25 @@ coverage-c: build
 fuzz: build
 	FUZZ_SECONDS=$(FUZZ_SECONDS) sh tests/fuzz/run.sh
 
+# References left by a million operations, by the total of a debug build of CPython: DEBUG_PYTHON (python3-dbg).
+references: build
+	sh tests/csrc/references.sh
+
 # Millions of messages, ten thousand connections, a million time-outs: flat memory.
 soak: build
 	$(IN_TESTS) -m drills.soak
 	$(IN_TESTS) -m drills.reconnects
 	$(IN_TESTS) -m drills.timeouts
 
+# The behavioural tests on every kind of loop but the default one, LOOPS or all; an hour on two cores.
+loops: build .venv/.servers .venv/.peers
+	$(IN_TESTS) -m lab.loops --jobs $(JOBS) $(LOOPS)
+
 # The ten thousand connections on every loop: half an hour.
 reconnects: build
 	$(IN_TESTS) -m drills.reconnects 10000 all
 
-cuts monkey interrupts handovers bigobject mutants: build
+cuts monkey interrupts handovers webserver bigobject mutants: build
 	$(IN_TESTS) -m drills.$@
 
 # Rolling restarts under a publisher; then leaders killed and suspended under JetStream, on each server line.

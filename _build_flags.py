@@ -14,6 +14,7 @@ import functools
 import os
 import shlex
 import subprocess
+import sys
 import sysconfig
 import tempfile
 from pathlib import Path
@@ -41,6 +42,10 @@ QUIET_PREAMBLE = """
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 #endif
 """
+
+# The stable ABI of CPython 3.10: one wheel for it and all later versions. CFFI's own choice would be
+# older, and debug interpreters have no stable ABI.
+STABLE_ABI = [] if sysconfig.get_config_var("Py_DEBUG") else ["-DPy_LIMITED_API=0x030A0000"]
 
 # What an extension's file may be called after the module's name, for any Python on any platform.
 EXTENSIONS = (".so", ".pyd", ".dylib")
@@ -98,6 +103,11 @@ def compile_args(*specific: str) -> list[str]:
     if is_set("NATS_EV_DEBUG"):
         return [*flags, "-UNDEBUG"]
     return [*flags, "-DNDEBUG", *chosen(HARDENING_COMPILE)]
+
+
+def dl_libraries() -> list[str]:
+    """Return the library of dlsym: before glibc 2.34 it is one of its own."""
+    return ["dl"] if sys.platform == "linux" else []
 
 
 def link_args() -> list[str]:

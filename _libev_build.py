@@ -18,7 +18,14 @@ from cffi import FFI
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))  # setuptools runs this file from elsewhere
-from _build_flags import QUIET_PREAMBLE, compile_args, compile_in_place, link_args  # noqa: E402
+from _build_flags import (  # noqa: E402
+    QUIET_PREAMBLE,
+    STABLE_ABI,
+    compile_args,
+    compile_in_place,
+    dl_libraries,
+    link_args,
+)
 
 CSRC = ROOT / "csrc"
 
@@ -77,16 +84,19 @@ ffibuilder.cdef((CSRC / "libev_cdef.h").read_text())
 ffibuilder.set_source(
     "nats_ev.pyev._libev",
     PREAMBLE + QUIET_PREAMBLE,
-    sources=["csrc/libev_glue.c"],
-    libraries=["ev"],
+    sources=["csrc/libev_glue.c", "csrc/py_watcher.c"],
+    libraries=["ev", *dl_libraries()],
     include_dirs=["csrc"],
     library_dirs=LIBRARY_FOLDERS,
     # The dynamic loader has to find the libev that was compiled for, and not another or none: RUNPATH.
     runtime_library_dirs=LIBRARY_FOLDERS if os.environ.get("LIBEV_PREFIX") else [],
-    depends=[f"csrc/{name}" for name in ("libev_glue.h", "libev_cdef.h")],
+    depends=[f"csrc/{name}" for name in ("libev_glue.h", "libev_cdef.h", "py_call.h")],
     # As a header of the system: its warnings are not ours.
     extra_compile_args=compile_args(
-        "-O2", "-D_GNU_SOURCE", *(["-isystem", str(PREFIX / "include")] if PREFIX else [])
+        "-O2",
+        "-D_GNU_SOURCE",
+        *STABLE_ABI,
+        *(["-isystem", str(PREFIX / "include")] if PREFIX else []),
     ),
     extra_link_args=link_args(),
 )

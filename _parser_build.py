@@ -5,7 +5,6 @@ variables: those of _build_flags.py.
 """
 
 import sys
-import sysconfig
 from pathlib import Path
 
 from cffi import FFI
@@ -18,7 +17,14 @@ if sys.implementation.name != "cpython":
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))  # setuptools runs this file from elsewhere
-from _build_flags import QUIET_PREAMBLE, compile_args, compile_in_place, link_args  # noqa: E402
+from _build_flags import (  # noqa: E402
+    QUIET_PREAMBLE,
+    STABLE_ABI,
+    compile_args,
+    compile_in_place,
+    dl_libraries,
+    link_args,
+)
 
 CSRC = ROOT / "csrc"
 
@@ -55,11 +61,8 @@ static Py_ssize_t nats_ev_pointer(struct _cffi_ctypedescr *type, PyObject *arg, 
 
 SOURCES = [
     *("nats_parser", "nats_wbuf", "nats_unsent"),
-    *("py_headers", "py_inbound", "py_method", "py_outbound", "py_types"),
+    *("py_answers", "py_headers", "py_inbound", "py_method", "py_outbound", "py_taker", "py_types"),
 ]
-# The stable ABI of CPython 3.10: one wheel for it and all later versions. CFFI's own choice would be
-# older, and debug interpreters have no stable ABI.
-STABLE_ABI = [] if sysconfig.get_config_var("Py_DEBUG") else ["-DPy_LIMITED_API=0x030A0000"]
 
 ffibuilder = FFI()
 ffibuilder.cdef((CSRC / "cdef.h").read_text())
@@ -68,6 +71,7 @@ ffibuilder.set_source(
     PREAMBLE + QUIET_PREAMBLE,
     sources=[f"csrc/{name}.c" for name in SOURCES],
     include_dirs=["csrc"],
+    libraries=dl_libraries(),
     depends=[f"csrc/{path.name}" for path in CSRC.glob("*.h")],
     extra_compile_args=compile_args("-O3", "-D_GNU_SOURCE", *STABLE_ABI),
     extra_link_args=link_args(),

@@ -1,274 +1,282 @@
-"""One run of one row of `bench_faces.py`, which explains the rows.
+"""One run of one row with a face of nats_ev. `full.py` starts it; `benchmark.py` explains rows and arguments.
 
-python client_faces.py CLIENT ROW PORT COUNT
+python client_faces.py FACE ROW HOST PORT MESSAGES PAYLOAD WINDOW CHECKED [NUMBER]
+
+FACE is aio, uvloop (aio on uvloop), green or blocking. `pubsub` receives by callback, and `iterate` by the
+face's iterator.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-TASKS = 64
-PORTION = 500  # messages published between two turns of the loop
-PAYLOAD = b"x" * 100
+from client_nats_ev import NO_ROW, SUBJECT, differences, in_kernel, percentiles
+
+TIMEOUT = 10_000  # ms
 
 
-class Clock:
-    """The time and the CPU that a run takes, and how many messages or answers were wrong."""
+class Window:
+    """Publishes the next messages when half of those on the way have arrived."""
 
-    def __init__(self) -> None:
-        self.seconds = self.cpu = 0.0
-        self.wrong = 0
+    def __init__(self, nc: Any, count: int, payload: bytes, window: int) -> None:
+        self._publish, self._payload = nc.publish, payload
+        self.count, self._window = count, window
+        self.received = self._sent = self._mark = 0
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Measure a block."""
-        begun, cpu = time.perf_counter(), time.process_time()
-        yield
-        self.seconds, self.cpu = time.perf_counter() - begun, time.process_time() - cpu
+    def begin(self) -> None:
+        """Publish the first messages; call it after subscribing."""
+        self._send(self._window)
+
+    def _send(self, portion: int) -> None:
+        portion = min(portion, self.count - self._sent)
+        publish, payload = self._publish, self._payload
+        for _ in range(portion):
+            publish(SUBJECT, payload)
+        self._sent += portion
+        self._mark = self.count if self._sent == self.count else self._sent - self._window // 2
+
+    def callback(self, done: Callable[[], object]) -> Callable[..., None]:
+        """Return a message callback that calls done after the last message."""
+
+        def message(subject: str, payload: bytes, reply: str | None, headers: Any) -> None:
+            self.received += 1
+            if self.received == self._mark:
+                if self.received == self.count:
+                    done()
+                else:
+                    self._send(self._window // 2)
+
+        return message
+
+    def arrived(self) -> bool:
+        """Count a message; return whether it was the last one."""
+        self.received += 1
+        if self.received == self._mark:
+            if self.received == self.count:
+                return True
+            self._send(self._window // 2)
+        return False
 
 
-class Ours:
-    """What differs between nats_ev and nats-py, for nats_ev."""
+def answer_with_the_request(nc: Any) -> int:
+    """Subscribe an echo, by callback, to the subject; return its sid."""
+    nats = nc.nats
+    sid: int = nats.subscribe(SUBJECT, lambda _s, payload, reply, _h: nats.publish(reply, payload))
+    return sid
+
+
+class Aio:
+    """The rows with `nats_ev.aio`."""
 
     def __init__(self, nc: Any) -> None:
         self.nc = nc
-        self.request = nc.request
-        self.flush = nc.flush
-        self.subs: list[Any] = []
+        self.extra: dict[str, int] = {}
 
-    async def iterate(self, subject: str) -> Any:
-        """Return an iterator over a subject's messages."""
-        self.subs.append(self.nc.subscribe(subject))
-        return self.subs[-1]
-
-    async def unsubscribe(self) -> None:
-        """End all subscriptions."""
-        for sub in self.subs:
-            sub.unsubscribe()
-        self.subs.clear()
-
-    async def publish(self, count: int) -> None:
-        """Publish a number of messages."""
+    async def pub(self, count: int, payload: bytes, window: int) -> None:
         publish = self.nc.publish
         for _ in range(count):
-            publish("bench", PAYLOAD)
+            publish(SUBJECT, payload)
+        await self.nc.flush()
 
-    async def respond(self, msg: Any) -> None:
-        """Answer a request with its payload."""
-        msg.respond(msg.payload)
+    async def pubsub(self, count: int, payload: bytes, window: int) -> None:
+        import asyncio
 
-    async def close(self) -> None:
-        """End the client."""
-        await self.nc.drain()
+        done = asyncio.Event()
+        flow = Window(self.nc, count, payload, window)
+        sid = self.nc.nats.subscribe(SUBJECT, flow.callback(done.set))
+        flow.begin()
+        await done.wait()
+        self.nc.nats.unsubscribe(sid)
+
+    async def iterate(self, count: int, payload: bytes, window: int) -> None:
+        async with self.nc.subscribe(SUBJECT) as messages:
+            flow = Window(self.nc, count, payload, window)
+            flow.begin()
+            async for _ in messages:
+                if flow.arrived():
+                    break
+
+    async def request(self, count: int, payload: bytes, window: int) -> None:
+        import asyncio
+
+        request, left = self.nc.request, count
+        sid = answer_with_the_request(self.nc)
+
+        async def ask() -> None:
+            nonlocal left
+            while left > 0:
+                left -= 1
+                await request(SUBJECT, payload, TIMEOUT)
+
+        await asyncio.gather(*(ask() for _ in range(min(window, count))))
+        self.nc.nats.unsubscribe(sid)
+
+    async def serial(self, count: int, payload: bytes, window: int) -> None:
+        now, took = time.perf_counter_ns, []
+        sid = answer_with_the_request(self.nc)
+        for _ in range(count):
+            begun = now()
+            await self.nc.request(SUBJECT, payload, TIMEOUT)
+            took.append(now() - begun)
+        self.nc.nats.unsubscribe(sid)
+        self.extra = percentiles(took)
+
+    async def check(self, payloads: list[bytes]) -> int:
+        """Send numbered payloads to an iterator; return how many came back wrong."""
+        got = []
+        async with self.nc.subscribe(SUBJECT) as messages:
+            for payload in payloads:
+                self.nc.publish(SUBJECT, payload)
+            async for msg in messages:
+                got.append((msg.subject, msg.payload))
+                if len(got) == len(payloads):
+                    break
+        return differences(got, [(SUBJECT, payload) for payload in payloads])
 
 
-class Theirs(Ours):
-    """The same for nats-py."""
+class Blocking:
+    """The rows with `nats_ev.blocking` and `nats_ev.green`."""
 
     def __init__(self, nc: Any) -> None:
-        super().__init__(nc)
-        self.request = partial(
-            nc.request, timeout=10
-        )  # seconds; its default is too short for a busy machine
+        self.nc = nc
+        self.extra: dict[str, int] = {}
 
-    async def iterate(self, subject: str) -> Any:
-        """See `Ours`."""
-        limits = {"pending_msgs_limit": 10**7, "pending_bytes_limit": 10**10}
-        self.subs.append(await self.nc.subscribe(subject, **limits))
-        return self.subs[-1].messages
-
-    async def unsubscribe(self) -> None:
-        """See `Ours`."""
-        for sub in self.subs:
-            await sub.unsubscribe()
-        self.subs.clear()
-
-    async def publish(self, count: int) -> None:
-        """See `Ours`."""
+    def pub(self, count: int, payload: bytes, window: int) -> None:
         publish = self.nc.publish
         for _ in range(count):
-            await publish("bench", PAYLOAD)
+            publish(SUBJECT, payload)
+        self.nc.flush()
 
-    async def respond(self, msg: Any) -> None:
-        """See `Ours`."""
-        await msg.respond(msg.data)
+    def iterate(self, count: int, payload: bytes, window: int) -> None:
+        with self.nc.subscribe(SUBJECT) as messages:
+            flow = Window(self.nc, count, payload, window)
+            flow.begin()
+            for _ in messages:
+                if flow.arrived():
+                    break
 
-    async def close(self) -> None:
-        """See `Ours`."""
-        await self.nc.close()
+    def serial(self, count: int, payload: bytes, window: int) -> None:
+        now, took = time.perf_counter_ns, []
+        sid = answer_with_the_request(self.nc)
+        for _ in range(count):
+            begun = now()
+            self.nc.request(SUBJECT, payload, TIMEOUT)
+            took.append(now() - begun)
+        self.nc.nats.unsubscribe(sid)
+        self.extra = percentiles(took)
 
-
-async def connect(name: str, url: str) -> Ours:
-    """Connect a client on asyncio."""
-    if name.startswith("nats-py"):
-        import nats
-
-        return Theirs(await nats.connect(url, pending_size=64 * 1024 * 1024))
-    from nats_ev import aio
-
-    return Ours(await aio.connect(url))
-
-
-async def on_asyncio(name: str, row: str, url: str, count: int, clock: Clock) -> None:
-    """Make the run of a client on asyncio."""
-    client = await connect(name, url)
-    rows: dict[str, Callable[..., Awaitable[None]]] = {
-        "pub": pub, "iterate": iterate, "requests": requests, "serial": requests,
-    }  # fmt: skip
-    for number, timed in ((max(TASKS, count // 10), Clock()), (count, clock)):  # first a warm-up
-        await rows[row](client, number, timed, 1 if row == "serial" else TASKS)
-        await client.unsubscribe()
-    await client.close()
-
-
-async def pub(client: Ours, count: int, clock: Clock, tasks: int) -> None:
-    """Publish, and wait until the server has all."""
-    with clock.running():
-        await client.publish(count)
-        await client.flush()
+    def check(self, payloads: list[bytes]) -> int:
+        """Send numbered payloads to an iterator; return how many came back wrong."""
+        got = []
+        with self.nc.subscribe(SUBJECT) as messages:
+            for payload in payloads:
+                self.nc.publish(SUBJECT, payload)
+            for msg in messages:
+                got.append((msg.subject, msg.payload))
+                if len(got) == len(payloads):
+                    break
+        return differences(got, [(SUBJECT, payload) for payload in payloads])
 
 
-async def iterate(client: Ours, count: int, clock: Clock, tasks: int) -> None:
-    """Publish to an iterator of the same client."""
-    messages = await client.iterate("bench")
+class Green(Blocking):
+    """The rows that need several greenlets, or an event, besides those of `Blocking`."""
 
-    async def take() -> None:
-        left = count
-        async for _ in messages:
-            left -= 1
-            if not left:
-                return
+    def pubsub(self, count: int, payload: bytes, window: int) -> None:
+        from gevent.event import Event
 
-    task = asyncio.ensure_future(take())
-    await asyncio.sleep(0)
-    with clock.running():
-        for begun in range(0, count, PORTION):
-            await client.publish(min(PORTION, count - begun))
-            await asyncio.sleep(0)
-        await task
+        done = Event()
+        flow = Window(self.nc, count, payload, window)
+        sid = self.nc.nats.subscribe(SUBJECT, flow.callback(done.set))
+        flow.begin()
+        done.wait()
+        self.nc.nats.unsubscribe(sid)
 
+    def request(self, count: int, payload: bytes, window: int) -> None:
+        import gevent
 
-async def requests(client: Ours, count: int, clock: Clock, tasks: int) -> None:
-    """Make requests that another task of this client answers."""
-    jobs = await client.iterate("service")
+        request, left = self.nc.request, count
+        sid = answer_with_the_request(self.nc)
 
-    async def serve() -> None:
-        async for msg in jobs:
-            await client.respond(msg)
+        def ask() -> None:
+            nonlocal left
+            while left > 0:
+                left -= 1
+                request(SUBJECT, payload, TIMEOUT)
 
-    async def ask(number: int) -> None:
-        for each in range(number):
-            payload = b"%d" % each
-            answer = await client.request("service", payload)
-            clock.wrong += answer.data != payload
-
-    server = asyncio.ensure_future(serve())
-    await client.flush()
-    with clock.running():
-        await asyncio.gather(*(ask(count // tasks) for _ in range(tasks)))
-    server.cancel()
-    await asyncio.gather(server, return_exceptions=True)
+        gevent.joinall([gevent.spawn(ask) for _ in range(min(window, count))], raise_error=True)
+        self.nc.nats.unsubscribe(sid)
 
 
-def with_gevent(row: str, url: str, count: int, clock: Clock) -> None:
-    """Make the run of `nats_ev.green`."""
-    import gevent
+def steps(row: str, arguments: list[str], rows: Any) -> Any:
+    """Yield what to run, and print the result; a face's main program runs each of them."""
+    count, size, window, checked = (int(argument) for argument in arguments[:4])
+    run = getattr(rows, row, None)
+    if run is None:
+        raise SystemExit(NO_ROW)
+    payload = b"x" * size
+    yield run(max(1, count // 10), payload, window)  # warm-up
+    kernel = in_kernel()
+    cpu, start = time.process_time_ns(), time.perf_counter_ns()
+    yield run(count, payload, window)
+    elapsed, cpu = time.perf_counter_ns() - start, time.process_time_ns() - cpu
+    rows.extra["kernel_ns"] = in_kernel() - kernel
+    wrong = yield rows.check([(b"%0*d" % (size, i))[-size:] for i in range(checked)])
+    print(json.dumps({"ns": elapsed, "cpu_ns": cpu, "wrong": wrong} | rows.extra))
 
-    from nats_ev import green
 
-    def serve(jobs: Any) -> None:
-        for msg in jobs:
-            msg.respond(msg.payload)
+def run_all(steps: Any) -> None:
+    """Run the steps of a face whose methods return their results."""
+    result = None
+    try:
+        while True:
+            result = steps.send(result)
+    except StopIteration:
+        pass
 
-    with green.connect(url) as nc:
-        sub = nc.subscribe("bench") if row == "iterate" else None
-        if sub is not None:
-            with clock.running():
-                taker = gevent.spawn(take, sub, count)
-                for _ in range(0, count, PORTION):
-                    publish(nc, PORTION)
-                    gevent.sleep(0)
-                taker.join()
-        elif row == "pub":
-            with clock.running():
-                publish(nc, count)
-                nc.flush()
+
+async def await_all(steps: Any) -> None:
+    """Run the steps of a face whose methods are awaited."""
+    result: Any = None
+    try:
+        while True:
+            step: Awaitable[Any] = steps.send(result)
+            result = await step
+    except StopIteration:
+        pass
+
+
+def main(face: str, row: str, host: str, port: str, *arguments: str) -> None:
+    url = f"nats://{host}:{port}"
+    if face in ("aio", "uvloop"):
+        from nats_ev import aio
+
+        async def run() -> None:
+            async with aio.connect(url) as nc:
+                await await_all(steps(row, list(arguments), Aio(nc)))
+
+        if face == "uvloop":
+            import uvloop
+
+            uvloop.run(run())
         else:
-            tasks = 1 if row == "serial" else TASKS
-            server = gevent.spawn(serve, nc.subscribe("service"))
-            nc.flush()
-            with clock.running():
-                asking = [gevent.spawn(ask, nc, count // tasks, clock) for _ in range(tasks)]
-                gevent.joinall(asking)
-            server.kill()
+            import asyncio
 
+            asyncio.run(run())
+    elif face == "green":
+        from nats_ev import green
 
-def waiting(row: str, url: str, count: int, clock: Clock) -> None:
-    """Make the run of `nats_ev.blocking`."""
-    from nats_ev import blocking
-
-    with blocking.connect(url) as nc:
-        if row == "pub":
-            with clock.running():
-                publish(nc, count)
-                nc.flush()
-        elif row == "iterate":
-            sub = nc.subscribe("bench")
-            with clock.running():
-                for _ in range(0, count, PORTION):
-                    publish(nc, PORTION)
-                    take(sub, PORTION)
-        else:
-            nc.nats.subscribe("service", lambda s, payload, reply, h: nc.publish(reply, payload))
-            with clock.running():
-                ask(nc, count, clock)
-
-
-def publish(nc: Any, count: int) -> None:
-    """Publish a number of messages."""
-    for _ in range(count):
-        nc.publish("bench", PAYLOAD)
-
-
-def take(sub: Any, count: int) -> None:
-    """Take a number of messages."""
-    for _ in sub:
-        count -= 1
-        if not count:
-            return
-
-
-def ask(nc: Any, count: int, clock: Clock) -> None:
-    """Make requests one after the other."""
-    for each in range(count):
-        payload = b"%d" % each
-        clock.wrong += nc.request("service", payload).payload != payload
-
-
-def main() -> None:
-    """Make one run, and print its result as JSON."""
-    name, row, port, count = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
-    url, clock = f"nats://127.0.0.1:{port}", Clock()
-    if name == "green":
-        with_gevent(row, url, count, clock)
-    elif name == "blocking":
-        waiting(row, url, count, clock)
-    elif name.endswith("-uvloop"):
-        import uvloop
-
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(on_asyncio(name, row, url, count, clock))
+        with green.connect(url) as nc:
+            run_all(steps(row, list(arguments), Green(nc)))
     else:
-        asyncio.run(on_asyncio(name, row, url, count, clock))
-    print(json.dumps({"seconds": clock.seconds, "cpu": clock.cpu, "wrong": clock.wrong}))
+        from nats_ev import blocking
+
+        with blocking.connect(url) as nc:
+            run_all(steps(row, list(arguments), Blocking(nc)))
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -65,6 +65,29 @@ class Client(JetStreamRows):
             portion = window // 2
         await sub.unsubscribe()
 
+    async def iterate(self, count: int, payload: bytes, window: int) -> None:
+        """As `pubsub`, but receive by the subscription's iterator."""
+        publish = self.nats.publish
+        received = sent = mark = 0
+
+        async def send(portion: int) -> None:
+            nonlocal sent, mark
+            portion = min(portion, count - sent)
+            for _ in range(portion):
+                await publish(SUBJECT, payload)
+            sent += portion
+            mark = count if sent == count else sent - window // 2
+
+        sub = await self.nats.subscribe(SUBJECT)
+        await send(window)
+        async for _ in sub.messages:
+            received += 1
+            if received == mark:
+                if received == count:
+                    break
+                await send(window // 2)
+        await sub.unsubscribe()
+
     async def request(self, count: int, payload: bytes, window: int) -> None:
         """Send requests to a responder on this connection, window of them in flight."""
         request = self.nats.request

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib.util
 import json
 import os
 import platform
@@ -28,9 +29,10 @@ from typing import Any
 
 import page
 from benchmark import HERE, Client, find_clients, traffic
-from rows import EV_NATS, NATS_PY, Decade, FullRow, decades, table
+from rows import EV_NATS, FACES, LOOP_CLIENTS, NATS_PY, Decade, FullRow, decades, loops, table
 from stored import Prepare
 
+import nats_ev
 from lab.natsserver import NatsServer
 from lab.process import die_with_us, run_whole
 
@@ -60,6 +62,11 @@ def all_clients(perl: str, folder: Path, other_pythons: list[str]) -> list[Clien
         version, number = found.stdout.split()
         name = f"nats_ev on CPython {number}"
         clients.append(Client(name, version, [python, "client_nats_ev.py"]))
+    for name, face in FACES.items():
+        needs = {"uvloop": "uvloop", "green": "gevent"}.get(face)
+        if needs is None or importlib.util.find_spec(needs) is not None:
+            command = [sys.executable, "client_faces.py", face]
+            clients.append(Client(name, nats_ev.__version__, command))
     if (libnats := compile_libnats(folder)) is not None:
         clients.append(libnats)
     return clients
@@ -119,7 +126,7 @@ class Bench:
         """
         clients = [c for c in self.clients if wanted is None or c.name in wanted]
         for number in range(runs):
-            turn = number % len(clients)
+            turn = number % max(1, len(clients))
             for row in rows:
                 for client in clients[turn:] + clients[:turn]:
                     if client.name not in row.failures:
@@ -216,6 +223,7 @@ def measure_all(args: argparse.Namespace) -> dict[str, Any]:
     """Run everything that the flags ask for; return the results."""
     only = args.only.split(",") if args.only else None
     rows = [row for row in table(args.scale) if only is None or row.key in only]
+    others = [row for row in loops(args.scale) if only is None or row.key in only]
     curves = [d for d in decades(args.scale, args.largest) if only is None or d.key in only]
     points = [row for decade in curves for _, row in decade.points]
     begun = time.monotonic()
@@ -224,7 +232,12 @@ def measure_all(args: argparse.Namespace) -> dict[str, Any]:
     def results() -> dict[str, Any]:
         facts["minutes"] = round((time.monotonic() - begun) / 60, 1)
         lines = [as_json(row) for row in rows]
-        return {"about": facts, "table": lines, "decades": curves_json(curves)}
+        return {
+            "about": facts,
+            "table": lines,
+            "loops": [as_json(row) for row in others],
+            "decades": curves_json(curves),
+        }
 
     def keep() -> None:
         store(args, results())
@@ -235,7 +248,9 @@ def measure_all(args: argparse.Namespace) -> dict[str, Any]:
             clients = [client for client in clients if client.name in args.clients.split(",")]
         with Bench(clients, args.timeout) as bench:
             facts |= about(clients, bench.server, args.runs, args.decade_runs)
-            bench.measure(rows, args.runs, None, keep)
+            plain = [client.name for client in clients if client.name not in FACES]
+            bench.measure(rows, args.runs, plain, keep)
+            bench.measure(others, args.runs, LOOP_CLIENTS, keep)
             if args.decade_runs:
                 bench.measure(points, args.decade_runs, DECADE_CLIENTS, keep)
     return results()
@@ -272,14 +287,15 @@ def one_row_a_line(results: dict[str, Any]) -> str:
 
 def faults(results: dict[str, Any]) -> list[str]:
     """Return what nats_ev has done wrong: failed rows, and messages that differed or were lost."""
-    rows = [*results["table"], *(point for d in results["decades"] for point in d["points"])]
+    points = [point for decade in results["decades"] for point in decade["points"]]
     found = []
-    for row in rows:
-        if why := row["failures"].get("nats_ev"):
-            found.append(f"{row['title']}: {why}")
-        for result in row["results"].get("nats_ev", []):
-            if result["wrong"] or result["lost"]:
-                found.append(f"{row['title']}: messages came back wrong or were lost")
+    for row in [*results["table"], *results["loops"], *points]:
+        for client in ("nats_ev", *FACES):
+            if why := row["failures"].get(client):
+                found.append(f"{client}, {row['title']}: {why}")
+            for result in row["results"].get(client, []):
+                if result["wrong"] or result["lost"]:
+                    found.append(f"{client}, {row['title']}: messages came back wrong or were lost")
     return found
 
 
@@ -294,7 +310,7 @@ def main(argv: list[str] | None = None) -> int:
         page.write(results, args.docs)
     wrong = faults(results)
     for line in wrong:
-        print(f"nats_ev: {line}", file=sys.stderr)
+        print(line, file=sys.stderr)
     return int(bool(wrong))
 
 

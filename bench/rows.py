@@ -15,6 +15,11 @@ from benchmark import CHECKED, WINDOW_BYTES, Row
 MIB = 1024 * 1024
 EV_NATS, NATS_PY = "EV::Nats", "nats-py"
 # These clients get a part of the messages, so that their runs do not take most of the time.
+AIO, UVLOOP, GREEN, BLOCKING = (
+    "nats_ev.aio", "nats_ev.aio uvloop", "nats_ev.green", "nats_ev.blocking",
+)  # fmt: skip
+FACES = {AIO: "aio", UVLOOP: "uvloop", GREEN: "green", BLOCKING: "blocking"}
+LOOP_CLIENTS = (NATS_PY, AIO, "nats-py uvloop", UVLOOP, GREEN, BLOCKING)
 SLOWER = {NATS_PY: 5, "nats-py uvloop": 5, "natsrpy": 50}
 
 
@@ -72,7 +77,9 @@ class FullRow(Row):
 
     def traffic_for(self, client: str) -> tuple[int, int] | None:
         """Return (messages in, messages out) that the server must count; None where that varies."""
-        if self.kind not in ("pub", "pubsub", "subjects", "headers", "raw_headers"):
+        if self.kind not in (
+            "pub", "pubsub", "iterate", "subjects", "headers", "raw_headers",
+        ):  # fmt: skip
             return None
         if client == "natsrpy":  # its flush is a message
             return None
@@ -160,6 +167,33 @@ def table(scale: float) -> list[FullRow]:
         row("kv-watch", f"KV watch of {keys:,} keys, per key", "kv_watch", keys, shared=False),
         row("object-put", f"object put of {large / MIB:g} MiB", "object_put", 1, large),
         row("object-get", f"object get of {large / MIB:g} MiB", "object_get", 1, large),
+    ]
+
+
+# How many times as fast as nats-py on the same loop `nats_ev.aio` is wanted to be, by wall.
+LOOP_TARGETS = {"pub": 4, "pubsub": 8, "iterate": 8, "request": 4, "serial": 1.8}
+
+
+def loops(scale: float) -> list[FullRow]:
+    """Return the rows that compare the faces of nats_ev with nats-py."""
+    rows = [
+        ("pub", "PUB + flush", 200_000, 0),
+        ("pubsub", "PUB+SUB, received by callback", 100_000, 0),
+        ("iterate", "PUB+SUB, received by iterator", 100_000, 0),
+        ("request", "request, 64 tasks", 20_000, 64),
+        ("serial", "request, serial", 2000, 1),
+    ]
+    return [
+        FullRow(
+            title,
+            kind,
+            max(2, int(messages * scale)),
+            100,
+            key=f"loop-{kind}",
+            ahead=ahead,
+            targets={"py": LOOP_TARGETS[kind]},
+        )
+        for kind, title, messages, ahead in rows
     ]
 
 

@@ -112,8 +112,8 @@ int nats_wbuf_publish(nats_wbuf *wbuf, const void *subject, size_t subject_len, 
                       const void *payload, size_t payload_len, uint64_t tag);
 
 int nats_wbuf_set_inbox(nats_wbuf *wbuf, const void *inbox, size_t len);
-int nats_wbuf_request(nats_wbuf *wbuf, const void *subject, size_t subject_len,
-                      const void *payload, size_t payload_len, uint64_t tag);
+int nats_wbuf_request(nats_wbuf *wbuf, const void *subject, size_t subject_len, const void *headers,
+                      size_t headers_len, const void *payload, size_t payload_len, uint64_t tag);
 
 int nats_wbuf_check_sub(const void *subject, size_t subject_len, const void *queue,
                         size_t queue_len, uint64_t sid, size_t max_control_line);
@@ -135,6 +135,8 @@ void nats_wbuf_pin(nats_wbuf *wbuf, size_t n);
 void nats_wbuf_take_back(nats_wbuf *wbuf);
 
 size_t nats_wbuf_remove(nats_wbuf *wbuf, const uint64_t *tags, size_t n);
+
+void nats_wbuf_trim(nats_wbuf *wbuf);
 
 size_t nats_wbuf_drop_messages(nats_wbuf *wbuf);
 

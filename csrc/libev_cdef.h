@@ -9,7 +9,8 @@ enum {
 };
 enum { NATS_EV_ABORTED, NATS_EV_STOP, NATS_EV_NOT_DELIVERED, ... };
 enum { NATS_EV_ACTIVE, NATS_EV_CAN_STOP, ... };
-enum { NATS_EV_BAD_FD, NATS_EV_OTHER_LOOP, ... };
+enum { NATS_EV_NO_LOOP, NATS_EV_IS_LOOP, NATS_EV_OTHER_COPY, ... };
+enum { NATS_EV_BAD_FD, NATS_EV_OTHER_LOOP, NATS_EV_LOOP_GONE, ... };
 enum {
     EV_UNDEF, EV_NONE, EV_READ, EV_WRITE, EV_IO, EV_TIMER, EV_PERIODIC, EV_SIGNAL, EV_CHILD,
     EV_STAT, EV_IDLE, EV_PREPARE, EV_CHECK, EV_EMBED, EV_FORK, EV_CLEANUP, EV_ASYNC, EV_CUSTOM,
@@ -70,6 +71,11 @@ void ev_set_timeout_collect_interval(struct ev_loop *loop, double seconds);
 
 nats_ev_loop *nats_ev_loop_new(unsigned int flags, int is_default);
 nats_ev_loop *nats_ev_loop_borrow(uintptr_t address);
+int nats_ev_is_loop(uintptr_t address);
+void nats_ev_loop_watch_owner(nats_ev_loop *loop, uintptr_t key);
+int nats_ev_loop_is_gone(nats_ev_loop *loop);
+unsigned long nats_ev_loop_foreign_thread(nats_ev_loop *loop);
+int nats_ev_in_run(void);
 int nats_ev_loop_is_default(nats_ev_loop *loop);
 uintptr_t nats_ev_loop_address(nats_ev_loop *loop);
 void nats_ev_loop_free(nats_ev_loop *loop);
@@ -88,12 +94,11 @@ int ev_clear_pending(struct ev_loop *loop, void *watcher);
 double ev_timer_remaining(struct ev_loop *loop, ev_timer *watcher);
 double ev_periodic_at(ev_periodic *watcher);
 
+int nats_ev_watcher_type(void *list);
 nats_ev_watcher *nats_ev_watcher_new(nats_ev_loop *loop, int type, uintptr_t key);
-void nats_ev_watcher_free(nats_ev_watcher *watcher);
 int nats_ev_start(nats_ev_watcher *watcher);
 void nats_ev_stop(nats_ev_watcher *watcher);
 void nats_ev_again(nats_ev_watcher *watcher);
-void nats_ev_feed(nats_ev_watcher *watcher, int revents);
 int nats_ev_invoke(nats_ev_watcher *watcher, int revents);
 void nats_ev_set_io(nats_ev_watcher *watcher, int fd, int events);
 void nats_ev_set_times(nats_ev_watcher *watcher, double first, double interval);
@@ -106,7 +111,7 @@ int nats_ev_embed_sweep(nats_ev_watcher *watcher);
 void nats_ev_async_send(nats_ev_watcher *watcher);
 int nats_ev_async_sent(nats_ev_watcher *watcher);
 
-extern "Python+C" int nats_ev_on_event(uintptr_t key, int revents, int state);
 extern "Python+C" int nats_ev_on_wakeup(void);
 extern "Python+C" int nats_ev_on_invoke(uintptr_t key);
 extern "Python+C" double nats_ev_on_reschedule(uintptr_t key, double now);
+extern "Python+C" int nats_ev_on_gone(uintptr_t key);

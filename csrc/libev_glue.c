@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 /*
  * Only polling and sleeping block, and only they release the interpreter lock. PyPy has neither of
@@ -41,8 +42,16 @@ struct nats_ev_loop {
     atomic_int references; /* the owner's, and one for each watcher */
     int is_default;
     int is_borrowed; /* the host owns libev's loop: never destroyed here */
+    int is_gone;     /* the host has destroyed libev's loop: ev is one that nobody runs */
     uintptr_t hook_key;
+    uintptr_t owner_key; /* not 0: gone is active */
+    atomic_ulong
+        foreign_thread; /* the last in which libev delivered an event without a run of ours */
     struct run *run;
+    nats_ev_watcher *watchers; /* all of this loop */
+    ev_cleanup gone;           /* the owner destroys libev's loop */
+    ev_prepare resuming; /* active since an exception has ended a host's run, until the next */
+    nats_ev_watcher *deferred; /* meanwhile: the watchers that were set aside, newest first */
     ev_io wake;                /* readable when the interpreter has caught a signal */
     ev_prepare polling;        /* lowest priority: runs last before libev polls */
     ev_check polled;           /* highest priority: runs first after a poll */
@@ -65,10 +74,12 @@ struct nats_ev_watcher {
         ev_async async;
     } ev;
     nats_ev_loop *loop;
+    void *object; /* Python's, for nats_ev_on_event; NULL: it gets no events */
     uintptr_t key;
     int type;
     int deferred_events;
     nats_ev_watcher *next_deferred, **deferred_link; /* NULL: not set aside */
+    nats_ev_watcher *next, **link;                   /* in the loop's list */
 };
 
 static _Thread_local struct run *current_run;
@@ -95,17 +106,22 @@ static struct {
 
 /* ---- runs ---- */
 
+int nats_ev_in_run(void)
+{
+    return current_run != NULL;
+}
+
 /* Set an event aside until the run has returned. */
-static void defer(struct run *run, nats_ev_watcher *self, int revents)
+static void defer(nats_ev_watcher **list, nats_ev_watcher *self, int revents)
 {
     self->deferred_events |= revents;
     if (self->deferred_link)
         return;
-    self->next_deferred = run->deferred;
-    if (run->deferred)
-        run->deferred->deferred_link = &self->next_deferred;
-    run->deferred = self;
-    self->deferred_link = &run->deferred;
+    self->next_deferred = *list;
+    if (*list)
+        (*list)->deferred_link = &self->next_deferred;
+    *list = self;
+    self->deferred_link = list;
 }
 
 /* Take a watcher off the list of its run. */
@@ -118,6 +134,18 @@ static void undefer(nats_ev_watcher *self)
         self->next_deferred->deferred_link = self->deferred_link;
     self->deferred_link = NULL;
     self->deferred_events = 0;
+}
+
+/* Feed the events that were set aside. libev delivers the newest event first. So does this list, and
+   the order of events is kept. */
+static void feed_deferred(nats_ev_watcher **list)
+{
+    while (*list) {
+        nats_ev_watcher *self = *list;
+        int revents = self->deferred_events;
+        undefer(self);
+        ev_feed_event(self->loop->ev, &self->ev.base, revents);
+    }
 }
 
 /* Begin a run of this thread; `loop` is NULL when the run only delivers. */
@@ -146,13 +174,7 @@ static void run_leave(struct run *run)
     current_run = run->outer;
     if (run->loop)
         run->loop->run = run->outer_of_loop;
-    /* libev delivers the newest event first. So does this list, and the order of events is kept. */
-    while (run->deferred) {
-        nats_ev_watcher *self = run->deferred;
-        int revents = self->deferred_events;
-        undefer(self);
-        ev_feed_event(self->loop->ev, &self->ev.base, revents);
-    }
+    feed_deferred(&run->deferred);
 }
 
 /* Make a run return as soon as libev's pending events have been set aside. */
@@ -196,23 +218,83 @@ static void python_leave(struct run *run)
 
 /* ---- what libev calls ---- */
 
+/*
+ * Make a host's ev_run return, to which no exception can be raised, as soon as libev's pending
+ * events have been set aside. Nothing says when the run has returned, but each begins with a prepare
+ * phase.
+ */
+static void foreign_abort(nats_ev_loop *loop)
+{
+    ev_break(loop->ev, EVBREAK_ONE);
+    if (!ev_is_active(&loop->resuming)) {
+        ev_prepare_start(loop->ev, &loop->resuming);
+        ev_unref(loop->ev);
+    }
+}
+
+static void stop_resuming(nats_ev_loop *loop)
+{
+    if (!ev_is_active(&loop->resuming))
+        return;
+    ev_ref(loop->ev);
+    ev_prepare_stop(loop->ev, &loop->resuming);
+}
+
+/* A run begins after the one that an exception has ended. */
+static void resuming_cb(struct ev_loop *ev, ev_prepare *watcher, int revents)
+{
+    nats_ev_loop *loop = watcher->data;
+    (void)ev;
+    (void)revents;
+    stop_resuming(loop);
+    feed_deferred(&loop->deferred);
+}
+
+/*
+ * Deliver an event where a host runs the loop. CFFI takes the interpreter lock, unless the host has
+ * it. The host may have finalised Python.
+ */
+static void foreign_event(nats_ev_watcher *self, int revents)
+{
+    nats_ev_loop *loop = self->loop;
+    int state = ev_is_active(&self->ev.base) ? NATS_EV_ACTIVE : 0, verdict;
+    if (!Py_IsInitialized())
+        return;
+    if (ev_is_active(&loop->resuming)) {
+        defer(&loop->deferred, self, revents);
+        return;
+    }
+    atomic_store_explicit(&loop->foreign_thread, PyThread_get_thread_ident(), memory_order_relaxed);
+    atomic_fetch_add(&loop->references, 1); /* the callback may drop the loop */
+    verdict = nats_ev_on_event(self->object, revents, state);
+    if (verdict)
+        foreign_abort(loop);
+    if (verdict == NATS_EV_NOT_DELIVERED)
+        defer(&loop->deferred, self, revents);
+    nats_ev_loop_free(loop);
+}
+
 /* Deliver an event of a watcher of any type. */
 static void event_cb(struct ev_loop *ev, ev_watcher *base, int revents)
 {
     nats_ev_watcher *self = base->data;
     struct run *run = current_run;
     assert(&self->ev.base == base);
-    if (run && run->aborting) {
-        defer(run, self, revents);
+    if (!run) {
+        foreign_event(self, revents);
+        return;
+    }
+    if (run->aborting) {
+        defer(&run->deferred, self, revents);
         return;
     }
     python_enter(run);
-    int state = (ev_is_active(base) ? NATS_EV_ACTIVE : 0) | (run ? NATS_EV_CAN_STOP : 0);
-    int verdict = nats_ev_on_event(self->key, revents, state);
+    int state = (ev_is_active(base) ? NATS_EV_ACTIVE : 0) | NATS_EV_CAN_STOP;
+    int verdict = nats_ev_on_event(self->object, revents, state);
     if (verdict) {
         /* After a failed delivery Python still holds the watcher, so that self is valid. */
-        if (verdict == NATS_EV_NOT_DELIVERED && run)
-            defer(run, self, revents);
+        if (verdict == NATS_EV_NOT_DELIVERED)
+            defer(&run->deferred, self, revents);
         run_abort(run, ev);
     }
     python_leave(run);
@@ -290,6 +372,8 @@ static double reschedule_cb(ev_periodic *watcher, double now)
 {
     nats_ev_watcher *self = watcher->data;
     struct run *run = current_run;
+    if (!run && !Py_IsInitialized())
+        return now + 1e30;
     python_enter(run);
     double at = nats_ev_on_reschedule(self->key, now);
     python_leave(run);
@@ -351,6 +435,37 @@ static struct ev_loop *default_loop_get(unsigned int flags)
     return ev;
 }
 
+/* Return a loop that nobody runs, for the watchers whose own loop is gone. There is one. */
+static struct ev_loop *loop_of_the_dead(void)
+{
+    static struct ev_loop *made;
+    pthread_mutex_lock(&doomed_lock);
+    if (!made)
+        made = ev_loop_new(EVBACKEND_SELECT | EVFLAG_NOENV); /* takes no descriptor */
+    pthread_mutex_unlock(&doomed_lock);
+    return made;
+}
+
+/*
+ * The owner is inside ev_loop_destroy. Stop all watchers, which nothing would find afterwards, and
+ * put a loop that nobody runs in the place of the host's: all other functions stay safe. The host
+ * may have finalised Python by now.
+ */
+static void gone_cb(struct ev_loop *ev, ev_cleanup *cleanup, int revents)
+{
+    nats_ev_loop *loop = cleanup->data;
+    (void)revents;
+    for (nats_ev_watcher *self = loop->watchers; self; self = self->next)
+        nats_ev_stop(self);
+    stop_resuming(loop);
+    ev_cleanup_stop(ev, cleanup);
+    loop->ev = loop_of_the_dead();
+    loop->is_gone = 1;
+    loop->is_default = 0;
+    if (Py_IsInitialized())
+        nats_ev_on_gone(loop->owner_key);
+}
+
 static nats_ev_loop *loop_around(struct ev_loop *ev)
 {
     nats_ev_loop *loop = ev ? calloc(1, sizeof *loop) : NULL;
@@ -367,6 +482,12 @@ static nats_ev_loop *loop_around(struct ev_loop *ev)
     ev_check_init(&loop->polled, polled_cb);
     ev_set_priority(&loop->polled, EV_MAXPRI);
     loop->polled.data = loop;
+    ev_cleanup_init(&loop->gone, gone_cb);
+    ev_set_priority(&loop->gone, EV_MAXPRI);
+    loop->gone.data = loop;
+    ev_prepare_init(&loop->resuming, resuming_cb);
+    ev_set_priority(&loop->resuming, EV_MAXPRI);
+    loop->resuming.data = loop;
     return loop;
 }
 
@@ -379,12 +500,68 @@ nats_ev_loop *nats_ev_loop_new(unsigned int flags, int is_default)
     return loop;
 }
 
+/*
+ * Return whether two loops of one backend were made by the same copy of libev: then they name the
+ * same functions of that copy. `ours` is of the copy that this file is linked to. Its last function
+ * is ev_invoke_pending, which a host may have replaced in its own loop, unlike those of the backend.
+ */
+static int have_a_copy_in_common(struct ev_loop *ours, struct ev_loop *theirs)
+{
+    const uintptr_t last = (uintptr_t)ev_invoke_pending, library = 1024 * 1024;
+    for (size_t at = 0; at < 4096; at += sizeof(void *)) {
+        uintptr_t a, b;
+        memcpy(&a, (char *)ours + at, sizeof a);
+        memcpy(&b, (char *)theirs + at, sizeof b);
+        if (a == b && a - last + library < 2 * library)
+            return 1;
+        if (a == last)
+            return 0;
+    }
+    return 1; /* a libev that keeps no such function: nobody knows */
+}
+
+int nats_ev_is_loop(uintptr_t address)
+{
+    struct ev_loop *theirs = (struct ev_loop *)address, *ours;
+    unsigned int backend;
+    int common;
+    if (address % _Alignof(void *))
+        return NATS_EV_NO_LOOP;
+    backend = ev_backend(theirs); /* another version has something else at this place */
+    if ((backend & (backend - 1)) != 0 || (backend & ev_supported_backends()) == 0)
+        return NATS_EV_NO_LOOP;
+    ours = ev_loop_new(backend | EVFLAG_NOENV);
+    if (!ours)
+        return NATS_EV_IS_LOOP; /* no descriptor is left */
+    common = have_a_copy_in_common(ours, theirs);
+    ev_loop_destroy(ours);
+    return common ? NATS_EV_IS_LOOP : NATS_EV_OTHER_COPY;
+}
+
 nats_ev_loop *nats_ev_loop_borrow(uintptr_t address)
 {
     nats_ev_loop *loop = loop_around((struct ev_loop *)address);
     if (loop)
         loop->is_borrowed = 1;
     return loop;
+}
+
+void nats_ev_loop_watch_owner(nats_ev_loop *loop, uintptr_t key)
+{
+    loop->owner_key = key;
+    ev_cleanup_start(loop->ev, &loop->gone);
+}
+
+int nats_ev_loop_is_gone(nats_ev_loop *loop)
+{
+    return loop->is_gone;
+}
+
+unsigned long nats_ev_loop_foreign_thread(nats_ev_loop *loop)
+{
+    if (loop->is_gone || ev_depth(loop->ev) == 0)
+        return 0;
+    return atomic_load_explicit(&loop->foreign_thread, memory_order_relaxed);
 }
 
 int nats_ev_loop_is_default(nats_ev_loop *loop)
@@ -407,12 +584,18 @@ static void loop_destroy(nats_ev_loop *loop)
 /* libev may be inside an embedded loop whose embedder was dropped by its own callback. */
 void nats_ev_loop_free(nats_ev_loop *loop)
 {
-    if (atomic_fetch_sub(&loop->references, 1) != 1 || loop->is_default)
+    if (atomic_fetch_sub(&loop->references, 1) != 1)
         return;
-    if (loop->is_borrowed) {
+    if (loop->is_borrowed || loop->is_gone) {
+        if (!loop->is_gone) {
+            stop_resuming(loop);
+            ev_cleanup_stop(loop->ev, &loop->gone);
+        }
         free(loop);
         return;
     }
+    if (loop->is_default)
+        return;
     if (ev_depth(loop->ev) == 0) {
         loop_destroy(loop);
         return;
@@ -512,6 +695,7 @@ unsigned int nats_ev_loop_pending(nats_ev_loop *loop)
 {
     return ev_pending_count(loop->ev) - (ev_is_pending(&loop->wake) != 0) -
            (ev_is_pending(&loop->polling) != 0) - (ev_is_pending(&loop->polled) != 0) -
+           (ev_is_pending(&loop->resuming) != 0) -
            (loop->is_default && reaper.watcher && ev_is_pending(reaper.watcher));
 }
 
@@ -535,8 +719,18 @@ nats_ev_watcher *nats_ev_watcher_new(nats_ev_loop *loop, int type, uintptr_t key
     self->loop = loop;
     self->type = type;
     self->key = key;
+    self->next = loop->watchers;
+    self->link = &loop->watchers;
+    if (self->next)
+        self->next->link = &self->next;
+    loop->watchers = self;
     atomic_fetch_add(&loop->references, 1);
     return self;
+}
+
+void nats_ev_watcher_own(nats_ev_watcher *self, void *object)
+{
+    self->object = object;
 }
 
 NATS_MUST_CHECK static int io_start(nats_ev_watcher *self)
@@ -626,6 +820,8 @@ int nats_ev_start(nats_ev_watcher *self)
     struct ev_loop *ev = self->loop->ev;
     if (ev_is_active(&self->ev.base))
         return 0;
+    if (self->loop->is_gone)
+        return NATS_EV_LOOP_GONE;
     switch (self->type) {
     case NATS_EV_TYPE_IO:
         return io_start(self);
@@ -712,12 +908,17 @@ void nats_ev_watcher_free(nats_ev_watcher *self)
 {
     nats_ev_loop *loop = self->loop;
     nats_ev_stop(self);
+    *self->link = self->next;
+    if (self->next)
+        self->next->link = self->link;
     free(self);
     nats_ev_loop_free(loop);
 }
 
 void nats_ev_again(nats_ev_watcher *self)
 {
+    if (self->loop->is_gone)
+        return;
     if (self->type == NATS_EV_TYPE_TIMER)
         ev_timer_again(self->loop->ev, &self->ev.timer);
     else
@@ -778,6 +979,8 @@ int nats_ev_embed_sweep(nats_ev_watcher *self)
 
 void nats_ev_async_send(nats_ev_watcher *self)
 {
+    if (self->loop->is_gone)
+        return;
     ev_async_send(self->loop->ev, &self->ev.async);
 }
 

@@ -4,10 +4,13 @@
  * What this layer does, so that Python need not:
  *  - Ownership in any order. Loops and watchers are C memory. A watcher may be freed before its
  *    loop or after its loop, active or not.
- *  - One trampoline. Watchers of every type call the same C callback, which passes Python an
- *    integer key.
+ *  - One trampoline. Watchers of every type call the same C callback, which calls that of the Python
+ *    object (py_watcher.c).
  *  - The interpreter lock. libev polls without the lock; all callbacks that follow a poll run with
  *    the lock held, and the lock is taken once for all of them.
+ *  - A host's runs. Where other code runs the loop, by itself, there is no run of ours: CFFI takes
+ *    the lock for each event if it is not held, an exception makes the host's ev_run return, and
+ *    events that come after the host has finalised Python are dropped.
  *  - Stopping on an exception. When Python asks for a stop, the events that libev still has to
  *    deliver are set aside and are fed to the loop again after the run has returned. No event is
  *    lost.
@@ -60,8 +63,11 @@ enum { NATS_EV_ABORTED = -1, NATS_EV_STOP = 1, NATS_EV_NOT_DELIVERED = 2 };
 /* State bits of an event: the watcher is active; a run of ours can be ended. */
 enum { NATS_EV_ACTIVE = 1, NATS_EV_CAN_STOP = 2 };
 
+/* What an address is that of. */
+enum { NATS_EV_NO_LOOP = 0, NATS_EV_IS_LOOP = 1, NATS_EV_OTHER_COPY = 2 };
+
 /* Why a watcher cannot be started. */
-enum { NATS_EV_BAD_FD = 1, NATS_EV_OTHER_LOOP = 2 };
+enum { NATS_EV_BAD_FD = 1, NATS_EV_OTHER_LOOP = 2, NATS_EV_LOOP_GONE = 3 };
 
 enum {
     NATS_EV_TYPE_IO,
@@ -82,12 +88,27 @@ typedef struct nats_ev_loop nats_ev_loop;
 /* Begins with libev's own watcher: libev's macros for any watcher accept a pointer to it. */
 typedef struct nats_ev_watcher nats_ev_watcher;
 
+/* ---- implemented in py_watcher.c ---- */
+
+/* Call the callback of a watcher's Python object, with or without the lock. Return 0, NATS_EV_STOP or
+   NATS_EV_NOT_DELIVERED. */
+int nats_ev_on_event(void *object, int revents, int state);
+
+/*
+ * Append the base of pyev's watchers to a list of what `_glue` provides: caught, interrupted, take_interrupt and
+ * the dict of `_interrupts`. Return 0, or -1 when there is no memory.
+ */
+int nats_ev_watcher_type(void *list);
+
 /* ---- implemented in Python (nats_ev/pyev/_glue.py); none may raise ---- */
 
-int nats_ev_on_event(uintptr_t key, int revents, int state);
 int nats_ev_on_wakeup(void);
 int nats_ev_on_invoke(uintptr_t key);
 double nats_ev_on_reschedule(uintptr_t key, double now);
+int nats_ev_on_gone(uintptr_t key);
+
+/* Return whether a run of ours is on this thread's stack: then an exception can end it. */
+int nats_ev_in_run(void);
 
 /* ---- loops ---- */
 
@@ -97,11 +118,28 @@ void nats_ev_sleep(double seconds);
 /* Return a loop with one reference, or NULL when no backend that the flags allow works. */
 NATS_MUST_CHECK nats_ev_loop *nats_ev_loop_new(unsigned int flags, int is_default);
 
+/* Say what is at an address that can be read: a loop of this libev, one of another copy of libev
+   that the process has loaded or linked statically, or neither, as far as can be seen. */
+int nats_ev_is_loop(uintptr_t address);
+
 /*
  * Return a loop around a struct ev_loop that the host owns, or NULL when out of memory. libev's
  * loop must outlive the result and all its watchers.
  */
 NATS_MUST_CHECK nats_ev_loop *nats_ev_loop_borrow(uintptr_t address);
+
+/*
+ * Learn when the owner of a loop that is borrowed, or is the default one, destroys it: all watchers
+ * are stopped then and cannot be started again, nats_ev_loop_get returns a loop that nobody runs,
+ * and Python's nats_ev_on_gone(key) is called if there is a Python.
+ */
+void nats_ev_loop_watch_owner(nats_ev_loop *loop, uintptr_t key);
+
+/* Return whether the owner has destroyed the loop. */
+int nats_ev_loop_is_gone(nats_ev_loop *loop);
+
+/* Return the thread in which a host runs the loop, as far as an event has shown it, else 0. */
+unsigned long nats_ev_loop_foreign_thread(nats_ev_loop *loop);
 
 /* Return whether this is libev's default loop. */
 int nats_ev_loop_is_default(nats_ev_loop *loop);
@@ -145,7 +183,11 @@ void nats_ev_loop_set_hook(nats_ev_loop *loop, uintptr_t key);
 NATS_MUST_CHECK nats_ev_watcher *nats_ev_watcher_new(nats_ev_loop *loop, int type, uintptr_t key);
 void nats_ev_watcher_free(nats_ev_watcher *watcher);
 
-/* Return 0 (also when the watcher is active already), NATS_EV_BAD_FD or NATS_EV_OTHER_LOOP. */
+/* Set the Python object that gets the events; NULL for none. */
+void nats_ev_watcher_own(nats_ev_watcher *watcher, void *object);
+
+/* Return 0 (also when the watcher is active already), NATS_EV_BAD_FD, NATS_EV_OTHER_LOOP or
+   NATS_EV_LOOP_GONE. */
 NATS_MUST_CHECK int nats_ev_start(nats_ev_watcher *watcher);
 
 /* Stop the watcher: it is then neither active nor pending, nor set aside by an aborted run. */

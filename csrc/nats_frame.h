@@ -31,7 +31,7 @@ static inline uint64_t nats_unclean(const unsigned char *p)
    too short for vector code. */
 static inline int nats_is_clean(const void *text, size_t len)
 {
-    const unsigned char *p = text;
+    const unsigned char *p = (const unsigned char *)text;
     uint64_t bad = 0;
     size_t i;
     if (len < 8) {
@@ -138,7 +138,7 @@ static inline int nats_is_message(const char *p)
 /* Return the length of the whole frame at p, of which at most `most` bytes can belong to it. */
 static inline size_t nats_frame_len(const char *p, size_t most)
 {
-    const char *lf = memchr(p, '\n', most); /* no argument contains one */
+    const char *lf = (const char *)memchr(p, '\n', most); /* no argument contains one */
     size_t line, size = 0, unit = 1;
     assert(lf != NULL && lf[-1] == '\r');
     line = (size_t)(lf - p) + 1;

@@ -467,7 +467,7 @@ NATS_MUST_CHECK static int keep(nats_parser *parser, const char *data, size_t n,
         char *tail;
         if (total != 0 && cap > total)
             cap = total;
-        tail = NATS_REALLOC(parser->tail, cap);
+        tail = (char *)NATS_REALLOC(parser->tail, cap);
         if (tail == NULL)
             return NATS_PARSER_NO_MEMORY;
         parser->tail = tail;
@@ -494,7 +494,7 @@ static void count(nats_parser *parser, size_t size)
 /* Continue an unfinished line with the chunk's bytes, to the line's end if that has come. */
 NATS_MUST_CHECK static int continue_line(nats_parser *parser, const char *data, size_t len)
 {
-    const char *lf = memchr(data + parser->pos, '\n', len - parser->pos);
+    const char *lf = (const char *)memchr(data + parser->pos, '\n', len - parser->pos);
     size_t n = (lf == NULL ? len : (size_t)(lf - data) + 1) - parser->pos;
     struct frame frame;
     int error;
@@ -615,7 +615,7 @@ NATS_MUST_CHECK static int parse_frame(nats_parser *parser, struct batch *batch)
         count(parser, (size_t)(row[P1] - row[P0]));
         return 0;
     }
-    lf = memchr(data + pos, '\n', left);
+    lf = (const char *)memchr(data + pos, '\n', left);
     error = lf == NULL ? check_line(parser, data + pos, left)
                        : parse_line(parser, data + pos, (size_t)(lf - (data + pos)), &frame);
     if (error != 0)
@@ -655,7 +655,7 @@ int nats_parser_feed(nats_parser *parser, const void *data, size_t pos, size_t l
 
     assert(pos <= len && len <= INT32_MAX && cap >= 64);
     memset(&batch, 0, sizeof batch);
-    batch.data = data;
+    batch.data = (const char *)data;
     batch.len = len;
     batch.rows = rows;
     batch.cap = cap;

@@ -16,6 +16,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /*
  * A row is NATS_ROW_WIDTH ints: kind, sid, s0, s1, r0, r1, h0, p0, p1. The last seven are offsets:
  * s is the subject, r the reply, h the headers, p the payload; 0 begins, 1 ends.
@@ -145,5 +149,9 @@ void nats_parser_skip(nats_parser *parser, size_t n);
 
 /* Return a short English phrase without a full stop; never NULL. */
 const char *nats_parser_strerror(int error);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

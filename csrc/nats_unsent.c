@@ -150,7 +150,8 @@ size_t nats_wbuf_recheck(nats_wbuf *wbuf, int headers, uint64_t *tags, size_t ca
     struct rewrite rewrite = skip_begun(wbuf);
     *n_tags = 0;
     while (rewrite.from < wbuf->end) {
-        const char *p = wbuf->buf + rewrite.from, *lf = memchr(p, '\n', wbuf->end - rewrite.from);
+        const char *p = wbuf->buf + rewrite.from,
+                   *lf = (const char *)memchr(p, '\n', wbuf->end - rewrite.from);
         size_t len = nats_wbuf_frame_len(wbuf, rewrite.from);
         size_t body = len - (size_t)(lf - p) - 1; /* with CRLF, if the frame is a message */
         int too_much =

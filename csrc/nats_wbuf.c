@@ -13,6 +13,10 @@ enum {
     MAX_DIGITS = 20, /* of the largest uint64_t */
     FIRST_CAP = 16 * 1024,
     KEEP_CAP = 2 * 1024 * 1024, /* kept by an emptied buffer: flushes at 1 MiB need as much */
+    /* Kept until SMALL_ROUNDS in turn have used less than a quarter of it, or until nats_wbuf_trim:
+       fresh memory costs a page fault for each 4 KiB. */
+    KEEP_MOST = 64 * 1024 * 1024 + 64 * 1024,
+    SMALL_ROUNDS = 64,
     KEEP_TAGS = 16 * 1024,
     DEFAULT_CONTROL_LINE = 4096
 };
@@ -28,6 +32,8 @@ void nats_wbuf_check(const nats_wbuf *wbuf)
     assert((wbuf->inbox == NULL) == (wbuf->inbox_len == 0));
     (void)wbuf;
 }
+
+void (*nats_wbuf_grown)(void *memory, size_t size);
 
 /*
  * Make room for `more` elements of `size` bytes after the first `used` of *cap elements. Return the
@@ -50,24 +56,33 @@ NATS_MUST_CHECK static void *grow(void *memory, size_t *cap, size_t used, size_t
     if (new_cap < least)
         new_cap = least;
     grown = NATS_REALLOC(memory, new_cap * size);
-    if (grown != NULL)
+    if (grown != NULL) {
         *cap = new_cap;
+        if (nats_wbuf_grown != NULL)
+            nats_wbuf_grown(grown, new_cap * size);
+    }
     return grown;
+}
+
+static void free_memory(nats_wbuf *wbuf)
+{
+    free(wbuf->buf);
+    wbuf->buf = NULL;
+    wbuf->cap = 0;
+    wbuf->small_rounds = 0;
 }
 
 void nats_wbuf_start_over(nats_wbuf *wbuf)
 {
+    wbuf->small_rounds = wbuf->end >= wbuf->cap / 4 ? 0 : wbuf->small_rounds + 1;
     assert(wbuf->pos == wbuf->end && wbuf->counts.waiting == 0);
     wbuf->origin += wbuf->end;
     wbuf->base = wbuf->pos = wbuf->end = wbuf->last = 0;
     wbuf->pinned = 0;
     wbuf->tags_begin = wbuf->tags_end = 0;
     wbuf->tags_mixed = 0;
-    if (wbuf->cap > KEEP_CAP) {
-        free(wbuf->buf);
-        wbuf->buf = NULL;
-        wbuf->cap = 0;
-    }
+    if (wbuf->cap > KEEP_MOST || (wbuf->cap > KEEP_CAP && wbuf->small_rounds >= SMALL_ROUNDS))
+        free_memory(wbuf);
     if (wbuf->tags_cap > KEEP_TAGS) {
         free(wbuf->tags);
         wbuf->tags = NULL;
@@ -124,7 +139,7 @@ NATS_COLD NATS_MUST_CHECK static int make_room(nats_wbuf *wbuf, size_t n)
         wbuf->last = wbuf->end; /* set by the append that this call makes room for */
         wbuf->base = 0;
     }
-    buf = grow(wbuf->buf, &wbuf->cap, wbuf->end, n, 1, FIRST_CAP);
+    buf = (char *)grow(wbuf->buf, &wbuf->cap, wbuf->end, n, 1, FIRST_CAP);
     if (buf == NULL)
         return NATS_WBUF_NO_MEMORY;
     wbuf->buf = buf;
@@ -152,7 +167,8 @@ NATS_MUST_CHECK static int reserve_tag(nats_wbuf *wbuf, uint64_t tag)
         wbuf->tags_end -= wbuf->tags_begin;
         wbuf->tags_begin = 0;
     }
-    tags = grow(wbuf->tags, &wbuf->tags_cap, wbuf->tags_end, 1, sizeof *wbuf->tags, 64);
+    tags = (struct nats_tag *)grow(wbuf->tags, &wbuf->tags_cap, wbuf->tags_end, 1,
+                                   sizeof *wbuf->tags, 64);
     if (tags == NULL)
         return NATS_WBUF_NO_MEMORY;
     wbuf->tags = tags;
@@ -239,7 +255,7 @@ static int check_message(const nats_wbuf *wbuf, struct nats_message *m)
         return NATS_WBUF_BAD_SUBJECT;
     if (m->number == 0 && !nats_is_clean(m->reply, m->reply_len)) /* else it is the inbox */
         return NATS_WBUF_BAD_REPLY;
-    if (m->headers_len != 0 && !nats_is_header_block(m->headers, m->headers_len))
+    if (m->headers_len != 0 && !nats_is_header_block((const char *)m->headers, m->headers_len))
         return NATS_WBUF_BAD_HEADERS;
     m->size = nats_plus(m->headers_len, m->payload_len);
     m->line = nats_plus(nats_plus(m->subject_len, m->reply_len), 5 + nats_count_digits(m->size));
@@ -282,7 +298,7 @@ NATS_MUST_CHECK static int put_line(nats_wbuf *wbuf, const char *line, size_t n)
 
 nats_wbuf *nats_wbuf_new(void)
 {
-    nats_wbuf *wbuf = NATS_REALLOC(NULL, sizeof *wbuf);
+    nats_wbuf *wbuf = (nats_wbuf *)NATS_REALLOC(NULL, sizeof *wbuf);
     if (wbuf != NULL) {
         memset(wbuf, 0, sizeof *wbuf);
         wbuf->limits.max_control_line = DEFAULT_CONTROL_LINE;
@@ -326,7 +342,7 @@ int nats_wbuf_set_inbox(nats_wbuf *wbuf, const void *inbox, size_t len)
     if (!nats_is_clean(inbox, len))
         return NATS_WBUF_BAD_REPLY;
     if (len != 0) {
-        copy = NATS_REALLOC(NULL, len);
+        copy = (char *)NATS_REALLOC(NULL, len);
         if (copy == NULL)
             return NATS_WBUF_NO_MEMORY;
         memcpy(copy, inbox, len);
@@ -337,11 +353,11 @@ int nats_wbuf_set_inbox(nats_wbuf *wbuf, const void *inbox, size_t len)
     return 0;
 }
 
-int nats_wbuf_request(nats_wbuf *wbuf, const void *subject, size_t subject_len, const void *payload,
-                      size_t payload_len, uint64_t tag)
+int nats_wbuf_request(nats_wbuf *wbuf, const void *subject, size_t subject_len, const void *headers,
+                      size_t headers_len, const void *payload, size_t payload_len, uint64_t tag)
 {
     struct nats_message m = {subject, subject_len, wbuf->inbox, wbuf->inbox_len,
-                             NULL,    0,           payload,     payload_len,
+                             headers, headers_len, payload,     payload_len,
                              tag,     0,           0,           0};
     assert(tag != 0);
     if (wbuf->inbox_len == 0)
@@ -461,6 +477,13 @@ void nats_wbuf_sent(nats_wbuf *wbuf, size_t n)
     nats_wbuf_check(wbuf);
 }
 
+void nats_wbuf_trim(nats_wbuf *wbuf)
+{
+    if (wbuf->end == 0 && wbuf->cap > KEEP_CAP && !wbuf->locked)
+        free_memory(wbuf);
+    nats_wbuf_check(wbuf);
+}
+
 void nats_wbuf_lock(nats_wbuf *wbuf, int locked)
 {
     wbuf->locked = locked;
@@ -486,7 +509,7 @@ size_t nats_wbuf_last_line(const nats_wbuf *wbuf, char *line, size_t cap)
     }
     if (len > cap)
         len = cap;
-    end = len != 0 ? memchr(from, '\r', len) : NULL;
+    end = len != 0 ? (const char *)memchr(from, '\r', len) : NULL;
     if (end != NULL)
         len = (size_t)(end - from);
     memcpy(line, from, len);

@@ -14,6 +14,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct nats_wbuf nats_wbuf;
 
 /* What a framing call returns: a set of bits when >= 0, else one error. */
@@ -86,7 +90,8 @@ NATS_MUST_CHECK int nats_wbuf_set_inbox(nats_wbuf *wbuf, const void *inbox, size
  * NATS_WBUF_BAD_REPLY when no inbox is set.
  */
 NATS_MUST_CHECK int nats_wbuf_request(nats_wbuf *wbuf, const void *subject, size_t subject_len,
-                                      const void *payload, size_t payload_len, uint64_t tag);
+                                      const void *headers, size_t headers_len, const void *payload,
+                                      size_t payload_len, uint64_t tag);
 
 /* Check a SUB as nats_wbuf_sub does, without a buffer: 0 or an error. max_control_line 0: no limit. */
 NATS_MUST_CHECK int nats_wbuf_check_sub(const void *subject, size_t subject_len, const void *queue,
@@ -128,6 +133,12 @@ void nats_wbuf_take_back(nats_wbuf *wbuf);
    message of which a byte is already sent or pinned stays. One pass, whatever n is. */
 size_t nats_wbuf_remove(nats_wbuf *wbuf, const uint64_t *tags, size_t n);
 
+/* Called with memory that has grown, before it is written to; NULL: nobody asks for that. */
+extern void (*nats_wbuf_grown)(void *memory, size_t size);
+
+/* Give back memory beyond 2 MiB if the buffer is empty. For a timer: after a burst nothing else may come. */
+void nats_wbuf_trim(nats_wbuf *wbuf);
+
 /* Drop all messages of which no byte is sent or pinned; control frames stay. Return how many. */
 size_t nats_wbuf_drop_messages(nats_wbuf *wbuf);
 
@@ -147,5 +158,9 @@ size_t nats_wbuf_last_line(const nats_wbuf *wbuf, char *line, size_t cap);
 
 /* Return a short English phrase without a full stop; never NULL. */
 const char *nats_wbuf_strerror(int error);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -38,13 +38,24 @@
  *
  * Measured: take-back 10 ns per message, removal of every second request 18 ns per message. A
  * buffer that was emptied keeps up to 2 MiB: flushes at the mark of 1 MiB would allocate and free
- * in turn.
+ * in turn. It keeps up to 64 MiB while it is used for as much again and again.
  */
 #ifndef NATS_WBUF_PRIVATE_H
 #define NATS_WBUF_PRIVATE_H
 
 #include "nats_frame.h"
 #include "nats_wbuf.h"
+
+/* For the core's own files. A shared library that the core is linked into does not export it. */
+#if defined(__GNUC__) || defined(__clang__)
+#define NATS_PRIVATE __attribute__((visibility("hidden")))
+#else
+#define NATS_PRIVATE
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 enum { NATS_LAST_LINE = 128 };
 
@@ -67,6 +78,7 @@ struct nats_wbuf {
     size_t last;          /* where the last frame begins; == end when that is not known */
     size_t last_line_len; /* the beginning of the frame before base, or of the last one sent */
     char last_line[NATS_LAST_LINE];
+    int small_rounds; /* how often in turn little of the memory was used until the buffer was empty */
     int slow_reported;
     int locked;            /* see nats_wbuf_lock */
     struct nats_tag *tags; /* [tags_begin..tags_end): of tagged messages that may be unsent */
@@ -84,12 +96,16 @@ static inline size_t nats_wbuf_frame_len(const nats_wbuf *wbuf, size_t at)
 }
 
 /* Assert what always holds between two calls. */
-void nats_wbuf_check(const nats_wbuf *wbuf);
+NATS_PRIVATE void nats_wbuf_check(const nats_wbuf *wbuf);
 
 /* Let base catch up with pos, and count the messages that base passes. */
-void nats_wbuf_advance(nats_wbuf *wbuf);
+NATS_PRIVATE void nats_wbuf_advance(nats_wbuf *wbuf);
 
 /* Start at the front again when nothing is unsent, and free memory beyond a modest size. */
-void nats_wbuf_start_over(nats_wbuf *wbuf);
+NATS_PRIVATE void nats_wbuf_start_over(nats_wbuf *wbuf);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

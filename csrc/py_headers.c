@@ -7,6 +7,7 @@
  */
 #include "py_hot.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -181,7 +182,7 @@ static int is_blank(char c)
 }
 
 /* Add the header of one line. A line that is no header is left out, as in the official clients. */
-static int parse_line(PyObject *values, const char *line, const char *end)
+static int parse_line(PyObject *values, const char *line, const char *end, int last)
 {
     const char *colon = memchr(line, ':', (size_t)(end - line)), *begin;
     PyObject *name, *value;
@@ -196,7 +197,7 @@ static int parse_line(PyObject *values, const char *line, const char *end)
     name = decode(line, colon);
     value = decode(begin, end);
     if (name != NULL && value != NULL)
-        status = add(values, name, value);
+        status = last ? PyDict_SetItem(values, name, value) : add(values, name, value);
     Py_XDECREF(name);
     Py_XDECREF(value);
     return status;
@@ -213,40 +214,185 @@ static const char *find_break(const char *p, const char *end)
     return end;
 }
 
-/* parse_block(raw) -> dict of the names to the lists of their values; the first line is left out */
-static PyObject *parse_block(PyObject *unused, PyObject *raw)
+/* Return a dict of the names; the first line is left out. last: to the last value of each, not to lists of all. */
+static PyObject *parse_block(const char *data, Py_ssize_t size, int last)
 {
-    PyObject *values;
     const char *p, *end, *line_end;
-    char *data;
-    Py_ssize_t size;
-    (void)unused;
-    if (PyBytes_AsStringAndSize(raw, &data, &size) < 0)
-        return NULL;
+    PyObject *values;
     values = PyDict_New();
     end = data + size;
     p = find_break(data, end);
     while (values != NULL && p < end) {
         p += 2;
         line_end = find_break(p, end);
-        if (parse_line(values, p, line_end) < 0)
+        if (parse_line(values, p, line_end, last) < 0)
             Py_CLEAR(values);
         p = line_end;
     }
     return values;
 }
 
-static PyMethodDef functions[] = {{"encode_block", encode_block, METH_O,
-                                   "Return the header block of a dict, or None if C can't tell."},
-                                  {"parse_block", parse_block, METH_O,
-                                   "Return a dict of a header block's names to lists of values."}};
+/* last_values(raw) -> dict of the names to their last values */
+static PyObject *last_values(PyObject *unused, PyObject *raw)
+{
+    char *data;
+    Py_ssize_t size;
+    (void)unused;
+    if (PyBytes_AsStringAndSize(raw, &data, &size) < 0)
+        return NULL;
+    return parse_block(data, size, 1);
+}
+
+/* ---- Headers ---- */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *values;
+    PyObject *status, *description; /* NULL is None */
+    char received;
+} headers;
+
+static PyTypeObject *headers_type;
+
+/* Make an object of a class; a constructor of its own is called. */
+static PyObject *make(PyTypeObject *type)
+{
+    PyObject *self;
+    if (PyType_GetSlot(type, Py_tp_new) == PyType_GetSlot(headers_type, Py_tp_new))
+        return ((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    self = PyObject_CallMethod((PyObject *)type, "__new__", "O", type);
+    if (self != NULL && !PyObject_TypeCheck(self, headers_type)) {
+        Py_CLEAR(self);
+        PyErr_SetString(PyExc_TypeError, "__new__ returned something else than headers");
+    }
+    return self;
+}
+
+/* Set the fields that a status line has. */
+static int add_status(headers *self, PyObject *status_of, PyObject *raw)
+{
+    PyObject *both = PyObject_CallFunctionObjArgs(status_of, raw, NULL);
+    PyObject *status = both == NULL ? NULL : PyTuple_GetItem(both, 0);
+    PyObject *description = status == NULL ? NULL : PyTuple_GetItem(both, 1);
+    if (description != NULL) {
+        PyObject *old_status = self->status, *old_description = self->description;
+        Py_INCREF(status);
+        Py_INCREF(description);
+        self->status = status;
+        self->description = description;
+        Py_XDECREF(old_status);
+        Py_XDECREF(old_description);
+    }
+    Py_XDECREF(both);
+    return description == NULL ? -1 : 0;
+}
+
+/* parse_headers(cls, raw, status_of) -> headers of that class, or None if raw is no block. status_of is called
+   when there may be a status line. */
+static PyObject *parse_headers(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
+{
+    const size_t version_len = sizeof VERSION - 3, plain_len = sizeof VERSION - 1;
+    headers *self;
+    PyObject *values, *old;
+    char *data;
+    Py_ssize_t size;
+    (void)unused;
+    if (nargs != 3 || !PyType_Check(args[0]) ||
+        !PyType_IsSubtype((PyTypeObject *)args[0], headers_type)) {
+        PyErr_SetString(PyExc_TypeError, "parse_headers() takes a class of headers and a block");
+        return NULL;
+    }
+    if (PyBytes_AsStringAndSize(args[1], &data, &size) < 0)
+        return NULL;
+    if ((size_t)size < version_len || memcmp(data, VERSION, version_len) != 0)
+        Py_RETURN_NONE;
+    values = parse_block(data, size, 0);
+    self = values == NULL ? NULL : (headers *)make((PyTypeObject *)args[0]);
+    if (self == NULL) {
+        Py_XDECREF(values);
+        return NULL;
+    }
+    old = self->values;
+    self->values = values;
+    self->received = 1;
+    Py_XDECREF(old);
+    if (((size_t)size < plain_len || memcmp(data, VERSION, plain_len) != 0) &&
+        add_status(self, args[2], args[1]) < 0) {
+        Py_DECREF((PyObject *)self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static int headers_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(((headers *)self)->values);
+    Py_VISIT(((headers *)self)->status);
+    Py_VISIT(((headers *)self)->description);
+    Py_VISIT(Py_TYPE(self));
+    return 0;
+}
+
+static void headers_dealloc(PyObject *self)
+{
+    PyObject_GC_UnTrack(self);
+    Py_CLEAR(((headers *)self)->values);
+    Py_CLEAR(((headers *)self)->status);
+    Py_CLEAR(((headers *)self)->description);
+    nats_py_free(self);
+}
+
+static PyMemberDef headers_members[] = {
+    {"_values", T_OBJECT_EX, offsetof(headers, values), 0, "The lists of values by name."},
+    {"status", T_OBJECT, offsetof(headers, status), 0,
+     "The number in the status line, or None without a status line."},
+    {"description", T_OBJECT, offsetof(headers, description), 0,
+     "The text after the number, or None."},
+    {"_received", T_BOOL, offsetof(headers, received), 0,
+     "Whether names may be in it that must not be sent."},
+    {NULL, 0, 0, 0, NULL}};
+
+static PyType_Slot headers_slots[] = {{Py_tp_doc, "The base of Headers."},
+                                      {Py_tp_members, headers_members},
+                                      {Py_tp_traverse, headers_traverse},
+                                      {Py_tp_dealloc, headers_dealloc},
+                                      {0, NULL}};
+
+static PyType_Spec headers_spec = {"nats_ev._parser.HeadersBase", sizeof(headers), 0,
+                                   Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+                                   headers_slots};
+
+PyObject *nats_py_headers_type(void)
+{
+    PyObject *type = PyType_FromSpec(&headers_spec);
+    /* copy and pickle find the fields by these names, as those of a class in Python. */
+    PyObject *names = Py_BuildValue("(ssss)", "_values", "status", "description", "_received");
+    if (type != NULL && (names == NULL || PyObject_SetAttrString(type, "__slots__", names) < 0))
+        Py_CLEAR(type);
+    Py_XDECREF(names);
+    headers_type = (PyTypeObject *)type;
+    return type;
+}
+
+static PyMethodDef functions[] = {
+    {"encode_block", encode_block, METH_O,
+     "Return the header block of a dict, or None if C can't tell."},
+    {"parse_headers", (PyCFunction)(void (*)(void))parse_headers, METH_FASTCALL,
+     "Return the headers of a block, or None if it is none."},
+    {"last_values", last_values, METH_O,
+     "Return a dict of a header block's names to their last values."}};
 
 PyObject *nats_py_encode_block(void)
 {
     return PyCFunction_NewEx(&functions[0], NULL, NULL);
 }
 
-PyObject *nats_py_parse_block(void)
+PyObject *nats_py_parse_headers(void)
 {
     return PyCFunction_NewEx(&functions[1], NULL, NULL);
+}
+
+PyObject *nats_py_last_values(void)
+{
+    return PyCFunction_NewEx(&functions[2], NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /*
- * py_hot: the hot path between the C core and Python, the only C that knows Python.h.
+ * py_hot: the hot path between the C core and Python. Only it, libev_glue and py_watcher know Python.h.
  *
  * Theory of operation
  *
@@ -7,8 +7,9 @@
  * for the crossings between C and Python than for its own work: 217 ns for a publish of which 12 ns are spent
  * in the write buffer. A built-in method costs 24 ns, and a callback that C calls directly costs 38 ns.
  *
- * What these files do. They are compiled into the CFFI module `nats_ev._parser` and define five types,
- * which `nats_py_types` hands out once, and two functions for header blocks (py_headers.c):
+ * What these files do. They are compiled into the CFFI module `nats_ev._parser` and define six types,
+ * which `nats_py_types` hands out once, three functions for header blocks (py_headers.c), and one for what JetStream
+ * answers (py_answers.c):
  *
  *  - Method (py_method.c): a Python function with a fast path in C. The C code serves the common arguments
  *    and passes everything else, errors included, on to the Python function, so that each rule and each
@@ -17,8 +18,10 @@
  *  - Outbound (py_outbound.c): the base of `wire.Outbound`: publish, hpublish and request.
  *  - Subscription (py_inbound.c): the base of `protocol.Subscription`: what the delivery of a message reads.
  *  - Inbound (py_inbound.c): the base of `protocol.Session`: receives, parses, and calls the callbacks.
+ *  - Taker (py_taker.c): the base of JetStream's `Puller`: makes messages of what a consumer gets.
  *
- * Only the stable ABI of CPython 3.10 is used, so that one wheel serves all later versions.
+ * Only the stable ABI of CPython 3.10 is used, so that one wheel serves all later versions. One function of a
+ * later version is looked up when the module is imported (py_call.h).
  *
  * The invariants:
  *  - No exception is set when a function that CFFI calls returns: CFFI would not see it.
@@ -44,10 +47,17 @@ typedef struct {
     PyObject *timeout;        /* of the last request, as its caller gave it */
     PyObject *waiting;        /* dict: the callbacks of requests by number */
     PyObject *queued;         /* called with a framing call's bits */
-    PyObject *begin_run;      /* called with a run's first number */
-    PyObject *subject;        /* of the last request, or None */
+    PyObject *schedule; /* called in its place when all that is needed is the turn's end; or None */
+    PyObject *loop;     /* its attribute `thread` is the one that runs it */
+    int batches;        /* calls of `batch` on the stack: nothing is scheduled */
+    PyObject *begin_run; /* called with a run's first number */
+    PyObject *subject;   /* of the last request, or None */
+    PyObject *subjects;  /* list: (number, subject) of each request to another subject, or NULL */
+    Py_ssize_t most_subjects; /* a list of this length calls begin_subject */
     PyObject *begin_subject;  /* called with the number and subject of a request to another one */
-    char no_headers;          /* the server would close the connection for a message with headers */
+    PyObject
+        *overrides;  /* (for False, for True): callables that wrap a callback for no_responders */
+    char no_headers; /* the server would close the connection for a message with headers */
 } nats_py_outbound;
 
 typedef struct {
@@ -84,13 +94,18 @@ PyObject *nats_py_method_type(void);
 PyObject *nats_py_outbound_type(void);
 PyObject *nats_py_subscription_type(void);
 PyObject *nats_py_inbound_type(PyObject *subscription_type);
+PyObject *nats_py_taker_type(void);
 
 /* Build the header block of a dict. Return 1; 0 when Python must do it, or must not; -1 with an exception.
    *data is valid until the next call. */
 int nats_py_encode(PyObject *mapping, const char **data, size_t *len);
 /* The functions of py_headers.c. */
 PyObject *nats_py_encode_block(void);
-PyObject *nats_py_parse_block(void);
+PyObject *nats_py_last_values(void);
+/* The function of py_answers.c. */
+PyObject *nats_py_parse_ack(void);
+PyObject *nats_py_parse_headers(void);
+PyObject *nats_py_headers_type(void);
 
 /* Free an object whose fields are released, and the reference that each object has to its type. */
 void nats_py_free(PyObject *self);

@@ -17,18 +17,20 @@
  *  - `close`, also in a callback, sets the cursor to the end.
  *  - No memory for a message's objects: the cursor has not been moved, so that no message is lost.
  *
- * Memory. The rows and the bytes of a read lie in a block of about 96 KiB. A connection has one only while
+ * Memory. The rows and the bytes of a read lie in a block of about 160 KiB. A connection has one only while
  * it has something to deliver; up to MOST_FREE blocks are kept for the next connection that has.
  * Fields are copied into Python objects at once, so that no callback sees a block.
  *
- * Large messages. Once a quarter of a large payload has come, the rest is received straight into the bytes
+ * Large messages. Once a sixteenth of a large payload has come, the rest is received straight into the bytes
  * object that the callback gets. Not before, so that memory follows what a server sends, never what it announces.
  *
  * Time. `deliver` gives way after a slice of time, so that thousands of messages of one read do not keep
  * other watchers from their turn. A look at the clock takes as long as half a message. So the clock is looked
  * at after every `stride` messages, and the stride follows the callbacks' speed: 1 for slow ones.
  */
+#include "py_call.h"
 #include "py_hot.h"
+#include "py_pages.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -40,8 +42,9 @@
 #include <time.h>
 
 enum {
-    ROWS_CAP = 8192,       /* 32 KiB of ints */
-    READ_SIZE = 64 * 1024, /* at 256 KiB the copy of the unfinished frame costs 50 ns per message */
+    ROWS_CAP = 8192, /* 32 KiB of ints */
+    READ_SIZE = 128 *
+        1024, /* more than a message of 64 KiB; larger ones cost small messages cache misses */
     MOST_FREE = 4,
     LARGE = 256 * 1024, /* a payload from this size on is received into its own bytes object */
     MOST_AT_ONCE = 1024 * 1024,
@@ -175,14 +178,14 @@ static PyObject *get_text(const inbound *self, int32_t begin, int32_t end)
 }
 
 /* Hand what a callback raised to `Session._raised`. Return -1, with an exception, when the loop must stop. */
-static int raised(inbound *self)
+static int raised(inbound *self, PyObject *callback)
 {
     PyObject *type, *value, *trace, *done;
     PyErr_Fetch(&type, &value, &trace);
     PyErr_NormalizeException(&type, &value, &trace);
     if (trace != NULL && value != NULL)
         PyException_SetTraceback(value, trace);
-    done = PyObject_CallMethodObjArgs((PyObject *)self, name_raised, value, NULL);
+    done = PyObject_CallMethodObjArgs((PyObject *)self, name_raised, value, callback, NULL);
     Py_XDECREF(type);
     Py_XDECREF(value);
     Py_XDECREF(trace);
@@ -191,10 +194,10 @@ static int raised(inbound *self)
 }
 
 /* Use up the result of a callback. */
-static int after(inbound *self, PyObject *result)
+static int after(inbound *self, PyObject *callback, PyObject *result)
 {
     if (result == NULL)
-        return raised(self);
+        return raised(self, callback);
     Py_DECREF(result);
     return 0;
 }
@@ -292,12 +295,12 @@ static int give(inbound *self, nats_py_subscription *sub, struct message *m)
     int status;
     if (sub->fast) {
         PyObject *callback = sub->callback;
+        PyObject *args[] = {NULL, m->subject, m->payload, m->reply, m->headers};
         Py_INCREF(callback);
         sub->received++;
-        result = PyObject_CallFunctionObjArgs(callback, m->subject, m->payload, m->reply,
-                                              m->headers, NULL);
+        result = nats_py_call(callback, args, 4);
+        status = after(self, callback, result);
         Py_DECREF(callback);
-        status = after(self, result);
     } else if (sub->is_inbox) {
         status =
             checked(PyObject_CallMethodObjArgs((PyObject *)self, name_to_inbox, (PyObject *)sub,
@@ -335,12 +338,13 @@ static int give_answer(inbound *self, int32_t order, int32_t h0, int32_t p0, int
         self->at = next;
         if (self->run_left != 0)
             self->run_left--;
-        if (callback == NULL)
+        if (callback == NULL) {
             status = checked(PyObject_CallMethodObjArgs((PyObject *)self, name_answer, number,
                                                         payload, headers, NULL));
-        else
-            status = after(self,
-                           PyObject_CallFunctionObjArgs(callback, payload, Py_None, headers, NULL));
+        } else {
+            PyObject *args[] = {NULL, payload, Py_None, headers};
+            status = after(self, callback, nats_py_call(callback, args, 3));
+        }
     }
     Py_XDECREF(number);
     Py_XDECREF(payload);
@@ -635,11 +639,12 @@ static int begin_large(inbound *self)
 {
     const char *part;
     size_t size, len = nats_parser_unfinished(&self->parser, &part, &size);
-    if (len == 0 || size < LARGE || len < size / 4)
+    if (len == 0 || size < LARGE || len < size / 16)
         return 0;
     self->large = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
     if (self->large == NULL)
         return -1;
+    nats_py_use_huge_pages(PyBytes_AsString(self->large), size);
     memcpy(PyBytes_AsString(self->large), part, len);
     self->large_len = len;
     return 0;
@@ -665,18 +670,20 @@ static char *find_room(inbound *self, size_t *room)
 }
 
 /* read(fd, seconds) -> DRAINED, GAVE_WAY, NOTHING, END or -errno */
-static PyObject *inbound_read(PyObject *self_, PyObject *args)
+static PyObject *inbound_read(PyObject *self_, PyObject *const *args, Py_ssize_t nargs)
 {
     inbound *self = (inbound *)self_;
-    PyObject *seconds;
     int fd, error, status;
     int64_t slice;
     size_t room;
     ssize_t got;
     char *to;
-    if (!PyArg_ParseTuple(args, "iO", &fd, &seconds))
+    if (nargs != 2) {
+        PyErr_SetString(PyExc_TypeError, "read() takes fd and seconds");
         return NULL;
-    slice = get_slice(seconds);
+    }
+    fd = (int)PyLong_AsLong(args[0]);
+    slice = PyErr_Occurred() != NULL ? 0 : get_slice(args[1]);
     if (PyErr_Occurred() != NULL)
         return NULL;
     if (!is_drained(self)) {
@@ -911,7 +918,8 @@ static PyMethodDef inbound_methods[] = {
      "Take bytes, for `deliver`. A closed object discards them."},
     {"deliver", inbound_deliver, METH_O,
      "Deliver what was received, for so many seconds. Return whether that was all."},
-    {"read", inbound_read, METH_VARARGS, "Read a socket once, and deliver for so many seconds."},
+    {"read", (PyCFunction)(void (*)(void))inbound_read, METH_FASTCALL,
+     "Read a socket once, and deliver for so many seconds."},
     {"close", inbound_close, METH_NOARGS, "Discard what has not been delivered, and take no more."},
     {"set_inbox", inbound_set_inbox, METH_VARARGS,
      "Set the sid of the subscription to the answers of requests, and the length before the "
@@ -939,6 +947,7 @@ static PyType_Spec inbound_spec = {"nats_ev._parser.Inbound", sizeof(inbound), 0
 
 PyObject *nats_py_inbound_type(PyObject *subscription)
 {
+    nats_py_find_vectorcall();
     subscription_type = (PyTypeObject *)subscription;
     name_control = PyUnicode_InternFromString("_control");
     name_pong = PyUnicode_InternFromString("_pong");

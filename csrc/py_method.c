@@ -135,16 +135,34 @@ static PyObject *call_function(PyObject *function, PyObject *const *args, size_t
     return result;
 }
 
+/* After a TypeError that no code of the function has raised, the arguments do not fit: let `function.explain`, if
+   there is one, say more about that. */
+static void explain(PyObject *function)
+{
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    PyErr_NormalizeException(&type, &value, &trace);
+    if (trace == NULL) {
+        PyObject *hook = PyObject_GetAttrString(function, "explain"), *done = NULL;
+        if (hook != NULL)
+            done = PyObject_CallFunctionObjArgs(hook, value, NULL);
+        PyErr_Clear();
+        Py_XDECREF(hook);
+        Py_XDECREF(done);
+    }
+    PyErr_Restore(type, value, trace);
+}
+
 static PyObject *method_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf,
                                    PyObject *kwnames)
 {
     method *m = (method *)self;
     size_t nargs = nargsf & ~OFFSET_BIT;
+    PyObject *result;
     if (nargs != 0 && PyObject_TypeCheck(args[0], client_type)) {
         nats_py_outbound *outbound = ((nats_py_client *)args[0])->outbound;
         if (outbound != NULL) {
             int handled = 0;
-            PyObject *result;
             Py_INCREF(outbound); /* Python code may attach another one */
             result = m->fast(outbound, args + 1, nargs - 1, kwnames, &handled);
             Py_DECREF(outbound);
@@ -152,7 +170,10 @@ static PyObject *method_vectorcall(PyObject *self, PyObject *const *args, size_t
                 return result;
         }
     }
-    return call_function(m->function, args, nargs, kwnames);
+    result = call_function(m->function, args, nargs, kwnames);
+    if (result == NULL && PyErr_ExceptionMatches(PyExc_TypeError))
+        explain(m->function);
+    return result;
 }
 
 static PyObject *method_call(PyObject *self, PyObject *args, PyObject *kwargs)

@@ -6,6 +6,7 @@
  * refuses the message nothing has happened, and the Python function is called, which is refused in the
  * same way and has the text of the error.
  */
+#include "nats_attributes.h"
 #include "py_hot.h"
 
 #include <errno.h>
@@ -19,7 +20,8 @@
 static const size_t MOST_AT_ONCE = (size_t)1 << 30; /* macOS refuses more than INT_MAX bytes */
 
 /* Names of keyword arguments: a call's names are interned, so that comparing pointers suffices. */
-static PyObject *name_payload, *name_reply_to, *name_timeout_ms;
+static PyObject *name_payload, *name_reply_to, *name_timeout_ms, *name_headers, *name_no_responders;
+static PyObject *name_thread;
 static PyObject *default_timeout;
 
 struct text {
@@ -90,19 +92,43 @@ static int call(PyObject *method, PyObject *number, PyObject *subject)
     return done == NULL ? -1 : 0;
 }
 
-/* Do what a framing call's bits ask for. Return 0, or -1 with an exception. */
-static int deal_with(nats_py_outbound *self, int code)
+/* Return whether the loop does not run, or runs in this thread. `Connection.queued` looks more closely. */
+static int is_at_home(const nats_py_outbound *self)
+{
+    PyObject *thread;
+    int same;
+    if (self->loop == NULL)
+        return 0;
+    thread = PyObject_GetAttr(self->loop, name_thread);
+    if (thread == NULL)
+        PyErr_Clear();
+    same = thread == Py_None || (thread != NULL && PyLong_CheckExact(thread) &&
+                                 PyLong_AsUnsignedLong(thread) == PyThread_get_thread_ident());
+    Py_XDECREF(thread);
+    if (PyErr_Occurred() != NULL)
+        PyErr_Clear();
+    return same;
+}
+
+NATS_COLD static int deal_with_bits(nats_py_outbound *self, int code)
 {
     PyObject *number;
     int status;
-    if (code == 0)
-        return 0;
+    if (code == NATS_WBUF_FIRST && self->batches == 0 && self->schedule != NULL &&
+        self->schedule != Py_None && is_at_home(self))
+        return call(self->schedule, NULL, NULL);
     number = PyLong_FromLong(code);
     if (number == NULL)
         return -1;
     status = call(self->queued, number, NULL);
     Py_DECREF(number);
     return status;
+}
+
+/* Do what a framing call's bits ask for. Return 0, or -1 with an exception. */
+static inline int deal_with(nats_py_outbound *self, int code)
+{
+    return code == 0 ? 0 : deal_with_bits(self, code);
 }
 
 static PyObject *none_after(nats_py_outbound *self, int code)
@@ -131,31 +157,38 @@ PyObject *nats_py_publish(nats_py_outbound *self, PyObject *const *args, size_t 
     return none_after(self, code);
 }
 
+/* Get the header block of a raw block or a dict. Return 0 for what the Python function must convert, or refuse. */
+static int get_headers(PyObject *object, struct text *headers)
+{
+    size_t len;
+    if (PyDict_CheckExact(object)) {
+        if (nats_py_encode(object, &headers->data, &len) <= 0) {
+            PyErr_Clear();
+            return 0;
+        }
+        headers->size = (Py_ssize_t)len;
+        return 1;
+    }
+    if (!PyBytes_CheckExact(object) || PyBytes_Size(object) == 0)
+        return 0;
+    headers->data = PyBytes_AsString(object);
+    headers->size = PyBytes_Size(object);
+    return 1;
+}
+
 /* With a raw block or a dict as headers. */
 PyObject *nats_py_hpublish(nats_py_outbound *self, PyObject *const *args, size_t nargs,
                            PyObject *kwnames, int *handled)
 {
-    struct text subject, payload = {"", 0}, reply = {NULL, 0};
-    const char *headers;
-    size_t headers_len;
+    struct text subject, headers, payload = {"", 0}, reply = {NULL, 0};
     int code;
     if (kwnames != NULL || nargs < 2 || nargs > 4 || self->no_headers ||
         !get_text(args[0], &subject) || (nargs > 2 && !get_payload(args[2], &payload)) ||
-        (nargs > 3 && args[3] != Py_None && !get_text(args[3], &reply)))
+        (nargs > 3 && args[3] != Py_None && !get_text(args[3], &reply)) ||
+        !get_headers(args[1], &headers))
         return NULL;
-    if (PyDict_CheckExact(args[1])) {
-        if (nats_py_encode(args[1], &headers, &headers_len) <= 0) {
-            PyErr_Clear();
-            return NULL;
-        }
-    } else {
-        if (!PyBytes_CheckExact(args[1]) || PyBytes_Size(args[1]) == 0)
-            return NULL;
-        headers = PyBytes_AsString(args[1]);
-        headers_len = (size_t)PyBytes_Size(args[1]);
-    }
     code = nats_wbuf_publish(self->wbuf, subject.data, (size_t)subject.size, reply.data,
-                             (size_t)reply.size, headers, headers_len, payload.data,
+                             (size_t)reply.size, headers.data, (size_t)headers.size, payload.data,
                              (size_t)payload.size, 0);
     if (code < 0)
         return NULL;
@@ -163,14 +196,14 @@ PyObject *nats_py_hpublish(nats_py_outbound *self, PyObject *const *args, size_t
     return none_after(self, code);
 }
 
-/* Return whether a time-out is that of the last request; only ints are compared here. */
+/* Return whether a time-out is that of the last request: the same object, or an equal int. */
 static int same_timeout(PyObject *timeout, PyObject *last)
 {
     long a, b;
-    if (last == NULL || !PyLong_CheckExact(timeout) || !PyLong_CheckExact(last))
-        return 0;
     if (timeout == last)
         return 1;
+    if (last == NULL || !PyLong_CheckExact(timeout) || !PyLong_CheckExact(last))
+        return 0;
     a = PyLong_AsLong(timeout);
     b = PyLong_AsLong(last);
     if (PyErr_Occurred() != NULL) { /* beyond the range of long */
@@ -186,54 +219,171 @@ static int same_subject(PyObject *subject, PyObject *last)
            (last != NULL && PyUnicode_CheckExact(last) && PyUnicode_Compare(subject, last) == 0);
 }
 
-/* The parameters after cb that have a fast path: timeout_ms, by position or by name. */
-PyObject *nats_py_request(nats_py_outbound *self, PyObject *const *args, size_t nargs,
-                          PyObject *kwnames, int *handled)
+/* Return the callback as the table has it, with what `no_responders` asks for. NULL: an exception, or, with none
+   set, the Python function must decide. */
+static PyObject * override(nats_py_outbound *self, PyObject *callback, PyObject *no_responders)
 {
-    PyObject *const names[] = {NULL, NULL, NULL, name_timeout_ms};
-    PyObject *found[] = {NULL, NULL, NULL, NULL};
-    struct text subject, payload;
-    PyObject *number;
-    unsigned long long order;
-    int code;
-    if (!sort_arguments(args, nargs, kwnames, names, found, 4) || found[2] == NULL ||
-        !get_text(found[0], &subject) || !get_payload(found[1], &payload) ||
-        !PyCallable_Check(found[2]) || self->waiting == NULL || !PyDict_CheckExact(self->waiting) ||
-        !same_timeout(found[3] == NULL ? default_timeout : found[3], self->timeout))
+    PyObject *overrides = self->overrides, *type, *wrapped;
+    if ((no_responders != Py_False && no_responders != Py_True) || overrides == NULL ||
+        !PyTuple_CheckExact(overrides) || PyTuple_Size(overrides) != 2)
         return NULL;
-    order = self->order + 1;
-    number = PyLong_FromUnsignedLongLong(order);
-    /* The entry first: it may fail for lack of memory, and framing may not be undone so simply. */
-    if (number == NULL || PyDict_SetItem(self->waiting, number, found[2]) < 0) {
-        Py_XDECREF(number);
-        *handled = 1;
-        return NULL;
+    type = PyTuple_GetItem(overrides, no_responders == Py_True);
+    Py_INCREF(type);
+    wrapped = PyObject_CallFunctionObjArgs(type, callback, NULL);
+    Py_DECREF(type);
+    return wrapped;
+}
+
+/* Return whether there is room in the list of subjects. */
+static int has_room(nats_py_outbound *self)
+{
+    return self->subjects != NULL && PyList_CheckExact(self->subjects) &&
+           PyList_Size(self->subjects) < self->most_subjects;
+}
+
+/* Enter a request in the tables: before it is framed, because this may fail for lack of memory, and framing may not be
+   undone so simply. pair is for the list of subjects, or NULL. Return 0, or -1 with an exception. */
+static int enter(nats_py_outbound *self, PyObject *number, PyObject *callback, PyObject *pair)
+{
+    if (PyDict_SetItem(self->waiting, number, callback) == 0) {
+        if (pair == NULL || PyList_Append(self->subjects, pair) == 0)
+            return 0;
+        (void)PyDict_DelItem(self->waiting, number); /* it is there */
+        PyErr_NoMemory();
     }
-    code = nats_wbuf_request(self->wbuf, subject.data, (size_t)subject.size, payload.data,
-                             (size_t)payload.size, order);
-    if (code < 0) {
-        if (PyDict_DelItem(self->waiting, number) < 0)
-            PyErr_Clear();
+    return -1;
+}
+
+/* Take a request out of the tables again that was refused. */
+static void withdraw(nats_py_outbound *self, PyObject *number, PyObject *pair)
+{
+    Py_ssize_t n = pair == NULL ? 0 : PyList_Size(self->subjects);
+    if ((n != 0 && PyList_SetSlice(self->subjects, n - 1, n, NULL) < 0) ||
+        PyDict_DelItem(self->waiting, number) < 0)
+        PyErr_Clear();
+}
+
+/* Call those who want to know of a request that has been framed. Return 0, or -1 with an exception. */
+static int tell(nats_py_outbound *self, int code, PyObject *number, PyObject *other_subject)
+{
+    PyObject *type, *value, *trace;
+    if ((self->run != 0 || call(self->begin_run, number, NULL) == 0) &&
+        (other_subject == NULL || call(self->begin_subject, number, other_subject) == 0))
+        return deal_with(self, code);
+    /* A Ctrl-C, most likely. Nobody else would ask for the write of what has been framed. */
+    PyErr_Fetch(&type, &value, &trace);
+    if (deal_with(self, code) < 0)
+        PyErr_Clear();
+    PyErr_Restore(type, value, trace);
+    return -1;
+}
+
+/* What a request sends. */
+struct request {
+    PyObject *name; /* of the subject */
+    PyObject *pair; /* a new tuple for the list of subjects, or NULL */
+    int is_other;   /* the last request had another subject */
+    struct text subject, headers, payload;
+};
+
+/* Make a request's tuple. That may run the garbage collector, and with it finalizers that send requests: nothing
+   that follows may. Return 0 with an exception. */
+static int make_pair(nats_py_outbound *self, struct request *r)
+{
+    r->pair = PyTuple_New(2);
+    if (r->pair == NULL)
+        return 0;
+    r->is_other = !same_subject(r->name, self->subject);
+    if (!r->is_other || !has_room(self))
+        Py_CLEAR(r->pair);
+    return 1;
+}
+
+/* Frame a request. Return its number, or NULL. */
+static PyObject *send_request(nats_py_outbound *self, const struct request *r, PyObject *callback,
+                              int *handled)
+{
+    unsigned long long order = self->order + 1;
+    PyObject *number = PyLong_FromUnsignedLongLong(order), *pair = r->pair;
+    int code;
+    *handled = 1;
+    if (number == NULL)
+        return NULL;
+    if (pair != NULL) {
+        Py_INCREF(number);
+        Py_INCREF(r->name);
+        PyTuple_SetItem(pair, 0, number);
+        PyTuple_SetItem(pair, 1, r->name);
+    }
+    if (enter(self, number, callback, pair) < 0) {
         Py_DECREF(number);
         return NULL;
     }
-    *handled = 1;
-    self->order = order;
-    if ((self->run != 0 || call(self->begin_run, number, NULL) == 0) &&
-        (same_subject(found[0], self->subject) ||
-         call(self->begin_subject, number, found[0]) == 0)) {
-        if (deal_with(self, code) == 0)
-            return number;
-    } else {
-        /* A Ctrl-C, most likely. Nobody else would ask for the write of what has been framed. */
-        PyObject *type, *value, *trace;
-        PyErr_Fetch(&type, &value, &trace);
-        if (deal_with(self, code) < 0)
-            PyErr_Clear();
-        PyErr_Restore(type, value, trace);
+    code =
+        nats_wbuf_request(self->wbuf, r->subject.data, (size_t)r->subject.size, r->headers.data,
+                          (size_t)r->headers.size, r->payload.data, (size_t)r->payload.size, order);
+    if (code < 0) {
+        withdraw(self, number, pair);
+        Py_DECREF(number);
+        *handled = 0;
+        return NULL;
     }
-    Py_DECREF(number);
-    return NULL;
+    self->order = order;
+    if (pair != NULL) {
+        PyObject *last = self->subject;
+        Py_INCREF(r->name);
+        self->subject = r->name;
+        Py_XDECREF(last);
+    }
+    if (tell(self, code, number, r->is_other && pair == NULL ? r->name : NULL) < 0)
+        Py_CLEAR(number);
+    return number;
+}
+
+/* The parameters after cb that have a fast path: timeout_ms, by position or by name, headers and no_responders. */
+PyObject *nats_py_request(nats_py_outbound *self, PyObject *const *args, size_t nargs,
+                          PyObject *kwnames, int *handled)
+{
+    enum { SUBJECT, PAYLOAD, CB, TIMEOUT_MS, HEADERS, NO_RESPONDERS, N };
+    PyObject *const names[N] = {
+        NULL, NULL, NULL, name_timeout_ms, name_headers, name_no_responders};
+    PyObject *found[N] = {NULL}, *callback, *result = NULL;
+    struct request r = {NULL, NULL, 0, {NULL, 0}, {NULL, 0}, {NULL, 0}};
+    int has_headers;
+    if (nargs > HEADERS || !sort_arguments(args, nargs, kwnames, names, found, N) ||
+        found[CB] == NULL || !get_text(found[SUBJECT], &r.subject) ||
+        !get_payload(found[PAYLOAD], &r.payload) || !PyCallable_Check(found[CB]) ||
+        self->waiting == NULL || !PyDict_CheckExact(self->waiting) ||
+        !same_timeout(found[TIMEOUT_MS] == NULL ? default_timeout : found[TIMEOUT_MS],
+                      self->timeout))
+        return NULL;
+    has_headers = found[HEADERS] != NULL && found[HEADERS] != Py_None;
+    if (has_headers && self->no_headers)
+        return NULL;
+    r.name = found[SUBJECT];
+    if (found[NO_RESPONDERS] == NULL || found[NO_RESPONDERS] == Py_None) {
+        callback = found[CB];
+        Py_INCREF(callback);
+    } else {
+        callback = override(self, found[CB], found[NO_RESPONDERS]);
+        if (callback == NULL) {
+            *handled = PyErr_Occurred() != NULL;
+            return NULL;
+        }
+    }
+    if (!same_subject(r.name, self->subject)) {
+        r.is_other = 1;
+        if (has_room(self) && !make_pair(self, &r)) {
+            Py_DECREF(callback);
+            *handled = 1;
+            return NULL;
+        }
+    }
+    if (!has_headers || get_headers(found[HEADERS], &r.headers))
+        result = send_request(self, &r, callback, handled);
+    Py_DECREF(callback);
+    Py_XDECREF(r.pair);
+    return result;
 }
 
 /* ---- Outbound ---- */
@@ -298,9 +448,13 @@ static int outbound_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(outbound->timeout);
     Py_VISIT(outbound->waiting);
     Py_VISIT(outbound->queued);
+    Py_VISIT(outbound->schedule);
+    Py_VISIT(outbound->loop);
     Py_VISIT(outbound->begin_run);
     Py_VISIT(outbound->subject);
+    Py_VISIT(outbound->subjects);
     Py_VISIT(outbound->begin_subject);
+    Py_VISIT(outbound->overrides);
     Py_VISIT(Py_TYPE(self));
     return 0;
 }
@@ -311,9 +465,13 @@ static int outbound_clear(PyObject *self)
     nats_py_outbound *outbound = (nats_py_outbound *)self;
     Py_CLEAR(outbound->timeout);
     Py_CLEAR(outbound->queued);
+    Py_CLEAR(outbound->schedule);
+    Py_CLEAR(outbound->loop);
     Py_CLEAR(outbound->begin_run);
     Py_CLEAR(outbound->subject);
+    Py_CLEAR(outbound->subjects);
     Py_CLEAR(outbound->begin_subject);
+    Py_CLEAR(outbound->overrides);
     return 0;
 }
 
@@ -325,6 +483,13 @@ static void outbound_dealloc(PyObject *self)
     Py_CLEAR(outbound->waiting);
     Py_CLEAR(outbound->owner);
     nats_py_free(self);
+}
+
+/* len(outbound): the bytes that are not sent. */
+static Py_ssize_t outbound_length(PyObject *self)
+{
+    const nats_wbuf *wbuf = ((nats_py_outbound *)self)->wbuf;
+    return wbuf == NULL ? 0 : (Py_ssize_t)nats_wbuf_len(wbuf);
 }
 
 static PyMemberDef outbound_members[] = {
@@ -340,11 +505,25 @@ static PyMemberDef outbound_members[] = {
      "The dict of the callbacks of requests by number."},
     {"queued", T_OBJECT, offsetof(nats_py_outbound, queued), 0,
      "Called with the bits of a framing call, if any is set."},
+    {"schedule", T_OBJECT, offsetof(nats_py_outbound, schedule), 0,
+     "Called without arguments in place of `queued` when the turn's end is all that is asked for; "
+     "or None."},
+    {"loop", T_OBJECT, offsetof(nats_py_outbound, loop), 0,
+     "What has the attribute `thread`: in another one `queued` is called."},
+    {"batches", T_INT, offsetof(nats_py_outbound, batches), 0,
+     "How many calls of `batch` are on the stack: nothing is scheduled."},
     {"begin_run", T_OBJECT, offsetof(nats_py_outbound, begin_run), 0,
      "Called with the number of the first request of a run."},
     {"subject", T_OBJECT, offsetof(nats_py_outbound, subject), 0, "That of the last request."},
+    {"subjects", T_OBJECT, offsetof(nats_py_outbound, subjects), 0,
+     "The list of (number, subject) of each request to another subject than the one before."},
+    {"most_subjects", T_PYSSIZET, offsetof(nats_py_outbound, most_subjects), 0,
+     "How many of them there may be; then `begin_subject` is called."},
+    {"overrides", T_OBJECT, offsetof(nats_py_outbound, overrides), 0,
+     "Two callables that wrap a callback for no_responders=False and True."},
     {"begin_subject", T_OBJECT, offsetof(nats_py_outbound, begin_subject), 0,
-     "Called with the number and the subject of a request to another subject than the last one."},
+     "Called with the number and the subject of a request to another subject, if the list is "
+     "full."},
     {NULL, 0, 0, 0, NULL}};
 
 static PyMethodDef outbound_methods[] = {
@@ -356,6 +535,7 @@ static PyMethodDef outbound_methods[] = {
 
 static PyType_Slot outbound_slots[] = {
     {Py_tp_doc, "What the fast paths of publish and request use."},
+    {Py_sq_length, outbound_length},
     {Py_tp_members, outbound_members},
     {Py_tp_methods, outbound_methods},
     {Py_tp_traverse, outbound_traverse},
@@ -372,8 +552,12 @@ PyObject *nats_py_outbound_type(void)
     name_payload = PyUnicode_InternFromString("payload");
     name_reply_to = PyUnicode_InternFromString("reply_to");
     name_timeout_ms = PyUnicode_InternFromString("timeout_ms");
+    name_headers = PyUnicode_InternFromString("headers");
+    name_no_responders = PyUnicode_InternFromString("no_responders");
+    name_thread = PyUnicode_InternFromString("thread");
     default_timeout = PyLong_FromLong(5000);
     if (name_payload == NULL || name_reply_to == NULL || name_timeout_ms == NULL ||
+        name_headers == NULL || name_no_responders == NULL || name_thread == NULL ||
         default_timeout == NULL)
         return NULL;
     return PyType_FromSpec(&outbound_spec);

@@ -2,6 +2,7 @@
  * py_types: hands the types and functions of the hot path to Python.
  */
 #include "py_hot.h"
+#include "py_pages.h"
 
 /* What was handed out, for a module that is imported again: classes made of the first types must go on working,
    in other interpreters of the process, too. */
@@ -24,11 +25,16 @@ static int make(PyObject *types)
            append(types, nats_py_method_type()) != NULL &&
            append(types, nats_py_inbound_type(subscription)) != NULL &&
            append(types, nats_py_encode_block()) != NULL &&
-           append(types, nats_py_parse_block()) != NULL;
+           append(types, nats_py_headers_type()) != NULL &&
+           append(types, nats_py_parse_headers()) != NULL &&
+           append(types, nats_py_last_values()) != NULL &&
+           append(types, nats_py_parse_ack()) != NULL &&
+           append(types, nats_py_taker_type()) != NULL;
 }
 
 int nats_py_types(void *list)
 {
+    nats_wbuf_grown = nats_py_use_huge_pages;
     PyObject *types = made != NULL ? NULL : PyList_New(0);
     if (types != NULL && make(types))
         made = types;

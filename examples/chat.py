@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from nats_ev import Headers, Nats, pyev
+from nats_ev import Headers, Nats, NatsError, Status, pyev
 
 name = sys.argv[1] if len(sys.argv) > 1 else "somebody"
 room = sys.argv[2] if len(sys.argv) > 2 else "lobby"
@@ -19,8 +19,15 @@ nats = Nats(
     port=int(os.environ.get("NATS_PORT", "4222")),
     echo=False,
     reconnect=True,
-    on_error=lambda err: print("nats:", err, file=sys.stderr),
+    retry_on_failed_connect=False,
+    on_error=lambda err: on_error(err),
 )
+
+
+def on_error(err: NatsError) -> None:
+    print("nats:", err, file=sys.stderr, flush=True)
+    if nats.status() is Status.CLOSED:  # no other attempt follows
+        sys.exit(1)
 
 
 def on_message(subject: str, payload: bytes, reply: str | None, headers: bytes | None) -> None:

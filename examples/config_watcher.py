@@ -8,15 +8,24 @@ from __future__ import annotations
 import os
 import sys
 
-from nats_ev import KV, JetStream, KvEntry, Nats, NatsError, pyev
+from nats_ev import KV, JetStream, KvEntry, Nats, NatsError, Status, pyev
 
 nats = Nats(
     host=os.environ.get("NATS_HOST", "127.0.0.1"),
     port=int(os.environ.get("NATS_PORT", "4222")),
     reconnect=True,
-    on_error=lambda err: print("nats:", err, file=sys.stderr),
+    retry_on_failed_connect=False,
+    on_error=lambda err: on_error(err),
 )
-kv = KV(JetStream(nats), "config")
+
+
+def on_error(err: NatsError) -> None:
+    print("nats:", err, file=sys.stderr, flush=True)
+    if nats.status() is Status.CLOSED:  # no other attempt follows
+        sys.exit(1)
+
+
+kv = KV(JetStream(nats), "app-config")
 config: dict[str, str] = {}
 complete = False
 

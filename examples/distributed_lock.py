@@ -17,7 +17,7 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from nats_ev import KV, ApiLevelError, JetStream, KvEntry, Nats, NatsError, pyev
+from nats_ev import KV, ApiLevelError, JetStream, KvEntry, Nats, NatsError, NoRespondersError, pyev
 
 LEASE = 1.5  # seconds
 MARGIN = 0.2  # seconds before the lease expires, when the holder stops
@@ -28,7 +28,7 @@ nats = Nats(
     host=os.environ.get("NATS_HOST", "127.0.0.1"),
     port=int(os.environ.get("NATS_PORT", "4222")),
     reconnect=True,
-    on_error=lambda err: print("nats:", err, file=sys.stderr),
+    retry_on_failed_connect=False,
 )
 kv = KV(JetStream(nats, timeout=timedelta(seconds=1)), "locks")
 me = f"{os.uname().nodename}:{os.getpid()}"
@@ -146,7 +146,7 @@ def created(info: Any, err: NatsError | None) -> None:
         return kv.create_bucket({"ttl": timedelta(seconds=LEASE)}, created)
     if err is not None:
         print("no bucket yet:", err, file=sys.stderr)
-        return later(1000, start)
+        return sys.exit(1) if isinstance(err, NoRespondersError) else later(1000, start)
     kv.watch("lock", changed)
     acquire()
 

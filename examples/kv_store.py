@@ -24,6 +24,8 @@ kv = KV(JetStream(nats), "example")
 def show(result: Any, err: NatsError | None) -> None:
     if err is not None:
         sys.exit(f"error: {err}")
+    if result is None:
+        sys.exit("no such key")
     if isinstance(result, list):
         for item in result:
             print(

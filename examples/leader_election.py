@@ -16,7 +16,7 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from nats_ev import KV, JetStream, KvEntry, Nats, NatsError, pyev
+from nats_ev import KV, JetStream, KvEntry, Nats, NatsError, NoRespondersError, pyev
 
 LEASE = 1.5  # seconds
 MARGIN = 0.2  # seconds before the lease expires, when the leader steps down
@@ -32,7 +32,7 @@ nats = Nats(
     host=os.environ.get("NATS_HOST", "127.0.0.1"),
     port=int(os.environ.get("NATS_PORT", "4222")),
     reconnect=True,
-    on_error=lambda err: print("nats:", err, file=sys.stderr),
+    retry_on_failed_connect=False,
 )
 kv = KV(JetStream(nats, timeout=timedelta(seconds=1)), "election")
 me = f"{os.uname().nodename}:{os.getpid()}"
@@ -92,6 +92,8 @@ def changed(entry: KvEntry | None, err: NatsError | None) -> None:
 def ready(info: Any, err: NatsError | None) -> None:
     if err is not None:
         print("no bucket yet:", err, file=sys.stderr)
+        if isinstance(err, NoRespondersError):
+            sys.exit(1)
         nats.call_later(1000, start)
         return
     kv.watch("leader", changed)

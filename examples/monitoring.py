@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 
-from nats_ev import Nats, pyev
+from nats_ev import Nats, NatsError, Status, pyev
 
 arguments = argparse.ArgumentParser(description=__doc__)
 arguments.add_argument("seconds", type=float, nargs="?", help="how long to run (default: for ever)")
@@ -25,8 +26,17 @@ nats = Nats(
     on_connect=lambda: print(f"connected to {nats.connected_url()}", flush=True),
     on_disconnect=lambda: print("disconnected", flush=True),
     on_lame_duck=lambda: print("the server is about to shut down", flush=True),
-    on_error=lambda err: print(f"error: {err}", flush=True),
+    retry_on_failed_connect=False,
+    on_error=lambda err: on_error(err),
 )
+
+
+def on_error(err: NatsError) -> None:
+    print(f"error: {err}", flush=True)
+    if nats.status() is Status.CLOSED:  # no other attempt follows
+        sys.exit(1)
+
+
 nats.slow_consumer(1 << 20, lambda pending: print(f"{pending:,} bytes wait to be sent", flush=True))
 nats.subscribe("load.>", lambda subject, payload, reply, headers: None)
 

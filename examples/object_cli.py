@@ -32,7 +32,7 @@ def show(result: Any, err: NatsError | None) -> None:
     elif isinstance(result, list):
         print(*result, sep="\n")
     else:
-        print("done" if result else "not found")
+        print("done" if result else sys.exit("not found"))
     nats.disconnect()
 
 
@@ -44,7 +44,10 @@ def progress(done: int, total: int | None) -> None:
 def run(info: Any, err: NatsError | None) -> None:
     if err is not None:
         sys.exit(f"error: {err}")
-    task()
+    try:
+        task()
+    except OSError as exc:  # of the file
+        sys.exit(f"error: {exc}")
 
 
 match sys.argv[1:]:

@@ -11,7 +11,7 @@ import signal
 import sys
 from itertools import count, islice
 
-from nats_ev import Nats, pyev
+from nats_ev import Nats, NatsError, Status, pyev
 
 arguments = argparse.ArgumentParser(description=__doc__)
 arguments.add_argument("messages", type=int, nargs="?", help="how many to send (default: no end)")
@@ -22,8 +22,15 @@ nats = Nats(
     host=os.environ.get("NATS_HOST", "127.0.0.1"),
     port=int(os.environ.get("NATS_PORT", "4222")),
     reconnect=True,
-    on_error=lambda err: print("nats:", err, file=sys.stderr),
+    retry_on_failed_connect=False,
+    on_error=lambda err: on_error(err),
 )
+
+
+def on_error(err: NatsError) -> None:
+    print("nats:", err, file=sys.stderr, flush=True)
+    if nats.status() is Status.CLOSED:  # no other attempt follows
+        sys.exit(1)
 
 
 def on_message(subject: str, payload: bytes, reply: str | None, headers: bytes | None) -> None:

@@ -10,15 +10,24 @@ import os
 import signal
 import sys
 
-from nats_ev import Nats, pyev
+from nats_ev import Nats, NatsError, Status, pyev
 
 loop = pyev.default_loop()
 nats = Nats(
     host=os.environ.get("NATS_HOST", "127.0.0.1"),
     port=int(os.environ.get("NATS_PORT", "4222")),
     reconnect=True,
-    on_error=lambda err: print("nats:", err, file=sys.stderr),
+    retry_on_failed_connect=False,
+    on_error=lambda err: on_error(err),
 )
+
+
+def on_error(err: NatsError) -> None:
+    print("nats:", err, file=sys.stderr, flush=True)
+    if nats.status() is Status.CLOSED:  # no other attempt follows
+        sys.exit(1)
+
+
 done = 0
 
 

@@ -11,15 +11,23 @@ import os
 import signal
 import sys
 
-from nats_ev import Nats, NatsError, Service, ServiceError, ServiceRequest, pyev
+from nats_ev import Nats, NatsError, Service, ServiceError, ServiceRequest, Status, pyev
 
 loop = pyev.default_loop()
 nats = Nats(
     host=os.environ.get("NATS_HOST", "127.0.0.1"),
     port=int(os.environ.get("NATS_PORT", "4222")),
     reconnect=True,
-    on_error=lambda err: print("nats:", err, file=sys.stderr),
+    no_responders=True,
+    retry_on_failed_connect=False,
+    on_error=lambda err: on_error(err),
 )
+
+
+def on_error(err: NatsError) -> None:
+    print("nats:", err, file=sys.stderr, flush=True)
+    if nats.status() is Status.CLOSED:  # no other attempt follows
+        sys.exit(1)
 
 
 def add(request: ServiceRequest) -> None:
@@ -31,7 +39,10 @@ def add(request: ServiceRequest) -> None:
 
 
 def answered(response: bytes | None, err: NatsError | None, headers: bytes | None) -> None:
-    print(err or ServiceError.from_headers(headers) or (response or b"").decode())
+    error = err or ServiceError.from_headers(headers)
+    if error is not None:
+        sys.exit(f"error: {error}")
+    print((response or b"").decode())
     nats.disconnect()
 
 

@@ -175,6 +175,8 @@ class Lib:
         wbuf: Wbuf,
         subject: Bytes,
         subject_len: int,
+        headers: Bytes,
+        headers_len: int,
         payload: Bytes,
         payload_len: int,
         tag: int,
@@ -211,6 +213,7 @@ class Lib:
     def nats_wbuf_pin(self, wbuf: Wbuf, n: int, /) -> None: ...
     def nats_wbuf_take_back(self, wbuf: Wbuf, /) -> None: ...
     def nats_wbuf_remove(self, wbuf: Wbuf, tags: Uint64Pointer, n: int, /) -> int: ...
+    def nats_wbuf_trim(self, wbuf: Wbuf, /) -> None: ...
     def nats_wbuf_drop_messages(self, wbuf: Wbuf, /) -> int: ...
     def nats_wbuf_recheck(
         self, wbuf: Wbuf, headers: int, tags: Uint64Pointer, cap: int, n_tags: SizePointer, /
@@ -230,11 +233,18 @@ class OutboundBase:
     no_headers: bool
     waiting: dict[int, Any]
     queued: Callable[[int], object]
+    schedule: Callable[[], object] | None
+    loop: Any
+    batches: int
     begin_run: Callable[[int], object]
     subject: str | None
+    subjects: list[tuple[int, str]]
+    most_subjects: int
     begin_subject: Callable[[int, str], object]
+    overrides: tuple[Callable[..., object], Callable[..., object]]
 
     def _attach(self, address: int, owner: object, /) -> None: ...
+    def __len__(self) -> int: ...
     def send(self, fd: int, /) -> int: ...
 
 class SubscriptionBase:
@@ -252,6 +262,14 @@ class Client:
     """The base of a class with methods that `wire.fast_method` makes."""
 
     def _attach(self, outbound: OutboundBase, /) -> None: ...
+
+class HeadersBase:
+    """The base of `Headers`."""
+
+    status: int | None
+    description: str | None
+    _values: dict[str, list[str]]
+    _received: bool
 
 class Inbound:
     """The base of `protocol.Session`."""
@@ -274,6 +292,27 @@ class Inbound:
     def set_inbox(self, sid: int, prefix_len: int, /) -> None: ...
     def set_max_message(self, size: int, /) -> None: ...
     def parse_error(self) -> tuple[str, int, bytes]: ...
+
+class Taker:
+    """The base of `jetstream.pull.Puller`."""
+
+    _received: int
+    _mark: int
+    _where: int
+    _pinned: bool
+    last_reply: str | None
+
+    def _take(
+        self, subject: str, payload: bytes, reply: str | None, headers: bytes | None, /
+    ) -> None: ...
+    def _give(
+        self,
+        callback: Callable[[Any, Any], object],
+        type: type[Any],
+        base: type[Any],
+        nats: object,
+        /,
+    ) -> None: ...
 
 ffi: Ffi
 lib: Lib

@@ -7,13 +7,17 @@ its value. Checks of one option alone are in `options`, those of subjects in `su
 
 from __future__ import annotations
 
+import functools
 import math
+import os
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any
+from types import FunctionType, MethodType
+from typing import Any, TypeVar, cast
 
 from .errors import BadOptionsError, NatsError
 
+F = TypeVar("F", bound=Callable[..., Any])
 Payload = bytes | bytearray | memoryview | str | None
 Milliseconds = float | timedelta
 # An on_* callback; None: not set.
@@ -24,6 +28,18 @@ Done = Callable[[Any], object]
 Callback = Callable[[Any, NatsError | None], object]
 
 
+# What a callback is called with, as errors show it, and how many arguments these are.
+Takes = tuple[str, int]
+TAKES_NOTHING: Takes = ("", 0)
+TAKES_ERR: Takes = ("err", 1)
+TAKES_RESULT: Takes = ("result, err", 2)
+TAKES_MESSAGE: Takes = ("subject, payload, reply, headers", 4)
+TAKES_ANSWER: Takes = ("response, err, headers", 3)
+
+# Of a code object: *args, a generator, a coroutine, an asynchronous generator.
+_VARARGS, _LAZY = 0x04, 0x20 | 0x80 | 0x200
+
+
 class Omitted:
     """The default of an argument for which None has a meaning of its own."""
 
@@ -31,24 +47,112 @@ class Omitted:
         return "<omitted>"
 
 
-def check_callback(cb: Any, name: str = "cb") -> None:
-    """Raise TypeError if cb can't be called."""
+def check_callback(cb: Any, name: str = "cb", takes: Takes | None = None) -> None:
+    """Raise TypeError if cb can't be called, or not with these arguments.
+
+    Args:
+        cb: a plain function or a method is looked at; of others, such as a partial, nothing is known.
+        name: of the argument.
+        takes: None: any number of arguments.
+    """
     if not callable(cb):
         raise TypeError(f"{name} must be callable, not {type(cb).__name__}")
+    if takes is not None:
+        _check_takes(cb, name, takes)
 
 
-def callable_or_none(value: Any, name: str) -> Hook:
-    """Return value if it is a callback or None, else raise TypeError."""
-    if value is not None and not callable(value):
-        raise TypeError(f"{name} must be callable or None, not {type(value).__name__}")
+def check_result_cb(cb: Any) -> None:
+    """Raise TypeError if cb can't be called as ``cb(result, err)``."""
+    check_callback(cb, "cb", TAKES_RESULT)
+
+
+def _check_takes(cb: Any, name: str, takes: Takes) -> None:
+    wanted = takes[1]
+    function = cb
+    if type(cb) is MethodType:
+        function = cb.__func__
+        wanted += 1
+    if type(function) is not FunctionType:
+        return
+    code = function.__code__
+    if code.co_argcount == wanted and not code.co_kwonlyargcount and not code.co_flags & _LAZY:
+        return
+    where = f"{function.__qualname__}, {os.path.basename(code.co_filename)}:{code.co_firstlineno}"
+    if code.co_flags & _LAZY:
+        kind = "a generator function" if code.co_flags & 0x20 else "an async function"
+        raise TypeError(
+            f"{name} must be a plain function of ({takes[0]}): {where} is {kind}, which nobody would run"
+        )
+    least = code.co_argcount - len(function.__defaults__ or ())
+    most = math.inf if code.co_flags & _VARARGS else code.co_argcount
+    if code.co_kwonlyargcount > len(function.__kwdefaults__ or {}) or not least <= wanted <= most:
+        raise TypeError(
+            f"{name} is called with ({takes[0]}): {where} does not take {takes[1]} "
+            f"argument{'s' if takes[1] != 1 else ''}"
+        )
+
+
+def callable_or_none(value: Any, name: str, takes: Takes | None = None) -> Hook:
+    """Return value if it is a callback or None, else raise TypeError; takes as for `check_callback`."""
+    if value is not None:
+        if not callable(value):
+            raise TypeError(f"{name} must be callable or None, not {type(value).__name__}")
+        if takes is not None:
+            _check_takes(value, name, takes)
     return value  # type: ignore[no-any-return]
+
+
+def hook_of(*names: str) -> Callable[[Any, str], Hook]:
+    """Return the check of an option that is a callback with these arguments, or None."""
+    takes = ", ".join(names), len(names)
+    return lambda value, name: callable_or_none(value, name, takes)
+
+
+def explained(**hints: str) -> Callable[[F], F]:
+    """Decorate a function: a call that Python can't bind to its parameters gets a hint.
+
+    Args:
+        hints: by the parameter that Python's text names; "other" for any other call that can't be bound.
+    """
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except TypeError as exc:
+                if exc.__traceback__ is not None and exc.__traceback__.tb_next is None:
+                    _add_hint(hints, exc)
+                raise
+
+        return cast(F, call)
+
+    return decorate
+
+
+def explained_in_c(**hints: str) -> Callable[[F], F]:
+    """Do what `explained` does, for a `fast_method`: C asks for the hint, so that a call costs no more."""
+
+    def decorate(function: F) -> F:
+        function.__dict__["explain"] = functools.partial(_add_hint, hints)
+        return function
+
+    return decorate
+
+
+def _add_hint(hints: Mapping[str, str], exc: TypeError) -> None:
+    text = str(exc)
+    found = (hint for name, hint in hints.items() if f"'{name}'" in text)
+    hint = next(found, hints.get("other"))
+    if hint is not None:
+        exc.args = (f"{text}: {hint}",)
 
 
 def optional_middle(opts: Any, cb: Any) -> tuple[Any, Any]:
     """Return (opts, cb), both checked, of a call whose caller may have left out opts."""
     if cb is None and callable(opts):
         opts, cb = None, opts
-    check_callback(cb)
+    check_callback(cb, "cb", TAKES_RESULT)
     if opts is not None and not isinstance(opts, Mapping):
         raise TypeError(f"options must be a mapping, not {type(opts).__name__}")
     return opts, cb

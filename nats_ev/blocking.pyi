@@ -22,7 +22,7 @@ from .jetstream import JetStream as _JetStream
 from .jetstream import JsMsg as _JsMsg
 from .jetstream.advisory import Advisory
 from .jetstream.message import StoredMsg
-from .jetstream.publish import PublishOptions
+from .jetstream.publish_options import PublishOptions
 from .kv import KV as _KV
 from .kv.codecs import KeyCodec, ValueCodec
 from .kv.encoding import Keys

@@ -131,6 +131,8 @@ class BadHeadersError(NatsError, ValueError):
 class MaxPayloadError(NatsError, ValueError):
     """A message's headers and payload together exceed max_payload; `limit` is that, in bytes.
 
+    `size` is theirs and `subject` the message's; 0 and "" if several were discarded.
+
     Send less, or raise the server's max_payload; an `ObjectStore` takes content of any size. When messages
     were queued for a connection and the server that answers refuses their size or headers, the client
     discards them and on_error gets this error; `discarded` is their number.
@@ -138,6 +140,8 @@ class MaxPayloadError(NatsError, ValueError):
 
     text = "payload exceeds max_payload"
     limit: int = 0
+    size: int = 0
+    subject: str = ""
     discarded: int = 0
 
 
@@ -185,10 +189,14 @@ class DrainTimeoutError(NatsError, TimeoutError):
 class ConnectError(NatsError):
     """An attempt to connect failed; where an exception is the cause, ``__cause__`` is that exception.
 
-    With the option reconnect, other attempts follow.
+    With the option reconnect, other attempts follow. `address` is the server's, as "host:port" or the path of
+    a Unix socket; `server` is the server's URL without credentials. Both are "" in an error that the client
+    did not get from a server. A name's numeric addresses that were tried are in the text.
     """
 
     text = "connection failed"
+    address: str = ""
+    server: str = ""
 
 
 class ConnectTimeoutError(ConnectError, TimeoutError):
@@ -198,7 +206,11 @@ class ConnectTimeoutError(ConnectError, TimeoutError):
 
 
 class NoServersError(ConnectError):
-    """The client gives up: all attempts are used up, or no server is left to try."""
+    """The client gives up: all attempts are used up, or no server is left to try.
+
+    `address` and `server` name all known servers, separated by ", "; ``__cause__`` is the error of the last
+    attempt, or None.
+    """
 
     text = "no servers available for connection"
 
@@ -216,9 +228,15 @@ class TlsError(ConnectError):
 
 
 class ConnectionLostError(NatsError):
-    """A connection that was up has ended. With the option reconnect, the client connects again."""
+    """A connection that was up has ended. With the option reconnect, the client connects again.
+
+    `address` and `server` are as in `ConnectError`; both are "" in the error of an operation that the loss
+    has ended.
+    """
 
     text = "disconnected"
+    address: str = ""
+    server: str = ""
 
 
 class StaleConnectionError(ConnectionLostError):
@@ -242,10 +260,12 @@ class ProtocolError(NatsError):
     """The server sent bytes that are not NATS; the connection is closed. The peer may be no NATS server.
 
     `offset` is the position of the bad frame in the connection's inbound stream, in bytes, or None;
-    `snippet` is the bytes that the frame begins with.
+    `snippet` is the bytes that the frame begins with. `address` and `server` are as in `ConnectError`.
     """
 
     text = "protocol error"
+    address: str = ""
+    server: str = ""
     offset: int | None = None
     snippet: bytes = b""
 
@@ -262,9 +282,12 @@ class ServerError(NatsError):
     """The server sent -ERR; ``str(err)`` is the server's text, without quotes.
 
     Whether the connection stays is the server's decision: an error of a single publish or subscribe
-    leaves it open, most others end it.
+    leaves it open, most others end it. `address` and `server` are as in `ConnectError`; a note below the
+    traceback has the address (Python 3.11 and later).
     """
 
+    address: str = ""
+    server: str = ""
     action: Action = Action.KEEP
 
     @property
@@ -315,15 +338,23 @@ class InvalidSubjectError(ServerError):
 
 
 class RequestTimeoutError(NatsError, TimeoutError):
-    """No answer came within the request's timeout. Whether the request was received is unknown."""
+    """No answer came within the request's timeout. Whether the request was received is unknown.
+
+    `subject` is that of the request, or "" where the client does not know it any more.
+    """
 
     text = "request timeout"
+    subject: str = ""
 
 
 class NoRespondersError(NatsError):
-    """Nobody subscribes to the subject of a request (status 503); nothing received the request."""
+    """Nobody subscribes to the subject of a request (status 503); nothing received the request.
+
+    `subject` is that of the request.
+    """
 
     text = "no responders"
+    subject: str = ""
 
 
 class MsgIteratorClosedError(NatsError):
@@ -449,3 +480,26 @@ def server_error(text: str) -> ServerError:
             sid=int(sid) if 0 < len(sid) <= _MOST_DIGITS else None,
         )
     return kind(text)
+
+
+def show_misfit(error: BaseException, callback: object, frames: int = 0) -> None:
+    """Let the TypeError of a callback that does not take its arguments say where the callback is defined.
+
+    Python names the function only. Nothing happens if the callback has begun: then the error is its own.
+
+    Args:
+        error: what the call has raised.
+        callback: what was called.
+        frames: how many frames of the caller the traceback begins with.
+    """
+    if type(error) is not TypeError or len(error.args) != 1:
+        return
+    trace = error.__traceback__
+    for _ in range(frames):
+        trace = trace.tb_next if trace is not None else None
+    code = getattr(getattr(callback, "__func__", callback), "__code__", None)
+    if trace is None and code is not None:
+        error.args = (
+            f"{error} ({code.co_filename}:{code.co_firstlineno}); the callback of a message is called with "
+            "(subject, payload, reply, headers), that of a request with (response, err, headers)",
+        )

@@ -26,6 +26,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+EV_READ, EV_WRITE = 1, 2
+
 WatcherCallback = Callable[[Any, int], object]
 
 
@@ -120,6 +122,18 @@ class _Watcher:
 class _Io(_Watcher):
     __slots__ = ()
     _passes_events = True
+
+    def _call(self, revents: int = 0) -> None:
+        if revents >= 0:
+            super()._call(revents)
+            return
+        # libuv gives a code in place of the events when the descriptor has an error, and has stopped watching
+        # it. But there may be more to read than the callback reads now.
+        native = self._native
+        super()._call(EV_READ | EV_WRITE)
+        if native is not None and native is self._native and self._loop.ptr:
+            native.stop()
+            native.start(self._call, pass_events=True)
 
     @property
     def pending(self) -> bool:
@@ -285,7 +299,10 @@ class GeventLoop:
     def prepare(
         self, callback: WatcherCallback, data: object = None, priority: int = 0
     ) -> _Watcher:
-        """Return a watcher, not yet started, that is called before the loop blocks."""
+        """Return a watcher, not yet started, that is called before the loop blocks.
+
+        With libuv it can be fed, as the client does, and `start` raises gevent's TypeError.
+        """
         loop = self._loop
         return _Watcher(loop, lambda: loop.prepare(True, priority), callback, data)
 

@@ -13,13 +13,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Union
 
-from .compiled import encode_block, parse_block
+from .compiled import HeadersBase, encode_block, last_values, parse_headers
 from .errors import BadHeadersError
 
 __all__ = ["Headers"]
 
 _VERSION = b"NATS/1.0"
-_PLAIN = b"NATS/1.0\r\n"
 _STATUS_LINE = b"NATS/1.0 "
 _NO_RESPONDERS = b"NATS/1.0 503"
 # ADR-4: printable ASCII without the colon. Names beyond ASCII are read, but not sent: a subscriber of another
@@ -30,7 +29,7 @@ _BREAKS = re.compile(r"[\r\n\0]")
 HeadersLike = Union["Headers", Mapping[str, str | Iterable[str]], bytes]
 
 
-class Headers(MutableMapping[str, str]):
+class Headers(HeadersBase, MutableMapping[str, str]):
     """Ordered multi-map of header names to values; names are case-sensitive (ADR-4).
 
     As a mapping it shows the first value of each name; `get_all` and `add` reach the others. A name or
@@ -46,7 +45,7 @@ class Headers(MutableMapping[str, str]):
         BadHeadersError: a name, value or status can't be sent.
     """
 
-    __slots__ = ("_received", "_values", "description", "status")
+    __slots__ = ()
 
     def __init__(
         self,
@@ -79,14 +78,9 @@ class Headers(MutableMapping[str, str]):
         """
         if raw is None:
             return cls()
-        if not raw.startswith(_VERSION):
+        headers = parse_headers(cls, raw, status_of)
+        if headers is None:
             raise BadHeadersError("not a header block: it does not begin with NATS/1.0")
-        headers = cls.__new__(cls)  # __init__ looks at each name, and asks twice what a Mapping is
-        headers._values = parse_block(raw)
-        headers._received = True
-        headers.status = headers.description = None
-        if not raw.startswith(_PLAIN):  # the usual first line is no status: spares the call
-            headers.status, headers.description = status_of(raw)
         return headers
 
     def encode(self) -> bytes:
@@ -226,12 +220,7 @@ def appended(raw: bytes | None) -> dict[str, str]:
     A server appends its own headers to those of the publisher, who may have sent some of the same names, or
     what is no header block.
     """
-    found: dict[str, str] = {}
-    for line in raw.split(b"\r\n")[1:] if raw is not None else ():
-        name, colon, value = line.partition(b":")
-        if colon and name:
-            found[_text(name)] = _text(value.strip(b" \t"))
-    return found
+    return last_values(raw) if raw is not None else {}
 
 
 def as_headers(headers: HeadersLike) -> Headers:

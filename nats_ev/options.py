@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from .arguments import Hook, callable_or_none, count, integer, is_unicode, milliseconds
+from .arguments import Hook, count, hook_of, integer, is_unicode, milliseconds
 from .auth import check_creds, check_public, check_seed, undecorated
 from .errors import BadOptionsError, BadSubjectError
 from .subjects import check_subscribe
@@ -242,11 +242,11 @@ class Options:
     jwt: str | None = _option(None, _bare, secret=True)
     nkey: str | None = _option(None, _nkey)  # public ("U…"), for signature_cb without a JWT
     creds_file: str | os.PathLike[str] | None = _option(None, _creds_file)
-    user_cb: Hook = _option(None, callable_or_none, secret=True)  # () -> (user, password)
-    token_cb: Hook = _option(None, callable_or_none, secret=True)  # () -> token
-    jwt_cb: Hook = _option(None, callable_or_none, secret=True)  # () -> jwt
+    user_cb: Hook = _option(None, hook_of(), secret=True)  # () -> (user, password)
+    token_cb: Hook = _option(None, hook_of(), secret=True)  # () -> token
+    jwt_cb: Hook = _option(None, hook_of(), secret=True)  # () -> jwt
     # (nonce: bytes) -> signature: bytes
-    signature_cb: Hook = _option(None, callable_or_none, secret=True)
+    signature_cb: Hook = _option(None, hook_of("nonce"), secret=True)
 
     # TLS. Any of these requires TLS of every server, unless tls is False.
     tls: bool | None = _option(None, _optional_flag)
@@ -266,6 +266,7 @@ class Options:
     ping_interval: float = _option(120_000, milliseconds)  # ms; 0: no keep-alive PINGs
     max_pings_outstanding: int = _option(2, count)  # unanswered PINGs; 0: any number
     inbox_prefix: str = _option("_INBOX", _inbox_prefix)
+    strict_subjects: bool = _option(False, _flag)  # refuse to publish to wildcards and empty tokens
 
     # Reconnecting.
     reconnect: bool = _option(False, _flag)
@@ -291,13 +292,13 @@ class Options:
     slow_consumer_bytes: int = _option(0, _between(0, sys.maxsize))
 
     # Callbacks.
-    on_connect: Hook = _option(None, callable_or_none)
-    on_disconnect: Hook = _option(None, callable_or_none)
-    on_reconnect: Hook = _option(None, callable_or_none)
-    on_error: Hook = _option(None, callable_or_none)
-    on_lame_duck: Hook = _option(None, callable_or_none)
-    on_slow_consumer: Hook = _option(None, callable_or_none)
-    on_discovered_servers: Hook = _option(None, callable_or_none)
+    on_connect: Hook = _option(None, hook_of())
+    on_disconnect: Hook = _option(None, hook_of())
+    on_reconnect: Hook = _option(None, hook_of())
+    on_error: Hook = _option(None, hook_of("err"))
+    on_lame_duck: Hook = _option(None, hook_of())
+    on_slow_consumer: Hook = _option(None, hook_of("pending_bytes"))
+    on_discovered_servers: Hook = _option(None, hook_of("urls"))
 
     def __init__(self, **values: Any) -> None:
         """Make options with values that are not checked."""

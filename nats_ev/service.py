@@ -32,6 +32,9 @@ from .nuid import next_nuid
 from .status import Status
 from .times import rfc3339
 
+# What a requester learns of an exception that is no `ServiceError`.
+_UNEXPECTED = "internal error"
+
 __all__: list[str] = ["Endpoint", "Group", "Service", "ServiceError", "ServiceRequest"]
 
 ERROR_HEADER = "Nats-Service-Error"
@@ -275,7 +278,8 @@ class Endpoint:
         except ServiceError as error:
             self._handler_failed(request, error, error.code, error.description or error.text)
         except Exception as error:
-            self._handler_failed(request, error, "500", _text_of(error))
+            # Its text is for this side only: it may show what no requester should know.
+            self._handler_failed(request, error, "500", _UNEXPECTED)
             raise  # reported like an exception of any other callback
         finally:
             request._returned_at = now = time.perf_counter_ns()
@@ -360,8 +364,8 @@ class Group:
             name: letters, digits, dashes and underscores.
             handler: called on the loop with a `ServiceRequest` for each request. The handler may answer by
                 `ServiceRequest.respond` now or later. A `ServiceError` that the handler raises is the answer,
-                and counted. Any other exception is answered with 500, counted, and reported like that
-                of any callback.
+                and counted. Any other exception is answered with ``500 internal error``, counted, and
+                reported like that of any callback: its text stays on this side.
             subject: of the requests, after the group's prefix; may have wildcards. Default: name.
             queue_group: each request goes to one member of it. Default: the group's, which is "q" unless
                 set. None or "": no queue group, every instance gets every request.
@@ -542,7 +546,7 @@ class Service(Group):
     ) -> Endpoint:
         if self.stopping or self.stopped:
             raise errors.ConnectionClosedError("the service has been stopped")
-        check_callback(handler, "handler")
+        check_callback(handler, "handler", ("request", 1))
         endpoint = Endpoint(self._nats, name, subject, queue_group, metadata, handler)
         self.endpoints.append(endpoint)
         return endpoint
@@ -603,14 +607,6 @@ class Service(Group):
             self._nats.call_soon(callback, True if error is None else None, error)
         if self._done_handler is not None:
             self._nats.call_soon(self._done_handler, self)
-
-
-def _text_of(error: Exception) -> str:
-    """Return an exception's text; "" if it has none to give."""
-    try:
-        return str(error)
-    except Exception:
-        return ""
 
 
 def _one_line(text: str) -> str:

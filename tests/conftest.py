@@ -128,7 +128,9 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     server = "none" if binary is None else ".".join(map(str, NatsServer(binary=binary).version))
     older = sorted(path.name for path in OLDER.glob("*")) or ["none"]
     libev = pyev.version()[1]
-    return [f"nats-server: {server} (older lines: {', '.join(older)}); libev: {libev}; loop: {loops.chosen.name}"]
+    return [
+        f"nats-server: {server} (older lines: {', '.join(older)}); libev: {libev}; loop: {loops.chosen.name}"
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -251,8 +253,16 @@ def unix_socket(tmp_path: Path) -> Iterator[Callable[..., str]]:
 def excepthook(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
     """The exceptions that have reached sys.excepthook; asking for it allows them."""
     seen: list[BaseException] = []
-    monkeypatch.setattr(sys, "excepthook", lambda kind, exc, tb: seen.append(exc))
+    monkeypatch.setattr(sys, "excepthook", _keep_in(seen))
     return seen
+
+
+def _keep_in(seen: list[BaseException]) -> Callable[..., None]:
+    def excepthook(kind: object, exc: BaseException, tb: object) -> None:
+        loops.note(exc)
+        seen.append(exc)
+
+    return excepthook
 
 
 @pytest.fixture(autouse=True)
@@ -263,7 +273,7 @@ def no_stray_exceptions(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     seen: list[BaseException] = []
     before = sys.excepthook
-    sys.excepthook = lambda kind, exc, tb: seen.append(exc)
+    sys.excepthook = _keep_in(seen)
     try:
         yield
     finally:
@@ -291,10 +301,17 @@ def run(loop: Any) -> Run:
     def run(condition: Callable[[], Any] | None = None, timeout: float = DEADLINE) -> None:
         deadline = time.monotonic() + timeout
 
+        def holds() -> bool:
+            try:
+                return bool(condition and condition())
+            except Exception as exc:
+                loops.note(exc)
+                raise
+
         def check(watcher: Any, revents: int) -> None:
             if loops.missed:
                 loop.stop()
-            elif condition is not None and condition():
+            elif holds():
                 met.append(True)
                 loop.stop()
             elif time.monotonic() > deadline:
@@ -304,16 +321,14 @@ def run(loop: Any) -> Run:
         late: list[bool] = []
         met: list[bool] = []  # what other callbacks of that turn make of it does not matter
         # Both: a condition that a callback makes true is seen at once, and the deadline anyway.
-        watchers = [loop.check(check), loop.timer(0.01, 0.01, check)]
+        watchers = loops.background(loop, check)
         for watcher in watchers:
             watcher.start()
-            loop.unref()
         try:
             if condition is None or not condition():
                 loop.start()
         finally:
             for watcher in watchers:
-                loop.ref()
                 watcher.stop()
         if late or (condition is not None and not met and not condition()):
             raise AssertionError("the deadline has passed" if late else "the loop has ended")

@@ -82,7 +82,7 @@ def private_key(seed: str | bytes | bytearray) -> tuple[int, Ed25519PrivateKey]:
     kind = _key_type()
     raw = decode_key(seed, _SEED_LENGTH)
     if raw is None:
-        raise BadOptionsError("invalid NKey seed")
+        raise BadOptionsError(f"invalid NKey seed{_likely(seed)}")
     try:
         prefix = (raw[0] & 7) << 5 | raw[1] >> 3
         if raw[0] & 0xF8 != _SEED or raw[1] & 7 or prefix not in _PUBLIC_PREFIXES:
@@ -91,6 +91,16 @@ def private_key(seed: str | bytes | bytearray) -> tuple[int, Ed25519PrivateKey]:
             return prefix, kind.from_private_bytes(body)
     finally:
         wipe(raw)
+
+
+def _likely(text: str | bytes | bytearray) -> str:
+    """Return what a text that is no seed seems to be, without a part of the text."""
+    if decode_key(text, _PUBLIC_LENGTH) is not None:
+        return ": it is a public key, and a seed begins with S"
+    dot, slash = (".", "/") if isinstance(text, str) else (b".", b"/")
+    if (dot in text or slash in text) and len(text) < 200:  # type: ignore[operator]
+        return ": it seems to be a file's name; give the file's content"
+    return ""
 
 
 def _key_type() -> type[Ed25519PrivateKey]:

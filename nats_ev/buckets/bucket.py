@@ -61,9 +61,19 @@ class Bucket:
     _FIELDS: ClassVar[dict[str, str]]
 
     def __init__(self, js: JetStream, bucket: str) -> None:
+        self._check_js(js, bucket)
         self.js = js
         self.bucket = check_bucket(bucket)
         self.stream = self._STREAM_PREFIX + bucket
+
+    @classmethod
+    def _check_js(cls, js: object, bucket: object) -> None:
+        """Raise TypeError for what is no `JetStream`, such as a `Nats`."""
+        if not hasattr(js, "nats"):
+            kind, given = cls.__name__, type(js).__name__
+            raise TypeError(
+                f"{kind} takes a JetStream, not {given}: {kind}(JetStream(nats), {bucket!r})"
+            )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.bucket}>"
@@ -249,7 +259,10 @@ def _create(js: JetStream, config: dict[str, Any], cb: Callback) -> None:
             cb(info, None)
         else:
             exists = StreamNameAlreadyInUseError(
-                "stream name already in use (code 400)", code=400, err_code=10058
+                "stream name already in use (code 400)",
+                code=400,
+                err_code=10058,
+                stream=config["name"],
             )
             cb(None, bucket_error(exists))
 
@@ -315,6 +328,7 @@ def check_bucket(bucket: object) -> str:
         raise TypeError(f"a bucket's name must be str, not {type(bucket).__name__}")
     if not _BUCKET.fullmatch(bucket):
         raise InvalidBucketNameError(
-            f"invalid bucket name {bucket!r}: letters, digits, dashes and underscores"
+            f"invalid bucket name {bucket!r}: letters, digits, dashes and underscores",
+            bucket=bucket,
         )
     return bucket

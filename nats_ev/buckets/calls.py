@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import Callback, check_callback
+from ..arguments import Callback, check_result_cb
 from ..errors import NatsError
 from ..jetstream import later_request
 
@@ -38,7 +38,7 @@ def guarded(js: JetStream, cb: Callback) -> Callback:
     reach the steps of an operation, where it would be taken for the step's own error, or keep the
     operations that wait after this one from going on.
     """
-    check_callback(cb)
+    check_result_cb(cb)
     return partial(js.nats.call, cb)
 
 

@@ -1,6 +1,7 @@
 """Errors of key-value buckets and object stores.
 
-An error that a server's answer has caused keeps that answer's code and err_code (`recast`)::
+An error that a server's answer has caused keeps that answer's code and err_code (`recast`). The attributes
+`bucket`, `key` and `name` (of an object) say what an error is about::
 
     NatsError
     ├── BadOptionsError                           raised at the call
@@ -58,9 +59,13 @@ __all__ = [
 class InvalidBucketNameError(BadOptionsError):
     """A bucket's name must consist of letters, digits, dashes and underscores."""
 
+    bucket: str = ""
+
 
 class InvalidKeyError(BadOptionsError):
     """A key must consist of letters, digits and ``-/_=.``, without an empty token between dots."""
+
+    key: str = ""
 
 
 class InvalidObjectNameError(BadOptionsError):
@@ -70,18 +75,26 @@ class InvalidObjectNameError(BadOptionsError):
 class BucketNotFoundError(StreamNotFoundError):
     """The server has no bucket of this name."""
 
+    bucket: str = ""
+
 
 class BucketExistsError(StreamNameAlreadyInUseError):
     """A bucket of this name exists, with another configuration."""
+
+    bucket: str = ""
 
 
 class BadBucketError(JetStreamError):
     """A stream has the name of a bucket's stream, and not the configuration of one."""
 
+    bucket: str = ""
+
 
 class KeyNotFoundError(JetStreamError):
     """The bucket has no such key, or no such revision of the key."""
 
+    bucket: str = ""
+    key: str = ""
     text = "key not found"
 
 
@@ -95,14 +108,21 @@ class KeyDeletedError(KeyNotFoundError):
 class KeyExistsError(WrongLastSequenceError):
     """`KV.create` was called for a key that exists."""
 
+    bucket: str = ""
+    key: str = ""
+
 
 class CodecError(JetStreamError):
     """A codec has failed to decode a stored key or value; ``__cause__`` is the codec's exception."""
+
+    key: str = ""
 
 
 class ObjectNotFoundError(JetStreamError):
     """The store has no object of this name."""
 
+    bucket: str = ""
+    name: str = ""
     text = "object not found"
 
 
@@ -115,6 +135,8 @@ class ObjectDeletedError(ObjectNotFoundError):
 class ObjectExistsError(JetStreamError):
     """The new name belongs to another object."""
 
+    bucket: str = ""
+    name: str = ""
     text = "an object already exists with that name"
 
 
@@ -160,7 +182,7 @@ class ObjectTransferError(JetStreamError):
 
 def codec_error(key: str, cause: Exception) -> CodecError:
     """Return the error for what a codec has raised."""
-    error = CodecError(f"codec failed for {key!r}: {cause or type(cause).__name__}")
+    error = CodecError(f"codec failed for {key!r}: {cause or type(cause).__name__}", key=key)
     error.__cause__ = cause
     return error
 
@@ -175,14 +197,25 @@ def transfer_error(what: str, cause: BaseException) -> ObjectTransferError:
 def bucket_error(error: NatsError | None) -> NatsError | None:
     """Return the error in terms of buckets: an error about the stream becomes one about the bucket."""
     if type(error) is StreamNotFoundError:
-        return recast(error, BucketNotFoundError, "bucket not found")
+        return _of_bucket(error, BucketNotFoundError, "bucket not found")
     if type(error) is StreamNameAlreadyInUseError:
-        return recast(error, BucketExistsError, "bucket already exists with another configuration")
+        text = "bucket already exists with another configuration"
+        return _of_bucket(error, BucketExistsError, text)
     return error
 
 
-def recast(error: JetStreamError, kind: type[JetStreamError], text: str) -> JetStreamError:
+def _of_bucket(error: JetStreamError, kind: type[JetStreamError], text: str) -> JetStreamError:
+    """Return the error of the bucket whose stream an error is about."""
+    bucket = error.stream.partition("_")[2]
+    if not bucket:
+        return recast(error, kind, text)
+    return recast(error, kind, f"{text}: {bucket!r}", bucket=bucket, stream=error.stream)
+
+
+def recast(
+    error: JetStreamError, kind: type[JetStreamError], text: str, **data: str
+) -> JetStreamError:
     """Return a more specific error with the code, err_code and cause of the given one."""
-    special = kind(text, code=error.code, err_code=error.err_code, description=text)
+    special = kind(text, code=error.code, err_code=error.err_code, description=text, **data)
     special.__cause__ = error
     return special

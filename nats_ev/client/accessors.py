@@ -61,8 +61,9 @@ class Accessors:
         """Get or set ``cb(err)``, called for each error of the network, a `NatsError`.
 
         Without a callback the error is raised out of a callback of the loop, after everything else.
-        `nats_ev.pyev` gives it to `sys.excepthook`; with the loop's ``debug`` it comes out of
-        ``start()``.
+        `nats_ev.pyev` gives it to `sys.excepthook`, and the loop goes on. An error that ends the client
+        for good (it gave up, was refused, or does not reconnect) comes out of the loop's ``start()``, of
+        the innermost one. With the loop's ``debug`` each error does.
         """
         return self._option("on_error", cb)
 

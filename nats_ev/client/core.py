@@ -38,6 +38,7 @@ def _at_exit() -> None:
     """Close all sockets and call nobody: the interpreter warns of sockets that are open at its end."""
     for nats in list(_live):
         try:
+            nats._core.tell_what_never_ran()
             nats._core.connection.abandon()
         except Exception as exc:  # its loop is broken: the others must still be closed
             sys.excepthook(type(exc), exc, exc.__traceback__)
@@ -68,6 +69,14 @@ class Core:
         if self.drain is None or not self.connection.active:
             return self.connection.status
         return Status.DRAINING_PUBS if self.connection.refusing else Status.DRAINING_SUBS
+
+    def tell_what_never_ran(self) -> None:
+        """Say on stderr at the program's end that messages wait for a loop that nobody has run."""
+        connection = self.connection
+        unsent = self.out.accounting().waiting
+        if unsent and not connection.ever_tried and not connection.guard.forked and sys.stderr:
+            what = "1 message was" if unsent == 1 else f"{unsent} messages were"
+            sys.stderr.write(f"nats_ev: {what} never sent: the loop has not run\n")
 
     def open(self) -> None:
         """Start connecting."""
@@ -118,22 +127,27 @@ class Core:
 
     # The methods of `connection.Client`.
 
-    def report(self, error: errors.NatsError) -> None:
-        """Give an error to the listeners and to on_error; without on_error, raise it out of the loop."""
+    def report(self, error: errors.NatsError, ends: bool = False) -> None:
+        """Give an error to the listeners and to on_error; without on_error, raise it out of the loop.
+
+        Args:
+            error: what has happened.
+            ends: whether it ends the client for good: without on_error it comes out of `pyev.Loop.start`.
+        """
         soon = self.connection.turn.soon
         for listener in self.error_listeners:
             soon(_tell, self.error_listeners, listener, error)
         if self.options.on_error is not None:
-            soon(self._call_on_error, error)
+            soon(self._call_on_error, error, ends)
         else:
-            self.connection.turn.throw(error)
+            self.connection.turn.throw(error, ends)
 
-    def _call_on_error(self, error: errors.NatsError) -> None:
+    def _call_on_error(self, error: errors.NatsError, ends: bool) -> None:
         """Give an error to the on_error of now; if it has been cleared meanwhile, raise the error."""
         if self.options.on_error is not None:
             self.options.on_error(error)
         else:
-            self.connection.turn.throw(error)
+            self.connection.turn.throw(error, ends)
 
     def server_error(self, error: errors.ServerError) -> None:
         """Report an -ERR that leaves the connection open, and end the subscription that it names."""

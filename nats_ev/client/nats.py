@@ -13,16 +13,20 @@ is called for all others, and for each call that is refused.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from .. import errors, subjects
 from ..arguments import (
+    TAKES_ANSWER,
+    TAKES_ERR,
     Milliseconds,
     Payload,
     callable_or_none,
     check_callback,
     count,
+    explained,
+    explained_in_c,
     integer,
     milliseconds,
     payload_bytes,
@@ -40,6 +44,14 @@ from .extension import Extension
 from .request_many import RequestCallback, Sentinel
 
 T = TypeVar("T")
+
+# What users of other clients write, and the words here.
+_REPLY_TO = "the subject for answers is reply_to"
+_TIMEOUT_MS = "the time-out is timeout_ms, in ms or a timedelta"
+_CB = "messages come to cb(subject, payload, reply, headers)"
+_ASYNCHRONOUS = (
+    "answers come to cb(response, err, headers), later and on the loop; nothing is to be awaited"
+)
 
 
 class Nats(Client, Accessors, Extension):
@@ -71,8 +83,9 @@ class Nats(Client, Accessors, Extension):
       tls_hostname, tls_skip_verify (False), tls_handshake_first (False), tls_context (an
       `ssl.SSLContext` in place of the files). Without any the server decides, with ``tls=False`` too.
     * The protocol: echo (True: receive what this client publishes itself), no_responders (False; True:
-      requests fail at once when nobody listens), inbox_prefix ("_INBOX"), verbose and pedantic (False),
-      ping_interval (120,000; 0: none), max_pings_outstanding (2; 0: any number).
+      requests fail at once when nobody listens), inbox_prefix ("_INBOX"),
+      strict_subjects (False; True: publish and request refuse wildcards and empty tokens), verbose and
+      pedantic (False), ping_interval (120,000; 0: none), max_pings_outstanding (2; 0: any number).
     * Reconnecting: reconnect (False), reconnect_delay (2000), max_reconnect_delay (30,000),
       max_reconnect_attempts (60 failures in a row; 0: unlimited), retry_on_failed_connect (as
       reconnect), ignore_auth_error_abort (False; True: also try a server again that has refused
@@ -89,6 +102,7 @@ class Nats(Client, Accessors, Extension):
     """
 
     @without_traceback
+    @explained(other="options are given by keyword, as in Nats(host='127.0.0.1')")
     def __init__(self, **options: Any) -> None:
         self._options = Options.from_kwargs(options)
         if self._options.loop is None:
@@ -99,7 +113,11 @@ class Nats(Client, Accessors, Extension):
         self._connection = core.connection
         self._requests = core.requests
         self._out = core.out
-        self._attach(core.out)
+        self._encode = subjects.encode
+        if self._options.strict_subjects:
+            self._encode = subjects.encode_strictly
+        else:  # C checks no tokens: a client that does has no fast path
+            self._attach(core.out)
         self._zero = Counts()
         if self._options.connects_at_once:
             core.open()
@@ -183,6 +201,7 @@ class Nats(Client, Accessors, Extension):
     # Publishing.
 
     @fast_method
+    @explained_in_c(reply=_REPLY_TO)
     def publish(
         self,
         subject: str,
@@ -208,14 +227,15 @@ class Nats(Client, Accessors, Extension):
             self.hpublish(subject, headers, payload, reply_to)
             return
         data = payload_bytes(payload)
-        reply = subjects.encode(reply_to) if reply_to else b""
-        code = self._out.publish(subjects.encode(subject), reply, None, data)
+        reply = _reply(reply_to) if reply_to else b""
+        code = self._out.publish(self._encode(subject), reply, None, data)
         if code:
-            self._queued(code, subject, reply_to or "")
+            self._queued(code, subject, reply_to or "", size=len(data))
 
     pub = publish
 
     @fast_method
+    @explained_in_c(reply=_REPLY_TO)
     def hpublish(
         self,
         subject: str,
@@ -235,14 +255,11 @@ class Nats(Client, Accessors, Extension):
             Others: as `publish`.
         """
         self._refuse_headers()
-        code = self._out.publish(
-            subjects.encode(subject),
-            subjects.encode(reply_to) if reply_to else b"",
-            encode_headers(headers),
-            payload_bytes(payload),
-        )
+        data, block = payload_bytes(payload), encode_headers(headers)
+        reply = _reply(reply_to) if reply_to else b""
+        code = self._out.publish(self._encode(subject), reply, block, data)
         if code:
-            self._queued(code, subject, reply_to or "", "message")
+            self._queued(code, subject, reply_to or "", "message", len(block) + len(data))
 
     hpub = hpublish
 
@@ -257,32 +274,36 @@ class Nats(Client, Accessors, Extension):
 
         What exceeds 1 MiB is still written early. Calls may be nested.
         """
-        connection = self._connection
-        connection.batches += 1
+        out = self._out
+        out.batches += 1
         try:
             return coderef()
         finally:
-            connection.batches -= 1
-            if not connection.batches and len(self._out):
-                connection.need_flush()
+            out.batches -= 1
+            if not out.batches and len(out):
+                self._connection.need_flush()
 
-    def _queued(self, code: int, subject: str, reply: str = "", what: str = "payload") -> None:
+    def _queued(
+        self, code: int, subject: str, reply: str = "", what: str = "payload", size: int = 0
+    ) -> None:
         """Do what the code of a framing call asks for, or raise its error.
 
         Args:
             code: not 0; negative for an error.
             subject, reply: of the call, for the error's text.
             what: the name of what may exceed max_payload.
+            size: of that, in bytes.
         """
         if code < 0:
             if self._out.limits.closed:
                 self._connection.guard.check()
                 self._core.refuse_if_draining()
-            self._out.fail(code, subject=subject, reply=reply, what=what)
+            self._out.fail(code, subject=subject, reply=reply, what=what, size=size)
         self._connection.queued(code)
 
     # Subscribing.
 
+    @explained(queue="the parameter is queue_group", callback=_CB, cb=_CB)
     def subscribe(self, subject: str, cb: MessageCallback, queue_group: str | None = None) -> int:
         """Subscribe to a subject. The subscription survives reconnects.
 
@@ -347,7 +368,7 @@ class Nats(Client, Accessors, Extension):
             cb: called as ``cb(err)`` after the last message; err is ``disconnected`` if the
                 connection was lost before.
         """
-        self._core.subscriptions.drain(sid, callable_or_none(cb, "cb"))
+        self._core.subscriptions.drain(sid, callable_or_none(cb, "cb", TAKES_ERR))
 
     # Back-pressure.
 
@@ -406,6 +427,7 @@ class Nats(Client, Accessors, Extension):
     # Requests.
 
     @fast_method
+    @explained_in_c(timeout=_TIMEOUT_MS, cb=_ASYNCHRONOUS)
     def request(
         self,
         subject: str,
@@ -446,17 +468,18 @@ class Nats(Client, Accessors, Extension):
         if headers is not None:
             self._refuse_headers()
         order, code = requests.send(
-            subjects.encode(subject),
-            payload_bytes(payload),
+            self._encode(subject),
+            data := payload_bytes(payload),
             cb,
             encode_headers(headers) if headers is not None else None,
         )
         if code:
-            self._queued(code, subject)
+            self._queued(code, subject, size=len(data))
         return order
 
     req = request
 
+    @explained(timeout=_TIMEOUT_MS, cb=_ASYNCHRONOUS)
     def request_many(
         self,
         subject: str,
@@ -485,7 +508,7 @@ class Nats(Client, Accessors, Extension):
         Returns and raises what `request` does.
         """
         self._core.refuse_if_draining()
-        check_callback(cb)
+        check_callback(cb, "cb", TAKES_ANSWER)
         count(max_msgs, "max_msgs")
         if headers is not None:
             self._refuse_headers()
@@ -494,8 +517,8 @@ class Nats(Client, Accessors, Extension):
         elif sentinel and not callable(sentinel):
             raise TypeError("sentinel must be a bool or callable")
         order, code = self._requests.send_many(
-            subjects.encode(subject),
-            payload_bytes(payload),
+            self._encode(subject),
+            data := payload_bytes(payload),
             cb,
             milliseconds(timeout_ms, "timeout_ms") / 1000,
             encode_headers(headers) if headers is not None else None,
@@ -504,7 +527,7 @@ class Nats(Client, Accessors, Extension):
             sentinel or None,
         )
         if code:
-            self._queued(code, subject)
+            self._queued(code, subject, size=len(data))
         return order
 
     def cancel_request(self, number: int) -> None:
@@ -535,7 +558,7 @@ class Nats(Client, Accessors, Extension):
         `NotConnectedError`.
         """
         self._refuse_if_closed()
-        self._connection.ping(callable_or_none(cb, "cb"))
+        self._connection.ping(callable_or_none(cb, "cb", TAKES_ERR))
 
     def rtt(self, cb: Callable[[float | None, errors.NatsError | None], object]) -> None:
         """Measure the round trip of a PING, and call ``cb(ms, err)``, one of them None.
@@ -543,7 +566,7 @@ class Nats(Client, Accessors, Extension):
         Raises `NotConnectedError`.
         """
         self._refuse_if_closed()
-        check_callback(cb)
+        check_callback(cb, "cb", ("ms, err", 2))
         start = self._connection.deadlines.clock()
 
         def done(error: errors.NatsError | None) -> None:
@@ -567,7 +590,7 @@ class Nats(Client, Accessors, Extension):
         messages. A second call joins the first. Raises `NotConnectedError`.
         """
         self._refuse_if_closed()
-        self._core.start_drain(callable_or_none(cb, "cb"))
+        self._core.start_drain(callable_or_none(cb, "cb", TAKES_ERR))
 
     def _refuse_if_connected(self) -> None:
         connection = self._connection
@@ -583,6 +606,14 @@ class Nats(Client, Accessors, Extension):
 
     nkey_generate_user_seed = staticmethod(nkey_generate_user_seed)
     nkey_public_from_seed = staticmethod(without_traceback(nkey_public_from_seed))
+
+
+def _reply(reply_to: str) -> bytes:
+    """Return the bytes of a subject for answers."""
+    if not isinstance(reply_to, str):
+        hint = ": headers are the argument headers" if isinstance(reply_to, Mapping) else ""
+        raise TypeError(f"reply_to must be str, not {type(reply_to).__name__}{hint}")
+    return subjects.encode(reply_to)
 
 
 def _is_empty(payload: bytes, headers: bytes | None) -> bool:

@@ -45,6 +45,9 @@ class Owner(Protocol):
     def withdraw(self, order: int) -> None:
         """Remove the request's unsent frame."""
 
+    def subject_of(self, order: int) -> str:
+        """Return the request's subject."""
+
 
 class ManyRequest(Deadline):
     """One request with any number of answers, and the deadline for all of them."""
@@ -78,7 +81,7 @@ class ManyRequest(Deadline):
         requests = self.requests
         requests.deadlines.end(self.stalled)
         if headers is not None and not payload and headers.startswith(_STATUS):
-            self.fail(status_error(headers))
+            self.fail(status_error(headers, requests.subject_of(self.order)))
             return
         if self.sentinel is not None:
             try:
@@ -111,7 +114,9 @@ class ManyRequest(Deadline):
     def _expire(self) -> None:
         """End the request when its time is over; with an error only if no answer has come."""
         self.requests.withdraw(self.order)
-        self.fail(None if self.answered else errors.RequestTimeoutError("request timeout"))
+        error = errors.RequestTimeoutError("request timeout")
+        error.subject = self.requests.subject_of(self.order)
+        self.fail(None if self.answered else error)
 
     def fail(self, error: errors.NatsError | None) -> None:
         """End the request: call back with the error, or with None for an orderly end.
@@ -138,9 +143,9 @@ class ManyRequest(Deadline):
         self.requests.ended()
 
 
-def status_error(headers: bytes) -> errors.NatsError:
-    """Return the error that a status message stands for."""
+def status_error(headers: bytes, subject: str) -> errors.NatsError:
+    """Return the error that a status message stands for; subject is that of the request."""
     if headers.startswith(NO_RESPONDERS):
-        return errors.NoRespondersError("no responders")
+        return errors.NoRespondersError("no responders", subject=subject)
     found = Headers.parse(headers)
     return errors.NatsError(f"{found.status} {found.description or ''}".strip())

@@ -19,11 +19,10 @@ request that has timed out is still in the write buffer, the next write removes 
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
-from math import inf
 from typing import Any, Protocol
 
 from .. import errors, subjects
@@ -51,17 +50,34 @@ _SWEEP_AFTER = 1.0
 class _NoRespondersOverride(partial[object]):
     """The callback of a request that overrides the client's option no_responders.
 
-    A partial, because the call of a partial adds no Python call.
+    A partial, because the call of a partial adds no Python call, and C makes one of this class without any.
     """
 
-    ends_early: bool
+    __slots__ = ()
+    ends_early = False
+
+
+class _EndsEarly(_NoRespondersOverride):
+    """The callback of a request that a 503 ends."""
+
+    __slots__ = ()
+    ends_early = True
+
+
+# By no_responders.
+_OVERRIDES = (_NoRespondersOverride, _EndsEarly)
+
+
+def _first(run: tuple[int, str]) -> int:
+    return run[0]
 
 
 class _AskedSubjects:
     """The subjects of waiting requests, for the case that the server refuses one (`Requests.denied`).
 
     Most requests have the subject of the request before. So what is kept is a list of (number of the first
-    request, subject), and a request to the same subject as the last one changes nothing here.
+    request, subject), and a request to the same subject as the last one changes nothing here. C appends to
+    the list, `subjects` of the write buffer, while it is shorter than `most_subjects`.
     """
 
     def __init__(self, waiting: dict[int, Any], many: dict[int, Any], out: Outbound) -> None:
@@ -69,28 +85,38 @@ class _AskedSubjects:
         self._waiting = waiting
         self._many = many
         self._out = out
-        self._runs: list[tuple[int, str]] = []
-        self._trim_at = _KEPT_SUBJECTS
+        out.subjects = []
+        out.most_subjects = _KEPT_SUBJECTS
         # Made of these when it is needed: the numbers by subject, up to a number.
         self._by_subject: dict[str, list[int]] = {}
         self._up_to = 0
 
     def begin(self, order: int, subject: str) -> None:
         """Note that this request and those after it have another subject than those before."""
-        if len(self._runs) >= self._trim_at:
-            self._runs = [run for run, orders in self._waiting_runs() if orders]
-            self._trim_at = max(_KEPT_SUBJECTS, 2 * len(self._runs))
-        self._runs.append((order, subject))
+        out = self._out
+        if len(out.subjects) >= out.most_subjects:
+            out.subjects = [run for run, _ in self._waiting_runs()]
+            out.most_subjects = max(_KEPT_SUBJECTS, 2 * len(out.subjects))
+        out.subjects.append((order, subject))
+
+    def subject_of(self, order: int) -> str:
+        """Return the subject of a request that waits."""
+        runs = self._out.subjects
+        at = bisect_right(runs, order, key=_first)
+        return runs[at - 1][1] if at else ""
 
     def _waiting_runs(self) -> Iterator[tuple[tuple[int, str], list[int]]]:
-        """Return each run with the numbers of its waiting requests."""
+        """Return each run that has waiting requests, with their numbers."""
+        runs = self._out.subjects
         orders = sorted([*self._waiting, *self._many])
-        ends = [first for first, _ in self._runs[1:]] + [inf]
-        at = 0
-        for run, end in zip(self._runs, ends, strict=False):
-            begin = at = bisect_left(orders, run[0], at)
-            at = bisect_left(orders, end, at)
-            yield run, orders[begin:at]
+        at = bisect_left(orders, runs[0][0]) if runs else len(orders)
+        while at < len(orders):
+            next_run = bisect_right(runs, orders[at], key=_first)
+            end = len(orders)
+            if next_run < len(runs):
+                end = bisect_left(orders, runs[next_run][0], at)
+            yield runs[next_run - 1], orders[at:end]
+            at = end
 
     def take(self, subject: str) -> list[int]:
         """Take out the requests to a subject, in order; some may have ended since the last violation."""
@@ -123,7 +149,7 @@ class Requests:
         self.call = connection.turn.call
         self.soon = connection.turn.soon
         connection.turn.finish = self._end_turn
-        self._finish_soon = connection.turn.finish_soon
+        self._turn = connection.turn
         self.failed = connection.turn.failed
         # The callbacks by number. `waiting` is always the same dict: each `TimeoutGroup` holds it.
         self._out = connection.out
@@ -157,6 +183,7 @@ class Requests:
         self._asked = _AskedSubjects(self.waiting, self.many, self._out)
         self._out.subject = None  # of the last request
         self._out.begin_subject = self.begin_subject
+        self._out.overrides = _OVERRIDES
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self.many)
@@ -228,7 +255,8 @@ class Requests:
     def begin_run(self, order: int) -> None:
         """Note the first request of a turn, or of another time-out in the same turn."""
         self._out.run_start = order
-        self._finish_soon()
+        self._turn.unfinished = True
+        self._turn.schedule()
 
     def begin_subject(self, order: int, subject: str) -> None:
         """Note the first request to another subject than the last one."""
@@ -265,9 +293,7 @@ class Requests:
         self, callback: RequestCallback, ends_early: bool
     ) -> RequestCallback:
         """Return a callback for a request that a 503 ends, or not, whatever the client's option says."""
-        override = _NoRespondersOverride(callback)
-        override.ends_early = ends_early
-        return override
+        return _OVERRIDES[bool(ends_early)](callback)
 
     def send(
         self,
@@ -335,7 +361,9 @@ class Requests:
         if self._connection.guard.forked:
             return  # a callback has forked: the others are called in the parent
         self.withdraw(order)
-        self._fail(order, errors.RequestTimeoutError("request timeout"))
+        error = errors.RequestTimeoutError("request timeout")
+        error.subject = self._asked.subject_of(order)
+        self._fail(order, error)
 
     def _fail(self, order: int, error: errors.NatsError) -> None:
         self.call(self.waiting.pop(order), None, error, None)
@@ -401,6 +429,10 @@ class Requests:
         error = errors.MaxPayloadError("the server does not take the request: it was discarded")
         for order in tags:
             self.soon(self._fail_waiting, order, error)
+
+    def subject_of(self, order: int) -> str:
+        """Return the subject of a request that waits, for an error."""
+        return self._asked.subject_of(order)
 
     def denied(self, error: errors.PermissionsViolationError) -> None:
         """Fail the requests to the subject that the user may not publish to."""
@@ -479,7 +511,9 @@ class Requests:
                 if isinstance(callback, _NoRespondersOverride)
                 else self._early_503
             ):
-                self._fail(order, errors.NoRespondersError("no responders"))
+                error = errors.NoRespondersError("no responders")
+                error.subject = self._asked.subject_of(order)
+                self._fail(order, error)
 
 
 def _unused_callback(

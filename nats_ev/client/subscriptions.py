@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from .. import errors, subjects
-from ..arguments import check_callback, count, integer
+from ..arguments import TAKES_MESSAGE, check_callback, count, integer
 from ..connection import Completion, Connection, Source
 from ..net import CALLBACKS_SLICE
 from ..options import Options
@@ -76,7 +76,7 @@ class Subscriptions:
             queue_group: None and "" mean none.
         """
         subjects.check_subscribe(subject)
-        check_callback(cb)
+        check_callback(cb, "cb", TAKES_MESSAGE)
         queue = subjects.encode(queue_group) if queue_group else b""
         sid = self._last_sid + 1
         if sid > _LAST_SID:
@@ -269,7 +269,7 @@ class Subscriptions:
         sub = self._find(sid)
         if sub is None:
             return
-        if self._connection.closing or sub.draining:
+        if (self._connection.closing and self._connection.active) or sub.draining:
             self.resume(sid)
             return
         sub.fast = False

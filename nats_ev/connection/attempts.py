@@ -33,7 +33,10 @@ class Owner(Protocol):
         """Begin the handshake on a connected socket, within the attempt's time."""
 
     def failed(self, error: errors.NatsError) -> None:
-        """End the attempt: no socket could be connected, or the handshake took too long."""
+        """End the attempt: no socket could be connected."""
+
+    def timed_out(self) -> None:
+        """End the attempt, which takes too long."""
 
 
 class Attempts:
@@ -58,6 +61,7 @@ class Attempts:
         self._owner = owner
         self._resolver = Resolver(loop, refs=refs)
         self._dialer: Dialer | None = None
+        self._tried: list[str] = []  # by the dialer that has come to its end
         self._due: Deadline | None = None
         self._limit: Deadline | None = None
         self._portions = 0  # of the handshake: there are several when there are many subscriptions
@@ -67,6 +71,11 @@ class Attempts:
     def waiting(self) -> bool:
         """Whether an attempt is planned and has not begun."""
         return self._due is not None
+
+    @property
+    def tried(self) -> list[str]:
+        """The numeric addresses that this attempt has begun with."""
+        return self._tried if self._dialer is None else self._dialer.tried
 
     @property
     def began(self) -> bool:
@@ -120,6 +129,7 @@ class Attempts:
             return
         self._due = None
         self._portions = 0
+        self._tried = []
         self._began_at = self._deadlines.clock()
         server = self._pool.current
         assert server is not None
@@ -152,9 +162,11 @@ class Attempts:
         if left:
             self._limit = self._deadlines.after(share, lambda: self._count_down(share, left - 1))
         else:
-            self._owner.failed(errors.ConnectTimeoutError("connect timeout"))
+            self._owner.timed_out()
 
     def _dialed(self, result: socket.socket | OSError) -> None:
+        if self._dialer is not None:
+            self._tried = self._dialer.tried
         self._dialer = None
         if isinstance(result, OSError):
             error = errors.ConnectError(result.strerror or str(result))

@@ -32,7 +32,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from typing import Protocol
 
 from .. import errors
 from ..loops import Loop
@@ -53,44 +52,14 @@ from .attempts import Attempts
 from .handshake import Handshake
 from .limits import OF_THE_BUFFER, Limits
 from .link import Link
-from .pings import Completion, InOrder, Pings, Source
+from .pings import Completion, InOrder, Pings
 from .pool import ServerPool
-from .states import Event, next_status
+from .server import closed_by, gave_up, locate, no_nats, timed_out
+from .states import Client, Event, next_status
 from .tls_context import TlsContext
 
 # Unsent bytes above which a flood of PINGs is answered by one PONG per read instead of one each.
 _PONG_FLOOD = 64 * 1024
-
-
-class Client(Protocol):
-    """What a connection needs of its client."""
-
-    def report(self, error: errors.NatsError) -> None:
-        """Give an error to on_error."""
-
-    def server_error(self, error: errors.ServerError) -> None:
-        """Deal with an -ERR that leaves the connection open."""
-
-    def live_subscriptions(self) -> Iterator[Subscription]:
-        """Return what a new connection must restore."""
-
-    def waiting_requests(self) -> int:
-        """Return how many requests wait for an answer."""
-
-    def discarded(self, tags: list[int]) -> None:
-        """Fail the requests with these tags: the server would not accept them."""
-
-    def completions(self) -> list[Source]:
-        """Take out the callbacks of what can no longer succeed."""
-
-    def status_changed(self) -> None:
-        """Take note that `Connection.status` has a new value."""
-
-    def before_write(self) -> None:
-        """Change what is about to be written, if it must be: this is the last moment."""
-
-    def ended(self) -> None:
-        """Take note that no connection is coming; all completions have been put off before this."""
 
 
 class Connection:
@@ -133,7 +102,6 @@ class Connection:
         # callbacks of received messages are on the stack (`delivering` counts the deliveries).
         self.refusing = False
         self.delivering = 0
-        self.batches = 0  # nested calls of batch(): nothing is scheduled
         self._reading_paused = False
         self._forced = False  # a reconnect, whatever the options say
         self._forcing: Deadline | None = None  # one that waits for what has been received
@@ -142,6 +110,8 @@ class Connection:
         self._reconnects = 0
         self._received = [0, 0]  # messages and bytes of former sessions
         out.queued = self.queued
+        out.loop = loop
+        out.schedule = self.turn.schedule
         self.set_limits()
         watch_forks(self)
 
@@ -186,6 +156,11 @@ class Connection:
     @property
     def _session(self) -> Session | None:
         return self.link.session if self.link is not None else None
+
+    @property
+    def ever_tried(self) -> bool:
+        """Whether an attempt to connect has ever begun, which takes a loop that runs."""
+        return self._attempts.began
 
     def next_order(self) -> int:
         """Return a number for a completion: completions fail in the order of the calls that made them."""
@@ -284,7 +259,7 @@ class Connection:
 
     def queued(self, code: int) -> None:
         """Do what the bits of a framing call's code ask for."""
-        if code & FIRST and not self.batches:
+        if code & FIRST and not self.out.batches:
             self.turn.schedule()
             self.guard.check_thread()  # once per turn
         if code & SLOW and self._options.on_slow_consumer is not None:
@@ -304,6 +279,10 @@ class Connection:
         self.pings.add(order, done)
         self.queued(code)
         return order
+
+    def trim(self) -> None:
+        """Give back memory that is not in use."""
+        self.out.trim()
 
     def flush(self) -> None:
         """Write what is buffered, in one call to the kernel."""
@@ -349,23 +328,23 @@ class Connection:
 
     # Attempts.
 
-    def _plan_attempt(self, asked_for: bool = False) -> None:
+    def _plan_attempt(self, asked_for: bool = False, last: errors.NatsError | None = None) -> None:
         """Let `Attempts` try the pool's next server, or end if there is none.
 
         Args:
             asked_for: by the user, who may ask again and again: a floor bounds how often.
+            last: the error of the attempt before.
         """
         turn = self.pool.next()
         if turn is None:
-            exhausted = self.pool.exhausted
-            self._client.report(
-                errors.NoServersError(
-                    "max reconnect attempts reached"
-                    if exhausted
-                    else "no servers available for connection"
-                )
+            text = (
+                "max reconnect attempts reached"
+                if self.pool.exhausted
+                else "no servers available for connection"
             )
-            self._end(errors.ConnectionClosedError("disconnected"), was_up=False)
+            why = gave_up(text, self.pool.known, last)
+            self._client.report(why, ends=True)
+            self._end(closed_by(why), was_up=False)
             return
         _, delay = turn
         if delay:
@@ -518,13 +497,21 @@ class Connection:
             # more.
             self.failed(errors.ConnectError(str(error)))
         elif error.action is errors.Action.KEEP:
+            locate(error, self.pool.current)
             self._client.server_error(error)
         else:
             self.failed(error, final=error.action is errors.Action.FATAL)
 
     def protocol_failed(self, error: errors.ProtocolError) -> None:
         """See `session.Events`."""
+        if self._handshake is not None and not self._handshake.heard_info:
+            no_nats(error)
         self.failed(error)
+
+    def timed_out(self) -> None:
+        """See `attempts.Owner`."""
+        session = self._session
+        self.failed(timed_out(session is not None and session.state is State.GREETING))
 
     def callback_failed(self, error: BaseException) -> None:
         """See `session.Events`."""
@@ -545,29 +532,35 @@ class Connection:
             self._attempt_failed(error or self._closed_by_server(), final)
 
     def _attempt_failed(self, error: errors.NatsError, final: bool) -> None:
+        locate(error, self.pool.current, self._attempts.tried)
         self._drop_link()
-        self._client.report(error)
         self.pool.failed(error)
-        if final or not self._may_retry():
-            self._end(errors.ConnectionClosedError("disconnected"), was_up=False)
+        ends = final or not self._may_retry()
+        self._client.report(error, ends)
+        if ends:
+            self._end(closed_by(error), was_up=False)
         else:
-            self._plan_attempt()
+            self._plan_attempt(last=error)
 
     def _connection_lost(self, error: errors.NatsError | None, final: bool) -> None:
+        if error is not None:
+            locate(error, self.pool.current)
         lived = self.deadlines.clock() - self._up_since
         again = (self._options.reconnect or self._forced) and not final and not self.closing
         self._drop_link()
         self._happens(Event.LOST if again else Event.END)
         if error is not None:
-            self._client.report(error)
+            self._client.report(error, ends=not again)
         self.pool.lost(error, lived)
         if self._forced:
             self.pool.new_round()
             self.pool.skip_wait()
+        lost = errors.ConnectionLostError("disconnected")
+        lost.__cause__ = error
         if not again:
-            self._end(errors.ConnectionLostError("disconnected"), was_up=True)
+            self._end(lost, was_up=True)
             return
-        self._settle(errors.ConnectionLostError("disconnected"), was_up=True)
+        self._settle(lost, was_up=True)
         self._plan_attempt(asked_for=self._forced)
 
     def _closed_by_server(self) -> errors.ConnectError:
@@ -615,14 +608,20 @@ class Connection:
     def delivery_begins(self) -> None:
         """Accept messages while received ones are delivered: their callbacks may answer in a drain, too."""
         self.delivering += 1
-        if self.refusing and self.delivering == 1:
-            self.set_limits()
+        if self.refusing:
+            self.delivery_changed()
 
     def delivery_ends(self) -> None:
         """Undo `delivery_begins`."""
         self.delivering -= 1
-        if self.refusing and not self.delivering:
+        if self.refusing:
+            self.delivery_changed()
+
+    def delivery_changed(self) -> None:
+        """Adapt a drain that refuses messages to the number of deliveries."""
+        if self.delivering <= 1:
             self.set_limits()
+        if not self.delivering:
             self.turn.schedule()  # the drain may have waited for this
 
     def set_limits(self) -> None:

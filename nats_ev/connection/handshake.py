@@ -65,6 +65,7 @@ class Handshake:
         self._tls = tls
         self._owner = owner
         self._greeting: ServerInfo | None = None  # the INFO that came before TLS
+        self.heard_info = False  # the peer has shown that it is a NATS server
 
     def begin(self) -> None:
         """Start TLS if it comes first; else the server's INFO is next."""
@@ -73,6 +74,7 @@ class Handshake:
 
     def greeted(self, info: ServerInfo) -> None:
         """Go on from the first INFO: to TLS, to CONNECT, or to the attempt's end."""
+        self.heard_info = True
         if self._link.secure or not (self._pool.secure or info.tls_required):
             self._send_connect(info)
         elif not (info.tls_required or info.tls_available):

@@ -2,7 +2,7 @@
 
 Theory of operation
 -------------------
-In. The socket is readable, so `read` takes up to 64 KiB in one call, gives them to the session, and
+In. The socket is readable, so `read` takes up to 128 KiB in one call, gives them to the session, and
 delivers all that is in them before it reads again: nothing piles up here, and a slow program makes the
 server wait by TCP. But one read may hold thousands of messages, and their callbacks must not keep other
 watchers from their turn. So the session delivers for at most 10 ms, then the link gives way: the reader is
@@ -86,11 +86,13 @@ class Owner(Protocol):
     def progress(self) -> None:
         """Give the server more time: another portion of the handshake has gone out."""
 
-    def delivery_begins(self) -> None:
-        """Accept messages while received ones are delivered, in a drain, too."""
+    # How many deliveries are on the stack: messages are accepted then, in a drain, too.
+    delivering: int
+    # Whether a drain refuses messages: then each change of `delivering` is followed by `delivery_changed`.
+    refusing: bool
 
-    def delivery_ends(self) -> None:
-        """Undo `delivery_begins`."""
+    def delivery_changed(self) -> None:
+        """Adapt a drain that refuses messages to the number of deliveries."""
 
 
 class _Released:
@@ -152,7 +154,7 @@ class Link:
             0.0  # when we last wrote or failed to; 0: the server has said something since
         )
         self._wrote_at = 0.0  # the same when the write side broke, without the failure
-        turn.attach(self.go_on, self.flush)
+        turn.attach(self.go_on, self.flush, session)
         refs.start(self._reader)
 
     @property
@@ -248,11 +250,17 @@ class Link:
         if not self._direct:
             return self._read_stream(stream)
         spoke_at, self._spoke_at = self._spoke_at, 0.0
-        self._owner.delivery_begins()
+        # Written out: calls of methods would be a tenth of a small read.
+        owner = self._owner
+        owner.delivering += 1
+        if owner.refusing:
+            owner.delivery_changed()
         try:
             code = self.session.read(self._fd, CALLBACKS_SLICE)
         finally:
-            self._owner.delivery_ends()
+            owner.delivering -= 1
+            if owner.refusing:
+                owner.delivery_changed()
         if code == DRAINED:
             return True
         if code == GAVE_WAY:
@@ -286,11 +294,16 @@ class Link:
 
     def deliver(self) -> None:
         """Deliver what has been received, or as much of it as fits in a slice of 10 ms."""
-        self._owner.delivery_begins()
+        owner = self._owner
+        owner.delivering += 1
+        if owner.refusing:
+            owner.delivery_changed()
         try:
             done = self.session.deliver(CALLBACKS_SLICE)
         finally:
-            self._owner.delivery_ends()
+            owner.delivering -= 1
+            if owner.refusing:
+                owner.delivery_changed()
         if not done:
             self._give_way()
 
@@ -333,28 +346,10 @@ class Link:
 
     # Out.
 
-    def flush(self) -> None:
-        """Write what is buffered, in one call to the kernel."""
-        if not self._writing and not self._broken:
-            self._write()
-
-    def write_early(self) -> None:
-        """Write before the turn's end, so that the server can begin. The turn's write reports errors."""
-        if self._sink is not self._out or self._writing or self._broken:
-            return  # the write watcher or the end of the turn writes
-        self._before_write()
-        try:
-            self._send(self._out)
-        except OSError:
+    def flush(self, again: bool = False) -> None:
+        """Write what is buffered, in one call to the kernel; again: although a write watcher waits."""
+        if (self._writing and not again) or self._broken:
             return
-
-    def _on_writable(self, watcher: Any, revents: int) -> None:
-        if self._closed:
-            self._bury()
-        else:
-            self._write()
-
-    def _write(self) -> None:
         stream = self._stream
         sink = self._sink
         if sink is self._out:
@@ -374,6 +369,22 @@ class Link:
         wanted = left > 0 or stream.unsent
         if wanted != self._writing:
             self._watch_writable(wanted)
+
+    def write_early(self) -> None:
+        """Write before the turn's end, so that the server can begin. The turn's write reports errors."""
+        if self._sink is not self._out or self._writing or self._broken:
+            return  # the write watcher or the end of the turn writes
+        self._before_write()
+        try:
+            self._send(self._out)
+        except OSError:
+            return
+
+    def _on_writable(self, watcher: Any, revents: int) -> None:
+        if self._closed:
+            self._bury()
+        else:
+            self.flush(again=True)
 
     def _send(self, sink: Outbound) -> int:
         """Make one call to the kernel; return how many bytes it took. Raises OSError."""
@@ -447,4 +458,4 @@ class Link:
 
     def _retry(self) -> None:
         self._writing = False
-        self._write()
+        self.flush()

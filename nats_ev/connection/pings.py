@@ -48,6 +48,9 @@ class Owner(Protocol):
     def ping(self, done: Completion | None = None) -> int:
         """Frame a PING and `Pings.add` it."""
 
+    def trim(self) -> None:
+        """Give back memory that is not in use, once per interval."""
+
     def failed(self, error: errors.NatsError | None) -> None:
         """End the connection: the server does not answer any more."""
 
@@ -115,6 +118,7 @@ class Pings:
 
     def _tick(self) -> None:
         self._plan()
+        self._owner.trim()
         self._deadlines.end(self._judging)
         self._judge(_MOST_READS)
 

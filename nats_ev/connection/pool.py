@@ -139,6 +139,11 @@ class ServerPool:
         return bool(self._configured)
 
     @property
+    def known(self) -> list[Server]:
+        """The servers that the user has named, then the discovered ones."""
+        return [*self._configured, *(server for server in self._servers if server.discovered)]
+
+    @property
     def urls(self) -> list[str]:
         """All servers, in the order in which they will be tried."""
         return [server.url for server in self._servers]

@@ -1,15 +1,28 @@
-"""One server: its address, its secrets, and the URL that names it."""
+"""One server: its address, its secrets, the URL that names it, and the errors that are about it."""
 
 from __future__ import annotations
 
 import os
 import re
 import socket
+from collections.abc import Sequence
 
+from .. import errors
 from ..arguments import is_unicode
 from ..errors import BadOptionsError
 
 DEFAULT_PORT = 4222
+# Addresses of one name, and servers, that a text shows; the others are counted.
+_MOST_SHOWN = 3
+# Bytes of what something else than a NATS server has sent.
+_MOST_BYTES = 40
+
+_OF_A_SERVER = (
+    errors.ConnectError,
+    errors.ConnectionLostError,
+    errors.ProtocolError,
+    errors.ServerError,
+)
 
 # A URL, or host:port, of which nothing is encoded. The others are left to urllib.parse.
 _PLAIN = re.compile(r"(?:(nats|tls)://)?([A-Za-z0-9._-]+)(?::([0-9]{1,5}))?/?")
@@ -41,8 +54,15 @@ class Server:
         """The server's URL, without credentials."""
         if self.path is not None:
             return f"unix://{self.path}"
+        return f"{'tls' if self.tls else 'nats'}://{self.address}"
+
+    @property
+    def address(self) -> str:
+        """Host and port as errors show them, or the path of a Unix socket."""
+        if self.path is not None:
+            return self.path
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'tls' if self.tls else 'nats'}://{host}:{self.port}"
+        return f"{host}:{self.port}"
 
     @property
     def key(self) -> tuple[str, int, str | None]:
@@ -186,3 +206,66 @@ def _is_address(family: int, text: str) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def locate(error: errors.NatsError, server: Server | None, tried: Sequence[str] = ()) -> None:
+    """Let an error of an attempt or a connection name its server, once.
+
+    The text of an -ERR stays as the server has written it; a note below the traceback has the address.
+
+    Args:
+        error: gets the attributes `server` and `address`.
+        server: None if it is unknown.
+        tried: the numeric addresses that its name has led to.
+    """
+    if server is None or not isinstance(error, _OF_A_SERVER) or error.address:
+        return
+    error.server, error.address = server.url, server.address
+    if isinstance(error, errors.ServerError):
+        error.__dict__["__notes__"] = [f"The server is {server.address}."]
+        return
+    where = server.address
+    numbers = [number for number in tried if number != server.host]
+    if numbers:
+        where += f" ({shown(numbers)})"
+    error.args = (f"{where}: {error}",)
+
+
+def gave_up(
+    text: str, servers: Sequence[Server], last: errors.NatsError | None
+) -> errors.NatsError:
+    """Return the error for the end of all attempts, with the last attempt's error as its cause."""
+    addresses = [server.address for server in servers]
+    error = errors.NoServersError(
+        f"{shown(addresses)}: {text}" if addresses else text,
+        address=", ".join(addresses),
+        server=", ".join(server.url for server in servers),
+    )
+    error.__cause__ = last
+    return error
+
+
+def closed_by(error: errors.NatsError) -> errors.NatsError:
+    """Return the error of an operation that ends because another error has ended the client."""
+    closed = errors.ConnectionClosedError("disconnected")
+    closed.__cause__ = error
+    return closed
+
+
+def timed_out(mute: bool) -> errors.NatsError:
+    """Return the error of an attempt that takes too long; mute: the peer has said nothing."""
+    hint = "the peer sends no INFO (is it a NATS server?): " if mute else ""
+    return errors.ConnectTimeoutError(f"{hint}connect timeout")
+
+
+def no_nats(error: errors.ProtocolError) -> None:
+    """Let the error of a first line that is no INFO show what the peer has sent."""
+    if error.snippet:
+        sent = error.snippet.partition(b"\r\n")[0][:_MOST_BYTES]
+        error.args = (f"{error}: the peer sent {sent!r}; is it a NATS server?",)
+
+
+def shown(names: Sequence[str]) -> str:
+    """Return a list of names as a text shows it."""
+    more = len(names) - _MOST_SHOWN
+    return ", ".join(names[:_MOST_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""The states of a connection, and what leads from one to the next.
+"""The states of a connection, what leads from one to the next, and what a connection tells its client.
 
 `TRANSITIONS` is the whole machine; `Connection` changes its status in no other way than by an event of
 it, and docs/contributing.md draws it. A pair that is missing is a fault of ours: `next_status` raises.
@@ -9,9 +9,14 @@ CONNECTED, CONNECTING or RECONNECTING as ever.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import Enum
+from typing import Protocol
 
+from .. import errors
+from ..protocol import Subscription
 from ..status import Status
+from .pings import Source
 
 
 class Event(Enum):
@@ -48,3 +53,34 @@ def next_status(status: Status, event: Event) -> Status:
         return TRANSITIONS[status, event]
     except KeyError:
         raise RuntimeError(f"{event.name} cannot happen to a {status.value} connection") from None
+
+
+class Client(Protocol):
+    """What a connection needs of its client."""
+
+    def report(self, error: errors.NatsError, ends: bool = False) -> None:
+        """Give an error to on_error; ends: no connection is coming after it."""
+
+    def server_error(self, error: errors.ServerError) -> None:
+        """Deal with an -ERR that leaves the connection open."""
+
+    def live_subscriptions(self) -> Iterator[Subscription]:
+        """Return what a new connection must restore."""
+
+    def waiting_requests(self) -> int:
+        """Return how many requests wait for an answer."""
+
+    def discarded(self, tags: list[int]) -> None:
+        """Fail the requests with these tags: the server would not accept them."""
+
+    def completions(self) -> list[Source]:
+        """Take out the callbacks of what can no longer succeed."""
+
+    def status_changed(self) -> None:
+        """Take note that `Connection.status` has a new value."""
+
+    def before_write(self) -> None:
+        """Change what is about to be written, if it must be: this is the last moment."""
+
+    def ended(self) -> None:
+        """Take note that no connection is coming; all completions have been put off before this."""

@@ -351,9 +351,14 @@ _MESSAGES = {
 
 
 def _request(face: Face, rule: Rule, owner: str) -> Callable[..., Any]:
-    name, position = rule.name, rule.position
+    # By its parameters, not by *args: this is the hot path of a face.
+    name = rule.name
+    assert rule.function is not None
+    default = inspect.signature(rule.function).parameters["timeout_ms"].default
 
-    async def method(self: Any, *args: Any, **options: Any) -> Any:
+    async def method(
+        self: Any, subject: str, payload: Any, timeout_ms: Any = default, **options: Any
+    ) -> Any:
         context = self._context
         waiter = context.waiter()
 
@@ -363,14 +368,14 @@ def _request(face: Face, rule: Rule, owner: str) -> Callable[..., Any]:
             if error is not None:
                 waiter.set_exception(error)
             else:
-                subject = args[0] if args else options["subject"]
                 waiter.set_result(Msg(context, subject, response or b"", None, headers))
 
-        if len(args) >= position and "cb" not in options:
-            given = (*args[:position], answered, *args[position:])
+        send = getattr(self._it, name)
+        if options:
+            _with_cb(rule, answered, (), options)
+            number = send(subject, payload, timeout_ms=timeout_ms, **options)
         else:
-            given = _with_cb(rule, answered, args, options)
-        number = getattr(self._it, name)(*given, **options)
+            number = send(subject, payload, answered, timeout_ms)
         try:
             return await waiter
         except BaseException:

@@ -19,9 +19,12 @@ from .config import STREAM as STREAM
 from .config import check_fields as check_fields
 from .config import external_source as external_source
 from .consume import Consume
+from .direct import stored_message as stored_message
+from .direct import subject_of_last as subject_of_last
 from .errors import *  # noqa: F403
 from .errors import JetStreamError as JetStreamError
 from .errors import is_electing as is_electing
+from .errors import nobody as nobody
 from .fetch import Fetch
 from .jetstream import JetStream
 from .message import JsMsg, Metadata, StoredMsg, parse_ack_reply
@@ -31,7 +34,8 @@ from .ordered_handle import end_with_drain as end_with_drain
 from .ordered_handle import finish_in_drain as finish_in_drain
 from .ordered_handle import follow_snapshot as follow_snapshot
 from .ordered_handle import messages_left as messages_left
-from .publish import message_headers as message_headers
+from .publish import publish_checked as publish_checked
+from .publish_options import message_headers as message_headers
 from .push import PushSubscription
 
 __all__: list[str] = [

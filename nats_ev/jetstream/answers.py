@@ -175,18 +175,6 @@ def decode(data: bytes, shape: Shape = INFO) -> tuple[dict[str, Any] | None, Nat
     return attempt(_decode, data, shape)
 
 
-def decode_ack(data: bytes) -> tuple[dict[str, Any] | None, NatsError | None]:
-    """Return a publish acknowledgement as `decode` does; the usual one, of two fields, in less time."""
-    try:
-        ack = _DECODER.decode(data.decode())
-        stream, seq = ack["stream"], ack["seq"]
-        if len(ack) == 2 and type(seq) is int and 0 <= seq <= _MOST and stream.isascii():
-            return ack, None
-    except MALFORMED:
-        pass  # `decode` finds out what is wrong
-    return decode(data, ACK)
-
-
 def _decode(data: bytes, shape: Shape) -> dict[str, Any]:
     answer = read_json(data, {})
     error = answer.get("error")

@@ -10,7 +10,9 @@ methods of `Nats` only.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
@@ -20,6 +22,7 @@ from ..errors import (
     ConnectionClosedError,
     ConnectionLostError,
     NatsError,
+    NoRespondersError,
     NotConnectedError,
     PermissionsViolationError,
     RequestTimeoutError,
@@ -28,7 +31,7 @@ from ..headers import HeadersLike
 from ..status import Status
 from ..steps import later_step
 from .answers import ACCOUNT, INFO, Shape, attempt, decode, later_request
-from .errors import ApiLevelError, InvalidAnswerError
+from .errors import ApiLevelError, InvalidAnswerError, about, nobody
 from .levels import Feature, Levels
 
 if TYPE_CHECKING:
@@ -43,6 +46,7 @@ _LIST_ATTEMPTS = 5
 _ASK_WITHIN = 2000.0
 # 115 days, in ms.
 NO_LIMIT = 1e10
+_PLAIN_NAME = re.compile(r"[-_A-Za-z0-9]+")
 _NO_NAME_CHARS = frozenset(' \t\r\n\f\0.*>/\\"')
 
 
@@ -57,6 +61,8 @@ def name_of(what: str, name: object) -> str:
         BadOptionsError: the name is empty or has a character that a name must not have.
         TypeError: it is no str.
     """
+    if type(name) is str and _PLAIN_NAME.fullmatch(name):
+        return name
     if name is None or name == "":
         raise BadOptionsError(f"{what} name required")
     if not isinstance(name, str):
@@ -200,9 +206,9 @@ class Exchange:
 
 
 class _Asked:
-    """The API requests of one client that wait for an answer.
+    """What waits for more than one answer, or for that of a publish: `Nats` does the same for its requests.
 
-    A server does not answer a request that its user may not send: it sends an -ERR, which names the subject.
+    A server does not answer what its user may not send: it sends an -ERR, which names the subject.
     """
 
     def __init__(self, nats: Nats) -> None:
@@ -243,26 +249,33 @@ def ask(
     cb: RequestCallback,
     timeout: Milliseconds,
     headers: HeadersLike | None = None,
+    stores: bool = False,
 ) -> None:
-    """Send a request that a violation of permissions ends at once. Raises what `Nats.request` raises.
+    """Send a request that "no responders" ends, as a violation of permissions ends any.
+
+    Raises what `Nats.request` raises.
 
     Args:
         nats: the client.
         subject, payload, cb, timeout, headers: as in `Nats.request`.
+        stores: whether a stream should store the subject, for the error when nobody listens.
     """
-    key = object()
-    waiting = waiting_of(nats)
+    answered = partial(_explained, cb, subject, stores)
+    nats.request(subject, payload, answered, timeout, headers=headers, no_responders=True)
 
-    def answered(data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
-        if waiting.pop(key, None) is not None:
-            cb(data, error, raw)
 
-    waiting[key] = subject, 0, answered
-    try:
-        nats.request(subject, payload, answered, timeout, headers=headers, no_responders=True)
-    except BaseException:
-        waiting.pop(key, None)
-        raise
+def _explained(
+    cb: RequestCallback,
+    subject: str,
+    stores: bool,
+    data: bytes | None,
+    error: NatsError | None,
+    raw: bytes | None,
+) -> None:
+    """Pass an answer on; that nobody listens, with what it may mean."""
+    if type(error) is NoRespondersError:
+        error = nobody(subject, stores)
+    cb(data, error, raw)
 
 
 class Api:
@@ -282,9 +295,10 @@ class Api:
         cb: RequestCallback,
         timeout: Milliseconds,
         headers: HeadersLike | None = None,
+        stores: bool = False,
     ) -> None:
         """Send a request that a violation of permissions ends at once. Raises what `Nats.request` raises."""
-        ask(self.nats, subject, payload, cb, timeout, headers)
+        ask(self.nats, subject, payload, cb, timeout, headers, stores)
 
     def request(
         self,
@@ -314,7 +328,8 @@ class Api:
             if payload is None:
                 cb(None, error)
             else:
-                cb(*decode(payload, shape))
+                answer, error = decode(payload, shape)
+                cb(answer, error if error is None else about(error, verb))
 
         self.ask(
             f"{prefix or self.prefix}.{verb}",

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import Callback, Payload, callable_or_none, check_callback, integer, payload_bytes
+from ..arguments import Callback, Payload, callable_or_none, check_result_cb, integer, payload_bytes
 from ..errors import ConnectionDrainingError, NatsError, RequestTimeoutError
 from ..headers import HeadersLike, set_in_block, status_of
 from ..nuid import next_nuid
@@ -23,12 +23,13 @@ from .api import Api, Timer
 from .config import V2_12, V2_14, check_fields, with_keywords
 from .errors import APIError, ApiLevelError, BatchClosedError, InvalidAnswerError, status_error
 from .levels import Feature
-from .publish import ack_of, check_message, message_headers, option_needs
+from .publish import ack_of, check_message
+from .publish_options import message_headers, option_needs
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from .publish import PublishOptions
+    from .publish_options import PublishOptions
 
 _FAST_FIELDS = {"flow": None, "max_outstanding_acks": None, "gap_ok": None, "on_error": None}
 # The operations in a fast batch's reply subjects.
@@ -103,7 +104,7 @@ class _Batch:
 
         Raises `BatchClosedError` when the batch is empty or has ended.
         """
-        check_callback(cb)
+        check_result_cb(cb)
         if not self.size:
             raise BatchClosedError("the batch is empty")
         self._close(cb)
@@ -164,7 +165,7 @@ class AtomicBatch(_Batch):
             subject, payload, headers, options: as in `add`.
             cb: ack has stream, seq (of the last message), batch and count.
         """
-        check_callback(cb)
+        check_result_cb(cb)
         message = self._member(subject, payload, headers, options, "1")
         self._finish(message, cb)
 
@@ -214,7 +215,7 @@ class AtomicBatch(_Batch):
         api = self._api
         api.require(
             self._needs,
-            lambda level: api.ask(subject, payload, self._begun, api.timeout, headers),
+            lambda level: api.ask(subject, payload, self._begun, api.timeout, headers, True),
             lambda result, error: self._begun(None, error, None),
         )
 
@@ -285,7 +286,7 @@ class AtomicBatch(_Batch):
             else:
                 api.levels.confirm(ack, self._needs, cb)
 
-        api.ask(subject, payload, answered, api.timeout, headers)
+        api.ask(subject, payload, answered, api.timeout, headers, stores=True)
 
 
 class FastBatch(_Batch):
@@ -352,7 +353,7 @@ class FastBatch(_Batch):
             False when there is no room to send the message now: it is kept; stop adding for a while.
         """
         if cb is not None:
-            check_callback(cb)
+            check_result_cb(cb)
         self._put(subject, payload, headers, options, _ADD if self.size else _START, cb)
         return not self._kept
 
@@ -374,7 +375,7 @@ class FastBatch(_Batch):
                 a batch with gap_ok can have. When the server has ended the batch before its last message,
                 err is a `BatchClosedError` with this ack; when it refuses the last message, err says why.
         """
-        check_callback(cb)
+        check_result_cb(cb)
         self._put(subject, payload, headers, options, _COMMIT, None)
         self._end_after(cb)
 

@@ -24,6 +24,7 @@ from .errors import (
     NoHeartbeatError,
     PullStatusError,
     StreamNotFoundError,
+    nobody_answered,
 )
 from .handle import Handle
 from .message import JsMsg
@@ -55,6 +56,7 @@ class ConsumeEngine(Puller):
             cb = StopAfter(options.stop_after, cb, self.close).deliver
         self._cb = cb
         self._nats = api.nats
+        self._give(cb, JsMsg, JsMsg, api.nats)
         # Until the server has shown that it knows the consumer: how long to wait, and the last error.
         self._begun = False
         self._last_error: NatsError = NoHeartbeatError()
@@ -200,6 +202,7 @@ class ConsumeEngine(Puller):
             error,
             (JetStreamNotEnabledError, JetStreamNotEnabledForAccountError, RequestTimeoutError),
         )
+        hopeless = hopeless and not nobody_answered(error)
         if hopeless and not self._begun and not self.heard and not self.closed:
             assert error is not None
             self._client_ended(error)

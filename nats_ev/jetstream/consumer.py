@@ -10,7 +10,14 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..arguments import Callback, callable_or_none, check_callback, integer, optional_middle
+from ..arguments import (
+    Callback,
+    callable_or_none,
+    check_result_cb,
+    explained,
+    integer,
+    optional_middle,
+)
 from ..errors import BadOptionsError, NatsError
 from ..nuid import next_nuid
 from ..times import rfc3339
@@ -30,6 +37,7 @@ from .push import PushEngine, PushSubscription
 from .store import store_consumer
 
 Opts = Mapping[str, Any] | Callback | None
+_ONE_DICT = "a configuration is one dict, as in consumer_create('S', {'name': 'c'}, cb)"
 
 
 class Consumers:
@@ -39,6 +47,7 @@ class Consumers:
 
     # Management.
 
+    @explained(other=_ONE_DICT)
     def consumer_create(self, stream: str, config: Mapping[str, Any], cb: Callback) -> None:
         """Create a consumer; ``cb(info, err)``. Creating it again with the same configuration succeeds.
 
@@ -59,6 +68,7 @@ class Consumers:
         """
         self._consumer_store(stream, config, "create", cb)
 
+    @explained(other=_ONE_DICT)
     def consumer_update(self, stream: str, config: Mapping[str, Any], cb: Callback) -> None:
         """Change a consumer; cb gets `ConsumerNotFoundError` when it does not exist.
 
@@ -88,7 +98,7 @@ class Consumers:
 
         ``missing`` as in `stream_list`.
         """
-        check_callback(cb)
+        check_result_cb(cb)
 
         def listed(items: Any, error: NatsError | None, missing: list[Any]) -> None:
             if error is not None:
@@ -102,7 +112,7 @@ class Consumers:
 
     def consumer_names(self, stream: str, cb: Callback) -> None:
         """List the names of all consumers of a stream; ``cb([name, …], err)``."""
-        check_callback(cb)
+        check_result_cb(cb)
         verb = f"CONSUMER.NAMES.{name_of('stream', stream)}"
         self._api.all_items(verb, {}, "consumers", str, lambda names, error, _: cb(names, error))
 
@@ -153,7 +163,7 @@ class Consumers:
         """
         if cb is None and callable(seq):
             seq, cb = None, seq
-        check_callback(cb)
+        check_result_cb(cb)
         body = {} if seq is None else {"seq": integer(seq, "seq", 1, MAX_SEQUENCE)}
         assert cb is not None
         self._consumer("RESET", stream, consumer, body, cb, {"consumer reset": V2_14})
@@ -385,7 +395,7 @@ class Consumers:
         cb: Callback,
         needs: Mapping[str, Feature] | None = None,
     ) -> None:
-        check_callback(cb)
+        check_result_cb(cb)
         subject = f"CONSUMER.{verb}.{name_of('stream', stream)}.{name_of('consumer', consumer)}"
         self._api.require(
             needs or {}, lambda level: self._api.request(subject, body, cb, level=level), cb
@@ -394,7 +404,7 @@ class Consumers:
     def _consumer_store(
         self, stream: str, config: Mapping[str, Any], action: str, cb: Callback
     ) -> None:
-        check_callback(cb)
+        check_result_cb(cb)
         stream = name_of("stream", stream)
         body, needs = consumer_config(config)
         durable, name = body.get("durable_name"), body.get("name")

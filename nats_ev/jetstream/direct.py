@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..arguments import Callback, check_callback
+from ..arguments import Callback, check_result_cb
+from ..compiled import last_values
 from ..errors import BadOptionsError, NatsError
 from ..headers import appended, status_of
 from ..subjects import check_publish, check_tokens
@@ -17,7 +18,7 @@ from ..times import to_wire
 from .answers import attempt, whole
 from .api import Api, Exchange, encode, name_of
 from .config import V2_11, check_fields
-from .errors import APIError, ApiLevelError, InvalidAnswerError, status_error
+from .errors import APIError, ApiLevelError, InvalidAnswerError, about, status_error
 from .message import StoredMsg
 
 _GET_FIELDS = {"seq": None, "last_by_subj": None, "next_by_subj": None, "start_time": None}
@@ -50,7 +51,7 @@ class DirectGets:
                 the stream does not exist or has no ``allow_direct`` (nats-server 2.9 does not answer then:
                 `RequestTimeoutError`).
         """
-        check_callback(cb)
+        check_result_cb(cb)
         name = name_of("stream", stream)
         body = get_opts({"seq": opts} if isinstance(opts, int) else opts)
         subject = body.get("last_by_subj")
@@ -62,7 +63,7 @@ class DirectGets:
 
     def direct_get_last(self, stream: str, subject: str, cb: Callback) -> None:
         """Read the last message of a subject from any replica; see `direct_get`."""
-        check_callback(cb)
+        check_result_cb(cb)
         check_tokens(subject)
         self._ask_directly(f"{name_of('stream', stream)}.{subject}", b"", cb)
 
@@ -71,7 +72,8 @@ class DirectGets:
             if data is None:
                 cb(None, error)
             else:
-                cb(*_result(data, raw))
+                message, error = stored_message(data, raw)
+                cb(message, about(error, subject) if error is not None else None)
 
         api = self._api
         subject = f"{api.prefix}.DIRECT.GET.{what}"
@@ -91,7 +93,7 @@ class DirectGets:
                 for a consistent view, and batch.
             cb: gets `ApiLevelError` from a server before 2.11, `NoRespondersError` as in `direct_get`.
         """
-        check_callback(cb)
+        check_result_cb(cb)
         if not isinstance(opts, Mapping):
             raise TypeError(f"options must be a mapping, not {type(opts).__name__}")
         check_fields("batch options", opts, _BATCH_FIELDS)
@@ -109,6 +111,11 @@ class DirectGets:
             lambda level: _Batch(self._api, cb).start(subject, encode(body)),
             cb,
         )
+
+
+def subject_of_last(js: DirectGets, stream: str) -> str:
+    """Return what a subject follows in the request for its last message; see `stored_message`."""
+    return f"{js._api.prefix}.DIRECT.GET.{name_of('stream', stream)}."
 
 
 def get_opts(opts: object) -> dict[str, Any]:
@@ -134,8 +141,10 @@ class _Batch(Exchange):
         super().__init__(api)
         self._cb = cb
         self._messages: list[StoredMsg] = []
+        self._subject = ""
 
     def start(self, subject: str, payload: bytes) -> None:
+        self._subject = subject
         self.open()
         self.publish(subject, payload)
         self.late.start(self.api.timeout or 5000)
@@ -147,9 +156,9 @@ class _Batch(Exchange):
         if not data and status is not None and "Nats-Stream" not in appended(raw):
             # 204 ends the batch.
             nothing = status == 404 and not self._messages
-            self.end(None if nothing or status == 204 else _error_of(raw))
+            self.end(None if nothing or status == 204 else _error_of(raw, self._subject))
             return
-        message, error = _result(data, raw, batch=True)
+        message, error = stored_message(data, raw, batch=True)
         if message is None:
             self.end(error)
             return
@@ -163,7 +172,7 @@ class _Batch(Exchange):
         self._cb(messages if error is None else None, error)
 
 
-def _result(
+def stored_message(
     data: bytes, raw: bytes | None, batch: bool = False
 ) -> tuple[StoredMsg, None] | tuple[None, NatsError]:
     """Return an answer's message, or the error that its status stands for.
@@ -177,7 +186,7 @@ def _result(
 
 def _message(data: bytes, raw: bytes | None, batch: bool) -> StoredMsg:
     """Return an answer's message. Raises the error that its status stands for, or `InvalidAnswerError`."""
-    headers = appended(raw)
+    headers = last_values(raw) if raw is not None else {}
     if "Nats-Stream" not in headers and status_of(raw)[0] is not None:
         raise _error_of(raw)
     # Without a batch the server does not append this one: it would be the publisher's.
@@ -198,11 +207,11 @@ def _message(data: bytes, raw: bytes | None, batch: bool) -> StoredMsg:
     )
 
 
-def _error_of(raw: bytes | None) -> NatsError:
+def _error_of(raw: bytes | None, subject: str = "") -> NatsError:
     code, text = status_of(raw)
     code = code or 0
     if code == 404:
         return APIError.of({"code": 404, "err_code": 10037, "description": "no message found"})
     if code in (412, 503):
-        return status_error(code, text)
+        return status_error(code, text, subject)
     return APIError.of({"code": code, "description": text or f"status {code}"})

@@ -4,7 +4,8 @@
 
     JetStreamError                          code, err_code, description
     ├── APIError                            the server's answer is an error; branch on err_code (ADR-7)
-    │   ├── JetStreamNotEnabledError · JetStreamNotEnabledForAccountError
+    │   ├── JetStreamNotEnabledError        also a NoRespondersError
+    │   ├── JetStreamNotEnabledForAccountError
     │   ├── StreamNotFoundError · StreamNameAlreadyInUseError · SubjectOverlapError
     │   ├── ConsumerNotFoundError · ConsumerExistsError · ConsumerNameAlreadyInUseError
     │   ├── MessageNotFoundError
@@ -13,6 +14,7 @@
     │   ├── MaximumMessagesError · ResourcesExceededError
     │   ├── MessageTtlError
     │   └── BatchError
+    ├── NoStreamResponseError               no stream or consumer answers; also a NoRespondersError
     ├── PullStatusError                     a status that ends a pull request, or a consumer
     │   ├── BadPullRequestError (400) · NoMessagesError (404) · TooManyRequestsError (429)
     │   ├── PinIdMismatchError (423)
@@ -33,7 +35,7 @@ No I/O.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from ..errors import NatsError, NoRespondersError
 
@@ -64,6 +66,7 @@ __all__ = [
     "MsgNotAckableError",
     "NoHeartbeatError",
     "NoMessagesError",
+    "NoStreamResponseError",
     "PinIdMismatchError",
     "PullStatusError",
     "ResourcesExceededError",
@@ -82,11 +85,17 @@ __all__ = [
 
 
 class JetStreamError(NatsError):
-    """Base of all errors of JetStream; code is HTTP-like, err_code JetStream's own (0: none)."""
+    """Base of all errors of JetStream; code is HTTP-like, err_code JetStream's own (0: none).
+
+    `stream`, `consumer` and `subject` name what the error is about, as far as the client knows; else "".
+    """
 
     text = "jetstream error"
     code: int = 0
     err_code: int = 0
+    stream: str = ""
+    consumer: str = ""
+    subject: str = ""
     description: str  # the server's text, without the code
 
     def __init__(self, text: str = "", **data: Any) -> None:
@@ -95,7 +104,7 @@ class JetStreamError(NatsError):
 
 
 class APIError(JetStreamError):
-    """The server refused a request: ``str(err)`` is "<description> (code <code>)"."""
+    """The server refused a request: ``str(err)`` is "<description> (code <code>)" and what it is about."""
 
     by_err_code: ClassVar[dict[int, type[APIError]]] = {}
 
@@ -119,8 +128,12 @@ class APIError(JetStreamError):
         )
 
 
-class JetStreamNotEnabledError(APIError, err_codes=(10076,)):
-    """The server runs without JetStream."""
+class JetStreamNotEnabledError(APIError, NoRespondersError, err_codes=(10076,)):
+    """The server runs without JetStream, or nobody serves the subject of its API.
+
+    In the second case, which is the usual one, `err_code` is 0, and the text is a question: the client can't
+    be sure. The server may run without JetStream, or the account may have no access to the prefix or domain.
+    """
 
 
 class JetStreamNotEnabledForAccountError(APIError, err_codes=(10039,)):
@@ -217,6 +230,12 @@ class BatchError(
     ),
 ):  # fmt: skip
     """The server has refused or abandoned a batch."""
+
+
+class NoStreamResponseError(JetStreamError, NoRespondersError):
+    """No stream stores the subject of a message, or the stream or consumer that was asked does not answer."""
+
+    text = "no response from stream"
 
 
 class PullStatusError(JetStreamError):
@@ -357,15 +376,108 @@ _BY_STATUS: dict[int, type[PullStatusError]] = {
 }
 
 
-def status_error(status: int, text: str | None) -> NatsError:
+class _Asked(NamedTuple):
+    """What a subject of the API asks for: the stream and consumer in it, or ""."""
+
+    prefix: str
+    kind: str
+    stream: str
+    consumer: str
+
+
+def _asked(subject: str) -> _Asked | None:
+    """Return what a request's subject asks for; None if it is none of the API's."""
+    tokens = subject.split(".")
+    for at, kind in enumerate(tokens):
+        if kind in ("STREAM", "CONSUMER", "DIRECT") or (kind == "INFO" and at == len(tokens) - 1):
+            verb = at + 2 if tokens[at + 1 : at + 2] in _TWO_WORDS else at + 1
+            stream, consumer, *_ = [*tokens[verb + 1 : verb + 3], "", ""]
+            consumer = consumer if kind == "CONSUMER" else ""
+            return _Asked(".".join(tokens[:at]), kind, stream, consumer)
+    return None
+
+
+# The first words of STREAM.MSG.GET, CONSUMER.DURABLE.CREATE and the like.
+_TWO_WORDS = (["MSG"], ["PEER"], ["LEADER"], ["DURABLE"])
+
+
+def about(error: NatsError | None, subject: str) -> NatsError | None:
+    """Let the error of an API request name the stream and the consumer of the request, once.
+
+    Args:
+        error: a `JetStreamError`; others stay as they are.
+        subject: of the request, with or without the prefix.
+    """
+    if not isinstance(error, JetStreamError) or error.stream:
+        return error
+    asked = _asked(subject)
+    if asked is not None and asked.stream:
+        error.stream, error.consumer = asked.stream, asked.consumer
+        what = f"stream {error.stream!r}"
+        if error.consumer and not isinstance(error, StreamNotFoundError):
+            what = f"consumer {error.consumer!r} of {what}"
+        error.args = (f"{error}: {what}",)
+    return error
+
+
+def nobody(subject: str, stores: bool = False) -> NatsError:
+    """Return the error for a 503, the server's notice that nobody listens to a request's subject.
+
+    Args:
+        subject: of the request; "" if it is unknown.
+        stores: whether the subject is one that a stream should store.
+    """
+    if stores:
+        return NoStreamResponseError(
+            f"no stream stores subject {subject!r}: no responders (is JetStream enabled on this server?)",
+            code=503, subject=subject,
+        )  # fmt: skip
+    asked = _asked(subject)
+    if asked is None:
+        text = f"no responders on {subject}: does the consumer exist, and is JetStream enabled?"
+        return NoRespondersError(text if subject else "", subject=subject)
+    prefix, kind, stream, consumer = asked
+    if kind == "DIRECT":
+        return NoStreamResponseError(
+            f"no stream {stream!r} answers: no responders "
+            "(does it exist, with allow_direct, and is JetStream enabled?)",
+            code=503, subject=subject, stream=stream,
+        )  # fmt: skip
+    if ".MSG.NEXT." in subject:
+        return NoStreamResponseError(
+            f"no consumer {consumer!r} of stream {stream!r} answers: no responders "
+            "(do both exist, and is JetStream enabled?)",
+            code=503, subject=subject, stream=stream, consumer=consumer,
+        )  # fmt: skip
+    text = f"no responders on {subject}: is JetStream enabled on this server (nats-server -js)?"
+    if prefix != "$JS.API":
+        text += f" Does it serve the prefix or domain of {prefix!r}?"
+    return JetStreamNotEnabledError(
+        text, code=503, err_code=0, subject=subject, stream=stream, consumer=consumer
+    )
+
+
+def nobody_answered(error: NatsError | None) -> bool:
+    """Return whether an error is one of `nobody`, and not a server's own answer."""
+    return isinstance(error, NoRespondersError) and not getattr(error, "err_code", 0)
+
+
+def status_error(
+    status: int, text: str | None, subject: str = "", stores: bool = False
+) -> NatsError:
     """Return the exception for a status message.
 
     Args:
-        status: the code. 503 is the server's notice that nobody listens: `NoRespondersError`.
+        status: the code. 503 is the server's notice that nobody listens: see `nobody`.
         text: the description, which tells the 409s of a pull request apart.
+        subject, stores: of the request, as for `nobody`.
     """
     if status == 503:
-        return NoRespondersError("no responders")
+        return nobody(subject, stores)
+    return about(_status_error(status, text), subject) or NatsError()
+
+
+def _status_error(status: int, text: str | None) -> NatsError:
     text = text or f"status {status}"
     if status == 412:
         return ApiLevelError(f"{text} (code 412)", code=412, err_code=10185, description=text)

@@ -205,13 +205,13 @@ class FetchEngine(Exchange):
             return
         if code in (404, 408) or (text or "").startswith("Batch Completed"):
             none = (
-                status_error(code, text)
+                status_error(code, text, self._subject)
                 if code == 404
                 else NoMessagesError("no messages", code=404)
             )
             self.end(none if self.single and (code == 404 or self._no_wait) else None)
         else:
-            error = status_error(code, text)
+            error = status_error(code, text, self._subject)
             # As the first message it fits in no such request. After others it only ends this one.
             fits_later = isinstance(error, MaxBytesExceededError) and self._received
             self.end(None if fits_later else error)

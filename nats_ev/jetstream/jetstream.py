@@ -78,6 +78,8 @@ class JetStream(Streams, Consumers, Batches, Advisories, Publishing):
         max_ack_pending: int = 4000,
         stall_wait: float | timedelta = 5000,
     ) -> None:
+        if not hasattr(nats, "new_inbox"):
+            raise TypeError(f"nats must be a Nats, not {type(nats).__name__}")
         for name, value in (("prefix", prefix), ("domain", domain or "")):
             if not isinstance(value, str):
                 raise TypeError(f"{name} must be str, not {type(value).__name__}")

@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..arguments import Callback
-from ..errors import NatsError, NoRespondersError, PermissionsViolationError
-from .errors import APIError, ApiLevelError
+from ..errors import NatsError, PermissionsViolationError
+from .errors import APIError, ApiLevelError, nobody_answered
 
 if TYPE_CHECKING:
     from ..client import Nats
@@ -93,7 +93,7 @@ _STREAM_FIELDS = {
 
 def _lasts(error: NatsError | None) -> float:
     """Return for how long, in seconds, an answer or an error counts."""
-    if isinstance(error, (PermissionsViolationError, NoRespondersError)):
+    if isinstance(error, PermissionsViolationError) or nobody_answered(error):
         return math.inf
     return _ERROR_COUNTS if isinstance(error, APIError) else _LEVEL_COUNTS
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..arguments import Milliseconds, check_callback, milliseconds
+from ..arguments import Milliseconds, check_result_cb, milliseconds
 from ..errors import BadOptionsError, NatsError
 from ..headers import received
 from ..times import MILLISECOND
@@ -180,7 +180,7 @@ class JsMsg(_Content):
             cb: called once.
             timeout: for the server's answer, in ms or a timedelta.
         """
-        check_callback(cb)
+        check_result_cb(cb)
         nats = self._answerable()
 
         def answered(payload: bytes | None, error: NatsError | None, headers: object) -> None:

@@ -19,10 +19,10 @@ come. The invariant is
 
 **The two marks.** Testing the threshold per message would take a subtraction and two attribute look-ups.
 `_mark` is therefore kept ready: ``_asked - threshold_messages``, the count of received messages at which to
-ask again. The path of a message has one comparison, ``received >= _mark``. Stopping needs no test of its
-own: `_stop_asking` sets the mark to `_NEVER`. With max_bytes there is a second mark, of bytes: the size of
-each message comes off `_pending_bytes`, and the puller asks again at ``threshold_bytes``; only then do
-messages take the path `_on_sized_message`.
+ask again. The path of a message has one comparison, ``received >= _mark``, and below the mark it is in C
+(`_take`, ``csrc/py_taker.c``). Stopping needs no test of its own: `_stop_asking` sets the mark to `_NEVER`.
+With max_bytes there is a second mark, of bytes: the size of each message comes off `_pending_bytes`, and the
+puller asks again at ``threshold_bytes``; only then do messages take the path `_on_sized_message`.
 
 **Rounds.** After a lost connection the server has forgotten all requests, and after missed heartbeats it may
 have. The puller then begins a new round: ``_asked = _received``, and one full request. What requests of
@@ -58,6 +58,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+from ..compiled import Taker
 from ..errors import NatsError, PermissionsViolationError
 from ..headers import Headers, appended
 from ..status import Status
@@ -121,7 +122,7 @@ class StopAfter:
         self._cb(msg, error)
 
 
-class Puller:
+class Puller(Taker):
     """The engine of continuous pulling: it requests messages until `close` (see the head of this file).
 
     A subclass has `deliver`, `failed` and `ended`.
@@ -188,7 +189,7 @@ class Puller:
         nats = self.api.nats
         self.api.refuse()
         self._inbox = nats.new_inbox()
-        arrived = self._on_sized_message if self.options.max_bytes else self._on_message
+        arrived = self._on_sized_message if self.options.max_bytes else self._take
         self._sid = nats.subscribe(f"{self._inbox}.*", arrived)
         if self.awaited:
             nats.await_in_drain(self._sid)
@@ -445,6 +446,7 @@ class Puller:
     def _on_message(
         self, subject: str, payload: bytes, reply: str | None, headers: bytes | None
     ) -> None:
+        """Take a message that `_take` leaves to Python."""
         if headers is not None and self._take_status(subject, payload, reply, headers):
             return
         self._received = received = self._received + 1
@@ -489,7 +491,7 @@ class Puller:
             if self._below():
                 self._refill()
         else:
-            error = status_error(code, status.description)
+            error = status_error(code, status.description, self._next)
             if isinstance(error, MaxBytesExceededError) and not current:
                 pass  # what followed that request has asked for all of max_bytes
             elif isinstance(error, MaxBytesExceededError) and not self._too_large():

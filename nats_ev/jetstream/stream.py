@@ -10,7 +10,7 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from ..arguments import Callback, check_callback, integer, optional_middle
+from ..arguments import Callback, check_result_cb, explained, integer, optional_middle
 from ..errors import BadOptionsError, NatsError
 from ..steps import later_step
 from ..subjects import check_subscribe
@@ -25,6 +25,7 @@ from .store import store_stream
 
 Opts = Mapping[str, Any] | Callback | None
 
+_ONE_DICT = "a configuration is one dict, as in stream_create({'name': 'A', 'subjects': ['a']}, cb)"
 _INFO_FIELDS = {"deleted_details": None, "subjects_filter": None, "offset": None}
 _PURGE_FIELDS = {"filter": None, "seq": None, "keep": None}
 _LIST_FIELDS = {"subject": None}
@@ -40,11 +41,12 @@ class Streams(DirectGets):
 
         info has memory, storage, streams, consumers, limits, tiers and api.
         """
-        check_callback(cb)
+        check_result_cb(cb)
         self._api.request("INFO", None, cb, shape=ACCOUNT)
 
     # Streams as a whole.
 
+    @explained(other=_ONE_DICT)
     def stream_create(self, config: Mapping[str, Any], cb: Callback) -> None:
         """Create a stream; ``cb(info, err)``. Creating it again with the same configuration succeeds.
 
@@ -60,6 +62,7 @@ class Streams(DirectGets):
         """
         self._store("CREATE", config, cb)
 
+    @explained(other=_ONE_DICT)
     def stream_update(self, config: Mapping[str, Any], cb: Callback) -> None:
         """Change a stream's configuration; cb gets `StreamNotFoundError` when it does not exist.
 
@@ -67,9 +70,10 @@ class Streams(DirectGets):
         """
         self._store("UPDATE", config, cb)
 
+    @explained(other=_ONE_DICT)
     def stream_create_or_update(self, config: Mapping[str, Any], cb: Callback) -> None:
         """Change a stream's configuration, or create the stream if it does not exist; see `stream_create`."""
-        check_callback(cb)
+        check_result_cb(cb)
 
         def updated(info: Any, error: NatsError | None) -> None:
             if not isinstance(error, StreamNotFoundError):
@@ -84,7 +88,7 @@ class Streams(DirectGets):
 
     def stream_delete(self, name: str, cb: Callback) -> None:
         """Delete a stream with all its messages and consumers; ``cb({"success": True}, err)``."""
-        check_callback(cb)
+        check_result_cb(cb)
         self._api.request(f"STREAM.DELETE.{name_of('stream', name)}", None, cb)
 
     def stream_info(self, name: str, opts: Opts = None, cb: Callback | None = None) -> None:
@@ -140,7 +144,7 @@ class Streams(DirectGets):
 
         cb gets `StreamNotFoundError` when no stream stores it.
         """
-        check_callback(cb)
+        check_result_cb(cb)
         check_subscribe(subject)
 
         def answered(answer: Any, error: NatsError | None) -> None:
@@ -188,7 +192,7 @@ class Streams(DirectGets):
             opts: seq, or last_by_subj, or next_by_subj with or without a seq to start at.
             cb: called once.
         """
-        check_callback(cb)
+        check_result_cb(cb)
         verb = f"STREAM.MSG.GET.{name_of('stream', stream)}"
         self._api.request(verb, get_opts(opts), cb, shape=MESSAGE)
 
@@ -200,7 +204,7 @@ class Streams(DirectGets):
             opts: a sequence, or a dict as in `stream_msg_get`.
             cb: gets `MessageNotFoundError` when the message does not exist.
         """
-        check_callback(cb)
+        check_result_cb(cb)
 
         opts = {"seq": opts} if isinstance(opts, int) else opts
         decoded = converted(lambda answer: _stored(stream, answer["message"]), cb)
@@ -219,12 +223,12 @@ class Streams(DirectGets):
         self._delete(stream, {"seq": seq}, cb)
 
     def _delete(self, stream: str, body: dict[str, Any], cb: Callback) -> None:
-        check_callback(cb)
+        check_result_cb(cb)
         integer(body["seq"], "seq")
         self._api.request(f"STREAM.MSG.DELETE.{name_of('stream', stream)}", body, cb)
 
     def _store(self, verb: str, config: object, cb: Callback) -> None:
-        check_callback(cb)
+        check_result_cb(cb)
         body, needs = stream_config(config)
         subject = f"STREAM.{verb}.{name_of('stream', body.get('name'))}"
         store_stream(self._api, subject, body, needs, cb)

@@ -40,11 +40,11 @@ class Encoding:
         if not isinstance(key, str):
             raise TypeError(f"a key must be str, not {type(key).__name__}")
         if not key:
-            raise InvalidKeyError("invalid key ''")
+            raise InvalidKeyError("invalid key ''", key="")
         try:
             return check_key(self._key_codec.encode_key(key))
         except (InvalidKeyError, UnicodeEncodeError) as exc:  # the latter: a lone surrogate
-            raise InvalidKeyError(f"invalid key {key!r}: {exc}") from exc
+            raise InvalidKeyError(f"invalid key {key!r}: {exc}", key=key) from exc
 
     def stored(self, key: str) -> str:
         """Return a key that the server has given as subjects have it.
@@ -75,10 +75,10 @@ class Encoding:
             return str(encode(pattern))
         except AttributeError as exc:  # of the codec, or of one in a chain
             raise InvalidKeyError(
-                f"invalid key {pattern!r}: the codec can't keep wildcards"
+                f"invalid key {pattern!r}: the codec can't keep wildcards", key=pattern
             ) from exc
         except UnicodeEncodeError as exc:
-            raise InvalidKeyError(f"invalid key {pattern!r}: {exc}") from exc
+            raise InvalidKeyError(f"invalid key {pattern!r}: {exc}", key=pattern) from exc
 
     def value(self, value: Payload) -> bytes:
         """Return the value as messages have it. Raises TypeError, ValueError and what the codec raises."""
@@ -92,6 +92,20 @@ class Encoding:
             return entry, error
         try:
             return entry._replace(value=self._value_codec.decode_value(entry.value)), None
+        except Exception as exc:
+            return None, codec_error(key, exc)
+
+    def stored_value(self, key: str, message: StoredMsg) -> tuple[bytes | None, NatsError | None]:
+        """Return (value, None) for the latest message of a key, or (None, err) if it can't be decoded.
+
+        (None, None): the message is a marker of a deletion.
+        """
+        if operation(message.headers) != PUT:
+            return None, None
+        if self._value_codec is None:
+            return message.data, None
+        try:
+            return self._value_codec.decode_value(message.data), None
         except Exception as exc:
             return None, codec_error(key, exc)
 

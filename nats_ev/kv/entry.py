@@ -62,12 +62,17 @@ class KvEntry(NamedTuple):
         return self.operation != PUT
 
 
+def _invalid(key: str) -> InvalidKeyError:
+    text = f"invalid key {key!r}: letters, digits and -/_=. without an empty token between dots"
+    return InvalidKeyError(text, key=key)
+
+
 def check_key(key: object) -> str:
     """Return key if it is valid. Raises TypeError and `InvalidKeyError`."""
     if not isinstance(key, str):
         raise TypeError(f"a key must be str, not {type(key).__name__}")
-    if not _KEY.fullmatch(key):
-        raise InvalidKeyError(f"invalid key {key!r}")
+    if _KEY.fullmatch(key) is None:
+        raise _invalid(key)
     return key
 
 
@@ -85,7 +90,7 @@ def check_filters(keys: str | Iterable[str] | None) -> list[str]:
         if not isinstance(key, str):
             raise TypeError(f"a key must be str, not {type(key).__name__}")
         if not _FILTER.fullmatch(key):
-            raise InvalidKeyError(f"invalid key {key!r}")
+            raise _invalid(key)
     return list(dict.fromkeys(filters)) or [">"]
 
 

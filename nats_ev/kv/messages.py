@@ -12,7 +12,7 @@ from typing import Any
 from ..arguments import Callback
 from ..buckets import BucketNotFoundError, bucket_error, call_or_report
 from ..errors import NatsError, NoRespondersError
-from ..jetstream import JetStream, MessageTtlError
+from ..jetstream import JetStream, MessageTtlError, nobody, publish_checked, stored_message
 from .stream import KvStream
 
 
@@ -40,16 +40,32 @@ class Read:
 
     def start(self) -> None:
         """Send the request as soon as the stream is known. Raises what a request raises."""
-        self._stream.when_known(self._read, self._cb)
+        if self._stream.known:
+            self._read()
+        else:
+            self._stream.when_known(self._read, self._cb)
 
     def _read(self) -> None:
-        js, name, of = self._js, self._stream.name, self._of
-        direct = self._stream.has_direct_get and not self._leader
+        js, stream, of = self._js, self._stream, self._of
+        direct = "" if self._leader else stream.direct_prefix
         if isinstance(of, int):
-            (js.direct_get if direct else js.get_msg)(name, of, self._answered)
+            (js.direct_get if direct else js.get_msg)(stream.name, of, self._answered)
+        elif direct:
+            # With as few calls as there can be: a key has been checked.
+            js.nats.request(direct + of, b"", self._got, js.timeout, no_responders=True)
         else:
-            subject = self._stream.read_prefix + of
-            (js.direct_get_last if direct else js.get_last_msg)(name, subject, self._answered)
+            js.get_last_msg(stream.name, stream.read_prefix + of, self._answered)
+
+    def _got(self, data: bytes | None, error: NatsError | None, raw: bytes | None) -> None:
+        message = None
+        if data is not None:
+            message, error = stored_message(data, raw)
+        elif type(error) is NoRespondersError:
+            error = nobody(f"{self._stream.direct_prefix}{self._of}")
+        if message is not None:
+            self._cb(message, None)
+        else:
+            self._answered(None, error)
 
     def _answered(self, message: Any, error: NatsError | None) -> None:
         if message is not None:
@@ -96,14 +112,17 @@ class Write:
         """Send the message as soon as the stream is known. Raises what a request raises."""
         if self._ttl and not self._stream.has_ttl:
             self._stream.forget()  # TTLs may have been allowed since
-        self._stream.when_known(self._write, self._cb)
+        if self._stream.known:
+            self._write()
+        else:
+            self._stream.when_known(self._write, self._cb)
 
     def _write(self) -> None:
         if self._ttl and not self._stream.has_ttl:
             self._js.nats.call_soon(self._cb, None, _no_ttl(self._stream.bucket))
         else:
             subject = self._stream.write_prefix + self._key
-            self._js.publish(subject, self._data, self._stored, headers=self._headers)
+            publish_checked(self._js, subject, self._data, self._headers, self._stored)
 
     def _stored(self, ack: Any, error: NatsError | None) -> None:
         if error is None:

@@ -97,6 +97,7 @@ class KV(KvBucket):
         key_codec: KeyCodec | None = None,
         value_codec: ValueCodec | None = None,
     ) -> None:
+        self._check_js(js, bucket)
         super().__init__(js if timeout is None else JetStream(js.nats, js.prefix, timeout), bucket)
         self._encoding = Encoding(self.bucket, key_codec, value_codec)
 
@@ -108,11 +109,14 @@ class KV(KvBucket):
         Any replica answers, so the value may be one revision old. `entry` tells the revision, too.
         """
 
-        def found(entry: KvEntry | None, error: NatsError | None) -> None:
-            cb(entry.value if entry is not None and not entry.deleted else None, error)
+        def found(message: StoredMsg | None, error: NatsError | None) -> None:
+            if message is not None:
+                cb(*self._encoding.stored_value(key, message))
+            else:
+                cb(None, None if isinstance(error, MessageNotFoundError) else error)
 
         cb = guarded(self.js, cb)
-        self._last(key, found)
+        Read(self.js, self._kv_stream, self._encoding.key(key), found).start()
 
     def entry(self, key: str, cb: Callback) -> None:
         """Read a key's latest `KvEntry`; ``cb(None, None)`` when the key is missing or deleted."""
@@ -139,13 +143,15 @@ class KV(KvBucket):
 
         def found(message: StoredMsg | None, error: NatsError | None) -> None:
             if message is None:
-                cb(None, _missing_key(error, key))
+                cb(None, _missing_key(error, self.bucket, key))
             elif message.subject != self._kv_stream.read_prefix + stored_key:
-                cb(None, KeyNotFoundError(f"key not found: {key} has no revision {revision}"))
+                text = f"key not found: {key} has no revision {revision}"
+                cb(None, KeyNotFoundError(text, bucket=self.bucket, key=key))
             else:
                 entry, error = self._encoding.entry(key, message)
                 if entry is not None and entry.deleted:
-                    cb(None, KeyDeletedError(f"key was deleted: {key}", entry=entry))
+                    names = {"bucket": self.bucket, "key": key}
+                    cb(None, KeyDeletedError(f"key was deleted: {key}", entry=entry, **names))
                 else:
                     cb(entry, error)
 
@@ -166,7 +172,8 @@ class KV(KvBucket):
 
         def listed(entries: Any, error: NatsError | None) -> None:
             if error is None and not entries:
-                cb(None, KeyNotFoundError(f"key not found: {key}"))
+                text = f"key not found: {key}"
+                cb(None, KeyNotFoundError(text, bucket=self.bucket, key=key))
             else:
                 cb(entries, error)
 
@@ -367,7 +374,7 @@ class KV(KvBucket):
 
         def existing(entry: KvEntry | None, error: NatsError | None) -> None:
             if isinstance(error, CodecError) or (entry is not None and not entry.deleted):
-                done(None, _exists(key))  # also with a value that can't be decoded
+                done(None, _exists(self.bucket, key))  # also with a value that can't be decoded
             elif error is not None:
                 done(None, error)
             else:
@@ -376,7 +383,7 @@ class KV(KvBucket):
 
         def over_marker(revision: int | None, error: NatsError | None) -> None:
             lost = isinstance(error, WrongLastSequenceError)  # to another writer, who was faster
-            done(revision, _exists(key) if lost else error)
+            done(revision, _exists(self.bucket, key) if lost else error)
 
         write(0, created)
 
@@ -509,7 +516,9 @@ class KV(KvBucket):
 
         Bad headers and options raise here, also when the message has to wait until the stream is known.
         """
-        block = message_headers(headers, {"ttl": ttl, **options})
+        block = None
+        if headers is not None or ttl is not None or options:
+            block = message_headers(headers, {"ttl": ttl, **options})
         write = Write(self.js, self._kv_stream, stored_key, data, block, cb, ttl=ttl is not None)
         write.start()
 
@@ -542,12 +551,12 @@ class KV(KvBucket):
         collect(self.js, lambda next_one: self._start_watch(filters, next_one, **options), cb)
 
 
-def _exists(key: str) -> KeyExistsError:
+def _exists(bucket: str, key: str) -> KeyExistsError:
     text = f"key exists: {key}"
-    return KeyExistsError(text, code=400, err_code=10071, description=text)
+    return KeyExistsError(text, code=400, err_code=10071, description=text, bucket=bucket, key=key)
 
 
-def _missing_key(error: NatsError | None, key: str) -> NatsError | None:
+def _missing_key(error: NatsError | None, bucket: str, key: str) -> NatsError | None:
     if isinstance(error, MessageNotFoundError):
-        return recast(error, KeyNotFoundError, f"key not found: {key}")
+        return recast(error, KeyNotFoundError, f"key not found: {key}", bucket=bucket, key=key)
     return error

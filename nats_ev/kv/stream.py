@@ -14,7 +14,7 @@ from typing import Any
 from ..arguments import Callback
 from ..buckets import BadBucketError, bucket_error, call_or_report
 from ..errors import NatsError
-from ..jetstream import JetStream, attempt
+from ..jetstream import JetStream, attempt, subject_of_last
 from ..subjects import check_subscribe
 
 # An operation that waits until the stream is known: its next step, and its callback for an error.
@@ -26,7 +26,9 @@ class KvStream:
 
     def __init__(self, js: JetStream, bucket: str, name: str) -> None:
         self.read_prefix = self.write_prefix = f"$KV.{bucket}."
-        self.has_direct_get = True
+        self.direct_prefix = (
+            ""  # a key follows in a direct get's subject; "": there is no direct get
+        )
         self.has_ttl = False
         self.known = False
         self.js = js
@@ -55,7 +57,7 @@ class KvStream:
     @property
     def ways(self) -> tuple[object, ...]:
         """How keys are read and written: another value after the bucket was created again in another way."""
-        return self.has_direct_get, self.read_prefix, self.write_prefix
+        return self.direct_prefix, self.read_prefix, self.write_prefix
 
     def forget(self) -> None:
         """Ask the server again before the next operation."""
@@ -107,13 +109,16 @@ class KvStream:
         """Read a stream's info; return the error if it is not that of a bucket, or makes no sense."""
         error = attempt(self._read, info)[1]
         if error is not None and not isinstance(error, BadBucketError):
-            return BadBucketError(f"stream {self.name}: {error}")
+            return BadBucketError(
+                f"stream {self.name}: {error}", bucket=self.bucket, stream=self.name
+            )
         return error
 
     def _read(self, info: Mapping[str, Any]) -> None:
         config = info["config"]
         if (config.get("max_msgs_per_subject") or 0) < 1:
-            raise BadBucketError(f"stream {self.name} is not a key-value bucket")
+            text = f"stream {self.name} is not a key-value bucket"
+            raise BadBucketError(text, bucket=self.bucket, stream=self.name)
         mirror = config.get("mirror")
         # A mirror has the subjects of its origin, and only the origin can be written to.
         bucket = mirror["name"].removeprefix("KV_") if mirror else self.bucket
@@ -125,6 +130,8 @@ class KvStream:
         in_api = "" if api == "$JS.API" else f"{api}."
         check_subscribe(f"{in_api}{read_prefix}>")  # raises for a name that no stream can have
         self.read_prefix, self.write_prefix = read_prefix, in_api + read_prefix
-        self.has_direct_get = bool(config.get("allow_direct"))
+        self.direct_prefix = ""
+        if config.get("allow_direct"):
+            self.direct_prefix = subject_of_last(self.js, self.name) + read_prefix
         self.has_ttl = bool(config.get("allow_msg_ttl"))
         self.known = True

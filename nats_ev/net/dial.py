@@ -223,6 +223,7 @@ class Dialer:
         self._timeout = timeout
         self._shuffle = shuffle
         self._addresses: deque[Address] = deque()
+        self.tried: list[str] = []  # the addresses that were begun with, without ports
         self._share = 0.0
         self._open: dict[socket.socket, Io] = {}  # being connected, with their watchers
         self._forked = False  # this is the child of a fork
@@ -278,6 +279,8 @@ class Dialer:
         while self._addresses:
             family, address = self._addresses.popleft()
             try:
+                if family != socket.AF_UNIX:
+                    self.tried.append(str(address[0]))
                 self._connect(family, address)
             except Exception as exc:  # also out of memory, or a resolver's address that is none
                 drop_frames(exc)  # they hold this object

@@ -21,10 +21,10 @@ interface.
 
 The order in `_on_prepare` is fixed:
 
-1. `deliver`: messages that have been received and not delivered, because a callback nested the loop
-   or raised. They came before everything that follows.
+1. `deliver`, if messages have been received and not delivered, because a callback nested the loop or raised.
+   They came before everything that follows.
 2. The calls that `soon` has put off, in order: completions, on_* callbacks, listeners. They may publish.
-3. `finish`, if `finish_soon` has asked for it: what must be done just before the write.
+3. `finish`, if somebody has set `unfinished`: what must be done just before the write.
 4. `flush`: one write for all of it.
 5. At most one exception of `throw` is raised, when all state is settled and the calls that had been put
    off with it are made. If more are waiting, the watcher is fed again.
@@ -56,8 +56,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from time import monotonic
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, Protocol
 
+from ..errors import show_misfit
 from ..loops import Loop, Timer
 from .deadlines import CALLBACKS_SLICE
 
@@ -66,6 +67,21 @@ EV_MINPRI = -2
 EV_CUSTOM = 0x01000000
 # A place that no call has.
 _NOWHERE = sys.maxsize
+
+
+class Received(Protocol):
+    """What a connection has received."""
+
+    @property
+    def drained(self) -> bool:
+        """Whether all of it has been delivered."""
+
+
+class _NothingReceived:
+    drained = True
+
+
+_NOTHING_RECEIVED = _NothingReceived()
 
 
 class Turn:
@@ -80,15 +96,16 @@ class Turn:
         "_made",
         "_prepare",
         "_raise_at",
+        "_received",
         "_resting",
         "_running",
         "_soon",
-        "_unfinished",
         "_unhandled",
         "deliver",
         "finish",
         "flush",
         "schedule",
+        "unfinished",
     )
 
     def __init__(self, loop: Loop) -> None:
@@ -100,34 +117,39 @@ class Turn:
         self._running = 0  # how many runs of the calls are on the stack
         self._cut_at = _NOWHERE  # the place of the first call that waits for the next iteration
         self._resting = False  # the calls wait for the timer `_later`
-        self._unhandled: deque[BaseException] = deque()
+        self._unhandled: deque[tuple[BaseException, bool]] = deque()
         self._raise_at = _NOWHERE  # the place of the first call that may come after the exception
         self._prepare = loop.prepare(self._on_prepare, None, EV_MINPRI)
         self._feed = self._prepare.feed
         # Whether `run_soon` has fed the watcher, and it has not been called since.
         self._fed = False
         self._later: Timer | None = None
-        self._unfinished = False
-        # Called before the write of a turn in which `finish_soon` was called. Must not call the user's code.
+        # Who sets it calls `schedule`, too: then `finish` is called at the end of this turn.
+        self.unfinished = False
+        # Called before the write of a turn that is `unfinished`. Must not call the user's code.
         self.finish: Callable[[], None] = _nothing
         # Ask libev to call `_on_prepare` before it blocks. A partial, because a method would be one
         # call more.
         self.schedule = partial(self._feed, EV_CUSTOM)
         self.detach()
 
-    def attach(self, deliver: Callable[[], None], flush: Callable[[], None]) -> None:
+    def attach(
+        self, deliver: Callable[[], None], flush: Callable[[], None], received: Received
+    ) -> None:
         """Set what a connection does at the end of each scheduled turn.
 
         Args:
-            deliver: called before the calls that were put off.
+            deliver: called before the calls that were put off, if something is yet to be delivered.
             flush: called after them.
+            received: tells whether something is.
         """
         self.deliver = deliver
         self.flush = flush
+        self._received = received
 
     def detach(self) -> None:
         """Undo `attach`."""
-        self.attach(_nothing, _nothing)
+        self.attach(_nothing, _nothing, _NOTHING_RECEIVED)
 
     def soon(self, callback: Callable[..., object], *args: object) -> None:
         """Call ``callback(*args)`` at the end of this turn; if the loop does not run, when it is started."""
@@ -173,11 +195,6 @@ class Turn:
         """Whether calls that were put off are still to be made."""
         return bool(self._soon)
 
-    def finish_soon(self) -> None:
-        """Call `finish` before the write at the end of this turn."""
-        self._unfinished = True
-        self._feed(EV_CUSTOM)
-
     def run_soon(self) -> None:
         """Make the calls that `soon` has put off now, so that what the caller does next comes after them.
 
@@ -203,6 +220,7 @@ class Turn:
                 try:
                     callback(*args)
                 except BaseException as exc:
+                    show_misfit(exc, callback, 1)
                     if _has_not_begun(callback, exc):
                         soon.appendleft((callback, args))
                         self._made -= 1
@@ -219,6 +237,7 @@ class Turn:
         try:
             callback(*args)
         except BaseException as exc:
+            show_misfit(exc, callback, 1)
             self.failed(exc)
 
     def failed(self, exc: BaseException) -> None:
@@ -226,9 +245,14 @@ class Turn:
 
         An Exception goes to `sys.excepthook`, and the caller goes on. Anything else
         (KeyboardInterrupt, SystemExit) is raised again, and so is an Exception under ``loop.debug``:
-        it stops the loop. The rest of the turn then stays pending for the next start of the loop.
+        it stops the loop. The rest of the turn then stays pending for the next start of the loop. So does an
+        error that ends a client and has left a nested `start` (see `throw`).
         """
-        if isinstance(exc, Exception) and not getattr(self._loop, "debug", False):
+        if (
+            isinstance(exc, Exception)
+            and not getattr(self._loop, "debug", False)
+            and not getattr(exc, "ends_start", False)
+        ):
             self._report(exc)
             return
         self._go_on_later()
@@ -267,11 +291,17 @@ class Turn:
         self._soon.clear()  # `run_soon` may be at work on it
         self._soon = deque(maxlen=0)
         self._unhandled = deque(maxlen=0)
-        self._unfinished = False
+        self.unfinished = False
 
-    def throw(self, error: BaseException) -> None:
-        """Raise error out of the watcher's callback at the end of this turn, after everything else."""
-        self._unhandled.append(error)
+    def throw(self, error: BaseException, ends_start: bool = False) -> None:
+        """Raise error out of the watcher's callback at the end of this turn, after everything else.
+
+        Args:
+            error: for the loop, which reports it.
+            ends_start: set the attribute of that name, by which `nats_ev.pyev` knows an error that must end
+                the loop's `start`.
+        """
+        self._unhandled.append((error, ends_start))
         self._feed(EV_CUSTOM)
 
     def _on_later(self, watcher: Any, revents: int) -> None:
@@ -280,13 +310,14 @@ class Turn:
 
     def _on_prepare(self, watcher: Any, revents: int) -> None:
         self._fed = False
-        self.deliver()
+        if not self._received.drained:
+            self.deliver()
         if self._soon and not self._resting:
             self.run_soon()
             if self._soon:
                 self._rest()
-        if self._unfinished:
-            self._unfinished = False
+        if self.unfinished:
+            self.unfinished = False
             self.finish()
         self.flush()
         if self._unhandled:
@@ -299,9 +330,11 @@ class Turn:
         if self._made < self._raise_at:
             return
         self._raise_at = _NOWHERE
-        error = self._unhandled.popleft()
+        error, ends_start = self._unhandled.popleft()
         if self._unhandled:
             self._go_on_later()
+        if ends_start:
+            error.ends_start = True  # type: ignore[attr-defined]
         raise error
 
 

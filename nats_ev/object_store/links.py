@@ -101,7 +101,9 @@ def add_link(infos: Infos, name: str, target: Infos, target_name: str, cb: Callb
 
     def found(info: Info | None, error: NatsError | None) -> None:
         if error is None and (info is None or info["deleted"]):
-            error = ObjectNotFoundError(f"object not found: {target_name}")
+            error = ObjectNotFoundError(
+                f"object not found: {target_name}", bucket=target.bucket, name=target_name
+            )
         elif error is None and info is not None and link_of(info) is not None:
             error = ObjectLinkError(f"{target_name} is a link itself")
         if error is not None:
@@ -118,7 +120,9 @@ def put_link(infos: Infos, name: str, link: Mapping[str, str], cb: Callback) -> 
 
     def change(info: Info | None) -> Info | NatsError:
         if info is not None and not info["deleted"] and link_of(info) is None:
-            return ObjectExistsError(f"an object already exists with that name: {name}")
+            return ObjectExistsError(
+                f"an object already exists with that name: {name}", bucket=infos.bucket, name=name
+            )
         return {
             "name": name,
             "options": {"link": dict(link)},

@@ -83,7 +83,11 @@ class _Renaming:
 
     def _holder(self, holder: Info | None, error: NatsError | None) -> None:
         if error is None and holder is not None and not holder["deleted"]:
-            error = ObjectExistsError(f"an object already exists with that name: {self._new_name}")
+            error = ObjectExistsError(
+                f"an object already exists with that name: {self._new_name}",
+                bucket=self._infos.bucket,
+                name=self._new_name,
+            )
         if error is not None:
             self._cb(None, error)
         else:

@@ -142,7 +142,8 @@ def sink_of(into: Into) -> Sink:
     if callable(getattr(into, "write", None)):
         return WriterSink(cast(BinaryIO, into))
     if not callable(into):
-        raise TypeError(f"an object's content can't go into {type(into).__name__}")
+        hint = ": name a file by a pathlib.Path" if isinstance(into, str) else ""
+        raise TypeError(f"an object's content can't go into {type(into).__name__}{hint}")
     return CallbackSink(into)
 
 

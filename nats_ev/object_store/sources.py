@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, Union, cast
 
@@ -20,6 +21,8 @@ Data = Union[
 
 
 _END: Any = object()
+# How a text begins that may have been meant as a file's name.
+_PATHS = ("/", "./", "../")
 
 
 class Source:
@@ -128,6 +131,11 @@ def source_of(data: Data, chunk_size: int) -> Source:
 
     Raises TypeError for what can't be content, and OSError for a file that can't be opened.
     """
+    if isinstance(data, str) and data.startswith(_PATHS) and _is_file(data):
+        text = (
+            f"the text {data!r} is stored, not the file of that name: give pathlib.Path({data!r})"
+        )
+        warnings.warn(text, stacklevel=3)
     if data is None or isinstance(data, (bytes, bytearray, memoryview, str)):
         return BytesSource(payload_bytes(data), chunk_size)
     if isinstance(data, os.PathLike):
@@ -139,6 +147,14 @@ def source_of(data: Data, chunk_size: int) -> Source:
     if callable(data):
         return IterableSource(_called(data), chunk_size)
     raise TypeError(f"an object's content can't come from {type(data).__name__}")
+
+
+def _is_file(text: str) -> bool:
+    """Return whether a text names a file."""
+    try:
+        return os.path.isfile(text)
+    except ValueError:  # it has a NUL
+        return False
 
 
 def _open(path: os.PathLike[Any]) -> BinaryIO:

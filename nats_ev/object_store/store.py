@@ -77,6 +77,7 @@ class ObjectStore(ObjectBucket):
         chunk_size: int = CHUNK_SIZE,
         timeout: float | timedelta | None = None,
     ) -> None:
+        self._check_js(js, bucket)
         super().__init__(js if timeout is None else JetStream(js.nats, js.prefix, timeout), bucket)
         self._infos = Infos(self.js, self.bucket)
         self.chunk_size = integer(chunk_size, "chunk_size", 1)
@@ -302,7 +303,9 @@ class ObjectStore(ObjectBucket):
 
         def change(info: Info | None) -> Info | NatsError:
             if info is None:
-                return ObjectNotFoundError(f"object not found: {name}")
+                return ObjectNotFoundError(
+                    f"object not found: {name}", bucket=self.bucket, name=name
+                )
             return {**info, "deleted": True, "size": 0, "chunks": 0, "digest": ""}
 
         def changed(info: Info | None, error: NatsError | None) -> None:
@@ -339,7 +342,9 @@ class ObjectStore(ObjectBucket):
 
         def change(info: Info | None) -> Info | NatsError:
             if info is None or info["deleted"]:
-                return ObjectNotFoundError(f"object not found: {name}")
+                return ObjectNotFoundError(
+                    f"object not found: {name}", bucket=self.bucket, name=name
+                )
             return {**info, **fields, "name": new_name}
 
         if new_name == name:

@@ -34,6 +34,8 @@ from .wire import ERR, INFO, PING, Inbound, Outbound
 # The handshake's SUB lines are framed in portions of about this size, so that a client with hundreds
 # of thousands of subscriptions neither stalls the loop nor holds them all in memory twice.
 _PORTION = 64 * 1024
+# Bytes of a first line that is no INFO, for the error; as many as the parser keeps.
+_MOST_OF_A_SNIPPET = 64
 
 
 class State(Enum):
@@ -182,8 +184,9 @@ class Session(Inbound):
 
     # What `Inbound` calls.
 
-    def _raised(self, error: BaseException) -> None:
+    def _raised(self, error: BaseException, callback: object) -> None:
         """Deal with what a callback raised."""
+        errors.show_misfit(error, callback)
         self._events.callback_failed(error)
 
     def _to_inbox(
@@ -215,9 +218,12 @@ class Session(Inbound):
         )
 
     def _no_info(self) -> None:
+        snippet = b"".join(self._greeting)[:_MOST_OF_A_SNIPPET]
         self.close()
         self._events.protocol_failed(
-            errors.ProtocolError("protocol error: the server's first line is not INFO")
+            errors.ProtocolError(
+                "protocol error: the server's first line is not INFO", snippet=snippet
+            )
         )
 
     def _control(self, kind: int, text: bytes, count: int) -> None:

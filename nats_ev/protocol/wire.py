@@ -64,9 +64,6 @@ class Outbound(OutboundBase):
         self.limits = lib.nats_wbuf_get_limits(self.c)
         self.limits.high_water = HIGH_WATER
 
-    def __len__(self) -> int:
-        return lib.nats_wbuf_len(self.c)
-
     def publish(
         self,
         subject: bytes,
@@ -150,6 +147,10 @@ class Outbound(OutboundBase):
             return 0
         return lib.nats_wbuf_remove(self.c, ffi.new("uint64_t[]", tags), len(tags))
 
+    def trim(self) -> None:
+        """Give back the memory that a burst needed, if nothing is buffered."""
+        lib.nats_wbuf_trim(self.c)
+
     def drop_messages(self) -> int:
         """Discard all messages of which no byte has been sent. Return how many there were."""
         return lib.nats_wbuf_drop_messages(self.c)
@@ -190,7 +191,13 @@ class Outbound(OutboundBase):
         return code
 
     def fail(
-        self, code: int, subject: str = "", reply: str = "", queue: str = "", what: str = "payload"
+        self,
+        code: int,
+        subject: str = "",
+        reply: str = "",
+        queue: str = "",
+        what: str = "payload",
+        size: int = 0,
     ) -> None:
         """Raise the exception for a negative C code.
 
@@ -198,13 +205,17 @@ class Outbound(OutboundBase):
             code: what a framing call returned.
             subject, reply, queue: the arguments of that call, for the error's text.
             what: the name of what may exceed max_payload.
+            size: of that, in bytes.
         """
         limits = self.limits
         if code == lib.NATS_WBUF_CLOSED:
             raise errors.NotConnectedError
         if code == lib.NATS_WBUF_PAYLOAD_TOO_LONG:
             raise errors.MaxPayloadError(
-                f"{what} exceeds max_payload ({limits.max_payload})", limit=limits.max_payload
+                f"{what} exceeds max_payload ({limits.max_payload})",
+                limit=limits.max_payload,
+                size=size,
+                subject=subject,
             )
         if code == lib.NATS_WBUF_FULL:
             # The C limit is 1 where the option is 0 (queue nothing), because 0 means unlimited there.

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ._arguments import require_callable, require_int, require_seconds
-from ._glue import ABORTED, Error, finish, register, run_with_signals
+from ._glue import ABORTED, Error, enter, finish, register, run_with_signals
 from ._interrupts import run_deferring
 from ._libev import ffi, lib
 from ._threads import get_ident
@@ -23,8 +23,22 @@ Callback = Callable[..., object]
 _Loop = TypeVar("_Loop", bound="BaseLoop")
 
 
+class _ForeignThread:
+    """`BaseLoop.thread` while `start` does not run. No property: `start` stores the attribute itself, so that
+    clients read it without a call."""
+
+    def __get__(self, loop: BaseLoop | None, owner: object = None) -> int | None:
+        if loop is None:
+            return None
+        return lib.nats_ev_loop_foreign_thread(loop._c_loop) or None
+
+
 class BaseLoop:
     """What a `Loop` is without the methods that make watchers. Use `Loop`."""
+
+    #: The thread that runs the loop, or None. Its number is that of `threading.get_ident`, as if gevent had
+    #: not replaced that. Where a host runs the loop, the thread is known from its first event on.
+    thread = _ForeignThread()
 
     def __init__(
         self,
@@ -70,8 +84,9 @@ class BaseLoop:
         # By key: the watchers that must stay alive although the user holds no reference.
         self._held: dict[int, object] = {}
         self._key = register(self)
-        # The thread that runs the loop, or None: `threading.get_ident`, as if gevent had not replaced that.
-        self.thread: int | None = None
+        self._runs = 0  # calls of `start` on the stack
+        #: The exception because of which a host's run of this loop last returned, or None.
+        self.stopped_by: BaseException | None = None
         self.data = data
         self.debug = debug
         self._io_interval = self._timeout_interval = 0.0
@@ -79,6 +94,8 @@ class BaseLoop:
     def _own(self, memory: CLoop) -> None:
         self._c_loop = ffi.gc(memory, lib.nats_ev_loop_free)
         self._ev_loop = lib.nats_ev_loop_get(memory)
+        if self._borrowed or self._default:
+            lib.nats_ev_loop_watch_owner(memory, self._key)
 
     @classmethod
     def from_address(
@@ -86,21 +103,32 @@ class BaseLoop:
     ) -> _Loop:
         """Return a loop around a ``struct ev_loop`` that a host owns, and never destroy it.
 
-        The owner may run the loop, or `start` may. The owner must not destroy the loop before all
-        its watchers here are gone: clients disconnected, watchers and this object dropped.
+        The owner may run the loop, or `start` may. While the owner runs it, no exception can be raised to
+        the owner: each goes to `sys.excepthook`, and one that would come out of `start` makes the owner's
+        ``ev_run`` return and is kept as ``stopped_by``. When the owner destroys the loop, its watchers
+        here are stopped for good. See docs/embedding.md.
 
         Args:
             address: of the ``struct ev_loop``, made by the same libev that this module is linked to.
             data: as for the class.
-            debug: as for the class; counts in `start` only.
+            debug: as for the class.
 
         Raises:
-            ValueError: the address is 0 or less.
+            TypeError: the address is not an int.
+            ValueError: the address is 0 or less, what is there is no loop, or it is one of another libev.
         """
         if not isinstance(address, int):
             raise TypeError(f"address must be an int, not {type(address).__name__}")
         if not 0 < address < 1 << 64:
             raise ValueError(f"address is not that of a loop: {address}")
+        what = lib.nats_ev_is_loop(address)
+        if what == lib.NATS_EV_OTHER_COPY:
+            raise ValueError(
+                f"the loop at {address:#x} is of another copy of libev than nats_ev is linked to: link its "
+                "owner to the same shared library, or export the owner's copy to it (-rdynamic)"
+            )
+        if what != lib.NATS_EV_IS_LOOP:
+            raise ValueError(f"there is no loop of this libev at that address: {address:#x}")
         memory = lib.nats_ev_loop_borrow(address)
         if not memory:
             raise MemoryError("no memory for a loop")
@@ -115,15 +143,28 @@ class BaseLoop:
     def address(self) -> int:
         """The address of libev's ``struct ev_loop``, for other code that uses the same libev.
 
-        It is valid as long as this object or a watcher of this loop lives.
+        It is valid as long as this object or a watcher of this loop lives, or the loop's owner keeps it.
+
+        Raises:
+            Error: the loop's owner has destroyed it.
         """
+        self._check_owned()
         return lib.nats_ev_loop_address(self._c_loop)
+
+    def _check_owned(self) -> None:
+        if lib.nats_ev_loop_is_gone(self._c_loop):
+            raise Error("the loop is gone: its owner has destroyed it")
 
     def __repr__(self) -> str:
         kind = "default" if getattr(self, "_default", False) else "own"
         if getattr(self, "_borrowed", False):
             kind = "borrowed"
-        state = "stopped" if getattr(self, "thread", None) is None else "running"
+        if not hasattr(self, "_c_loop"):  # the constructor has failed
+            state = "stopped"
+        elif lib.nats_ev_loop_is_gone(self._c_loop):
+            state = "destroyed"
+        else:
+            state = "stopped" if self.thread is None else "running"
         return f"<{type(self).__name__} {kind}, {state} at {id(self):#x}>"
 
     def start(self, flags: int = 0) -> bool:
@@ -136,32 +177,43 @@ class BaseLoop:
             Whether watchers that keep the loop alive remain.
 
         Raises:
-            Error: another thread runs the loop, or another binding owns the default loop.
+            Error: another thread runs the loop, its owner has destroyed it, or another binding owns the
+                default loop.
             BaseException: what a callback (see ``debug``) or a Python signal handler raised.
                 Events that were pending then are delivered by the next `start`.
         """
         flags = require_int("flags", flags)
-        me, outer = get_ident(), self.thread
-        if outer is not None and outer != me:
+        me, runs = get_ident(), self.thread
+        if runs is not None and runs != me:
             raise Error("the loop is already running in another thread")
+        self._check_owned()
         if lib.nats_ev_loop_is_claimed(self._c_loop):
             which = "libev's default loop" if self._default else "the loop at that address"
             raise Error(f"{which} belongs to another binding in this process: start it there")
+        self._runs += 1
         self.thread = me
+        self.stopped_by = None
         try:
             result = run_deferring(self._run, flags)
         finally:
-            self.thread = outer
+            self._runs -= 1
+            if not self._runs:
+                del self.thread
         if result == ABORTED:
             raise finish()
         return bool(result)
 
+    @property
+    def run(self) -> NoReturn:
+        """Does not exist: the word of other loops, of which Python would make ``_run``."""
+        raise AttributeError("a Loop has no run(): start() runs it", name="run", obj=None)
+
     def _run(self, flags: int) -> int:
         run = lib.nats_ev_loop_run
         if flags & lib.EVRUN_NOWAIT:  # does not block, so signals need no wake-up
-            return run(self._c_loop, flags, -1)
+            return enter(run, self._c_loop, flags, -1)
         # No function is made here: CPython 3.12 and 3.13.0 crash when there is no memory for one.
-        return run_with_signals(partial(run, self._c_loop, flags))
+        return run_with_signals(partial(enter, run, self._c_loop, flags))
 
     def stop(self, how: int = lib.EVBREAK_ONE) -> None:
         """Make `start` return after the pending events have been delivered.
@@ -176,7 +228,7 @@ class BaseLoop:
 
     def invoke(self) -> None:
         """Deliver all pending events now."""
-        if lib.nats_ev_loop_invoke(self._c_loop) == ABORTED:
+        if enter(lib.nats_ev_loop_invoke, self._c_loop) == ABORTED:
             raise finish()
 
     def reset(self) -> None:

@@ -1,18 +1,9 @@
 """The boundary between Python and the compiled binding: event delivery, exceptions, signals.
 
-Everything that libev calls arrives in the ``nats_ev_on_*`` functions below. No exception may leave them
-for C. `sys.excepthook` reports an exception, or the exception is noted for the run on this thread's
-stack: C then ends the run (see csrc/libev_glue.h), and `finish` hands the exception to who started the
-run.
-
-Where an exception strikes. A user's callback raises inside of the ``try`` of `nats_ev_on_event`. A Python
-signal handler, or a lack of memory, may raise between any two instructions, so also before the ``try``
-and after it. Such an exception leaves the function, and cffi passes it to `_interrupted`. There, the
-question is whether the callback has begun: if not, C must set the event aside, or the event would be
-lost. The answer belongs to one call. Calls nest when a callback runs a loop, and several threads make
-them, so no global can hold the answer; a stack of calls per thread would need a push and a pop per event.
-The call's frame holds the answer instead: `nats_ev_on_event` sets its local ``begun`` just before the
-callback, at the price of one store, and `_interrupted` reads the local from the traceback's frame.
+C calls the callback of a watcher (``csrc/py_watcher.c``), and the functions here for what is rare. No
+exception may leave them for C. `sys.excepthook` reports an exception, or the exception is noted for the
+run on this thread's stack: C then ends the run (see csrc/libev_glue.h), and `finish` hands the exception to
+who started the run.
 
 This module knows neither loops nor watchers by name and must not import them.
 """
@@ -27,20 +18,20 @@ import sys
 import weakref
 from collections.abc import Callable
 from itertools import count
-from opcode import opmap
 from types import FunctionType, MethodType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _interrupts
 from ._libev import ffi, lib
 from ._threads import get_ident, is_main_thread
 
+if TYPE_CHECKING:
+    from ._libev import WatcherBase as WatcherBase
+
 DELIVERED = 0
 STOP: int = lib.NATS_EV_STOP
 NOT_DELIVERED: int = lib.NATS_EV_NOT_DELIVERED
 ABORTED: int = lib.NATS_EV_ABORTED
-ACTIVE: int = lib.NATS_EV_ACTIVE
-CAN_STOP: int = lib.NATS_EV_CAN_STOP
 
 
 class Error(Exception):
@@ -83,11 +74,6 @@ def finish() -> BaseException:
     return MemoryError("out of memory while a watcher's callback was being called")
 
 
-def _trim(exc: BaseException) -> None:
-    if exc.__traceback__ is not None:
-        exc.__traceback__ = exc.__traceback__.tb_next  # drops the frame of this module
-
-
 def _note(exc: BaseException) -> int:
     global _newest
     _newest = exc
@@ -98,6 +84,9 @@ def _note(exc: BaseException) -> int:
 def failed(stops_all: bool, exc: BaseException) -> int:
     """Report an exception of a user's callback, or note it and stop the run.
 
+    An exception whose attribute ``ends_start`` is true stops the run as KeyboardInterrupt does: a client sets
+    it on the error that ends the client for good, when nobody has set on_error.
+
     Args:
         stops_all: whether an `Exception` stops the run, too (``Loop.debug``).
         exc: what the callback raised.
@@ -105,15 +94,13 @@ def failed(stops_all: bool, exc: BaseException) -> int:
     Returns:
         What C gets: `DELIVERED` or `STOP`.
     """
-    if stops_all or not isinstance(exc, Exception):
-        _trim(exc)
+    if stops_all or not isinstance(exc, Exception) or getattr(exc, "ends_start", False):
         return _note(exc)
     return report(exc)
 
 
 def report(exc: BaseException) -> int:
     """Hand an exception to `sys.excepthook`. If the hook fails, print both exceptions to stderr."""
-    _trim(exc)
     try:
         hook = getattr(sys, "excepthook", sys.__excepthook__)
         hook(type(exc), exc, exc.__traceback__)
@@ -123,6 +110,15 @@ def report(exc: BaseException) -> int:
     return DELIVERED
 
 
+def _stop_host(loop: Any, exc: BaseException) -> int:
+    """Report an exception where a host runs the loop, and stop the host's run if `failed` would."""
+    stops = loop.debug or not isinstance(exc, Exception)
+    if stops:
+        loop.stopped_by = exc
+    report(exc)
+    return STOP if stops else DELIVERED
+
+
 def _has_not_begun(callback: object, exc: BaseException) -> bool:
     """Return whether there was no memory for the frame of a callback written in Python.
 
@@ -130,90 +126,72 @@ def _has_not_begun(callback: object, exc: BaseException) -> bool:
     """
     if type(exc) is not MemoryError or not isinstance(callback, (FunctionType, MethodType)):
         return False
-    return exc.__traceback__ is None or exc.__traceback__.tb_next is None
+    return exc.__traceback__ is None
+
+
+def caught(watcher: Any, exc: BaseException, can_stop: bool) -> int:
+    """Deal with what the callback of a watcher has raised.
+
+    When a host or another binding runs the loop, no `start` of ours exists that could raise an exception:
+    then every exception goes to the hook, and those that end a run make the host's run return.
+
+    Args:
+        watcher: the watcher.
+        exc: what its callback raised.
+        can_stop: whether a `start` of ours runs the loop.
+
+    Returns:
+        `DELIVERED`, `STOP` or `NOT_DELIVERED`.
+    """
+    if not can_stop:
+        return _stop_host(watcher._loop, exc)
+    if _has_not_begun(watcher._callback, exc):
+        watcher._held[watcher._key] = watcher
+        _note(exc)
+        return NOT_DELIVERED
+    return failed(watcher._loop.debug, exc)
+
+
+def interrupted(exc: BaseException) -> None:
+    """Note what was raised outside of a callback: by a Python signal handler, or for lack of memory."""
+    global _newest
+    _newest = exc
+    # Without memory: `finish` finds the exception in _newest.
+    with contextlib.suppress(MemoryError):
+        _note(exc)
+
+
+def take_interrupt() -> int:
+    """Note the Ctrl-C that was deferred while an event was handled. Return `STOP`, or `DELIVERED`."""
+    return _note(KeyboardInterrupt()) if _interrupts.take() else DELIVERED
+
+
+_handed: list[Any] = [caught, interrupted, take_interrupt, vars(_interrupts)]
+if lib.nats_ev_watcher_type(ffi.cast("void *", id(_handed))):
+    raise MemoryError("no memory for the type of watchers")
+if not TYPE_CHECKING:
+    WatcherBase = _handed.pop()
+
+
+def enter(function: Callable[..., int], *args: Any) -> int:
+    """Call a function of C that delivers events. `_interrupts` finds this frame on the stack."""
+    return function(*args)
+
+
+_interrupts.run_code = enter.__code__
 
 
 def _interrupted(
     _type: type[BaseException], exc: BaseException, traceback: TracebackType | None
 ) -> int:
-    """Note what was raised outside of a callback: see the head of this module.
-
-    That is what a Python signal handler has raised, or MemoryError. Without a traceback not even the frame
-    was made.
-    """
-    global _newest
-    _newest = exc
-    delivered = False
-    try:
-        if traceback is not None:
-            # Compared by line when there is no memory for the dict of locals.
-            delivered = traceback.tb_lineno > _BEGUN_LINE
-            delivered = "begun" in traceback.tb_frame.f_locals
-            exc.__traceback__ = traceback.tb_next
-        _note(exc)
-    except MemoryError:
-        pass  # `finish` finds the exception in _newest
-    return STOP if delivered else NOT_DELIVERED
+    """Note what left a function that C calls."""
+    if traceback is not None:
+        exc.__traceback__ = traceback.tb_next
+    interrupted(exc)
+    return STOP
 
 
-@ffi.def_extern(error=NOT_DELIVERED, onerror=_interrupted)
-def nats_ev_on_event(key: int, revents: int, state: int) -> int:
-    """Call the callback of one watcher. Python may run signal handlers before, after and in between.
-
-    When another binding runs the loop, no `start` of ours exists that could raise an exception: then
-    every exception goes to the hook.
-
-    Args:
-        key: of the watcher.
-        revents: the EV_* bits of the event.
-        state: `ACTIVE` and `CAN_STOP` bits.
-
-    Returns:
-        `DELIVERED`, `STOP` or `NOT_DELIVERED`.
-    """
-    watcher = refs[key]()
-    if watcher is None:
-        return 0
-    try:
-        if not state & ACTIVE:
-            # Perhaps taken out already: a signal handler that has fed the watcher just before this line
-            # makes it pending a second time, with one entry for both events. No call of a method: after
-            # one Python may run a signal handler, whose exception would be taken for the callback's.
-            try:  # noqa: SIM105
-                del watcher._held[key]
-            except KeyError:
-                pass
-        begun = True  # noqa: F841  `_interrupted` reads it
-        watcher._callback(watcher, revents)
-        result = 0
-    except BaseException as exc:
-        if not state & CAN_STOP:
-            return report(exc)
-        if _has_not_begun(watcher._callback, exc):
-            watcher._held[key] = watcher
-            _note(exc)
-            return NOT_DELIVERED
-        result = failed(watcher._loop.debug, exc)
-    if result != STOP and _interrupts.pending and state & CAN_STOP and _interrupts.take():
-        return _note(KeyboardInterrupt())
-    return result
-
-
-_interrupts.event_code = nats_ev_on_event.__code__
-
-
-def _line_of_begun() -> int:
-    """Return the line of `nats_ev_on_event` that sets ``begun``."""
-    code = nats_ev_on_event.__code__
-    stores = bytes((opmap["STORE_FAST"], code.co_varnames.index("begun")))
-    at = next(i for i in range(0, len(code.co_code), 2) if code.co_code[i : i + 2] == stores)
-    return next(line for start, end, line in code.co_lines() if line and start <= at < end)
-
-
-_BEGUN_LINE = _line_of_begun()
-
-
-@ffi.def_extern(error=NOT_DELIVERED, onerror=_interrupted)
+@ffi.def_extern(error=STOP, onerror=_interrupted)
 def nats_ev_on_invoke(key: int) -> int:
     """Call the callback of a loop whose user delivers the pending events (``Loop.callback``).
 
@@ -227,6 +205,8 @@ def nats_ev_on_invoke(key: int) -> int:
         loop._callback(loop)
         return 0
     except BaseException as exc:
+        if exc.__traceback__ is not None:
+            exc.__traceback__ = exc.__traceback__.tb_next  # drops this frame
         return failed(True, exc)
 
 
@@ -244,6 +224,15 @@ def nats_ev_on_reschedule(key: int, now: float) -> float:
 def nats_ev_on_wakeup() -> int:
     """Empty the wake-up pipe. Python runs its signal handlers on the way into this function."""
     _wakeup.forward()
+    return 0
+
+
+@ffi.def_extern(error=0)
+def nats_ev_on_gone(key: int) -> int:
+    """Let go of a ``struct ev_loop`` that its owner is destroying."""
+    loop = refs[key]()
+    if loop is not None:
+        loop._ev_loop = lib.nats_ev_loop_get(loop._c_loop)
     return 0
 
 

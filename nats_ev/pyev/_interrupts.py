@@ -74,11 +74,11 @@ _PATIENCE = 0.5
 # A call checks for signals at this instruction, before it does anything. Python 3.10 has none.
 _RESUME = opmap.get("RESUME", -1)
 
-# The code that calls a watcher's callback. Frames outside of it do not belong to the current event. Set by
+# The code that lets C deliver events. Frames outside of it do not belong to the current event. Set by
 # `_glue`, which imports this module.
-event_code: CodeType | None = None
+run_code: CodeType | None = None
 
-# Whether an interrupt is deferred. `_glue` tests this after each event, before it calls `take`.
+# Whether an interrupt is deferred. C tests this after each event, before it lets `take` be called.
 pending = False
 # Whether the handler has raised KeyboardInterrupt since `_glue` last cleared this.
 struck = False
@@ -111,13 +111,13 @@ def _on_interrupt(signum: int, frame: FrameType | None) -> None:
     elif not is_reminder and time.monotonic() - _since > _PATIENCE:
         _raise()
     inside = False  # whether code of this package, the binding apart, must return first
-    while frame is not None and frame.f_code is not event_code:
+    while frame is not None and frame.f_code is not run_code:
         if _is_in(_PACKAGE, frame):
             inside = inside or not _is_in(_BINDING, frame)
         elif not _is_library(frame):
             break
         frame = frame.f_back
-    if frame is None or frame.f_code is event_code:
+    if frame is None or frame.f_code is run_code:
         # No code of the user is between the loop and the interrupted frame.
         if not inside:
             _raise()

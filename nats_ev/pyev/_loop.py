@@ -141,7 +141,7 @@ def default_loop(
         Error: a callback was given.
     """
     global _the_default
-    if _the_default is None:
+    if _the_default is None or lib.nats_ev_loop_is_gone(_the_default._c_loop):
         loop = Loop.__new__(Loop)
         loop._open(True, flags, callback, data, io_interval, timeout_interval, bool(debug))
         _the_default = loop

@@ -7,6 +7,7 @@ from typing import Any
 
 from ._arguments import require_callable, require_finite, require_seconds
 from ._base import BaseLoop
+from ._glue import register
 from ._libev import ffi, lib
 from ._watcher import Watcher
 
@@ -196,6 +197,9 @@ class Scheduler(_WallClock):
         require_callable("scheduler", scheduler)
         self._require_inactive()
         self._scheduler = scheduler
+
+    def _make_key(self) -> int:
+        return register(self)
 
     def _checked_callback(self, callback: Any) -> Any:
         self._user_callback = require_callable("callback", callback)

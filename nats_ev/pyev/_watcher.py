@@ -12,7 +12,7 @@ from typing import Any
 
 from ._arguments import require_callable
 from ._base import BaseLoop
-from ._glue import ABORTED, Error, finish, register
+from ._glue import ABORTED, Error, WatcherBase, enter, finish
 from ._libev import ffi, lib
 
 # Called per message or per time-out: saves the look-up in lib.
@@ -20,10 +20,9 @@ _active = lib.ev_is_active
 _pending = lib.ev_is_pending
 _start = lib.nats_ev_start
 _stop = lib.nats_ev_stop
-_feed = lib.nats_ev_feed
 
 
-class Watcher:
+class Watcher(WatcherBase):
     """The common part of all watchers. Not for direct use.
 
     ``data`` is any object of the user's. `callback` may be replaced at any time. Methods must be called
@@ -36,7 +35,7 @@ class Watcher:
         priority: EV_MINPRI to EV_MAXPRI; higher ones are called first.
     """
 
-    __slots__ = ("__weakref__", "_c_watcher", "_callback", "_held", "_key", "_loop", "data")
+    __slots__ = ("__weakref__", "_c_watcher", "data")
 
     _type: int
 
@@ -54,11 +53,12 @@ class Watcher:
         self._held = loop._held
         self._callback = self._checked_callback(callback)
         self.data = data
-        self._key = register(self)
+        self._key = self._make_key()
         memory = lib.nats_ev_watcher_new(c_loop, self._type, self._key)
         if not memory:
             raise MemoryError("no memory for a watcher")
-        self._c_watcher = ffi.gc(memory, lib.nats_ev_watcher_free)
+        self._own(int(ffi.cast("uintptr_t", memory)))
+        self._c_watcher = memory
         if priority != 0:
             self.priority = priority
 
@@ -67,6 +67,9 @@ class Watcher:
         if hasattr(self, "_c_watcher"):  # not when the constructor has failed
             states = [state for state in ("active", "pending") if getattr(self, state)]
         return f"<{type(self).__name__} {' and '.join(states) or 'inactive'} at {id(self):#x}>"
+
+    def _make_key(self) -> int:
+        return id(self)
 
     def _checked_callback(self, callback: Any) -> Any:
         return require_callable("callback", callback)
@@ -77,6 +80,7 @@ class Watcher:
         failure = _start(self._c_watcher)
         if failure:
             self._release()
+            self._loop._check_owned()
             raise Error(self._why_not(failure))
 
     def _why_not(self, failure: int) -> str:
@@ -87,21 +91,12 @@ class Watcher:
         _stop(self._c_watcher)
         self._held.pop(self._key, None)
 
-    def feed(self, revents: int) -> None:
-        """Make the loop deliver ``revents`` as if they had happened, whether active or not."""
-        self._held[self._key] = self
-        try:
-            _feed(self._c_watcher, revents)
-        except BaseException:  # C has refused the number
-            self._release()
-            raise
-
     def invoke(self, revents: int) -> None:
         """Call the callback now. Its exceptions mean the same as if the loop had called it."""
-        # `nats_ev_on_event` takes an inactive watcher out of the table, as after a pending event.
+        # C takes an inactive watcher out of the table, as after a pending event.
         self._held[self._key] = self
         try:
-            result = lib.nats_ev_invoke(self._c_watcher, revents)
+            result = enter(lib.nats_ev_invoke, self._c_watcher, revents)
         except BaseException:  # C has refused the number
             self._release()
             raise

@@ -12,7 +12,7 @@ from typing import Any
 
 from ._arguments import require_callable, require_int
 from ._base import BaseLoop
-from ._glue import ABORTED, Error, finish
+from ._glue import ABORTED, Error, enter, finish
 from ._libev import ffi, lib
 from ._watcher import Watcher
 
@@ -332,7 +332,7 @@ class Embed(Watcher):
 
     def sweep(self) -> None:
         """Run the embedded loop once, without blocking."""
-        if lib.nats_ev_embed_sweep(self._c_watcher) == ABORTED:
+        if enter(lib.nats_ev_embed_sweep, self._c_watcher) == ABORTED:
             raise finish()
 
 

@@ -250,3 +250,17 @@ def test_whatever_is_called_whenever_each_message_comes_once_and_in_order(
     send(other, 0, 2000)
     run(lambda: len(got) == 2000)
     assert got == numbers(0, 2000)
+
+
+def test_a_demand_counts_after_a_drain_is_over(client, server, run):
+    nats, got = client(server), []
+    run(nats.is_connected)
+    nats.drain()
+    run(lambda: "disconnect" in nats.recorder.events)
+    sid = nats.subscribe("a", collect(got))
+    nats.ask(sid, 2)
+    nats.connect(server.host, server.port)
+    run(nats.is_connected)
+    send(nats, 0, 5)
+    flushed(nats, run)
+    assert got == numbers(0, 2)

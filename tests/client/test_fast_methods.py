@@ -13,6 +13,8 @@ import sys
 import threading
 import unittest.mock
 from collections.abc import Callable, Iterator
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,7 +22,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lab import inside
-from nats_ev import Headers, Nats, pyev
+from lab.fuzz_targets import outcome
+from nats_ev import Headers, Nats, NoRespondersError, pyev
 from nats_ev.protocol import wire
 
 FAST = ["publish", "hpublish", "request"]
@@ -73,6 +76,9 @@ HEADERS = st.sampled_from(
      Headers({"X": "y"}, status=503), None, 5]
 )  # fmt: skip
 TIMEOUTS = st.sampled_from([5000, 5000.0, 0, 1, True, None, -1, "5", 10**30, 10**400, 2.5])
+EARLY = st.sampled_from(
+    [{}, *({"no_responders": early} for early in (None, False, True, 1, "yes")), {"headers": None}]
+)
 CALLBACKS = st.sampled_from([answered, print, None, 5])
 
 
@@ -92,26 +98,23 @@ def pair() -> Iterator[tuple[Nats, Nats]]:
         nats.disconnect()
 
 
-def outcome(call: Callable[..., Any], nats: Nats, args: Any, kwargs: Any) -> tuple[Any, ...]:
-    """Return what a call has done: its result or error, and the bytes that it has queued."""
-    inside.drop_unsent(nats)
-    before = nats.stats()
-    try:
-        result: Any = call(*args, **kwargs)
-    except Exception as exc:
-        result = type(exc), str(exc)
-    after = nats.stats()
-    queued = inside.unsent(nats)
-    return result, inside.without_inbox(nats, queued), after["accepted"] - before["accepted"]
-
-
 def same(pair: tuple[Nats, Nats], name: str, args: Any, kwargs: Any) -> None:
     """Check that both ways of a call do the same."""
     fast, slow = pair
     python = getattr(Nats, name).__wrapped__
+
+    def slowly(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return python(slow, *args, **kwargs)
+        except TypeError as exc:
+            # C adds a hint to what Python says of arguments that do not fit.
+            if exc.__traceback__ is not None and exc.__traceback__.tb_next is None:
+                getattr(python, "explain", answered)(exc)
+            raise
+
     ways = [
         outcome(getattr(fast, name), fast, args, kwargs),
-        outcome(lambda *a, **k: python(slow, *a, **k), slow, args, kwargs),
+        outcome(slowly, slow, args, kwargs),
     ]
     assert ways[0] == ways[1]
     assert inside.waiting_requests(fast) == inside.waiting_requests(slow)
@@ -147,10 +150,107 @@ def test_publish_with_headers(pair, subject, headers, payload):
 
 
 @MANY
-@given(SUBJECTS, PAYLOADS, CALLBACKS, TIMEOUTS, st.booleans(), st.integers(2, 4))
-def test_request(pair, subject, payload, cb, timeout, named, count):
-    args = [subject, payload, cb, timeout][:count]
-    same(pair, "request", args, {"timeout_ms": timeout} if named else {})
+@given(SUBJECTS, PAYLOADS, CALLBACKS, TIMEOUTS, st.booleans(), st.integers(2, 5), EARLY)
+def test_request(pair, subject, payload, cb, timeout, named, count, early):
+    args = [subject, payload, cb, timeout, "one too many"][:count]
+    same(pair, "request", args, ({"timeout_ms": timeout} if named else {}) | early)
+
+
+@MANY
+@given(SUBJECTS, PAYLOADS, HEADERS, EARLY, st.sampled_from([5000, 5000.0]))
+def test_request_with_headers(pair, subject, payload, headers, early, timeout):
+    same(pair, "request", [subject, payload, answered, timeout], {**early, "headers": headers})
+
+
+def test_a_request_with_headers_is_refused_by_a_server_without(pair):
+    for nats in pair:
+        inside.without_headers(nats, True)
+    try:
+        for headers in (b"NATS/1.0\r\nA: b\r\n\r\n", {"A": "b"}, None):
+            same(pair, "request", ["a", b"x", answered], {"headers": headers})
+    finally:
+        for nats in pair:
+            inside.without_headers(nats, False)
+
+
+@pytest.mark.parametrize("of_client", [False, True])
+@pytest.mark.parametrize("way", ["fast", "Python", "headers"])
+def test_a_request_may_override_what_no_responders_does(server, client, run, of_client, way):
+    nats = client(server, no_responders=of_client)
+    run(nats.is_connected)
+    request: Any = nats.request
+    if way == "Python":
+        request = lambda *args, **kwargs: Nats.request.__wrapped__(nats, *args, **kwargs)  # noqa: E731
+    more = {"headers": {"A": "b"}} if way == "headers" else {}
+    ended: dict[Any, Any] = {}
+    for early in (None, False, True):
+        note = lambda response, error, headers, early=early: ended.update({early: error})  # noqa: E731
+        request("nobody.here", b"x", note, 5000, no_responders=early, **more)
+    flushed: list[Any] = []
+    nats.flush(flushed.append)
+    run(lambda: flushed)
+    assert set(ended) == {True} | ({None} if of_client else set())
+    assert {type(error) for error in ended.values()} == {NoRespondersError}
+    assert inside.waiting_requests(nats) == 3 - len(ended)
+
+
+@pytest.mark.parametrize("timeout", [5000, 2500.5, timedelta(seconds=3)])
+def test_the_same_time_out_as_before_calls_no_python(pair, timeout):
+    nats, called = pair[0], []
+    nats.cancel_request(nats.request("timed", b"x", answered, timeout))
+    sys.setprofile(lambda frame, event, arg: called.append(event))
+    try:
+        order = nats.request("timed", b"x", answered, timeout)
+    finally:
+        sys.setprofile(None)
+    nats.cancel_request(order)
+    inside.drop_unsent(nats)
+    assert "call" not in called
+
+
+def test_subjects_of_requests_are_noted_and_forgotten_in_both_ways(pair):
+    fast, slow = pair
+    python = Nats.request.__wrapped__
+    for n in range(700):
+        args = (f"noted.{n // 2}", b"x", answered)
+        for nats, order in ((fast, fast.request(*args)), (slow, python(slow, *args))):
+            if n % 10:
+                nats.cancel_request(order)
+    for nats in pair:
+        kept = {subject for _, subject in inside.asked_subjects(nats)}
+        assert kept >= {f"noted.{n // 2}" for n in range(0, 700, 10)}
+        assert len([subject for subject in kept if subject.startswith("noted")]) < 300
+        inside.drop_unsent(nats)
+
+
+def test_a_finalizer_that_sends_requests_takes_no_number_twice(pair):
+    """The collector may run while a request makes its entries, and a finalizer may send another one."""
+    nats = pair[0]
+    orders: list[int] = []
+
+    class Cycle:
+        def __init__(self, number: int) -> None:
+            self.itself = self
+            self.number = number
+
+        def __del__(self) -> None:
+            orders.append(nats.request(f"finalizer.{self.number}", b"x", answered))
+
+    before = gc.get_threshold()
+    waiting = inside.waiting_requests(nats)
+    gc.set_threshold(1)
+    try:
+        for n in range(200):
+            Cycle(n)
+            orders.append(nats.request(f"other.{n}", b"x", answered, no_responders=n % 2 == 0))
+    finally:
+        gc.set_threshold(*before)
+    gc.collect()
+    assert len(set(orders)) == len(orders) == 400
+    assert inside.waiting_requests(nats) - waiting == 400
+    for order in orders:
+        nats.cancel_request(order)
+    inside.drop_unsent(nats)
 
 
 @pytest.mark.parametrize("name", FAST)
@@ -232,10 +332,18 @@ def test_calls_hold_no_reference_to_what_they_are_given(pair) -> None:
             nats.hpublish(subject, raw, payload)
             nats.hpublish(subject, mapping, payload, reply)
             nats.cancel_request(nats.request(subject, payload, answered, 5000))
+            nats.cancel_request(nats.request(reply, payload, answered, no_responders=True))
+            nats.cancel_request(nats.request(reply, payload, answered, headers=raw))
+            nats.cancel_request(nats.request(reply, payload, answered, headers=mapping))
+            nats.cancel_request(nats.request(subject, payload, answered, no_responders=None))
+            for bad in ("", "a b"):
+                with pytest.raises(ValueError):
+                    nats.request(bad, payload, answered, no_responders=False)
             for bad in ("", "a b", "\ud800"):
                 with pytest.raises(ValueError):
                     nats.publish(bad, payload)
             inside.drop_unsent(nats)
+        inside.asked_subjects(nats).clear()  # some are kept until there are many
         gc.collect()
         return [sys.getrefcount(thing) for thing in things]
 
@@ -249,19 +357,29 @@ def test_calls_hold_no_reference_to_what_they_are_given(pair) -> None:
 _testcapi = pytest.importorskip("_testcapi", reason="this Python has no _testcapi")
 
 
-@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("name", [*FAST, "request, override", "request, headers"])
 def test_out_of_memory_at_any_allocation_leaves_nothing_half_done(pair, name: str) -> None:
     nats = pair[0]
+    request = name.startswith("request")
     args: dict[str, tuple[Any, ...]] = {
         "publish": ("memory.subject", b"x" * 70_000),
         "hpublish": ("memory.subject", {"A": "b" * 3000}, b"x" * 70_000),
         "request": ("memory.subject", b"x" * 70_000, answered),
+        "request, override": ("memory.other", b"x" * 70_000, answered),
+        "request, headers": ("memory.other", b"x" * 70_000, answered),
     }
-    call = getattr(nats, name)
+    call = getattr(nats, name.split(",")[0])
+    if "override" in name:
+        call = partial(call, no_responders=True)
+    if "headers" in name:
+        call = partial(call, headers={"A": "b" * 3000})
     call(*args[name])
     refused = 0
     for at in range(60):
         inside.drop_unsent(nats)
+        if "," in name:
+            nats.request("memory.subject", b"", answered)  # so that the subject is to be noted
+        noted = len(inside.asked_subjects(nats))
         waiting, before = inside.waiting_requests(nats), nats.stats()
         _testcapi.set_nomemory(at, at + 1)
         try:
@@ -274,9 +392,11 @@ def test_out_of_memory_at_any_allocation_leaves_nothing_half_done(pair, name: st
             _testcapi.remove_mem_hooks()
         after = nats.stats()
         assert after["accepted"] - before["accepted"] == done
-        assert inside.waiting_requests(nats) - waiting == (done and name == "request")
+        assert inside.waiting_requests(nats) - waiting == (done and request)
+        if len(inside.asked_subjects(nats)) >= noted:  # it may have been trimmed
+            assert len(inside.asked_subjects(nats)) - noted == (done and "," in name)
         refused += not done
-    assert refused or name != "request"  # the others allocate nothing of Python's
+    assert refused or not request  # the others allocate nothing of Python's
     call(*args[name])
 
 

@@ -17,6 +17,7 @@ import pytest
 from drills.soak import Sample
 from lab import inside
 from lab.fakeserver import silent
+from lab.located import words
 from lab.natsserver import wait_for
 from lab.paths import ROOT
 from lab.ports import free_port
@@ -371,7 +372,7 @@ def test_running_out_of_descriptors_is_survived(loop, server, run):
         nats.force_reconnect()
         spare.append(os.dup(0))
         run(lambda: len(errors) >= 3)
-        assert {str(error) for error in errors} == {"Too many open files"}
+        assert {words(error) for error in errors} == {"Too many open files"}
         assert nats.status() == "RECONNECTING"
     finally:
         for fd in spare:

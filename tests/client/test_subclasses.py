@@ -153,7 +153,7 @@ def test_a_subject_that_is_equal_to_others_does_not_take_their_messages(
 def test_no_pointer_is_taken_from_a_subclass_of_bytes() -> None:
     out, lies = Outbound(), Long(b"own")
     calls: list[Callable[[], object]] = [
-        lambda: lib.nats_wbuf_request(out.c, b"s", 1, lies, len(lies), 1),
+        lambda: lib.nats_wbuf_request(out.c, b"s", 1, b"", 0, lies, len(lies), 1),
         lambda: out.publish(lies, b"", None, b""),
         lambda: out.publish(b"s", lies, None, b""),
         lambda: out.publish(b"s", b"", lies, b""),

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from lab import inside
 from lab.jwts import ROLES, Key, Setup, creds_text, encode, write_creds
+from lab.located import words
 from nats_ev import (
     AuthExpiredError,
     AuthorizationError,
@@ -158,7 +159,7 @@ def test_signature_is_over_the_nonce_as_it_is(fake, client, run):
     seen: list[dict[str, Any]] = []
     seed = Key("user").seed
     nats = client(fake(lambda peer: seen.append(peer.handshake(nonce='Zw"\\ ü~'))), nkey_seed=seed)
-    run(nats.is_connected)
+    run(lambda: nats.is_connected() and seen)
     signature = base64.urlsafe_b64decode(seen[0]["sig"] + "==")
     raw = base64.b32decode(seen[0]["nkey"])[1:33]
     Ed25519PublicKey.from_public_bytes(raw).verify(signature, 'Zw"\\ ü~'.encode())
@@ -288,7 +289,7 @@ def test_callback_that_fails_fails_the_attempt_and_the_next_may_do(
     run(lambda: len(nats.recorder.errors) >= 3)
     for error in nats.recorder.errors:
         assert isinstance(error, ConnectError)
-        assert re.search(f"^no credentials: {text}", str(error))
+        assert re.search(f"^no credentials: {text}", words(error))
         assert "s3cret" not in str(error)
 
 
@@ -309,7 +310,7 @@ def test_callback_that_stops_the_loop_fails_the_attempt_and_the_next_may_do(
     with pytest.raises(kind):
         loop.start()
     run(nats.is_connected)
-    assert [str(error) for error in nats.recorder.errors] == [f"no credentials: {kind.__name__}"]
+    assert [words(error) for error in nats.recorder.errors] == [f"no credentials: {kind.__name__}"]
 
 
 @pytest.mark.parametrize("raises", [False, True])
@@ -478,7 +479,7 @@ def test_creds_file_is_read_anew_at_every_connect(any_decentral, client, run, tm
     path.unlink()
     nats.force_reconnect()
     run(lambda: nats.recorder.errors)
-    assert str(nats.recorder.errors[0]).startswith("no credentials: cannot open creds file")
+    assert words(nats.recorder.errors[0]).startswith("no credentials: cannot open creds file")
     write_creds(path, setup.user(first), first.seed)
     run(lambda: nats.recorder.count("reconnect") == 2)
 

@@ -23,6 +23,7 @@ import pytest
 
 from lab import inside
 from lab.fakeserver import INFO, FakeServer, Peer
+from lab.located import words
 from lab.process import HAS_PROC, descriptors, resident
 from nats_ev import (
     ConnectError,
@@ -411,7 +412,7 @@ def test_what_is_no_protocol_ends_the_connection_and_the_next_one_works(scene, c
         scene.run(lambda: scene.has("s.end"))
         assert scene.got[:-1] == case.delivered
         assert [type(error) for error in seen.errors] == [ProtocolError]
-        assert str(seen.errors[0]).startswith("protocol error: ")
+        assert words(seen.errors[0]).startswith("protocol error: ")
         assert seen.events[-3:] == ["disconnect", "connect", "reconnect"]
 
 

@@ -16,6 +16,7 @@ import pytest
 from lab import inside
 from lab.certs import server_config
 from lab.jwts import Key, write_creds
+from lab.located import words
 from nats_ev import BadOptionsError, Nats, NatsError
 
 KEY = Key("user")
@@ -207,7 +208,7 @@ def test_frames_of_credentials_that_fail_at_connect_show_those_of_the_callback_a
     )  # fmt: skip
     run(lambda: nats.recorder.errors)
     (error,) = nats.recorder.errors
-    assert str(error) == "no credentials: the card is not in"
+    assert words(error) == "no credentials: the card is not in"
     cause = traceback.extract_tb(error.__cause__.__traceback__)
     assert [frame.name for frame in cause] == ["sign"]
     assert_hidden(frames_of(error))
@@ -298,5 +299,5 @@ def test_errors_of_callbacks_that_fetch_credentials_show_only_what_those_say(cli
 
     nats = client(fake(lambda peer: peer.send_info()), token_cb=fetch, **SECRETS)
     run(lambda: nats.recorder.errors)
-    assert str(nats.recorder.errors[0]) == "no credentials: the vault is closed"
+    assert words(nats.recorder.errors[0]) == "no credentials: the vault is closed"
     assert_hidden(*nats.recorder.errors)

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from lab import inside
 from lab.certs import server_config
 from lab.fakeserver import INFO
+from lab.located import words
 from lab.natsserver import NatsServer, wait_for
 from lab.ports import free_port
 from lab.process import descriptors, resident
@@ -260,7 +261,7 @@ def test_whatever_a_context_raises_ends_the_attempt_at_once(fake, client, run, e
     (failure,) = nats.recorder.errors
     assert isinstance(failure, TlsError)
     assert failure.__cause__ is error
-    assert str(failure).startswith("SSL setup failed: ")
+    assert words(failure).startswith("SSL setup failed: ")
     assert (str(error) or "AttributeError") in str(failure)
 
 
@@ -307,7 +308,7 @@ def test_wanted_but_not_offered_is_refused_before_connect(fake, client, run, cer
     run(lambda: len(nats.recorder.errors) >= 2)
     for error in nats.recorder.errors:
         assert isinstance(error, SecureConnectionRequiredError)
-        assert str(error) == "secure connection not available"
+        assert words(error) == "secure connection not available"
     nats.disconnect()
     assert seen == []
 
@@ -532,7 +533,7 @@ def test_error_in_clear_ends_no_more_than_one_attempt(certs, good, fake, client,
         reconnect_delay=1,
     )
     run(nats.is_connected)
-    assert [str(error) for error in nats.recorder.errors] == [text] * 3
+    assert [words(error) for error in nats.recorder.errors] == [text] * 3
 
 
 # Set-up that fails, and must not fail open.
@@ -550,7 +551,7 @@ def test_B5_bad_ca_file_fails_every_attempt(certs, tls_server, client, run, tmp_
     nats = client(tls_server, tls=True, tls_ca_file=path, reconnect=True, reconnect_delay=1)
     run(lambda: len(nats.recorder.errors) >= 4)
     assert {type(error) for error in nats.recorder.errors} == {TlsError}
-    assert all(str(e).startswith(f"SSL setup failed: {path}: ") for e in nats.recorder.errors)
+    assert all(words(e).startswith(f"SSL setup failed: {path}: ") for e in nats.recorder.errors)
     assert nats.recorder.count("connect") == 0
     if kind in ("missing", "empty", "rubbish"):  # and when it is good at last, it is used
         path.write_bytes(certs.ca.cert_file.read_bytes())
@@ -608,7 +609,7 @@ def test_bad_client_certificates_fail_the_attempt(certs, good, tls_server, clien
         run(lambda nats=nats: nats.recorder.errors)
         (error,) = nats.recorder.errors
         assert isinstance(error, TlsError)
-        assert str(error).startswith("SSL setup failed: ")
+        assert words(error).startswith("SSL setup failed: ")
         assert text in str(error)
 
 
@@ -790,7 +791,7 @@ def test_handshake_with_rubbish_or_an_end_is_a_tls_error(certs, fake, client, ru
     run(lambda: nats.recorder.errors)
     (error,) = nats.recorder.errors
     assert isinstance(error, (TlsError, ConnectError))
-    assert nats.recorder.events == [f"error: {error}"]
+    assert nats.recorder.events == [f"error: {words(error)}"]
 
 
 def test_refused_server_is_told_why(certs, fake, client, run):

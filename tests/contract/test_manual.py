@@ -14,6 +14,7 @@ import pytest
 from lab import inside
 from lab.fakeserver import silent
 from lab.jwts import Key, Setup
+from lab.located import words
 from lab.ports import free_port
 from nats_ev import (
     AlreadyConnectedError,
@@ -180,7 +181,7 @@ def test_max_reconnect_delay_bounds_the_wait(client, run):
         reconnect_delay=3_600_000, max_reconnect_delay=1, max_reconnect_attempts=3,
     )  # fmt: skip
     run(lambda: nats.status() == "CLOSED")
-    assert [str(error) for error in nats.recorder.errors] == [
+    assert [words(error) for error in nats.recorder.errors] == [
         *["Connection refused"] * 4, "max reconnect attempts reached",
     ]  # fmt: skip
 

@@ -48,7 +48,7 @@ static void frame(int op, nats_wbuf *w)
     uint64_t i;
     for (i = 0; i < TIMES; i++)
         if ((op == 3
-                 ? nats_wbuf_request(w, subject, sizeof subject - 1, payload, SIZE, i + 1)
+                 ? nats_wbuf_request(w, subject, sizeof subject - 1, NULL, 0, payload, SIZE, i + 1)
                  : nats_wbuf_publish(w, subject, sizeof subject - 1, reply,
                                      reply == NULL ? 0 : sizeof inbox - 2, block,
                                      block == NULL ? 0 : sizeof headers - 1, payload, SIZE, 0)) < 0)

@@ -172,7 +172,7 @@ static void names_take_all_bytes_but_blanks_and_controls(void)
             CHECK((model_publish(&m, a, t, none, a, 0) >= 0) == good);
             CHECK((model_sub(&m, t, none, 1) >= 0) == good);
             CHECK((model_sub(&m, a, t, 1) >= 0) == good);
-            CHECK((model_request(&m, t, a, m.last_tag + 1) >= 0) == good);
+            CHECK((model_request(&m, t, none, a, m.last_tag + 1) >= 0) == good);
             free(t.p);
             free(a.p);
             free(none.p);
@@ -305,37 +305,41 @@ static void closed_refuses_messages_and_takes_control_frames(void)
 static void a_request_is_a_publish_with_its_tag_after_the_inbox(void)
 {
     static const char frames[] =
-        "PUB svc in.x.7 2\r\nhi\r\nPUB svc in.x.18446744073709551615 0\r\n\r\n";
-    uint64_t tags[] = {7, UINT64_MAX};
+        "PUB svc in.x.7 2\r\nhi\r\nHPUB svc in.x.8 18 20\r\nNATS/1.0\r\nA: b\r\n\r\nhi\r\n"
+        "PUB svc in.x.18446744073709551615 0\r\n\r\n";
+    static const char block[] = "NATS/1.0\r\nA: b\r\n\r\n";
+    uint64_t tags[] = {7, 8, UINT64_MAX};
     nats_wbuf *w = nats_wbuf_new();
     CHECK(w != NULL);
-    CHECK(nats_wbuf_request(w, "svc", 3, "hi", 2, 1) == NATS_WBUF_BAD_REPLY);
+    CHECK(nats_wbuf_request(w, "svc", 3, NULL, 0, "hi", 2, 1) == NATS_WBUF_BAD_REPLY);
     CHECK(nats_wbuf_set_inbox(w, "in x", 4) == NATS_WBUF_BAD_REPLY);
     fail_allocation = 0;
     CHECK(nats_wbuf_set_inbox(w, "in.x.", 5) == NATS_WBUF_NO_MEMORY);
     fail_allocation = -1;
     CHECK(nats_wbuf_set_inbox(w, "in.x.", 5) == 0);
-    CHECK(nats_wbuf_request(w, "", 0, "hi", 2, 1) == NATS_WBUF_BAD_SUBJECT);
-    CHECK(nats_wbuf_request(w, "s c", 3, "hi", 2, 1) == NATS_WBUF_BAD_SUBJECT);
+    CHECK(nats_wbuf_request(w, "", 0, NULL, 0, "hi", 2, 1) == NATS_WBUF_BAD_SUBJECT);
+    CHECK(nats_wbuf_request(w, "s c", 3, NULL, 0, "hi", 2, 1) == NATS_WBUF_BAD_SUBJECT);
     fail_allocation = 0; /* for the tag */
-    CHECK(nats_wbuf_request(w, "svc", 3, "hi", 2, 1) == NATS_WBUF_NO_MEMORY);
+    CHECK(nats_wbuf_request(w, "svc", 3, NULL, 0, "hi", 2, 1) == NATS_WBUF_NO_MEMORY);
     fail_allocation = 1; /* for the frame */
-    CHECK(nats_wbuf_request(w, "svc", 3, "hi", 2, 1) == NATS_WBUF_NO_MEMORY);
+    CHECK(nats_wbuf_request(w, "svc", 3, NULL, 0, "hi", 2, 1) == NATS_WBUF_NO_MEMORY);
     fail_allocation = -1;
     nats_wbuf_get_limits(w)->max_control_line = 15;
-    CHECK(nats_wbuf_request(w, "svc", 3, "hi", 2, tags[0]) == NATS_WBUF_LINE_TOO_LONG);
+    CHECK(nats_wbuf_request(w, "svc", 3, NULL, 0, "hi", 2, tags[0]) == NATS_WBUF_LINE_TOO_LONG);
     CHECK(nats_wbuf_len(w) == 0 && nats_wbuf_get_counts(w)->accepted == 0);
     nats_wbuf_get_limits(w)->max_control_line = 16;
-    CHECK(nats_wbuf_request(w, "svc", 3, "hi", 2, tags[0]) == NATS_WBUF_FIRST);
+    CHECK(nats_wbuf_request(w, "svc", 3, NULL, 0, "hi", 2, tags[0]) == NATS_WBUF_FIRST);
     nats_wbuf_get_limits(w)->max_control_line = 0;
-    CHECK(nats_wbuf_request(w, "svc", 3, "", 0, tags[1]) == 0);
+    CHECK(nats_wbuf_request(w, "svc", 3, block, 9, "hi", 2, 8) == NATS_WBUF_BAD_HEADERS);
+    CHECK(nats_wbuf_request(w, "svc", 3, block, sizeof block - 1, "hi", 2, tags[1]) == 0);
+    CHECK(nats_wbuf_request(w, "svc", 3, NULL, 0, "", 0, tags[2]) == 0);
     CHECK(nats_wbuf_len(w) == sizeof frames - 1);
     CHECK(memcmp(nats_wbuf_data(w), frames, sizeof frames - 1) == 0);
-    CHECK(nats_wbuf_remove(w, tags, 2) == 2);
+    CHECK(nats_wbuf_remove(w, tags, 3) == 3);
     CHECK(nats_wbuf_set_inbox(w, NULL, 0) == 0);
-    CHECK(nats_wbuf_request(w, "svc", 3, "hi", 2, 8) == NATS_WBUF_BAD_REPLY);
+    CHECK(nats_wbuf_request(w, "svc", 3, NULL, 0, "hi", 2, 8) == NATS_WBUF_BAD_REPLY);
     nats_wbuf_get_limits(w)->closed = 1;
-    CHECK(nats_wbuf_request(w, "svc", 3, "hi", 2, 8) == NATS_WBUF_CLOSED);
+    CHECK(nats_wbuf_request(w, "svc", 3, NULL, 0, "hi", 2, 8) == NATS_WBUF_CLOSED);
     nats_wbuf_free(w);
 }
 
@@ -664,7 +668,7 @@ static void allocate_everywhere(struct model *m)
             fail_allocation = -1;
             CHECK(model_publish(m, name, none, none, i % 8 ? none : big, m->last_tag + 1) >= 0);
         }
-        if (model_request(m, name, none, m->last_tag + 1) == NATS_WBUF_NO_MEMORY ||
+        if (model_request(m, name, none, none, m->last_tag + 1) == NATS_WBUF_NO_MEMORY ||
             model_sub(m, name, none, 1) < 0 || model_unsub(m, 1, 1) < 0 || model_ping(m, 0) < 0 ||
             model_connect(m, big) < 0)
             fail_allocation = -1;
@@ -743,6 +747,43 @@ static void memory_of_a_burst_is_given_back(void)
     CHECK(nats_wbuf_publish(w, "s", 1, NULL, 0, NULL, 0, payload, 1, tag + 1) == NATS_WBUF_FIRST);
     CHECK(nats_wbuf_drop_messages(w) == 1 && nats_wbuf_len(w) == 0);
     CHECK(nats_wbuf_data(w) != NULL);
+    nats_wbuf_free(w);
+}
+
+static void fill_and_send(nats_wbuf *w, size_t size)
+{
+    static const char payload[4000];
+    while (nats_wbuf_len(w) < size)
+        CHECK(nats_wbuf_publish(w, "s", 1, NULL, 0, NULL, 0, payload, sizeof payload, 0) >= 0);
+    nats_wbuf_trim(w); /* not while something is unsent */
+    nats_wbuf_sent(w, nats_wbuf_len(w));
+}
+
+/* Memory beyond 2 MiB stays while much of it is used, for some small rounds, and no longer. */
+static void memory_of_repeated_bursts_is_kept_while_it_is_used(void)
+{
+    const size_t burst = 8u * 1024 * 1024;
+    nats_wbuf *w = nats_wbuf_new();
+    size_t cap;
+    CHECK(w != NULL);
+    fill_and_send(w, burst);
+    cap = w->cap;
+    CHECK(cap >= burst);
+    allocations = 0;
+    for (int i = 0; i < 200; i++)
+        fill_and_send(w, i % 20 == 0 ? burst : 1);
+    CHECK(allocations == 0 && w->cap == cap);
+    for (int i = 0; i < 64; i++)
+        fill_and_send(w, 1);
+    CHECK(w->cap <= 2u * 1024 * 1024);
+    fill_and_send(w, burst);
+    CHECK(w->cap == cap);
+    nats_wbuf_trim(w);
+    CHECK(w->cap == 0);
+    fill_and_send(w, 1);
+    cap = w->cap;
+    nats_wbuf_trim(w);
+    CHECK(w->cap == cap && cap != 0);
     nats_wbuf_free(w);
 }
 
@@ -834,6 +875,7 @@ int main(int argc, char **argv)
     RUN(running_out_of_memory_at_any_point_changes_nothing);
     RUN(memory_is_bounded_by_what_is_unsent);
     RUN(memory_of_a_burst_is_given_back);
+    RUN(memory_of_repeated_bursts_is_kept_while_it_is_used);
     RUN(early_flushes_do_not_allocate);
     RUN(counters_can_be_zeroed);
     RUN(every_error_has_its_text);

@@ -260,7 +260,8 @@ static int model_message(struct model *m, struct text subject, struct text reply
     else
         expected = model_message_error(m, line, headers.n + payload.n, f.len);
     if (request)
-        code = nats_wbuf_request(m->w, subject.p, subject.n, payload.p, payload.n, tag);
+        code = nats_wbuf_request(m->w, subject.p, subject.n, headers.p, headers.n, payload.p,
+                                 payload.n, tag);
     else
         code = nats_wbuf_publish(m->w, subject.p, subject.n, reply.p, reply.n, headers.p, headers.n,
                                  payload.p, payload.n, tag);
@@ -276,13 +277,13 @@ static int model_publish(struct model *m, struct text subject, struct text reply
     return model_message(m, subject, reply, headers, payload, tag, 0);
 }
 
-static int model_request(struct model *m, struct text subject, struct text payload, uint64_t tag)
+static int model_request(struct model *m, struct text subject, struct text headers,
+                         struct text payload, uint64_t tag)
 {
-    static const struct text none = {NULL, 0};
     char inbox[24];
     struct text reply = {inbox, 0};
     reply.n = (size_t)snprintf(inbox, sizeof inbox, "in.%llu", (unsigned long long)tag);
-    return model_message(m, subject, reply, none, payload, tag, 1);
+    return model_message(m, subject, reply, headers, payload, tag, 1);
 }
 
 static int model_sub(struct model *m, struct text subject, struct text queue, uint64_t sid)
@@ -665,9 +666,10 @@ static void script_control(struct model *m, struct script *s, unsigned which)
 
 static void script_request(struct model *m, struct script *s)
 {
-    struct text subject = next_name(s, 0), payload = next_payload(s);
-    model_request(m, subject, payload, m->last_tag + 1 + next_byte(s) % 3);
+    struct text subject = next_name(s, 0), headers = next_headers(s), payload = next_payload(s);
+    model_request(m, subject, headers, payload, m->last_tag + 1 + next_byte(s) % 3);
     free(subject.p);
+    free(headers.p);
     free(payload.p);
 }
 

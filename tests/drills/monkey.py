@@ -48,6 +48,7 @@ class Sub:
         self.last = -1
         self.count = 0
         self.over = False  # nothing may come any more
+        self.allowed: int | None = None  # messages until the next ask; None: any number
 
     def message(self, subject: str, payload: bytes, reply: str | None, headers: Any) -> None:
         monkey = self.monkey
@@ -61,6 +62,9 @@ class Sub:
         self.last = int(number)
         self.count += 1
         assert not self.limit or self.count <= self.limit, "more than max_msgs"
+        if self.allowed is not None:
+            assert self.allowed > 0, "more than was asked for"
+            self.allowed -= 1
         monkey.maybe(0.03)
 
 
@@ -82,6 +86,7 @@ class Monkey:
         self.subs: list[Sub] = []
         self.owed: dict[int, str] = {}  # completions that have not been called
         self.completions = 0
+        self.requests: list[tuple[int, int]] = []  # (what is owed, the client's number)
         self.accepted = 0
         self.events: list[str] = []
         self.numbers = dict.fromkeys(SUBJECTS, 0)
@@ -210,11 +215,23 @@ class Monkey:
 
         self.owed[number] = f"request {kind} {timeout}"
         try:
-            self.nats.request(f"monkey.{kind}", payload, answered, timeout)
+            asked = self.nats.request(f"monkey.{kind}", payload, answered, timeout)
         except NatsError:
             del self.owed[number]
             raise
+        self.requests.append((number, asked))
         self.accepted += 1
+
+    def do_cancel(self) -> None:
+        for number, asked in self.random.sample(self.requests, min(3, len(self.requests))):
+            self.nats.cancel_request(asked)
+            self.owed.pop(number, None)  # a call from now on is one too many
+
+    def do_call_threadsafe(self) -> None:
+        self.take("call_threadsafe", self.nats.call_threadsafe)
+
+    def do_unref(self) -> None:
+        self.random.choice([self.nats.unref, self.nats.ref])()
 
     def do_flush(self) -> None:
         self.take("flush", self.nats.flush)
@@ -268,16 +285,27 @@ class Monkey:
                 done()
 
             self.owed[number] = "drain_subscription"
+            sub.allowed = None
             self.nats.drain_subscription(sub.sid, drained)
 
     def do_pause(self) -> None:
         if sub := self._some():
             self.nats.pause(sub.sid)
+            sub.allowed = 0
 
     def do_resume(self) -> None:
         for sub in self.subs:
             if self.random.random() < 0.5:
                 self.nats.resume(sub.sid)
+                sub.allowed = None
+
+    def do_ask(self) -> None:
+        if sub := self._some():
+            info = self.nats.subscription_info(sub.sid)
+            more = self.random.choice([0, 1, 1, 3, 30])
+            ends = info is None or info["draining"] or self.nats.status().value.startswith("DRAIN")
+            sub.allowed = None if ends else (sub.allowed or 0) + more
+            self.nats.ask(sub.sid, more)
 
     def do_pause_reading(self) -> None:
         self.nats.pause_reading()
@@ -309,6 +337,7 @@ class Monkey:
     def do_drain(self) -> None:
         self.take("drain", self.nats.drain)
         for sub in self.subs:
+            sub.allowed = None
             if sub.limit == 0:
                 sub.limit = 1 << 60  # it ends, one does not know when
 
@@ -346,6 +375,7 @@ class Monkey:
             raise self.raised[0]
         self.proxy.resume()
         self.proxy.refuse = False
+        self._resume_all()  # a drain may wait for that
         self.until(self._connected)
         self._settle()
         self.over = True
@@ -357,8 +387,17 @@ class Monkey:
         deadline = time.monotonic() + WITHIN
         while self.loop.start(pyev.EVRUN_NOWAIT):
             assert time.monotonic() < deadline, "something keeps the loop running"
+        fired: list[int] = []
+        self.loop.timer(0.001, 0.0, lambda watcher, revents: fired.append(1)).start()
+        self.loop.start()
+        assert fired, "the loop counts too few watchers"
         if self.raised:
             raise self.raised[0]
+
+    def _resume_all(self) -> None:
+        for sub in self.subs:
+            self.nats.resume(sub.sid)
+            sub.allowed = None
 
     def _connected(self) -> bool:
         if self.raised:
@@ -368,8 +407,7 @@ class Monkey:
 
     def _settle(self) -> None:
         """Everybody who subscribes gets everything, and what was published has arrived."""
-        for sub in self.subs:
-            self.nats.resume(sub.sid)
+        self._resume_all()
         self.nats.resume_reading()
         done: list[Any] = []
         while done[-1:] != [None]:  # a cut may have been under way
@@ -406,7 +444,8 @@ CHOICES = {
     "publish": 12, "batch": 3, "request": 12, "flush": 6, "rtt": 2, "ping": 2, "call_soon": 2,
     "subscribe": 10, "unsubscribe": 4, "unsubscribe_max": 4, "drain_subscription": 3, "pause": 4,
     "resume": 5, "pause_reading": 1, "force_reconnect": 2, "cut": 3, "stall": 2, "refuse": 1,
-    "disconnect": 2, "drain": 1, "nest": 4, "collect": 1,
+    "disconnect": 2, "drain": 1, "nest": 4, "collect": 1, "cancel": 4, "call_threadsafe": 2, "unref": 2,
+    "ask": 4,
 }  # fmt: skip
 NAMES, WEIGHTS = list(CHOICES), list(CHOICES.values())
 

@@ -1,4 +1,4 @@
-"""Short runs of `soak`, `reconnects`, `timeouts`, `interrupts`, `chaos` and `monkey`."""
+"""Short runs of `soak`, `reconnects`, `references`, `timeouts`, `interrupts`, `chaos` and `monkey`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from drills import chaos, interrupts, monkey, reconnects, soak, timeouts
+from drills import chaos, interrupts, monkey, reconnects, references, soak, timeouts
 from lab.certs import Certificates, server_config
 from lab.natsserver import NatsServer
 
@@ -34,6 +34,11 @@ def test_clients_leave_nothing_behind_on_other_loops(loop):
 @pytest.mark.server
 def test_timeouts_that_all_differ_leave_no_memory_behind():
     timeouts.timeouts(20_000)
+
+
+@pytest.mark.server
+def test_operations_leave_no_blocks_of_memory_behind():
+    references.references(20_000)
 
 
 @pytest.fixture

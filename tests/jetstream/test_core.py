@@ -133,4 +133,4 @@ def test_messages_are_read_directly_and_by_the_leader(js, call):
         assert call(method, "GET", 2)[0].data == b"2"
         msg, err = call(method, "GET", {"seq": 9})
         assert msg is None
-        assert str(err) == "no message found (code 404)"
+        assert str(err) == "no message found (code 404): stream 'GET'"

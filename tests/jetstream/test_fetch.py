@@ -28,6 +28,7 @@ from nats_ev import (
     NoHeartbeatError,
     NoMessagesError,
     NoRespondersError,
+    NoStreamResponseError,
     PinIdMismatchError,
     PullStatusError,
     RequestTimeoutError,
@@ -142,7 +143,7 @@ def test_C7_push_consumer_can_not_be_asked(filled, call):
         ("412 Required Api Level", ApiLevelError),
         ("423 Nats-Wrong-Pin-Id", PinIdMismatchError),
         ("429 Too Many Requests", TooManyRequestsError),
-        ("503", NoRespondersError),
+        ("503", NoStreamResponseError),
     ],
 )
 def test_C7_status_that_a_test_server_never_sends_is_an_error(js, call, status, kind):

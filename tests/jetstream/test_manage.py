@@ -144,7 +144,8 @@ def test_C8_errors_have_code_err_code_description_and_a_class(any_js, call):
         assert isinstance(err, StreamNotFoundError), (method, err)
         assert isinstance(err, (APIError, JetStreamError, NatsError))
         assert (err.code, err.err_code, err.description) == (404, 10059, "stream not found")
-        assert str(err) == "stream not found (code 404)"
+        assert str(err) == "stream not found (code 404): stream 'NO'"
+        assert err.stream == "NO"
     call(any_js.stream_create, {"name": "S", "subjects": ["s"], "storage": "memory"})
     same_name = {"name": "S", "subjects": ["t"], "storage": "memory"}
     assert isinstance(call(any_js.stream_create, same_name)[1], StreamNameAlreadyInUseError)

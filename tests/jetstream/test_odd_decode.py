@@ -1,14 +1,16 @@
 """Answers of JetStream that are no answers become errors, not exceptions."""
 
 import json
+from datetime import datetime, timezone
 
 import pytest
 
 from nats_ev import JsMsg, ServiceError
 from nats_ev.headers import appended
 from nats_ev.jetstream.answers import STORED, decode, whole
-from nats_ev.jetstream.direct import _result
+from nats_ev.jetstream.direct import stored_message
 from nats_ev.jetstream.errors import InvalidAnswerError
+from nats_ev.times import parse_time
 
 
 @pytest.mark.parametrize(
@@ -28,7 +30,7 @@ def test_an_odd_answer_becomes_an_invalid_answer_error(payload):
 
 def test_of_headers_that_the_server_appends_the_last_one_counts():
     own = b"Nats-Stream: S\r\nNats-Subject: a\r\nNats-Sequence: 3\r\n"
-    message, error = _result(b"x", b"NATS/1.0\r\nNats-Sequence: 99999\r\n" + own + b"\r\n")
+    message, error = stored_message(b"x", b"NATS/1.0\r\nNats-Sequence: 99999\r\n" + own + b"\r\n")
     assert error is None
     assert message.seq == 3
 
@@ -90,3 +92,32 @@ def test_fields_that_nobody_knows_come_as_they_are():
 def test_what_is_no_header_block_has_no_headers_and_is_no_error_of_a_service():
     assert ServiceError.from_headers(b"garbage\r\n\r\n") is None
     assert JsMsg(None, "a", b"", None, b"garbage\r\n\r\n").header("garbage", "none") == "none"
+
+
+@pytest.mark.parametrize(
+    ("text", "micros"),
+    [
+        ("2026-01-02T03:04:05.123456789Z", 123456),
+        ("2026-01-02T03:04:05.000000001Z", 0),
+        ("2026-01-02T03:04:05.1234567Z", 123456),
+        ("2026-01-02T03:04:05Z", 0),
+        ("2026-01-02T03:04:05.123+00:00", 123000),
+        ("2026-01-02T04:04:05.123456+01:00", 123456),
+    ],
+)
+def test_times_are_read_to_the_microsecond(text, micros):
+    assert parse_time(text) == datetime(2026, 1, 2, 3, 4, 5, micros, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "2026-02-30T03:04:05.123456789Z",
+        "2026-13-02T03:04:05.123456789Z",
+        "2026-01-02T03:04:05.123456789z",
+    ],
+)
+def test_what_is_no_time_is_refused(text):
+    with pytest.raises(ValueError):
+        parse_time(text)

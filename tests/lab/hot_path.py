@@ -2,6 +2,7 @@
 
     python -m lab.hot_path renew         # in tests/: writes repo/hot_path_counts.json (`make counts`)
     python -m lab.hot_path calls [PORT]  # prints the calls for each message, or for turns with a server
+    python -m lab.hot_path layers PORT   # prints those of JetStream and KV
 
 Instructions are counted by valgrind's callgrind: those of the C core in the program ``csrc/hot_ops.c``, those
 of the client (`OPERATIONS`) in a Python of its own, inside the functions `INSIDE` alone. Both programs call a
@@ -23,10 +24,12 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nats_ev import Nats, compiled, pyev
+from lab import inside
+from nats_ev import KV, JetStream, Nats, compiled, pyev
 from nats_ev.protocol import Session
 
 TESTS = Path(__file__).resolve().parent.parent
@@ -98,6 +101,13 @@ def operations(callback: Callable[..., object]) -> dict[str, Operation]:
 
         return send
 
+    def ask_in_turn(times: int) -> None:
+        for subject in subjects[:times]:
+            nats.request(subject, payload, callback)
+
+    subjects = [f"bench.{i}" for i in range(TIMES)]
+    inside.keep_subjects(nats)
+
     def receiver(first: str, more: bytes = b"") -> Operation:
         def receive(times: int) -> None:
             for number in range(1, times + 1):
@@ -116,6 +126,13 @@ def operations(callback: Callable[..., object]) -> dict[str, Operation]:
         "hpublish, raw block": sender(nats.hpublish, "bench.subject", raw, payload),
         "hpublish, mapping": sender(nats.hpublish, "bench.subject", mapping, payload),
         "request": sender(nats.request, "bench.subject", payload, callback),
+        "request, raw block, 503 ends it": sender(
+            partial(nats.request, headers=raw, no_responders=True),
+            "bench.subject",
+            payload,
+            callback,
+        ),
+        "request, other subjects": ask_in_turn,
         "deliver": receiver("MSG bench.subject 1 100\r\n"),
         "deliver, other subjects": receiver("MSG bench.{} 1 100\r\n"),
         "deliver with reply": receiver("MSG bench.subject 1 reply.{} 100\r\n"),
@@ -305,6 +322,71 @@ def calls_of_turns(port: int) -> dict[str, list[float]]:
     return found
 
 
+def calls_of_layers(port: int) -> dict[str, list[float]]:
+    """Return the calls of operations of JetStream and KV, many of them at a time, with a server at a port."""
+    loop = pyev.Loop()
+    nats = Nats(host="127.0.0.1", port=port, loop=loop, on_connect=loop.stop)
+    loop.start()
+    js = JetStream(nats)
+    kv = KV(js, "counted")
+    left = 0
+
+    def done(result: object, error: object) -> None:
+        nonlocal left
+        assert error is None
+        left -= 1
+        if not left:
+            loop.stop()
+
+    def many(call: Callable[[int], object]) -> Operation:
+        def run(times: int) -> None:
+            nonlocal left
+            left = times
+            for number in range(times):
+                call(number)
+            loop.start()
+
+        return run
+
+    def received(begin: Callable[..., Any]) -> Operation:
+        def run(times: int) -> None:
+            nonlocal left
+            left = times
+            running = begin(done)
+            loop.start()
+            running.stop()
+
+        return run
+
+    operations: dict[str, Operation] = {
+        "JetStream publish": many(lambda number: js.publish("counted", b"x", done)),
+        "JetStream publish, windowed": many(lambda number: js.publish_async("counted", b"x", done)),
+        "KV put": many(lambda number: kv.put(f"k{number % 100}", b"x", done)),
+        "KV get": many(lambda number: kv.get(f"k{number % 100}", done)),
+        "consume": received(lambda cb: js.consume("COUNTED", "c", cb)),
+        "ordered consumer": received(lambda cb: js.ordered_consumer("COUNTED", cb)),
+    }
+    for create in (
+        lambda: js.stream_create({"name": "COUNTED", "subjects": ["counted"]}, done),
+        lambda: js.consumer_create("COUNTED", {"durable_name": "c", "ack_policy": "none"}, done),
+        lambda: kv.create_bucket(done),
+    ):
+        many(lambda number, create=create: create())(1)
+    many(lambda number: js.publish_async("counted", b"x", done))(5000)  # for the consumers
+    found = {}
+    for name, operation in operations.items():
+        operation(100)
+        rounds = []
+        # A busy machine splits a read now and then: the least of some rounds.
+        for _ in range(5):
+            with _Calls() as calls:
+                operation(400)
+            rounds.append([round(calls.python / 400, 2), round(calls.c / 400, 2)])
+        found[name] = [min(r[i] for r in rounds) for i in (0, 1)]
+    nats.disconnect()
+    return found
+
+
 def build() -> dict[str, str]:
     """Return what decides how many instructions the same C has."""
     compiler = _run("cc", "--version").splitlines()[0] if shutil.which("cc") else ""
@@ -319,11 +401,16 @@ def renew() -> None:
     """Write all counts."""
     from .natsserver import NatsServer
 
-    with NatsServer() as server:
+    with NatsServer(jetstream=True) as server:
         turns = calls_of_turns(server.port)
+        layers = calls_of_layers(server.port)
     counts = {
         "instructions": {"core": instructions_of_core(), "client": instructions_of_client()},
-        "calls of Python, of C": {"client": calls_of_client(), "turns": turns},
+        "calls of Python, of C": {
+            "client": calls_of_client(),
+            "turns": turns,
+            "layers": layers,
+        },
         "counted with": build(),
     }
     text = json.dumps(counts, indent=2)
@@ -333,7 +420,8 @@ def renew() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "calls":
-        print(json.dumps(calls_of_turns(int(sys.argv[2])) if sys.argv[2:] else calls_of_client()))
+    if sys.argv[1] in ("calls", "layers"):
+        with_server = calls_of_layers if sys.argv[1] == "layers" else calls_of_turns
+        print(json.dumps(with_server(int(sys.argv[2])) if sys.argv[2:] else calls_of_client()))
     else:
         {"operations": _run_operations, "renew": renew}[sys.argv[1]]()

@@ -201,12 +201,14 @@ def note_queued(nats: Nats) -> list[int]:
     """Return a list that gets the bits of each framing call from now on, in place of the connection."""
     bits: list[int] = []
     nats._out.queued = bits.append
+    nats._out.schedule = None
     return bits
 
 
 def stop_noting(nats: Nats) -> None:
     """Undo `note_queued`."""
     nats._out.queued = nats._connection.queued
+    nats._out.schedule = nats._connection.turn.schedule
 
 
 def types_again() -> list[object]:
@@ -223,7 +225,22 @@ def waiting_requests(nats: Nats) -> int:
 
 def subjects_kept(nats: Nats) -> int:
     """Return how many subjects of requests are kept."""
-    return len(nats._core.requests._asked._runs)
+    return len(asked_subjects(nats))
+
+
+def without_headers(nats: Nats, without: bool) -> None:
+    """Let a client take its server for one that does not support headers, or for one that does."""
+    nats._out.no_headers = without
+
+
+def keep_subjects(nats: Nats) -> None:
+    """Keep the subjects of all requests: Python never looks which have ended."""
+    nats._out.most_subjects = 1 << 30
+
+
+def asked_subjects(nats: Nats) -> list[tuple[int, str]]:
+    """Return the subjects of requests that are kept, with the number of the first request of each."""
+    return nats._core.requests._out.subjects
 
 
 def request_runs(nats: Nats) -> list[int]:

@@ -42,6 +42,12 @@ class Program:
         self.process.stdin.write(text)
         self.process.stdin.flush()
 
+    def fails(self) -> str:
+        """The rest of its output, once it has ended with the status 1."""
+        output, _ = self.process.communicate(timeout=LIMIT)
+        assert self.process.returncode == 1, output
+        return output
+
     def end(self) -> str:
         """Close its input; the rest of its output, once it has ended well."""
         output, _ = self.process.communicate(timeout=LIMIT)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lab.located import words
+
 
 class Recorder:
     """What a client's callbacks have seen, in order."""
@@ -17,4 +19,4 @@ class Recorder:
 
     def on_error(self, error: BaseException) -> None:
         self.errors.append(error)
-        self.events.append(f"error: {error}")
+        self.events.append(f"error: {words(error)}")

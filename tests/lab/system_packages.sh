@@ -20,9 +20,9 @@ printf '#include <ev.h>\n' | "$@" -E -x c - >/dev/null 2>&1 || need libev-dev
 "$python" -c 'import venv, ensurepip' 2>/dev/null || need python3-venv
 header=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"] + "/Python.h")')
 test -e "$header" || need python3-dev
-# Not needed to build: a test of Unix sockets, the C tests, and the cross tests with Node.js use them.
+# Not needed to build: a test of Unix sockets, the C and C++ tests, and the cross tests with Node.js use them.
 command -v npm >/dev/null 2>&1 || node="nodejs npm"
-optional="socat clang ${node:-}"
+optional="socat clang g++ pkg-config ${node:-}"
 
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

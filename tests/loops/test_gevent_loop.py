@@ -263,6 +263,114 @@ def test_clients_of_other_loops_are_closed_though_a_hub_was_destroyed(
     assert printed == "the hub of this GeventLoop has been destroyed, and its loop, too"
 
 
+def test_a_reset_is_noticed_though_it_comes_with_the_last_bytes(
+    server: Any, fake: Any, kind: str
+) -> None:
+    """libuv stops watching a descriptor with an error; one read would then be the last one."""
+
+    def reset(peer: Any) -> None:
+        peer.handshake()
+        peer.until("PUB begin 0")
+        peer.send("INFO {]\r\n")
+        peer.reset()
+
+    other = fake(reset)
+    code = f"""
+    lost = AsyncResult()
+    one = Nats(host="127.0.0.1", port={other.port}, loop=GeventLoop(), reconnect=False)
+    one.on_error(lambda err: None)
+    one.on_disconnect(lambda: lost.set("lost"))
+    one.publish("begin")
+    print(lost.get(timeout=10))
+    nats.disconnect()
+    """
+    assert script(server, code, kind) == "lost"
+
+
+def test_each_thread_has_its_hub_and_its_clients_and_a_hub_may_be_destroyed_meanwhile(
+    server: Any, kind: str
+) -> None:
+    code = f"""
+    import os, time
+    from gevent import monkey
+    start = monkey.get_original("_thread", "start_new_thread")
+    counts, ended = [], []
+    def talk(number):
+        got, done = [], AsyncResult()
+        def on_message(subject, payload, reply, headers):
+            got.append(payload)
+            if len(got) == 600:
+                done.set()
+        clients = [Nats(host="localhost", port={server.port}, loop=GeventLoop()) for _ in range(3)]
+        for client in clients:
+            client.subscribe(f"hubs.{{number}}", on_message)
+            flushed = AsyncResult()
+            client.flush(flushed.set)
+            flushed.get(timeout=10)
+        for i in range(200):
+            clients[0].publish(f"hubs.{{number}}", b"%d" % i)
+            if i % 50 == 0:
+                gevent.sleep(0)
+        done.get(timeout=10)
+        counts.append(len(got))
+        if number % 2 and os.environ["GEVENT_LOOP"] != "libuv":
+            gevent.get_hub().destroy(destroy_loop=True)
+        for client in clients:
+            client.disconnect()
+    def work(number):
+        try:
+            talk(number)
+        finally:
+            ended.append(number)
+    for number in range(4):
+        start(work, (number,))
+    talk(100)
+    with gevent.Timeout(20):
+        while len(ended) < 4:
+            gevent.sleep(0.01)
+    done = AsyncResult()
+    nats.flush(done.set)
+    print(counts, sorted(ended), done.get(timeout=10))
+    nats.disconnect()
+    """
+    assert script(server, code, kind) == "[600, 600, 600, 600, 600] [0, 1, 2, 3] None"
+
+
+def test_the_default_loops_of_gevent_and_of_libev_live_in_one_process(
+    server: Any, kind: str
+) -> None:
+    code = f"""
+    from nats_ev import pyev
+    loop, got = pyev.default_loop(), []
+    ours = Nats(host="localhost", port={server.port}, loop=loop)
+    def on_message(subject, payload, reply, headers):
+        got.append(payload)
+        loop.stop()
+    ours.subscribe("both", on_message)
+    ours.flush(lambda err: loop.stop())
+    loop.start()
+    heard = Event()
+    nats.subscribe("both", lambda *message: heard.set())
+    for number in range(3):
+        heard.clear()
+        done = AsyncResult()
+        nats.publish("both", b"%d" % number)
+        nats.flush(done.set)
+        done.get(timeout=10)
+        heard.wait(10)
+        assert len(got) == number, "the hub has run the other loop"
+        loop.start()
+        ours.publish("other", b"")
+    ours.disconnect()
+    loop.start()
+    done = AsyncResult()
+    nats.flush(done.set)
+    print(got, done.get(timeout=10))
+    nats.disconnect()
+    """
+    assert script(server, code, kind) == "[b'0', b'1', b'2'] None"
+
+
 def test_another_thread_is_refused_and_a_greenlet_is_not(server: Any, kind: str) -> None:
     code = """
     def work():

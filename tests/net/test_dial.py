@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from lab import inside
+from lab.located import words
 from lab.process import descriptors
 from nats_ev import BadOptionsError, ConnectError, ConnectTimeoutError, Status
 from nats_ev.net.deadlines import Deadlines
@@ -225,7 +226,7 @@ def test_an_address_that_answers_late_is_not_given_up(dial, run, listener, monke
 def test_a_silent_server_is_a_connect_timeout(client, run, silent_port):
     nats = client(host="127.0.0.1", port=silent_port, connect_timeout=80)
     run(lambda: nats.status() is Status.CLOSED)
-    assert [str(e) for e in nats.recorder.errors] == ["connect timeout"]
+    assert [words(e) for e in nats.recorder.errors] == ["connect timeout"]
 
 
 def test_cancelling_while_a_name_is_looked_up_is_final(dial, loop, run):
@@ -333,7 +334,7 @@ def test_disconnect_and_connect_timeout_end_a_lookup(client, run, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", blocked)
     nats = client(host="blocked.name", connect_timeout=50)
     run(lambda: nats.status() is Status.CLOSED)
-    assert [str(e) for e in nats.recorder.errors] == ["connect timeout"]
+    assert [words(e) for e in nats.recorder.errors] == ["connect timeout"]
     other = client(host="blocked.name", connect_timeout=0)
     run(lambda: inside.is_dialling(other))
     other.disconnect()
@@ -353,7 +354,7 @@ def test_unix_sockets_that_are_not_there_or_not_possible(client, run, tmp_path):
         run(lambda n=nats: n.status() is Status.CLOSED)
         (error,) = nats.recorder.errors
         assert isinstance(error, ConnectError), path
-        assert str(error) == text
+        assert words(error) == text
     with pytest.raises(BadOptionsError):
         client(path="nul\0byte")
 

@@ -14,6 +14,15 @@ from nats_ev.connection import InOrder
 from nats_ev.net import Turn
 
 
+class Received:
+    """What a connection has received: something is always left."""
+
+    drained = False
+
+
+RECEIVED = Received()
+
+
 def nest(loop: pyev.Loop) -> None:
     """Run the loop until it stops; the test fails if nobody stops it."""
     timer = loop.timer(5.0, 0.0, lambda watcher, revents: loop.stop())
@@ -37,7 +46,7 @@ def test_what_was_put_off_and_the_write_happen_in_a_nested_run(loop: pyev.Loop, 
         nest(loop)
         order.append(f"end {number}")
 
-    turn.attach(lambda: None, flush)
+    turn.attach(lambda: None, flush, RECEIVED)
     for number in range(depth):
         turn.soon(run_nested, number)
     loop.start()
@@ -71,12 +80,17 @@ def test_what_finishes_a_turn_comes_before_its_write_and_costs_no_second_round(
 ) -> None:
     turn, order = Turn(loop), []
     turn.finish = lambda: order.append("finish")
-    turn.attach(lambda: order.append("deliver"), lambda: order.append("flush"))
-    turn.finish_soon()
-    turn.finish_soon()
+
+    def finish_soon() -> None:
+        turn.unfinished = True
+        turn.schedule()
+
+    turn.attach(lambda: order.append("deliver"), lambda: order.append("flush"), RECEIVED)
+    finish_soon()
+    finish_soon()
     loop.start(pyev.EVRUN_NOWAIT)
     assert order == ["deliver", "finish", "flush"]
-    turn.soon(turn.finish_soon)
+    turn.soon(finish_soon)
     loop.start(pyev.EVRUN_NOWAIT)
     assert order[3:6] == ["deliver", "finish", "flush"]
     assert order.count("finish") == 2

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+import pickle
+import sys
 from typing import Any
 
 import pytest
@@ -253,3 +257,74 @@ def test_a_megabyte_of_blanks_in_a_status_line_costs_nothing_much():
         b"NATS/1.0 200%bx" % blanks,
     ):
         assert Headers.parse(line + b"\r\n\r\n").status in (200, None)
+
+
+BLOCK = b"NATS/1.0 503 No Responders\r\nA: b\r\nA: c\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda h: pickle.loads(pickle.dumps(h))]
+)
+def test_copies_and_pickles_have_all_fields(again: Any) -> None:
+    headers = Headers.parse(BLOCK)
+    found = again(headers)
+    assert found == headers
+    assert found.get_all("A") == ["b", "c"]
+    assert (found.status, found.description) == (503, "No Responders")
+    assert found.encode() == BLOCK
+
+
+def test_a_subclass_is_parsed_with_its_own_constructor() -> None:
+    class Named(Headers):
+        def __new__(cls, *args: Any) -> Named:
+            self = super().__new__(cls)
+            self.name = "given"
+            return self
+
+    class Wrong(Headers):
+        def __new__(cls, *args: Any) -> Any:
+            return 5
+
+    found = Named.parse(BLOCK)
+    assert type(found) is Named
+    assert found.name == "given"
+    assert found["A"] == "b"
+    with pytest.raises(TypeError):
+        Wrong.parse(BLOCK)
+    for data in ("NATS/1.0", bytearray(BLOCK), 5):
+        with pytest.raises(TypeError):
+            Headers.parse(data)  # type: ignore[arg-type]
+
+
+def test_parsing_keeps_no_reference() -> None:
+    def parse() -> None:
+        for _ in range(1000):
+            Headers.parse(BLOCK)
+            with pytest.raises(BadHeadersError):
+                Headers.parse(b"NATS")
+
+    parse()
+    gc.collect()
+    before = sys.getrefcount(Headers), len(gc.get_objects())
+    parse()
+    gc.collect()
+    after = sys.getrefcount(Headers), len(gc.get_objects())
+    assert after[0] - before[0] < 20
+    assert after[1] - before[1] < 200
+
+
+def test_parsing_without_memory_is_a_memory_error() -> None:
+    _testcapi = pytest.importorskip("_testcapi")
+    refused = 0
+    for block in (BLOCK, b"NATS/1.0\r\nA: " + b"x" * 2000 + b"\r\nB: y\r\n\r\n"):
+        for at in range(60):
+            found: Headers | None = None
+            _testcapi.set_nomemory(at, at + 1)
+            try:
+                found = Headers.parse(block)
+            except MemoryError:
+                refused += 1
+            finally:
+                _testcapi.remove_mem_hooks()
+            assert found is None or found["A"]
+    assert refused > 4

@@ -301,6 +301,20 @@ def test_ctrl_c_interrupts_an_idle_loop_that_burns_no_time(
     timer.stop()
 
 
+def test_ctrl_c_interrupts_a_loop_that_code_of_this_package_runs(
+    loop: pyev.Loop, interrupt_soon: Callable[[], None]
+) -> None:
+    """As `nats_ev.blocking` does: nothing of that code is at work while the loop blocks."""
+    space: dict[str, Any] = {"__name__": "nats_ev.face", "loop": loop}
+    exec("def run(): loop.start()", space)
+    timer = loop.timer(60.0, 0.0, ignore)
+    timer.start()
+    interrupt_soon()
+    elapsed, _ = interrupted_after(space["run"])
+    assert elapsed < 0.2
+    timer.stop()
+
+
 def test_ctrl_c_interrupts_a_nested_start(
     loop: pyev.Loop, interrupt_soon: Callable[[], None]
 ) -> None:

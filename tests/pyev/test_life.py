@@ -273,3 +273,47 @@ def test_reprs_tell_the_state(loop: pyev.Loop) -> None:
 def test_a_watcher_whose_constructor_failed_has_a_repr() -> None:
     assert repr(pyev.Timer.__new__(pyev.Timer)).startswith("<Timer inactive at 0x")
     assert repr(pyev.Loop.__new__(pyev.Loop)).startswith("<Loop own, stopped at 0x")
+
+
+class RunsTheLoop:
+    """What a watcher refers to, and whose end runs the loop."""
+
+    def __init__(self, loop: pyev.Loop) -> None:
+        self.loop = loop
+
+    def __del__(self) -> None:
+        self.loop.start(pyev.EVRUN_NOWAIT)
+
+
+def test_a_watcher_that_is_being_freed_gets_no_event(loop: pyev.Loop) -> None:
+    """As when the collector has cleared the loop's table before it comes to the watcher."""
+    fired: list[int] = []
+    watcher = loop.idle(lambda w, r: fired.append(r))
+    watcher.data = RunsTheLoop(loop)
+    watcher.start()
+    loop._held.clear()
+    gone = weakref.ref(watcher)
+    del watcher
+    assert gone() is None
+    assert fired == []
+    assert not loop.start(pyev.EVRUN_NOWAIT)
+
+
+def test_a_class_of_watchers_may_fail_before_the_base_is_made(loop: pyev.Loop) -> None:
+    class Half(pyev.Prepare):
+        def __init__(self) -> None:
+            """Leave out the base's constructor."""
+
+    half = Half()
+    for use in (lambda: half.feed(1), half.start, lambda: half.callback, lambda: half.active):
+        with pytest.raises(AttributeError):
+            use()
+    for wrong in ("x", None, 1.5):
+        with pytest.raises(TypeError):
+            loop.prepare(ignore).feed(wrong)  # type: ignore[arg-type]
+    for huge in (1 << 40, 1 << 80):
+        with pytest.raises(OverflowError):
+            loop.prepare(ignore).feed(huge)
+    watcher = loop.prepare(ignore)
+    with pytest.raises(ValueError, match="second"):
+        watcher._own(1)

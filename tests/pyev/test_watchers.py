@@ -664,16 +664,19 @@ def test_a_loop_on_io_uring_is_not_embeddable(loop: pyev.Loop) -> None:
 def test_a_watcher_that_a_signal_handler_feeds_while_its_event_is_delivered_gets_both(
     loop: pyev.Loop, excepthook: list[BaseException]
 ) -> None:
-    """The handler runs where Python looks for signals first: at the beginning of the glue's function."""
+    """The handler runs where Python looks for signals first: at the beginning of the callback."""
     calls: list[int] = []
     left = [1, 1]
 
+    def callback(watcher: Any, revents: int) -> None:
+        calls.append(revents)
+
     def profile(frame: Any, event: str, arg: object) -> None:
-        if event == "call" and frame.f_code.co_name == "nats_ev_on_event" and left:
+        if event == "call" and frame.f_code is callback.__code__ and left:
             left.pop()
             watcher.feed(pyev.EV_CUSTOM)
 
-    watcher = loop.prepare(lambda watcher, revents: calls.append(revents))
+    watcher = loop.prepare(callback)
     watcher.feed(pyev.EV_CUSTOM)
     sys.setprofile(profile)
     try:

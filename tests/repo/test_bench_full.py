@@ -19,6 +19,7 @@ KEYS = [
     "request-16384", "serial", "pubsub-64k", "pubsub-1m", "js-publish", "js-fetch", "js-consume",
     "js-ordered", "kv-get", "kv-put", "kv-watch", "object-put", "object-get",
 ]  # fmt: skip
+LOOPS = ["loop-pub", "loop-pubsub", "loop-iterate", "loop-request", "loop-serial"]
 DECADES = [
     "payload", "subjects", "subscriptions", "in-flight", "connections", "headers", "windows",
 ]  # fmt: skip
@@ -59,6 +60,7 @@ def test_every_row_and_decade_is_measured_verified_and_shown(docs):
     assert done.returncode == 0, done.stderr
     results = json.loads((docs / "performance" / "results.json").read_text())
     assert [row["key"] for row in results["table"]] == KEYS
+    assert [row["key"] for row in results["loops"]] == LOOPS
     assert [decade["key"] for decade in results["decades"]] == DECADES
     points = [point for decade in results["decades"] for point in decade["points"]]
     for row in results["table"] + points:
@@ -94,6 +96,26 @@ def test_another_client_is_compared_on_the_same_rows(docs):
     assert not (docs / "performance").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.server
+def test_the_faces_are_compared_with_the_peer_on_the_same_loops(docs):
+    faces = ["nats_ev.aio", "nats_ev.aio uvloop", "nats_ev.green", "nats_ev.blocking"]
+    done = full(
+        "--runs", "1", "--decade-runs", "0", "--only", ",".join(LOOPS), "--docs", str(docs),
+        "--clients", ",".join(["nats-py", "nats-py uvloop", *faces]),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = json.loads((docs / "performance" / "results.json").read_text())
+    text = (docs / "performance.md").read_text()
+    for row in results["loops"]:
+        ran = set(row["results"]) & set(faces)
+        alone = {"loop-pubsub", "loop-request"}  # nothing runs beside a call that blocks
+        assert ran == set(faces if row["key"] not in alone else faces[:3]), row["title"]
+        for client in ran:
+            assert [(r["wrong"], r["lost"]) for r in row["results"][client]] == [(0, 0)]
+            assert f"| {row['title']} | {client} | " in text
+
+
 def run(ns: int, cpu: int, **more: int) -> dict[str, int]:
     return {"ns": ns, "cpu_ns": cpu, "wrong": 0, "lost": 0, "count": 1} | more
 
@@ -114,7 +136,7 @@ def results(**changes: Any) -> dict[str, Any]:
         "date": "", "machine": "", "load": 0, "python": "", "python_build": "", "server": "",
         "clients": dict.fromkeys(names, "1"), "runs": 3, "decade_runs": 0, "minutes": 1,
     }  # fmt: skip
-    return {"about": about, "table": [row], "decades": []}
+    return {"about": about, "table": [row], "loops": [], "decades": []}
 
 
 def test_the_page_shows_medians_spread_ratios_and_what_falls_short():

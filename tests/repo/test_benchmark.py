@@ -81,17 +81,6 @@ def test_the_benchmark_of_tls_runs_and_verifies_too():
     assert "came back wrong" not in done.stdout
 
 
-@pytest.mark.slow
-@pytest.mark.server
-def test_the_benchmark_of_the_faces_runs_and_checks_the_answers():
-    pytest.importorskip("gevent")
-    pytest.importorskip("uvloop")
-    command = [sys.executable, str(BENCH / "bench_faces.py"), "--runs", "1"]
-    done = run_whole([*command, "--messages", "2000", "--requests", "640"], 240)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count(" k/s ") == 23
-
-
 @pytest.fixture
 def held() -> Iterator[tuple[int, int]]:
     """A pipe; when its reading end is at its end, all processes that inherited the writing end are gone."""

@@ -1,9 +1,8 @@
 """Every Python block of the documentation runs on a real server and prints what is said to be printed.
 
-A block of docs/ is a program of its own for a server at 127.0.0.1:4222 that ends by itself; one with
-`def test_` in it is a test for pytest. A `text` block right behind it is its output, a `conf` block right
-before it its server's configuration. Nobody listens at 127.0.0.1:4223. The blocks of README.md are
-parts of one program, which `README_BEGIN` and `README_END` make complete.
+A block of README.md or docs/ is a program of its own for a server at 127.0.0.1:4222 that ends by itself;
+one with `def test_` in it is a test for pytest. A `text` block right behind it is its output, a `conf` block
+right before it its server's configuration. Nobody listens at 127.0.0.1:4223.
 """
 
 from __future__ import annotations
@@ -27,7 +26,10 @@ from lab.process import run_whole
 from nats_ev import Nats
 from nats_ev.options import NAMES
 
-GUIDES = ["docs/faces.md", "docs/guide.md", "docs/loops.md", "docs/porting.md"]
+GUIDES = [
+    "README.md",
+    *(f"docs/{n}.md" for n in ("guide", "faces", "loops", "porting", "from-nats-py")),
+]
 LIMIT = 30  # seconds; each takes less than one
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -65,45 +67,17 @@ def programs(name: str) -> list[Program]:
 
 
 PROGRAMS = [program for name in GUIDES for program in programs(name)]
-README_BEGIN = """
-import builtins
-from nats_ev import KV, JetStream, Nats, pyev
-
-lines = []
-
-def print(*args):
-    builtins.print(*args)
-    lines.append(args)
-    if len(lines) in (4, 7):  # what the first block prints, and the second
-        pyev.default_loop().stop()
-
-def ready(*result):
-    kv.put("colour", b"red", lambda *result: pyev.default_loop().stop())
-
-peer = Nats(host="127.0.0.1")
-peer.subscribe("service.echo", lambda subject, payload, reply, headers: peer.publish(reply, payload))
-js = JetStream(peer)
-kv = KV(js, "config")
-js.stream_create({"name": "ORDERS", "subjects": ["orders.>"], "storage": "memory"}, lambda *result: None)
-kv.create_bucket({"storage": "memory"}, ready)
-pyev.default_loop().start()
-"""
-README_END = """
-pyev.default_loop().start()
-print = lambda *args: None  # the watch is told that the client ends
-peer.disconnect()
-nats.disconnect()
-pyev.default_loop().start()
-"""
-README_LINES = [
-    "connected", "foo.bar b'hello'", "foo.bar b'body'", "b'ping'",
-    "1", "KvEntry(bucket='config', key='colour', value=b'red'", "None",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def plain_server(needs_server: None) -> Iterator[NatsServer]:
     with NatsServer(jetstream=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server_without_jetstream(needs_server: None) -> Iterator[NatsServer]:
+    with NatsServer() as server:
         yield server
 
 
@@ -163,13 +137,44 @@ def test_the_program_runs_and_prints_what_is_written_below_it(
         assert output == (program.output or "")
 
 
-def test_the_readmes_program_runs(folder: Path, plain_server: NatsServer) -> None:
-    parts = [program.code for program in programs("README.md")]
-    output = run("\n".join([README_BEGIN, *parts, README_END]), folder, plain_server.port)
-    lines = output.splitlines()
-    assert len(lines) == len(README_LINES), output
-    for line in README_LINES:
-        assert any(one.startswith(line) for one in lines), output
+def ends(program: Program, folder: Path, port: int) -> subprocess.CompletedProcess[str]:
+    """Run a program with both of its servers at this port."""
+    code = re.sub(
+        r'host="127.0.0.1"(,\s+port=4222)?', f'host="127.0.0.1", port={port}', program.code
+    )
+    code = re.sub(r"127\.0\.0\.1:422[23]\b", f"127.0.0.1:{port}", code)
+    file = folder / "ending.py"
+    file.write_text(code)
+    return run_whole([sys.executable, str(file)], LIMIT, cwd=folder)
+
+
+SCRIPTS = [p for p in PROGRAMS if p.config is None and "def test_" not in p.code]
+
+
+@pytest.mark.parametrize(
+    "program", [p for p in SCRIPTS if "JetStream" in p.code], ids=lambda program: program.where
+)
+def test_without_jetstream_the_program_ends_with_a_status(
+    program: Program, folder: Path, server_without_jetstream: NatsServer
+) -> None:
+    ended = ends(program, folder, server_without_jetstream.port)
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert "is JetStream enabled on this server" in ended.stderr
+
+
+# One waits for its server to come back; in the other one a host runs the loop.
+PATIENT = ("    reconnect=True,", "ctypes")
+
+
+@pytest.mark.parametrize(
+    "program",
+    [p for p in SCRIPTS if not any(words in p.code for words in PATIENT)],
+    ids=lambda program: program.where,
+)
+def test_without_a_server_the_program_ends_with_a_status(program: Program, folder: Path) -> None:
+    ended = ends(program, folder, free_port())
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert "Connection refused" in ended.stderr or "not connected" in ended.stderr
 
 
 def test_the_programs_have_the_style_of_the_code(tmp_path: Path) -> None:
@@ -192,7 +197,13 @@ def anchor(heading: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "tests/README.md", *[f"docs/{p.name}" for p in ROOT.glob("docs/*.md")]]
+    "name",
+    [
+        "README.md",
+        "tests/README.md",
+        "csrc/README.md",
+        *[f"docs/{p.name}" for p in ROOT.glob("docs/*.md")],
+    ],
 )
 def test_links_lead_somewhere(name: str) -> None:
     for target, part in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", (ROOT / name).read_text()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from typing import Any
 
@@ -21,7 +22,7 @@ def test_kv_store(program: Any) -> None:
     assert int(kv("put", "name", "bob")) == first + 1
     assert kv("keys") == "name"
     assert kv("delete", "name") == "True"
-    assert kv("get", "name") == "None"
+    assert program("kv_store.py", "get", "name").fails() == "no such key\n"
     assert kv("history", "name").splitlines() == [
         f"{first} PUT b'alice'", f"{first + 1} PUT b'bob'", f"{first + 2} DEL b''",
     ]  # fmt: skip
@@ -74,7 +75,10 @@ def test_object_cli(program: Any, tmp_path: Any) -> None:
     assert objects("get", "source", str(target)) == objects("stat", "source")
     assert target.read_bytes() == source.read_bytes()
     assert objects("rm", "source") == "done"
-    assert objects("stat", "source") == "not found"
+    assert program("object_cli.py", "stat", "source").fails() == "not found\n"
+    assert program("object_cli.py", "get", "source", str(target)).fails() == "not found\n"
+    missing = program("object_cli.py", "put", str(tmp_path / "missing")).fails()
+    assert missing.startswith("error: [Errno 2] No such file or directory: ")
 
 
 @pytest.mark.parametrize(
@@ -93,19 +97,42 @@ def test_wrong_arguments_get_the_usage_and_a_failure(program: Any, args: tuple[s
     assert "Traceback" not in output
 
 
-@pytest.mark.parametrize(
-    "args", [("kv_store.py", "keys"), ("object_cli.py", "ls"), ("request_reply.py",)]
-)
-def test_without_a_server_a_program_that_has_one_task_fails_and_says_why(
+ALL = [
+    ("chat.py",), ("config_watcher.py",), ("config_watcher.py", "set", "a", "b"), ("distributed_lock.py",),
+    ("kv_store.py", "keys"), ("leader_election.py",), ("monitoring.py",), ("object_cli.py", "ls"),
+    ("pubsub.py",), ("queue_workers.py",), ("queue_workers.py", "produce", "3"), ("request_reply.py",),
+    ("service.py",), ("service.py", "ask", "3"),
+]  # fmt: skip
+# Without on_error the error comes out of `start`.
+WITH_TRACEBACK = {"distributed_lock.py", "leader_election.py"}
+
+
+@pytest.mark.parametrize("args", ALL, ids=" ".join)
+def test_without_a_server_a_program_fails_and_says_why(
     args: tuple[str, ...], proxy: Any, server: Any
 ) -> None:
     refusing = proxy(server.port)
     refusing.refuse = True
-    one = Program(refusing, *args)
-    output, _ = one.process.communicate(timeout=30)
-    assert one.process.returncode == 1
-    assert output.startswith("nats: ")
+    output = Program(refusing, *args).fails()
+    assert re.search(rf"(nats|error|Error): {refusing.host}:{refusing.port}: ", output)
+    assert ("Traceback" in output) == (args[0] in WITH_TRACEBACK)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [each for each in ALL if each[0].startswith(("config", "kv", "object", "distr", "leader"))],
+    ids=" ".join,
+)
+def test_without_jetstream_a_program_fails_and_says_why(
+    args: tuple[str, ...], own_server: Any
+) -> None:
+    output = Program(own_server(), *args).fails()
+    assert "is JetStream enabled on this server (nats-server -js)?" in output
     assert "Traceback" not in output
+
+
+def test_nobody_answers_a_question(program: Any) -> None:
+    assert program("service.py", "ask", "1").fails() == "error: no responders\n"
 
 
 def test_service(program: Any) -> None:
@@ -113,7 +140,7 @@ def test_service(program: Any) -> None:
     for service in services:
         service.expect("ready: ")
     assert program("service.py", "ask", "3", "4.5").end() == "7.5\n"
-    assert program("service.py", "ask", "x").end() == "400:a list of numbers, please\n"
+    assert program("service.py", "ask", "x").fails() == "error: 400:a list of numbers, please\n"
     answered = 0
     for service in services:
         service.process.send_signal(signal.SIGTERM)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -45,9 +46,9 @@ def more(found: dict[str, float], recorded: dict[str, float]) -> list[str]:
     ]
 
 
-def calls(*port: int) -> Any:
+def calls(what: str, *port: int) -> Any:
     """Return what a program of its own has counted: the tracer of coverage calls functions, too."""
-    command = [sys.executable, "-m", "lab.hot_path", "calls", *map(str, port)]
+    command = [sys.executable, "-m", "lab.hot_path", what, *map(str, port)]
     environment = unmeasured() | {"PYTHONPATH": str(TESTS)}
     result = run_whole(command, 120, env=environment)
     assert result.returncode == 0, result.stderr
@@ -66,15 +67,19 @@ def test_the_client_takes_no_more_instructions_for_a_message() -> None:
 
 
 def test_no_function_but_the_callback_is_called_for_a_message() -> None:
-    found = calls()
+    found = calls("calls")
     assert found.keys() == operations(print).keys()
     received = ("deliver", "answer")
     assert found == {name: [float(name.startswith(received)), 0.0] for name in found}
 
 
-def test_a_turn_calls_no_more_functions(server: NatsServer) -> None:
-    recorded = COUNTS["calls of Python, of C"]["turns"]
-    found = calls(server.port)
+@pytest.mark.parametrize("part", ["turns", "layers"])
+def test_what_needs_a_server_calls_no_more_functions(
+    own_server: Callable[..., NatsServer], part: str
+) -> None:
+    recorded = COUNTS["calls of Python, of C"][part]
+    server = own_server(jetstream=True)
+    found = calls("calls" if part == "turns" else part, server.port)
     assert found.keys() == recorded.keys(), "make counts"
     # Now and then there is one more: a group of time-outs begins, a read is split.
     wrong = {

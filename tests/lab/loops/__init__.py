@@ -12,8 +12,12 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
+
+from lab.paths import ROOT, TESTS
 
 DEFAULT = "libev"
 
@@ -24,7 +28,7 @@ class Kind(NamedTuple):
     name: str
     title: str  # in the table of the documentation
     module: str  # in this package
-    environ: dict[str, str] = {}
+    environ: Mapping[str, str] = MappingProxyType({})
     patched: bool = False  # gevent patches the process before anything else is imported
 
 
@@ -58,6 +62,7 @@ KINDS = {
 # What tests ask of a loop of ours and another kind does not offer. A test that does is skipped there.
 NESTED = "runs the loop inside a callback"
 OFFERS = "uses what only libev's loops offer"
+BLOCKS = "blocks in a callback, which gevent refuses where it has patched the call"
 
 chosen = KINDS[DEFAULT]
 # What the test that runs has asked for in vain.
@@ -78,6 +83,15 @@ def unable(what: str, kind: type[Unable] = Unable) -> Unable:
     return kind(f"{chosen.name}: {what}")
 
 
+def note(exc: BaseException) -> None:
+    """Note that a callback of the tests, and not of the client, has blocked in gevent's hub."""
+    if type(exc).__name__ == "BlockingSwitchOutError":
+        frames = traceback.extract_tb(exc.__traceback__)
+        ours = [frame.filename for frame in frames if str(ROOT) in frame.filename]
+        if [name for name in ours if "site-packages" not in name][-1].startswith(str(TESTS)):
+            missed.append(BLOCKS)
+
+
 def attribute_of_ours(name: str) -> AttributeError:
     """Return the error for an attribute that a loop does not have; it is noted if ours has it."""
     from nats_ev import pyev
@@ -85,6 +99,30 @@ def attribute_of_ours(name: str) -> AttributeError:
     if hasattr(pyev.Loop, name) and name not in NOT_ASKED_FOR:
         return unable(f"{OFFERS}: {name}", UnableAttribute)  # type: ignore[return-value]
     return AttributeError(name)
+
+
+def background(loop: Any, callback: Callable[[Any, int], object]) -> list[Any]:
+    """Return watchers, not yet started, that do not keep a loop running: after each poll, and every 10 ms."""
+    if hasattr(loop, "background"):
+        return list(loop.background(callback))
+    return [
+        _Unreferenced(loop, loop.check(callback)),
+        _Unreferenced(loop, loop.timer(0.01, 0.01, callback)),
+    ]
+
+
+class _Unreferenced:
+    def __init__(self, loop: Any, watcher: Any) -> None:
+        self._loop = loop
+        self._watcher = watcher
+
+    def start(self) -> None:
+        self._watcher.start()
+        self._loop.unref()
+
+    def stop(self) -> None:
+        self._loop.ref()
+        self._watcher.stop()
 
 
 # What a client looks for itself, and does without.

@@ -16,14 +16,82 @@ class Exclusion(NamedTuple):
 
 GEVENT = "gevent-.*"
 ASYNCIO = "asyncio|asyncio-debug|uvloop"
-NO_HELD_INTERRUPTS = (
+HELD_INTERRUPTS = (
     "Ctrl-C at any instruction: only `nats_ev.pyev` holds it back until a callback has ended"
 )
-NO_PREPARE = "a Prepare watcher can be fed, and cannot be started"
+GREENLETS = "the test's threads are greenlets there, and Ctrl-C is raised in the one that runs"
+HOSTS_SIGNALS = "signals are the host's affair while C code runs the loop: Python sees them later"
+HOST_ENDS_LATE = (
+    "a host's `ev_run` delivers what is pending, also what is fed then, before it returns"
+)
+PREPARE = "a Prepare watcher can be fed, and cannot be started"
+DEBUG = "an exception of a callback does not come out of `start`, also not with `loop.debug`"
+THREAD = "the loop does not tell which thread runs it, so calls from other threads are not refused"
+LATE_INTERRUPT = (
+    "uvloop makes the calls that are ready, also new ones, before a KeyboardInterrupt or SystemExit of a "
+    "callback comes out of `run_forever`"
+)
+FORK = "the child of a fork cannot `reset` the loop: `gevent.os.fork` does it, and asyncio needs a new loop"
+GENERATOR_EXIT = (
+    "of the exceptions that are no Exception only KeyboardInterrupt and SystemExit come out"
+)
+DESCRIPTORS = "uvloop needs free descriptors to run"
+BLOCKS = "the test counts blocks of memory, and asyncio keeps a cancelled timer for a while"
 
 EXCLUSIONS = (
-    Exclusion(f"{GEVENT}|{ASYNCIO}", "client/test_interrupts.py", NO_HELD_INTERRUPTS),
-    Exclusion(ASYNCIO, "test_coalescing.py::test_published_from_a_prepare_watcher", NO_PREPARE),
+    Exclusion(f"{GEVENT}|{ASYNCIO}", "client/test_interrupts.py", HELD_INTERRUPTS),
+    Exclusion(
+        f"{GEVENT}|{ASYNCIO}",
+        r"test_an_interrupt_comes_out_of_the_loop_at_once_and_the_client_goes_on\[True\]",
+        HELD_INTERRUPTS,
+    ),
+    Exclusion(f"{GEVENT}-patched", "test_an_interrupt_comes_out_of_the_loop_at_once", GREENLETS),
+    Exclusion("host", "client/test_interrupts.py", HOSTS_SIGNALS),
+    Exclusion("host", "test_an_interrupt_comes_out_of_the_loop_at_once", HOSTS_SIGNALS),
+    Exclusion(
+        f"{GEVENT}|{ASYNCIO}",
+        "test_an_error_without_on_error_is_raised_after_the_completions",
+        DEBUG,
+    ),
+    Exclusion(
+        f"gevent-libuv.*|{ASYNCIO}",
+        "test_coalescing.py::test_published_from_a_prepare_watcher",
+        PREPARE,
+    ),
+    Exclusion(ASYNCIO, "test_life.py::test_no_operation_leaves_memory_behind", BLOCKS),
+    Exclusion(
+        "uvloop", "test_an_exception_that_stops_the_loop_leaves_the_rest_pending", LATE_INTERRUPT
+    ),
+    Exclusion(
+        "uvloop", "test_an_interrupt_in_a_flush_callback_loses_no_other_pong", LATE_INTERRUPT
+    ),
+    Exclusion(
+        "uvloop", r"test_whatever_the_callback_of_one_answer_does.*-interrupt\]", LATE_INTERRUPT
+    ),
+    Exclusion(
+        "uvloop", "test_the_rest_expires_after_a_callback_that_stops_the_loop", LATE_INTERRUPT
+    ),
+    Exclusion(
+        f"{GEVENT}|{ASYNCIO}",
+        r"test_an_interrupted_source_is_not.*-GeneratorExit\]",
+        GENERATOR_EXIT,
+    ),
+    Exclusion(
+        f"{GEVENT}|{ASYNCIO}",
+        "test_fork.py::test_the_child_sends_nothing_and_reads_nothing_of_the_parents",
+        FORK,
+    ),
+    Exclusion(
+        f"{GEVENT}|{ASYNCIO}", "test_fork.py::test_a_fork_while_a_socket_is_being_connected", FORK
+    ),
+    Exclusion(f"{GEVENT}|{ASYNCIO}", "test_fork.py::test_a_fork_while_a_name_is_looked_up", FORK),
+    Exclusion("uvloop", "test_running_out_of_descriptors_is_survived", DESCRIPTORS),
+    Exclusion(
+        "uvloop", "test_running_out_of_descriptors_is_waited_for_without_spinning", DESCRIPTORS
+    ),
+    Exclusion(
+        "pyev-like", "test_calls_from_another_thread_than_the_loops_are_clear_errors", THREAD
+    ),
 )
 
 

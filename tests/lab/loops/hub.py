@@ -15,13 +15,12 @@ from lab.loops import NESTED, attribute_of_ours, unable
 from nats_ev import pyev
 from nats_ev.gevent_loop import GeventLoop
 
-
 # Seconds: an end for what waits for an event that never comes on this loop.
 LONGEST = 40.0
 
 
 def _report(context: object, kind: type[BaseException], exc: BaseException, traceback: Any) -> None:
-    if isinstance(exc, Exception):  # all others come out of the main greenlet
+    if not isinstance(exc, (KeyboardInterrupt, SystemExit)):  # these come out of the main greenlet
         sys.excepthook(kind, exc, traceback)
 
 
@@ -78,6 +77,9 @@ class HubLoop(GeventLoop):
         self._waiters.append(waiter := Waiter(self._hub))
         for watcher in watchers:
             watcher.start()
+        tick = self._hub.loop.timer(0.02, 0.02, ref=False)
+        if not flags:
+            tick.start(self._end)
         try:
             with gevent.Timeout(LONGEST, AssertionError("the loop does not end"), ref=False):
                 waiter.get()
@@ -85,6 +87,8 @@ class HubLoop(GeventLoop):
             pass
         finally:
             self._waiters.remove(waiter)
+            tick.stop()
+            tick.close()
             for watcher in watchers:
                 watcher.stop()
 
@@ -97,11 +101,47 @@ class HubLoop(GeventLoop):
         if waiter in self._waiters and not waiter.ready():
             waiter.switch(None)
 
+    def _end(self) -> None:
+        """Other parts of a patched program, the tests' servers for one, keep the hub's loop running."""
+        if self._is_idle():
+            # libuv stops all timers that have expired before it calls the first of them: look again after it.
+            self._loop.run_callback(self._loop.run_callback, self._end_if_idle)
+
+    def _end_if_idle(self) -> None:
+        if self._is_idle():
+            self.stop()
+
+    def _is_idle(self) -> bool:
+        return not any(watcher.active or watcher.pending for watcher in self._watchers)
+
+    def background(self, callback: Any) -> list[Any]:
+        """Return watchers that do not keep `start` from returning: after each poll, and every 10 ms."""
+        loop = self._hub.loop
+        return [
+            Background(loop.check(ref=False), callback),
+            Background(loop.timer(0.01, 0.01, ref=False), callback),
+        ]
+
     def ref(self) -> None:
         """Do nothing: gevent counts watchers, and `start` ends when the test says so."""
 
     def unref(self) -> None:
         """Do nothing, see `ref`."""
+
+
+class Background:
+    """A watcher of gevent's own."""
+
+    def __init__(self, native: Any, callback: Any) -> None:
+        self._native = native
+        self._callback = callback
+
+    def start(self) -> None:
+        self._native.start(self._callback, self, 0)
+
+    def stop(self) -> None:
+        self._native.stop()
+        self._native.close()
 
 
 setattr(HubLoop, "async", HubLoop.async_)

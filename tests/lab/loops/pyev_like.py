@@ -12,7 +12,8 @@ WATCHER = (
 )  # fmt: skip
 LOOP = (
     "io", "timer", "prepare", "check", "idle", "async", "signal", "periodic", "scheduler", "child",
-    "start", "stop", "now", "update", "ref", "unref", "reset", "suspend", "resume", "verify", "invoke",
+    "fork", "embed", "start", "stop", "now", "update", "ref", "unref", "reset", "suspend", "resume",
+    "verify", "invoke",
     "depth", "iteration", "pending", "default", "backend", "data", "debug", "io_interval", "timeout_interval",
 )  # fmt: skip
 
@@ -21,8 +22,11 @@ class Strict:
     """Gives access to some attributes of an object only, and to its methods by position only."""
 
     def __init__(self, target: Any, names: tuple[str, ...]) -> None:
-        self._target = target
-        self._names = names
+        object.__setattr__(self, "_target", target)
+        object.__setattr__(self, "_names", names)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self._target, name, value)
 
     def __getattr__(self, name: str) -> Any:
         if name not in self._names:

@@ -98,12 +98,17 @@ class TaskLoop(AsyncioLoop):
         if times:
             self.loop.call_soon(self._hop, times - 1, start)
         elif start == self._starts:
+            self._starts += 1  # uvloop would let a second `stop` end the next run, too
             self.loop.stop()
 
     def stop(self, how: int = pyev.EVBREAK_ONE) -> None:
         """Let `start` return after this iteration, and what callbacks have fed in it."""
         if self.loop.is_running():
             self._hop(2, self._starts)
+
+    def background(self, callback: Any) -> list[Any]:
+        """Return watchers that do not keep `start` from returning: after callbacks, and every 10 ms."""
+        return [Check(self, callback), Repeated(self, callback)]
 
     def ref(self) -> None:
         """Do nothing: `start` ends when the test says so."""
@@ -137,6 +142,20 @@ class Check:
     def call(self) -> None:
         if self in self._loop._checks:
             self._callback(self, 0)
+
+
+class Repeated(Check):
+    """Calls every 10 ms, by asyncio's own timer."""
+
+    def start(self) -> None:
+        self._handle = self._loop.loop.call_later(0.01, self.call)
+
+    def stop(self) -> None:
+        self._handle.cancel()
+
+    def call(self) -> None:
+        self.start()
+        self._callback(self, 0)
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
