@@ -192,6 +192,7 @@ EXPRESSIONS = {
     "errors._ESCAPE": ("findall", ["", "\\x"]),
     "service._NAME": ("fullmatch", [""]),
     "service._SEMVER": ("fullmatch", ["", "1.", "1.2.3-", "1.2.3+"]),
+    "jetstream.api._PLAIN_NAME": ("fullmatch", ["", "-"]),
     "service._BREAKS": ("findall", [""]),
     "connection.server._PLAIN": ("fullmatch", ["", "nats://", "tls://h:", "h:1"]),
     "auth.creds._BLOCKS": ("findall", ["", "---BEGIN A---", "---BEGIN A---\nx"]),
@@ -214,7 +215,7 @@ def outsiders(path: Path) -> Iterator[tuple[str, Callable[[Any], object], Callab
     """All (name, what reads, what makes n bytes of its input); path is that of a creds file."""
     tables: list[tuple[str, Callable[[Any], object], dict[str, Callable[[int], Any]]]] = [
         ("header block", headers, BLOCKS),
-        ("direct get", lambda raw: direct._result(b"", raw), BLOCKS),
+        ("direct get", lambda raw: direct.stored_message(b"", raw), BLOCKS),
         ("-ERR", errors.server_error, ERRORS),
         ("answer", answers.decode, JSONS),
         ("advisory", lambda raw: decode_advisory("$JS.EVENT.x", raw), JSONS),
