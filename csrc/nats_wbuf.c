@@ -33,7 +33,10 @@ void nats_wbuf_check(const nats_wbuf *wbuf)
     (void)wbuf;
 }
 
-void (*nats_wbuf_grown)(void *memory, size_t size);
+void nats_wbuf_set_grown(nats_wbuf *wbuf, void (*grown)(void *memory, size_t size))
+{
+    wbuf->grown = grown;
+}
 
 /*
  * Make room for `more` elements of `size` bytes after the first `used` of *cap elements. Return the
@@ -56,11 +59,8 @@ NATS_MUST_CHECK static void *grow(void *memory, size_t *cap, size_t used, size_t
     if (new_cap < least)
         new_cap = least;
     grown = NATS_REALLOC(memory, new_cap * size);
-    if (grown != NULL) {
+    if (grown != NULL)
         *cap = new_cap;
-        if (nats_wbuf_grown != NULL)
-            nats_wbuf_grown(grown, new_cap * size);
-    }
     return grown;
 }
 
@@ -129,6 +129,7 @@ void nats_wbuf_advance(nats_wbuf *wbuf)
  */
 NATS_COLD NATS_MUST_CHECK static int make_room(nats_wbuf *wbuf, size_t n)
 {
+    size_t before;
     char *buf;
     nats_wbuf_advance(wbuf);
     if (wbuf->base != 0 && wbuf->base >= wbuf->end - wbuf->base) {
@@ -139,10 +140,13 @@ NATS_COLD NATS_MUST_CHECK static int make_room(nats_wbuf *wbuf, size_t n)
         wbuf->last = wbuf->end; /* set by the append that this call makes room for */
         wbuf->base = 0;
     }
+    before = wbuf->cap;
     buf = (char *)grow(wbuf->buf, &wbuf->cap, wbuf->end, n, 1, FIRST_CAP);
     if (buf == NULL)
         return NATS_WBUF_NO_MEMORY;
     wbuf->buf = buf;
+    if (wbuf->grown != NULL && wbuf->cap != before)
+        wbuf->grown(buf, wbuf->cap);
     return 0;
 }
 

@@ -133,8 +133,9 @@ void nats_wbuf_take_back(nats_wbuf *wbuf);
    message of which a byte is already sent or pinned stays. One pass, whatever n is. */
 size_t nats_wbuf_remove(nats_wbuf *wbuf, const uint64_t *tags, size_t n);
 
-/* Called with memory that has grown, before it is written to; NULL: nobody asks for that. */
-extern void (*nats_wbuf_grown)(void *memory, size_t size);
+/* Let the buffer call grown with its memory of bytes whenever that has grown, before it is written to. It must
+   not call the buffer. NULL, as after nats_wbuf_new: nothing is called. */
+void nats_wbuf_set_grown(nats_wbuf *wbuf, void (*grown)(void *memory, size_t size));
 
 /* Give back memory beyond 2 MiB if the buffer is empty. For a timer: after a burst nothing else may come. */
 void nats_wbuf_trim(nats_wbuf *wbuf);

@@ -88,6 +88,7 @@ struct nats_wbuf {
     int tags_mixed; /* some are perhaps not ascending: see nats_wbuf_publish */
     char *inbox;    /* what precedes the tag in the reply of a request */
     size_t inbox_len;
+    void (*grown)(void *memory, size_t size); /* called with buf when it has grown, or NULL */
 };
 
 static inline size_t nats_wbuf_frame_len(const nats_wbuf *wbuf, size_t at)

@@ -8,6 +8,7 @@
  */
 #include "nats_attributes.h"
 #include "py_hot.h"
+#include "py_pages.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -405,6 +406,7 @@ static PyObject *outbound_attach(PyObject *self, PyObject *args)
     Py_INCREF(owner);
     outbound->owner = owner;
     outbound->wbuf = wbuf;
+    nats_wbuf_set_grown(wbuf, nats_py_use_huge_pages);
     Py_RETURN_NONE;
 }
 

@@ -2,7 +2,6 @@
  * py_types: hands the types and functions of the hot path to Python.
  */
 #include "py_hot.h"
-#include "py_pages.h"
 
 /* What was handed out, for a module that is imported again: classes made of the first types must go on working,
    in other interpreters of the process, too. */
@@ -34,7 +33,6 @@ static int make(PyObject *types)
 
 int nats_py_types(void *list)
 {
-    nats_wbuf_grown = nats_py_use_huge_pages;
     PyObject *types = made != NULL ? NULL : PyList_New(0);
     if (types != NULL && make(types))
         made = types;

@@ -32,7 +32,7 @@ from nats_ev import (
     Service,
     StoredMsg,
 )
-from nats_ev.jetstream import pull
+from nats_ev.jetstream import pull_options
 from nats_ev.object_store import download
 from nats_ev.times import SECOND
 
@@ -328,7 +328,7 @@ def test_each_completion_comes_once_and_the_next_call_works(
 ):
     """Thousands of odd answers in one client's life, then the same calls with right ones."""
     monkeypatch.setattr(download, "RETRY_FOR", 2.0)
-    monkeypatch.setattr(pull, "SECOND", SECOND // 10)  # heartbeats
+    monkeypatch.setattr(pull_options, "SECOND", SECOND // 10)  # heartbeats
     cases, calls = [], []
     for name, (verbs, check, call) in methods.items():
         for verb in ["*", *verbs.split()]:

@@ -63,6 +63,11 @@ class Proxy:
         self.close()
 
     @property
+    def url(self) -> str:
+        """Return where clients connect to."""
+        return f"nats://{self.host}:{self.port}"
+
+    @property
     def open_connections(self) -> int:
         """How many pass now."""
         return len(self._links) // 2
