@@ -8,6 +8,7 @@
  * The messages are objects of a Python class with slots. `_take` allocates one without calling its constructor, and
  * sets the slots by their descriptors, which takes a quarter of the time.
  */
+#include "py_call.h"
 #include "py_hot.h"
 
 #include <stddef.h>
@@ -110,8 +111,10 @@ static PyObject *taker_take(PyObject *self_, PyObject *const *args, Py_ssize_t n
     callback = self->callback;
     Py_INCREF(callback);
     message = make(self, args);
-    if (message != NULL)
-        result = PyObject_CallFunctionObjArgs(callback, message, Py_None, NULL);
+    if (message != NULL) {
+        PyObject *given[] = {NULL, message, Py_None};
+        result = nats_py_call(callback, given, 2);
+    }
     Py_XDECREF(message);
     Py_DECREF(callback);
     return result;
@@ -222,6 +225,7 @@ static PyType_Spec taker_spec = {"nats_ev._parser.Taker", sizeof(taker), 0,
 PyObject *nats_py_taker_type(void)
 {
     PyObject *type = PyType_FromSpec(&taker_spec), *member;
+    nats_py_find_vectorcall();
     name_on_message = PyUnicode_InternFromString("_on_message");
     member = type == NULL ? NULL : PyObject_GetAttrString(type, "_mark");
     if (member == NULL || name_on_message == NULL) {
