@@ -80,7 +80,11 @@ class Mailbox:
     def _take(self) -> None:
         # Not for as long as there are calls: a thread may be faster than this loop.
         for _ in range(len(self._calls)):
-            self._turn.soon_after(self._calls.popleft())
+            try:
+                call = self._calls.popleft()
+            except IndexError:  # `call` has taken one back
+                return
+            self._turn.soon_after(call)
         if self._calls:
             self._send()
 

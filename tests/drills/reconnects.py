@@ -171,7 +171,9 @@ def check(name: str, count: int, samples: list[tuple[int, ...]], started: float)
     assert memory <= EACH * count + SPARE, text
     assert files <= 0, text
     assert threads <= 1, text  # a resolver's, about to end
-    assert objects <= OBJECTS, text
+    # A tracer like coverage's keeps four objects for each thread, and each client looks up a name in one.
+    traced = 5 * count if sys.gettrace() is not None else 0
+    assert objects <= OBJECTS + traced, text
     return text
 
 

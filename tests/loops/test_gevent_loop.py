@@ -301,7 +301,10 @@ def test_each_thread_has_its_hub_and_its_clients_and_a_hub_may_be_destroyed_mean
             got.append(payload)
             if len(got) == 600:
                 done.set()
-        clients = [Nats(host="localhost", port={server.port}, loop=GeventLoop()) for _ in range(3)]
+        clients = [
+            Nats(host="localhost", port={server.port}, loop=GeventLoop(), connect_timeout=10000)
+            for _ in range(3)
+        ]
         for client in clients:
             client.subscribe(f"hubs.{{number}}", on_message)
             flushed = AsyncResult()

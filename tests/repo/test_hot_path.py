@@ -79,12 +79,19 @@ def test_what_needs_a_server_calls_no_more_functions(
 ) -> None:
     recorded = COUNTS["calls of Python, of C"][part]
     server = own_server(jetstream=True)
-    found = calls("calls" if part == "turns" else part, server.port)
-    assert found.keys() == recorded.keys(), "make counts"
-    # Now and then there is one more: a group of time-outs begins, a read is split.
-    wrong = {
-        name: (counts, recorded[name])
-        for name, counts in found.items()
-        if any(count > bound + 0.5 for count, bound in zip(counts, recorded[name], strict=True))
-    }
+    # Now and then there is one more: a group of time-outs begins, a read is split. The messages of a consumer
+    # come in more or fewer reads, as the server likes. So the least of some runs counts.
+    least: dict[str, list[float]] = {}
+    for _ in range(4):
+        found = calls("calls" if part == "turns" else part, server.port)
+        assert found.keys() == recorded.keys(), "make counts"
+        for name, counts in found.items():
+            least[name] = [min(pair) for pair in zip(counts, least.get(name, counts), strict=True)]
+        wrong = {
+            name: (counts, recorded[name])
+            for name, counts in least.items()
+            if any(count > bound + 0.5 for count, bound in zip(counts, recorded[name], strict=True))
+        }
+        if not wrong:
+            break
     assert wrong == {}
