@@ -302,7 +302,7 @@ def test_each_thread_has_its_hub_and_its_clients_and_a_hub_may_be_destroyed_mean
             if len(got) == 600:
                 done.set()
         clients = [
-            Nats(host="localhost", port={server.port}, loop=GeventLoop(), connect_timeout=10000)
+            Nats(host="127.0.0.1", port={server.port}, loop=GeventLoop(), connect_timeout=20000)
             for _ in range(3)
         ]
         for client in clients:

@@ -392,7 +392,7 @@ def test_failed_attempts_leave_no_descriptors(client, run):
     run(lambda: len(nats.recorder.errors) > 20)
     before = descriptors()
     run(lambda: len(nats.recorder.errors) > 200)
-    assert descriptors() <= before
+    run(lambda: descriptors() <= before)  # at times an attempt has its socket
 
 
 def test_keepalive_is_set_on_tcp_sockets_only(connected, server, tmp_path):
