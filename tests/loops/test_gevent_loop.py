@@ -294,7 +294,7 @@ def test_each_thread_has_its_hub_and_its_clients_and_a_hub_may_be_destroyed_mean
     import os, time
     from gevent import monkey
     start = monkey.get_original("_thread", "start_new_thread")
-    counts, ended = [], []
+    counts, ended, begun = [], [], []
     def talk(number):
         got, done = [], AsyncResult()
         def on_message(subject, payload, reply, headers):
@@ -321,12 +321,16 @@ def test_each_thread_has_its_hub_and_its_clients_and_a_hub_may_be_destroyed_mean
         for client in clients:
             client.disconnect()
     def work(number):
+        gevent.get_hub()
+        begun.append(number)
         try:
             talk(number)
         finally:
             ended.append(number)
-    for number in range(4):
+    for number in range(4):  # hubs that are made at once can lock up in gevent
         start(work, (number,))
+        while len(begun) <= number:
+            gevent.sleep(0.001)
     talk(100)
     with gevent.Timeout(20):
         while len(ended) < 4:
