@@ -75,7 +75,6 @@ int nats_ev_is_loop(uintptr_t address);
 void nats_ev_loop_watch_owner(nats_ev_loop *loop, uintptr_t key);
 int nats_ev_loop_is_gone(nats_ev_loop *loop);
 unsigned long nats_ev_loop_foreign_thread(nats_ev_loop *loop);
-int nats_ev_in_run(void);
 int nats_ev_loop_is_default(nats_ev_loop *loop);
 uintptr_t nats_ev_loop_address(nats_ev_loop *loop);
 void nats_ev_loop_free(nats_ev_loop *loop);

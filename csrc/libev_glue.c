@@ -106,11 +106,6 @@ static struct {
 
 /* ---- runs ---- */
 
-int nats_ev_in_run(void)
-{
-    return current_run != NULL;
-}
-
 /* Set an event aside until the run has returned. */
 static void defer(nats_ev_watcher **list, nats_ev_watcher *self, int revents)
 {
@@ -251,8 +246,8 @@ static void resuming_cb(struct ev_loop *ev, ev_prepare *watcher, int revents)
 }
 
 /*
- * Deliver an event where a host runs the loop. CFFI takes the interpreter lock, unless the host has
- * it. The host may have finalised Python.
+ * Deliver an event where a host runs the loop. nats_ev_on_event takes the interpreter lock, unless the
+ * host has it. The host may have finalised Python.
  */
 static void foreign_event(nats_ev_watcher *self, int revents)
 {

@@ -8,8 +8,8 @@
  *    object (py_watcher.c).
  *  - The interpreter lock. libev polls without the lock; all callbacks that follow a poll run with
  *    the lock held, and the lock is taken once for all of them.
- *  - A host's runs. Where other code runs the loop, by itself, there is no run of ours: CFFI takes
- *    the lock for each event if it is not held, an exception makes the host's ev_run return, and
+ *  - A host's runs. Where other code runs the loop, by itself, there is no run of ours: the lock
+ *    is taken for each event if it is not held, an exception makes the host's ev_run return, and
  *    events that come after the host has finalised Python are dropped.
  *  - Stopping on an exception. When Python asks for a stop, the events that libev still has to
  *    deliver are set aside and are fed to the loop again after the run has returned. No event is
@@ -106,9 +106,6 @@ int nats_ev_on_wakeup(void);
 int nats_ev_on_invoke(uintptr_t key);
 double nats_ev_on_reschedule(uintptr_t key, double now);
 int nats_ev_on_gone(uintptr_t key);
-
-/* Return whether a run of ours is on this thread's stack: then an exception can end it. */
-int nats_ev_in_run(void);
 
 /* ---- loops ---- */
 

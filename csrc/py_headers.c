@@ -378,7 +378,7 @@ static PyMethodDef functions[] = {
     {"encode_block", encode_block, METH_O,
      "Return the header block of a dict, or None if C can't tell."},
     {"parse_headers", (PyCFunction)(void (*)(void))parse_headers, METH_FASTCALL,
-     "Return the headers of a block, or None if it is none."},
+     "Return the headers of a block, or None for other bytes."},
     {"last_values", last_values, METH_O,
      "Return a dict of a header block's names to their last values."}};
 

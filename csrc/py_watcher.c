@@ -141,7 +141,7 @@ static int deliver(object *self, int revents, int state)
 
 int nats_ev_on_event(void *python, int revents, int state)
 {
-    /* Another binding that runs the loop may have released the lock. */
+    /* A host or another binding that runs the loop may have released the lock. */
     PyGILState_STATE lock = PyGILState_Ensure();
     object *self = python;
     int verdict = 0;

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     def parse_headers(
         cls: type[_H], raw: bytes, status_of: Callable[[bytes], tuple[int | None, str | None]], /
     ) -> _H | None:
-        """Return the headers of a block, or None if it is none; status_of looks for a status line."""
+        """Return the headers of a block, or None for other bytes; status_of looks for a status line."""
 
     def last_values(raw: bytes) -> dict[str, str]:
         """Return the names of a header block with the last value of each; not the first line."""

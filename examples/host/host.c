@@ -122,7 +122,7 @@ static void acquire_lock(struct ev_loop *l)
     PyEval_RestoreThread(released);
 }
 
-/* Run the loop until somebody calls ev_break. Called with the lock held, and returns so. */
+/* Run the loop until ev_break is called. The caller holds the lock before and after. */
 static void run(const char *mode)
 {
     if (strcmp(mode, "release") == 0) {

@@ -386,7 +386,7 @@ class _Asked(NamedTuple):
 
 
 def _asked(subject: str) -> _Asked | None:
-    """Return what a request's subject asks for; None if it is none of the API's."""
+    """Return what a request's subject asks for; None for a subject outside of the API."""
     tokens = subject.split(".")
     for at, kind in enumerate(tokens):
         if kind in ("STREAM", "CONSUMER", "DIRECT") or (kind == "INFO" and at == len(tokens) - 1):

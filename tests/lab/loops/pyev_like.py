@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from lab.strict_loop import Strict
 from nats_ev import pyev
 
 WATCHER = (
@@ -18,33 +17,6 @@ LOOP = (
 )  # fmt: skip
 
 
-class Strict:
-    """Gives access to some attributes of an object only, and to its methods by position only."""
-
-    def __init__(self, target: Any, names: tuple[str, ...]) -> None:
-        object.__setattr__(self, "_target", target)
-        object.__setattr__(self, "_names", names)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        setattr(self._target, name, value)
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in self._names:
-            raise AttributeError(f"an adapter need not have {name!r}")
-        value = getattr(self._target, name)
-        return (lambda *args: wrapped(value(*args))) if callable(value) else value
-
-
-def wrapped(result: Any, names: tuple[str, ...] = WATCHER) -> Any:
-    """Return a watcher with these attributes only, which its callback gets too; anything else unchanged."""
-    if not isinstance(result, pyev.Watcher):
-        return result
-    callback = result.callback
-    watcher = Strict(result, names)
-    result.callback = lambda native, revents: callback(watcher, revents)
-    return watcher
-
-
 def new(name: str) -> Strict:
     """Return a loop of its own."""
-    return Strict(pyev.Loop(), LOOP)
+    return Strict(pyev.Loop(), LOOP, WATCHER)
