@@ -58,6 +58,11 @@ def is_dialling(nats: Nats) -> bool:
     return nats._connection._attempts._dialer is not None
 
 
+def attempt_began_at(nats: Nats) -> float:
+    """Return when the last attempt to connect began, by the monotonic clock."""
+    return nats._connection._attempts._began_at
+
+
 def has_session(nats: Nats) -> bool:
     """Return whether a connected socket has a protocol session."""
     return nats._connection._session is not None
