@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from .. import errors, subjects
 from ..arguments import (
@@ -22,6 +22,7 @@ from ..arguments import (
     TAKES_ERR,
     Milliseconds,
     Payload,
+    Unpack,
     callable_or_none,
     check_callback,
     count,
@@ -41,6 +42,7 @@ from ..redact import without_traceback
 from .accessors import Accessors, Counts
 from .core import Core
 from .extension import Extension
+from .option_types import NatsOptions
 from .request_many import RequestCallback, Sentinel
 
 T = TypeVar("T")
@@ -103,7 +105,9 @@ class Nats(Client, Accessors, Extension):
 
     @without_traceback
     @explained(other="options are given by keyword, as in Nats(host='127.0.0.1')")
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[NatsOptions]) -> None:
+        if TYPE_CHECKING:
+            Options(**options)
         self._options = Options.from_kwargs(options)
         if self._options.loop is None:
             from .. import pyev

@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from lab.structure import PACKAGE, ROOT, modules
+from nats_ev.arguments import Omitted
+from nats_ev.client import ConnectOptions
 from nats_ev.faces import rules
 from nats_ev.faces.flow import BASES
 from nats_ev.faces.objects import FACTORIES
+from nats_ev.options import Options
 
 FACES = ("aio", "green", "blocking")
 HEAD = '''"""Types of `nats_ev.{name}`, made by `make stubs`. Do not edit."""
@@ -132,6 +135,7 @@ _ELSEWHERE = {
     "Future": "asyncio",
     "datetime": "datetime",
     "timedelta": "datetime",
+    "SSLContext": "ssl",
     "Self": "typing_extensions",
     "Unpack": "typing_extensions",
 }
@@ -311,9 +315,20 @@ class Stub:
         text = self._parameters(parameters, module)
         lines = [f"    @{wrapper}"] if wrapper else []
         returns = self._returns(owner, name, signature, module)
+        if len(parameters) == 2 and isinstance(parameters[1].default, Omitted):
+            return self._accessor(name, text, returns)
         word = "async def" if asynchronous else "def"
         override = "  # type: ignore[override]" if owner == "JsMsg" else ""
         return [*lines, f"    {word} {name}({text}) -> {returns}: ...{override}"]
+
+    def _accessor(self, name: str, text: str, returns: str) -> list[str]:
+        """Return a method that reads without its argument and sets with it."""
+        return [
+            "    @overload",
+            f"    def {name}(self) -> {returns}: ...",
+            "    @overload",
+            f"    def {name}({text.removesuffix(' = ...')}) -> {returns}: ...",
+        ]
 
     def _module_of(self, owner: str, name: str, member: Any) -> str:
         if owner in rules.HOMES and hasattr(rules.original(owner), name):
@@ -403,6 +418,7 @@ class Stub:
             self._need(f"_{name}", "")
             lines += ["@overload", f"def wrap(thing: _{name}{loop}) -> {name}: ..."]
         servers = "servers: str | Sequence[str] | None = None"
+        keywords = ", ".join(self._options())
         if self.asynchronous:
             for name in ("Coroutine", "Generator"):
                 self._need(name, "")
@@ -414,12 +430,18 @@ class Stub:
                 "    def close(self) -> None: ...",
                 "    async def __aenter__(self) -> Nats: ...",
                 "    async def __aexit__(self, *exc_info: object) -> None: ...",
-                f"def connect({servers}, **options: Any) -> _Connecting: ...",
+                f"def connect({servers}, *, {keywords}) -> _Connecting: ...",
             ]
         else:
-            background = ", *, background: bool = False" if self.face == "blocking" else ""
-            lines.append(f"def connect({servers}{background}, **options: Any) -> Nats: ...")
+            background = "background: bool = False, " if self.face == "blocking" else ""
+            lines.append(f"def connect({servers}, *, {background}{keywords}) -> Nats: ...")
         return "\n".join([*lines, ""])
+
+    def _options(self) -> Iterator[str]:
+        """Yield the options of connect() as keywords, for editors that do not know Unpack."""
+        for name, hint in ConnectOptions.__annotations__.items():
+            kind = self.type_of(hint.__forward_arg__, "client.option_types")
+            yield f"{name}: {kind} = {_default(getattr(Options, name))}"
 
 
 def _members(tree: ast.expr) -> list[str]:
