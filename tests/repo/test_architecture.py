@@ -48,6 +48,8 @@ LAYERS = [
 LOOPS = {"pyev", "asyncio_loop", "gevent_loop"}
 # Modules that users import, each for one kind of loop, which they and the modules for them in `faces` know.
 FACES = {"aio", "blocking", "green"}
+# What users import for annotations; its names are not the package's.
+ANNOTATIONS = {"types"}
 
 PURE = {
     "arguments",
@@ -220,7 +222,7 @@ def test_modules_and_functions_stay_readable(path: Path) -> None:
 
 def packages() -> dict[str, ModuleType]:
     """The rooms that have a public face."""
-    rooms = sorted({room_of(name) for name in MODULES} - LOOPS - FACES - {""})
+    rooms = sorted({room_of(name) for name in MODULES} - LOOPS - FACES - ANNOTATIONS - {""})
     loaded = {room: importlib.import_module(f"nats_ev.{room}") for room in rooms}
     return {room: module for room, module in loaded.items() if hasattr(module, "__all__")}
 
@@ -249,7 +251,15 @@ def test_a_public_class_shows_the_path_that_it_is_imported_from() -> None:
         *(f"nats_ev.{name}" for name in ("errors", "headers", "jetstream", "kv", "object_store")),
         *(
             f"nats_ev.{name}"
-            for name in ("service", "pyev", "gevent_loop", "asyncio_loop", "loops", "options")
+            for name in (
+                "service",
+                "pyev",
+                "gevent_loop",
+                "asyncio_loop",
+                "loops",
+                "options",
+                "types",
+            )
         ),
         "nats_ev.testing.loop_conformance",
     ],
