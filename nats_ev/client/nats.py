@@ -22,6 +22,7 @@ from ..arguments import (
     TAKES_ERR,
     Milliseconds,
     Payload,
+    ResultCallback,
     Unpack,
     callable_or_none,
     check_callback,
@@ -564,7 +565,7 @@ class Nats(Client, Accessors, Extension):
         self._refuse_if_closed()
         self._connection.ping(callable_or_none(cb, "cb", TAKES_ERR))
 
-    def rtt(self, cb: Callable[[float | None, errors.NatsError | None], object]) -> None:
+    def rtt(self, cb: ResultCallback[float]) -> None:
         """Measure the round trip of a PING, and call ``cb(ms, err)``, one of them None.
 
         Raises `NotConnectedError`.

@@ -37,7 +37,7 @@ VALUES: dict[str, Any] = {
     "TLS context": ssl.SSLContext,
     "dict": {"x": 1},
 }
-# What the client accepts and no type should promise: an int for a flag, any iterable for servers, a path as bytes.
+# What the client accepts and no type promises: an int for a flag, any iterable for servers, a path as bytes.
 LENIENT = {*((name, "int") for name, hint in HINTS.items() if bool in (hint, *get_args(hint)))}
 LENIENT |= {("servers", "dict"), ("creds_file", "bytes")}
 LENIENT |= {(name, "bytes") for name in HINTS if name.startswith("tls_") and name.endswith("_file")}

@@ -38,9 +38,9 @@ LAYERS = [
     {"client"},
     {"jetstream", "service"},
     {"buckets"},
-    {"kv", "object_store"},
+    {"kv", "object_store", "types"},
     {"faces"},
-    {"aio", "blocking", "green", "types"},
+    {"aio", "blocking", "green"},
     {""},
     {"testing"},
 ]
