@@ -122,6 +122,7 @@ PROGRAMS = {
     "aio": """
 import asyncio
 from nats_ev import NatsError, ServiceRequest, aio
+from nats_ev.types import PubAck
 
 async def handle(request: ServiceRequest) -> None:
     request.respond(request.data)
