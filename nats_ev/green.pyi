@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from ssl import SSLContext
-from typing import Any, TypeVar, overload
+from typing import TypeVar, overload
 
 from typing_extensions import Self, Unpack
 
@@ -77,8 +77,9 @@ from .object_store.sinks import Destination
 from .object_store.sources import Data
 from .object_store.store import ObjectInfos
 from .protocol.subscription import Passes
-from .service import Endpoint, ServiceRequest
 from .service import Service as _Service
+from .service.service import Endpoint, ServiceRequest
+from .service.types import ServiceIdentity, ServiceInfo, ServiceStats
 from .status import Status
 
 T = TypeVar("T")
@@ -824,11 +825,11 @@ class Service:
     def group(
         self, name: str, queue_group: str | None = ..., *, queue_group_disabled: bool = False
     ) -> Group: ...
-    def info(self) -> dict[str, Any]: ...
-    def ping(self) -> dict[str, Any]: ...
+    def info(self) -> ServiceInfo: ...
+    def ping(self) -> ServiceIdentity: ...
     def reset(self) -> None: ...
-    def stats(self) -> dict[str, Any]: ...
-    def stop(self) -> None: ...
+    def stats(self) -> ServiceStats: ...
+    def stop(self) -> bool: ...
 
 class Subscription:
     sid: int

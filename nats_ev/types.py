@@ -93,6 +93,13 @@ from .jetstream import (
     Tier,
 )
 from .protocol import MessageCallback
+from .service import (
+    EndpointInfo,
+    EndpointStats,
+    ServiceIdentity,
+    ServiceInfo,
+    ServiceStats,
+)
 
 __all__ = [
     "APIStats",
@@ -108,6 +115,8 @@ __all__ = [
     "ConsumerResetResult",
     "DirectGetBatchOptions",
     "Duration",
+    "EndpointInfo",
+    "EndpointStats",
     "ErrorCallback",
     "EventCallback",
     "ExternalStream",
@@ -147,6 +156,9 @@ __all__ = [
     "ResultCallback",
     "SequenceInfo",
     "ServersCallback",
+    "ServiceIdentity",
+    "ServiceInfo",
+    "ServiceStats",
     "SlowConsumerCallback",
     "Statistics",
     "StreamAlternate",
