@@ -233,6 +233,7 @@ class StreamInfo(_StreamInfo, total=False):
     total: int
     offset: int
     limit: int
+    missing: list[str]
 
 
 class _StreamList(TypedDict):

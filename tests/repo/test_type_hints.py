@@ -29,7 +29,8 @@ def names_of(module: Any) -> list[str]:
 def with_members(path: str, thing: Any) -> Iterator[tuple[str, Any]]:
     """Yield a function, or a class with its constructor, its public methods and its properties."""
     yield path, thing
-    for name in dir(thing) if inspect.isclass(thing) else ():
+    # To Python 3.10 list[int] is a class.
+    for name in dir(thing) if inspect.isclass(thing) and not typing.get_origin(thing) else ():
         if name.startswith("_") and name != "__init__":
             continue
         member = inspect.getattr_static(thing, name)
