@@ -1,4 +1,4 @@
-"""`lab.planted`, which `make lint` runs, notices a mistake that a checker misses and a right use that one reports."""
+"""`lab.planted`, which `make lint` runs, notices what a checker misses and what it should not report."""
 
 from __future__ import annotations
 
