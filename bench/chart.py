@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = Path("docs/performance.md")
+# Paths in the folder docs.
+PAGE = Path("performance.md")
 FILES = {
-    "light": Path("docs/performance/summary-light.svg"),
-    "dark": Path("docs/performance/summary-dark.svg"),
+    "light": Path("performance/summary-light.svg"),
+    "dark": Path("performance/summary-dark.svg"),
 }
 
 # What the chart says, the row of the page, and the face; rows that nats_ev hardly wins are among them.
@@ -62,13 +63,13 @@ def cells(line: str) -> list[str]:
 
 def table(page: str, heading: str) -> list[list[str]]:
     """Return the lines of the first table below a heading, without its head."""
-    below = page.split(f"\n{heading}\n", 1)[1]
+    _, _, below = page.partition(f"\n{heading}\n")
     lines = re.findall(r"^\|.*$", below.split("\n#", 1)[0], re.MULTILINE)
     return [cells(line) for line in lines[2:]]
 
 
 def bars(page: str) -> list[Bar]:
-    """Return the chart's rows, read from the text of docs/performance.md."""
+    """Return the chart's rows, read from the text of docs/performance.md, without those that it lacks."""
     times = {(row[0], "nats_ev"): row[6] for row in table(page, "### Ratios")}
     walls = {(row[0], row[1]): row[2] for row in table(page, "### All clients")}
     for row in table(page, "### On other loops"):
@@ -80,6 +81,8 @@ def bars(page: str) -> list[Bar]:
     found = []
     for label, name, client in ROWS:
         other = "nats-py" if client == "nats_ev" else f"nats-py beside {client}"
+        if "x" not in times.get((name, client), ""):
+            continue
         ours, theirs = (walls[name, who].split(" (")[0] for who in (client, other))
         found.append(Bar(label, float(times[name, client].split("x")[0]), ours, theirs))
     return found
@@ -120,7 +123,7 @@ def draw(found: list[Bar], colours: dict[str, str]) -> str:
         x, anchor = (LEFT + length - 6, "end") if inside else (LEFT + length + 6, "start")
         colour = "ground" if inside else "text"
         more = f' text-anchor="{anchor}" font-weight="600"'
-        parts.append(text(x, y + 26, f"{bar.times:.1f}×", colour, 14, more))
+        parts.append(text(x, y + 26, f"{bar.times:.1f}x", colour, 14, more))
         parts.append(
             f'<rect x="{LEFT + PER_TIME - 1:.1f}" y="{y + 14:.1f}" width="2" height="14" '
             f'fill="{colours["ground"] if bar.times > 1.05 else colours["text"]}"/>'
@@ -134,11 +137,11 @@ def charts(page: str) -> dict[Path, str]:
     return {path: draw(found, COLOURS[name]) for name, path in FILES.items()}
 
 
-def main(root: Path = ROOT) -> int:
+def main(docs: Path = ROOT / "docs") -> int:
     """Write both charts."""
-    for path, content in charts((root / PAGE).read_text()).items():
-        if not (root / path).exists() or (root / path).read_text() != content:
-            (root / path).write_text(content)
+    for path, content in charts((docs / PAGE).read_text()).items():
+        if not (docs / path).exists() or (docs / path).read_text() != content:
+            (docs / path).write_text(content)
     return 0
 
 
