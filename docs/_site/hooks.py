@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import ast
 import posixpath
 import re
 import sys
@@ -87,6 +88,21 @@ def content_of(page: str) -> str:
     return f"# {path.name}\n\n```{language}\n{text.replace('```', '` ` `')}```\n"
 
 
+def examples() -> str:
+    """Return a list of the examples, by the first paragraph of each."""
+    lines = [
+        "# Examples",
+        "",
+        "Whole programs, to start from. NATS_HOST and NATS_PORT say where the server is.",
+        "",
+    ]
+    for path in sorted((ROOT / "examples").glob("*.py")):
+        text = ast.get_docstring(ast.parse(path.read_text())) or ""
+        first = " ".join(text.split("\n\n")[0].split())
+        lines.append(f"- [{path.name}]({path.name}): {first}")
+    return "\n".join(lines) + "\n"
+
+
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages that are made, and those to which they link."""
 
@@ -94,9 +110,10 @@ def on_files(files: Files, config: Any) -> Files:
         if files.get_file_from_path(page) is None:
             files.append(File.generated(config, page, content=text))
 
-    for page in MADE:
-        if (ROOT / source_of(page)).exists():
+    for page, made_of in MADE.items():
+        if (ROOT / made_of).exists():
             add(page, content_of(page))
+    add("examples.md", examples())
     add("reference/errors.md", catalogue.page())
     todo = [file for file in files if file.is_documentation_page()]
     while todo:
