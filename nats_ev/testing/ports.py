@@ -9,7 +9,7 @@ _held: list[socket.socket] = []
 
 
 def free_port(held: bool = True) -> int:
-    """Return a port on which nobody listens.
+    """Return a port of 127.0.0.1 on which nobody listens.
 
     On Linux a bound socket holds the port until this process ends. Connections to it are refused, and the
     kernel gives it to no other program by chance. A server that names the port can still listen there,
@@ -27,3 +27,20 @@ def free_port(held: bool = True) -> int:
     if sock not in _held:
         sock.close()
     return port
+
+
+def hold_port(host: str, port: int) -> socket.socket | None:
+    """Return a socket that keeps a port for a server that starts there soon, None where that can't be done.
+
+    Its owner closes it when the server listens.
+    """
+    if sys.platform != "linux":
+        return None
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        return None
+    return sock
