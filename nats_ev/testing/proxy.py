@@ -66,6 +66,7 @@ class CuttingProxy:
     def __init__(self, port: int | Any, host: str = "127.0.0.1") -> None:
         self._target = (host, port) if isinstance(port, int) else (port.host, port.port)
         self._scheme = "nats" if isinstance(port, int) else port.url.partition(":")[0]
+        self._options = dict(getattr(port, "options", {}))
         self._listener = socket.create_server((self.host, 0))
         self._listener.setblocking(False)
         self.port = int(self._listener.getsockname()[1])
@@ -101,7 +102,7 @@ class CuttingProxy:
     @property
     def options(self) -> dict[str, Any]:
         """Return what a client needs to connect: ``Nats(**proxy.options)``."""
-        return {"servers": [self.url]}
+        return self._options | {"servers": [self.url]}
 
     @property
     def open_connections(self) -> int:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _READY_WITHIN = 20_000  # milliseconds
 _ENDS_WITHIN = 10  # seconds; then it is killed
+_SHOWN = 40  # lines of a log in an error
 
 
 class ServerStartError(RuntimeError):
@@ -36,8 +37,11 @@ class ServerStartError(RuntimeError):
     """
 
     def __init__(self, text: str, log: str, command: list[str]) -> None:
-        shown = log.strip() or "(nothing)"
-        super().__init__(f"{text}\ncommand: {' '.join(command)}\nlog:\n{shown}")
+        lines = log.strip().splitlines() or ["(nothing)"]
+        if len(lines) > _SHOWN:
+            # The first lines say what is wrong with an argument, the last ones why a server ended.
+            lines = [*lines[: _SHOWN // 4], "…", *lines[-_SHOWN * 3 // 4 :]]
+        super().__init__("\n".join([text, f"command: {' '.join(command)}", "log:", *lines]))
         self.log = log
         self.command = command
 
@@ -90,6 +94,7 @@ class Server:
         binary: the program.
         version: (major, minor, patch).
         name: the server's.
+        touched: whether it was sent a signal or given another configuration since it was made.
         certificates: the authority that has issued its certificate, None without tls.
 
     Args:
@@ -123,6 +128,7 @@ class Server:
         self.binary = binary or find_binary()
         self.version = binary_version(self.binary)
         self.name = name
+        self.touched = False
         self.port = 0
         self.monitor_port = 0
         self.ports: dict[str, list[str]] = {}
@@ -271,6 +277,7 @@ class Server:
 
     def signal(self, number: int) -> None:
         """Send the process a signal."""
+        self.touched = True
         self._running().send_signal(number)
 
     def kill(self) -> None:
@@ -306,6 +313,7 @@ class Server:
 
     def configure(self, config: str) -> None:
         """Change the configuration for the next start."""
+        self.touched = True
         self._config = config
         self._write_config(config)
 

@@ -23,7 +23,7 @@ from lab.paths import ROOT
 
 pytestmark = pytest.mark.slow
 AGREED = {
-    "pyproject.toml", "setup.py", "MANIFEST.in", "nats_ev", "_parser_build.py", "_libev_build.py",
+    "pyproject.toml", "setup.py", "MANIFEST.in", "nats_ev", "pytest_nats_ev.py", "_parser_build.py", "_libev_build.py",
     "_build_flags.py", ".clang-format",
     "csrc", "tests", "bench", "examples", "docs", "LICENSE", "README.md", "CHANGELOG.md", "Makefile",
     "CONTRIBUTING.md", "SECURITY.md", ".gitignore", ".ci", ".github",
