@@ -1,7 +1,7 @@
 """The plugin of nats_ev for pytest: fixtures with private servers, loops and clients, all called `nats_…`.
 
 pytest loads this module in every suite of an environment that has nats_ev. So it stands outside the package,
-whose import is not free, and loads `nats_ev.testing.fixtures` when a test asks for a fixture.
+whose import is not free, and loads `nats_ev.testing.plugin` when a test asks for a fixture.
 docs/testing.md shows how they are used. ``-p no:pytest_nats_ev`` leaves the plugin out.
 """
 
@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from nats_ev import Nats
     from nats_ev.testing import Cluster, CuttingProxy, Server
-    from nats_ev.testing.fixtures import Shared
+    from nats_ev.testing.plugin import Shared
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def _nats_shared() -> Iterator[Shared]:
-    from nats_ev.testing.fixtures import Shared
+    from nats_ev.testing.plugin import Shared
 
     shared = Shared()
     yield shared
@@ -52,7 +52,7 @@ def nats_server(_nats_shared: Shared) -> Iterator[Server]:
 @pytest.fixture
 def nats_jetstream_server() -> Iterator[Server]:
     """A private nats-server with JetStream, and with a store of this test's own."""
-    from nats_ev.testing.fixtures import started
+    from nats_ev.testing.plugin import started
 
     yield from started("Server", jetstream=True)
 
@@ -60,7 +60,7 @@ def nats_jetstream_server() -> Iterator[Server]:
 @pytest.fixture
 def nats_cluster() -> Iterator[Cluster]:
     """A private cluster of three nats-servers with JetStream: `nats_ev.testing.Cluster`."""
-    from nats_ev.testing.fixtures import started
+    from nats_ev.testing.plugin import started
 
     yield from started("Cluster", 3, jetstream=True)
 
@@ -68,7 +68,7 @@ def nats_cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def nats_proxy(request: pytest.FixtureRequest) -> Iterator[CuttingProxy]:
     """A `nats_ev.testing.CuttingProxy` before the server of this test: see `nats_connect`."""
-    from nats_ev.testing.fixtures import proxy_of
+    from nats_ev.testing.plugin import proxy_of
 
     with proxy_of(request) as proxy:
         yield proxy
@@ -81,7 +81,7 @@ def nats_loop(request: pytest.FixtureRequest) -> Iterator[Any]:
     Its kind is that of ``@pytest.mark.nats_loop("asyncio")``, else of the ini option `nats_loop`, else pyev;
     ``@pytest.mark.parametrize("nats_loop", ["pyev", "asyncio"], indirect=True)`` gives a test several.
     """
-    from nats_ev.testing.fixtures import kind_of, new_loop
+    from nats_ev.testing.plugin import kind_of, new_loop
 
     yield from new_loop(kind_of(request))
 
@@ -106,7 +106,7 @@ def nats_connect(
     ``nc = await nats_connect()``. server is a `Server`, `Cluster` or `CuttingProxy`. Default: that fixture of
     the test which comes first in this list: nats_proxy, nats_cluster, nats_jetstream_server, nats_server.
     """
-    from nats_ev.testing.fixtures import Connector
+    from nats_ev.testing.plugin import Connector
 
     connector = Connector(request, nats_loop, _nats_shared)
     yield connector.connect

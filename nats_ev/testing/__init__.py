@@ -19,9 +19,8 @@ from __future__ import annotations
 
 from .binary import ServerNotFoundError, binary_version, find_binary
 from .clusters import Cluster
-from .ports import free_port
 from .proxy import DOWN, UP, CuttingProxy
-from .servers import Server, ServerStartError
+from .servers import Server, ServerStartError, free_port
 from .waiting import ConditionError, run_until, until, wait_for
 
 __all__ = [

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, overload
 
-from .ports import free_port
-from .servers import Server, ServerStartError
+from .servers import Server, ServerStartError, free_port
 from .waiting import wait_for
 
 if TYPE_CHECKING:

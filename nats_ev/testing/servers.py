@@ -9,12 +9,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import urllib.request
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from .binary import binary_version, find_binary
-from .ports import hold_port
 from .process import ender, temporary_folder
 from .waiting import ConditionError, wait_for
 
@@ -26,6 +26,45 @@ if TYPE_CHECKING:
 _READY_WITHIN = 20_000  # milliseconds
 _ENDS_WITHIN = 10  # seconds; then it is killed
 _SHOWN = 40  # lines of a log in an error
+_held: list[socket.socket] = []
+
+
+def free_port(held: bool = True) -> int:
+    """Return a port of 127.0.0.1 on which nobody listens.
+
+    On Linux a bound socket holds the port until this process ends. Connections to it are refused, and the
+    kernel gives it to no other program by chance. A server that names the port can still listen there,
+    because both sockets set SO_REUSEADDR.
+
+    Args:
+        held: False for a socket of the test's own that is to be bound there without SO_REUSEADDR.
+    """
+    sock = socket.socket()
+    if held and sys.platform == "linux":
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _held.append(sock)
+    sock.bind(("127.0.0.1", 0))
+    port = int(sock.getsockname()[1])
+    if sock not in _held:
+        sock.close()
+    return port
+
+
+def _hold_port(host: str, port: int) -> socket.socket | None:
+    """Return a socket that keeps a port for a server that starts there soon, None where that can't be done.
+
+    Its owner closes it when the server listens.
+    """
+    if sys.platform != "linux":
+        return None
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        return None
+    return sock
 
 
 class ServerStartError(RuntimeError):
@@ -343,4 +382,4 @@ class Server:
     def _end(self, number: int) -> None:
         self._resources.end(number)
         if self.port and self._held is None:
-            self._held = hold_port(self.host, self.port)
+            self._held = _hold_port(self.host, self.port)

@@ -119,7 +119,7 @@ def test_loops_know_nothing_of_the_client_and_the_client_needs_none() -> None:
         targets = {room_of(target_of(i, MODULES)) for i in imports_of(path)}
         if room_of(name) in LOOPS:
             assert targets <= {room_of(name)}, name
-        elif name != "client.nats" and room_of(name) not in FACES | {"faces"}:
+        elif name != "client.nats" and room_of(name) not in FACES | {"faces", "testing"}:
             assert not targets & LOOPS, name
 
 
