@@ -22,10 +22,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lab.certs import Certificates, server_config
 from lab.natsserver import NatsServer
 from lab.process import HAS_PROC, descriptors, resident
 from nats_ev import Nats, pyev
+from nats_ev.testing.certificates import Certificates, server_config
 
 RECONNECTS = 10_000
 SAMPLES = 10

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from lab import inside
-from lab.ports import free_port
 from lab.server_versions import line_binary
 from lab.steps import run_until
 from nats_ev import (
@@ -38,6 +37,7 @@ from nats_ev import (
     WrongLastSequenceError,
     pyev,
 )
+from nats_ev.testing import free_port
 
 _numbers = itertools.count(1)
 HOUR = timedelta(hours=1)

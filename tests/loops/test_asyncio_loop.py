@@ -165,7 +165,7 @@ def test_names_are_looked_up_in_a_thread(server, run_main):
 
 
 def test_tls(needs_server, own_server, certs, run_main):
-    from lab.certs import server_config
+    from nats_ev.testing.certificates import server_config
 
     server = own_server(config=server_config(certs.issue("asyncio", "127.0.0.1")))
 

@@ -22,13 +22,13 @@ from typing import NamedTuple
 import pytest
 
 from lab import jwts
-from lab.certs import Certificates
 from lab.natsserver import NatsServer, find_binary
 from lab.paths import ROOT
-from lab.ports import free_port
 from lab.process import run_whole
 from nats_ev import Nats
 from nats_ev.options import NAMES
+from nats_ev.testing import free_port
+from nats_ev.testing.certificates import Certificates
 
 GUIDES = [
     "README.md",
