@@ -18,7 +18,7 @@ import click
 
 from nats_ev import NatsError, __version__
 
-from . import messages, streams
+from . import consumers, kv, messages, objects, streams
 from .client import Settings
 from .command import Group, connection_options
 from .output import complain, note
@@ -46,8 +46,8 @@ def root() -> None:
     """
 
 
-for commands in (messages.COMMANDS, streams.COMMANDS):
-    for each in commands:
+for module in (messages, streams, consumers, kv, objects):
+    for each in module.COMMANDS:
         root.add_command(each)
 
 

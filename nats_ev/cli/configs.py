@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,6 +79,8 @@ def _plain(field: str, value: Any) -> Any:
         return dict(value)  # metadata
     if field in ("mirror", "sources"):
         return {"name": value} if field == "mirror" else [{"name": name} for name in value]
+    if field == "backoff":
+        return list(value)
     if isinstance(value, tuple):  # "a,b" is two
         return [
             part
@@ -111,14 +112,9 @@ def read_config(path: str | None) -> dict[str, Any]:
     return found
 
 
-def unset(config: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Return a configuration without some fields."""
-    return {name: value for name, value in config.items() if name not in names}
-
-
-def zero_is_forever(duration: timedelta | None) -> timedelta | int | None:
-    """Return a duration for a field in which 0 means no limit."""
-    return 0 if duration is not None and not duration else duration
+def shown_metadata(metadata: Mapping[str, str] | None) -> list[tuple[str, object]]:
+    """Return the metadata that users have given, without the server's own."""
+    return [(n, v) for n, v in (metadata or {}).items() if not n.startswith("_nats.")]
 
 
 def confirm(question: str, force: bool) -> None:

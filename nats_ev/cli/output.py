@@ -90,6 +90,10 @@ def printable(data: bytes | str) -> str:
     return text
 
 
+def _one_line(text: str) -> str:
+    return printable(text).replace("\n", "\\n")
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
     """Print a table. A column whose name begins with ``>`` is aligned to the right.
 
@@ -120,7 +124,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str =
             style="cyan" if number == 0 else None,
         )
     for row in rows:
-        drawn.add_row(*(Text(printable(str(cell))) for cell in row))
+        drawn.add_row(*(Text(_one_line(str(cell))) for cell in row))
     here.print(drawn)
 
 

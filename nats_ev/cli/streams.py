@@ -11,7 +11,7 @@ from nats_ev import Headers
 
 from .client import Settings
 from .command import Group, with_settings
-from .configs import Field, config_from, config_options, confirm
+from .configs import Field, config_from, config_options, confirm, shown_metadata
 from .messages import show_message, show_stored
 from .output import details, note, table, write, write_json
 from .values import (
@@ -202,7 +202,7 @@ def _configuration(config: dict[str, Any]) -> list[tuple[str, object]]:
         ("Duplicate window", shown_duration(config.get("duplicate_window"))),
         ("Compression", config.get("compression")),
         ("Options", ", ".join(text for field, text in flags if config.get(field))),
-        *((name, value) for name, value in (config.get("metadata") or {}).items()),
+        *shown_metadata(config.get("metadata")),
     ]
 
 

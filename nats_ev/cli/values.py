@@ -52,6 +52,18 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in new ver
         return timedelta(microseconds=ns / 1000)
 
 
+class Durations(Duration):
+    """Several durations with commas between, as a tuple."""
+
+    name = "durations"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """See `click.ParamType`."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(Duration.convert(self, each, param, ctx) for each in value.split(","))
+
+
 class Size(click.ParamType):  # type: ignore[type-arg]  # generic in new versions only
     """A number of bytes such as ``512``, ``64KB`` or ``1.5GiB``, as an int. The units are powers of 1,024."""
 
