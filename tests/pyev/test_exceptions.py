@@ -18,7 +18,9 @@ import pytest
 from lab.steps import ignore
 from nats_ev import pyev
 
-PROMPT = 10.0  # seconds on a busy machine; the timers that would end the loop otherwise take a minute
+PROMPT = (
+    10.0  # seconds on a busy machine; the timers that would end the loop otherwise take a minute
+)
 
 
 def raiser(exc: BaseException) -> Callable[[Any, int], None]:
