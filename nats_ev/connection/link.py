@@ -170,8 +170,10 @@ class Link:
     def start_tls(self, tls: TlsContext, server: Server) -> None:
         """Begin the TLS handshake. Raises `TlsError` if it can't begin."""
         assert isinstance(self._stream, Stream)
-        self._stream = tls.wrap(self._stream, server)
-        self._shake_hands()
+        stream = tls.wrap(self._stream, server)
+        if not self._closed:  # else a callback for certificates has disconnected
+            self._stream = stream
+            self._shake_hands()
 
     def _shake_hands(self) -> None:
         stream = self._stream
