@@ -45,6 +45,10 @@ class Server:
         self.tls_name: str | None = None
         self.discovered = False
         self.last_auth_error: str | None = None
+        # For `ServerPool.snapshot`.
+        self.attempts = 0  # that have failed since the last connection to it
+        self.last_error: errors.NatsError | None = None
+        self.lame_duck = False  # it has announced its shutdown
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}>"
