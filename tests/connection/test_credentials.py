@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab.certs import server_config
 
 from lab import inside
-from lab.certs import server_config
 from lab.jwts import Key, Setup, creds_text, write_creds
 from nats_ev import AuthorizationError, BadOptionsError, Nats, TlsError
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from lab.certs import server_config
+
 from lab.jwts import Key, Setup, creds_text, write_creds
 from nats_ev import (
     BadOptionsError,
