@@ -42,6 +42,8 @@ from nats_ev.testing import CuttingProxy, run_until
 from nats_ev.testing.certificates import Certificates
 from nats_ev.testing.waiting import described
 
+pytest_plugins = ["pytester"]
+
 DEADLINE = 30.0  # seconds; a test that works does not wait for it
 
 
