@@ -27,7 +27,6 @@ from lab.process import run_whole
 from nats_ev import Nats
 from nats_ev.options import NAMES
 from nats_ev.testing import free_port
-from nats_ev.testing.certificates import Certificates
 
 GUIDES = [
     "README.md",
