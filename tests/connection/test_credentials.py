@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab.certs import server_config
 
 from lab import inside
 from lab.jwts import Key, Setup, creds_text, write_creds
 from nats_ev import AuthorizationError, BadOptionsError, Nats, TlsError
+from nats_ev.testing.certificates import server_config
 
 pytestmark = pytest.mark.usefixtures("needs_server")
 
