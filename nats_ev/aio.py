@@ -24,8 +24,7 @@ from typing import Any
 
 from .arguments import Unpack
 from .asyncio_loop import AsyncioLoop
-from .client import ConnectOptions
-from .faces import Connecting, Face, Msg, begin, unwrap
+from .faces import Connecting, ConnectOptions, Face, Msg, begin, unwrap
 from .faces.on_asyncio import OnAsyncio
 
 __all__ = ["Msg", "connect", "unwrap", "wrap"]
@@ -55,7 +54,9 @@ def connect(servers: str | Sequence[str] | None = None, **options: Unpack[Connec
 
     Args:
         servers: URLs, or one, or several with commas between. Default: nats://127.0.0.1:4222.
-        options: of `Nats`, except loop.
+        options: of `Nats`, except loop. Also context: the name of one, a path, or a `contexts.Context`, whose
+            settings count where no option is given; see `Nats.from_context`. `Context.load` returns the
+            selected one, `contexts.from_environment` what the environment says.
 
     Raises:
         NatsError: the client has given up: at once, or with ``reconnect=True`` after max_reconnect_attempts.

@@ -22,8 +22,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .arguments import Unpack
-from .client import ConnectOptions
-from .faces import Face, Msg, begin, unwrap
+from .faces import ConnectOptions, Face, Msg, begin, unwrap
 from .faces.on_gevent import OnGevent
 from .gevent_loop import GeventLoop
 
@@ -48,7 +47,9 @@ def connect(servers: str | Sequence[str] | None = None, **options: Unpack[Connec
 
     Args:
         servers: URLs, or one, or several with commas between. Default: nats://127.0.0.1:4222.
-        options: of `Nats`, except loop.
+        options: of `Nats`, except loop. Also context: the name of one, a path, or a `contexts.Context`, whose
+            settings count where no option is given; see `Nats.from_context`. `Context.load` returns the
+            selected one, `contexts.from_environment` what the environment says.
 
     Raises:
         NatsError: the client has given up: at once, or with ``reconnect=True`` after max_reconnect_attempts.

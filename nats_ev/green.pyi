@@ -21,20 +21,16 @@ from .buckets.types import (
 )
 from .client import Nats as _Nats
 from .client.accessors import Statistics
-from .client.option_types import (
-    ErrorCallback,
-    EventCallback,
-    Path,
-    ServersCallback,
-    SlowConsumerCallback,
-)
 from .client.request_many import Sentinel
 from .client.subscriptions import SubscriptionInfo
+from .connection.pool import ServerState
+from .contexts import Context as SavedContext
 from .errors import NatsError
 from .faces import Later
 from .faces import Msg as Msg
 from .faces import unwrap as unwrap
 from .headers import HeadersLike
+from .instrumentation.hook import Instrumentation
 from .jetstream import JetStream as _JetStream
 from .jetstream import JsMsg as _JsMsg
 from .jetstream.advisory import Advisory
@@ -76,6 +72,15 @@ from .object_store import ObjectStore as _ObjectStore
 from .object_store.sinks import Destination
 from .object_store.sources import Data
 from .object_store.store import ObjectInfos
+from .options import (
+    AuthExpiringCallback,
+    Content,
+    ErrorCallback,
+    EventCallback,
+    Path,
+    ServersCallback,
+    SlowConsumerCallback,
+)
 from .protocol.subscription import Passes
 from .service import Service as _Service
 from .service.service import Endpoint, ServiceRequest
@@ -192,6 +197,7 @@ class JetStream:
     nats: _Nats
     prefix: str
     domain: str | None
+    event_prefix: str
     def __init__(
         self,
         nats: Nats | _Nats,
@@ -199,6 +205,7 @@ class JetStream:
         timeout: float | timedelta = 5000,
         domain: str | None = None,
         *,
+        event_prefix: str = "$JS.EVENT",
         max_ack_pending: int = 4000,
         stall_wait: float | timedelta = 5000,
     ) -> None: ...
@@ -450,6 +457,7 @@ class KvWatch:
     def stopped(self) -> bool: ...
 
 class Nats:
+    context: SavedContext | None
     def __enter__(self) -> Self: ...
     def __exit__(self, *exc_info: object) -> None: ...
     def add_error_listener(self, cb: Callable[[NatsError], object]) -> None: ...
@@ -478,8 +486,11 @@ class Nats:
     def connect_timeout(self, ms: Milliseconds) -> float: ...
     def connect_unix(self, path: str | os.PathLike[str]) -> None: ...
     def connected_url(self) -> str | None: ...
-    def creds_file(self, path: str | os.PathLike[str]) -> None: ...
+    def creds_file(
+        self, path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+    ) -> None: ...
     def disconnect(self) -> None: ...
+    def disconnect_reason(self) -> NatsError | None: ...
     def discovered_servers(self) -> list[str]: ...
     def drain(self) -> None: ...
     def drain_subscription(self, sid: int) -> None: ...
@@ -507,6 +518,7 @@ class Nats:
         timeout: float | timedelta = 5000,
         domain: str | None = None,
         *,
+        event_prefix: str = "$JS.EVENT",
         max_ack_pending: int = 4000,
         stall_wait: float | timedelta = 5000,
     ) -> JetStream: ...
@@ -515,6 +527,7 @@ class Nats:
     def keepalive(self) -> int: ...
     @overload
     def keepalive(self, seconds: int | timedelta) -> int: ...
+    def last_error(self) -> NatsError | None: ...
     @overload
     def max_payload(self) -> int: ...
     @overload
@@ -530,7 +543,7 @@ class Nats:
     def nkey_generate_user_seed() -> str: ...
     @staticmethod
     def nkey_public_from_seed(seed: str) -> str: ...
-    def nkey_seed(self, seed: str) -> None: ...
+    def nkey_seed(self, seed: str | bytes) -> None: ...
     @overload
     def on_connect(self) -> EventCallback | None: ...
     @overload
@@ -629,6 +642,7 @@ class Nats:
     def resume_reading(self) -> None: ...
     def rtt(self) -> float: ...
     def server_info(self) -> str | None: ...
+    def server_pool(self) -> list[ServerState]: ...
     def servers(self) -> list[str]: ...
     def service(
         self,
@@ -875,10 +889,13 @@ def connect(
     user: str | None = None,
     password: str | None = None,
     token: str | None = None,
-    nkey_seed: str | None = None,
+    nkey_seed: str | bytes | None = None,
     jwt: str | None = None,
+    nkey_seed_file: Path | None = None,
     nkey: str | None = None,
-    creds_file: Path | None = None,
+    creds_file: Path | Sequence[Path] | None = None,
+    user_credential_bytes: Content | Sequence[Content] | None = None,
+    creds_cb: Callable[[], bytes | bytearray | str] | None = None,
     user_cb: Callable[[], tuple[str, str]] | None = None,
     token_cb: Callable[[], str] | None = None,
     jwt_cb: Callable[[], str] | None = None,
@@ -890,6 +907,11 @@ def connect(
     tls_handshake_first: bool = False,
     tls_cert_file: Path | None = None,
     tls_key_file: Path | None = None,
+    tls_ca: Content | None = None,
+    tls_cert: Content | None = None,
+    tls_key: Content | None = None,
+    root_cas_cb: Callable[[], Content] | None = None,
+    tls_cert_cb: Callable[[], Content | tuple[Content, Content]] | None = None,
     tls_context: SSLContext | None = None,
     verbose: bool = False,
     pedantic: bool = False,
@@ -912,6 +934,7 @@ def connect(
     max_control_line: int = 4096,
     max_message_size: int = 0,
     slow_consumer_bytes: int = 0,
+    instrumentation: Instrumentation | Sequence[Instrumentation] | None = None,
     on_connect: EventCallback | None = None,
     on_disconnect: EventCallback | None = None,
     on_reconnect: EventCallback | None = None,
@@ -919,4 +942,7 @@ def connect(
     on_lame_duck: EventCallback | None = None,
     on_slow_consumer: SlowConsumerCallback | None = None,
     on_discovered_servers: ServersCallback | None = None,
+    on_auth_expiring: AuthExpiringCallback | None = None,
+    auth_expiring_before: Milliseconds = 60000,
+    context: str | os.PathLike[str] | SavedContext | None = None,
 ) -> Nats: ...

@@ -31,16 +31,12 @@ from .buckets import (
     ObjectStoreStatus,
 )
 from .client import (
-    ConnectOptions,
-    ErrorCallback,
-    EventCallback,
-    NatsOptions,
     RequestCallback,
-    ServersCallback,
-    SlowConsumerCallback,
+    ServerState,
     Statistics,
     SubscriptionInfo,
 )
+from .faces import ConnectOptions
 from .headers import HeadersLike
 from .jetstream import (
     AccountInfo,
@@ -92,6 +88,14 @@ from .jetstream import (
     Success,
     Tier,
 )
+from .options import (
+    AuthExpiringCallback,
+    ErrorCallback,
+    EventCallback,
+    NatsOptions,
+    ServersCallback,
+    SlowConsumerCallback,
+)
 from .protocol import MessageCallback
 from .service import (
     EndpointInfo,
@@ -105,6 +109,7 @@ __all__ = [
     "APIStats",
     "AccountInfo",
     "AccountLimits",
+    "AuthExpiringCallback",
     "ClusterInfo",
     "ConnectOptions",
     "ConsumeOptions",
@@ -155,6 +160,7 @@ __all__ = [
     "RequestCallback",
     "ResultCallback",
     "SequenceInfo",
+    "ServerState",
     "ServersCallback",
     "ServiceIdentity",
     "ServiceInfo",

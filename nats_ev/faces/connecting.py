@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Coroutine, Generator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import callable_or_none
 from ..client import Nats
 from ..errors import BadOptionsError
+from ..options import CommonOptions
 from .build import Face
 from .callbacks import is_asynchronous
 from .context import Context
 
+if TYPE_CHECKING:
+    from ..contexts import Context as SavedContext
+else:
+    SavedContext = Any  # most programs have none
+
 _DEFAULT = "nats://127.0.0.1:4222"
+
+
+class ConnectOptions(CommonOptions, total=False):
+    """The options of the `connect` of every face, in the types that a caller may pass."""
+
+    context: str | os.PathLike[str] | SavedContext | None
 
 
 def begin(
@@ -29,13 +42,14 @@ def begin(
         loop: of the client.
         make: ``make(nats)`` returns the context of a new client.
         servers: URLs, or one, or several with commas between; None: as the options say.
-        options: of `Nats`. Without an on_error, errors that no call raises are logged.
+        options: of `Nats`, and context. Without an on_error, errors that no call raises are logged.
     """
     if "loop" in options:
         raise BadOptionsError("a face chooses the loop of its client")
+    named = options.pop("context", None)
     if isinstance(servers, str):
         servers = [each.strip() for each in servers.split(",")]
-    if servers is None and not options.keys() & {"host", "path"}:
+    if servers is None and named is None and not options.keys() & {"host", "path"}:
         servers = [_DEFAULT]
     if servers is not None:
         options["servers"] = servers
@@ -46,7 +60,8 @@ def begin(
             raise TypeError(
                 f"{name} must not be a coroutine function: its result is needed at once"
             )
-    nats = Nats(loop=loop, **options)
+    options["loop"] = loop
+    nats = Nats(**options) if named is None else Nats.from_context(named, **options)
     context = make(nats)
     face.attach(context)
     hooks.setdefault("on_error", context.log)

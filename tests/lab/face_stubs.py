@@ -17,8 +17,7 @@ from typing import Any
 
 from lab.structure import PACKAGE, ROOT, modules
 from nats_ev.arguments import Omitted
-from nats_ev.client import ConnectOptions
-from nats_ev.faces import rules
+from nats_ev.faces import ConnectOptions, rules
 from nats_ev.faces.flow import BASES
 from nats_ev.faces.objects import FACTORIES
 from nats_ev.options import Options
@@ -43,7 +42,10 @@ ITEMS = {
 }
 # Attributes that the constructors set.
 ATTRIBUTES = {
-    "JetStream": {"nats": "_Nats", "prefix": "str", "domain": "str | None"},
+    "Nats": {"context": "SavedContext | None"},
+    "JetStream": {
+        "nats": "_Nats", "prefix": "str", "domain": "str | None", "event_prefix": "str",
+    },
     "KV": {"bucket": "str", "stream": "str", "js": "JetStream"},
     "ObjectStore": {"bucket": "str", "stream": "str", "js": "JetStream", "chunk_size": "int"},
     "AtomicBatch": {"size": "int", "closed": "bool"},
@@ -99,11 +101,13 @@ _ELSEWHERE = {
 _KNOWN = {
     "None",
     "bool",
+    "bytearray",
     "bytes",
     "dict",
     "float",
     "int",
     "list",
+    "memoryview",
     "object",
     "str",
     "tuple",
@@ -181,6 +185,8 @@ class Stub:
             return
         if name == "os":
             self.imports.add(("", "os"))
+        elif name == "SavedContext":
+            self.imports.add((".contexts", "Context as SavedContext"))
         elif name in _ELSEWHERE:
             self.imports.add((_ELSEWHERE[name], name))
         elif name.startswith("_"):
@@ -410,8 +416,8 @@ class Stub:
     def _options(self) -> Iterator[str]:
         """Yield the options of connect() as keywords, for editors that do not know Unpack."""
         for name, hint in ConnectOptions.__annotations__.items():
-            kind = self.type_of(hint.__forward_arg__, "client.option_types")
-            yield f"{name}: {kind} = {_default(getattr(Options, name))}"
+            kind = self.type_of(hint.__forward_arg__, "options")
+            yield f"{name}: {kind} = {_default(getattr(Options, name, None))}"
 
 
 def _parsed(annotation: str) -> ast.expr:
