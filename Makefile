@@ -45,6 +45,7 @@ lint: build
 	$(PY) -m ruff format --check .
 	$(CLANG_FORMAT) --dry-run -Werror $(C_FILES)
 	$(PY) -m mypy
+	$(IN_TESTS) -m lab.planted
 	$(PY) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	.venv/bin/zizmor --offline --quiet --no-progress --persona=pedantic .github
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -108,7 +109,7 @@ def _of_bucket(name: str) -> bool:
     return name.startswith(("KV_", "OBJ_"))
 
 
-def _row(info: dict[str, Any]) -> tuple[str, ...]:
+def _row(info: Mapping[str, Any]) -> tuple[str, ...]:
     config, state = info["config"], info["state"]
     return (
         config["name"],
@@ -136,7 +137,7 @@ def info(settings: Settings, name: str, as_json: bool) -> None:
         _show(js.stream_info(name), as_json)
 
 
-def _show(info: dict[str, Any], as_json: bool) -> None:
+def _show(info: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         write_json(info)
         return
@@ -254,7 +255,7 @@ def edit(settings: Settings, name: str, as_json: bool, **how: Any) -> None:
     if not changes:
         raise click.UsageError("say what to change")
     with settings.jetstream() as js:
-        config = js.stream_info(name)["config"] | changes | {"name": name}
+        config: Any = {**js.stream_info(name)["config"], **changes, "name": name}
         _show(js.stream_update(config), as_json)
 
 
@@ -295,7 +296,7 @@ def purge(
     """Delete messages of a stream: all, or those that the options name."""
     confirm(f"Delete messages of stream {name}?", force)
     asked = {"filter": subject, "seq": seq, "keep": keep}
-    opts = {field: value for field, value in asked.items() if value is not None}
+    opts: Any = {field: value for field, value in asked.items() if value is not None}
     with settings.jetstream() as js:
         answer = js.stream_purge(name, opts)
     if as_json:
@@ -373,7 +374,7 @@ def view(
     **how: Any,
 ) -> None:
     """Print COUNT messages of a stream, 25 by default, from the first one on."""
-    config: dict[str, Any] = {"deliver_policy": "all"}
+    config: Any = {"deliver_policy": "all"}
     if subject is not None:
         config["filter_subject"] = subject
     if seq is not None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from .. import errors, subjects
 from ..arguments import (
@@ -22,6 +22,8 @@ from ..arguments import (
     TAKES_ERR,
     Milliseconds,
     Payload,
+    ResultCallback,
+    Unpack,
     callable_or_none,
     check_callback,
     count,
@@ -43,6 +45,7 @@ from .accessors import Accessors, Counts
 from .core import Core
 from .extension import Extension
 from .observed import observe
+from .option_types import NatsOptions
 from .origins import Origins
 from .request_many import RequestCallback, Sentinel
 
@@ -110,7 +113,9 @@ class Nats(Client, Origins, Accessors, Extension):
 
     @without_traceback
     @explained(other="options are given by keyword, as in Nats(host='127.0.0.1')")
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[NatsOptions]) -> None:
+        if TYPE_CHECKING:
+            Options(**options)
         self._options = Options.from_kwargs(options)
         if self._options.loop is None:
             from .. import pyev
@@ -571,7 +576,7 @@ class Nats(Client, Origins, Accessors, Extension):
         self._refuse_if_closed()
         self._connection.ping(callable_or_none(cb, "cb", TAKES_ERR))
 
-    def rtt(self, cb: Callable[[float | None, errors.NatsError | None], object]) -> None:
+    def rtt(self, cb: ResultCallback[float]) -> None:
         """Measure the round trip of a PING, and call ``cb(ms, err)``, one of them None.
 
         Raises `NotConnectedError`.
