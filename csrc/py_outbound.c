@@ -23,6 +23,7 @@ static const size_t MOST_AT_ONCE = (size_t)1 << 30; /* macOS refuses more than I
 /* Names of keyword arguments: a call's names are interned, so that comparing pointers suffices. */
 static PyObject *name_payload, *name_reply_to, *name_timeout_ms, *name_headers, *name_no_responders;
 static PyObject *name_thread;
+static PyTypeObject *outbound_type;
 static PyObject *default_timeout;
 
 struct text {
@@ -410,37 +411,52 @@ static PyObject *outbound_attach(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+Py_ssize_t nats_py_send(PyObject *self, int fd)
+{
+    nats_wbuf *wbuf = ((nats_py_outbound *)self)->wbuf;
+    const char *data = nats_wbuf_data(wbuf);
+    size_t size = nats_wbuf_len(wbuf);
+    ssize_t taken;
+    int error;
+    if (size > MOST_AT_ONCE)
+        size = MOST_AT_ONCE;
+    nats_wbuf_lock(wbuf, 1);
+    Py_BEGIN_ALLOW_THREADS
+    taken = send(fd, data, size, MSG_NOSIGNAL);
+    error = errno;
+    Py_END_ALLOW_THREADS
+    nats_wbuf_lock(wbuf, 0);
+    if (taken < 0)
+        return error == EAGAIN || error == EWOULDBLOCK || error == EINTR ? 0 : -error;
+    /* Another thread has perhaps ended the connection meanwhile, and so taken the bytes back. */
+    size = nats_wbuf_len(wbuf);
+    nats_wbuf_sent(wbuf, (size_t)taken < size ? (size_t)taken : size);
+    return (Py_ssize_t)taken;
+}
+
 /* send(fd): give the unsent bytes to the kernel in one call. Return how many it took, or -errno. */
 static PyObject *outbound_send(PyObject *self, PyObject *fd)
 {
-    nats_py_outbound *outbound = (nats_py_outbound *)self;
-    int socket = (int)PyLong_AsLong(fd), error;
-    const char *data;
-    size_t size;
-    ssize_t taken;
+    int socket = (int)PyLong_AsLong(fd);
     if (socket == -1 && PyErr_Occurred() != NULL)
         return NULL;
-    if (outbound->wbuf == NULL) {
+    if (((nats_py_outbound *)self)->wbuf == NULL) {
         PyErr_SetString(PyExc_ValueError, "no buffer");
         return NULL;
     }
-    data = nats_wbuf_data(outbound->wbuf);
-    size = nats_wbuf_len(outbound->wbuf);
-    if (size > MOST_AT_ONCE)
-        size = MOST_AT_ONCE;
-    nats_wbuf_lock(outbound->wbuf, 1);
-    Py_BEGIN_ALLOW_THREADS
-    taken = send(socket, data, size, MSG_NOSIGNAL);
-    error = errno;
-    Py_END_ALLOW_THREADS
-    nats_wbuf_lock(outbound->wbuf, 0);
-    if (taken < 0)
-        return PyLong_FromLong(error == EAGAIN || error == EWOULDBLOCK || error == EINTR ? 0
-                                                                                         : -error);
-    /* Another thread has perhaps ended the connection meanwhile, and so taken the bytes back. */
-    size = nats_wbuf_len(outbound->wbuf);
-    nats_wbuf_sent(outbound->wbuf, (size_t)taken < size ? (size_t)taken : size);
-    return PyLong_FromSsize_t((Py_ssize_t)taken);
+    return PyLong_FromSsize_t(nats_py_send(self, socket));
+}
+
+Py_ssize_t nats_py_unsent(PyObject *self)
+{
+    const nats_wbuf *wbuf =
+        PyObject_TypeCheck(self, outbound_type) ? ((nats_py_outbound *)self)->wbuf : NULL;
+    return wbuf == NULL ? -1 : (Py_ssize_t)nats_wbuf_len(wbuf);
+}
+
+int nats_py_wants_notice(PyObject *self)
+{
+    return ((nats_py_outbound *)self)->wants_notice;
 }
 
 static int outbound_traverse(PyObject *self, visitproc visit, void *arg)
@@ -503,6 +519,8 @@ static PyMemberDef outbound_members[] = {
      "The time-out of the last request, as its caller gave it."},
     {"no_headers", T_BOOL, offsetof(nats_py_outbound, no_headers), 0,
      "Whether the server does not support headers."},
+    {"wants_notice", T_BOOL, offsetof(nats_py_outbound, wants_notice), 0,
+     "Whether `before_write` must be called before the next write."},
     {"waiting", T_OBJECT, offsetof(nats_py_outbound, waiting), 0,
      "The dict of the callbacks of requests by number."},
     {"queued", T_OBJECT, offsetof(nats_py_outbound, queued), 0,
@@ -562,5 +580,6 @@ PyObject *nats_py_outbound_type(void)
         name_headers == NULL || name_no_responders == NULL || name_thread == NULL ||
         default_timeout == NULL)
         return NULL;
-    return PyType_FromSpec(&outbound_spec);
+    outbound_type = (PyTypeObject *)PyType_FromSpec(&outbound_spec);
+    return (PyObject *)outbound_type;
 }

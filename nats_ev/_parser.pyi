@@ -4,6 +4,7 @@ The classes exist for type checkers only: at run time every one of them is cffi'
 never None; a NULL pointer is false.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, SupportsInt, TypeAlias, TypeVar, final, overload
 
@@ -231,6 +232,7 @@ class OutboundBase:
     run_start: int
     timeout: Any
     no_headers: bool
+    wants_notice: bool
     waiting: dict[int, Any]
     queued: Callable[[int], object]
     schedule: Callable[[], object] | None
@@ -313,6 +315,46 @@ class Taker:
         nats: object,
         /,
     ) -> None: ...
+
+class ConnectionBase:
+    """The base of `connection.Connection`."""
+
+    delivering: int
+    refusing: bool
+
+class LinkBase:
+    """The base of `connection.Link`."""
+
+    session: Any
+    _out: Any
+    _owner: Any
+    _before_write: Callable[[], object]
+    _clock: Callable[[], float]
+    _spoke_at: float
+    _slice: float
+    _fd: int
+    _direct: bool
+    _writing: bool
+    _broken: bool
+    _closed: bool
+
+    def read(self, watcher: Any = ..., revents: int = ..., /) -> bool: ...
+    def flush(self, again: bool = ..., /) -> None: ...
+
+class TurnBase:
+    """The base of `net.Turn`."""
+
+    _received: Any
+    deliver: Callable[[], object]
+    finish: Callable[[], object]
+    flush: Callable[[], object]
+    _soon: deque[tuple[Callable[..., object], tuple[object, ...]]]
+    _unhandled: deque[tuple[BaseException, bool]]
+    _fed: bool
+    _resting: bool
+    unfinished: bool
+
+    def _on_prepare(self, watcher: Any, revents: int, /) -> None: ...
 
 ffi: Ffi
 lib: Lib

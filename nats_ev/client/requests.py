@@ -382,6 +382,7 @@ class Requests:
         """Remove the unsent frame of a request, before the next write and together with others."""
         if not self.withdrawn:
             self._connection.turn.soon(self.purge)
+            self._out.wants_notice = True
         self.withdrawn.append(order)
 
     def purge(self) -> None:
