@@ -215,6 +215,24 @@ static int same_timeout(PyObject *timeout, PyObject *last)
     return a == b;
 }
 
+/* Choose the time-out of a request, unless it is that of the last one. Return 0 with *handled 1 and an exception, or
+   when the Python function must check it. */
+static int use_timeout(nats_py_outbound *self, PyObject *timeout, int *handled)
+{
+    PyObject *last = self->timeout;
+    int chosen;
+    if (same_timeout(timeout, last))
+        return 1;
+    chosen = self->times == NULL ? 0 : nats_py_choose(self->times, timeout);
+    *handled = chosen < 0;
+    if (chosen <= 0)
+        return 0;
+    Py_INCREF(timeout);
+    self->timeout = timeout;
+    Py_XDECREF(last);
+    return 1;
+}
+
 static int same_subject(PyObject *subject, PyObject *last)
 {
     return subject == last ||
@@ -356,8 +374,8 @@ PyObject *nats_py_request(nats_py_outbound *self, PyObject *const *args, size_t 
         found[CB] == NULL || !get_text(found[SUBJECT], &r.subject) ||
         !get_payload(found[PAYLOAD], &r.payload) || !PyCallable_Check(found[CB]) ||
         self->waiting == NULL || !PyDict_CheckExact(self->waiting) ||
-        !same_timeout(found[TIMEOUT_MS] == NULL ? default_timeout : found[TIMEOUT_MS],
-                      self->timeout))
+        !use_timeout(self, found[TIMEOUT_MS] == NULL ? default_timeout : found[TIMEOUT_MS],
+                     handled))
         return NULL;
     has_headers = found[HEADERS] != NULL && found[HEADERS] != Py_None;
     if (has_headers && self->no_headers)
@@ -464,6 +482,7 @@ static int outbound_traverse(PyObject *self, visitproc visit, void *arg)
     nats_py_outbound *outbound = (nats_py_outbound *)self;
     Py_VISIT(outbound->owner);
     Py_VISIT(outbound->timeout);
+    Py_VISIT(outbound->times);
     Py_VISIT(outbound->waiting);
     Py_VISIT(outbound->queued);
     Py_VISIT(outbound->schedule);
@@ -482,6 +501,7 @@ static int outbound_clear(PyObject *self)
 {
     nats_py_outbound *outbound = (nats_py_outbound *)self;
     Py_CLEAR(outbound->timeout);
+    Py_CLEAR(outbound->times);
     Py_CLEAR(outbound->queued);
     Py_CLEAR(outbound->schedule);
     Py_CLEAR(outbound->loop);
@@ -517,6 +537,8 @@ static PyMemberDef outbound_members[] = {
      "The number of the first request of the run that is being made; 0: no run has begun."},
     {"timeout", T_OBJECT, offsetof(nats_py_outbound, timeout), 0,
      "The time-out of the last request, as its caller gave it."},
+    {"times", T_OBJECT, offsetof(nats_py_outbound, times), 0,
+     "What takes another time-out; None: Python checks each."},
     {"no_headers", T_BOOL, offsetof(nats_py_outbound, no_headers), 0,
      "Whether the server does not support headers."},
     {"wants_notice", T_BOOL, offsetof(nats_py_outbound, wants_notice), 0,

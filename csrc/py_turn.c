@@ -44,12 +44,12 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     PyObject *received; /* an Inbound, or another object with the attribute `drained` */
-    PyObject *deliver, *finish, *flush;
+    PyObject *deliver, *finish, *flush, *schedule;
     PyObject *soon, *unhandled; /* deques */
     char fed, resting, unfinished;
 } turn;
 
-static PyTypeObject *connection_type;
+static PyTypeObject *connection_type, *turn_type;
 static PyObject *name_delivery_changed, *name_read_otherwise, *name_not_drained,
     *name_flush_otherwise, *name_send_failed, *name_watch_writable, *name_run_put_off, *name_raise,
     *name_drained;
@@ -256,6 +256,20 @@ static PyObject *on_prepare(PyObject *self_, PyObject *const *args, Py_ssize_t n
     Py_RETURN_NONE;
 }
 
+int nats_py_is_turn(PyObject *object)
+{
+    return PyObject_TypeCheck(object, turn_type);
+}
+
+int nats_py_unfinished(PyObject *self)
+{
+    turn *t = (turn *)self;
+    if (t->unfinished) /* who has set it has called `schedule` */
+        return 0;
+    t->unfinished = 1;
+    return call(t->schedule);
+}
+
 /* ---- the types ---- */
 
 static int connection_traverse(PyObject *self, visitproc visit, void *arg)
@@ -436,6 +450,7 @@ static int turn_traverse(PyObject *self_, visitproc visit, void *arg)
     Py_VISIT(self->deliver);
     Py_VISIT(self->finish);
     Py_VISIT(self->flush);
+    Py_VISIT(self->schedule);
     Py_VISIT(self->soon);
     Py_VISIT(self->unhandled);
     Py_VISIT(Py_TYPE(self_));
@@ -449,6 +464,7 @@ static int turn_clear(PyObject *self_)
     Py_CLEAR(self->deliver);
     Py_CLEAR(self->finish);
     Py_CLEAR(self->flush);
+    Py_CLEAR(self->schedule);
     Py_CLEAR(self->soon);
     Py_CLEAR(self->unhandled);
     return 0;
@@ -467,6 +483,8 @@ static PyMemberDef turn_members[] = {
     {"finish", T_OBJECT_EX, offsetof(turn, finish), 0,
      "Called before the write of a turn that is `unfinished`. Must not call the user's code."},
     {"flush", T_OBJECT_EX, offsetof(turn, flush), 0, "Writes all that the turn has framed."},
+    {"schedule", T_OBJECT_EX, offsetof(turn, schedule), 0,
+     "Lets `_on_prepare` be called before the loop blocks."},
     {"_soon", T_OBJECT_EX, offsetof(turn, soon), 0, "The calls that were put off."},
     {"_unhandled", T_OBJECT_EX, offsetof(turn, unhandled), 0, "The exceptions of `throw`."},
     {"_fed", T_BOOL, offsetof(turn, fed), 0,
@@ -527,5 +545,6 @@ PyObject *nats_py_link_type(void)
 
 PyObject *nats_py_turn_type(void)
 {
-    return PyType_FromSpec(&turn_spec);
+    turn_type = (PyTypeObject *)PyType_FromSpec(&turn_spec);
+    return (PyObject *)turn_type;
 }

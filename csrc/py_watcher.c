@@ -186,7 +186,8 @@ static PyObject *feed(PyObject *self_, PyObject *revents)
         PyErr_SetString(PyExc_AttributeError, "the watcher's constructor was not called");
         return NULL;
     }
-    if (hold(self) < 0)
+    /* What is pending is held, and most turns ask for their end more than once. */
+    if (!nats_ev_is_pending(self->watcher) && hold(self) < 0)
         return NULL;
     nats_ev_feed(self->watcher, (int)bits);
     Py_RETURN_NONE;

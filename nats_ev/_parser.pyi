@@ -231,6 +231,7 @@ class OutboundBase:
     last_order: int
     run_start: int
     timeout: Any
+    times: Any
     no_headers: bool
     wants_notice: bool
     waiting: dict[int, Any]
@@ -348,6 +349,7 @@ class TurnBase:
     deliver: Callable[[], object]
     finish: Callable[[], object]
     flush: Callable[[], object]
+    schedule: Callable[[], object]
     _soon: deque[tuple[Callable[..., object], tuple[object, ...]]]
     _unhandled: deque[tuple[BaseException, bool]]
     _fed: bool
@@ -355,6 +357,32 @@ class TurnBase:
     unfinished: bool
 
     def _on_prepare(self, watcher: Any, revents: int, /) -> None: ...
+
+class ExpiryBase:
+    """The base of `client.expiry.Expiry`."""
+
+    armed: float
+    sweeping: bool
+
+    @property
+    def runs(self) -> int: ...
+    @property
+    def next_at(self) -> float: ...
+    def _attach(
+        self,
+        out: OutboundBase,
+        turn: TurnBase,
+        clock: Callable[[], float],
+        alarm: object,
+        slop: float,
+        /,
+    ) -> None: ...
+    def choose(self, seconds: float, /) -> None: ...
+    def begin_run(self, number: int, /) -> None: ...
+    def end_turn(self) -> None: ...
+    def take_expired(self, now: float, /) -> int: ...
+    def trim(self) -> None: ...
+    def forget(self) -> None: ...
 
 ffi: Ffi
 lib: Lib

@@ -97,7 +97,6 @@ class Turn(TurnBase):
         "_prepare",
         "_raise_at",
         "_running",
-        "schedule",
     )
 
     def __init__(self, loop: Loop) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from .. import errors
 from ..compiled import Client as Client
+from ..compiled import ExpiryBase as ExpiryBase
 from ..compiled import Inbound as Inbound
 from ..compiled import OutboundBase, ffi, lib
 from ..compiled import SubscriptionBase as SubscriptionBase

@@ -249,9 +249,9 @@ def asked_subjects(nats: Nats) -> list[tuple[int, str]]:
     return nats._core.requests._out.subjects
 
 
-def request_runs(nats: Nats) -> list[int]:
-    """Return, for each time-out in use, how many runs of requests wait for it."""
-    return [len(group.runs) for group in nats._requests._groups.values()]
+def request_runs(nats: Nats) -> int:
+    """Return how many runs of requests wait for their time."""
+    return nats._requests.times.runs
 
 
 # Deadlines on their own.
