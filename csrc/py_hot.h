@@ -119,8 +119,11 @@ Py_ssize_t nats_py_unsent(PyObject *outbound);
 /* Return whether somebody wants to know of the next write before it comes. */
 int nats_py_wants_notice(PyObject *outbound);
 
-/* For py_expiry.c: whether an object is a Turn; let its `finish` be called at the end of this turn of the loop. */
+/* Whether an object is a Turn. Ask for the end of this turn of the loop, and for a call of `finish` at it. */
 int nats_py_is_turn(PyObject *object);
+int nats_py_schedule(PyObject *turn);
+/* The same by `Turn.schedule`, without a call of Python, or by another callable. */
+int nats_py_call_schedule(PyObject *schedule);
 int nats_py_unfinished(PyObject *turn);
 /* Choose the time-out of the next requests. Return 1, 0 for what Python must check, or -1 with an exception. */
 int nats_py_choose(PyObject *times, PyObject *timeout);

@@ -579,7 +579,7 @@ static int schedule(inbound *self)
 {
     if (self->schedule == NULL || self->schedule == Py_None)
         return 0;
-    return checked(PyObject_CallFunctionObjArgs(self->schedule, NULL));
+    return nats_py_call_schedule(self->schedule);
 }
 
 /* Deliver all that was received. Return 0, 1 when the slice is over, -1 with an exception. */

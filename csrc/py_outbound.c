@@ -118,7 +118,7 @@ NATS_COLD static int deal_with_bits(nats_py_outbound *self, int code)
     int status;
     if (code == NATS_WBUF_FIRST && self->batches == 0 && self->schedule != NULL &&
         self->schedule != Py_None && is_at_home(self))
-        return call(self->schedule, NULL, NULL);
+        return nats_py_call_schedule(self->schedule);
     number = PyLong_FromLong(code);
     if (number == NULL)
         return -1;

@@ -22,6 +22,10 @@
 #include "py_hot.h"
 
 #include <stddef.h>
+#include <string.h>
+
+/* From libev's ev.h, whose numbers are its ABI. */
+enum { EV_CUSTOM = 0x01000000 };
 
 /* The base of `Connection`: how many deliveries are on the stack, and whether a drain refuses messages. */
 typedef struct {
@@ -44,7 +48,9 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     PyObject *received; /* an Inbound, or another object with the attribute `drained` */
-    PyObject *deliver, *finish, *flush, *schedule;
+    PyObject *deliver, *finish, *flush;
+    PyObject *prepare; /* the watcher, and the function that feeds it, if it is one of pyev */
+    int (*feed)(PyObject *, int);
     PyObject *soon, *unhandled; /* deques */
     char fed, resting, unfinished;
 } turn;
@@ -52,7 +58,7 @@ typedef struct {
 static PyTypeObject *connection_type, *turn_type;
 static PyObject *name_delivery_changed, *name_read_otherwise, *name_not_drained,
     *name_flush_otherwise, *name_send_failed, *name_watch_writable, *name_run_put_off, *name_raise,
-    *name_drained;
+    *name_drained, *name_feed;
 
 /* Use up the result of a call. Return 0, or -1 with an exception. */
 static int checked(PyObject *result)
@@ -256,6 +262,65 @@ static PyObject *on_prepare(PyObject *self_, PyObject *const *args, Py_ssize_t n
     Py_RETURN_NONE;
 }
 
+int nats_py_schedule(PyObject *self)
+{
+    turn *t = (turn *)self;
+    PyObject *bits, *prepare = t->prepare;
+    int status;
+    if (prepare == NULL) /* the garbage collector has taken it */
+        return 0;
+    if (t->feed != NULL)
+        return t->feed(prepare, EV_CUSTOM);
+    bits = PyLong_FromLong(EV_CUSTOM);
+    if (bits == NULL)
+        return -1;
+    Py_INCREF(prepare);
+    status = checked(PyObject_CallMethodObjArgs(prepare, name_feed, bits, NULL));
+    Py_DECREF(prepare);
+    Py_DECREF(bits);
+    return status;
+}
+
+/* schedule(): ask the loop to call `_on_prepare` before it blocks. */
+static PyObject *turn_schedule(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    if (nats_py_schedule(self) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+int nats_py_call_schedule(PyObject *schedule)
+{
+    if (PyCFunction_Check(schedule) && PyCFunction_GetFunction(schedule) == turn_schedule) {
+        PyObject *self = PyCFunction_GetSelf(schedule);
+        int status;
+        Py_INCREF(self);
+        status = nats_py_schedule(self);
+        Py_DECREF(self);
+        return status;
+    }
+    return call(schedule);
+}
+
+/* _attach_watcher(prepare, address): the watcher that is fed; its `_feed_address`, or 0 for `prepare.feed`. */
+static PyObject *turn_attach(PyObject *self, PyObject *args)
+{
+    turn *t = (turn *)self;
+    PyObject *prepare, *address, *old = t->prepare;
+    void *feed;
+    if (!PyArg_ParseTuple(args, "OO", &prepare, &address))
+        return NULL;
+    feed = PyLong_AsVoidPtr(address);
+    if (PyErr_Occurred() != NULL)
+        return NULL;
+    memcpy(&t->feed, &feed, sizeof feed);
+    Py_INCREF(prepare);
+    t->prepare = prepare;
+    Py_XDECREF(old);
+    Py_RETURN_NONE;
+}
+
 int nats_py_is_turn(PyObject *object)
 {
     return PyObject_TypeCheck(object, turn_type);
@@ -267,7 +332,7 @@ int nats_py_unfinished(PyObject *self)
     if (t->unfinished) /* who has set it has called `schedule` */
         return 0;
     t->unfinished = 1;
-    return call(t->schedule);
+    return nats_py_schedule(self);
 }
 
 /* ---- the types ---- */
@@ -450,7 +515,7 @@ static int turn_traverse(PyObject *self_, visitproc visit, void *arg)
     Py_VISIT(self->deliver);
     Py_VISIT(self->finish);
     Py_VISIT(self->flush);
-    Py_VISIT(self->schedule);
+    Py_VISIT(self->prepare);
     Py_VISIT(self->soon);
     Py_VISIT(self->unhandled);
     Py_VISIT(Py_TYPE(self_));
@@ -464,7 +529,7 @@ static int turn_clear(PyObject *self_)
     Py_CLEAR(self->deliver);
     Py_CLEAR(self->finish);
     Py_CLEAR(self->flush);
-    Py_CLEAR(self->schedule);
+    Py_CLEAR(self->prepare);
     Py_CLEAR(self->soon);
     Py_CLEAR(self->unhandled);
     return 0;
@@ -483,8 +548,6 @@ static PyMemberDef turn_members[] = {
     {"finish", T_OBJECT_EX, offsetof(turn, finish), 0,
      "Called before the write of a turn that is `unfinished`. Must not call the user's code."},
     {"flush", T_OBJECT_EX, offsetof(turn, flush), 0, "Writes all that the turn has framed."},
-    {"schedule", T_OBJECT_EX, offsetof(turn, schedule), 0,
-     "Lets `_on_prepare` be called before the loop blocks."},
     {"_soon", T_OBJECT_EX, offsetof(turn, soon), 0, "The calls that were put off."},
     {"_unhandled", T_OBJECT_EX, offsetof(turn, unhandled), 0, "The exceptions of `throw`."},
     {"_fed", T_BOOL, offsetof(turn, fed), 0,
@@ -496,6 +559,10 @@ static PyMemberDef turn_members[] = {
 
 static PyMethodDef turn_methods[] = {
     {"_on_prepare", (PyCFunction)(void (*)(void))on_prepare, METH_FASTCALL, "End the turn."},
+    {"schedule", turn_schedule, METH_NOARGS,
+     "Ask the loop to call `_on_prepare` before it blocks."},
+    {"_attach_watcher", turn_attach, METH_VARARGS,
+     "Set the watcher that is fed, and the address of the C function that does so, or 0."},
     {NULL, NULL, 0, NULL}};
 
 static PyType_Slot turn_slots[] = {{Py_tp_doc, "What the end of every turn uses."},
@@ -525,10 +592,11 @@ static int find_names(void)
     name_run_put_off = PyUnicode_InternFromString("_run_put_off");
     name_raise = PyUnicode_InternFromString("_raise");
     name_drained = PyUnicode_InternFromString("drained");
+    name_feed = PyUnicode_InternFromString("feed");
     return name_delivery_changed != NULL && name_read_otherwise != NULL &&
            name_not_drained != NULL && name_flush_otherwise != NULL && name_send_failed != NULL &&
            name_watch_writable != NULL && name_run_put_off != NULL && name_raise != NULL &&
-           name_drained != NULL;
+           name_drained != NULL && name_feed != NULL;
 }
 
 PyObject *nats_py_connection_type(void)

@@ -349,7 +349,6 @@ class TurnBase:
     deliver: Callable[[], object]
     finish: Callable[[], object]
     flush: Callable[[], object]
-    schedule: Callable[[], object]
     _soon: deque[tuple[Callable[..., object], tuple[object, ...]]]
     _unhandled: deque[tuple[BaseException, bool]]
     _fed: bool
@@ -357,6 +356,8 @@ class TurnBase:
     unfinished: bool
 
     def _on_prepare(self, watcher: Any, revents: int, /) -> None: ...
+    def schedule(self) -> None: ...
+    def _attach_watcher(self, prepare: object, address: int, /) -> None: ...
 
 class ExpiryBase:
     """The base of `client.expiry.Expiry`."""

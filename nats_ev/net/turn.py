@@ -53,7 +53,6 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import partial
 from time import monotonic
 from types import FunctionType, MethodType
 from typing import Any, Protocol
@@ -112,6 +111,7 @@ class Turn(TurnBase):
         self._raise_at = _NOWHERE  # the place of the first call that may come after the exception
         self._prepare = loop.prepare(self._on_prepare, None, EV_MINPRI)
         self._feed = self._prepare.feed
+        self._attach_watcher(self._prepare, getattr(self._prepare, "_feed_address", 0))
         # Whether `run_soon` has fed the watcher, and it has not been called since.
         self._fed = False
         self._later: Timer | None = None
@@ -119,9 +119,6 @@ class Turn(TurnBase):
         self.unfinished = False
         # Called before the write of a turn that is `unfinished`. Must not call the user's code.
         self.finish = _nothing
-        # Ask libev to call `_on_prepare` before it blocks. A partial, because a method would be one
-        # call more.
-        self.schedule = partial(self._feed, EV_CUSTOM)
         self.detach()
 
     def attach(
