@@ -8,8 +8,8 @@
  * Memory is reserved before a request is framed (`nats_py_choose`). At the turn's end a lack of it leaves in `ended`
  * what has no deadline yet, for the next turn.
  *
- * No number here is a Python object, and looking into the dict of waiting requests runs no Python code: the keys are
- * ints. So nothing changes while a function works, but for `_attend`, the last thing that the turn's end calls.
+ * No number here is a Python object, and looking into the table of waiting requests runs no Python code. So nothing
+ * changes while a function works, but for `_attend`, the last thing that the turn's end calls.
  */
 #include "py_hot.h"
 
@@ -112,22 +112,16 @@ static void pop(struct runs *heap)
 static unsigned long long first_waiting(PyObject *waiting, const run *r)
 {
     unsigned long long number;
-    for (number = r->first; number <= r->last; number++) {
-        PyObject *key = PyLong_FromUnsignedLongLong(number);
-        int found = key == NULL ? 1 : PyDict_Contains(waiting, key);
-        Py_XDECREF(key);
-        if (found < 0 || key == NULL)
-            PyErr_Clear(); /* no memory: the run stays */
-        if (found != 0)
+    for (number = r->first; number <= r->last; number++)
+        if (nats_py_waiting_has(waiting, number))
             return number;
-    }
     return 0;
 }
 
 static PyObject *waiting_of(const expiry *self)
 {
     PyObject *waiting = self->out == NULL ? NULL : ((nats_py_outbound *)self->out)->waiting;
-    return waiting != NULL && PyDict_CheckExact(waiting) ? waiting : NULL;
+    return nats_py_is_waiting(waiting) ? waiting : NULL;
 }
 
 /* Forget the runs that have no waiting request, and the answered requests that others begin with. */

@@ -65,7 +65,7 @@ typedef struct {
     PyObject_HEAD
     nats_parser parser;
     PyObject *subs;    /* dict: the subscriptions by sid */
-    PyObject *waiting; /* dict: the callbacks of requests by number */
+    PyObject *waiting; /* Waiting: the callbacks of requests by number */
     PyObject *
         schedule; /* called before callbacks are: one may nest the loop, which must deliver the rest */
     struct block *block;
@@ -309,28 +309,22 @@ static int give(inbound *self, nats_py_subscription *sub, struct message *m)
     return status;
 }
 
-/* Take the callback of a waiting request out of the table: a new reference, or NULL when there is none. */
-static int take_waiting(inbound *self, PyObject *number, PyObject **callback)
-{
-    *callback = PyDict_GetItemWithError(self->waiting, number);
-    if (*callback == NULL)
-        return PyErr_Occurred() != NULL ? -1 : 0;
-    Py_INCREF(*callback);
-    if (PyDict_DelItem(self->waiting, number) == 0)
-        return 0;
-    Py_CLEAR(*callback);
-    return -1;
-}
-
 /* Give an answer to its request. next is where the cursor is to be when Python code runs. */
 static int give_answer(inbound *self, int32_t order, int32_t h0, int32_t p0, int32_t p1, int next)
 {
-    PyObject *number = PyLong_FromLong(order), *payload = get_bytes(self, p0, p1), *callback = NULL;
-    PyObject *headers = h0 < p0 ? get_bytes(self, h0, p0) : none();
+    PyObject *payload = get_bytes(self, p0, p1), *callback = NULL;
+    PyObject *headers = h0 < p0 ? get_bytes(self, h0, p0) : none(), *number;
     int status = -1;
-    if (number != NULL && payload != NULL && headers != NULL &&
-        /* An empty answer with headers may say that nobody listens. */
-        ((h0 < p0 && p0 == p1) || take_waiting(self, number, &callback) == 0)) {
+    if (payload == NULL || headers == NULL) {
+        Py_XDECREF(payload);
+        Py_XDECREF(headers);
+        return -1;
+    }
+    /* An empty answer with headers may say that nobody listens. */
+    if (h0 == p0 || p0 != p1)
+        callback = nats_py_waiting_take(self->waiting, (unsigned long long)order);
+    number = callback != NULL ? none() : PyLong_FromLong(order);
+    if (number != NULL) {
         self->at = next;
         if (self->run_left != 0)
             self->run_left--;
@@ -343,8 +337,8 @@ static int give_answer(inbound *self, int32_t order, int32_t h0, int32_t p0, int
         }
     }
     Py_XDECREF(number);
-    Py_XDECREF(payload);
-    Py_XDECREF(headers);
+    Py_DECREF(payload);
+    Py_DECREF(headers);
     Py_XDECREF(callback);
     return status;
 }
@@ -857,7 +851,7 @@ static PyObject *inbound_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
         in->subject_at = -1;
         in->awaits_info = 1;
         in->subs = PyDict_New();
-        in->waiting = PyDict_New();
+        in->waiting = nats_py_waiting_new();
         in->queue = PyList_New(0);
         if (in->subs == NULL || in->waiting == NULL || in->queue == NULL)
             Py_CLEAR(self);
@@ -871,8 +865,12 @@ static PyObject *inbound_attach(PyObject *self_, PyObject *args)
     inbound *self = (inbound *)self_;
     PyObject *subs, *waiting, *schedule;
     PyObject *old_subs = self->subs, *old_waiting = self->waiting, *old_schedule = self->schedule;
-    if (!PyArg_ParseTuple(args, "O!O!O", &PyDict_Type, &subs, &PyDict_Type, &waiting, &schedule))
+    if (!PyArg_ParseTuple(args, "O!OO", &PyDict_Type, &subs, &waiting, &schedule))
         return NULL;
+    if (!nats_py_is_waiting(waiting)) {
+        PyErr_SetString(PyExc_TypeError, "waiting must be a Waiting");
+        return NULL;
+    }
     Py_INCREF(subs);
     Py_INCREF(waiting);
     Py_INCREF(schedule);
@@ -936,7 +934,7 @@ static PyGetSetDef inbound_getset[] = {
 
 static PyMethodDef inbound_methods[] = {
     {"_attach", inbound_attach, METH_VARARGS,
-     "Set the dicts of subscriptions and waiting requests, and what is called before callbacks."},
+     "Set the tables of subscriptions and waiting requests, and what is called before callbacks."},
     {"receive", inbound_receive, METH_O,
      "Take bytes, for `deliver`. A closed object discards them."},
     {"deliver", inbound_deliver, METH_O,

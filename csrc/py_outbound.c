@@ -263,24 +263,24 @@ static int has_room(nats_py_outbound *self)
 
 /* Enter a request in the tables: before it is framed, because this may fail for lack of memory, and framing may not be
    undone so simply. pair is for the list of subjects, or NULL. Return 0, or -1 with an exception. */
-static int enter(nats_py_outbound *self, PyObject *number, PyObject *callback, PyObject *pair)
+static int enter(nats_py_outbound *self, unsigned long long order, PyObject *callback,
+                 PyObject *pair)
 {
-    if (PyDict_SetItem(self->waiting, number, callback) == 0) {
-        if (pair == NULL || PyList_Append(self->subjects, pair) == 0)
-            return 0;
-        (void)PyDict_DelItem(self->waiting, number); /* it is there */
-        PyErr_NoMemory();
-    }
+    if (nats_py_waiting_put(self->waiting, order, callback) < 0)
+        return -1;
+    if (pair == NULL || PyList_Append(self->subjects, pair) == 0)
+        return 0;
+    Py_XDECREF(nats_py_waiting_take(self->waiting, order)); /* the caller has the callback, too */
     return -1;
 }
 
 /* Take a request out of the tables again that was refused. */
-static void withdraw(nats_py_outbound *self, PyObject *number, PyObject *pair)
+static void withdraw(nats_py_outbound *self, unsigned long long order, PyObject *pair)
 {
     Py_ssize_t n = pair == NULL ? 0 : PyList_Size(self->subjects);
-    if ((n != 0 && PyList_SetSlice(self->subjects, n - 1, n, NULL) < 0) ||
-        PyDict_DelItem(self->waiting, number) < 0)
+    if (n != 0 && PyList_SetSlice(self->subjects, n - 1, n, NULL) < 0)
         PyErr_Clear();
+    Py_XDECREF(nats_py_waiting_take(self->waiting, order));
 }
 
 /* Call those who want to know of a request that has been framed. Return 0, or -1 with an exception. */
@@ -335,7 +335,7 @@ static PyObject *send_request(nats_py_outbound *self, const struct request *r, P
         PyTuple_SetItem(pair, 0, number);
         PyTuple_SetItem(pair, 1, r->name);
     }
-    if (enter(self, number, callback, pair) < 0) {
+    if (enter(self, order, callback, pair) < 0) {
         Py_DECREF(number);
         return NULL;
     }
@@ -343,7 +343,7 @@ static PyObject *send_request(nats_py_outbound *self, const struct request *r, P
         nats_wbuf_request(self->wbuf, r->subject.data, (size_t)r->subject.size, r->headers.data,
                           (size_t)r->headers.size, r->payload.data, (size_t)r->payload.size, order);
     if (code < 0) {
-        withdraw(self, number, pair);
+        withdraw(self, order, pair);
         Py_DECREF(number);
         *handled = 0;
         return NULL;
@@ -373,7 +373,7 @@ PyObject *nats_py_request(nats_py_outbound *self, PyObject *const *args, size_t 
     if (nargs > HEADERS || !sort_arguments(args, nargs, kwnames, names, found, N) ||
         found[CB] == NULL || !get_text(found[SUBJECT], &r.subject) ||
         !get_payload(found[PAYLOAD], &r.payload) || !PyCallable_Check(found[CB]) ||
-        self->waiting == NULL || !PyDict_CheckExact(self->waiting) ||
+        !nats_py_is_waiting(self->waiting) ||
         !use_timeout(self, found[TIMEOUT_MS] == NULL ? default_timeout : found[TIMEOUT_MS],
                      handled))
         return NULL;
@@ -544,7 +544,7 @@ static PyMemberDef outbound_members[] = {
     {"wants_notice", T_BOOL, offsetof(nats_py_outbound, wants_notice), 0,
      "Whether `before_write` must be called before the next write."},
     {"waiting", T_OBJECT, offsetof(nats_py_outbound, waiting), 0,
-     "The dict of the callbacks of requests by number."},
+     "The table of the callbacks of requests by number."},
     {"queued", T_OBJECT, offsetof(nats_py_outbound, queued), 0,
      "Called with the bits of a framing call, if any is set."},
     {"schedule", T_OBJECT, offsetof(nats_py_outbound, schedule), 0,

@@ -32,7 +32,8 @@ static int make(PyObject *types)
            append(types, nats_py_connection_type()) != NULL &&
            append(types, nats_py_link_type()) != NULL &&
            append(types, nats_py_turn_type()) != NULL &&
-           append(types, nats_py_expiry_type()) != NULL;
+           append(types, nats_py_expiry_type()) != NULL &&
+           append(types, nats_py_waiting_type()) != NULL;
 }
 
 int nats_py_types(void *list)

@@ -7,6 +7,7 @@ of the hot path, which know Python's objects (``csrc/py_hot.h`` says why):
 - `OutboundBase`, `Inbound` and `SubscriptionBase` are bases of classes in `protocol`, `Taker` of one in
   `jetstream`; `ConnectionBase`, `LinkBase` and `TurnBase` are bases of the classes of these names,
   and so is `ExpiryBase` of one in `client`;
+- `Waiting` is the table of waiting requests;
 - `encode_block` turns mappings into header blocks; `parse_headers` and `last_values` turn them back, and
   `HeadersBase` has the fields of `Headers`;
 - `parse_ack` reads the acknowledgement of a publish.
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ._parser import SubscriptionBase as SubscriptionBase
     from ._parser import Taker as Taker
     from ._parser import TurnBase as TurnBase
+    from ._parser import Waiting as Waiting
 
     _F = TypeVar("_F", bound=Callable[..., object])
     _H = TypeVar("_H", bound=HeadersBase)
@@ -62,5 +64,5 @@ else:
     (
         OutboundBase, SubscriptionBase, Client, fast_method, Inbound,
         encode_block, HeadersBase, parse_headers, last_values, parse_ack, Taker,
-        ConnectionBase, LinkBase, TurnBase, ExpiryBase,
+        ConnectionBase, LinkBase, TurnBase, ExpiryBase, Waiting,
     ) = _handed_out  # fmt: skip

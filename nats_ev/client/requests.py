@@ -2,7 +2,7 @@
 
 All requests of a client share one subscription, to ``<inbox_prefix>.<unguessable>.*``. Each request
 has a number, taken from the connection's counter, which is the last token of its reply subject. So an
-answer leads to its callback by one look into a dict, and a number that has been used comes from the
+answer leads to its callback by one look into a table, and a number that has been used comes from the
 past: no other request can get a late answer.
 
 Who does what: C sends most requests (`nats_py_request` in ``csrc/py_outbound.c``), and gives most answers
@@ -31,7 +31,7 @@ from ..connection import Completion, Connection, InOrder, Source
 from ..headers import is_no_responders
 from ..nuid import next_nuid
 from ..options import Options
-from ..protocol import Outbound
+from ..protocol import Outbound, Waiting
 from .expiry import Expiry
 from .request_many import ManyRequest, RequestCallback, Sentinel
 from .subscriptions import Subscriptions
@@ -77,7 +77,7 @@ class _AskedSubjects:
     the list, `subjects` of the write buffer, while it is shorter than `most_subjects`.
     """
 
-    def __init__(self, waiting: dict[int, Any], many: dict[int, Any], out: Outbound) -> None:
+    def __init__(self, waiting: Waiting, many: dict[int, Any], out: Outbound) -> None:
         """waiting and many have the numbers of the requests that wait, out that of the last one."""
         self._waiting = waiting
         self._many = many
@@ -146,9 +146,9 @@ class Requests:
         self.call = connection.turn.call
         self.soon = connection.turn.soon
         self.failed = connection.turn.failed
-        # The callbacks by number. `waiting` is always the same dict.
+        # The callbacks by number. `waiting` is always the same table.
         self._out = connection.out
-        self.waiting: dict[int, RequestCallback] = {}
+        self.waiting = Waiting()
         self._out.waiting = self.waiting
         # `timeout` of the write buffer is that of the last request, as the caller gave it, or _NO_TIMEOUT, so
         # that the next request calls `use_timeout`; `run_start` is the number of the first request of the run
@@ -420,7 +420,7 @@ class Requests:
         A server that maps subjects may rewrite the inbox. An answer without a number is for the only
         request then.
         """
-        return next(iter(self.waiting or self.many)) if len(self) == 1 else 0
+        return next(iter([*self.waiting, *self.many])) if len(self) == 1 else 0
 
     def _no_responders(self, order: int, headers: bytes) -> None:
         if order in self.many:
