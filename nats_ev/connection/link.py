@@ -8,8 +8,8 @@ server wait by TCP. But one read may hold thousands of messages, and their callb
 watchers from their turn. So the session delivers for at most 10 ms, then the link gives way: the reader is
 stopped and the rest follows in the loop's next iteration.
 
-After the handshake, and without TLS, one call of C reads and delivers (`Session.read`), and one call
-writes (`Outbound.send`).
+`read` and `flush` are C (``csrc/py_turn.c``). After the handshake, and without TLS, they read and deliver,
+and write, without a call of Python. For all else they call the methods here.
 
 A callback may nest `loop.start()`, raise what stops the loop, or never return. What was received after
 its message is then delivered by whoever comes first: the nested loop or the loop's next run. The session
@@ -33,6 +33,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import errors
+from ..compiled import LinkBase
 from ..loops import Io, Loop
 from ..net import (
     CALLBACKS_SLICE,
@@ -50,7 +51,7 @@ from ..net import (
     os_error,
     read_error,
 )
-from ..protocol import DRAINED, END, GAVE_WAY, NOTHING, Outbound, Session, State
+from ..protocol import END, GAVE_WAY, NOTHING, Outbound, Session, State
 from ..redact import drop_frames
 from .tls_context import TlsContext
 
@@ -72,7 +73,11 @@ _MOST_LOOKS, _MOST_LOOKS_BEHIND = 5, 10
 
 
 class Owner(Protocol):
-    """What a link needs of its connection."""
+    """What a link needs of its connection, which is a `ConnectionBase`, too."""
+
+    # How many deliveries are on the stack, and whether a drain refuses messages.
+    delivering: int
+    refusing: bool
 
     def failed(self, error: errors.NatsError | None) -> None:
         """End a broken link; None means an end of file without an apparent reason."""
@@ -86,11 +91,6 @@ class Owner(Protocol):
 
     def progress(self) -> None:
         """Give the server more time: another portion of the handshake has gone out."""
-
-    # How many deliveries are on the stack: messages are accepted then, in a drain, too.
-    delivering: int
-    # Whether a drain refuses messages: then each change of `delivering` is followed by `delivery_changed`.
-    refusing: bool
 
     def delivery_changed(self) -> None:
         """Adapt a drain that refuses messages to the number of deliveries."""
@@ -111,7 +111,7 @@ class _Released:
 _RELEASED = _Released()
 
 
-class Link:
+class Link(LinkBase):
     """A connected socket, its two watchers, and the session that its bytes are for."""
 
     def __init__(
@@ -128,19 +128,18 @@ class Link:
         refs: Refs,
     ) -> None:
         """Start reading. before_write may change the buffer, which is about to be written."""
-        self.session = session
+        self.session: Session = session
         self._refs = refs
         self._stream: Stream | TlsStream = stream
-        self._out = out
-        self._owner = owner
+        self._out: Outbound = out
+        self._owner: Owner = owner
         self._before_write = before_write
+        self._slice = CALLBACKS_SLICE
         self._turn = turn
         self._deadlines = deadlines
         self._clock = deadlines.clock
         self._sink = session.handshake  # what is written now: the handshake, then `out`
-        fd = stream.fileno()
-        self._fd = fd
-        # Whether C reads and writes the socket: after the handshake, and without TLS.
+        self._fd = fd = stream.fileno()
         self._direct = False
         self._reader: Io = loop.io(fd, EV_READ, self.read, None, priority)
         self._writer: Io = loop.io(fd, EV_WRITE, self._on_writable, None, priority)
@@ -250,8 +249,8 @@ class Link:
         else:
             self._refs.start(self._reader)
 
-    def read(self, watcher: Any = None, revents: int = EV_READ) -> bool:
-        """Read once and deliver; return whether there was anything to read."""
+    def _read_otherwise(self) -> bool:
+        """Read once by Python: what `read` does on a link that is closed or not `_direct`."""
         if self._closed:
             self._bury()
             return False
@@ -261,22 +260,10 @@ class Link:
             if self._closed or stream.handshaking:
                 return False
             # The server's first INFO may have come together with the end of its TLS handshake.
-        if not self._direct:
-            return self._read_stream(stream)
-        spoke_at, self._spoke_at = self._spoke_at, 0.0
-        # Written out: calls of methods would be a tenth of a small read.
-        owner = self._owner
-        owner.delivering += 1
-        if owner.refusing:
-            owner.delivery_changed()
-        try:
-            code = self.session.read(self._fd, CALLBACKS_SLICE)
-        finally:
-            owner.delivering -= 1
-            if owner.refusing:
-                owner.delivery_changed()
-        if code == DRAINED:
-            return True
+        return self._read_stream(stream)
+
+    def _not_drained(self, code: int, spoke_at: float) -> bool:
+        """Go on after a read that left something, or brought nothing. Return whether it brought any bytes."""
         if code == GAVE_WAY:
             self._give_way()
             return True
@@ -360,10 +347,8 @@ class Link:
 
     # Out.
 
-    def flush(self, again: bool = False) -> None:
-        """Write what is buffered, in one call to the kernel; again: although a write watcher waits."""
-        if (self._writing and not again) or self._broken:
-            return
+    def _flush_otherwise(self) -> None:
+        """Write by Python, in one call to the kernel: what `flush` does on a link that is not `_direct`."""
         stream = self._stream
         sink = self._sink
         if sink is self._out:
@@ -384,6 +369,9 @@ class Link:
         if wanted != self._writing:
             self._watch_writable(wanted)
 
+    def _send_failed(self, number: int) -> None:
+        self._write_failed(os_error(number))
+
     def write_early(self) -> None:
         """Write before the turn's end, so that the server can begin. The turn's write reports errors."""
         if self._sink is not self._out or self._writing or self._broken:
@@ -398,7 +386,7 @@ class Link:
         if self._closed:
             self._bury()
         else:
-            self.flush(again=True)
+            self.flush(True)
 
     def _send(self, sink: Outbound) -> int:
         """Make one call to the kernel; return how many bytes it took. Raises OSError."""
