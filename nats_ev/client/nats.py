@@ -113,7 +113,7 @@ class Nats(Client, Accessors, Extension):
 
             self._options.loop = pyev.default_loop()
         watched = self._options.instrumentation
-        self._observers = Observers(list(watched)) if watched is not None else None
+        self._observers = Observers(list(watched), self) if watched is not None else None
         self._core = core = Core(self._options, self, self._observers)
         self._connection = core.connection
         self._requests = core.requests
@@ -124,8 +124,8 @@ class Nats(Client, Accessors, Extension):
         else:  # C checks no tokens: a client that does has no fast path
             self._attach(core.out)
         self._zero = Counts()
-        if self._observers is not None:
-            observe(self, self._observers)
+        if self._observers is not None and self._observers.per_message:
+            observe(self)
         if self._options.connects_at_once:
             core.open()
 

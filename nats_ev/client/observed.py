@@ -20,6 +20,7 @@ class Observed:
     """Overrides the methods of `Nats` that send, and those that take callbacks of messages."""
 
     _observers: Observers
+    _passing = False  # an observed publish is under way
 
     def publish(
         self,
@@ -35,8 +36,12 @@ class Observed:
         def send(headers: HeadersLike | None) -> None:
             if headers is None:
                 plain.publish(subject, payload, reply_to)
-            else:
-                plain.hpublish(subject, headers, payload, reply_to)
+                return
+            self._passing = True  # publish calls hpublish
+            try:
+                plain.publish(subject, payload, reply_to, headers=headers)
+            finally:
+                self._passing = False
 
         self._observers.publish(send, subject, payload, reply_to, headers)
 
@@ -55,6 +60,9 @@ class Observed:
         def send(headers: HeadersLike) -> None:
             plain.hpublish(subject, headers, payload, reply_to)
 
+        if self._passing:
+            send(headers)
+            return
         self._observers.publish(send, subject, payload, reply_to, headers)
 
     hpub = hpublish
@@ -84,13 +92,17 @@ class Observed:
             )
             return number
 
-        return self._observers.request(send, subject, payload, rest.get("headers"), cb)
+        return self._observers.request(
+            send, subject, payload, rest.get("headers"), cb, method == "request_many"
+        )
 
     def subscribe(self, subject: str, cb: MessageCallback, queue_group: str | None = None) -> int:
         """See `Nats.subscribe`."""
         plain: Any = super()
         check_callback(cb, "cb", TAKES_MESSAGE)
-        sid: int = plain.subscribe(subject, self._observers.callback(cb, queue_group), queue_group)
+        sid: int = plain.subscribe(
+            subject, self._observers.callback(cb, subject, queue_group), queue_group
+        )
         return sid
 
     sub = subscribe
@@ -99,11 +111,9 @@ class Observed:
 _classes: dict[type, type] = {}
 
 
-def observe(nats: Any, observers: Observers) -> None:
-    """Let a new client's messages pass through observers that ask for it, and tell all of the client."""
-    if observers.per_message:
-        nats.__class__ = _observed(type(nats))
-    observers.event("attached", nats)
+def observe(nats: Any) -> None:
+    """Let the messages of a new client pass through its observers."""
+    nats.__class__ = _observed(type(nats))
 
 
 def _observed(cls: type) -> type:

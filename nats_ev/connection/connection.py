@@ -52,10 +52,10 @@ from ..status import Status
 from .attempts import Attempts
 from .handshake import Handshake
 from .limits import OF_THE_BUFFER, Limits, Unsent, unacceptable
-from .link import Link
+from .link import Link, link_type
 from .pings import Completion, InOrder, Pings
 from .pool import ServerPool
-from .server import closed_by, gave_up, locate, no_nats, timed_out
+from .server import closed_by, closed_by_server, gave_up, locate, no_nats, timed_out
 from .states import Client, Event, next_status
 from .tls_context import TlsContext
 
@@ -362,7 +362,7 @@ class Connection:
         session = Session(
             self._subs, self, self._limits.max_message, self.out.waiting, self.turn.schedule
         )
-        self.link = Link(
+        self.link = link_type(self.journal.observers)(
             self._loop,
             Stream(sock),
             session,
@@ -373,6 +373,7 @@ class Connection:
             self.deadlines,
             self._options.priority,
             self._refs,
+            self.journal,
         )
         self._handshake = Handshake(
             self.link, self.pool.current, self._options, self.pool, self._tls, self
@@ -380,13 +381,7 @@ class Connection:
         self._handshake.begin()
 
     def _may_retry(self) -> bool:
-        options = self._options
-        if self._was_connected:
-            return options.reconnect or self._forced
-        retry = options.retry_on_failed_connect
-        if retry is None:
-            retry = options.reconnect
-        return retry or not self.pool.round_complete
+        return self.pool.may_retry(self._was_connected, self._forced)
 
     # What the link, the handshake and the session report.
 
@@ -533,7 +528,8 @@ class Connection:
         if self.connected:
             self._connection_lost(error, final)
         else:
-            self._attempt_failed(error or self._closed_by_server(), final)
+            state = self._session.state if self._session is not None else None
+            self._attempt_failed(error or closed_by_server(state), final)
 
     def _attempt_failed(self, error: errors.NatsError, final: bool) -> None:
         locate(error, self.pool.current, self._attempts.tried)
@@ -568,13 +564,6 @@ class Connection:
             return
         self._settle(lost, was_up=True)
         self._plan_attempt(asked_for=self._forced)
-
-    def _closed_by_server(self) -> errors.ConnectError:
-        session = self._session
-        when = ""
-        if session is not None:
-            when = " before INFO" if session.state is State.GREETING else " after CONNECT"
-        return errors.ConnectError(f"connection closed by the server{when}")
 
     def _drop_link(self) -> None:
         """Close the connection, or whatever an attempt has of it. Nothing of it calls us after this."""

@@ -33,6 +33,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import errors
+from ..instrumentation import Journal, Observers
 from ..loops import Io, Loop
 from ..net import (
     CALLBACKS_SLICE,
@@ -126,11 +127,14 @@ class Link:
         deadlines: Deadlines,
         priority: int,
         refs: Refs,
+        journal: Journal,
     ) -> None:
         """Start reading. before_write may change the buffer, which is about to be written."""
         self.session = session
         self._refs = refs
-        self._stream: Stream | TlsStream = stream
+        self._journal = journal
+        self._socket = stream
+        self._stream: Stream | TlsStream = journal.traced(stream)
         self._out = out
         self._owner = owner
         self._before_write = before_write
@@ -140,7 +144,7 @@ class Link:
         self._sink = session.handshake  # what is written now: the handshake, then `out`
         fd = stream.fileno()
         self._fd = fd
-        # Whether C reads and writes the socket: after the handshake, and without TLS.
+        # Whether C reads and writes the socket: after the handshake, without TLS and without a trace.
         self._direct = False
         self._reader: Io = loop.io(fd, EV_READ, self.read, None, priority)
         self._writer: Io = loop.io(fd, EV_WRITE, self._on_writable, None, priority)
@@ -175,8 +179,7 @@ class Link:
 
     def start_tls(self, tls: TlsContext, server: Server) -> None:
         """Begin the TLS handshake. Raises `TlsError` if it can't begin."""
-        assert isinstance(self._stream, Stream)
-        self._stream = tls.wrap(self._stream, server)
+        self._stream = self._journal.traced(tls.wrap(self._socket, server))
         self._shake_hands()
 
     def _shake_hands(self) -> None:
@@ -432,7 +435,7 @@ class Link:
             if len(session.handshake) or session.state is not State.READY:
                 return session.handshake
             self._sink = self._out
-            self._direct = not self._stream.secure
+            self._direct = self._stream.direct
         self._before_write()
         return self._out
 
@@ -471,3 +474,40 @@ class Link:
     def _retry(self) -> None:
         self._writing = False
         self.flush()
+
+
+class _ObservedLink(Link):
+    """A link whose reads and writes are told to observers that ask for turns."""
+
+    _unreported = 0  # bytes that the kernel has taken
+
+    def _tell(self, hook: str, *args: int) -> None:
+        observers: Observers | None = self._journal.observers
+        if observers is not None:
+            self._turn.call(observers.event, hook, *args)
+
+    def _send(self, sink: Outbound) -> int:
+        taken = super()._send(sink)
+        self._unreported += taken
+        return taken
+
+    def flush(self, again: bool = False) -> None:
+        """Do what `Link.flush` does, then report how many bytes the kernel has taken since the last one."""
+        super().flush(again)
+        size, self._unreported = self._unreported, 0
+        if size:
+            self._tell("wrote", size)
+
+    def read(self, watcher: Any = None, revents: int = EV_READ) -> bool:
+        """Do what `Link.read` does, then report how many messages have come."""
+        msgs, size = self.session.counts
+        found = super().read(watcher, revents)
+        more_msgs, more_size = self.session.counts
+        if more_msgs > msgs:
+            self._tell("received", more_msgs - msgs, more_size - size)
+        return found
+
+
+def link_type(observers: Observers | None) -> type[Link]:
+    """Return the class of links of a client with these observers."""
+    return _ObservedLink if observers is not None and observers.per_turn else Link

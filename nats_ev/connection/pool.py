@@ -185,6 +185,21 @@ class ServerPool:
             return False
         return self._counting and 0 < most <= self._failures
 
+    def may_retry(self, was_connected: bool, forced: bool) -> bool:
+        """Return whether the options allow another attempt.
+
+        Args:
+            was_connected: there has been a connection since the explicit connect.
+            forced: by `Nats.force_reconnect`.
+        """
+        options = self._options
+        if was_connected:
+            return options.reconnect or forced
+        retry = options.retry_on_failed_connect
+        if retry is None:
+            retry = options.reconnect
+        return retry or not self.round_complete
+
     def restart(self) -> None:
         """Start from the beginning for an explicit connect(), with the servers that have refused us, too."""
         known = {server.key for server in self._servers}

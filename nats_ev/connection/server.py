@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from .. import errors
 from ..arguments import is_unicode
 from ..errors import BadOptionsError
+from ..protocol import State
 
 DEFAULT_PORT = 4222
 # Addresses of one name, and servers, that a text shows; the others are counted.
@@ -254,6 +255,14 @@ def closed_by(error: errors.NatsError) -> errors.NatsError:
     closed = errors.ConnectionClosedError("disconnected")
     closed.__cause__ = error
     return closed
+
+
+def closed_by_server(state: State | None) -> errors.NatsError:
+    """Return the error of an attempt that the server has ended without a word; state: of the session."""
+    when = ""
+    if state is not None:
+        when = " before INFO" if state is State.GREETING else " after CONNECT"
+    return errors.ConnectError(f"connection closed by the server{when}")
 
 
 def timed_out(mute: bool) -> errors.NatsError:

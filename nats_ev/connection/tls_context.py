@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from .. import errors
+from ..instrumentation import WARNING, complain
 from ..net import HAS_TLS, Stream, describe
 
 if TYPE_CHECKING:
@@ -98,13 +99,9 @@ def _make_context(options: Options) -> ssl.SSLContext:
     if sys.version_info >= (3, 13):
         context.verify_flags |= ssl.VERIFY_X509_STRICT
     if options.tls_skip_verify:
-        import logging
-
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        logging.getLogger("nats_ev").warning(
-            "tls_skip_verify: the server's certificate is not verified"
-        )
+        complain(WARNING, "tls_skip_verify: the server's certificate is not verified")
     ca = options.tls_ca_file
     try:
         if ca is not None:

@@ -10,6 +10,8 @@ from .hook import Instrumentation as Instrumentation
 from .hook import Observers as Observers
 from .hook import observers as observers
 from .journal import Journal as Journal
+from .log import ERROR as ERROR
+from .log import WARNING as WARNING
 from .log import complain as complain
 
 __all__ = ["Instrumentation"]

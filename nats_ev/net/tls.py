@@ -73,6 +73,7 @@ class TlsStream:
         "held",
     )
     secure = True
+    direct = False
 
     def __init__(
         self,
