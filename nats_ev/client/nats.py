@@ -42,7 +42,7 @@ from ..redact import without_traceback
 from .accessors import Accessors, Counts
 from .core import Core
 from .extension import Extension
-from .observed import observe
+from .observed import observe, with_more
 from .request_many import RequestCallback, Sentinel
 
 T = TypeVar("T")
@@ -113,7 +113,7 @@ class Nats(Client, Accessors, Extension):
 
             self._options.loop = pyev.default_loop()
         watched = self._options.instrumentation
-        self._observers = Observers(list(watched), self) if watched is not None else None
+        self._observers = Observers(list(watched), self, with_more) if watched is not None else None
         self._core = core = Core(self._options, self, self._observers)
         self._connection = core.connection
         self._requests = core.requests

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..arguments import TAKES_ANSWER, TAKES_MESSAGE, Payload, check_callback
-from ..headers import HeadersLike
+from ..headers import Headers, HeadersLike
 from ..instrumentation import Observers
 from ..protocol import MessageCallback
 
@@ -106,6 +106,20 @@ class Observed:
         return sid
 
     sub = subscribe
+
+
+def with_more(headers: HeadersLike | None, more: dict[str, str]) -> HeadersLike | None:
+    """Return headers with more of them set; malformed ones as they are, which the call then refuses."""
+    if headers is None:
+        return more
+    try:
+        merged = Headers.parse(headers) if isinstance(headers, bytes) else Headers(headers)
+        for name, value in more.items():
+            merged.set(name, value)
+        merged.encode()
+    except (TypeError, ValueError):
+        return headers
+    return merged
 
 
 _classes: dict[type, type] = {}

@@ -17,6 +17,9 @@ from typing import Any
 
 from ..errors import NatsError
 
+# (headers in any form that is sent, more headers) -> all of them
+Merge = Callable[[Any, dict[str, str]], Any]
+
 _TURN = ("wrote", "received")
 _MESSAGE = ("publish", "request", "deliver")
 
@@ -92,7 +95,7 @@ class Instrumentation:
 
     def publish(
         self,
-        send: Callable[[Any], object],
+        send: Callable[..., object],
         subject: str,
         payload: Any,
         reply_to: str | None,
@@ -102,13 +105,14 @@ class Instrumentation:
 
         Args:
             send: ``send(headers)`` publishes it, and raises what `Nats.publish` raises.
+                ``send(headers, {"name": "value"})`` sets more headers, whatever form headers have.
             subject, payload, reply_to, headers: what the program has given; headers may be None.
         """
         send(headers)
 
     def request(
         self,
-        send: Callable[[Any, Callable[..., object]], int],
+        send: Callable[..., int],
         subject: str,
         payload: Any,
         headers: Any,
@@ -118,7 +122,8 @@ class Instrumentation:
         """Pass on a request, of `Nats.request` or `Nats.request_many`.
 
         Args:
-            send: ``send(headers, answered)`` sends it, and raises what `Nats.request` raises.
+            send: ``send(headers, answered)`` sends it, and raises what `Nats.request` raises. A third
+                argument is a dict of more headers, as for `publish`.
             subject, payload, headers: what the program has given; headers may be None.
             answered: the program's callback, which gets ``(response, err, headers)``. Another callback,
                 which calls it, may take its place. It is never called after `Nats.cancel_request`.
@@ -194,8 +199,9 @@ def _passed_on(
 class Observers:
     """The observers of one client."""
 
-    def __init__(self, objects: list[Instrumentation], nats: Any) -> None:
-        """Make the observers of a client that is about to be made."""
+    def __init__(self, objects: list[Instrumentation], nats: Any, merge: Merge) -> None:
+        """Make the observers of a client that is about to be made; merge: adds headers to headers."""
+        self._merge = merge
         self._objects = objects = [_attached(each, nats) for each in objects]
         self._by_hook = {
             name: [
@@ -227,7 +233,7 @@ class Observers:
     ) -> None:
         """Let the observers pass on a message that is published."""
         for each in self._by_hook["publish"]:
-            send = partial(_publish_by, each, send, subject, payload, reply_to)
+            send = partial(self._publish_by, each, send, subject, payload, reply_to)
         send(headers)
 
     def request(
@@ -241,8 +247,39 @@ class Observers:
     ) -> int:
         """Let the observers pass on a request; return its number."""
         for each in self._by_hook["request"]:
-            send = partial(_request_by, each, send, subject, payload, many)
+            send = partial(self._request_by, each, send, subject, payload, many)
         return send(headers, cb)
+
+    def _publish_by(
+        self,
+        observer: Instrumentation,
+        send: Any,
+        subject: str,
+        payload: Any,
+        reply_to: Any,
+        headers: Any,
+    ) -> None:
+        def merged(headers: Any, more: dict[str, str] | None = None) -> None:
+            send(self._merge(headers, more) if more else headers)
+
+        rest = (subject, payload, reply_to, headers)
+        _passed_on(observer.publish, _Once(merged), rest, (headers,))
+
+    def _request_by(
+        self,
+        observer: Instrumentation,
+        send: Any,
+        subject: str,
+        payload: Any,
+        many: bool,
+        headers: Any,
+        cb: Any,
+    ) -> Any:
+        def merged(headers: Any, cb: Any, more: dict[str, str] | None = None) -> Any:
+            return send(self._merge(headers, more) if more else headers, cb)
+
+        rest = (subject, payload, headers, cb, many)
+        return _passed_on(observer.request, _Once(merged), rest, (headers, cb))
 
     def callback(
         self, cb: Callable[..., object], subject: str, queue_group: str | None
@@ -260,26 +297,6 @@ def _attached(observer: Instrumentation, nats: Any) -> Instrumentation:
         sys.excepthook(type(exc), exc, exc.__traceback__)
         return observer
     return found if isinstance(found, Instrumentation) else observer
-
-
-def _publish_by(
-    observer: Instrumentation, send: Any, subject: str, payload: Any, reply_to: Any, headers: Any
-) -> None:
-    once = _Once(send)
-    _passed_on(observer.publish, once, (subject, payload, reply_to, headers), (headers,))
-
-
-def _request_by(
-    observer: Instrumentation,
-    send: Any,
-    subject: str,
-    payload: Any,
-    many: bool,
-    headers: Any,
-    cb: Any,
-) -> Any:
-    once = _Once(send)
-    return _passed_on(observer.request, once, (subject, payload, headers, cb, many), (headers, cb))
 
 
 def _deliver_by(

@@ -34,10 +34,10 @@ from opentelemetry import context, metrics, propagate, trace
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from .._version import __version__
-from ..headers import Headers, has_status, received
 from .hook import Instrumentation
 
 _INBOX = "(temporary)"
+_STATUS = b"NATS/1.0 "
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 
 
@@ -126,7 +126,7 @@ class _Client(Instrumentation):
 
     def publish(
         self,
-        send: Callable[[Any], object],
+        send: Callable[..., object],
         subject: str,
         payload: Any,
         reply_to: str | None,
@@ -141,12 +141,12 @@ class _Client(Instrumentation):
             kind=SpanKind.PRODUCER,
             attributes=self._details(attributes, payload),
         ):
-            send(_with_context(headers))
+            send(headers, _carrier())
         self._shared._sent.add(1, attributes)
 
     def request(
         self,
-        send: Callable[[Any, Callable[..., object]], int],
+        send: Callable[..., int],
         subject: str,
         payload: Any,
         headers: Any,
@@ -165,7 +165,7 @@ class _Client(Instrumentation):
         call = _Request(self._shared, span, attributes, answered, many)
         here = trace.set_span_in_context(span)
         try:
-            send(_with_context(headers, here), call.answered)
+            send(headers, call.answered, _carrier(here))
         except BaseException as exc:
             call.end(exc)
             raise
@@ -180,7 +180,7 @@ class _Client(Instrumentation):
         headers: bytes | None,
         subscription: tuple[str, str | None],
     ) -> None:
-        is_status = headers is not None and not payload and has_status(headers)
+        is_status = headers is not None and not payload and headers.startswith(_STATUS)
         if self._is_silent(subject) or (is_status and not self._shared._internal):
             call()
             return
@@ -191,7 +191,7 @@ class _Client(Instrumentation):
             attributes["messaging.destination.subscription.name"] = _INBOX
         if queue_group:
             attributes["messaging.consumer.group.name"] = queue_group
-        sender = propagate.extract(received(headers)) if headers is not None else context.Context()
+        sender = propagate.extract(_fields(headers)) if headers else context.Context()
         creator = trace.get_current_span(sender).get_span_context()
         began = time.perf_counter()
         with self._tracer.start_as_current_span(
@@ -264,22 +264,21 @@ class _Request:
             self._span.end()
 
 
-def _with_context(headers: Any, here: context.Context | None = None) -> Any:
-    """Return headers with the trace context of here; None: of now. Headers that are malformed stay."""
+def _carrier(here: context.Context | None = None) -> dict[str, str]:
+    """Return the headers for the trace context of here; None: of now."""
     carrier: dict[str, str] = {}
     propagate.inject(carrier, here)
-    if not carrier:
-        return headers
-    try:
-        if headers is None:
-            return carrier
-        merged = Headers.parse(headers) if isinstance(headers, bytes) else Headers(headers)
-        for name, value in carrier.items():
-            merged.set(name, value)
-        merged.encode()
-    except (TypeError, ValueError):  # the call refuses them, in its own words
-        return headers
-    return merged
+    return carrier
+
+
+def _fields(raw: bytes) -> dict[str, str]:
+    """Return the headers of a block, the first value of each."""
+    fields: dict[str, str] = {}
+    for line in raw.decode("utf-8", "replace").split("\r\n")[1:]:
+        name, colon, value = line.partition(":")
+        if colon:
+            fields.setdefault(name, value.strip())
+    return fields
 
 
 def _type_of(error: BaseException) -> str:

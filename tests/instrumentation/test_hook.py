@@ -64,7 +64,7 @@ class Messages(Instrumentation):
 
     def publish(self, send, subject, payload, reply_to, headers):
         self.seen.append(("publish", subject, payload, reply_to))
-        send(self._with_header(headers))
+        send(headers, {self.name: "1"})
 
     def request(self, send, subject, payload, headers, answered, many):
         self.seen.append(("request", subject, payload))
@@ -73,15 +73,12 @@ class Messages(Instrumentation):
             self.seen.append(("answered", response, type(err).__name__))
             answered(response, err, headers)
 
-        send(self._with_header(headers), also)
+        send(headers, also, {self.name: "1"})
 
     def deliver(self, call, subject, payload, reply, headers, subscription):
         self.seen.append(("deliver", subject, payload, *subscription))
         call()
         self.seen.append(("delivered", subject))
-
-    def _with_header(self, headers):
-        return {**(headers or {}), self.name: "1"}
 
 
 class Bad(Instrumentation):
