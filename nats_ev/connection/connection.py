@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from functools import partial
 
 from .. import errors
 from ..instrumentation import Journal, Observers
@@ -55,7 +56,7 @@ from .limits import OF_THE_BUFFER, Limits, Unsent, unacceptable
 from .link import Link, link_type
 from .pings import Completion, InOrder, Pings
 from .pool import ServerPool
-from .server import closed_by, closed_by_server, gave_up, locate, no_nats, timed_out
+from .server import Server, closed_by, closed_by_server, gave_up, locate, no_nats, timed_out
 from .states import Client, Event, next_status
 from .tls_context import TlsContext
 
@@ -330,21 +331,29 @@ class Connection:
     # Attempts.
 
     def _plan_attempt(self, asked_for: bool = False, last: errors.NatsError | None = None) -> None:
-        """Let `Attempts` try the pool's next server, or end if there is none.
+        """Let `Attempts` try the next server, perhaps of the user's choice, or end if there is none.
 
         Args:
             asked_for: by the user, who may ask again and again: a floor bounds how often.
             last: the error of the attempt before.
         """
+        plan = partial(self._plan, asked_for, last)
+        if self.pool.asks(self._was_connected):
+            self._attempts.ask(self.info, self._client.report, plan)
+        else:
+            plan()
+
+    def _plan(
+        self,
+        asked_for: bool,
+        last: errors.NatsError | None,
+        choice: Server | None = None,
+        own_delay: float | None = None,
+    ) -> None:
         before = self.url
-        turn = self.pool.next()
+        turn = self.pool.next(choice, 0.0 if asked_for and own_delay is not None else own_delay)
         if turn is None:
-            text = (
-                "max reconnect attempts reached"
-                if self.pool.exhausted
-                else "no servers available for connection"
-            )
-            why = gave_up(text, self.pool.known, last)
+            why = gave_up(self.pool.exhausted, self.pool.known, last)
             self.journal.gave_up(before, last, why)
             self._client.report(why, ends=True)
             self._end(closed_by(why), was_up=False)
@@ -353,7 +362,7 @@ class Connection:
         self.journal.planned(before, last, server.url, delay)
         if delay:
             self._happens(Event.WAIT)
-        bounded = asked_for and self._attempts.began
+        bounded = (asked_for or own_delay is not None) and self._attempts.began
         self._attempts.plan(delay, self.pool.least_delay() if bounded else 0.0)
 
     def dialed(self, sock: socket.socket) -> None:
@@ -371,7 +380,7 @@ class Connection:
             self._client.before_write,
             self.turn,
             self.deadlines,
-            self._options.priority,
+            self._options,
             self._refs,
             self.journal,
         )

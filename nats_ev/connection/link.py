@@ -51,6 +51,7 @@ from ..net import (
     os_error,
     read_error,
 )
+from ..options import Options
 from ..protocol import DRAINED, END, GAVE_WAY, NOTHING, Outbound, Session, State
 from ..redact import drop_frames
 from .tls_context import TlsContext
@@ -125,12 +126,13 @@ class Link:
         before_write: Callable[[], None],
         turn: Turn,
         deadlines: Deadlines,
-        priority: int,
+        options: Options,
         refs: Refs,
         journal: Journal,
     ) -> None:
         """Start reading. before_write may change the buffer, which is about to be written."""
         self.session = session
+        self._options = options
         self._refs = refs
         self._journal = journal
         self._socket = stream
@@ -146,8 +148,8 @@ class Link:
         self._fd = fd
         # Whether C reads and writes the socket: after the handshake, without TLS and without a trace.
         self._direct = False
-        self._reader: Io = loop.io(fd, EV_READ, self.read, None, priority)
-        self._writer: Io = loop.io(fd, EV_WRITE, self._on_writable, None, priority)
+        self._reader: Io = loop.io(fd, EV_READ, self.read, None, options.priority)
+        self._writer: Io = loop.io(fd, EV_WRITE, self._on_writable, None, options.priority)
         self._writing = False
         self._broken = False  # the write side
         self._looks = 0  # of `_look_for_end`
@@ -155,6 +157,8 @@ class Link:
         self._closed = False
         self._continuing: Deadline | None = None
         self._retrying: Deadline | None = None
+        self._stuck: Deadline | None = None  # while the socket takes no more
+        self._progress_at = 0.0  # when it last did
         self._spoke_at = (
             0.0  # when we last wrote or failed to; 0: the server has said something since
         )
@@ -176,6 +180,16 @@ class Link:
     def peer(self) -> str:
         """The numeric address of the server, or the path of its Unix socket; "" if the kernel forgot it."""
         return self._stream.peer
+
+    @property
+    def local(self) -> str:
+        """Our own address, in the same way."""
+        return self._stream.local
+
+    @property
+    def tls(self) -> tuple[str | None, str | None]:
+        """The version of TLS and the name of the cipher suite; (None, None) without TLS."""
+        return self._stream.version, self._stream.cipher
 
     def start_tls(self, tls: TlsContext, server: Server) -> None:
         """Begin the TLS handshake. Raises `TlsError` if it can't begin."""
@@ -206,12 +220,13 @@ class Link:
         self._turn.detach()
         self._deadlines.end(self._continuing)
         self._deadlines.end(self._retrying)
+        self._deadlines.end(self._stuck)
         self._refs.stop(self._reader)
         self._refs.stop(self._writer)
         # These hold methods of this object. Without such cycles the link, its buffers and its TLS (90 kB)
         # are freed at once, and not when Python's collector comes, which may be never.
         self._reader = self._writer = _RELEASED
-        self._continuing = self._retrying = None
+        self._continuing = self._retrying = self._stuck = None
         self.session.close()
         self._stream.close()
 
@@ -399,6 +414,7 @@ class Link:
         if self._closed:
             self._bury()
         else:
+            self._progress_at = self._clock()
             self.flush(again=True)
 
     def _send(self, sink: Outbound) -> int:
@@ -423,8 +439,54 @@ class Link:
             self._writing = wanted
             if wanted:
                 self._refs.start(self._writer)
+                self._await_progress()
             else:
                 self._refs.stop(self._writer)
+                self._deadlines.end(self._stuck)
+
+    def _await_progress(self) -> None:
+        """End the link if the kernel takes no byte for write_timeout."""
+        self._progress_at = self._clock()
+        self._plan_look(0.0)
+
+    def _plan_look(self, since: float) -> None:
+        """Look for progress when write_timeout is over; since: seconds of it that are."""
+        self._deadlines.end(self._stuck)
+        limit = self._options.write_timeout / 1000
+        if limit:
+            wait = max(0.0, limit - since)
+            self._stuck = self._deadlines.after(wait, lambda: self._look_for_progress(limit))
+
+    def _look_for_progress(self, limit: float) -> None:
+        since = self._clock() - self._progress_at
+        if since >= limit and not self._takes_more():
+            if self._owner.connected and not self._closed:
+                self._fail(self._stuck_error(since))
+            return
+        if self._writing and not self._closed:
+            self._plan_look(self._clock() - self._progress_at)
+
+    def _takes_more(self) -> bool:
+        """Try to write, and return whether that helps: the loop may have been too busy to do it."""
+        before = len(self._sink), self._stream.backlog
+        self.flush(again=True)
+        if self._closed or not self._writing:
+            return True
+        if not self._owner.connected or self._retrying is not None:  # other limits count
+            self._progress_at = self._clock()
+            return True
+        moved = len(self._sink) < before[0] or self._stream.backlog < before[1]
+        if moved:
+            self._progress_at = self._clock()
+        return moved
+
+    def _stuck_error(self, since: float) -> errors.WriteTimeoutError:
+        pending = len(self._sink)
+        return errors.WriteTimeoutError(
+            f"write timeout: the server has taken no byte for {since * 1000:.0f} ms, "
+            f"{pending} bytes are unsent",
+            pending=pending,
+        )
 
     def _next_sink(self) -> Outbound:
         """Return what to write now: the handshake until all of it is out, then the client's buffer."""
@@ -472,6 +534,7 @@ class Link:
             self._fail(read_error(exc, self._owner.connected))
 
     def _retry(self) -> None:
+        self._retrying = None
         self._writing = False
         self.flush()
 

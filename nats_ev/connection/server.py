@@ -237,9 +237,16 @@ def locate(error: errors.NatsError, server: Server | None, tried: Sequence[str] 
 
 
 def gave_up(
-    text: str, servers: Sequence[Server], last: errors.NatsError | None
+    exhausted: bool, servers: Sequence[Server], last: errors.NatsError | None
 ) -> errors.NatsError:
-    """Return the error for the end of all attempts, with the last attempt's error as its cause."""
+    """Return the error for the end of all attempts, with the last attempt's error as its cause.
+
+    Args:
+        exhausted: there were max_reconnect_attempts failures; False: no server is left.
+        servers: that are known.
+        last: None: there was no attempt.
+    """
+    text = "max reconnect attempts reached" if exhausted else "no servers available for connection"
     addresses = [server.address for server in servers]
     error = errors.NoServersError(
         f"{shown(addresses)}: {text}" if addresses else text,

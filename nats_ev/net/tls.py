@@ -131,6 +131,11 @@ class TlsStream:
         return bool(self._cipher)
 
     @property
+    def backlog(self) -> int:
+        """How many bytes of ciphertext the kernel has not taken."""
+        return len(self._cipher)
+
+    @property
     def context(self) -> ssl.SSLContext:
         """The context that the stream was made with."""
         return self._tls.context

@@ -38,6 +38,7 @@ class Stream:
     cipher: str | None = None
     handshaking = False
     unsent = False
+    backlog = 0  # bytes of ciphertext that the kernel has not taken
     held = 0
 
     def __init__(self, sock: socket.socket) -> None:
