@@ -41,6 +41,9 @@ class Instrumentation:
     gets a function that passes the message on, and must call it once.
     """
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
     # Events.
 
     def attach(self, nats: Any) -> Instrumentation:
