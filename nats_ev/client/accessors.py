@@ -8,7 +8,7 @@ because None clears a callback.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 from ..arguments import Milliseconds, Omitted
@@ -182,19 +182,21 @@ class Accessors:
         return self._out.limits.max_payload
 
     @without_traceback
-    def creds_file(self, path: str | os.PathLike[str]) -> None:
+    def creds_file(self, path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> None:
         """Take the JWT and the NKey seed from a credentials file, which each new connection reads again.
 
-        They replace those of `jwt` and `nkey_seed`. Raises `BadOptionsError` if a block is missing,
+        They replace those of `jwt` and `nkey_seed`. Of several files, a server that refuses one is asked
+        with the next one. Raises `BadOptionsError` if a block is missing,
         or if the file can't be read (then the error is an OSError, too). Warns once if other users
         can read the file, or if an option that excludes it is set (`jwt_cb`, `signature_cb`, `nkey`).
         """
         if not path:  # as an option, "" and None mean no file
             raise BadOptionsError("creds_file needs a path")
-        self._options.set_all({"creds_file": path, "jwt": None, "nkey_seed": None})
+        none = dict.fromkeys(("user_credential_bytes", "jwt", "nkey_seed", "nkey_seed_file"))
+        self._options.set_all({"creds_file": path, **none})
 
     @without_traceback
-    def nkey_seed(self, seed: str) -> None:
+    def nkey_seed(self, seed: str | bytes) -> None:
         """Set the NKey seed ("SU…") that signs the server's nonce, for the next connection.
 
         Takes precedence over that of a credentials file. Raises `BadOptionsError` if seed is not a seed,

@@ -10,5 +10,6 @@ from .link import Link as Link
 from .pings import Completion as Completion
 from .pings import InOrder as InOrder
 from .pings import Source as Source
+from .server import parse_server as parse_server
 
 __all__: list[str] = []

@@ -193,8 +193,10 @@ class Link:
 
     def start_tls(self, tls: TlsContext, server: Server) -> None:
         """Begin the TLS handshake. Raises `TlsError` if it can't begin."""
-        self._stream = self._journal.traced(tls.wrap(self._socket, server))
-        self._shake_hands()
+        stream = tls.wrap(self._socket, server)
+        if not self._closed:  # else a callback for certificates has disconnected
+            self._stream = self._journal.traced(stream)
+            self._shake_hands()
 
     def _shake_hands(self) -> None:
         stream = self._stream

@@ -202,9 +202,23 @@ def _passed_on(
 class Observers:
     """The observers of one client."""
 
-    def __init__(self, objects: list[Instrumentation], nats: Any, merge: Merge) -> None:
-        """Make the observers of a client that is about to be made; merge: adds headers to headers."""
+    def __init__(
+        self,
+        objects: list[Instrumentation],
+        nats: Any,
+        merge: Merge,
+        check: Callable[[Any, str, tuple[str, int]], None],
+    ) -> None:
+        """Make the observers of a client that is about to be made.
+
+        Args:
+            objects: the value of the option.
+            nats: the client.
+            merge: adds headers to headers.
+            check: `arguments.check_callback`.
+        """
         self._merge = merge
+        self.check = check
         self._objects = objects = [_attached(each, nats) for each in objects]
         self._by_hook = {
             name: [
@@ -291,6 +305,16 @@ class Observers:
         for each in self._by_hook["deliver"]:
             cb = partial(_deliver_by, each, cb, (subject, queue_group))
         return cb
+
+
+def new_observers(
+    nats: Any,
+    objects: Iterable[Instrumentation] | None,
+    merge: Merge,
+    check: Callable[[Any, str, tuple[str, int]], None],
+) -> Observers | None:
+    """Return the observers of a client, or None if it has none; see `Observers`."""
+    return None if objects is None else Observers(list(objects), nats, merge, check)
 
 
 def _attached(observer: Instrumentation, nats: Any) -> Instrumentation:

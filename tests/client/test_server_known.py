@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lab.certs import server_config
-from lab.natsserver import cluster
+from lab.natsserver import Cluster
 from nats_ev import Nats
+from nats_ev.testing.certificates import server_config
 
 WORDS = (
     "connected_url", "connected_addr", "local_addr", "connected_server_id", "connected_server_name",
@@ -69,7 +69,7 @@ def test_a_unix_socket_has_a_path_as_its_address(server, client, unix_socket, ru
 
 
 def test_a_cluster_has_a_name(needs_server, client, run):
-    with cluster(2) as (first, _):
+    with Cluster(2) as (first, _):
         nats = client(first)
         run(nats.is_connected)
         run(nats.connected_cluster_name)

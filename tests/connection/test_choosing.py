@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 
-from lab.certs import server_config
-from lab.ports import free_port
 from lab.steps import collect, flushed
 from nats_ev import (
     BadOptionsError,
@@ -18,6 +16,8 @@ from nats_ev import (
     Status,
     WriteTimeoutError,
 )
+from nats_ev.testing import free_port
+from nats_ev.testing.certificates import server_config
 
 FAST = {
     "reconnect": True,
@@ -364,7 +364,6 @@ def test_a_slow_write_that_goes_on_is_none_that_is_stuck(
 def test_a_stuck_write_under_tls_is_noticed_and_0_waits_for_ever(
     own_server, proxy, client, certs, run
 ):
-    from lab.certs import server_config
 
     between = proxy(own_server(config=server_config(certs.issue("server", "127.0.0.1"))).port)
     ca = str(certs.ca.cert_file)

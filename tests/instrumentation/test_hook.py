@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from lab import inside
-from lab.ports import free_port
 from lab.steps import collect, collect_messages, flushed
 from nats_ev import (
     BadSubjectError,
@@ -18,6 +17,7 @@ from nats_ev import (
     NotConnectedError,
     RequestTimeoutError,
 )
+from nats_ev.testing import free_port
 
 FAST = {"reconnect": True, "reconnect_delay": 5, "max_reconnect_attempts": 0}
 

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from lab.natsserver import cluster
-from lab.ports import free_port
+from lab.natsserver import Cluster
 from lab.process import run_whole
 from lab.steps import collect, flushed
 from nats_ev import (
@@ -24,6 +23,7 @@ from nats_ev import (
     PermissionsViolationError,
 )
 from nats_ev.instrumentation import complain
+from nats_ev.testing import free_port
 
 FAST = {"reconnect": True, "reconnect_delay": 5, "max_reconnect_attempts": 0}
 
@@ -103,7 +103,7 @@ def test_errors_of_the_server_lame_duck_and_discovered_servers_are_told(
 
 @pytest.mark.server
 def test_servers_that_a_cluster_names_are_told(client, run, log):
-    with cluster(2) as (first, _):
+    with Cluster(2) as (first, _):
         nats = client(first)
         run(lambda: has(log("INFO"), "^discovered: nats://"))
         assert [s["discovered"] for s in nats.server_pool() if not s["connected"]] == [True]

@@ -7,10 +7,10 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from lab.ports import free_port
 from lab.steps import collect, flushed
 from nats_ev import Nats
 from nats_ev.instrumentation.prometheus import Prometheus
+from nats_ev.testing import free_port
 
 
 def test_the_exposition_has_the_counters_of_each_client(server, client, run):

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from lab import inside
-from lab.certs import server_config
 from lab.steps import collect, collect_messages, flushed
 from nats_ev.instrumentation.trace import Tracer
+from nats_ev.testing.certificates import server_config
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..arguments import TAKES_ANSWER, TAKES_MESSAGE, Payload, check_callback
-from ..headers import Headers, HeadersLike
-from ..instrumentation import Observers
-from ..protocol import MessageCallback
+from .hook import Observers
+
+# What callbacks are called with: as in `arguments`, which is no layer below this one.
+_TAKES_MESSAGE = "subject, payload, reply, headers", 4
+_TAKES_ANSWER = "response, err, headers", 3
 
 
 class Observed:
@@ -25,15 +26,15 @@ class Observed:
     def publish(
         self,
         subject: str,
-        payload: Payload = b"",
+        payload: Any = b"",
         reply_to: str | None = None,
         *,
-        headers: HeadersLike | None = None,
+        headers: Any = None,
     ) -> None:
         """See `Nats.publish`."""
         plain: Any = super()
 
-        def send(headers: HeadersLike | None) -> None:
+        def send(headers: Any) -> None:
             if headers is None:
                 plain.publish(subject, payload, reply_to)
                 return
@@ -50,14 +51,14 @@ class Observed:
     def hpublish(
         self,
         subject: str,
-        headers: HeadersLike,
-        payload: Payload = b"",
+        headers: Any,
+        payload: Any = b"",
         reply_to: str | None = None,
     ) -> None:
         """See `Nats.hpublish`."""
         plain: Any = super()
 
-        def send(headers: HeadersLike) -> None:
+        def send(headers: Any) -> None:
             plain.hpublish(subject, headers, payload, reply_to)
 
         if self._passing:
@@ -68,7 +69,7 @@ class Observed:
     hpub = hpublish
 
     def request(
-        self, subject: str, payload: Payload, cb: Callable[..., object], *args: Any, **kwargs: Any
+        self, subject: str, payload: Any, cb: Callable[..., object], *args: Any, **kwargs: Any
     ) -> int:
         """See `Nats.request`."""
         return self._request(super(), "request", subject, payload, cb, args, kwargs)
@@ -76,17 +77,17 @@ class Observed:
     req = request
 
     def request_many(
-        self, subject: str, payload: Payload, cb: Callable[..., object], *args: Any, **kwargs: Any
+        self, subject: str, payload: Any, cb: Callable[..., object], *args: Any, **kwargs: Any
     ) -> int:
         """See `Nats.request_many`."""
         return self._request(super(), "request_many", subject, payload, cb, args, kwargs)
 
     def _request(
-        self, plain: Any, method: str, subject: str, payload: Payload, cb: Any, args: Any, rest: Any
+        self, plain: Any, method: str, subject: str, payload: Any, cb: Any, args: Any, rest: Any
     ) -> int:
-        check_callback(cb, "cb", TAKES_ANSWER)
+        self._observers.check(cb, "cb", _TAKES_ANSWER)
 
-        def send(headers: HeadersLike | None, cb: Callable[..., object]) -> int:
+        def send(headers: Any, cb: Callable[..., object]) -> int:
             number: int = getattr(plain, method)(
                 subject, payload, cb, *args, **{**rest, "headers": headers}
             )
@@ -96,30 +97,18 @@ class Observed:
             send, subject, payload, rest.get("headers"), cb, method == "request_many"
         )
 
-    def subscribe(self, subject: str, cb: MessageCallback, queue_group: str | None = None) -> int:
+    def subscribe(
+        self, subject: str, cb: Callable[..., object], queue_group: str | None = None
+    ) -> int:
         """See `Nats.subscribe`."""
         plain: Any = super()
-        check_callback(cb, "cb", TAKES_MESSAGE)
+        self._observers.check(cb, "cb", _TAKES_MESSAGE)
         sid: int = plain.subscribe(
             subject, self._observers.callback(cb, subject, queue_group), queue_group
         )
         return sid
 
     sub = subscribe
-
-
-def with_more(headers: HeadersLike | None, more: dict[str, str]) -> HeadersLike | None:
-    """Return headers with more of them set; malformed ones as they are, which the call then refuses."""
-    if headers is None:
-        return more
-    try:
-        merged = Headers.parse(headers) if isinstance(headers, bytes) else Headers(headers)
-        for name, value in more.items():
-            merged.set(name, value)
-        merged.encode()
-    except (TypeError, ValueError):
-        return headers
-    return merged
 
 
 _classes: dict[type, type] = {}
