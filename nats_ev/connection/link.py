@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import errors
 from ..compiled import LinkBase
+from ..instrumentation import Journal, Observers
 from ..loops import Io, Loop
 from ..net import (
     CALLBACKS_SLICE,
@@ -51,6 +52,7 @@ from ..net import (
     os_error,
     read_error,
 )
+from ..options import Options
 from ..protocol import END, GAVE_WAY, NOTHING, Outbound, Session, State
 from ..redact import drop_frames
 from .tls_context import TlsContext
@@ -124,13 +126,17 @@ class Link(LinkBase):
         before_write: Callable[[], None],
         turn: Turn,
         deadlines: Deadlines,
-        priority: int,
+        options: Options,
         refs: Refs,
+        journal: Journal,
     ) -> None:
         """Start reading. before_write may change the buffer, which is about to be written."""
         self.session: Session = session
+        self._options = options
         self._refs = refs
-        self._stream: Stream | TlsStream = stream
+        self._journal = journal
+        self._socket = stream
+        self._stream: Stream | TlsStream = journal.traced(stream)
         self._out: Outbound = out
         self._owner: Owner = owner
         self._before_write = before_write
@@ -140,9 +146,10 @@ class Link(LinkBase):
         self._clock = deadlines.clock
         self._sink = session.handshake  # what is written now: the handshake, then `out`
         self._fd = fd = stream.fileno()
+        # Whether C reads and writes the socket: after the handshake, without TLS and without a trace.
         self._direct = False
-        self._reader: Io = loop.io(fd, EV_READ, self.read, None, priority)
-        self._writer: Io = loop.io(fd, EV_WRITE, self._on_writable, None, priority)
+        self._reader: Io = loop.io(fd, EV_READ, self.read, None, options.priority)
+        self._writer: Io = loop.io(fd, EV_WRITE, self._on_writable, None, options.priority)
         self._writing = False
         self._broken = False  # the write side
         self._looks = 0  # of `_look_for_end`
@@ -150,6 +157,8 @@ class Link(LinkBase):
         self._closed = False
         self._continuing: Deadline | None = None
         self._retrying: Deadline | None = None
+        self._stuck: Deadline | None = None  # while the socket takes no more
+        self._progress_at = 0.0  # when it last did
         self._spoke_at = (
             0.0  # when we last wrote or failed to; 0: the server has said something since
         )
@@ -172,12 +181,21 @@ class Link(LinkBase):
         """The numeric address of the server, or the path of its Unix socket; "" if the kernel forgot it."""
         return self._stream.peer
 
+    @property
+    def local(self) -> str:
+        """Our own address, in the same way."""
+        return self._stream.local
+
+    @property
+    def tls(self) -> tuple[str | None, str | None]:
+        """The version of TLS and the name of the cipher suite; (None, None) without TLS."""
+        return self._stream.version, self._stream.cipher
+
     def start_tls(self, tls: TlsContext, server: Server) -> None:
         """Begin the TLS handshake. Raises `TlsError` if it can't begin."""
-        assert isinstance(self._stream, Stream)
-        stream = tls.wrap(self._stream, server)
+        stream = tls.wrap(self._socket, server)
         if not self._closed:  # else a callback for certificates has disconnected
-            self._stream = stream
+            self._stream = self._journal.traced(stream)
             self._shake_hands()
 
     def _shake_hands(self) -> None:
@@ -204,12 +222,13 @@ class Link(LinkBase):
         self._turn.detach()
         self._deadlines.end(self._continuing)
         self._deadlines.end(self._retrying)
+        self._deadlines.end(self._stuck)
         self._refs.stop(self._reader)
         self._refs.stop(self._writer)
         # These hold methods of this object. Without such cycles the link, its buffers and its TLS (90 kB)
         # are freed at once, and not when Python's collector comes, which may be never.
         self._reader = self._writer = _RELEASED
-        self._continuing = self._retrying = None
+        self._continuing = self._retrying = self._stuck = None
         self.session.close()
         self._stream.close()
 
@@ -348,7 +367,7 @@ class Link(LinkBase):
     # Out.
 
     def _flush_otherwise(self) -> None:
-        """Write by Python, in one call to the kernel: what `flush` does on a link that is not `_direct`."""
+        """Write by `_send`, in one call to the kernel: as `flush` does on a link that is not `_direct`."""
         stream = self._stream
         sink = self._sink
         if sink is self._out:
@@ -386,6 +405,7 @@ class Link(LinkBase):
         if self._closed:
             self._bury()
         else:
+            self._progress_at = self._clock()
             self.flush(True)
 
     def _send(self, sink: Outbound) -> int:
@@ -410,8 +430,54 @@ class Link(LinkBase):
             self._writing = wanted
             if wanted:
                 self._refs.start(self._writer)
+                self._await_progress()
             else:
                 self._refs.stop(self._writer)
+                self._deadlines.end(self._stuck)
+
+    def _await_progress(self) -> None:
+        """End the link if the kernel takes no byte for write_timeout."""
+        self._progress_at = self._clock()
+        self._plan_look(0.0)
+
+    def _plan_look(self, since: float) -> None:
+        """Look for progress when write_timeout is over; since: seconds of it that are."""
+        self._deadlines.end(self._stuck)
+        limit = self._options.write_timeout / 1000
+        if limit:
+            wait = max(0.0, limit - since)
+            self._stuck = self._deadlines.after(wait, lambda: self._look_for_progress(limit))
+
+    def _look_for_progress(self, limit: float) -> None:
+        since = self._clock() - self._progress_at
+        if since >= limit and not self._takes_more():
+            if self._owner.connected and not self._closed:
+                self._fail(self._stuck_error(since))
+            return
+        if self._writing and not self._closed:
+            self._plan_look(self._clock() - self._progress_at)
+
+    def _takes_more(self) -> bool:
+        """Try to write, and return whether that helps: the loop may have been too busy to do it."""
+        before = len(self._sink), self._stream.backlog
+        self.flush(True)
+        if self._closed or not self._writing:
+            return True
+        if not self._owner.connected or self._retrying is not None:  # other limits count
+            self._progress_at = self._clock()
+            return True
+        moved = len(self._sink) < before[0] or self._stream.backlog < before[1]
+        if moved:
+            self._progress_at = self._clock()
+        return moved
+
+    def _stuck_error(self, since: float) -> errors.WriteTimeoutError:
+        pending = len(self._sink)
+        return errors.WriteTimeoutError(
+            f"write timeout: the server has taken no byte for {since * 1000:.0f} ms, "
+            f"{pending} bytes are unsent",
+            pending=pending,
+        )
 
     def _next_sink(self) -> Outbound:
         """Return what to write now: the handshake until all of it is out, then the client's buffer."""
@@ -422,7 +488,7 @@ class Link(LinkBase):
             if len(session.handshake) or session.state is not State.READY:
                 return session.handshake
             self._sink = self._out
-            self._direct = not self._stream.secure
+            self._direct = self._stream.direct
         self._before_write()
         return self._out
 
@@ -459,5 +525,44 @@ class Link(LinkBase):
             self._fail(read_error(exc, self._owner.connected))
 
     def _retry(self) -> None:
+        self._retrying = None
         self._writing = False
         self.flush()
+
+
+class _ObservedLink(Link):
+    """A link whose reads and writes are told to observers that ask for turns."""
+
+    _unreported = 0  # bytes that the kernel has taken
+
+    def _tell(self, hook: str, *args: int) -> None:
+        observers: Observers | None = self._journal.observers
+        if observers is not None:
+            self._turn.call(observers.event, hook, *args)
+
+    def _send(self, sink: Outbound) -> int:
+        taken = super()._send(sink)
+        self._unreported += taken
+        return taken
+
+    def flush(self, again: bool = False) -> None:
+        """Write as `Link.flush` does, by `_send`; then report how many bytes that has taken by now."""
+        if (again or not self._writing) and not self._broken:
+            self._flush_otherwise()
+        size, self._unreported = self._unreported, 0
+        if size:
+            self._tell("wrote", size)
+
+    def read(self, watcher: Any = None, revents: int = EV_READ) -> bool:
+        """Do what `Link.read` does, then report how many messages have come."""
+        msgs, size = self.session.counts
+        found = super().read(watcher, revents)
+        more_msgs, more_size = self.session.counts
+        if more_msgs > msgs:
+            self._tell("received", more_msgs - msgs, more_size - size)
+        return found
+
+
+def link_type(observers: Observers | None) -> type[Link]:
+    """Return the class of links of a client with these observers."""
+    return _ObservedLink if observers is not None and observers.per_turn else Link

@@ -79,6 +79,11 @@ def link_of(nats: Nats) -> Any:
     return nats._connection.link
 
 
+def reads_in_c(nats: Nats) -> bool:
+    """Return whether C reads and writes the client's socket."""
+    return nats._connection.link._direct  # type: ignore[union-attr]
+
+
 def attempt_of(nats: Nats) -> tuple[Any, Any]:
     """Return what the attempt under way has: the dialler, the socket with its watchers; None for each."""
     return nats._connection._attempts._dialer, nats._connection.link
