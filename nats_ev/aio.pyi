@@ -260,14 +260,19 @@ class JetStream:
         gap_ok: bool | None = None,
         on_error: Callable[[NatsError], object] | None = None,
     ) -> FastBatch: ...
+    @overload
+    async def fetch(
+        self, stream: str, consumer: str, opts: FetchOptions | None = None
+    ) -> list[JsMsg]: ...
+    @overload
     async def fetch(
         self,
         stream: str,
         consumer: str,
         opts: FetchOptions | None = None,
         *,
-        on_msg: Callable[[JsMsg], object] | None = None,
-    ) -> list[JsMsg]: ...
+        on_msg: Callable[[JsMsg], object],
+    ) -> int: ...
     async def get_last_msg(self, stream: str, subject: str) -> StoredMsg: ...
     async def get_last_msg_for_subject(self, stream: str, subject: str) -> StoredMsg: ...
     async def get_msg(self, stream: str, opts: MsgGetOptions | int) -> StoredMsg: ...
@@ -799,12 +804,12 @@ class OrderedConsumer:
 
 class OrderedFetcher:
     stream: str
+    @overload
+    async def fetch(self, opts: OrderedFetchOptions | None = None) -> list[JsMsg]: ...
+    @overload
     async def fetch(
-        self,
-        opts: OrderedFetchOptions | None = None,
-        *,
-        on_msg: Callable[[JsMsg], object] | None = None,
-    ) -> list[JsMsg]: ...
+        self, opts: OrderedFetchOptions | None = None, *, on_msg: Callable[[JsMsg], object]
+    ) -> int: ...
     @property
     def last_seq(self) -> int: ...
     async def next(self, opts: OrderedFetchOptions | None = None) -> JsMsg: ...

@@ -251,14 +251,19 @@ class JetStream:
         gap_ok: bool | None = None,
         on_error: Callable[[NatsError], object] | None = None,
     ) -> FastBatch: ...
+    @overload
+    def fetch(
+        self, stream: str, consumer: str, opts: FetchOptions | None = None
+    ) -> list[JsMsg]: ...
+    @overload
     def fetch(
         self,
         stream: str,
         consumer: str,
         opts: FetchOptions | None = None,
         *,
-        on_msg: Callable[[JsMsg], object] | None = None,
-    ) -> list[JsMsg]: ...
+        on_msg: Callable[[JsMsg], object],
+    ) -> int: ...
     def get_last_msg(self, stream: str, subject: str) -> StoredMsg: ...
     def get_last_msg_for_subject(self, stream: str, subject: str) -> StoredMsg: ...
     def get_msg(self, stream: str, opts: MsgGetOptions | int) -> StoredMsg: ...
@@ -780,12 +785,12 @@ class OrderedConsumer:
 
 class OrderedFetcher:
     stream: str
+    @overload
+    def fetch(self, opts: OrderedFetchOptions | None = None) -> list[JsMsg]: ...
+    @overload
     def fetch(
-        self,
-        opts: OrderedFetchOptions | None = None,
-        *,
-        on_msg: Callable[[JsMsg], object] | None = None,
-    ) -> list[JsMsg]: ...
+        self, opts: OrderedFetchOptions | None = None, *, on_msg: Callable[[JsMsg], object]
+    ) -> int: ...
     @property
     def last_seq(self) -> int: ...
     def next(self, opts: OrderedFetchOptions | None = None) -> JsMsg: ...

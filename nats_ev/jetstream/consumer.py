@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, overload
 
 from ..arguments import (
     Callback,
@@ -197,12 +197,30 @@ class Consumers:
 
     # Messages.
 
+    @overload
     def fetch(
         self,
         stream: str,
         consumer: str,
         opts: FetchOptions | ResultCallback[list[JsMsg]] | None = None,
         cb: ResultCallback[list[JsMsg]] | None = None,
+    ) -> Fetch: ...
+    @overload
+    def fetch(
+        self,
+        stream: str,
+        consumer: str,
+        opts: FetchOptions | ResultCallback[int] | None = None,
+        cb: ResultCallback[int] | None = None,
+        *,
+        on_msg: Callable[[JsMsg], object],
+    ) -> Fetch: ...
+    def fetch(
+        self,
+        stream: str,
+        consumer: str,
+        opts: FetchOptions | ResultCallback[list[JsMsg]] | ResultCallback[int] | None = None,
+        cb: ResultCallback[list[JsMsg]] | ResultCallback[int] | None = None,
         *,
         on_msg: Callable[[JsMsg], object] | None = None,
     ) -> Fetch:

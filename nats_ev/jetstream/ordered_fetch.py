@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, overload
 
 from ..arguments import ResultCallback, callable_or_none, optional_middle
 from ..errors import BadOptionsError, NatsError, RequestTimeoutError
@@ -58,10 +58,24 @@ class OrderedFetcher:
         """The stream sequence of the last message fetched, or the one before the first to come."""
         return self._position or int(self._config.get("opt_start_seq", 1)) - 1
 
+    @overload
     def fetch(
         self,
         opts: OrderedFetchOptions | ResultCallback[list[JsMsg]] | None = None,
         cb: ResultCallback[list[JsMsg]] | None = None,
+    ) -> Fetch: ...
+    @overload
+    def fetch(
+        self,
+        opts: OrderedFetchOptions | ResultCallback[int] | None = None,
+        cb: ResultCallback[int] | None = None,
+        *,
+        on_msg: Callable[[JsMsg], object],
+    ) -> Fetch: ...
+    def fetch(
+        self,
+        opts: OrderedFetchOptions | ResultCallback[list[JsMsg]] | ResultCallback[int] | None = None,
+        cb: ResultCallback[list[JsMsg]] | ResultCallback[int] | None = None,
         *,
         on_msg: Callable[[JsMsg], object] | None = None,
     ) -> Fetch:

@@ -60,6 +60,19 @@ ATTRIBUTES = {
     "Advisories": {"sid": "int", "subject": "str"},
 }  # fmt: skip
 _CALLBACKS = {"Callback", "MsgCallback", "WatchCallback"}
+# What the result depends on: a parameter, and for each way in which it is given the result.
+_ON_MSG = (
+    ", *, on_msg: Callable[[JsMsg], object] | None = None",
+    {"": "list[JsMsg]", ", *, on_msg: Callable[[JsMsg], object]": "int"},
+)
+_OVERLOADS: dict[tuple[str, str], tuple[str, dict[str, str]]] = {
+    ("JetStream", "fetch"): _ON_MSG,
+    ("OrderedFetcher", "fetch"): _ON_MSG,
+    ("ObjectStore", "get"): (
+        "into: Into = None",
+        {"into: None = None": "bytes | None", "into: Destination": "ObjectInfo | None"},
+    ),
+}
 # What the type variables of the bases are.
 _BUCKETS = {
     "KV": {"ConfigT": "KeyValueConfig", "StatusT": "KeyValueStatus"},
@@ -263,20 +276,16 @@ class Stub:
         if len(parameters) == 2 and isinstance(parameters[1].default, Omitted):
             return self._accessor(name, text, returns)
         word = "async def" if asynchronous else "def"
-        if (owner, name) == ("ObjectStore", "get"):
-            self._need("Destination", module)
-            kinds = {
-                "into: None = None": "bytes | None",
-                "into: Destination": self.type_of("ObjectInfo | None"),
-            }
-            found = [
-                (text.replace("into: Into = None", into), what) for into, what in kinds.items()
-            ]
-            return [
-                line
-                for text, what in found
-                for line in ("    @overload", f"    {word} get({text}) -> {what}: ...")
-            ]
+        if (owner, name) in _OVERLOADS:
+            written, signatures = _OVERLOADS[owner, name]
+            assert written in text, f"{owner}.{name}"
+            for instead, result in signatures.items():
+                self.type_of(
+                    f"{result} | {instead.rpartition(': ')[2].partition(' =')[0] or 'None'}"
+                )
+                changed = text.replace(written, instead)
+                lines += ["    @overload", f"    {word} {name}({changed}) -> {result}: ..."]
+            return lines
         override = "  # type: ignore[override]" if owner == "JsMsg" else ""
         return [*lines, f"    {word} {name}({text}) -> {returns}: ...{override}"]
 

@@ -109,8 +109,8 @@ js.consumer_create(
 js.consume("S", "c", on_message, on_error=on_error, stop_after=5)
 js.consume("S", "c", {"max_messages": 10, "expires": timedelta(seconds=5)}, on_message)
 js.ordered_consumer("S", on_message, on_start=lambda info: print(info["num_pending"]))
-js.fetch("S", "c", {"batch": 5}, lambda msgs, err: print(len(msgs or [])))
-js.fetch("S", "c", lambda number, err: print(number), on_msg=lambda msg: print(msg.data))
+js.fetch("S", "c", {"batch": 5}, lambda msgs, err: print([msg.seq for msg in msgs or []]))
+js.fetch("S", "c", lambda number, err: print(number or 0 + 1), on_msg=lambda msg: print(msg.data))
 js.account_info(lambda info, err: print(info and info["api"].get("level")))
 js.publish("s.1", b"", lambda ack, err: print(ack["seq"] if ack else err))
 
@@ -144,6 +144,8 @@ async def with_results() -> None:
         async for entry in jetstream.key_value("config").watch():
             print(entry and entry.key)
         assert_type(await jetstream.object_store("files").get("a"), "bytes | None")
+        assert_type((await jetstream.fetch("S", "c", {"batch": 2}))[0].seq, int)
+        assert_type(await jetstream.fetch("S", "c", on_msg=lambda msg: msg.ack()), int)
 
 
 def wrapped(**options: Unpack[PublishOptions]) -> None:
