@@ -48,6 +48,8 @@ class Accessors:
     _out: Outbound
     _zero: Counts
 
+    def _watch_expiry(self) -> None: ...
+
     def _option(self, name: str, value: Any) -> Any:
         if value is not _READ:
             self._connection.guard.check_thread()
@@ -94,6 +96,19 @@ class Accessors:
         `discovered_servers`. With the option ignore_discovered_servers it is never called.
         """
         return self._option("on_discovered_servers", cb)
+
+    def on_auth_expiring(self, cb: Callable[[float], object] | None = _READ) -> Any:
+        """Get or set ``cb(seconds)``, called before the client's credentials expire; seconds are left.
+
+        Called once per connection, ``auth_expiring_before`` ms before the expiry, or at once if less is left.
+        The server closes the connection at the expiry. New credentials count from the next connection
+        on: when they are there, call `force_reconnect`. A JWT says when it expires, by this machine's
+        clock; without a JWT the client asks the server after each connect, as `user_info` does.
+        """
+        found = self._option("on_auth_expiring", cb)
+        if cb is not _READ and cb is not None:
+            self._watch_expiry()
+        return found
 
     def on_slow_consumer(self, cb: Callable[[int], object] | None = _READ) -> Any:
         """Get or set ``cb(pending_bytes)`` of `slow_consumer`, which sets it together with the threshold."""

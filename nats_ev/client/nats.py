@@ -34,6 +34,7 @@ from ..arguments import (
 from ..auth import nkey_generate_user_seed, nkey_public_from_seed
 from ..connection import Completion
 from ..headers import HeadersLike, encode_headers
+from ..inquiries import Inquiries
 from ..nuid import next_nuid
 from ..options import Options
 from ..protocol import Client, MessageCallback, Passes, fast_method
@@ -55,7 +56,7 @@ _ASYNCHRONOUS = (
 )
 
 
-class Nats(Client, Origins, Accessors, Extension):
+class Nats(Client, Origins, Inquiries, Accessors, Extension):
     """A NATS client on a libev loop.
 
     With ``host``, ``path`` or ``servers`` the client starts connecting at once; otherwise `connect`
@@ -99,8 +100,9 @@ class Nats(Client, Origins, Accessors, Extension):
       0: none), max_message_size (inbound; 0: 64 MiB, or twice the server's max_payload), max_control_line
       (4096), slow_consumer_bytes (0: off), drain_timeout (30,000 ms; 0: any time).
     * Callbacks: ``on_connect()``, ``on_disconnect()``, ``on_reconnect()``, ``on_error(err)``,
-      ``on_lame_duck()``, ``on_slow_consumer(pending_bytes)``, ``on_discovered_servers(urls)``; each
-      is also a method, which explains it.
+      ``on_lame_duck()``, ``on_slow_consumer(pending_bytes)``, ``on_discovered_servers(urls)``,
+      ``on_auth_expiring(seconds)``; each is also a method, which explains it. auth_expiring_before
+      (60,000 ms): how long before the expiry of its credentials the last one is called.
 
     Raises TypeError for an unknown option or a wrong type, `BadOptionsError` (ValueError) for a bad value.
     """
@@ -123,6 +125,8 @@ class Nats(Client, Origins, Accessors, Extension):
         else:  # C checks no tokens: a client that does has no fast path
             self._attach(core.out)
         self._zero = Counts()
+        if self._options.on_auth_expiring is not None:
+            self._watch_expiry()
         if self._options.connects_at_once:
             core.open()
 

@@ -35,6 +35,8 @@ RESULTS = {
     "publish_async": _DICT,
     "status": _DICT,
     "update_meta": _DICT,
+    "user_info": _DICT,
+    "trace": "Trace",
     "add_link": _DICT,
     "add_bucket_link": _DICT,
     "create_bucket": _DICT,
