@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ..arguments import Callback, Milliseconds, Payload, check_result_cb, milliseconds
 from ..connection import Connection
 from ..errors import NotConnectedError, UnsupportedError
 from ..headers import HeadersLike
 from ..options import Options
-from .asker import Asker
-from .expiry import Expiry
-from .trace import Tracing
-from .user import ask_user
+
+if TYPE_CHECKING:
+    from .asker import Asker
+    from .expiry import Expiry
 
 # The first nats-server that traces. An older one would deliver the message.
 _TRACES = (2, 11)
@@ -38,7 +38,9 @@ class Inquiries:
 
         Raises what `request` raises.
         """
-        ask_user(cast(Asker, self), cb, timeout_ms)
+        from .user import ask_user  # here and below: few programs need these modules
+
+        ask_user(cast("Asker", self), cb, timeout_ms)
 
     def trace(
         self,
@@ -52,8 +54,9 @@ class Inquiries:
     ) -> None:
         """Publish a message of which each server on its way reports what it does with it (ADR-41).
 
-        The message is not delivered, to nobody and into no stream, unless deliver is true. Needs nats-server
-        2.11. Accounts on the way report only if their exports and imports allow it.
+        The message is delivered to nobody and into no stream, unless deliver is true. Needs nats-server
+        2.11. Accounts on the way report only if their exports and imports allow it. A report from across a
+        gateway is lost while that has not learnt of this client's inbox: then trace again.
 
         Args:
             subject, payload, headers: as for `publish`.
@@ -70,13 +73,15 @@ class Inquiries:
         check_result_cb(cb)
         limit = milliseconds(timeout_ms, "timeout_ms")
         info = self._connection.info
-        asker = cast(Asker, self)
+        asker = cast("Asker", self)
         if info is None or not asker.is_connected():
             raise NotConnectedError("not connected")
         if _version_of(info.version) < _TRACES:
             text = f"tracing needs nats-server 2.11, and this one is {info.version}: not sent"
             asker.call_soon(cb, None, UnsupportedError(text))
             return
+        from .trace import Tracing
+
         Tracing(asker, cb, limit).begin(subject, payload, headers, deliver)
 
     def _watch_expiry(self) -> None:
@@ -84,8 +89,10 @@ class Inquiries:
         if self._expiry is not None:
             self._expiry.again()
             return
+        from .expiry import Expiry
+
         self._expiry = Expiry(
-            cast(Asker, self),
+            cast("Asker", self),
             lambda: self._options.on_auth_expiring,
             lambda: self._options.auth_expiring_before,
             self._expiry_of_jwt,
