@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, cast
 
 from ..arguments import Callback, Milliseconds, Payload, check_result_cb, milliseconds
@@ -105,5 +104,7 @@ class Inquiries:
 
 def _version_of(text: str) -> tuple[int, ...]:
     """Return the first two numbers of a version; for what is none, a newer one than any."""
-    found = re.match(r"v?(\d+)\.(\d+)", text)
-    return (int(found[1]), int(found[2])) if found is not None else (1 << 30,)
+    numbers = text.removeprefix("v").split(".")[:2]
+    if len(numbers) < 2 or not all(each.isascii() and each.isdigit() for each in numbers):
+        return (1 << 30,)
+    return tuple(int(each[:9]) for each in numbers)

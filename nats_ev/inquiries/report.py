@@ -10,6 +10,8 @@ _IDS = ("cid", "rid", "gid", "sid", "lid", "jid", "aid")
 _ARROWS = {0: "--C", 1: "-->", 2: "==>", 4: "~~>", 5: "--J"}
 _CLIENT, _GATEWAY, _JETSTREAM = 0, 2, 5
 HOP = "Nats-Trace-Hop"
+# Characters: far beyond any network, and few enough for a recursion.
+_LONGEST_HOP = 200
 
 
 class Trace(dict[str, Any]):
@@ -35,7 +37,7 @@ class Trace(dict[str, Any]):
         while waiting:
             depth, report = waiting.pop()
             yield depth, report
-            links = [event["link"] for event in leaving(report) if event.get("link")]
+            links = [link for event in leaving(report) if (link := event.get("link"))]
             waiting += [(depth + 1, link) for link in reversed(links)]
 
     def text(self) -> str:
@@ -75,21 +77,46 @@ def is_report(report: object) -> bool:
     return all(isinstance(each, dict) for each in report["events"])
 
 
-def hop_of(report: dict[str, Any]) -> str:
-    """Return the place of a report in the tree, such as "1.2"; "" for the first server's."""
+def clean(report: dict[str, Any]) -> dict[str, Any]:
+    """Return a report without what only `join` may add to it."""
+    report.pop("missing", None)
+    for event in report["events"]:
+        event.pop("link", None)
+    return report
+
+
+def hop_of(report: dict[str, Any]) -> str | None:
+    """Return the place of a report in the tree, such as "1.2"; "": the first server's; None: it is odd."""
     values = (report["request"].get("header") or {}).get(HOP)
-    return values[0] if isinstance(values, list) and values and isinstance(values[0], str) else ""
+    if values is None:
+        return ""
+    hop = values[0] if isinstance(values, list) and values else None
+    if not isinstance(hop, str) or len(hop) > _LONGEST_HOP:
+        return None
+    return hop if all(each.isdigit() for each in hop.split(".")) else None
 
 
-def is_complete(reports: dict[str, dict[str, Any]], hop: str = "") -> bool:
-    """Return whether the report of a hop and those of all hops after it are there."""
-    waiting = [hop]
+def onward(hop: str, report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the events by which a message left for other servers, by the hops of these.
+
+    Only what is one hop further counts, and once: a report may come from anybody, and must not make a circle.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for event in leaving(report):
+        to = event.get("hop")
+        if isinstance(to, str) and to and to.rpartition(".")[0] == hop:
+            found.setdefault(to, event)
+    return found
+
+
+def is_complete(reports: dict[str, dict[str, Any]]) -> bool:
+    """Return whether the first report and those of all hops after it are there."""
+    waiting = [""]
     while waiting:
-        report = reports.get(waiting.pop())
-        if report is None:
+        hop = waiting.pop()
+        if hop not in reports:
             return False
-        if report.get("hops"):
-            waiting += [each["hop"] for each in leaving(report) if each.get("hop")]
+        waiting += onward(hop, reports[hop])
     return True
 
 
@@ -101,10 +128,9 @@ def join(reports: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """
     for hop in sorted(reports):
         _add_parents(reports, hop)
-    for report in reports.values():
-        for event in leaving(report):
-            if event.get("hop"):
-                event["link"] = reports.get(event["hop"])
+    for hop, report in reports.items():
+        for to, event in onward(hop, report).items():
+            event["link"] = reports.get(to)
     return reports[""]
 
 
@@ -170,7 +196,7 @@ def _render(report: dict[str, Any], depth: int, lines: list[str]) -> None:
         error(event)
         if kind == "eg" and event.get("link"):
             _render(event["link"], depth + 1, lines)
-        elif kind == "eg" and event.get("hop"):
+        elif kind == "eg" and "link" in event:
             lines.append("    " * (depth + 1) + "(no report)")
     came = entry(report)
     if _kind(came) == _CLIENT and came and not came.get("error") and not _goes_on(report):

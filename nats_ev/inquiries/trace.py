@@ -15,11 +15,11 @@ from ..errors import ConnectionClosedError, NatsError, RequestTimeoutError
 from ..headers import Headers, HeadersLike, encode_headers
 from ..net import Deadline
 from .asker import Asker
-from .report import Trace, hop_of, is_complete, is_report, join
+from .report import Trace, clean, hop_of, is_complete, is_report, join
 
 _DESTINATION, _ONLY = "Nats-Trace-Dest", "Nats-Trace-Only"
-# Reports that are kept. A cluster of clusters has hundreds of servers; more is a mistake or malice.
-_MOST_REPORTS = 10_000
+# Reports that are kept. More servers than that are a mistake or malice.
+_MOST_REPORTS = 1000
 
 
 class Tracing:
@@ -65,9 +65,10 @@ class Tracing:
             report = json.loads(payload)
         except (ValueError, RecursionError):
             return
-        if not is_report(report) or len(self._reports) >= _MOST_REPORTS:
+        hop = hop_of(report) if is_report(report) else None
+        if hop is None or len(self._reports) >= _MOST_REPORTS:
             return
-        self._reports.setdefault(hop_of(report), report)
+        self._reports.setdefault(hop, clean(report))
         if is_complete(self._reports):
             self._end(Trace(join(self._reports), True), None)
 

@@ -267,6 +267,8 @@ def test_junk_is_no_report(fake: Any, connected: Any, call: Any, junk: str) -> N
         {"request": {"header": {"Nats-Trace-Hop": ["1.1.1.1.1.1"]}}},
         {"request": {"header": {"Nats-Trace-Hop": ["..."]}}},
         {"server": {"name": ["x"], "ver": 5}},
+        {"request": {"header": {"Nats-Trace-Hop": [".".join("1" * 500_000)]}}},
+        {"events": [{"type": "eg", "hop": "", "link": "x"}, {"type": "eg", "hop": "1.1"}], "hops": 2},
     ],
 )  # fmt: skip
 def test_odd_reports_end_a_trace_too(fake: Any, connected: Any, call: Any, odd: Any) -> None:
@@ -277,6 +279,16 @@ def test_odd_reports_end_a_trace_too(fake: Any, connected: Any, call: Any, odd: 
     if trace is not None:
         assert str(trace)
         assert list(trace.reports())
+
+
+def test_reports_that_name_each_other_make_no_circle(fake: Any, connected: Any, call: Any) -> None:
+    first, second = report("a", "", "1", "1", ""), report("b", "1", "1", "", "1.1", "1.1")
+    nats = connected(fake(scripted(first, second, report("c", "1.1", "1.1", "1"))))
+    trace, err = call(nats.trace, "x", b"")
+    assert err is None
+    assert trace.complete
+    assert [each["server"]["name"] for _, each in trace.reports()] == ["a", "b", "c"]
+    assert json.dumps(trace)
 
 
 def test_the_end_of_the_client_ends_a_trace_once(fake: Any, connected: Any, run: Any) -> None:
