@@ -29,6 +29,7 @@ from .auth import (
     undecorated,
 )
 from .errors import BadOptionsError, BadSubjectError
+from .instrumentation import Instrumentation, observers
 from .subjects import check_subscribe
 
 # The C parser counts a frame's bytes in 31 bits. Of these, 8 MiB are left for the frame's control line.
@@ -368,6 +369,9 @@ class Options:
     max_message_size: int = _option(0, _between(0, MAX_MESSAGE_SIZE))
     # Unsent bytes from which on on_slow_consumer is called. 0: never
     slow_consumer_bytes: int = _option(0, _between(0, sys.maxsize))
+
+    # Observers, for metrics and spans. None or a list of them is accepted, too.
+    instrumentation: Sequence[Instrumentation] | None = _option(None, observers)
 
     # Callbacks.
     on_connect: Hook = _option(None, hook_of())

@@ -34,7 +34,10 @@ _warned: set[str] = set()  # absolute paths of files for which the warning has b
 
 
 class UnreadableFileError(BadOptionsError, OSError):
-    """A file can't be opened; `errno` says why. The caller's mistake, and so also a `BadOptionsError`."""
+    """A file can't be opened; `errno` says why. The caller's mistake, and so also a `BadOptionsError`.
+
+    What to do: correct the path, or let the user of the process read the file.
+    """
 
 
 class Credentials:

@@ -33,8 +33,10 @@ from ..arguments import (
 )
 from ..auth import nkey_generate_user_seed, nkey_public_from_seed
 from ..connection import Completion
+from ..contexts import Origins
 from ..headers import HeadersLike, encode_headers
 from ..inquiries import Inquiries
+from ..instrumentation import Observers
 from ..nuid import next_nuid
 from ..options import Options
 from ..protocol import Client, MessageCallback, Passes, fast_method
@@ -42,7 +44,7 @@ from ..redact import without_traceback
 from .accessors import Accessors, Counts
 from .core import Core
 from .extension import Extension
-from .origins import Origins
+from .observed import observe
 from .request_many import RequestCallback, Sentinel
 
 T = TypeVar("T")
@@ -99,6 +101,7 @@ class Nats(Client, Origins, Inquiries, Accessors, Extension):
       max_pending_bytes (unsent while connected; 256 MiB; 0: unlimited), max_payload (besides the server's;
       0: none), max_message_size (inbound; 0: 64 MiB, or twice the server's max_payload), max_control_line
       (4096), slow_consumer_bytes (0: off), drain_timeout (30,000 ms; 0: any time).
+    * Observers, for metrics and spans: instrumentation, an `Instrumentation` or a list of them.
     * Callbacks: ``on_connect()``, ``on_disconnect()``, ``on_reconnect()``, ``on_error(err)``,
       ``on_lame_duck()``, ``on_slow_consumer(pending_bytes)``, ``on_discovered_servers(urls)``,
       ``on_auth_expiring(seconds)``; each is also a method, which explains it. auth_expiring_before
@@ -115,7 +118,9 @@ class Nats(Client, Origins, Inquiries, Accessors, Extension):
             from .. import pyev
 
             self._options.loop = pyev.default_loop()
-        self._core = core = Core(self._options, self)
+        watched = self._options.instrumentation
+        self._observers = Observers(list(watched)) if watched is not None else None
+        self._core = core = Core(self._options, self, self._observers)
         self._connection = core.connection
         self._requests = core.requests
         self._out = core.out
@@ -127,6 +132,8 @@ class Nats(Client, Origins, Inquiries, Accessors, Extension):
         self._zero = Counts()
         if self._options.on_auth_expiring is not None:
             self._watch_expiry()
+        if self._observers is not None:
+            observe(self, self._observers)
         if self._options.connects_at_once:
             core.open()
 

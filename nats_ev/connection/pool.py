@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import islice
+from typing import Any
 
 from ..errors import BadOptionsError, NatsError
 from ..net import shuffle
@@ -98,7 +99,9 @@ class ServerPool:
         self._replace(list(servers.values()))
         self._seen_tls = self._seen_tls or secure
         if current is not None and current.key in servers:
-            self.current = servers[current.key]
+            self.current = server = servers[current.key]
+            server.attempts, server.last_error = current.attempts, current.last_error
+            server.lame_duck = current.lame_duck
             self._move_to_end(self.current)
 
     def _replace(self, servers: list[Server]) -> None:
@@ -153,6 +156,20 @@ class ServerPool:
     def discovered_urls(self) -> list[str]:
         """The servers that a server has named."""
         return [server.url for server in self._servers if server.discovered]
+
+    def snapshot(self, connected: bool) -> list[dict[str, Any]]:
+        """Return what `Nats.server_pool` returns; connected: the current server is in use."""
+        return [
+            {
+                "url": server.url,
+                "connected": connected and server is self.current,
+                "attempts": server.attempts,
+                "last_error": server.last_error,
+                "discovered": server.discovered,
+                "lame_duck": server.lame_duck,
+            }
+            for server in self._servers
+        ]
 
     @property
     def round_complete(self) -> bool:
@@ -224,6 +241,9 @@ class ServerPool:
         """Forget the failures: the handshake with the current server is complete."""
         if self.current is not None:
             self.current.refusals.clear()
+            self.current.last_error = None
+            self.current.attempts = 0
+            self.current.lame_duck = False
         self._failures = 0
         self._first_round = False
         self._counting = True
@@ -231,6 +251,8 @@ class ServerPool:
     def lost(self, error: NatsError | None, lived: float) -> None:
         """Plan for a lost connection that lived so many seconds: the others come first, at once."""
         self._note_refusal(error)
+        if self.current is not None:
+            self.current.last_error = error
         self._failures = 0
         if lived < STABLE_AFTER:
             return  # the connection counts as its server's turn in this round
@@ -254,6 +276,9 @@ class ServerPool:
 
     def failed(self, error: NatsError) -> None:
         """Count a failed attempt, unless the server has yet to be asked with other credentials."""
+        if self.current is not None:
+            self.current.attempts += 1
+            self.current.last_error = error
         if self._note_refusal(error) and self.current in self._servers:
             # Its turn is not over: the next attempt is at the same server, without a delay.
             server = self.current

@@ -49,6 +49,10 @@ class Server:
         self.sent_jwt = False  # in the last attempt
         # When it expires, in seconds since 1970; None: never, or unknown.
         self.auth_expires: float | None = None
+        # For `ServerPool.snapshot`.
+        self.attempts = 0  # that have failed since the last connection to it
+        self.last_error: errors.NatsError | None = None
+        self.lame_duck = False  # it has announced its shutdown
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}>"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from lab import inside
-from lab.certs import server_config
 from lab.jwts import Key, Setup, creds_text, write_creds
 from nats_ev import AuthorizationError, BadOptionsError, Nats, TlsError
+from nats_ev.testing.certificates import server_config
 
 pytestmark = pytest.mark.usefixtures("needs_server")
 

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from lab import inside
-from lab.certs import server_config
 from lab.jwts import Key, creds_text, write_creds
 from lab.located import words
 from nats_ev import BadOptionsError, Nats, NatsError
+from nats_ev.testing.certificates import server_config
 
 KEY = Key("user")
 SECRETS = {

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from lab.certs import server_config
 from lab.jwts import Key, Setup, creds_text, write_creds
 from nats_ev import (
     BadOptionsError,
@@ -23,6 +22,7 @@ from nats_ev import (
     Nats,
 )
 from nats_ev.contexts import from_environment
+from nats_ev.testing.certificates import server_config
 
 # As natscli 0.4 writes one: all fields, in this order.
 OFFICIAL = """{

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from lab.natsserver import NatsServer, cluster, wait_for
-from lab.ports import free_port
+from lab.natsserver import Cluster, NatsServer, wait_for
 from nats_ev import (
     BadHeadersError,
     BadSubjectError,
@@ -21,14 +20,15 @@ from nats_ev import (
     Trace,
     UnsupportedError,
 )
+from nats_ev.testing import free_port
 
 pytestmark = pytest.mark.server
 
 
 @contextlib.contextmanager
-def network() -> Iterator[tuple[list[NatsServer], NatsServer]]:
+def network() -> Iterator[tuple[Cluster, NatsServer]]:
     """Three servers of a cluster, and a leaf node of the first one."""
-    with cluster(3, config='leafnodes { listen: "127.0.0.1:-1" }') as servers:
+    with Cluster(3, config='leafnodes { listen: "127.0.0.1:-1" }') as servers:
         port = servers[0].monitor()["leaf"]["port"]
         remote = f'leafnodes {{ remotes: [ {{ url: "nats-leaf://127.0.0.1:{port}" }} ] }}'
         with NatsServer(name="leaf", config=remote) as leaf:
