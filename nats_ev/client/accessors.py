@@ -20,7 +20,13 @@ from ..protocol import PENDING_BYTES_LIMIT, PENDING_MSGS_LIMIT, Outbound, Server
 from ..redact import without_traceback
 from ..status import Status
 from .core import Core
-from .option_types import ErrorCallback, EventCallback, ServersCallback, SlowConsumerCallback
+from .option_types import (
+    ErrorCallback,
+    EventCallback,
+    ExpiringCallback,
+    ServersCallback,
+    SlowConsumerCallback,
+)
 from .requests import Requests
 from .subscriptions import SubscriptionInfo
 
@@ -69,6 +75,8 @@ class Accessors:
     _requests: Requests
     _out: Outbound
     _zero: Counts
+
+    def _watch_expiry(self) -> None: ...
 
     def _option(self, name: str, value: T) -> T:
         if value is not _READ:
@@ -140,6 +148,23 @@ class Accessors:
         `discovered_servers`. With the option ignore_discovered_servers it is never called.
         """
         return self._option("on_discovered_servers", cb)
+
+    @overload
+    def on_auth_expiring(self) -> ExpiringCallback | None: ...
+    @overload
+    def on_auth_expiring(self, cb: ExpiringCallback | None) -> ExpiringCallback | None: ...
+    def on_auth_expiring(self, cb: ExpiringCallback | None = _READ) -> ExpiringCallback | None:
+        """Get or set ``cb(seconds)``, called before the client's credentials expire; seconds are left.
+
+        Called once per connection, ``auth_expiring_before`` ms before the expiry, or at once if less is left.
+        The server closes the connection at the expiry. New credentials count from the next connection
+        on: when they are there, call `force_reconnect`. A JWT says when it expires, by this machine's
+        clock; without a JWT the client asks the server after each connect, as `user_info` does.
+        """
+        found = self._option("on_auth_expiring", cb)
+        if cb is not _READ and cb is not None:
+            self._watch_expiry()
+        return found
 
     @overload
     def on_slow_consumer(self) -> SlowConsumerCallback | None: ...

@@ -35,7 +35,9 @@ from ..arguments import (
 )
 from ..auth import nkey_generate_user_seed, nkey_public_from_seed
 from ..connection import Completion
+from ..contexts import Origins
 from ..headers import HeadersLike, encode_headers, with_more
+from ..inquiries import Inquiries
 from ..instrumentation import new_observers, observe
 from ..nuid import next_nuid
 from ..options import Options
@@ -45,7 +47,6 @@ from .accessors import Accessors, Counts
 from .core import Core
 from .extension import Extension
 from .option_types import NatsOptions
-from .origins import Origins
 from .request_many import RequestCallback, Sentinel
 
 T = TypeVar("T")
@@ -59,7 +60,7 @@ _ASYNCHRONOUS = (
 )
 
 
-class Nats(Client, Origins, Accessors, Extension):
+class Nats(Client, Origins, Inquiries, Accessors, Extension):
     """A NATS client on a libev loop.
 
     With ``host``, ``path`` or ``servers`` the client starts connecting at once; otherwise `connect`
@@ -108,8 +109,9 @@ class Nats(Client, Origins, Accessors, Extension):
       (4096), slow_consumer_bytes (0: off), drain_timeout (30,000 ms; 0: any time).
     * Observers, for metrics and spans: instrumentation, an `Instrumentation` or a list of them.
     * Callbacks: ``on_connect()``, ``on_disconnect()``, ``on_reconnect()``, ``on_error(err)``,
-      ``on_lame_duck()``, ``on_slow_consumer(pending_bytes)``, ``on_discovered_servers(urls)``; each
-      is also a method, which explains it.
+      ``on_lame_duck()``, ``on_slow_consumer(pending_bytes)``, ``on_discovered_servers(urls)``,
+      ``on_auth_expiring(seconds)``; each is also a method, which explains it. auth_expiring_before
+      (60,000 ms): how long before the expiry of its credentials the last one is called.
 
     Raises TypeError for an unknown option or a wrong type, `BadOptionsError` (ValueError) for a bad value.
     """
@@ -136,6 +138,8 @@ class Nats(Client, Origins, Accessors, Extension):
         else:  # C checks no tokens: a client that does has no fast path
             self._attach(core.out)
         self._zero = Counts()
+        if self._options.on_auth_expiring is not None:
+            self._watch_expiry()
         if self._observers is not None and self._observers.per_message:
             observe(self)
         if self._options.connects_at_once:

@@ -25,6 +25,7 @@ EventCallback = Callable[[], object]
 ErrorCallback = Callable[[NatsError], object]
 SlowConsumerCallback = Callable[[int], object]
 ServersCallback = Callable[[list[str]], object]
+ExpiringCallback = Callable[[float], object]
 
 
 class ConnectOptions(TypedDict, total=False):

@@ -35,6 +35,7 @@ LAYERS = [
     {"arguments", "auth", "headers", "instrumentation", "net", "subjects"},
     {"options", "protocol"},
     {"connection", "contexts"},
+    {"inquiries"},
     {"client"},
     {"jetstream", "service"},
     {"buckets"},
@@ -68,7 +69,15 @@ PURE = {
 IMPURE_IMPORTS = {"socket", "ssl", "select", "selectors", "threading", "time", "asyncio"}
 IMPORTERS = {"_parser": {"compiled"}, "cryptography": {"auth.nkeys", "testing.certificates"}}
 # Who may read the wall clock: what the wire dates.
-DATED = {"jetstream.consumer", "kv.store", "object_store", "service", "cli", "testing.certificates"}
+DATED = {
+    "inquiries.expiry",
+    "jetstream.consumer",
+    "kv.store",
+    "object_store",
+    "service",
+    "cli",
+    "testing.certificates",
+}
 
 
 @pytest.fixture(scope="module")
