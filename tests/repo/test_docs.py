@@ -28,7 +28,7 @@ from nats_ev.testing.certificates import Certificates
 
 GUIDES = [
     "README.md",
-    *(f"docs/{n}.md" for n in ("guide", "faces", "loops", "porting", "from-nats-py")),
+    *(f"docs/{n}.md" for n in ("guide", "faces", "loops", "porting", "from-nats-py", "testing")),
 ]
 LIMIT = 30  # seconds; each takes less than one
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -113,9 +113,10 @@ def run(code: str, folder: Path, port: int) -> str:
     program.write_text(code)
     command = [sys.executable, "-W", "error", str(program)]
     if "def test_" in code:
-        command[3:3] = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        command[3:3] = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "pytest_nats_ev"]
     path = f"{Path(find_binary() or '').parent}{os.pathsep}{os.environ['PATH']}"
     env = os.environ | {"PATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    env["NATS_SERVER"] = find_binary() or ""
     done = run_whole(command, LIMIT, cwd=folder, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
@@ -162,8 +163,9 @@ def test_without_jetstream_the_program_ends_with_a_status(
     assert "is JetStream enabled on this server" in ended.stderr
 
 
-# One waits for its server to come back; in another one a host runs the loop; nats-py tries for ever.
-PATIENT = ("    reconnect=True,", "ctypes", "import nats\n")
+# One waits for its server to come back; in another one a host runs the loop; nats-py tries for ever; one starts
+# its own server.
+PATIENT = ("    reconnect=True,", "ctypes", "import nats\n", "nats_ev.testing")
 
 
 @pytest.mark.parametrize(
