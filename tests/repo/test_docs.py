@@ -163,8 +163,8 @@ def test_without_jetstream_the_program_ends_with_a_status(
     assert "is JetStream enabled on this server" in ended.stderr
 
 
-# One waits for its server to come back; in another one a host runs the loop; nats-py tries for ever; one starts
-# its own server.
+# One waits for its server to come back; in another one a host runs the loop; nats-py tries for ever; one has
+# a server of its own.
 PATIENT = ("    reconnect=True,", "ctypes", "import nats\n", "nats_ev.testing")
 
 
