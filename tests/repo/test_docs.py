@@ -203,6 +203,7 @@ def anchor(heading: str) -> str:
     [
         "README.md",
         "tests/README.md",
+        "examples/README.md",
         "csrc/README.md",
         *[f"docs/{p.name}" for p in ROOT.glob("docs/*.md")],
     ],
