@@ -215,6 +215,7 @@ def _run_watched(
 
     def check(watcher: Any, revents: int) -> None:
         if met or failed:
+            loop.stop()  # again: the first time it has stopped a run inside a callback
             return
         try:
             result = condition() if condition is not None else None
