@@ -10,12 +10,11 @@ import threading
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from .waiting import seconds
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+Self = TypeVar("Self", bound="CuttingProxy")
 
 UP, DOWN = "up", "down"  # to the server, to the client
 _CHUNK = 65536
@@ -84,7 +83,7 @@ class CuttingProxy:
         self._thread = threading.Thread(target=self._run, name="cutting proxy", daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> Self:
+    def __enter__(self: Self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -12,16 +12,14 @@ import subprocess
 import sys
 import urllib.request
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from .binary import binary_version, find_binary
+from .certificates import Certificates, server_config
 from .process import ender, temporary_folder
 from .waiting import ConditionError, wait_for
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-    from .certificates import Certificates
+Self = TypeVar("Self", bound="Server")
 
 _READY_WITHIN = 20_000  # milliseconds
 _ENDS_WITHIN = 10  # seconds; then it is killed
@@ -193,16 +191,14 @@ class Server:
         self._config = config
 
     def _issue(self, tls: bool | Certificates) -> str:
-        from .certificates import Certificates, server_config
-
-        self.certificates = Certificates(self.folder) if tls is True else tls  # type: ignore[assignment]
-        assert self.certificates is not None
-        pair = self.certificates.issue("server", "localhost", self.host)
+        issuer = tls if isinstance(tls, Certificates) else Certificates(self.folder)
+        self.certificates = issuer
+        pair = issuer.issue("server", "localhost", self.host)
         if self._verify:
-            self._client = self.certificates.issue("client")
-        return server_config(pair, self.certificates.ca if self._verify else None)
+            self._client = issuer.issue("client")
+        return server_config(pair, issuer.ca if self._verify else None)
 
-    def __enter__(self) -> Self:
+    def __enter__(self: Self) -> Self:
         return self.start()
 
     def __exit__(self, *exc: object) -> None:
@@ -252,7 +248,7 @@ class Server:
             raise RuntimeError("the server has not been started, or has been ended")
         return self._resources.process
 
-    def start(self) -> Self:
+    def start(self: Self) -> Self:
         """Start the server and wait until it takes connections; return it.
 
         Raises:

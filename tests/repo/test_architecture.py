@@ -251,6 +251,7 @@ def test_a_public_class_shows_the_path_that_it_is_imported_from() -> None:
             f"nats_ev.{name}"
             for name in ("service", "pyev", "gevent_loop", "asyncio_loop", "loops", "options")
         ),
+        "nats_ev.testing",
         "nats_ev.testing.loop_conformance",
     ],
 )
