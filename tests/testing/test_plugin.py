@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import nats_ev
 import pytest_nats_ev
 from lab.natsserver import find_binary
 
@@ -40,6 +41,11 @@ def test_a_suite_that_does_not_use_it_loads_nothing_of_nats_ev(suite: Any) -> No
         "--strict-config",
     )
     result.assert_outcomes(passed=1)
+
+
+def test_a_program_may_load_the_package_before_pytest() -> None:
+    """pytest would else warn that it cannot rewrite the asserts of what a plugin came with."""
+    assert "PYTEST_DONT_REWRITE" in (nats_ev.__doc__ or "")
 
 
 def test_it_is_installed_for_every_pytest() -> None:
