@@ -20,7 +20,7 @@
 
 docs/guide.md explains all of it by programs that run.
 
-PYTEST_DONT_REWRITE: with this word pytest accepts that the package may be loaded before its plugin for pytest.
+PYTEST_DONT_REWRITE: by this word pytest accepts that the package is loaded before its plugin for pytest.
 """
 
 from typing import TYPE_CHECKING
