@@ -44,7 +44,7 @@ from nats_ev.testing.waiting import described
 
 pytest_plugins = ["pytester"]
 
-DEADLINE = 10.0
+DEADLINE = 30.0  # seconds; a test that works does not wait for it
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
