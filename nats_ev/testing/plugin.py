@@ -170,8 +170,9 @@ def _new_loop(kind: str) -> Iterator[Any]:
         own.run_until_complete(own.shutdown_asyncgens())
         own.close()
     elif kind == "gevent":
-        pytest.importorskip("gevent")
+        gevent = pytest.importorskip("gevent")
         yield importlib.import_module("nats_ev.gevent_loop").GeventLoop()
+        gevent.sleep(0)
     else:
         pytest.fail(f"nats_loop {kind!r}: choose one of {', '.join(_KINDS)}", pytrace=False)
 

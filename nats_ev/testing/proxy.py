@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from .waiting import seconds
 
@@ -56,16 +57,24 @@ class CuttingProxy:
         recording: whether it is kept. A test of much traffic says False.
 
     Args:
-        port: of the server, or the server itself: a `Server`, or anything that has `host` and `port`.
-        host: of the server.
+        server: a `Server`, or anything that has `host` and `port`; a URL; or a port.
+        host: of the server, if server is a port.
     """
 
     host = "127.0.0.1"
 
-    def __init__(self, port: int | Any, host: str = "127.0.0.1") -> None:
-        self._target = (host, port) if isinstance(port, int) else (port.host, port.port)
-        self._scheme = "nats" if isinstance(port, int) else port.url.partition(":")[0]
-        self._options = dict(getattr(port, "options", {}))
+    def __init__(self, server: int | str | Any, host: str = "127.0.0.1") -> None:
+        self._scheme = "nats"
+        self._options = dict(getattr(server, "options", {}))
+        if isinstance(server, str):
+            parts = urlsplit(server if "//" in server else f"nats://{server}")
+            self._scheme = parts.scheme
+            self._target = (parts.hostname or host, parts.port or 4222)
+        elif isinstance(server, int):
+            self._target = (host, server)
+        else:
+            self._scheme = str(getattr(server, "url", "nats:")).partition(":")[0]
+            self._target = (server.host, server.port)
         self._listener = socket.create_server((self.host, 0))
         self._listener.setblocking(False)
         self.port = int(self._listener.getsockname()[1])

@@ -174,7 +174,7 @@ def names(text: str) -> set[str]:
 
 def test_no_example_makes_a_stream_or_bucket_that_another_one_or_the_docs_make() -> None:
     """Otherwise the second program that a reader tries finds it with another configuration."""
-    docs = [ROOT / "README.md", *ROOT.glob("docs/*.md")]
+    docs = [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
     taken = set().union(*(names(path.read_text()) for path in docs))
     assert {"JOBS", "config", "files", "faces"} <= taken
     for path in EXAMPLES.glob("*.py"):
