@@ -275,6 +275,7 @@ def test_a_public_class_shows_the_path_that_it_is_imported_from() -> None:
                 "types",
             )
         ),
+        "nats_ev.testing",
         "nats_ev.testing.loop_conformance",
     ],
 )
