@@ -48,10 +48,11 @@ show_as_public(globals(), __all__)
 if TYPE_CHECKING:
     from . import aio as aio
     from . import blocking as blocking
-    from . import buckets, jetstream, kv, object_store, service
+    from . import buckets, contexts, jetstream, kv, object_store, service
     from . import green as green
     from .buckets import *  # noqa: F403
     from .buckets.errors import *  # noqa: F403  mypy does not see them in the line above
+    from .contexts import *  # noqa: F403
     from .jetstream import *  # noqa: F403
     from .jetstream.errors import *  # noqa: F403  mypy does not see them in the line above
     from .kv import *  # noqa: F403
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from .service import *  # noqa: F403
 
     __all__ += buckets.__all__
+    __all__ += contexts.__all__
     __all__ += jetstream.__all__
     __all__ += kv.__all__
     __all__ += object_store.__all__
@@ -73,6 +75,7 @@ else:
             "ObjectChangedError ObjectDeletedError ObjectExistsError ObjectIncompleteError "
             "ObjectLinkError ObjectNotFoundError ObjectTransferError"
         ),
+        "contexts": "Context ContextError ContextNotFoundError",
         "jetstream": (
             "APIError Advisory ApiLevelError AtomicBatch BadPullRequestError "
             "BatchClosedError BatchError Consume ConsumerDeletedError ConsumerExistsError "

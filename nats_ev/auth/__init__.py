@@ -10,6 +10,7 @@ No error's text has a secret in it. Decoded seeds and the content of files are k
 
 from .creds import UnreadableFileError
 from .creds import check_creds as check_creds
+from .creds import parse_creds as parse_creds
 from .creds import read_creds as read_creds
 from .creds import undecorated as undecorated
 from .nkeys import HAS_NKEY

@@ -102,12 +102,25 @@ def read_creds(path: str | os.PathLike[str]) -> Credentials:
         error = UnreadableFileError(f"cannot open creds file {shown}: {exc.strerror}")
         error.errno = exc.errno
         raise error from exc
+    return parse_creds(text, shown)
+
+
+def parse_creds(text: bytearray, shown: str | bytes) -> Credentials:
+    """Return the content of a .creds file, and overwrite the text.
+
+    Args:
+        text: the whole content.
+        shown: what errors call it.
+
+    Raises:
+        BadOptionsError: a block is missing.
+    """
     try:
         jwt, seed = _find_blocks(text)
         if jwt is None:
-            raise BadOptionsError(f"{shown}: missing NATS USER JWT block")
+            raise BadOptionsError(f"{shown!s}: missing NATS USER JWT block")
         if seed is None:
-            raise BadOptionsError(f"{shown}: missing USER NKEY SEED block")
+            raise BadOptionsError(f"{shown!s}: missing USER NKEY SEED block")
         with memoryview(text) as view:  # unlike those of a bytearray, its slices are no copies
             return Credentials(
                 str(view[jwt], "ascii", "replace"),

@@ -18,7 +18,7 @@ import click
 
 from nats_ev import NatsError, __version__
 
-from . import consumers, kv, messages, objects, streams
+from . import bench, consumers, contexts, kv, messages, objects, server, services, streams
 from .client import Settings
 from .command import Group, connection_options
 from .output import complain, note
@@ -46,7 +46,7 @@ def root() -> None:
     """
 
 
-for module in (messages, streams, consumers, kv, objects):
+for module in (messages, server, bench, streams, consumers, kv, objects, services, contexts):
     for each in module.COMMANDS:
         root.add_command(each)
 

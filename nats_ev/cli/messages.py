@@ -83,9 +83,7 @@ class _Sender:
 
     def __init__(self, nc: Nats, settings: Settings, subject: str, how: dict[str, Any]) -> None:
         self._nc = nc
-        self._js: JetStream | None = (
-            nc.jetstream(timeout=settings.wait) if how["jetstream"] else None
-        )
+        self._js: JetStream | None = settings.jetstream_of(nc) if how["jetstream"] else None
         self._subject = subject
         self._headers = headers_of(how["pairs"])
         self._how = how

@@ -41,6 +41,7 @@ from ..redact import without_traceback
 from .accessors import Accessors, Counts
 from .core import Core
 from .extension import Extension
+from .origins import Origins
 from .request_many import RequestCallback, Sentinel
 
 T = TypeVar("T")
@@ -54,11 +55,11 @@ _ASYNCHRONOUS = (
 )
 
 
-class Nats(Client, Accessors, Extension):
+class Nats(Client, Origins, Accessors, Extension):
     """A NATS client on a libev loop.
 
     With ``host``, ``path`` or ``servers`` the client starts connecting at once; otherwise `connect`
-    does it.
+    does it. `from_context` and `from_env` take the options from a file of settings or the environment.
 
     All callbacks run on the loop, none inside the call that took it. An exception that a callback
     raises goes to ``sys.excepthook``; KeyboardInterrupt and SystemExit come out of the loop's
