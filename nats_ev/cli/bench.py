@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +99,8 @@ class _Run:
             "bytes_per_second": round(self.msgs * size / seconds),
         }
         if len(self.latencies) > 1:
+            import statistics
+
             cuts = statistics.quantiles(self.latencies, n=100)
             result["latency_ms"] = {"p50": cuts[49], "p90": cuts[89], "p99": cuts[98]}
             result["latency_ms"]["max"] = max(self.latencies)
@@ -189,7 +190,7 @@ def sub(settings: Settings, subject: str, queue: str | None, **how: Any) -> None
 @_options
 @with_settings
 def pubsub(settings: Settings, subject: str, **how: Any) -> None:
-    """Publish to a subscription of the same connection, and count what comes back."""
+    """Publish to itself, and count what comes back."""
     with settings.connect() as nc:
         nats, run = nc.nats, _Run(settings, "pubsub", how)
         sent = 0
@@ -230,7 +231,7 @@ def pubsub(settings: Settings, subject: str, **how: Any) -> None:
 @_options
 @with_settings
 def request(settings: Settings, subject: str, in_flight: int, **how: Any) -> None:
-    """Send requests to what answers on SUBJECT, such as ``bench reply``, and time the answers."""
+    """Send requests, and time the answers. What answers may be `nats-ev bench reply`."""
     with settings.connect() as nc:
         nats, run = nc.nats, _Run(settings, "request", how)
         failed: list[NatsError] = []
@@ -270,7 +271,7 @@ def request(settings: Settings, subject: str, in_flight: int, **how: Any) -> Non
 @click.option("--queue", default="bench", show_default=True, help="queue group")
 @with_settings
 def reply(settings: Settings, subject: str, queue: str) -> None:
-    """Answer requests with their payload, for ``bench request``, until Ctrl-C."""
+    """Answer requests with their payload until Ctrl-C."""
     with settings.connect(lasting=True) as nc:
         nats = nc.nats
 
@@ -296,7 +297,7 @@ def reply(settings: Settings, subject: str, queue: str) -> None:
 @_options
 @with_settings
 def js(settings: Settings, subject: str, in_flight: int, **how: Any) -> None:
-    """Publish to the stream that stores SUBJECT, and wait for each acknowledgement."""
+    """Publish to a stream, and wait for each acknowledgement."""
     with settings.connect() as nc:
         found = settings.jetstream_of(nc)
         name = found.stream_name_by_subject(subject)

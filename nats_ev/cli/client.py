@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,6 +123,8 @@ class Settings:
             more: further options of the client.
         """
         errors: list[NatsError] = []
+        if self.trace:
+            _trace_protocol()
         options = self.options() | {"loop": self.loop, "no_responders": True} | more
         if lasting:
             options |= _LASTING
@@ -177,6 +180,17 @@ class Settings:
         if nc.nats.context is not None:
             own = nc.nats.context.jetstream_options(**own)
         return nc.jetstream(timeout=self.wait, **own)
+
+
+def _trace_protocol() -> None:
+    """Let the logger of the protocol write to standard error."""
+    logger = logging.getLogger("nats_ev.protocol")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(message)s", "%H:%M:%S"))
+        logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
 
 
 def _ignore(error: NatsError) -> None:

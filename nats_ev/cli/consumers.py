@@ -193,7 +193,7 @@ def add(
     as_json: bool,
     **how: Any,
 ) -> None:
-    """Create a consumer: durable, pulling, with explicit acknowledgements, unless the options differ."""
+    """Create a consumer. By default it is durable, is pulled from, and wants each message acknowledged."""
     config = {"ack_policy": "explicit"} | _config(how)
     if deliver is not None:
         config |= _begin(deliver)
@@ -238,7 +238,7 @@ def _begin(deliver: str) -> dict[str, Any]:
 @_JSON
 @with_settings
 def edit(settings: Settings, stream: str, name: str, as_json: bool, **how: Any) -> None:
-    """Change the configuration of a consumer; what no option names stays."""
+    """Change the configuration of a consumer. What no option names stays."""
     changes = _config(how)
     if not changes:
         raise click.UsageError("say what to change")
@@ -274,7 +274,7 @@ def rm(settings: Settings, stream: str, name: str, force: bool) -> None:
 @click.argument("until")
 @with_settings
 def pause(settings: Settings, stream: str, name: str, until: str) -> None:
-    """Let a consumer deliver nothing UNTIL a time, or for a duration."""
+    """Let a consumer deliver nothing UNTIL a time. A duration is counted from now."""
     end: datetime | timedelta
     try:
         end = DURATION(until)
@@ -342,7 +342,7 @@ def next_(
     answer: str,
     **how: Any,
 ) -> None:
-    """Receive messages by a pull consumer, print them, and acknowledge each when it is printed.
+    """Receive one message or more by a pull consumer. Each is acknowledged when it is printed.
 
     Exit status 1 if there was no message.
     """
@@ -381,7 +381,7 @@ def sub(
     answer: str,
     **how: Any,
 ) -> None:
-    """Receive by a consumer, pull or push, until Ctrl-C; acknowledge each message when it is printed."""
+    """Receive by a pull or push consumer until Ctrl-C. Each message is acknowledged when it is printed."""
     with settings.jetstream(lasting=True) as js:
         config = js.consumer_info(stream, name)["config"]
         messages: Any

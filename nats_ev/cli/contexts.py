@@ -93,7 +93,7 @@ def ls(as_json: bool) -> None:
 @click.argument("name", required=False)
 @_JSON
 def show(name: str | None, as_json: bool) -> None:
-    """Show a context, by default the selected one, without its secrets."""
+    """Show a context without its secrets. The default is the selected one."""
     found = Context.load(name)
     shown = {field: value for field, value in found.redacted().items() if value}
     if as_json:
@@ -138,7 +138,7 @@ def save(settings: Settings, name: str, description: str | None, select: bool) -
 @click.argument("name", required=False)
 @click.option("--previous", is_flag=True, help="the one that was selected before")
 def select(name: str | None, previous: bool) -> None:
-    """Select the context that counts when nothing else says where to connect."""
+    """Select a context. It counts when nothing else says where to connect."""
     if previous and name is None:
         name = Context.previous()
     if name is None:
@@ -174,7 +174,7 @@ def rm(name: str, force: bool) -> None:
 @click.option("--connect", is_flag=True, help="also connect to its servers")
 @click.pass_context
 def validate(ctx: click.Context, name: str | None, connect: bool) -> None:
-    """Check a context, by default all: whether its file is right and the files that it names exist."""
+    """Check one context, or all. The files that it names must exist."""
     bad = 0
     for each in [name] if name is not None else Context.list():
         try:

@@ -75,7 +75,7 @@ def add(settings: Settings, bucket: str, as_json: bool, **how: Any) -> None:
 @_JSON
 @with_settings
 def edit(settings: Settings, bucket: str, as_json: bool, **how: Any) -> None:
-    """Change the configuration of a bucket; what no option names stays."""
+    """Change the configuration of a bucket. What no option names stays."""
     changes = config_from(how)
     if not changes:
         raise click.UsageError("say what to change")
@@ -427,7 +427,7 @@ def revert(settings: Settings, bucket: str, key: str, revision: int, quiet: bool
 def watch(
     settings: Settings, bucket: str, filters: tuple[str, ...], count: int | None, **how: bool
 ) -> None:
-    """Print the entries of a bucket, then every change, until Ctrl-C."""
+    """Print the entries of a bucket, then every change."""
     with settings.jetstream(lasting=True) as js:
         entries = js.key_value(bucket).watch(
             list(filters),

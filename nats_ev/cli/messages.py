@@ -411,7 +411,9 @@ def _answers(
 @click.option("--quiet", "-q", is_flag=True, help="print no requests")
 @with_settings
 def reply(settings: Settings, subject: str, body: str | None, **how: Any) -> None:
-    """Answer requests, with BODY, an echo or the output of a command, until Ctrl-C.
+    """Answer requests until Ctrl-C.
+
+    The answer is BODY, an echo, or the output of a command.
 
     The command sees the subject as NATS_REQUEST_SUBJECT. If it fails, its request gets no answer.
     """

@@ -67,7 +67,7 @@ def add(settings: Settings, bucket: str, as_json: bool, **how: Any) -> None:
 @_JSON
 @with_settings
 def edit(settings: Settings, bucket: str, as_json: bool, **how: Any) -> None:
-    """Change the configuration of a bucket; what no option names stays."""
+    """Change the configuration of a bucket. What no option names stays."""
     changes = config_from(how)
     if not changes:
         raise click.UsageError("say what to change")
@@ -134,7 +134,7 @@ def put(settings: Settings, bucket: str, file: str, name: str | None, **how: Any
 @_NO_PROGRESS
 @with_settings
 def get(settings: Settings, bucket: str, name: str, output: str | None, **how: Any) -> None:
-    """Fetch an object into a file, which is there only when it is complete and its digest is right."""
+    """Fetch an object into a file. The file is there only when it is complete and its digest is right."""
     target = output or os.path.basename(name)
     if not target:
         raise click.UsageError(f"{name!r} names no file: --output FILE")
@@ -302,7 +302,7 @@ def _show_bucket(status: dict[str, Any], as_json: bool) -> None:
 @_FORCE
 @with_settings
 def rm(settings: Settings, bucket: str, name: str | None, force: bool) -> None:
-    """Delete an object, or without NAME the bucket with all its objects."""
+    """Delete an object, or a whole bucket. Without NAME the bucket goes, with all its objects."""
     what = f"{name!r} in {bucket}" if name else f"bucket {bucket} with all its objects"
     confirm(f"Delete {what}?", force)
     with settings.jetstream() as js:
@@ -339,7 +339,7 @@ def seal(settings: Settings, bucket: str, force: bool) -> None:
 def watch(
     settings: Settings, bucket: str, updates_only: bool, count: int | None, as_json: bool
 ) -> None:
-    """Print the objects of a bucket, then every change, until Ctrl-C."""
+    """Print the objects of a bucket, then every change."""
     with (
         settings.jetstream(lasting=True) as js,
         js.object_store(bucket).watch(updates_only=updates_only) as infos,

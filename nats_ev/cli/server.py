@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import statistics
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -52,7 +49,7 @@ def rtt(settings: Settings, count: int, as_json: bool) -> None:
             "",
             [
                 ("Each", ", ".join(shown)),
-                ("Median", shown_duration(statistics.median(times) * 1e6)),
+                ("Median", shown_duration(sorted(times)[count // 2] * 1e6)),
                 ("Shortest", shown_duration(min(times) * 1e6)),
                 ("Longest", shown_duration(max(times) * 1e6)),
             ],
@@ -71,7 +68,7 @@ def rtt(settings: Settings, count: int, as_json: bool) -> None:
 @_JSON
 @with_settings
 def info(settings: Settings, as_json: bool) -> None:
-    """Show the server, the connection to it, and what JetStream keeps for the account."""
+    """Show the server, the connection, and the use of JetStream."""
     with settings.connect() as nc:
         server = json.loads(nc.server_info() or "{}")
         round_trip = nc.rtt()
@@ -168,7 +165,7 @@ Ask = Callable[[str, dict[str, Any]], dict[str, Any]]
 @click.option("--json", "as_json", is_flag=True, help="print each look as a line of JSON")
 @with_settings
 def top(settings: Settings, monitor: str | None, once: bool, **how: Any) -> None:
-    """Watch a server: its load, and what each connection receives and sends.
+    """Watch the load of a server and of its connections.
 
     The figures come from the server's monitoring port, or without --monitor from the server itself, which
     answers the users of the system account alone.
@@ -198,6 +195,9 @@ def top(settings: Settings, monitor: str | None, once: bool, **how: Any) -> None
 
 def _http(url: str, wait: timedelta) -> Ask:
     """Return a function that asks the monitoring port."""
+    import urllib.error
+    import urllib.request
+
     base = (url if "://" in url else f"http://{url}").rstrip("/")
 
     def ask(what: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -208,7 +208,8 @@ def _http(url: str, wait: timedelta) -> Ask:
             ) as answer:
                 return dict(json.load(answer))
         except urllib.error.URLError as error:
-            raise click.ClickException(f"{base}/{what}: {error.reason}") from None
+            why = getattr(error.reason, "strerror", None) or error.reason
+            raise click.ClickException(f"{base}/{what}: {why}") from None
         except ValueError:
             raise click.ClickException(f"{base}/{what}: not the JSON of a server") from None
 

@@ -153,7 +153,7 @@ def _queue(endpoint: dict[str, Any]) -> str:
 @_JSON
 @with_settings
 def stats(settings: Settings, name: str | None, id: str | None, wait: Any, as_json: bool) -> None:
-    """Show how many requests the endpoints of services have answered, and how fast."""
+    """Show the requests that services have had, and their times."""
     answers = _ask(settings, "STATS", (name, id), wait)
     if not answers:
         _nobody((name, id))

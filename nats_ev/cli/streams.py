@@ -248,7 +248,7 @@ def _turn_ack(config: dict[str, Any]) -> None:
 @_JSON
 @with_settings
 def edit(settings: Settings, name: str, as_json: bool, **how: Any) -> None:
-    """Change the configuration of a stream; what no option names stays."""
+    """Change the configuration of a stream. What no option names stays."""
     changes = config_from(how)
     _turn_ack(changes)
     if not changes:
@@ -292,7 +292,7 @@ def purge(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Delete messages of a stream: all, or those that the options name."""
+    """Delete messages of a stream. Without options all are deleted."""
     confirm(f"Delete messages of stream {name}?", force)
     asked = {"filter": subject, "seq": seq, "keep": keep}
     opts = {field: value for field, value in asked.items() if value is not None}
@@ -324,7 +324,7 @@ _CONTENT = (
 @_CONTENT[1]
 @with_settings
 def get(settings: Settings, name: str, seq: int | None, subject: str | None, **how: Any) -> None:
-    """Print one message of a stream, by its sequence or as the last one of a subject."""
+    """Print one message of a stream. It is named by its sequence, or is the last one of a subject."""
     if (seq is None) == (subject is None):
         raise click.UsageError("name one message: SEQ, or --last-for SUBJECT")
     with settings.jetstream() as js:
@@ -372,7 +372,7 @@ def view(
     since: datetime | None,
     **how: Any,
 ) -> None:
-    """Print COUNT messages of a stream, 25 by default, from the first one on."""
+    """Print the messages of a stream. COUNT is 25 by default."""
     config: dict[str, Any] = {"deliver_policy": "all"}
     if subject is not None:
         config["filter_subject"] = subject
@@ -399,7 +399,7 @@ def view(
 @_JSON
 @with_settings
 def subjects(settings: Settings, name: str, subject: str, as_json: bool) -> None:
-    """List the subjects that a stream has messages of, and how many."""
+    """List the subjects of which a stream has messages."""
     with settings.jetstream() as js:
         found = js.stream_info(name, {"subjects_filter": subject})["state"].get("subjects") or {}
     if as_json:
