@@ -47,7 +47,7 @@ _FIELDS = (
     Field("--max-msg-size", "max_msg_size", Size(unlimited=True), "size of one message"),
     Field("--max-consumers", "max_consumers", _NUMBER, "number of consumers"),
     Field("--dupe-window", "duplicate_window", DURATION, "how long message ids are remembered"),
-    Field("--ack/--no-ack", "no_ack", bool, "whether publishers get acknowledgements"),
+    Field("--no-ack/--ack", "no_ack", bool, "publishers get no acknowledgements, or get them"),
     Field("--compression", "compression", click.Choice(["none", "s2"]), "of the file"),
     Field("--allow-direct/--no-allow-direct", "allow_direct", bool, "replicas answer reads"),
     Field("--allow-rollup/--no-allow-rollup", "allow_rollup_hdrs", bool, "headers may purge"),
@@ -224,15 +224,8 @@ def _configuration(config: dict[str, Any]) -> list[tuple[str, object]]:
 def add(settings: Settings, name: str, as_json: bool, **how: Any) -> None:
     """Create a stream. Without --subjects it stores the subject that is its name."""
     config = config_from(how) | {"name": name}
-    _turn_ack(config)
     with settings.jetstream() as js:
         _show(js.stream_create(config), as_json)
-
-
-def _turn_ack(config: dict[str, Any]) -> None:
-    """The option says whether publishers get acknowledgements, the field that they do not."""
-    if "no_ack" in config:
-        config["no_ack"] = not config["no_ack"]
 
 
 @stream.command(
@@ -250,7 +243,6 @@ def _turn_ack(config: dict[str, Any]) -> None:
 def edit(settings: Settings, name: str, as_json: bool, **how: Any) -> None:
     """Change the configuration of a stream. What no option names stays."""
     changes = config_from(how)
-    _turn_ack(changes)
     if not changes:
         raise click.UsageError("say what to change")
     with settings.jetstream() as js:
