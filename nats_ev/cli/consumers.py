@@ -81,7 +81,7 @@ def ls(settings: Settings, stream: str, names: bool, as_json: bool) -> None:
         note(f"No consumers of {stream}")
     else:
         table(
-            ("Name", "Description", "Kind", ">Ack pending", ">Unprocessed", ">Last delivery"),
+            ("Name", "Description", "Kind", ">Unacked", ">Unprocessed", ">Last"),
             [_row(info) for info in infos],
             title=f"Consumers of {stream}",
         )

@@ -98,7 +98,7 @@ def ls(settings: Settings, subject: str | None, names: bool, every: bool, as_jso
         note("No streams" if every else "No streams; --all also shows those of buckets")
     else:
         table(
-            ("Name", "Description", "Subjects", ">Messages", ">Size", ">Last message"),
+            ("Name", "Description", "Subjects", ">Messages", ">Size", ">Last"),
             [_row(info) for info in infos],
             title="Streams",
         )
@@ -142,6 +142,7 @@ def _show(info: dict[str, Any], as_json: bool) -> None:
         return
     config, state = info["config"], info["state"]
     cluster = info.get("cluster") or {}
+    leader = [("Leader", cluster.get("leader"))] if cluster.get("name") else []
     replicas = [
         (r["name"], "current" if r.get("current") else f"{r.get('lag', 0):,} operations behind")
         for r in cluster.get("replicas") or ()
@@ -161,7 +162,7 @@ def _show(info: dict[str, Any], as_json: bool) -> None:
                 ("Subjects", f"{state['num_subjects']:,}" if "num_subjects" in state else None),
             ],
         ),
-        ("Cluster", [("Name", cluster.get("name")), ("Leader", cluster.get("leader")), *replicas]),
+        ("Cluster", [("Name", cluster.get("name")), *leader, *replicas]),
     )
 
 

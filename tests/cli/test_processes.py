@@ -129,10 +129,10 @@ def test_colours_are_for_terminals_alone(env: dict[str, str]) -> None:
     run_whole([*COMMAND, "stream", "add", "SHOWN", "--description", "\x1b[31mred"], LIMIT, env=env)
     plain = run_whole([*COMMAND, "stream", "ls"], LIMIT, env=env).stdout
     assert "\x1b[1m" not in plain
-    assert "│" not in plain
+    assert "─" not in plain
     coloured = on_a_terminal(env, "stream", "ls")
     assert "\x1b[" in coloured
-    assert "│" in coloured
+    assert "─" in coloured
     assert "\x1b[31m" not in coloured, "what others have written is no command for the terminal"
     assert r"\x1b[31mred" in re.sub(r"\x1b\[\d*m", "", coloured)
     bare = on_a_terminal(env | {"NO_COLOR": "1"}, "stream", "ls")
