@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..auth import parse_creds, undecorated
+from ..auth import check_creds_text
 from ..errors import BadOptionsError
 from ..options import NAMES
 from .errors import ContextError, ContextNotFoundError
@@ -385,7 +385,7 @@ class Context:
         elif self["creds"] or nsc_creds:
             made.update(self._creds(self["creds"] or nsc_creds))
         elif self["nkey"]:
-            made["nkey_seed"] = self._seed()
+            made.update(self._nkey())
         elif self["user_jwt"]:
             made["jwt"] = self._literal("user_jwt")
             if self["user_seed"]:
@@ -397,17 +397,17 @@ class Context:
     def _creds(self, reference: str) -> dict[str, Any]:
         if scheme_of(reference) in ("", "file"):
             return {"creds_file": self._file("creds" if self["creds"] else "nsc", reference)}
-        text = bytearray(self._resolve("creds", reference))
+        content = self._resolve("creds", reference)
         try:
-            found = parse_creds(text, self._labels.get("creds", f"{self.path}: creds"))
+            check_creds_text(content, self._labels.get("creds", f"{self.path}: creds"))
         except BadOptionsError as exc:
             raise ContextError(str(exc), path=self.path, field="creds") from None
-        made = {"jwt": found.jwt, "nkey_seed": found.seed.decode("ascii", "replace")}
-        found.wipe()
-        return made
+        return {"user_credential_bytes": content}
 
-    def _seed(self) -> str:
-        return undecorated(self._resolve("nkey", self["nkey"]).decode("utf-8", "replace"))
+    def _nkey(self) -> dict[str, Any]:
+        if scheme_of(self["nkey"]) in ("", "file"):
+            return {"nkey_seed_file": self._file("nkey", self["nkey"])}
+        return {"nkey_seed": self._resolve("nkey", self["nkey"])}
 
     def _literal(self, field: str) -> str:
         """Return the value of a field, or of what it refers to."""
