@@ -135,5 +135,10 @@ def _run(argv: list[str]) -> int:
     except BrokenPipeError:
         raise
     except (NatsError, OSError) as error:
-        complain(error)
+        if isinstance(error.__cause__, BrokenPipeError):  # an object on its way to standard output
+            raise error.__cause__ from None
+        if isinstance(error, OSError) and error.filename is not None and error.strerror:
+            complain(f"{error.filename}: {error.strerror}")
+        else:
+            complain(error)
         return FAILED

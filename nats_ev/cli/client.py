@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nats_ev import Context, Nats, NatsError, blocking, pyev
+from nats_ev import (
+    ConnectionClosedError,
+    Context,
+    Nats,
+    NatsError,
+    PermissionsViolationError,
+    Status,
+    blocking,
+    pyev,
+)
 
 from .output import complain, note
 from .values import DURATION
@@ -62,6 +71,8 @@ class Settings:
     def __post_init__(self) -> None:
         # With debug, exceptions of callbacks come out of the loop, and so out of the command.
         self.loop = pyev.Loop(debug=True)
+        self._nats: Nats | None = None
+        self._error: NatsError | None = None
 
     @property
     def wait(self) -> timedelta:
@@ -85,7 +96,7 @@ class Settings:
             "tls_cert_file": self.tlscert,
             "tls_key_file": self.tlskey,
             "tls_ca_file": self.tlsca,
-            "servers": self.server and [url.strip() for url in self.server.split(",")],
+            "servers": None if self.server is None else [u.strip() for u in self.server.split(",")],
             "tls_handshake_first": self.tlsfirst,
             "inbox_prefix": self.inbox_prefix,
         }
@@ -137,23 +148,32 @@ class Settings:
         except BaseException:
             nats.disconnect()
             raise
+        self._nats = nats
+        nats.on_error(self._survive if lasting else _fail)
         if lasting:
-            nats.on_error(complain)
             nats.on_disconnect(lambda: note("nats-ev: disconnected"))
             nats.on_reconnect(lambda: note(f"nats-ev: reconnected to {nats.connected_url()}"))
-        else:
-            nats.on_error(_ignore)
         with nc:
             try:
                 yield nc
             finally:
                 nats.on_disconnect(None)
 
+    def _survive(self, error: NatsError) -> None:
+        """Report an error, and go on; a subscription that the server refuses ends the command."""
+        if isinstance(error, PermissionsViolationError) and error.kind == "subscription":
+            raise error
+        self._error = error
+        complain(error)
+
     def run(self, limit: timedelta | None = None) -> None:
-        """Run the loop until `stop`, or until the client has ended.
+        """Run the loop until `stop`.
 
         Args:
             limit: a time after which the loop stops.
+
+        Raises:
+            NatsError: the client has ended.
         """
         timer = None
         if limit is not None:
@@ -162,6 +182,8 @@ class Settings:
         self.loop.start()
         if timer is not None:
             timer.stop()
+        if self._nats is not None and self._nats.status() is Status.CLOSED:
+            raise self._error or ConnectionClosedError("disconnected")
 
     def stop(self) -> None:
         """Let `run` return, in a callback."""
@@ -193,8 +215,9 @@ def _trace_protocol() -> None:
     logger.propagate = False
 
 
-def _ignore(error: NatsError) -> None:
-    """Leave an error to the call that it ends."""
+def _fail(error: NatsError) -> None:
+    """Let an error that no call raises end the command, such as a refused publish."""
+    raise error
 
 
 def _read(path: str | None) -> str | None:

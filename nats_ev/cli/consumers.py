@@ -388,7 +388,8 @@ def sub(
         if config.get("deliver_subject"):
             messages = js.push_subscribe(stream, name)
         else:
-            messages = js.consume(stream, name, {"max_messages": min(count or 64, 64)})
+            # Few, because what was received and not printed has to wait for its redelivery.
+            messages = js.consume(stream, name, {"max_messages": 16}, stop_after=count)
         with messages:
             number = 0
             while number != count:

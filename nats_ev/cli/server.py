@@ -172,7 +172,12 @@ def top(settings: Settings, monitor: str | None, once: bool, **how: Any) -> None
     """
     looks = 1 if once else how["count"]
     if monitor is not None:
-        _watch(_http(monitor, settings.wait), looks, how)
+        _watch(
+            _http(monitor, settings.wait),
+            lambda pause: time.sleep(pause.total_seconds()),
+            looks,
+            how,
+        )
         return
     with settings.connect() as nc:
         server = json.loads(nc.server_info() or "{}")["server_id"]
@@ -185,7 +190,7 @@ def top(settings: Settings, monitor: str | None, once: bool, **how: Any) -> None
             return dict(answer["data"])
 
         try:
-            _watch(ask, looks, how)
+            _watch(ask, settings.run, looks, how)
         except (NoRespondersError, RequestTimeoutError) as error:
             raise click.ClickException(
                 f"{error}: the server answers users of the system account alone; "
@@ -216,9 +221,10 @@ def _http(url: str, wait: timedelta) -> Ask:
     return ask
 
 
-def _watch(ask: Ask, looks: int | None, how: dict[str, Any]) -> None:
+def _watch(
+    ask: Ask, wait: Callable[[timedelta], None], looks: int | None, how: dict[str, Any]
+) -> None:
     """Show look after look: as JSON, on a terminal in one place, else one below the other."""
-    interval = how["interval"].total_seconds()
     before = None
     pages = _Pages(how)
     with pages:
@@ -228,7 +234,7 @@ def _watch(ask: Ask, looks: int | None, how: dict[str, Any]) -> None:
             before = look
             if number == looks:
                 break
-            time.sleep(interval)
+            wait(how["interval"])
 
 
 def _order(how: dict[str, Any]) -> dict[str, Any]:
@@ -252,7 +258,10 @@ class _Look:
         """Return the change of a counter of the server per second; 0 at the first look."""
         if self._before is None:
             return 0.0
-        return float(self.server[field] - self._before.server[field]) / self.seconds
+        change = self.server[field] - self._before.server[field]
+        return (
+            max(0.0, float(change)) / self.seconds
+        )  # a server that was started again counts from 0
 
     def rates(self, connection: dict[str, Any]) -> dict[str, float]:
         """Return the messages and bytes per second of a connection; at the first look the totals."""
@@ -260,7 +269,8 @@ class _Look:
         if self._before is None:
             return {field: float(connection[field]) for field in fields}
         earlier = self._before.connections.get(connection["cid"], dict.fromkeys(fields, 0))
-        return {field: (connection[field] - earlier[field]) / self.seconds for field in fields}
+        changes = {field: connection[field] - earlier[field] for field in fields}
+        return {field: max(0.0, change / self.seconds) for field, change in changes.items()}
 
     def rows(self, how: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the connections to show, with their rates."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -59,13 +58,18 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def offline(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+def offline(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Run:
     """offline(*arguments, stdin=b""): call the command line; it names no server."""
 
     def run(*arguments: str, stdin: bytes = b"") -> Done:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        given = tmp_path / "stdin"
+        given.write_bytes(stdin)
         capsys.readouterr()
-        status = main(arguments)
+        with given.open(encoding="utf-8") as file:
+            monkeypatch.setattr(sys, "stdin", file)
+            status = main(arguments)
         return Done(status, *capsys.readouterr())
 
     return run

@@ -459,6 +459,19 @@ def test_credentials_from_options_and_environment(
     assert (done.status, done.err.splitlines()[0][:23]) == (2, "nats-ev: NATS_TIMEOUT: ")
 
 
+def test_what_the_user_may_not_do(offline: Run, own_server) -> None:
+    server = own_server(
+        config="authorization { users: [{user: a, password: b, permissions: {publish: ok, subscribe: ok}}] }"
+    )
+    login = ("-s", server.url, "--user", "a", "--password", "b")
+    assert offline("pub", "ok", "x", *login).status == 0
+    for command in (("pub", "secret", "x"), ("sub", "secret"), ("reply", "secret", "x")):
+        done = offline(*command, *login)
+        assert done.status == 1, done
+        assert "permissions violation" in done.err.lower()
+        assert "secret" in done.err.splitlines()[-1]
+
+
 def test_threads_end(ev: Run) -> None:
     """A command leaves nothing behind."""
     before = threading.active_count()

@@ -16,6 +16,7 @@ import pytest
 
 from lab.natsserver import NatsServer, wait_for
 from lab.process import run_whole
+from nats_ev import NoRespondersError, RequestTimeoutError, blocking
 
 pytestmark = pytest.mark.server
 COMMAND = [sys.executable, "-m", "nats_ev"]
@@ -30,11 +31,14 @@ def env(js_server: NatsServer) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def started(env: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def started(
+    env: dict[str, str], *arguments: str, stdin: int = subprocess.DEVNULL
+) -> Iterator[subprocess.Popen[str]]:
     """A command that runs until the block ends."""
     process = subprocess.Popen(
         [*COMMAND, *arguments],
         env=env,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -72,15 +76,13 @@ def test_a_closed_pipe_ends_it_without_a_word(env: dict[str, str]) -> None:
 def test_a_pipe_gets_each_message_at_once(env: dict[str, str]) -> None:
     with started(env, "sub", "lines", "--raw", "--count", "2") as process:
         assert process.stdout is not None
-        wait_for(lambda: _published(env, "lines"), LIMIT)
+        wait_for(lambda: _published(env, "lines"))
         assert process.stdout.readline() == "one line\n"
         assert process.poll() is None or process.returncode == 0
 
 
 def _published(env: dict[str, str], subject: str) -> bool:
     """Publish, and say whether somebody listens: a request with an answer that nobody waits for."""
-    from nats_ev import NoRespondersError, RequestTimeoutError, blocking
-
     with blocking.connect(env["NATS_URL"], no_responders=True) as nc:
         try:
             nc.request(subject, b"one line", 50)
@@ -103,6 +105,50 @@ def test_standard_input_is_the_payload(env: dict[str, str]) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert '"messages": 2' in done.stdout
+
+
+def test_lines_are_published_as_they_come(env: dict[str, str]) -> None:
+    with blocking.connect(env["NATS_URL"]) as nc, nc.subscribe("follow") as lines:
+        nc.flush()
+        with started(
+            env, "pub", "follow", "--send-on", "newline", stdin=subprocess.PIPE
+        ) as process:
+            assert process.stdin is not None
+            for line in ("one", "two"):
+                process.stdin.write(f"{line}\n")
+                process.stdin.flush()
+                assert lines.next(LIMIT * 1000).payload == line.encode()
+            process.stdin.write("the last")
+            out, err = process.communicate(timeout=LIMIT)
+        assert lines.next(LIMIT * 1000).payload == b"the last"
+    assert (process.returncode, out) == (0, "")
+    assert err == "Published 3 messages, 14 bytes, to 'follow'\n"
+
+
+def test_an_object_into_a_closed_pipe(env: dict[str, str]) -> None:
+    run_whole([*COMMAND, "object", "add", "CUT"], LIMIT, env=env)
+    ev = f"{sys.executable} -m nats_ev object"
+    put = f"head -c 3000000 /dev/zero | {ev} put CUT - --name big"
+    script = f"{put}; {ev} get CUT big -O - | true; echo done"
+    done = run_whole(["sh", "-c", script], LIMIT, env=env)
+    assert done.stdout == "done\n"
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_a_lasting_command_reconnects_and_says_so(own_server) -> None:
+    server = own_server()
+    with started(os.environ | {"NATS_URL": server.url}, "sub", "again", "--count", "1") as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "Subscribed to 'again'\n"
+        server.restart()
+        said = []
+        while not said or "reconnected" not in said[-1]:
+            said.append(process.stderr.readline())
+            assert said[-1], said
+        run_whole([*COMMAND, "pub", "again", "x", "-s", server.url], LIMIT)
+        out, _ = process.communicate(timeout=LIMIT)
+    assert "nats-ev: disconnected\n" in said
+    assert (process.returncode, out) == (0, "[#1] again\nx\n\n")
 
 
 def on_a_terminal(env: dict[str, str], *arguments: str) -> str:
