@@ -13,7 +13,9 @@ import io
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import click
 from click.shell_completion import get_completion_class
@@ -98,12 +100,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return _run(sys.argv[1:] if argv is None else list(argv))
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return _run(sys.argv[1:] if argv is None else list(argv))
     except BrokenPipeError:
         with contextlib.suppress(OSError, ValueError):
             # Python flushes standard output at its end: to nowhere.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+
+
+def _show_warning(message: Warning | str, *where: Any) -> None:
+    """Print a warning of the library as one line, without the place in the code."""
+    complain(f"warning: {message}")
 
 
 def _run(argv: list[str]) -> int:
@@ -138,7 +147,7 @@ def _run(argv: list[str]) -> int:
         if isinstance(error.__cause__, BrokenPipeError):  # an object on its way to standard output
             raise error.__cause__ from None
         if isinstance(error, OSError) and error.filename is not None and error.strerror:
-            complain(f"{error.filename}: {error.strerror}")
+            complain(f"{os.fsdecode(error.filename)}: {error.strerror}")
         else:
             complain(error)
         return FAILED

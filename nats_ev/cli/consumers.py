@@ -11,7 +11,7 @@ import click
 from nats_ev import MsgIteratorClosedError, NoMessagesError, RequestTimeoutError
 
 from .client import Settings
-from .command import Group, with_settings
+from .command import Group, completes, with_settings
 from .configs import Field, config_from, config_options, confirm, shown_metadata
 from .messages import show_stored, shows_messages
 from .output import details, note, table, write, write_json
@@ -54,6 +54,7 @@ _FIELDS = (
     Field("--metadata", "metadata", [Pair("=")], "a name with a value; may be repeated"),
 )
 _WORDS = ("all", "new", "last", "last_per_subject")
+_NAMES = completes(lambda js: js.stream_names())
 _JSON = click.option("--json", "as_json", is_flag=True, help="print JSON")
 _FORCE = click.option("--force", "-f", is_flag=True, help="do not ask")
 
@@ -64,7 +65,7 @@ def consumer() -> None:
 
 
 @consumer.command("ls", aliases=("list",), examples="consumer ls ORDERS")
-@click.argument("stream")
+@click.argument("stream", shell_complete=_NAMES)
 @click.option("--names", "-n", is_flag=True, help="print names alone")
 @_JSON
 @with_settings
@@ -99,7 +100,7 @@ def _row(info: dict[str, Any]) -> tuple[str, ...]:
 
 
 @consumer.command("info", examples="consumer info ORDERS worker")
-@click.argument("stream")
+@click.argument("stream", shell_complete=_NAMES)
 @click.argument("name")
 @_JSON
 @with_settings
@@ -172,7 +173,7 @@ def _position(at: dict[str, Any]) -> str:
         consumer add ORDERS slow --wait 5m --max-deliver 3 --max-pending 10
     """,
 )
-@click.argument("stream")
+@click.argument("stream", shell_complete=_NAMES)
 @click.argument("name")
 @click.option(
     "--deliver",
@@ -232,7 +233,7 @@ def _begin(deliver: str) -> dict[str, Any]:
 @consumer.command(
     "edit", aliases=("update",), examples="consumer edit ORDERS worker --max-pending 100"
 )
-@click.argument("stream")
+@click.argument("stream", shell_complete=_NAMES)
 @click.argument("name")
 @config_options(*_FIELDS)
 @_JSON
@@ -251,7 +252,7 @@ def edit(settings: Settings, stream: str, name: str, as_json: bool, **how: Any) 
 
 
 @consumer.command("rm", aliases=("delete", "del"), examples="consumer rm ORDERS worker --force")
-@click.argument("stream")
+@click.argument("stream", shell_complete=_NAMES)
 @click.argument("name")
 @_FORCE
 @with_settings
@@ -269,7 +270,7 @@ def rm(settings: Settings, stream: str, name: str, force: bool) -> None:
         consumer pause ORDERS worker 2030-01-01T00:00:00Z
     """,
 )
-@click.argument("stream")
+@click.argument("stream", shell_complete=_NAMES)
 @click.argument("name")
 @click.argument("until")
 @with_settings
@@ -286,7 +287,7 @@ def pause(settings: Settings, stream: str, name: str, until: str) -> None:
 
 
 @consumer.command("resume", examples="consumer resume ORDERS worker")
-@click.argument("stream")
+@click.argument("stream", shell_complete=_NAMES)
 @click.argument("name")
 @with_settings
 def resume(settings: Settings, stream: str, name: str) -> None:
@@ -327,7 +328,7 @@ def _answers(function: Any) -> Any:
         consumer next ORDERS worker --no-ack
     """,
 )
-@click.argument("stream")
+@click.argument("stream", shell_complete=_NAMES)
 @click.argument("name")
 @click.option("--count", default=1, type=Number(1), help="messages to receive")
 @click.option("--wait", type=DURATION, help="limit for all of them; by default --timeout")
@@ -366,7 +367,7 @@ def next_(
         consumer sub ORDERS worker --count 100 --json
     """,
 )
-@click.argument("stream")
+@click.argument("stream", shell_complete=_NAMES)
 @click.argument("name")
 @click.option("--count", type=Number(1), help="end after so many messages")
 @click.option("--wait", type=DURATION, help="end after so long without a message")

@@ -54,7 +54,7 @@ def _ask(
 
 
 def _nobody(names: tuple[str | None, ...]) -> None:
-    what = f" {' '.join(name for name in names if name)}" if any(names) else "s"
+    what = f" {' '.join(name for name in names if name)}" if any(names) else ""
     raise click.ClickException(f"no service{what} answers")
 
 

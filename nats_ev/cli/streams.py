@@ -10,7 +10,7 @@ import click
 from nats_ev import Headers
 
 from .client import Settings
-from .command import Group, with_settings
+from .command import Group, completes, with_settings
 from .configs import Field, config_from, config_options, confirm, shown_metadata
 from .messages import show_message, show_stored
 from .output import details, note, table, write, write_json
@@ -59,6 +59,7 @@ _FIELDS = (
     Field("--source", "sources", [str], "another stream that it also takes messages from"),
     Field("--metadata", "metadata", [Pair("=")], "a name with a value; may be repeated"),
 )
+_NAMES = completes(lambda js: js.stream_names())
 _JSON = click.option("--json", "as_json", is_flag=True, help="print JSON")
 _FORCE = click.option("--force", "-f", is_flag=True, help="do not ask")
 
@@ -127,7 +128,7 @@ def _row(info: dict[str, Any]) -> tuple[str, ...]:
         stream info ORDERS --json | jq .state.messages
     """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=_NAMES)
 @_JSON
 @with_settings
 def info(settings: Settings, name: str, as_json: bool) -> None:
@@ -217,7 +218,7 @@ def _configuration(config: dict[str, Any]) -> list[tuple[str, object]]:
         stream add ORDERS --config orders.json
     """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=_NAMES)
 @config_options(*_FIELDS)
 @click.option("--defaults", is_flag=True, hidden=True, help="for scripts of the official tool")
 @_JSON
@@ -237,7 +238,7 @@ def add(settings: Settings, name: str, as_json: bool, **how: Any) -> None:
         stream edit ORDERS --config orders.json
     """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=_NAMES)
 @config_options(*_FIELDS)
 @_JSON
 @with_settings
@@ -252,7 +253,7 @@ def edit(settings: Settings, name: str, as_json: bool, **how: Any) -> None:
 
 
 @stream.command("rm", aliases=("delete", "del"), examples="stream rm ORDERS --force")
-@click.argument("name")
+@click.argument("name", shell_complete=_NAMES)
 @_FORCE
 @with_settings
 def rm(settings: Settings, name: str, force: bool) -> None:
@@ -269,7 +270,7 @@ def rm(settings: Settings, name: str, force: bool) -> None:
         stream purge ORDERS --subject orders.test --keep 10 --force
     """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=_NAMES)
 @click.option("--subject", help="only messages of this subject, which may have wildcards")
 @click.option("--seq", type=Number(1), help="only messages before this sequence")
 @click.option("--keep", type=Number(0), help="keep so many of the newest messages")
@@ -310,7 +311,7 @@ _CONTENT = (
         stream get ORDERS --last-for orders.new --raw
     """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=_NAMES)
 @click.argument("seq", type=Number(1), required=False)
 @click.option("--last-for", "-S", "subject", help="the last message of this subject")
 @_CONTENT[0]
@@ -348,7 +349,7 @@ def _show_stored(msg: Any, how: dict[str, Any]) -> None:
         stream view ORDERS 100 --subject orders.new --since 1h
     """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=_NAMES)
 @click.argument("count", type=Number(1), default=25)
 @click.option("--subject", help="only messages of this subject, which may have wildcards")
 @click.option("--id", "seq", type=Number(1), help="begin at this sequence")
@@ -387,7 +388,7 @@ def view(
 
 
 @stream.command("subjects", examples="stream subjects ORDERS --filter 'orders.*'")
-@click.argument("name")
+@click.argument("name", shell_complete=_NAMES)
 @click.option("--filter", "subject", default=">", help="only subjects that match")
 @_JSON
 @with_settings
@@ -412,7 +413,7 @@ def find(settings: Settings, subject: str) -> None:
 
 
 @stream.command("rmm", examples="stream rmm ORDERS 42 --force")
-@click.argument("name")
+@click.argument("name", shell_complete=_NAMES)
 @click.argument("seq", type=Number(1))
 @click.option("--erase", is_flag=True, help="also overwrite the data")
 @_FORCE

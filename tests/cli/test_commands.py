@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 
 from lab.natsserver import NatsServer
 from nats_ev import blocking
+from nats_ev.cli import root
 
 from .conftest import Run
 
@@ -470,6 +472,23 @@ def test_what_the_user_may_not_do(offline: Run, own_server) -> None:
         assert done.status == 1, done
         assert "permissions violation" in done.err.lower()
         assert "secret" in done.err.splitlines()[-1]
+
+
+def test_names_are_completed(ev: Run) -> None:
+    ev("stream", "add", "COMPLETED", "--storage", "memory")
+    ev("kv", "add", "COMPLETED", "--storage", "memory")
+    ev("context", "save", "completed", "-s", "nats://127.0.0.1:1")
+    for words, names in {
+        ("stream", "info"): ["COMPLETED"],
+        ("consumer", "ls"): ["COMPLETED"],
+        ("kv", "get"): ["COMPLETED"],
+        ("object", "ls"): [],
+        ("rtt", "--context"): ["completed"],
+    }.items():
+        start = names[0][:3] if names else "COM"
+        complete = ShellComplete(root, {}, "nats-ev", "_NATS_EV_COMPLETE")
+        found = [item.value for item in complete.get_completions(list(words), start)]
+        assert found == names, words
 
 
 def test_threads_end(ev: Run) -> None:
