@@ -19,7 +19,7 @@ C_FILES := $(filter-out %cdef.h,$(wildcard $(addsuffix /*.[ch],csrc tests/csrc t
 CLANG_FORMAT := .venv/bin/clang-format
 
 .PHONY: demo check test build counts stubs lint format structure coverage coverage-c pytest bench bench-full bench-js \
-    packaging fuzz sanitize references soak soak-js tls-soak reconnects chaos cuts monkey interrupts handovers loops \
+    packaging wheel fuzz sanitize references soak soak-js tls-soak reconnects chaos cuts monkey interrupts handovers loops \
     webserver bigobject mutants servers peers system install-core docs clean
 
 demo: build
@@ -115,6 +115,10 @@ install-core:
 
 packaging: build
 	$(IN_TESTS) -m drills.packaging_steps
+
+# A wheel with libev inside, in dist/, tried where there is no compiler and no libev.
+wheel: build
+	$(IN_TESTS) -m drills.wheel_steps
 
 bench: build
 	$(PY) bench/benchmark.py

@@ -23,10 +23,10 @@ import pytest
 
 from lab.natsserver import NatsServer, find_binary
 from lab.paths import ROOT
-from lab.ports import free_port
 from lab.process import run_whole
 from nats_ev import Nats
 from nats_ev.options import NAMES
+from nats_ev.testing import free_port
 
 GUIDES = [
     "README.md",
