@@ -118,7 +118,7 @@ def _tls(server: dict[str, Any]) -> str:
     return "available" if server.get("tls_available") else "no"
 
 
-def _account(account: dict[str, Any] | None) -> list[tuple[str, object]]:
+def _account(account: Mapping[str, Any] | None) -> list[tuple[str, object]]:
     if account is None:
         return [("Enabled", "no")]
     limits = account.get("limits") or {}
