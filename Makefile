@@ -20,7 +20,7 @@ CLANG_FORMAT := .venv/bin/clang-format
 
 .PHONY: demo check test build counts stubs lint format structure coverage coverage-c pytest bench bench-full bench-js \
     packaging wheel release-notes fuzz sanitize references soak soak-js tls-soak reconnects chaos cuts monkey interrupts handovers loops \
-    webserver bigobject mutants servers peers system install-core clean
+    webserver bigobject mutants servers peers system install-core docs clean
 
 demo: build
 	$(PY) examples/demo.py
@@ -135,6 +135,11 @@ counts: build
 bench-full: build
 	$(PY) bench/full.py $(BENCH_ARGS)
 
+# The documentation as a site, in site/; a warning is an error. Another client's figures make another chart.
+docs: build
+	$(PY) bench/chart.py
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+
 bench-js: build
 	$(PY) bench/bench_js.py
 
@@ -188,7 +193,7 @@ soak-js: build
 	$(IN_TESTS) -m drills.soak_js
 
 clean:
-	rm -rf .venv .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .cache build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find nats_ev csrc \( -name '*.so' -o -name '*.o' \) -exec rm -f {} +
 	rm -f nats_ev/_parser.c nats_ev/pyev/_libev.c
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -51,6 +51,7 @@ from ..net import (
     read_error,
 )
 from ..protocol import DRAINED, END, GAVE_WAY, NOTHING, Outbound, Session, State
+from ..redact import drop_frames
 from .tls_context import TlsContext
 
 if TYPE_CHECKING:
@@ -167,11 +168,18 @@ class Link:
         """Whether what is read and written is encrypted."""
         return self._stream.secure
 
+    @property
+    def peer(self) -> str:
+        """The numeric address of the server, or the path of its Unix socket; "" if the kernel forgot it."""
+        return self._stream.peer
+
     def start_tls(self, tls: TlsContext, server: Server) -> None:
         """Begin the TLS handshake. Raises `TlsError` if it can't begin."""
         assert isinstance(self._stream, Stream)
-        self._stream = tls.wrap(self._stream, server)
-        self._shake_hands()
+        stream = tls.wrap(self._stream, server)
+        if not self._closed:  # else a callback for certificates has disconnected
+            self._stream = stream
+            self._shake_hands()
 
     def _shake_hands(self) -> None:
         stream = self._stream
@@ -179,11 +187,17 @@ class Link:
         try:
             done = stream.handshake()
         except OSError as exc:
-            self._owner.failed(handshake_error(exc))
+            self._fail(handshake_error(exc))
             return
         self._watch_writable(stream.unsent)
         if done:
             self._owner.secured()
+
+    def _fail(self, error: errors.NatsError | None) -> None:
+        """Report a broken link. The client keeps the error, whose frames would keep this object."""
+        if error is not None:
+            drop_frames(error)
+        self._owner.failed(error)
 
     def close(self) -> None:
         """Close the socket; nothing more is read, delivered or written."""
@@ -268,9 +282,9 @@ class Link:
             return True
         self._spoke_at = spoke_at  # nothing has come
         if code == END:
-            self._owner.failed(self._end_of_file())
+            self._fail(self._end_of_file())
         elif code != NOTHING:
-            self._owner.failed(read_error(os_error(-code), self._owner.connected))
+            self._fail(read_error(os_error(-code), self._owner.connected))
         return False
 
     def _read_stream(self, stream: Stream | TlsStream) -> bool:
@@ -278,14 +292,14 @@ class Link:
         try:
             data = stream.recv()
         except OSError as exc:
-            self._owner.failed(read_error(exc, self._owner.connected))
+            self._fail(read_error(exc, self._owner.connected))
             return False
         if stream.unsent:
             self._watch_writable(True)
         if data is None:
             return False
         if not data:
-            self._owner.failed(self._end_of_file())
+            self._fail(self._end_of_file())
             return False
         self._spoke_at = 0.0
         self.session.receive(data)
@@ -436,7 +450,7 @@ class Link:
             self._wrote_at = self._spoke_at
             self._await_end(exc)
         else:
-            self._owner.failed(read_error(exc, self._owner.connected))
+            self._fail(read_error(exc, self._owner.connected))
 
     def _await_end(self, exc: OSError) -> None:
         """Give the reader time to find the end by itself."""
@@ -454,7 +468,7 @@ class Link:
             if not self._closed:
                 self._await_end(exc)
         elif not self._closed:
-            self._owner.failed(read_error(exc, self._owner.connected))
+            self._fail(read_error(exc, self._owner.connected))
 
     def _retry(self) -> None:
         self._writing = False

@@ -25,7 +25,7 @@ from lab.paths import ROOT
 pytestmark = pytest.mark.slow
 AGREED = {
     "pyproject.toml", "setup.py", "MANIFEST.in", "nats_ev", "_parser_build.py", "_libev_build.py",
-    "_build_flags.py", ".clang-format",
+    "pytest_nats_ev.py", "_build_flags.py", ".clang-format",
     "csrc", "tests", "bench", "examples", "docs", "LICENSE", "README.md", "CHANGELOG.md", "Makefile",
     "CONTRIBUTING.md", "SECURITY.md", ".gitignore", ".ci", ".github",
 }  # fmt: skip
@@ -85,7 +85,7 @@ def test_the_wheel_has_the_package_its_types_and_nothing_else(tree, wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     top = {name.partition("/")[0] for name in names}
-    assert {t for t in top if not t.endswith(".dist-info")} == {"nats_ev"}
+    assert {t for t in top if not t.endswith(".dist-info")} == {"nats_ev", "pytest_nats_ev.py"}
     package = {f"nats_ev/{f}" for f in files(tree / "nats_ev") if f.endswith((".py", ".pyi"))}
     assert package | {"nats_ev/py.typed"} <= names
     for module in ("_parser", "pyev/_libev"):
