@@ -6,6 +6,7 @@ module (`net/test_deadlines.py`) may also import that module's public names.
 
 from __future__ import annotations
 
+import ctypes
 import socket
 import time
 from collections.abc import Callable
@@ -17,6 +18,13 @@ import pytest
 from nats_ev import KV, JetStream, Nats, ObjectStore
 from nats_ev.connection.link import Link
 from nats_ev.protocol import wire
+from nats_ev.pyev import _libev
+
+# A wheel's module has libev inside, which other bindings and C programs cannot use.
+needs_shared_libev = pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(_libev.__file__), "ev_version_major"),
+    reason="libev is inside the module",
+)
 
 # The client and its loop.
 
