@@ -19,8 +19,8 @@ C_FILES := $(filter-out %cdef.h,$(wildcard $(addsuffix /*.[ch],csrc tests/csrc t
 CLANG_FORMAT := .venv/bin/clang-format
 
 .PHONY: demo check test build counts stubs lint format structure coverage coverage-c pytest bench bench-full bench-js \
-    packaging fuzz sanitize references soak soak-js tls-soak reconnects chaos cuts monkey interrupts handovers loops \
-    webserver bigobject mutants servers peers system install-core clean
+    packaging wheel fuzz sanitize references soak soak-js tls-soak reconnects chaos cuts monkey interrupts handovers loops \
+    webserver bigobject mutants servers peers system install-core docs clean
 
 demo: build
 	$(PY) examples/demo.py
@@ -116,6 +116,10 @@ install-core:
 packaging: build
 	$(IN_TESTS) -m drills.packaging_steps
 
+# A wheel with libev inside, in dist/, tried where there is no compiler and no libev.
+wheel: build
+	$(IN_TESTS) -m drills.wheel_steps
+
 bench: build
 	$(PY) bench/benchmark.py
 
@@ -126,6 +130,11 @@ counts: build
 # Every row for every client that is there, and decades; renews docs/performance.md. A quarter of an hour.
 bench-full: build
 	$(PY) bench/full.py $(BENCH_ARGS)
+
+# The documentation as a site, in site/; a warning is an error. Another client's figures make another chart.
+docs: build
+	$(PY) bench/chart.py
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 
 bench-js: build
 	$(PY) bench/bench_js.py
@@ -180,7 +189,7 @@ soak-js: build
 	$(IN_TESTS) -m drills.soak_js
 
 clean:
-	rm -rf .venv .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .cache build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find nats_ev csrc \( -name '*.so' -o -name '*.o' \) -exec rm -f {} +
 	rm -f nats_ev/_parser.c nats_ev/pyev/_libev.c
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -44,8 +44,9 @@ QUIET_PREAMBLE = """
 """
 
 # The stable ABI of CPython 3.10: one wheel for it and all later versions. CFFI's own choice would be
-# older, and debug interpreters have no stable ABI.
-STABLE_ABI = [] if sysconfig.get_config_var("Py_DEBUG") else ["-DPy_LIMITED_API=0x030A0000"]
+# older. Debug and free-threaded interpreters have no stable ABI.
+HAS_STABLE_ABI = not any(sysconfig.get_config_var(n) for n in ("Py_DEBUG", "Py_GIL_DISABLED"))
+STABLE_ABI = ["-DPy_LIMITED_API=0x030A0000"] if HAS_STABLE_ABI else []
 
 # What an extension's file may be called after the module's name, for any Python on any platform.
 EXTENSIONS = (".so", ".pyd", ".dylib")

@@ -4,7 +4,8 @@ The C between libev and Python is csrc/libev_glue.c; csrc/libev_cdef.h declares 
 a script, this file compiles in place. Environment variables:
 
 * LIBEV_PREFIX: where libev is installed (``include/ev.h``, ``lib/libev.so``), when the compiler does not find
-  libev by itself. The module then loads libev from there (RUNPATH).
+  libev by itself. The module then loads libev from there (RUNPATH). Where ``lib/libev.a`` is the only
+  library, as tests/lab/libev.sh makes it for wheels, the module carries libev and needs none.
 * those of _build_flags.py.
 """
 
@@ -21,6 +22,7 @@ sys.path.insert(0, str(ROOT))  # setuptools runs this file from elsewhere
 from _build_flags import (  # noqa: E402
     QUIET_PREAMBLE,
     STABLE_ABI,
+    accepts,
     compile_args,
     compile_in_place,
     dl_libraries,
@@ -76,8 +78,17 @@ def library_folders(prefix: Path | None) -> list[str]:
     return [str(prefix / n) for n in names if any((prefix / n / file).exists() for file in files)]
 
 
+def is_carried(folders: list[str]) -> bool:
+    """Return whether the module will have libev inside: LIBEV_PREFIX has a static library alone."""
+    files = {path.name for folder in folders for path in Path(folder).glob("libev.*")}
+    return bool(os.environ.get("LIBEV_PREFIX")) and not files - {"libev.a", "libev.la"}
+
+
 PREFIX = libev_prefix()
 LIBRARY_FOLDERS = library_folders(PREFIX)
+CARRIED = is_carried(LIBRARY_FOLDERS)
+# A libev inside must not answer to the names of another libev in the process.
+HIDDEN = ["-Wl,--exclude-libs,libev.a"]
 
 ffibuilder = FFI()
 ffibuilder.cdef((CSRC / "libev_cdef.h").read_text())
@@ -89,7 +100,7 @@ ffibuilder.set_source(
     include_dirs=["csrc"],
     library_dirs=LIBRARY_FOLDERS,
     # The dynamic loader has to find the libev that was compiled for, and not another or none: RUNPATH.
-    runtime_library_dirs=LIBRARY_FOLDERS if os.environ.get("LIBEV_PREFIX") else [],
+    runtime_library_dirs=LIBRARY_FOLDERS if os.environ.get("LIBEV_PREFIX") and not CARRIED else [],
     depends=[f"csrc/{name}" for name in ("libev_glue.h", "libev_cdef.h", "py_call.h")],
     # As a header of the system: its warnings are not ours.
     extra_compile_args=compile_args(
@@ -98,7 +109,7 @@ ffibuilder.set_source(
         *STABLE_ABI,
         *(["-isystem", str(PREFIX / "include")] if PREFIX else []),
     ),
-    extra_link_args=link_args(),
+    extra_link_args=link_args() + (HIDDEN if CARRIED and accepts(*HIDDEN) else []),
 )
 
 if __name__ == "__main__":

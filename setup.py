@@ -13,7 +13,8 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # pip runs this file from elsewhere
-from _build_flags import compiler, remove_other_flavours
+from _build_flags import HAS_STABLE_ABI, compiler, remove_other_flavours
+from _libev_build import CARRIED, PREFIX
 
 
 class BuildPy(build_py):
@@ -55,6 +56,11 @@ class BuildExt(build_ext):
         # Objects in build/ do not tell with which flags and which CC they were compiled.
         self.force = True
         super().run()
+        # libev's licence asks that its text goes with each binary.
+        if CARRIED and not self.inplace and (PREFIX / "LICENSE").exists():
+            shutil.copy(
+                PREFIX / "LICENSE", Path(self.build_lib, "nats_ev", "pyev", "LICENSE.libev")
+            )
         # For `pip install -e` in the source tree, else in build/.
         for extension in self.extensions:
             remove_other_flavours(self.get_ext_fullpath(extension.name))
@@ -74,4 +80,5 @@ class BuildExt(build_ext):
 setup(
     cffi_modules=["_parser_build.py:ffibuilder", "_libev_build.py:ffibuilder"],
     cmdclass={"build_py": BuildPy, "build_ext": BuildExt},
+    options={"bdist_wheel": {"py_limited_api": "cp310"}} if HAS_STABLE_ABI else {},
 )

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from benchmark import IN_FLIGHT, Client, Row, parse_args, report, run_once, traffic
 
-from lab.certs import Certificates, server_config
 from lab.natsserver import NatsServer
+from nats_ev.testing.certificates import Certificates, server_config
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import chart
 import svg
 from rows import AIO, LOOP_CLIENTS, UVLOOP
 
@@ -266,3 +267,4 @@ def write(results: Mapping[str, Any], docs: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in charts(results).items():
         (folder / name).write_text(text)
+    chart.main(docs)

@@ -23,13 +23,14 @@ docs/guide.md explains all of it by programs that run.
 
 from typing import TYPE_CHECKING
 
-from . import auth, client, errors, headers, net, status
+from . import auth, client, errors, headers, instrumentation, net, status
 from ._version import __version__
 from .auth import *  # noqa: F403
 from .client import *  # noqa: F403
 from .errors import *  # noqa: F403
 from .headers import *  # noqa: F403
 from .imports import show_as_public
+from .instrumentation import *  # noqa: F403
 from .net import *  # noqa: F403
 from .status import *  # noqa: F403
 
@@ -39,6 +40,7 @@ __all__ += auth.__all__
 __all__ += client.__all__
 __all__ += errors.__all__
 __all__ += headers.__all__
+__all__ += instrumentation.__all__
 __all__ += net.__all__
 __all__ += status.__all__
 
@@ -48,10 +50,11 @@ show_as_public(globals(), __all__)
 if TYPE_CHECKING:
     from . import aio as aio
     from . import blocking as blocking
-    from . import buckets, jetstream, kv, object_store, service
+    from . import buckets, contexts, jetstream, kv, object_store, service
     from . import green as green
     from .buckets import *  # noqa: F403
     from .buckets.errors import *  # noqa: F403  mypy does not see them in the line above
+    from .contexts import *  # noqa: F403
     from .jetstream import *  # noqa: F403
     from .jetstream.errors import *  # noqa: F403  mypy does not see them in the line above
     from .kv import *  # noqa: F403
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
     from .service import *  # noqa: F403
 
     __all__ += buckets.__all__
+    __all__ += contexts.__all__
     __all__ += jetstream.__all__
     __all__ += kv.__all__
     __all__ += object_store.__all__
@@ -73,6 +77,7 @@ else:
             "ObjectChangedError ObjectDeletedError ObjectExistsError ObjectIncompleteError "
             "ObjectLinkError ObjectNotFoundError ObjectTransferError"
         ),
+        "contexts": "Context ContextError ContextNotFoundError",
         "jetstream": (
             "APIError Advisory ApiLevelError AtomicBatch BadPullRequestError "
             "BatchClosedError BatchError Consume ConsumerDeletedError ConsumerExistsError "

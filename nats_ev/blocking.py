@@ -53,7 +53,9 @@ def connect(
         background: run the loop in a thread of its own, so that messages are received and PINGs answered
             between calls, and any thread may call. Each call then waits for that thread, which takes
             up to 0.1 ms; callbacks and handlers run in it.
-        options: of `Nats`, except loop.
+        options: of `Nats`, except loop. Also context: the name of one, a path, or a `contexts.Context`, whose
+            settings count where no option is given; see `Nats.from_context`. `Context.load` returns the
+            selected one, `contexts.from_environment` what the environment says.
 
     Raises:
         NatsError: the client has given up: at once, or with ``reconnect=True`` after max_reconnect_attempts.

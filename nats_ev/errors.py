@@ -91,6 +91,8 @@ class NatsError(Exception):
     A subclass declares its data by annotations in its body. Any other keyword is a TypeError, so that a
     misspelt one can't be lost in silence.
 
+    What to do: catch it where any error of this package is handled the same way; else catch the subclass.
+
     Args:
         text: what happened; the default is the class's own `text`.
         data: values of attributes that the class or one of its bases declares.
@@ -107,7 +109,10 @@ class NatsError(Exception):
 
 
 class BadOptionsError(NatsError, ValueError):
-    """An option or argument has a value that makes no sense. Correct the call."""
+    """An option or argument has a value that makes no sense.
+
+    What to do: correct the call; the text names the option and what it accepts.
+    """
 
     text = "bad option"
 
@@ -115,8 +120,8 @@ class BadOptionsError(NatsError, ValueError):
 class BadSubjectError(NatsError, ValueError):
     """The protocol can't carry a subject, reply subject or queue group, which is in `subject`.
 
-    Correct the call: no blanks, no control characters, not empty; a subscription has no empty token
-    between dots, and a wildcard is a token of its own.
+    What to do: correct the call. A subject has no blanks and no control characters and is not empty; one
+    that is subscribed to has no empty token between dots, and a wildcard is a token of its own.
     """
 
     text = "invalid subject"
@@ -124,7 +129,10 @@ class BadSubjectError(NatsError, ValueError):
 
 
 class BadHeadersError(NatsError, ValueError):
-    """Headers, or a raw header block, can't be sent or read. Correct the name or value in the text."""
+    """Headers, or a raw header block, can't be sent or read.
+
+    What to do: correct the name or value in the text. A line break in a value is the usual reason.
+    """
 
     text = "invalid headers"
 
@@ -134,9 +142,11 @@ class MaxPayloadError(NatsError, ValueError):
 
     `size` is theirs and `subject` the message's; 0 and "" if several were discarded.
 
-    Send less, or raise the server's max_payload; an `ObjectStore` takes content of any size. When messages
+    When messages
     were queued for a connection and the server that answers refuses their size or headers, the client
     discards them and on_error gets this error; `discarded` is their number.
+
+    What to do: send less, or raise the server's max_payload; an `ObjectStore` takes content of any size.
     """
 
     text = "payload exceeds max_payload"
@@ -150,7 +160,9 @@ class OutboundBufferLimitError(NatsError):
     """The unsent bytes have reached an option's limit; `limit` is that, in bytes.
 
     The option is max_pending_bytes while connected, else reconnect_buffer_size. Nothing of the message
-    was queued: wait, for example for a `flush`, and publish it again.
+    was queued.
+
+    What to do: wait, for example for a `flush`, and publish it again; or raise the option.
     """
 
     text = "outbound buffer is full"
@@ -158,31 +170,47 @@ class OutboundBufferLimitError(NatsError):
 
 
 class NotConnectedError(NatsError, ConnectionError):
-    """The call needs a connection; there is no connection, and none is coming. Call connect() first."""
+    """The call needs a connection; there is no connection, and none is coming.
+
+    What to do: call `Nats.connect` first, or give host or servers to `Nats`; after a drain a client
+    connects only if it is asked to.
+    """
 
     text = "not connected"
 
 
 class AlreadyConnectedError(NatsError):
-    """connect() was called while connected or connecting. Call disconnect() first."""
+    """connect() was called while connected or connecting.
+
+    What to do: call `Nats.disconnect` first, or use `Nats.force_reconnect`.
+    """
 
     text = "already connected"
 
 
 class ConnectionDrainingError(NatsError):
-    """drain() was called before, so that a new subscription or request is refused."""
+    """drain() was called before, so that a new subscription or request is refused.
+
+    What to do: begin nothing new after `Nats.drain`; `connect` again when its callback has come.
+    """
 
     text = "connection is draining"
 
 
 class ConnectionClosedError(NatsError):
-    """disconnect(), the end of a drain, or giving up ended the operation before its result came."""
+    """disconnect(), the end of a drain, or giving up ended the operation before its result came.
+
+    What to do: nothing, if the program ends the client; else look at what on_error got before.
+    """
 
     text = "disconnected"
 
 
 class DrainTimeoutError(NatsError, TimeoutError):
-    """A drain was not done within drain_timeout, and the connection was closed all the same."""
+    """A drain was not done within drain_timeout, and the connection was closed all the same.
+
+    What to do: raise drain_timeout, or find the callback or acknowledgement that takes so long.
+    """
 
     text = "drain timeout"
 
@@ -193,6 +221,8 @@ class ConnectError(NatsError):
     With the option reconnect, other attempts follow. `address` is the server's, as "host:port" or the path of
     a Unix socket; `server` is the server's URL without credentials. Both are "" in an error that the client
     did not get from a server. A name's numeric addresses that were tried are in the text.
+
+    What to do: see the text and ``__cause__``; is the server running, and is the address right?
     """
 
     text = "connection failed"
@@ -201,7 +231,11 @@ class ConnectError(NatsError):
 
 
 class ConnectTimeoutError(ConnectError, TimeoutError):
-    """Name resolution, connecting and the handshake together took longer than connect_timeout."""
+    """Name resolution, connecting and the handshake together took longer than connect_timeout.
+
+    What to do: is the address right, and does a firewall drop packets? For a slow network raise
+    connect_timeout.
+    """
 
     text = "connect timeout"
 
@@ -211,19 +245,29 @@ class NoServersError(ConnectError):
 
     `address` and `server` name all known servers, separated by ", "; ``__cause__`` is the error of the last
     attempt, or None.
+
+    What to do: correct what ``__cause__`` says; a program that must wait for its server sets
+    ``reconnect=True`` and ``max_reconnect_attempts=0``.
     """
 
     text = "no servers available for connection"
 
 
 class SecureConnectionRequiredError(ConnectError):
-    """One side requires TLS and the other does not offer TLS. Set tls and its options, or the server's."""
+    """One side requires TLS and the other does not offer TLS.
+
+    What to do: set tls and its options, or configure TLS in the server.
+    """
 
     text = "secure connection required"
 
 
 class TlsError(ConnectError):
-    """The TLS handshake failed, or a certificate, key or CA file could not be used; see the text."""
+    """The TLS handshake failed, or a certificate, key or CA file could not be used; see the text.
+
+    What to do: if the authority is unknown set tls_ca_file, if the name differs tls_hostname; if a file
+    is named, correct it.
+    """
 
     text = "TLS error"
 
@@ -233,6 +277,8 @@ class ConnectionLostError(NatsError):
 
     `address` and `server` are as in `ConnectError`; both are "" in the error of an operation that the loss
     has ended.
+
+    What to do: set ``reconnect=True``; repeat what was in flight if that is safe.
     """
 
     text = "disconnected"
@@ -241,7 +287,10 @@ class ConnectionLostError(NatsError):
 
 
 class StaleConnectionError(ConnectionLostError):
-    """max_pings_outstanding PINGs went unanswered, or the server reports the same of the client."""
+    """max_pings_outstanding PINGs went unanswered, or the server reports the same of the client.
+
+    What to do: look for a host that is down or a callback that blocks the loop; set ``reconnect=True``.
+    """
 
     text = "stale connection"
 
@@ -251,6 +300,8 @@ class UnexpectedEOFError(ConnectionLostError):
 
     `command` is the last protocol command that was sent, such as "PUB"; "" when unknown. A cause may be
     a frame that the server refuses; its log says more.
+
+    What to do: look into the server's log; if `command` was refused, correct the call that sent it.
     """
 
     text = "unexpected EOF"
@@ -258,10 +309,13 @@ class UnexpectedEOFError(ConnectionLostError):
 
 
 class ProtocolError(NatsError):
-    """The server sent bytes that are not NATS; the connection is closed. The peer may be no NATS server.
+    """The server sent bytes that are not NATS; the connection is closed.
 
     `offset` is the position of the bad frame in the connection's inbound stream, in bytes, or None;
     `snippet` is the bytes that the frame begins with. `address` and `server` are as in `ConnectError`.
+
+    What to do: look at `snippet`: is the port that of a NATS server (4222 by default), and does it speak
+    TLS first?
     """
 
     text = "protocol error"
@@ -285,6 +339,8 @@ class ServerError(NatsError):
     Whether the connection stays is the server's decision: an error of a single publish or subscribe
     leaves it open, most others end it. `address` and `server` are as in `ConnectError`; a note below the
     traceback has the address (Python 3.11 and later).
+
+    What to do: see the text, which is the server's, and the server's log.
     """
 
     address: str = ""
@@ -298,9 +354,11 @@ class ServerError(NatsError):
 
 
 class AuthorizationError(ServerError, ConnectError):
-    """The server refused the credentials. Correct them.
+    """The server refused the credentials.
 
     A server that refuses them twice in a row is not tried again, unless ignore_auth_error_abort is set.
+
+    What to do: correct user, password, token, seed or creds_file, or the server's configuration.
     """
 
     action = Action.RECONNECT
@@ -308,7 +366,10 @@ class AuthorizationError(ServerError, ConnectError):
 
 
 class AuthExpiredError(AuthorizationError):
-    """Credentials that were good at first have expired or were revoked. Provide new ones."""
+    """Credentials that were good at first have expired or were revoked.
+
+    What to do: provide new credentials; a creds_file and the callbacks are read again at each attempt.
+    """
 
 
 class PermissionsViolationError(ServerError):
@@ -316,6 +377,9 @@ class PermissionsViolationError(ServerError):
 
     `kind` is "publish" or "subscription". `subject`, `queue` and `sid` are those that the server named,
     or None. A subscription that is refused has ended.
+
+    What to do: allow the subject in the user's permissions, or use another one. Answers need the right to
+    subscribe to "_INBOX.>", or to what inbox_prefix says.
     """
 
     kind: str = ""
@@ -325,23 +389,35 @@ class PermissionsViolationError(ServerError):
 
 
 class MaxConnectionsExceededError(ServerError, ConnectError):
-    """The server, or the account, has reached its limit of connections. Try later or raise the limit."""
+    """The server, or the account, has reached its limit of connections.
+
+    What to do: try later, or raise max_connections of the server or the account's limit.
+    """
 
     action = Action.RECONNECT
 
 
 class MaxSubscriptionsExceededError(ServerError):
-    """The account has reached its limit of subscriptions; the server refused the last subscription."""
+    """The account has reached its limit of subscriptions; the server refused the last subscription.
+
+    What to do: unsubscribe what is not needed, use wildcards, or raise the account's limit.
+    """
 
 
 class InvalidSubjectError(ServerError):
-    """The server refused a subject as invalid. The connection stays."""
+    """The server refused a subject as invalid. The connection stays.
+
+    What to do: correct the subject.
+    """
 
 
 class RequestTimeoutError(NatsError, TimeoutError):
     """No answer came within the request's timeout. Whether the request was received is unknown.
 
     `subject` is that of the request, or "" where the client does not know it any more.
+
+    What to do: does the service run, and is its subject the same? Raise the timeout if the work takes
+    longer; repeat the request only if that is safe.
     """
 
     text = "request timeout"
@@ -352,6 +428,8 @@ class NoRespondersError(NatsError):
     """Nobody subscribes to the subject of a request (status 503); nothing received the request.
 
     `subject` is that of the request.
+
+    What to do: start the service, or correct the subject.
     """
 
     text = "no responders"
@@ -359,7 +437,10 @@ class NoRespondersError(NatsError):
 
 
 class MsgIteratorClosedError(NatsError):
-    """An iterator of a face (`nats_ev.aio`, `green`, `blocking`) has ended, and `next` was called."""
+    """An iterator of a face (`nats_ev.aio`, `green`, `blocking`) has ended, and `next` was called.
+
+    What to do: end the loop that calls `next`; a ``for`` ends by itself.
+    """
 
     text = "message iterator closed"
 
@@ -368,7 +449,10 @@ class SlowConsumerError(NatsError):
     """A subscription has reached its limit of pending messages, and messages are being discarded.
 
     `subject` and `sid` name the subscription, `pending` is how many messages wait, `dropped` how many
-    were discarded so far. Handle messages faster, or set higher limits.
+    were discarded so far.
+
+    What to do: handle messages faster, spread them with a queue group, or raise the limits by
+    `Nats.set_pending_limits`.
     """
 
     text = "slow consumer, messages dropped"

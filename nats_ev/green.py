@@ -46,7 +46,9 @@ def connect(servers: str | Sequence[str] | None = None, **options: Any) -> Any:
 
     Args:
         servers: URLs, or one, or several with commas between. Default: nats://127.0.0.1:4222.
-        options: of `Nats`, except loop.
+        options: of `Nats`, except loop. Also context: the name of one, a path, or a `contexts.Context`, whose
+            settings count where no option is given; see `Nats.from_context`. `Context.load` returns the
+            selected one, `contexts.from_environment` what the environment says.
 
     Raises:
         NatsError: the client has given up: at once, or with ``reconnect=True`` after max_reconnect_attempts.

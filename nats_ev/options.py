@@ -20,8 +20,16 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from .arguments import Hook, count, hook_of, integer, is_unicode, milliseconds
-from .auth import check_creds, check_public, check_seed, undecorated
+from .auth import (
+    check_creds,
+    check_creds_text,
+    check_public,
+    check_seed,
+    check_seed_file,
+    undecorated,
+)
 from .errors import BadOptionsError, BadSubjectError
+from .instrumentation import Instrumentation, observers
 from .subjects import check_subscribe
 
 # The C parser counts a frame's bytes in 31 bits. Of these, 8 MiB are left for the frame's control line.
@@ -51,7 +59,7 @@ def _text(value: Any, name: str) -> str | None:
 
 
 def _nkey_seed(value: Any, name: str) -> str | None:
-    seed = _bare(value, name)
+    seed = _bare(_decoded(value, name), name)
     if seed is not None:
         check_seed(seed)
     return seed
@@ -63,6 +71,16 @@ def _bare(value: Any, name: str) -> str | None:
     return (undecorated(text) or None) if text else None
 
 
+def _decoded(value: Any, name: str) -> Any:
+    """Return the text of bytes; anything else is returned as it is. The error shows nothing of a secret."""
+    if not isinstance(value, (bytes, bytearray)):
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise BadOptionsError(f"{name} must be UTF-8") from None
+
+
 def _nkey(value: Any, name: str) -> str | None:
     key = (_text(value, name) or "").strip()
     if key:
@@ -70,10 +88,47 @@ def _nkey(value: Any, name: str) -> str | None:
     return key or None
 
 
-def _creds_file(value: Any, name: str) -> str | None:
+def _creds_file(value: Any, name: str) -> str | tuple[str, ...] | None:
+    """Accept one path, or several."""
+    if isinstance(value, (list, tuple)):
+        paths = tuple(path for each in value if (path := _path(each, name)) is not None)
+        for path in paths:
+            check_creds(path)
+        return paths[0] if len(paths) == 1 else paths or None
+    single = _path(value, name)
+    if single is not None:
+        check_creds(single)
+    return single
+
+
+def _creds_bytes(value: Any, name: str) -> tuple[bytes, ...] | None:
+    """Accept the content of one creds file, or of several, as bytes or text."""
+    contents = value if isinstance(value, (list, tuple)) else [value]
+    found = tuple(pem for each in contents if (pem := _content(each, name)) is not None)
+    for each in found:
+        check_creds_text(each, name)
+    return found or None
+
+
+def _content(value: Any, name: str) -> bytes | None:
+    """Accept the content of a file, as bytes or text; None if it is empty."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value) or None
+    text = _text(value, name)
+    return text.encode() if text else None
+
+
+def _pem(value: Any, name: str) -> bytes | None:
+    pem = _content(value, name)
+    if pem is not None and b"-----BEGIN " not in pem:
+        raise BadOptionsError(f"{name} must be PEM, the content of a file")
+    return pem
+
+
+def _seed_file(value: Any, name: str) -> str | None:
     path = _path(value, name)
     if path is not None:
-        check_creds(path)
+        check_seed_file(path)
     return path
 
 
@@ -204,10 +259,22 @@ def _inbox_prefix(value: Any, name: str) -> str:
 
 
 # An option, and those that contradict it.
+_SIGNERS = ("nkey_seed", "nkey_seed_file", "signature_cb", "nkey")
+_CREDS = ("creds_file", "user_credential_bytes", "creds_cb")
 _EXCLUSIVE = {
-    "tls_context": ("tls_ca_file", "tls_skip_verify", "tls_cert_file", "tls_key_file"),
-    "creds_file": ("nkey_seed", "jwt", "jwt_cb", "signature_cb", "nkey"),
-    "nkey_seed": ("signature_cb", "nkey"),
+    "tls_context": (
+        *("tls_ca_file", "tls_ca", "root_cas_cb", "tls_skip_verify"),
+        *("tls_cert_file", "tls_key_file", "tls_cert", "tls_key", "tls_cert_cb"),
+    ),
+    "tls_ca": ("tls_ca_file",),
+    "root_cas_cb": ("tls_ca_file", "tls_ca"),
+    "tls_cert": ("tls_cert_file", "tls_key_file"),
+    "tls_cert_cb": ("tls_cert_file", "tls_key_file", "tls_cert", "tls_key"),
+    "creds_file": (*_SIGNERS, "jwt", "jwt_cb", "user_credential_bytes", "creds_cb"),
+    "user_credential_bytes": (*_SIGNERS, "jwt", "jwt_cb", "creds_cb"),
+    "creds_cb": (*_SIGNERS, "jwt", "jwt_cb"),
+    "nkey_seed": ("nkey_seed_file", "signature_cb", "nkey"),
+    "nkey_seed_file": ("signature_cb", "nkey"),
 }
 
 
@@ -240,8 +307,12 @@ class Options:
     token: str | None = _option(None, _text, secret=True)
     nkey_seed: str | None = _option(None, _nkey_seed, secret=True)
     jwt: str | None = _option(None, _bare, secret=True)
+    nkey_seed_file: str | os.PathLike[str] | None = _option(None, _seed_file)
     nkey: str | None = _option(None, _nkey)  # public ("U…"), for signature_cb without a JWT
-    creds_file: str | os.PathLike[str] | None = _option(None, _creds_file)
+    # Several are tried in turn: a server that refuses one is asked with the next one.
+    creds_file: Any = _option(None, _creds_file)  # a path or several
+    user_credential_bytes: Any = _option(None, _creds_bytes, secret=True)  # content of creds files
+    creds_cb: Hook = _option(None, hook_of(), secret=True)  # () -> content of a creds file
     user_cb: Hook = _option(None, hook_of(), secret=True)  # () -> (user, password)
     token_cb: Hook = _option(None, hook_of(), secret=True)  # () -> token
     jwt_cb: Hook = _option(None, hook_of(), secret=True)  # () -> jwt
@@ -256,7 +327,15 @@ class Options:
     tls_handshake_first: bool = _option(False, _flag)
     tls_cert_file: str | os.PathLike[str] | None = _option(None, _path)
     tls_key_file: str | os.PathLike[str] | None = _option(None, _path)
-    tls_context: Any = _option(None, _tls_context)  # an ssl.SSLContext; replaces the files
+    tls_ca: bytes | str | None = _option(None, _pem)  # PEM, in place of the files
+    tls_cert: bytes | str | None = _option(
+        None, _pem, secret=True
+    )  # with the key, or tls_key has it
+    tls_key: bytes | str | None = _option(None, _pem, secret=True)
+    # Called at each TLS handshake, for PEM.
+    root_cas_cb: Hook = _option(None, hook_of(), secret=True)  # () -> authorities
+    tls_cert_cb: Hook = _option(None, hook_of(), secret=True)  # () -> certificate and key, or both
+    tls_context: Any = _option(None, _tls_context)  # an ssl.SSLContext; replaces all of these
 
     # The protocol.
     verbose: bool = _option(False, _flag)
@@ -291,6 +370,9 @@ class Options:
     # Unsent bytes from which on on_slow_consumer is called. 0: never
     slow_consumer_bytes: int = _option(0, _between(0, sys.maxsize))
 
+    # Observers, for metrics and spans. None or a list of them is accepted, too.
+    instrumentation: Sequence[Instrumentation] | None = _option(None, observers)
+
     # Callbacks.
     on_connect: Hook = _option(None, hook_of())
     on_disconnect: Hook = _option(None, hook_of())
@@ -299,6 +381,8 @@ class Options:
     on_lame_duck: Hook = _option(None, hook_of())
     on_slow_consumer: Hook = _option(None, hook_of("pending_bytes"))
     on_discovered_servers: Hook = _option(None, hook_of("urls"))
+    on_auth_expiring: Hook = _option(None, hook_of("seconds"))
+    auth_expiring_before: float = _option(60_000, milliseconds)  # ms from that call to the expiry
 
     def __init__(self, **values: Any) -> None:
         """Make options with values that are not checked."""
@@ -321,6 +405,8 @@ class Options:
             options._check_alone(name, {})
         if options.tls_key_file is not None and options.tls_cert_file is None:
             raise BadOptionsError("tls_key_file needs tls_cert_file")
+        if options.tls_key is not None and options.tls_cert is None:
+            raise BadOptionsError("tls_key needs tls_cert")
         return options
 
     def _check_alone(self, name: str, changes: Mapping[str, Any]) -> None:
@@ -384,6 +470,14 @@ class Options:
         return self.host is not None or self.path is not None or self.servers is not None
 
     @property
+    def creds(self) -> tuple[str, ...] | tuple[bytes, ...]:
+        """Where credentials are, to be tried in turn: paths, or contents."""
+        if self.user_credential_bytes is not None:
+            return self.user_credential_bytes  # type: ignore[no-any-return]
+        paths = self.creds_file
+        return paths if isinstance(paths, tuple) else (paths,) if paths is not None else ()
+
+    @property
     def wants_tls(self) -> bool:
         """Whether the client refuses to talk to a server without TLS."""
         if self.tls is not None:
@@ -395,6 +489,10 @@ class Options:
             or self.tls_handshake_first
             or self.tls_cert_file is not None
             or self.tls_key_file is not None
+            or self.tls_ca is not None
+            or self.tls_cert is not None
+            or self.root_cas_cb is not None
+            or self.tls_cert_cb is not None
             or self.tls_context is not None
         )
 

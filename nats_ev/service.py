@@ -65,6 +65,8 @@ class ServiceError(errors.NatsError):
 
     A handler may raise it. The sender of the request gets it from `from_headers`.
 
+    What to do: look at code and description, which the service has chosen.
+
     Args:
         code: a number, as int or str; the attribute `code` is a str.
         description: a sentence for people.

@@ -21,7 +21,6 @@ from typing import Any
 import pytest
 
 from lab import loops
-from lab.certs import Certificates
 from lab.fakeserver import FakeServer
 from lab.js_servers import any_js, js, line_server  # noqa: F401
 from lab.loops.exclusions import excluded
@@ -36,12 +35,16 @@ from lab.natsserver import (
 )
 from lab.peers import nats_js, nats_py
 from lab.process import die_with_us
-from lab.proxy import Proxy
 from lab.recorder import Recorder
 from lab.server_versions import any_binary  # noqa: F401
 from nats_ev import Nats, pyev
+from nats_ev.testing import CuttingProxy, run_until
+from nats_ev.testing.certificates import Certificates
+from nats_ev.testing.waiting import described
 
-DEADLINE = 10.0
+pytest_plugins = ["pytester"]
+
+DEADLINE = 30.0  # seconds; a test that works does not wait for it
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -203,12 +206,12 @@ def fake() -> Iterator[Callable[..., FakeServer]]:
 
 
 @pytest.fixture
-def proxy() -> Iterator[Callable[..., Proxy]]:
+def proxy() -> Iterator[Callable[..., CuttingProxy]]:
     """Starts proxies: proxy(server.port)."""
-    proxies: list[Proxy] = []
+    proxies: list[CuttingProxy] = []
 
-    def start(port: int) -> Proxy:
-        proxies.append(Proxy(port))
+    def start(port: int) -> CuttingProxy:
+        proxies.append(CuttingProxy(port))
         return proxies[-1]
 
     yield start
@@ -296,42 +299,24 @@ Run = Callable[..., None]
 
 @pytest.fixture
 def run(loop: Any) -> Run:
-    """run(condition, timeout): run the loop until condition() is true; fails at the deadline."""
+    """run(condition, timeout): run the loop until condition() is true; fails at the deadline.
+
+    timeout is in seconds. Without a condition the loop runs until nothing keeps it running.
+    """
 
     def run(condition: Callable[[], Any] | None = None, timeout: float = DEADLINE) -> None:
-        deadline = time.monotonic() + timeout
-
         def holds() -> bool:
+            if loops.missed:
+                return True  # the test is skipped
             try:
                 return bool(condition and condition())
             except Exception as exc:
                 loops.note(exc)
                 raise
 
-        def check(watcher: Any, revents: int) -> None:
-            if loops.missed:
-                loop.stop()
-            elif holds():
-                met.append(True)
-                loop.stop()
-            elif time.monotonic() > deadline:
-                late.append(True)
-                loop.stop()
-
-        late: list[bool] = []
-        met: list[bool] = []  # what other callbacks of that turn make of it does not matter
-        # Both: a condition that a callback makes true is seen at once, and the deadline anyway.
-        watchers = loops.background(loop, check)
-        for watcher in watchers:
-            watcher.start()
-        try:
-            if condition is None or not condition():
-                loop.start()
-        finally:
-            for watcher in watchers:
-                watcher.stop()
-        if late or (condition is not None and not met and not condition()):
-            raise AssertionError("the deadline has passed" if late else "the loop has ended")
+        asked = holds if condition is not None else None
+        run_until(loop, asked, timeout * 1000, described(condition))
+        assert not loops.missed, "the loop lacks what the test asks for"
 
     return run
 

@@ -27,12 +27,16 @@ _BLOCK = (
 )
 _BLOCKS = re.compile(_BLOCK.encode())
 _TEXT_BLOCK = re.compile(_BLOCK)
+_LATEST = 2**40  # seconds since 1970: no clock of ours goes further
 _JWT_LABEL, _SEED_LABEL = b"NATS USER JWT", b"USER NKEY SEED"
 _warned: set[str] = set()  # absolute paths of files for which the warning has been given
 
 
 class UnreadableFileError(BadOptionsError, OSError):
-    """A file can't be opened; `errno` says why. The caller's mistake, and so also a `BadOptionsError`."""
+    """A file can't be opened; `errno` says why. The caller's mistake, and so also a `BadOptionsError`.
+
+    What to do: correct the path, or let the user of the process read the file.
+    """
 
 
 class Credentials:
@@ -89,19 +93,93 @@ def check_creds(path: str | os.PathLike[str]) -> None:
         credentials.wipe()
 
 
+def check_creds_text(content: bytes, shown: str) -> None:
+    """Check the content of a .creds file. Raises `BadOptionsError`.
+
+    Args:
+        content: of the file.
+        shown: what errors call it.
+    """
+    credentials = parse_creds(bytearray(content), shown)
+    try:
+        check_seed(credentials.seed)
+    except BadOptionsError:
+        raise BadOptionsError(f"{shown}: invalid NKey seed") from None
+    finally:
+        credentials.wipe()
+
+
+def read_seed(path: str | os.PathLike[str]) -> bytearray:
+    """Read an NKey seed from a file, alone in it or in a block as in a .creds file; to be wiped.
+
+    Warns and raises as `read_creds` does.
+    """
+    text = _opened(path, "NKey seed")
+    try:
+        _, seed = _find_blocks(text)
+        if seed is not None:
+            return text[seed]
+        found = re.search(rb"\S+", text)
+        return text[found.start() : found.end()] if found is not None else bytearray()
+    finally:
+        wipe(text)
+
+
+def check_seed_file(path: str | os.PathLike[str]) -> None:
+    """Check that a file holds an NKey seed. Raises and warns as `read_seed` does."""
+    seed = read_seed(path)
+    try:
+        check_seed(seed)
+    except BadOptionsError:
+        raise BadOptionsError(f"{os.fspath(path)}: invalid NKey seed") from None
+    finally:
+        wipe(seed)
+
+
+def expiry_of(jwt: str) -> float | None:
+    """Return when a JWT expires, in seconds since 1970; None: never, or it is not known."""
+    import base64
+    import json
+
+    body = jwt.split(".")[1:2]
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(body[0] + "=" * (-len(body[0]) % 4)))
+        expires = claims.get("exp")
+    except (ValueError, AttributeError, IndexError, RecursionError):
+        return None
+    usable = isinstance(expires, (int, float)) and not isinstance(expires, bool)
+    return float(expires) if usable and 0 < expires < _LATEST else None
+
+
 def read_creds(path: str | os.PathLike[str]) -> Credentials:
     """Read a .creds file, and warn, once per path, if its mode lets other users read the file.
 
     Raises `BadOptionsError` when a block is missing, or the file is not a regular one of at most 1 MiB;
     `UnreadableFileError`, which is an OSError too, when the file can't be opened.
     """
-    shown = os.fspath(path)
+    return parse_creds(_opened(path, "creds"), os.fspath(path))
+
+
+def _opened(path: str | os.PathLike[str], what: str) -> bytearray:
     try:
-        text = _read_file(path)
+        return _read_file(path)
     except OSError as exc:
-        error = UnreadableFileError(f"cannot open creds file {shown}: {exc.strerror}")
+        shown = os.fspath(path)
+        error = UnreadableFileError(f"cannot open {what} file {shown}: {exc.strerror}")
         error.errno = exc.errno
         raise error from exc
+
+
+def parse_creds(text: bytearray, shown: str) -> Credentials:
+    """Return the content of a .creds file, and overwrite the text.
+
+    Args:
+        text: the whole content.
+        shown: what errors call it.
+
+    Raises:
+        BadOptionsError: a block is missing.
+    """
     try:
         jwt, seed = _find_blocks(text)
         if jwt is None:

@@ -57,41 +57,62 @@ __all__ = [
 
 
 class InvalidBucketNameError(BadOptionsError):
-    """A bucket's name must consist of letters, digits, dashes and underscores."""
+    """A bucket's name must consist of letters, digits, dashes and underscores.
+
+    What to do: choose another name.
+    """
 
     bucket: str = ""
 
 
 class InvalidKeyError(BadOptionsError):
-    """A key must consist of letters, digits and ``-/_=.``, without an empty token between dots."""
+    """A key must consist of letters, digits and ``-/_=.``, without an empty token between dots.
+
+    What to do: choose another key, or give the `KV` a codec (`Base64Codec`).
+    """
 
     key: str = ""
 
 
 class InvalidObjectNameError(BadOptionsError):
-    """An object's name must be text that UTF-8 can express, and not empty."""
+    """An object's name must be text that UTF-8 can express, and not empty.
+
+    What to do: choose another name.
+    """
 
 
 class BucketNotFoundError(StreamNotFoundError):
-    """The server has no bucket of this name."""
+    """The server has no bucket of this name.
+
+    What to do: call `create_bucket`, or correct the name; `bucket_names` lists all.
+    """
 
     bucket: str = ""
 
 
 class BucketExistsError(StreamNameAlreadyInUseError):
-    """A bucket of this name exists, with another configuration."""
+    """A bucket of this name exists, with another configuration.
+
+    What to do: use `create_or_update_bucket`, or another name.
+    """
 
     bucket: str = ""
 
 
 class BadBucketError(JetStreamError):
-    """A stream has the name of a bucket's stream, and not the configuration of one."""
+    """A stream has the name of a bucket's stream, and not the configuration of one.
+
+    What to do: choose another name, or delete the stream in the text if nobody needs it.
+    """
 
     bucket: str = ""
 
 
 class KeyNotFoundError(JetStreamError):
-    """The bucket has no such key, or no such revision of the key."""
+    """The bucket has no such key, or no such revision of the key.
+
+    What to do: `KV.get` gives None in place of this error; a revision may have left the bucket's history.
+    """
 
     bucket: str = ""
     key: str = ""
@@ -99,27 +120,39 @@ class KeyNotFoundError(JetStreamError):
 
 
 class KeyDeletedError(KeyNotFoundError):
-    """The revision is a deletion of the key; `entry` is that revision."""
+    """The revision is a deletion of the key; `entry` is that revision.
+
+    What to do: put the key again, or treat it as missing.
+    """
 
     text = "key was deleted"
     entry: Any = None  # a KvEntry
 
 
 class KeyExistsError(WrongLastSequenceError):
-    """`KV.create` was called for a key that exists."""
+    """`KV.create` was called for a key that exists.
+
+    What to do: use `KV.put` to overwrite, or `KV.update` with the revision that was read.
+    """
 
     bucket: str = ""
     key: str = ""
 
 
 class CodecError(JetStreamError):
-    """A codec has failed to decode a stored key or value; ``__cause__`` is the codec's exception."""
+    """A codec has failed to decode a stored key or value; ``__cause__`` is the codec's exception.
+
+    What to do: use the codec that the value was written with, or none.
+    """
 
     key: str = ""
 
 
 class ObjectNotFoundError(JetStreamError):
-    """The store has no object of this name."""
+    """The store has no object of this name.
+
+    What to do: correct the name; `ObjectStore.list` has all.
+    """
 
     bucket: str = ""
     name: str = ""
@@ -127,13 +160,19 @@ class ObjectNotFoundError(JetStreamError):
 
 
 class ObjectDeletedError(ObjectNotFoundError):
-    """The object has been deleted."""
+    """The object has been deleted.
+
+    What to do: put the object again, or treat it as missing.
+    """
 
     text = "object was deleted"
 
 
 class ObjectExistsError(JetStreamError):
-    """The new name belongs to another object."""
+    """The new name belongs to another object.
+
+    What to do: choose another name, or delete that object first.
+    """
 
     bucket: str = ""
     name: str = ""
@@ -141,14 +180,18 @@ class ObjectExistsError(JetStreamError):
 
 
 class ObjectLinkError(JetStreamError):
-    """A link can't be made or followed."""
+    """A link can't be made or followed.
+
+    What to do: see the text: a link leads to an object that exists, and not to another link.
+    """
 
 
 class BadObjectMetaError(JetStreamError):
     """The stored info of an object is malformed.
 
-    The text tells the message's sequence; `JetStream.stream_msg_delete` removes it. Of a list, `readable` has
-    all that could be read.
+    The text tells the message's sequence. Of a list, `readable` has all that could be read.
+
+    What to do: delete the message in the text by `JetStream.stream_msg_delete`, and put the object again.
     """
 
     text = "object-store meta information invalid"
@@ -156,19 +199,28 @@ class BadObjectMetaError(JetStreamError):
 
 
 class DigestMismatchError(JetStreamError):
-    """The content that was read differs from the digest or size in the object's info."""
+    """The content that was read differs from the digest or size in the object's info.
+
+    What to do: discard what was received, and put the object again.
+    """
 
     text = "digest mismatch"
 
 
 class ObjectIncompleteError(JetStreamError):
-    """Parts of the object's content are missing from the store."""
+    """Parts of the object's content are missing from the store.
+
+    What to do: put the object again; the bucket may have reached its max_bytes or ttl.
+    """
 
     text = "object is incomplete"
 
 
 class ObjectChangedError(JetStreamError):
-    """The object was replaced or deleted while it was being read."""
+    """The object was replaced or deleted while it was being read.
+
+    What to do: get it again.
+    """
 
     text = "object has changed"
 
@@ -177,6 +229,8 @@ class ObjectTransferError(JetStreamError):
     """A transfer was cancelled, or its source or target has failed; or a rename ended half done.
 
     After a failure ``__cause__`` is the exception of the source or target, or what has ended the rename.
+
+    What to do: correct what ``__cause__`` says and repeat; nothing, if the program has cancelled it.
     """
 
 

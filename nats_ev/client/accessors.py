@@ -8,7 +8,7 @@ because None clears a callback.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 from ..arguments import Milliseconds, Omitted
@@ -36,6 +36,7 @@ class Counts(NamedTuple):
     written: int = 0
     discarded: int = 0
     reconnects: int = 0
+    slow_episodes: int = 0
 
 
 class Accessors:
@@ -181,19 +182,21 @@ class Accessors:
         return self._out.limits.max_payload
 
     @without_traceback
-    def creds_file(self, path: str | os.PathLike[str]) -> None:
+    def creds_file(self, path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> None:
         """Take the JWT and the NKey seed from a credentials file, which each new connection reads again.
 
-        They replace those of `jwt` and `nkey_seed`. Raises `BadOptionsError` if a block is missing,
+        They replace those of `jwt` and `nkey_seed`. Of several files, a server that refuses one is asked
+        with the next one. Raises `BadOptionsError` if a block is missing,
         or if the file can't be read (then the error is an OSError, too). Warns once if other users
         can read the file, or if an option that excludes it is set (`jwt_cb`, `signature_cb`, `nkey`).
         """
         if not path:  # as an option, "" and None mean no file
             raise BadOptionsError("creds_file needs a path")
-        self._options.set_all({"creds_file": path, "jwt": None, "nkey_seed": None})
+        none = dict.fromkeys(("user_credential_bytes", "jwt", "nkey_seed", "nkey_seed_file"))
+        self._options.set_all({"creds_file": path, **none})
 
     @without_traceback
-    def nkey_seed(self, seed: str) -> None:
+    def nkey_seed(self, seed: str | bytes) -> None:
         """Set the NKey seed ("SU…") that signs the server's nonce, for the next connection.
 
         Takes precedence over that of a credentials file. Raises `BadOptionsError` if seed is not a seed,
@@ -275,6 +278,29 @@ class Accessors:
         """Return the URLs of all known servers, also discovered ones, in the order of the next attempts."""
         return self._connection.pool.urls
 
+    def server_pool(self) -> list[dict[str, Any]]:
+        """Return what is known of each server, in the order of the next attempts.
+
+        Keys: url (without credentials), connected (this server is in use), attempts (failed ones since the
+        last connection to it), last_error (why the last attempt failed, or its connection ended; None
+        after a success), discovered (named by a server of the cluster), lame_duck (it has announced
+        its shutdown).
+        """
+        return self._connection.pool.snapshot(self._connection.connected)
+
+    def last_error(self) -> NatsError | None:
+        """Return the last error that `on_error` got, or would have got; None before the first one."""
+        return self._connection.journal.last_error
+
+    def disconnect_reason(self) -> NatsError | None:
+        """Return why the last connection has ended; None before the first end of one.
+
+        In `on_disconnect` it is that of the connection that has just ended. A `ConnectionClosedError` if
+        the program has closed it (`disconnect`, `drain`, `force_reconnect`), a `ConnectionLostError` if the
+        server has without a word, else the error that `on_error` got.
+        """
+        return self._connection.journal.disconnect_reason
+
     def discovered_servers(self) -> list[str]:
         """Return those of `servers` that were named by a server of the cluster and not by the user."""
         return self._connection.pool.discovered_urls
@@ -313,7 +339,7 @@ class Accessors:
             self._out.drop_messages()
             self._requests.fail_all()
 
-    def stats(self) -> dict[str, int]:
+    def stats(self) -> dict[str, float]:
         """Return the counters since the client was made, or since `reset_stats`.
 
         * msgs_in, bytes_in, msgs_out, bytes_out: messages, and their header and payload bytes,
@@ -322,9 +348,18 @@ class Accessors:
           given to the kernel; still in the buffer; discarded (by `skip_waiting`, `disconnect`, as
           requests that have failed, or because a new server would not take them).
         * reconnects: connections that replaced a lost one.
+        * slow_episodes: how often a subscription has begun to discard messages (`set_pending_limits`), or
+          the unsent bytes have risen above slow_consumer_bytes.
+
+        And what is true now, whatever `reset_stats` has done:
+
+        * waiting_bytes: framed bytes in the buffer, which the kernel has not taken.
+        * pings_outstanding: PINGs without a PONG, those of `flush` and `rtt` included.
+        * rtt: ms, a float, from the last PING that was answered to its PONG; 0 before the first one. Each
+          PING counts: of the keep-alive, `ping`, `flush`, `rtt`. Time in which the loop was busy counts, too.
         """
         counts = self._out.accounting()
-        zero = self._zero
+        zero, journal = self._zero, self._connection.journal
         msgs_in, bytes_in = self._connection.received()
         written = counts.written - zero.written
         discarded = counts.discarded - zero.discarded
@@ -337,7 +372,11 @@ class Accessors:
             "written": written,
             "waiting": counts.waiting,
             "discarded": discarded,
-            "reconnects": self._connection.reconnects - zero.reconnects,
+            "reconnects": journal.reconnects - zero.reconnects,
+            "slow_episodes": journal.slow_episodes - zero.slow_episodes,
+            "waiting_bytes": len(self._out),
+            "pings_outstanding": len(self._connection.pings.waiting),
+            "rtt": self._connection.pings.rtt,
         }
 
     def reset_stats(self) -> None:
@@ -351,5 +390,6 @@ class Accessors:
             bytes_out=counts.bytes_out,
             written=counts.written,
             discarded=counts.discarded,
-            reconnects=self._connection.reconnects,
+            reconnects=self._connection.journal.reconnects,
+            slow_episodes=self._connection.journal.slow_episodes,
         )

@@ -20,6 +20,7 @@ from typing import Any
 
 from .. import errors
 from ..connection import Completion, Connection, Source
+from ..instrumentation import Observers
 from ..options import Options
 from ..protocol import Outbound, Subscription
 from ..status import Status
@@ -47,14 +48,14 @@ def _at_exit() -> None:
 class Core:
     """The parts of one client. Also the `connection.Client` of its connection."""
 
-    def __init__(self, options: Options, nats: object) -> None:
+    def __init__(self, options: Options, nats: object, observers: Observers | None = None) -> None:
         self.options = options
         self.out = Outbound()
         self.status_listeners: list[Callable[[Status], object]] = []
         self.error_listeners: list[Callable[[errors.NatsError], object]] = []
         self.drain: Drain | None = None
         by_sid: dict[int, Subscription] = {}
-        self.connection = Connection(options.loop, options, self.out, by_sid, self)
+        self.connection = Connection(options.loop, options, self.out, by_sid, self, observers)
         self.subscriptions = Subscriptions(self.connection, options, by_sid, self)
         self.waits = Waits(self.connection)
         self.requests = Requests(self.connection, options, self.subscriptions, self)
@@ -135,6 +136,7 @@ class Core:
             error: what has happened.
             ends: whether it ends the client for good: without on_error it comes out of `pyev.Loop.start`.
         """
+        self.connection.journal.error(error)
         soon = self.connection.turn.soon
         for listener in self.error_listeners:
             soon(_tell, self.error_listeners, listener, error)

@@ -34,6 +34,7 @@ from ..arguments import (
 from ..auth import nkey_generate_user_seed, nkey_public_from_seed
 from ..connection import Completion
 from ..headers import HeadersLike, encode_headers
+from ..instrumentation import Observers
 from ..nuid import next_nuid
 from ..options import Options
 from ..protocol import Client, MessageCallback, Passes, fast_method
@@ -41,6 +42,8 @@ from ..redact import without_traceback
 from .accessors import Accessors, Counts
 from .core import Core
 from .extension import Extension
+from .observed import observe
+from .origins import Origins
 from .request_many import RequestCallback, Sentinel
 
 T = TypeVar("T")
@@ -54,11 +57,11 @@ _ASYNCHRONOUS = (
 )
 
 
-class Nats(Client, Accessors, Extension):
+class Nats(Client, Origins, Accessors, Extension):
     """A NATS client on a libev loop.
 
     With ``host``, ``path`` or ``servers`` the client starts connecting at once; otherwise `connect`
-    does it.
+    does it. `from_context` and `from_env` take the options from a file of settings or the environment.
 
     All callbacks run on the loop, none inside the call that took it. An exception that a callback
     raises goes to ``sys.excepthook``; KeyboardInterrupt and SystemExit come out of the loop's
@@ -76,12 +79,15 @@ class Nats(Client, Accessors, Extension):
       ``unix://``, or host:port), randomize_servers (True), ignore_discovered_servers (False).
     * The connection: loop (that of `nats_ev.pyev.default_loop`), name, connect_timeout (2000; 0: none),
       keepalive (seconds of idleness before TCP probes; 0: off), priority (of its watchers, -2 to 2; 0).
-    * Credentials: user, password, token, creds_file, jwt, nkey_seed, or nkey, the public key, with a
-      signature_cb. Called at every connect: ``user_cb()`` for (user, password), ``token_cb()``,
-      ``jwt_cb()``, ``signature_cb(nonce)`` for bytes.
-    * TLS, required by any of these: tls (True), tls_ca_file, tls_cert_file, tls_key_file,
-      tls_hostname, tls_skip_verify (False), tls_handshake_first (False), tls_context (an
-      `ssl.SSLContext` in place of the files). Without any the server decides, with ``tls=False`` too.
+    * Credentials: user, password, token, creds_file, user_credential_bytes (its content), jwt, nkey_seed,
+      nkey_seed_file, or nkey, the public key, with a signature_cb. Several creds in a list are tried in
+      turn. Called at every connect: ``user_cb()`` for (user, password), ``token_cb()``, ``jwt_cb()``,
+      ``creds_cb()`` for the content of a creds file, ``signature_cb(nonce)`` for bytes.
+    * TLS, required by any of these: tls (True), tls_ca_file, tls_cert_file, tls_key_file, or their
+      content in tls_ca, tls_cert, tls_key; tls_hostname, tls_skip_verify (False), tls_handshake_first
+      (False), tls_context (an `ssl.SSLContext` in place of the files). Called at every handshake for
+      PEM: ``root_cas_cb()``, and ``tls_cert_cb()`` for (certificate, key) or both in one. Without any
+      the server decides, with ``tls=False`` too.
     * The protocol: echo (True: receive what this client publishes itself), no_responders (False; True:
       requests fail at once when nobody listens), inbox_prefix ("_INBOX"),
       strict_subjects (False; True: publish and request refuse wildcards and empty tokens), verbose and
@@ -94,6 +100,7 @@ class Nats(Client, Accessors, Extension):
       max_pending_bytes (unsent while connected; 256 MiB; 0: unlimited), max_payload (besides the server's;
       0: none), max_message_size (inbound; 0: 64 MiB, or twice the server's max_payload), max_control_line
       (4096), slow_consumer_bytes (0: off), drain_timeout (30,000 ms; 0: any time).
+    * Observers, for metrics and spans: instrumentation, an `Instrumentation` or a list of them.
     * Callbacks: ``on_connect()``, ``on_disconnect()``, ``on_reconnect()``, ``on_error(err)``,
       ``on_lame_duck()``, ``on_slow_consumer(pending_bytes)``, ``on_discovered_servers(urls)``; each
       is also a method, which explains it.
@@ -109,7 +116,9 @@ class Nats(Client, Accessors, Extension):
             from .. import pyev
 
             self._options.loop = pyev.default_loop()
-        self._core = core = Core(self._options, self)
+        watched = self._options.instrumentation
+        self._observers = Observers(list(watched)) if watched is not None else None
+        self._core = core = Core(self._options, self, self._observers)
         self._connection = core.connection
         self._requests = core.requests
         self._out = core.out
@@ -119,6 +128,8 @@ class Nats(Client, Accessors, Extension):
         else:  # C checks no tokens: a client that does has no fast path
             self._attach(core.out)
         self._zero = Counts()
+        if self._observers is not None:
+            observe(self, self._observers)
         if self._options.connects_at_once:
             core.open()
 

@@ -392,6 +392,7 @@ class Subscriptions:
         """Report that a subscription has begun to discard messages."""
         subject = subjects.decode(sub.raw_subject)
         pending = len(sub.pending) if sub.pending else 0
+        self._connection.journal.subscription_slow(subject, pending)
         self._owner.report(
             errors.SlowConsumerError(
                 f"slow consumer, messages dropped on {subject!r}",
@@ -401,3 +402,8 @@ class Subscriptions:
                 dropped=sub.dropped,
             )
         )
+
+    def caught_up(self, sub: Subscription) -> None:
+        """Note that a subscription that has discarded messages keeps them again."""
+        subject = subjects.decode(sub.raw_subject)
+        self._connection.journal.subscription_caught_up(subject, sub.dropped)

@@ -9,5 +9,6 @@ from .connection import Connection as Connection
 from .pings import Completion as Completion
 from .pings import InOrder as InOrder
 from .pings import Source as Source
+from .server import parse_server as parse_server
 
 __all__: list[str] = []

@@ -14,9 +14,11 @@ import socket
 from typing import Protocol
 
 from .. import errors
+from ..instrumentation import Journal
 from ..loops import Loop
 from ..net import Deadline, Deadlines, Dialer, Refs, Resolver, Turn
 from ..options import Options
+from ..redact import drop_frames
 from .pool import ServerPool
 
 # Each 16 portions of the handshake (about 40,000 SUBs) extend the attempt by one connect_timeout.
@@ -28,6 +30,8 @@ _SHARES = 8
 
 class Owner(Protocol):
     """What attempts need of their connection."""
+
+    journal: Journal
 
     def dialed(self, sock: socket.socket) -> None:
         """Begin the handshake on a connected socket, within the attempt's time."""
@@ -133,6 +137,7 @@ class Attempts:
         self._began_at = self._deadlines.clock()
         server = self._pool.current
         assert server is not None
+        self._owner.journal.attempt(server.url)
         self._set_limit()
         self._dialer = dialer = Dialer(
             self._loop,
@@ -171,6 +176,7 @@ class Attempts:
         if isinstance(result, OSError):
             error = errors.ConnectError(result.strerror or str(result))
             error.__cause__ = result
+            drop_frames(error)  # they hold the dialer, and the client keeps the error
             self._owner.failed(error)
         else:
             self._owner.dialed(result)

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from .._version import __version__
 from ..arguments import is_unicode
-from ..auth import private_key, public_key, read_creds, undecorated
+from ..auth import (
+    Credentials,
+    parse_creds,
+    private_key,
+    public_key,
+    read_creds,
+    read_seed,
+    undecorated,
+    wipe,
+)
 from ..errors import BadOptionsError
 from ..options import Options
 from ..protocol import ServerInfo
@@ -21,12 +30,14 @@ _MAX_NONCE = 256
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
-def identity(options: Options, nonce: str | None, server: Server) -> dict[str, Any]:
+def identity(options: Options, nonce: str | None, server: Server, turn: int = 0) -> dict[str, Any]:
     """Return the fields of CONNECT that say who the client is; callbacks are asked each time.
 
     Args:
+        options: the client's.
         nonce: what the server's INFO asks to be signed, if it does.
         server: credentials in its URL win over the options.
+        turn: which of several .creds files to use; counted from 0, and any number of times through.
 
     Raises what a callback or reading a file raises, and `BadOptionsError` for a bad result of a callback.
     """
@@ -46,7 +57,7 @@ def identity(options: Options, nonce: str | None, server: Server) -> dict[str, A
         fields["pass"] = password or ""
     if token is not None:
         fields["auth_token"] = token
-    fields.update(_nkey_fields(options, nonce))
+    fields.update(_nkey_fields(options, nonce, turn))
     return fields
 
 
@@ -59,10 +70,28 @@ def _callback_text(value: object, name: str, what: str = "str") -> str:
     return value
 
 
-def _nkey_fields(options: Options, nonce: str | None) -> dict[str, str]:
-    credentials = read_creds(options.creds_file) if options.creds_file is not None else None
+def _credentials(options: Options, turn: int) -> Credentials | None:
+    """Return the content of the .creds file whose turn it is."""
+    if options.creds_cb is not None:
+        content = options.creds_cb()
+        if not isinstance(content, (bytes, bytearray, str)):
+            raise BadOptionsError("creds_cb must return the content of a creds file, bytes or str")
+        raw = content.encode("utf-8", "replace") if isinstance(content, str) else content
+        return parse_creds(bytearray(raw), "creds_cb")
+    creds = options.creds
+    if not creds:
+        return None
+    chosen = creds[turn % len(creds)]
+    if isinstance(chosen, bytes):
+        return parse_creds(bytearray(chosen), "user_credential_bytes")
+    return read_creds(chosen)
+
+
+def _nkey_fields(options: Options, nonce: str | None, turn: int) -> dict[str, str]:
+    credentials = _credentials(options, turn)
+    seed: str | bytearray | None = options.nkey_seed
     try:
-        jwt, seed = options.jwt, options.nkey_seed
+        jwt = options.jwt
         if jwt is None and credentials is not None:
             jwt = credentials.jwt
         if options.jwt_cb is not None:
@@ -70,12 +99,17 @@ def _nkey_fields(options: Options, nonce: str | None) -> dict[str, str]:
             jwt = undecorated(text) or None  # "": no JWT
         fields = {"jwt": jwt} if jwt is not None else {}
         if nonce is not None:  # else the server asks for no signature, and decides about the rest
-            own = seed if seed is not None or credentials is None else credentials.seed
-            fields.update(_signed(options, nonce, own, jwt is None))
+            if options.nkey_seed_file is not None:
+                seed = read_seed(options.nkey_seed_file)
+            elif seed is None and credentials is not None:
+                seed = credentials.seed
+            fields.update(_signed(options, nonce, seed, jwt is None))
         return fields
     finally:
         if credentials is not None:
             credentials.wipe()
+        if isinstance(seed, bytearray):
+            wipe(seed)
 
 
 def _signed(

@@ -35,6 +35,7 @@ from collections.abc import Iterator
 
 from .. import errors
 from ..compiled import ConnectionBase
+from ..instrumentation import Journal, Observers
 from ..loops import Loop
 from ..net import Deadline, Deadlines, Guard, Mailbox, Refs, Stream, Turn, watch_forks
 from ..options import Options
@@ -51,7 +52,7 @@ from ..protocol import (
 from ..status import Status
 from .attempts import Attempts
 from .handshake import Handshake
-from .limits import OF_THE_BUFFER, Limits
+from .limits import OF_THE_BUFFER, Limits, Unsent, unacceptable
 from .link import Link
 from .pings import Completion, InOrder, Pings
 from .pool import ServerPool
@@ -73,6 +74,7 @@ class Connection(ConnectionBase):
         out: Outbound,
         subs: dict[int, Subscription],
         client: Client,
+        observers: Observers | None,
     ) -> None:
         self._status = Status.DISCONNECTED
         self._loop = loop
@@ -86,17 +88,18 @@ class Connection(ConnectionBase):
         self._refs = refs = Refs(loop)
         self.deadlines = Deadlines(loop, refs=refs)
         self.mailbox = Mailbox(loop, self.turn, refs)
+        self.journal = Journal(observers, self.turn.soon, self.deadlines.clock)
         self.pool = ServerPool(options)
         self.pings = Pings(options, self.deadlines, self.turn, self)
         self._attempts = Attempts(loop, options, self.deadlines, self.turn, self.pool, self, refs)
         self._tls = TlsContext(options)
         self._limits = Limits(out.limits, options)
+        self._unsent = Unsent(options, self.deadlines, self.journal)
         self.info: ServerInfo | None = None  # of the last server
         # The connection, or what an attempt has of it so far.
         self.link: Link | None = None
         self._handshake: Handshake | None = None
         self._up_since = 0.0
-        self._lame_duck_reported = False
         # What the user has asked for.
         self.closing = False  # a drain: the end of this connection is the end of all
         # A drain: its last PING is framed, and no message is accepted any more, except while
@@ -108,7 +111,6 @@ class Connection(ConnectionBase):
         self._forcing: Deadline | None = None  # one that waits for what has been received
         # What has been since the last explicit connect, and since ever.
         self._was_connected = False
-        self._reconnects = 0
         self._received = [0, 0]  # messages and bytes of former sessions
         out.queued = self.queued
         out.loop = loop
@@ -155,6 +157,11 @@ class Connection(ConnectionBase):
         return self.out if session.state is State.READY else session.handshake
 
     @property
+    def url(self) -> str:
+        """The URL of the server in use, or tried last, without credentials."""
+        return self.pool.current.url if self.pool.current is not None else ""
+
+    @property
     def _session(self) -> Session | None:
         return self.link.session if self.link is not None else None
 
@@ -190,7 +197,10 @@ class Connection(ConnectionBase):
         if self.active:
             was_up = self.connected
             self._drop_link()
-            self._end(errors.ConnectionClosedError("disconnected"), was_up)
+            closed = errors.ConnectionClosedError("disconnected")
+            if was_up:
+                self.journal.left(self.url, closed, drained=self.closing)
+            self._end(closed, was_up)
 
     def abandon(self) -> None:
         """Close the socket and call nobody any more: the process exits."""
@@ -263,15 +273,11 @@ class Connection(ConnectionBase):
         if code & FIRST and not self.out.batches:
             self.turn.schedule()
             self.guard.check_thread()  # once per turn
-        if code & SLOW and self._options.on_slow_consumer is not None:
-            self.turn.soon(self._report_slow_consumer, len(self.out))
+        if code & SLOW:
+            self.turn.soon(self._call_hook, "on_slow_consumer", len(self.out))
+            self._unsent.too_many(self.out)
         if code & HIGH and self.link is not None:
             self.link.write_early()
-
-    def _report_slow_consumer(self, pending: int) -> None:
-        callback = self._options.on_slow_consumer
-        if callback is not None:
-            callback(pending)
 
     def ping(self, done: Completion | None = None) -> int:
         """Frame a PING after all that is buffered; done gets None at its PONG, else the error."""
@@ -306,11 +312,6 @@ class Connection(ConnectionBase):
             return msgs + more_msgs, size + more_size
         return msgs, size
 
-    @property
-    def reconnects(self) -> int:
-        """How often a connection has replaced a lost one."""
-        return self._reconnects
-
     def option_changed(self, name: str) -> None:
         """Let an option that was set at run time count from now on, where it can."""
         if name == "ping_interval" and self.connected:
@@ -336,6 +337,7 @@ class Connection(ConnectionBase):
             asked_for: by the user, who may ask again and again: a floor bounds how often.
             last: the error of the attempt before.
         """
+        before = self.url
         turn = self.pool.next()
         if turn is None:
             text = (
@@ -344,10 +346,12 @@ class Connection(ConnectionBase):
                 else "no servers available for connection"
             )
             why = gave_up(text, self.pool.known, last)
+            self.journal.gave_up(before, last, why)
             self._client.report(why, ends=True)
             self._end(closed_by(why), was_up=False)
             return
-        _, delay = turn
+        server, delay = turn
+        self.journal.planned(before, last, server.url, delay)
         if delay:
             self._happens(Event.WAIT)
         bounded = asked_for and self._attempts.began
@@ -406,6 +410,8 @@ class Connection(ConnectionBase):
         self.link.session.set_max_message(self._limits.max_message)
         if info.connect_urls is not None and not self._options.ignore_discovered_servers:
             found = self.pool.update_discovered(info.connect_urls)
+            if found:
+                self.journal.discovered(found)
             if found and self._was_connected:
                 self.turn.soon(self._call_hook, "on_discovered_servers", found)
 
@@ -434,16 +440,18 @@ class Connection(ConnectionBase):
         again = self._was_connected
         self._was_connected = True
         self._forced = False
-        self._reconnects += again
         self._up_since = self.deadlines.clock()
         self._happens(Event.READY)
-        self._lame_duck_reported = False
+        assert self.link is not None
+        self.journal.connected(
+            self.url, self.link.peer, self.info, self.link.session.restored, again
+        )
         self.pool.succeeded()
         self.mailbox.open()
         self._discard_unacceptable(self.info)
         self.set_limits()
         self.pings.start()
-        if self._reading_paused and self.link is not None:
+        if self._reading_paused:
             self.link.pause()
         self.turn.schedule()  # what has waited goes out
         self.turn.soon(self._call_hook, "on_connect")
@@ -454,8 +462,10 @@ class Connection(ConnectionBase):
         self.turn.run_soon()
 
     def _report_lame_duck(self, info: ServerInfo) -> None:
-        if info.ldm and not self._lame_duck_reported:
-            self._lame_duck_reported = True
+        server = self.pool.current
+        if info.ldm and server is not None and not server.lame_duck:
+            server.lame_duck = True
+            self.journal.lame_duck(self.url)
             self.turn.soon(self._call_hook, "on_lame_duck")
 
     def _discard_unacceptable(self, info: ServerInfo) -> None:
@@ -467,14 +477,7 @@ class Connection(ConnectionBase):
             return
         self._client.discarded(tags)
         limit = self.out.limits.max_payload
-        self._client.report(
-            errors.MaxPayloadError(
-                f"queued messages that this server does not take were discarded: {discarded} "
-                f"(max_payload {limit}, headers {'yes' if info.headers else 'no'})",
-                limit=limit,
-                discarded=discarded,
-            )
-        )
+        self._client.report(unacceptable(discarded, limit, info.headers))
 
     def ping_received(self, count: int) -> None:
         """See `session.Events`."""
@@ -499,6 +502,7 @@ class Connection(ConnectionBase):
             self.failed(errors.ConnectError(str(error)))
         elif error.action is errors.Action.KEEP:
             locate(error, self.pool.current)
+            self.journal.server_error(self.url, error)
             self._client.server_error(error)
         else:
             self.failed(error, final=error.action is errors.Action.FATAL)
@@ -539,6 +543,7 @@ class Connection(ConnectionBase):
         ends = final or not self._may_retry()
         self._client.report(error, ends)
         if ends:
+            self.journal.attempt_failed(self.url, error)
             self._end(closed_by(error), was_up=False)
         else:
             self._plan_attempt(last=error)
@@ -549,6 +554,7 @@ class Connection(ConnectionBase):
         lived = self.deadlines.clock() - self._up_since
         again = (self._options.reconnect or self._forced) and not final and not self.closing
         self._drop_link()
+        self.journal.lost(self.url, error, again, forced=self._forced)
         self._happens(Event.LOST if again else Event.END)
         if error is not None:
             self._client.report(error, ends=not again)
@@ -577,6 +583,7 @@ class Connection(ConnectionBase):
         self.pings.stop()
         self.deadlines.end(self._forcing)
         self._handshake = None
+        self._unsent.end()
         link, self.link = self.link, None
         if link is not None:
             msgs, size = link.session.counts
@@ -589,6 +596,7 @@ class Connection(ConnectionBase):
         if self.active:
             self._happens(Event.END)
         self._settle(error, was_up)
+        self.journal.ended(error)
         self._client.ended()
 
     def _settle(self, error: errors.NatsError, was_up: bool) -> None:

@@ -20,9 +20,10 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from .. import errors
+from ..auth import expiry_of
 from ..options import Options
 from ..protocol import ServerInfo, Subscription
-from ..redact import drop_frames, hide_frames
+from ..redact import hide_frames
 from .connect import capabilities, identity
 from .link import Link
 from .pool import ServerPool
@@ -99,9 +100,13 @@ class Handshake:
     def _start_tls(self) -> None:
         try:
             self._link.start_tls(self._tls, self._server)
-        except errors.TlsError as exc:
-            drop_frames(exc)
-            self._owner.failed(exc)
+        except BaseException as exc:  # of a callback for certificates: also an interrupt
+            hide_frames(exc)
+            if not self._link.closed:
+                error = errors.TlsError("SSL setup failed: interrupted")
+                self._owner.failed(exc if isinstance(exc, errors.TlsError) else error)
+            if not isinstance(exc, errors.TlsError):
+                raise
 
     def _send_connect(self, info: ServerInfo) -> None:
         """Frame CONNECT, the subscriptions and a PING."""
@@ -109,7 +114,9 @@ class Handshake:
         owner.server_described(info)
         fields = capabilities(self._options, info, link.secure)
         try:
-            fields.update(identity(self._options, info.nonce, self._server))
+            fields.update(identity(self._options, info.nonce, self._server, self._pool.credential))
+            jwt = fields.get("jwt")
+            self._server.auth_expires = expiry_of(jwt) if jwt is not None else None
         except BaseException as exc:
             hide_frames(exc)
             # Not an AuthorizationError: the server has refused nothing, and may accept us next

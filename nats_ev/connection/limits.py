@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..errors import MaxPayloadError
+from ..instrumentation import Journal
+from ..net import Deadline, Deadlines
 from ..options import Options
-from ..protocol import ServerInfo
+from ..protocol import Outbound, ServerInfo
 
 # Bytes: an inbound message may have as many whatever the server's max_payload is.
 _LEAST_MESSAGE_LIMIT = 64 * 1024 * 1024
+# Seconds between two looks whether the unsent bytes have fallen below slow_consumer_bytes.
+_LOOK = 0.05
 # The options that `Limits.set_buffer` looks at.
 OF_THE_BUFFER = frozenset(
     {"max_pending_bytes", "reconnect_buffer_size", "slow_consumer_bytes", "max_control_line"}
@@ -57,3 +62,51 @@ class Limits:
     def max_message(self) -> int:
         """Largest inbound message (headers and payload), in bytes."""
         return self._options.max_message_size or max(_LEAST_MESSAGE_LIMIT, 2 * self._server)
+
+
+class Unsent:
+    """Notices the end of the time in which more bytes were unsent than slow_consumer_bytes.
+
+    The write buffer reports the beginning. It falls below the mark with no word, and asking at each write
+    would be more work for each turn: so a timer asks, while there is such a time.
+    """
+
+    def __init__(self, options: Options, deadlines: Deadlines, journal: Journal) -> None:
+        self._options = options
+        self._deadlines = deadlines
+        self._journal = journal
+        self._due: Deadline | None = None
+
+    def too_many(self, out: Outbound) -> None:
+        """Note that out has too many unsent bytes."""
+        self._journal.sending_slow(len(out))
+        self._deadlines.end(self._due)
+        self._due = self._deadlines.after(_LOOK, lambda: self._look(out))
+
+    def _look(self, out: Outbound) -> None:
+        if len(out) > self._options.slow_consumer_bytes > 0:
+            self._due = self._deadlines.after(_LOOK, lambda: self._look(out))
+        else:
+            self.end()
+
+    def end(self) -> None:
+        """Note the end, if there was a beginning: the bytes were sent, or the connection has ended."""
+        self._deadlines.end(self._due)
+        self._due = None
+        self._journal.sending_caught_up()
+
+
+def unacceptable(discarded: int, limit: int, headers: bool) -> MaxPayloadError:
+    """Return the error for queued messages that a new server would not take.
+
+    Args:
+        discarded: how many.
+        limit: max_payload, in bytes.
+        headers: whether the server supports headers.
+    """
+    return MaxPayloadError(
+        f"queued messages that this server does not take were discarded: {discarded} "
+        f"(max_payload {limit}, headers {'yes' if headers else 'no'})",
+        limit=limit,
+        discarded=discarded,
+    )

@@ -52,6 +52,7 @@ from ..net import (
     read_error,
 )
 from ..protocol import END, GAVE_WAY, NOTHING, Outbound, Session, State
+from ..redact import drop_frames
 from .tls_context import TlsContext
 
 if TYPE_CHECKING:
@@ -166,11 +167,18 @@ class Link(LinkBase):
         """Whether what is read and written is encrypted."""
         return self._stream.secure
 
+    @property
+    def peer(self) -> str:
+        """The numeric address of the server, or the path of its Unix socket; "" if the kernel forgot it."""
+        return self._stream.peer
+
     def start_tls(self, tls: TlsContext, server: Server) -> None:
         """Begin the TLS handshake. Raises `TlsError` if it can't begin."""
         assert isinstance(self._stream, Stream)
-        self._stream = tls.wrap(self._stream, server)
-        self._shake_hands()
+        stream = tls.wrap(self._stream, server)
+        if not self._closed:  # else a callback for certificates has disconnected
+            self._stream = stream
+            self._shake_hands()
 
     def _shake_hands(self) -> None:
         stream = self._stream
@@ -178,11 +186,17 @@ class Link(LinkBase):
         try:
             done = stream.handshake()
         except OSError as exc:
-            self._owner.failed(handshake_error(exc))
+            self._fail(handshake_error(exc))
             return
         self._watch_writable(stream.unsent)
         if done:
             self._owner.secured()
+
+    def _fail(self, error: errors.NatsError | None) -> None:
+        """Report a broken link. The client keeps the error, whose frames would keep this object."""
+        if error is not None:
+            drop_frames(error)
+        self._owner.failed(error)
 
     def close(self) -> None:
         """Close the socket; nothing more is read, delivered or written."""
@@ -255,9 +269,9 @@ class Link(LinkBase):
             return True
         self._spoke_at = spoke_at  # nothing has come
         if code == END:
-            self._owner.failed(self._end_of_file())
+            self._fail(self._end_of_file())
         elif code != NOTHING:
-            self._owner.failed(read_error(os_error(-code), self._owner.connected))
+            self._fail(read_error(os_error(-code), self._owner.connected))
         return False
 
     def _read_stream(self, stream: Stream | TlsStream) -> bool:
@@ -265,14 +279,14 @@ class Link(LinkBase):
         try:
             data = stream.recv()
         except OSError as exc:
-            self._owner.failed(read_error(exc, self._owner.connected))
+            self._fail(read_error(exc, self._owner.connected))
             return False
         if stream.unsent:
             self._watch_writable(True)
         if data is None:
             return False
         if not data:
-            self._owner.failed(self._end_of_file())
+            self._fail(self._end_of_file())
             return False
         self._spoke_at = 0.0
         self.session.receive(data)
@@ -424,7 +438,7 @@ class Link(LinkBase):
             self._wrote_at = self._spoke_at
             self._await_end(exc)
         else:
-            self._owner.failed(read_error(exc, self._owner.connected))
+            self._fail(read_error(exc, self._owner.connected))
 
     def _await_end(self, exc: OSError) -> None:
         """Give the reader time to find the end by itself."""
@@ -442,7 +456,7 @@ class Link(LinkBase):
             if not self._closed:
                 self._await_end(exc)
         elif not self._closed:
-            self._owner.failed(read_error(exc, self._owner.connected))
+            self._fail(read_error(exc, self._owner.connected))
 
     def _retry(self) -> None:
         self._writing = False

@@ -65,6 +65,8 @@ class Pings:
         self._owner = owner
         # (order of the call, what to call), for each PING that is buffered or on the way.
         self.waiting: deque[tuple[int, Completion | None]] = deque()
+        self.rtt = 0.0  # ms between the last PING that was answered and its PONG; 0: none was
+        self._sent_at: deque[float] = deque()  # when each of `waiting` was framed
         self.unanswered = 0  # PINGs of the keep-alive since the last PONG
         self._unanswered_before = 0  # the pause of reading
         self.held = False  # the user has paused reading: a missing PONG says nothing
@@ -74,12 +76,14 @@ class Pings:
     def add(self, order: int, done: Completion | None) -> None:
         """Queue a PING that has been framed. done gets None at its PONG."""
         self.waiting.append((order, done))
+        self._sent_at.append(self._deadlines.clock())
 
     def answered(self) -> None:
         """Take out the PING that a PONG answers, and call its callback."""
         self.unanswered = 0
         if self.waiting:
             _, done = self.waiting.popleft()
+            self.rtt = (self._deadlines.clock() - self._sent_at.popleft()) * 1000
             if done is not None:
                 self._turn.soon(done, None)
                 self._turn.run_soon()
@@ -87,12 +91,17 @@ class Pings:
     def completions(self) -> Source:
         """Take out the callbacks that no PONG will answer any more, with the order of their calls."""
         waiting, self.waiting = self.waiting, deque()
+        self._sent_at.clear()
         return filter(_has_callback, waiting)  # type: ignore[arg-type]
 
     # Keep-alive.
 
     def start(self) -> None:
         """Start the keep-alive, or start it again with another interval."""
+        if (
+            self._due is None
+        ):  # a new connection: PINGs that were framed before it are on the way now
+            self._sent_at = deque([self._deadlines.clock()] * len(self.waiting))
         self.stop()
         self.unanswered = self._unanswered_before = 0
         self._plan()

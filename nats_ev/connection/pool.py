@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import islice
+from typing import Any
 
 from ..errors import BadOptionsError, NatsError
 from ..net import shuffle
@@ -47,6 +48,7 @@ class ServerPool:
         self._configured: list[Server] = []
         self._servers: list[Server] = []
         self._refused: set[tuple[str, int, str | None]] = set()
+        self.credential = 0  # which of several .creds files is in use
         self._failures = 0  # in a row, over the whole pool
         self._round = 0  # delays since the last connection that lasted
         self._untried = 0  # servers that are still to be tried in this round
@@ -97,7 +99,9 @@ class ServerPool:
         self._replace(list(servers.values()))
         self._seen_tls = self._seen_tls or secure
         if current is not None and current.key in servers:
-            self.current = servers[current.key]
+            self.current = server = servers[current.key]
+            server.attempts, server.last_error = current.attempts, current.last_error
+            server.lame_duck = current.lame_duck
             self._move_to_end(self.current)
 
     def _replace(self, servers: list[Server]) -> None:
@@ -153,6 +157,20 @@ class ServerPool:
         """The servers that a server has named."""
         return [server.url for server in self._servers if server.discovered]
 
+    def snapshot(self, connected: bool) -> list[dict[str, Any]]:
+        """Return what `Nats.server_pool` returns; connected: the current server is in use."""
+        return [
+            {
+                "url": server.url,
+                "connected": connected and server is self.current,
+                "attempts": server.attempts,
+                "last_error": server.last_error,
+                "discovered": server.discovered,
+                "lame_duck": server.lame_duck,
+            }
+            for server in self._servers
+        ]
+
     @property
     def round_complete(self) -> bool:
         """Whether this round is over: each server has been tried, or enough of the discovered ones."""
@@ -173,7 +191,7 @@ class ServerPool:
         known = {server.key for server in self._servers}
         self._servers += [server for server in self._configured if server.key not in known]
         for server in self._servers:
-            server.last_auth_error = None
+            server.refusals.clear()
         self._refused.clear()
         self._failures = self._round = self._tried = 0
         self._untried = len(self._servers)
@@ -222,7 +240,10 @@ class ServerPool:
     def succeeded(self) -> None:
         """Forget the failures: the handshake with the current server is complete."""
         if self.current is not None:
-            self.current.last_auth_error = None
+            self.current.refusals.clear()
+            self.current.last_error = None
+            self.current.attempts = 0
+            self.current.lame_duck = False
         self._failures = 0
         self._first_round = False
         self._counting = True
@@ -230,6 +251,8 @@ class ServerPool:
     def lost(self, error: NatsError | None, lived: float) -> None:
         """Plan for a lost connection that lived so many seconds: the others come first, at once."""
         self._note_refusal(error)
+        if self.current is not None:
+            self.current.last_error = error
         self._failures = 0
         if lived < STABLE_AFTER:
             return  # the connection counts as its server's turn in this round
@@ -252,27 +275,46 @@ class ServerPool:
             self._tried = 0
 
     def failed(self, error: NatsError) -> None:
-        """Count a failed attempt."""
+        """Count a failed attempt, unless the server has yet to be asked with other credentials."""
+        if self.current is not None:
+            self.current.attempts += 1
+            self.current.last_error = error
+        if self._note_refusal(error) and self.current in self._servers:
+            # Its turn is not over: the next attempt is at the same server, without a delay.
+            server = self.current
+            assert server is not None
+            self._servers.remove(server)
+            self._servers.insert(0, server)
+            self._untried += 1
+            self._tried -= 1
+            return
         if self._counting:
             self._failures += 1
         self._counting = True  # the manual: N retries after the first failure
-        self._note_refusal(error)
 
-    def _note_refusal(self, error: NatsError | None) -> None:
-        """Take out a server that has refused our credentials twice in a row with the same words."""
+    def _note_refusal(self, error: NatsError | None) -> bool:
+        """Use the next credentials after a refusal; return whether this server has not been asked with them.
+
+        A server that has refused all of them, and these twice with the same words, is taken out.
+        """
         server = self.current
         if server is None:
-            return
-        if error is None or not getattr(error, "is_auth", False):
-            server.last_auth_error = (
-                None  # another failure in between: the refusals are not in a row
-            )
-            return
-        again = server.last_auth_error == str(error)
-        server.last_auth_error = str(error)
-        if again and server in self._servers and not self._options.ignore_auth_error_abort:
-            self._servers.remove(server)
+            return False
+        number = max(len(self._options.creds), 1)
+        unusable = number > 1 and error is not None and isinstance(error.__cause__, BadOptionsError)
+        if error is None or not (getattr(error, "is_auth", False) or unusable):
+            server.refusals.clear()  # another failure in between: the refusals are not in a row
+            return False
+        refused = self.credential % number
+        again = server.refusals.get(refused) == str(error)
+        server.refusals[refused] = str(error)
+        self.credential = (refused + 1) % number
+        complete = len(server.refusals) >= number
+        if again and complete and not self._options.ignore_auth_error_abort:
+            if server in self._servers:
+                self._servers.remove(server)
             self._refused.add(server.key)
+        return self.credential not in server.refusals
 
     def update_discovered(self, addresses: Iterable[str]) -> list[str]:
         """Follow an INFO's connect_urls; returns the URLs that are new.

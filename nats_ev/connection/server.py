@@ -44,7 +44,14 @@ class Server:
         # The name that the certificate must have, if the address is a discovered number.
         self.tls_name: str | None = None
         self.discovered = False
-        self.last_auth_error: str | None = None
+        # What each of our .creds files was refused with the last time, by its place among them.
+        self.refusals: dict[int, str] = {}
+        # When the JWT of the last attempt expires, in seconds since 1970; None: never, or unknown.
+        self.auth_expires: float | None = None
+        # For `ServerPool.snapshot`.
+        self.attempts = 0  # that have failed since the last connection to it
+        self.last_error: errors.NatsError | None = None
+        self.lame_duck = False  # it has announced its shutdown
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}>"

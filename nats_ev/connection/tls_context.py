@@ -1,4 +1,4 @@
-"""The TLS context of a client, made from its options and files."""
+"""The TLS context of a client, made from its options, files and callbacks."""
 
 from __future__ import annotations
 
@@ -61,12 +61,66 @@ class TlsContext:
         options = self._options
         if options.tls_context is not None:
             return options.tls_context  # type: ignore[no-any-return]
-        files = [options.tls_ca_file, options.tls_cert_file, options.tls_key_file]
-        key = (options.tls_skip_verify, *(_identity(f) for f in files if f is not None))
-        if self._made is None or self._made[0] != key:
+        parts = _parts(options)
+        made_of = (options.tls_skip_verify, *(each.identity() for each in parts))
+        if self._made is None or self._made[0] != made_of:
             self._made = None
-            self._made = (key, _make_context(options))
+            self._made = (made_of, _make_context(options.tls_skip_verify, *parts))
         return self._made[1]
+
+
+class _Part:
+    """Something in PEM: a file, or its content in memory.
+
+    Args:
+        path: of the file, None if there is none.
+        content: in its place.
+        source: the option that it comes from, for errors.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        content: bytes | None = None,
+        source: str = "",
+    ) -> None:
+        self.path = path
+        self.content = content
+        self.shown = path if path is not None else source
+
+    def __bool__(self) -> bool:
+        return self.path is not None or self.content is not None
+
+    def identity(self) -> object:
+        """Return what changes when the content does. Raises `TlsError`."""
+        return _identity(self.path) if self.path is not None else self.content
+
+
+def _parts(options: Options) -> tuple[_Part, _Part, _Part]:
+    """Return the authorities, the certificate and its key; callbacks are asked. Raises `TlsError`."""
+    ca = _Part(options.tls_ca_file, options.tls_ca, "tls_ca")  # type: ignore[arg-type]
+    cert = _Part(options.tls_cert_file, options.tls_cert, "tls_cert")  # type: ignore[arg-type]
+    key = _Part(options.tls_key_file, options.tls_key, "tls_key")  # type: ignore[arg-type]
+    if options.root_cas_cb is not None:
+        ca = _Part(None, _pem(options.root_cas_cb(), "root_cas_cb"), "root_cas_cb")
+    if options.tls_cert_cb is not None:
+        result = options.tls_cert_cb()
+        pair = result if isinstance(result, (tuple, list)) else (result, None)
+        if len(pair) != 2:
+            raise errors.TlsError("SSL setup failed: tls_cert_cb must return certificate and key")
+        cert = _Part(None, _pem(pair[0], "tls_cert_cb"), "tls_cert_cb")
+        if pair[1] is not None:
+            key = _Part(None, _pem(pair[1], "tls_cert_cb"), "tls_cert_cb")
+    return ca, cert, key
+
+
+def _pem(value: object, source: str) -> bytes:
+    """Return what a callback has returned. The error does not show it: it may be a key."""
+    if isinstance(value, str):
+        value = value.encode("utf-8", "replace")
+    if not isinstance(value, (bytes, bytearray, memoryview)):
+        raise errors.TlsError(f"SSL setup failed: {source} must return PEM, bytes or str")
+    return bytes(value)
 
 
 def _identity(path: str | os.PathLike[str]) -> tuple[object, ...]:
@@ -84,8 +138,8 @@ def _setup_error(path: object, exc: Exception) -> errors.TlsError:
     return errors.TlsError(f"SSL setup failed: {path}: {describe(exc)}")
 
 
-def _make_context(options: Options) -> ssl.SSLContext:
-    """Return a client's context: TLS 1.2 or later, verifying unless tls_skip_verify. Raises `TlsError`."""
+def _make_context(skip_verify: bool, ca: _Part, cert: _Part, key: _Part) -> ssl.SSLContext:
+    """Return a client's context: TLS 1.2 or later, verifying unless skip_verify. Raises `TlsError`."""
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -97,7 +151,7 @@ def _make_context(options: Options) -> ssl.SSLContext:
     # As strict as ssl.create_default_context() of this Python: certificates that violate RFC 5280 fail.
     if sys.version_info >= (3, 13):
         context.verify_flags |= ssl.VERIFY_X509_STRICT
-    if options.tls_skip_verify:
+    if skip_verify:
         import logging
 
         context.check_hostname = False
@@ -105,21 +159,45 @@ def _make_context(options: Options) -> ssl.SSLContext:
         logging.getLogger("nats_ev").warning(
             "tls_skip_verify: the server's certificate is not verified"
         )
-    ca = options.tls_ca_file
     try:
-        if ca is not None:
-            context.load_verify_locations(cafile=ca)
-        elif not options.tls_skip_verify:
+        if ca.content is not None:
+            context.load_verify_locations(cadata=ca.content.decode("ascii", "replace"))
+        elif ca.path is not None:
+            context.load_verify_locations(cafile=ca.path)
+        elif not skip_verify:
             context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     except (OSError, ValueError) as exc:
-        raise _setup_error(ca, exc) from exc
-    cert = options.tls_cert_file
-    if cert is not None:
+        raise _setup_error(ca.shown, exc) from exc
+    if cert:
         try:
-            context.load_cert_chain(cert, options.tls_key_file, _no_password)
+            _load_chain(context, cert, key)
         except (OSError, ValueError) as exc:
-            raise _setup_error(options.tls_key_file or cert, exc) from exc
+            raise _setup_error((key or cert).shown, exc) from exc
     return context
+
+
+def _load_chain(context: ssl.SSLContext, cert: _Part, key: _Part) -> None:
+    if cert.path is not None:
+        context.load_cert_chain(cert.path, key.path, _no_password)
+        return
+    assert cert.content is not None
+    # OpenSSL's function, as Python offers it, reads files only. This one is in memory where that exists.
+    chain = cert.content + b"\n" + (key.content or b"")
+    if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):
+        fd = os.memfd_create("nats_ev", os.MFD_CLOEXEC)
+        path = f"/proc/self/fd/{fd}"
+    else:  # pragma: no cover
+        import tempfile
+
+        fd, path = tempfile.mkstemp()
+    try:
+        with open(fd, "wb", closefd=False) as stream:
+            stream.write(chain)
+        context.load_cert_chain(path, None, _no_password)
+    finally:
+        os.close(fd)
+        if not path.startswith("/proc/"):  # pragma: no cover
+            os.unlink(path)
 
 
 def _no_password() -> str:

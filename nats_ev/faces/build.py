@@ -151,6 +151,8 @@ class Face:
         """Return the method that constructs an object of a class of this face."""
 
         def factory(owner: Any, *args: Any, **options: Any) -> Any:
+            if target == "JetStream" and not args and unwrap(owner).context is not None:
+                options = unwrap(owner).context.jetstream_options(**options)
             return self.named(target)(owner, *args, **options)
 
         owner, *rest = inspect.signature(

@@ -29,13 +29,14 @@ def begin(
         loop: of the client.
         make: ``make(nats)`` returns the context of a new client.
         servers: URLs, or one, or several with commas between; None: as the options say.
-        options: of `Nats`. Without an on_error, errors that no call raises are logged.
+        options: of `Nats`, and context. Without an on_error, errors that no call raises are logged.
     """
     if "loop" in options:
         raise BadOptionsError("a face chooses the loop of its client")
+    named = options.pop("context", None)
     if isinstance(servers, str):
         servers = [each.strip() for each in servers.split(",")]
-    if servers is None and not options.keys() & {"host", "path"}:
+    if servers is None and named is None and not options.keys() & {"host", "path"}:
         servers = [_DEFAULT]
     if servers is not None:
         options["servers"] = servers
@@ -46,7 +47,8 @@ def begin(
             raise TypeError(
                 f"{name} must not be a coroutine function: its result is needed at once"
             )
-    nats = Nats(loop=loop, **options)
+    options["loop"] = loop
+    nats = Nats(**options) if named is None else Nats.from_context(named, **options)
     context = make(nats)
     face.attach(context)
     hooks.setdefault("on_error", context.log)

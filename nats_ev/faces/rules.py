@@ -77,6 +77,8 @@ HOOKS = {
     "call_threadsafe",
     "hold_drain",
 }
+# Methods of classes that create an object: a face has `connect`.
+CREATING = {"from_context", "from_env"}
 # Methods of handles that an iterator does not show: it calls them itself.
 OWN = {"ask", "pause", "paused", "resume"}
 # Parameters for callbacks each call of which is a task, in a face that has tasks: their results count for
@@ -123,7 +125,7 @@ def is_task(parameter: str) -> bool:
 
 def public_names(kind: type) -> list[str]:
     """Return the public names of a class, those of its bases included."""
-    return [name for name in dir(kind) if not name.startswith("_")]
+    return [name for name in dir(kind) if not name.startswith("_") and name not in CREATING]
 
 
 def rules(kind: type) -> Iterator[Rule]:

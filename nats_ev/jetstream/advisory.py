@@ -98,6 +98,7 @@ class Advisories:
     """The methods of `JetStream` that listen to servers."""
 
     _api: Api
+    event_prefix = "$JS.EVENT"
 
     def advisories(
         self,
@@ -109,7 +110,7 @@ class Advisories:
 
         Args:
             cb: ``cb(advisory, None)`` for each event, ``cb(None, err)`` for a message that is not one.
-            events: the subject after ``$JS.EVENT.``, such as "ADVISORY.STREAM.>",
+            events: the subject after ``$JS.EVENT.``, or the prefix for events, such as "ADVISORY.STREAM.>",
                 "METRIC.CONSUMER.ACK.>" or "ADVISORY.CONSUMER.MAX_DELIVERIES.<stream>.<consumer>".
         """
         check_callback(cb)
@@ -117,4 +118,4 @@ class Advisories:
         def arrived(subject: str, payload: bytes, reply: str | None, headers: object) -> None:
             cb(*attempt(decode_advisory, subject, payload))
 
-        return self._api.nats.subscribe(f"$JS.EVENT.{events}", arrived)
+        return self._api.nats.subscribe(f"{self.event_prefix}.{events}", arrived)

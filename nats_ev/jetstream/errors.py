@@ -88,6 +88,8 @@ class JetStreamError(NatsError):
     """Base of all errors of JetStream; code is HTTP-like, err_code JetStream's own (0: none).
 
     `stream`, `consumer` and `subject` name what the error is about, as far as the client knows; else "".
+
+    What to do: see the subclass, or code and description.
     """
 
     text = "jetstream error"
@@ -104,7 +106,10 @@ class JetStreamError(NatsError):
 
 
 class APIError(JetStreamError):
-    """The server refused a request: ``str(err)`` is "<description> (code <code>)" and what it is about."""
+    """The server refused a request: ``str(err)`` is "<description> (code <code>)" and what it is about.
+
+    What to do: branch on err_code; the manual of nats-server lists all of them.
+    """
 
     by_err_code: ClassVar[dict[int, type[APIError]]] = {}
 
@@ -133,51 +138,91 @@ class JetStreamNotEnabledError(APIError, NoRespondersError, err_codes=(10076,)):
 
     In the second case, which is the usual one, `err_code` is 0, and the text is a question: the client can't
     be sure. The server may run without JetStream, or the account may have no access to the prefix or domain.
+
+    What to do: start the server with ``-js``, or give the account access to JetStream; with a domain or
+    prefix, check its name.
     """
 
 
 class JetStreamNotEnabledForAccountError(APIError, err_codes=(10039,)):
-    """The account has no JetStream."""
+    """The account has no JetStream.
+
+    What to do: enable JetStream for the account: ``jetstream: enabled`` in the configuration, or limits
+    by ``nsc``.
+    """
 
 
 class StreamNotFoundError(APIError, err_codes=(10059,)):
-    """The stream does not exist."""
+    """The stream does not exist.
+
+    What to do: create the stream, or correct its name; `JetStream.stream_names` lists all.
+    """
 
 
 class StreamNameAlreadyInUseError(APIError, err_codes=(10058,)):
-    """A stream of this name exists, with another configuration."""
+    """A stream of this name exists, with another configuration.
+
+    What to do: use `JetStream.stream_create_or_update`, or another name.
+    """
 
 
 class SubjectOverlapError(APIError, err_codes=(10065,)):
-    """Another stream has one of the subjects already."""
+    """Another stream has one of the subjects already.
+
+    What to do: choose subjects that no other stream has; `JetStream.stream_name_by_subject` names the one
+    that has it.
+    """
 
 
 class ConsumerNotFoundError(APIError, err_codes=(10014, 10149)):
-    """The consumer does not exist."""
+    """The consumer does not exist.
+
+    What to do: create the consumer, or correct its name. One without durable_name ends after its
+    inactive_threshold.
+    """
 
 
 class ConsumerExistsError(APIError, err_codes=(10105, 10148)):
-    """A consumer of this name exists, with another configuration."""
+    """A consumer of this name exists, with another configuration.
+
+    What to do: use `JetStream.consumer_create_or_update`, or another name.
+    """
 
 
 class ConsumerNameAlreadyInUseError(APIError, err_codes=(10013,)):
-    """The consumer's name is taken."""
+    """The consumer's name is taken.
+
+    What to do: choose another name, or delete the consumer that has it.
+    """
 
 
 class MessageNotFoundError(APIError, err_codes=(10037,)):
-    """The stream has no such message."""
+    """The stream has no such message.
+
+    What to do: it was deleted, has expired, or never was: `JetStream.stream_info` has the first and last
+    sequence.
+    """
 
 
 class WrongLastSequenceError(APIError, err_codes=(10071, 10164)):
-    """The last sequence of the stream, or of the subject, is not the expected one."""
+    """The last sequence of the stream, or of the subject, is not the expected one.
+
+    What to do: another writer was first: read the latest state, and decide again.
+    """
 
 
 class WrongLastMsgIdError(APIError, err_codes=(10070,)):
-    """The stream's last message has another id than expected."""
+    """The stream's last message has another id than expected.
+
+    What to do: another writer was first: read the latest state, and decide again.
+    """
 
 
 class WrongStreamError(APIError, err_codes=(10060,)):
-    """The subject belongs to another stream than expected."""
+    """The subject belongs to another stream than expected.
+
+    What to do: correct expect_stream, or the streams' subjects.
+    """
 
 
 class ApiLevelError(APIError, err_codes=(10185,)):
@@ -186,6 +231,8 @@ class ApiLevelError(APIError, err_codes=(10185,)):
     The server has done nothing, except where an older server than the one that was asked for its level has
     ignored what is new: a consumer exists without the field, a message is stored without the feature. The
     text then says where the message is, and `ack` is the server's acknowledgement.
+
+    What to do: update the server to the version in the text, or leave out the field or option.
     """
 
     ack: dict[str, Any] | None = None
@@ -212,15 +259,26 @@ class ApiLevelError(APIError, err_codes=(10185,)):
 
 
 class MaximumMessagesError(APIError, err_codes=(10077,)):
-    """The server did not store the message, because the stream has reached a limit."""
+    """The server did not store the message, because the stream has reached a limit.
+
+    What to do: raise the stream's limit, let it discard old messages (``discard: old``), or consume
+    faster.
+    """
 
 
 class ResourcesExceededError(APIError, err_codes=(10002, 10023, 10026, 10027, 10028, 10047)):
-    """The account or the server has reached a limit."""
+    """The account or the server has reached a limit.
+
+    What to do: delete streams or consumers that are not needed, or raise the limit of the account or the
+    server.
+    """
 
 
 class MessageTtlError(APIError, err_codes=(10165, 10166)):
-    """The time to live is invalid, or the stream does not allow one per message."""
+    """The time to live is invalid, or the stream does not allow one per message.
+
+    What to do: set ``allow_msg_ttl`` in the stream's configuration, and give a ttl of a second or more.
+    """
 
 
 class BatchError(
@@ -229,114 +287,178 @@ class BatchError(
         10174, 10175, 10176, 10177, 10179, 10199, 10200, 10201, 10205, 10206, 10207, 10208, 10210, 10211,
     ),
 ):  # fmt: skip
-    """The server has refused or abandoned a batch."""
+    """The server has refused or abandoned a batch.
+
+    What to do: publish the batch again from its beginning; the text says what the server did not accept.
+    """
 
 
 class NoStreamResponseError(JetStreamError, NoRespondersError):
-    """No stream stores the subject of a message, or the stream or consumer that was asked does not answer."""
+    """No stream stores the subject of a message, or the stream or consumer that was asked does not answer.
+
+    What to do: create a stream with that subject, or correct the subject; is JetStream enabled?
+    """
 
     text = "no response from stream"
 
 
 class PullStatusError(JetStreamError):
-    """A status that ends a pull request; `code` is the status, ``str(err)`` its text."""
+    """A status that ends a pull request; `code` is the status, ``str(err)`` its text.
+
+    What to do: see the text; `consume` goes on by itself where that makes sense.
+    """
 
     terminal: ClassVar[bool] = False  # the consumer delivers no more messages
 
 
 class BadPullRequestError(PullStatusError):
-    """The server does not understand the request."""
+    """The server does not understand the request.
+
+    What to do: correct the options of the request.
+    """
 
     terminal = True
 
 
 class NoMessagesError(PullStatusError):
-    """The consumer has no message now."""
+    """The consumer has no message now.
+
+    What to do: nothing is wrong: ask again later, or wait longer by ``expires``.
+    """
 
 
 class TooManyRequestsError(PullStatusError):
-    """The server is overloaded."""
+    """The server is overloaded.
+
+    What to do: ask less often.
+    """
 
 
 class PinIdMismatchError(PullStatusError):
-    """Another client has become the pinned one."""
+    """Another client has become the pinned one.
+
+    What to do: nothing: the client asks for a pin again. `JetStream.consumer_unpin` takes it from the
+    other one.
+    """
 
 
 class ConsumerDeletedError(PullStatusError):
-    """The consumer has been deleted."""
+    """The consumer has been deleted.
+
+    What to do: create the consumer again and consume from it, or end.
+    """
 
     terminal = True
 
 
 class ConsumerIsPushError(PullStatusError):
-    """The consumer is a push consumer: it takes no pull requests."""
+    """The consumer is a push consumer: it takes no pull requests.
+
+    What to do: use `JetStream.push_subscribe`, or create a consumer without deliver_subject.
+    """
 
     terminal = True
 
 
 class ConsumerLeadershipChangedError(PullStatusError):
-    """Another server of the cluster has taken over."""
+    """Another server of the cluster has taken over.
+
+    What to do: ask again; `consume` does that by itself.
+    """
 
 
 class ServerShutdownError(PullStatusError):
-    """The server that leads the consumer is going down."""
+    """The server that leads the consumer is going down.
+
+    What to do: ask again; `consume` does that by itself.
+    """
 
 
 class MaxBytesExceededError(PullStatusError):
-    """The next message is larger than max_bytes."""
+    """The next message is larger than max_bytes.
+
+    What to do: raise max_bytes above the size of the largest message.
+    """
 
 
 class MaxWaitingExceededError(PullStatusError):
-    """The consumer has as many waiting requests as it allows (max_waiting)."""
+    """The consumer has as many waiting requests as it allows (max_waiting).
+
+    What to do: share the consumer between fewer clients, or raise its max_waiting.
+    """
 
 
 class MaxRequestExceededError(PullStatusError):
-    """The request asks for more than the consumer's max_batch, max_expires or max_bytes."""
+    """The request asks for more than the consumer's max_batch, max_expires or max_bytes.
+
+    What to do: ask for less, or raise the consumer's limit.
+    """
 
     terminal = True
 
 
 class NoHeartbeatError(JetStreamError):
-    """Two heartbeats in a row are missing."""
+    """Two heartbeats in a row are missing.
+
+    What to do: `consume` asks again by itself. If it goes on: is the consumer's leader there, and does a
+    callback block the loop?
+    """
 
     text = "no heartbeat received"
 
 
 class StreamRecreatedError(JetStreamError):
-    """The stream was deleted and created again, or has lost its messages: begin again from its start.
+    """The stream was deleted and created again, or has lost its messages.
 
     The last call of the callback of an ordered consumer or a watch: its position means nothing now.
+
+    What to do: create the consumer or the watch again.
     """
 
     text = "stream was created again"
 
 
 class ConsumerIsPullError(JetStreamError):
-    """The consumer is a pull consumer: it delivers only on request."""
+    """The consumer is a pull consumer: it delivers only on request.
+
+    What to do: use `JetStream.consume` or `JetStream.fetch`.
+    """
 
     text = "consumer is not push based"
 
 
 class SequenceMismatchError(JetStreamError):
-    """The server has sent messages of a push consumer that have not arrived."""
+    """The server has sent messages of a push consumer that have not arrived.
+
+    What to do: create the subscription again; an ordered consumer does that by itself.
+    """
 
     text = "messages have not arrived"
 
 
 class MsgAlreadyAckedError(JetStreamError):
-    """The message has had its final answer: a message gets only one."""
+    """The message has had its final answer.
+
+    What to do: answer each message once; only `in_progress` may come before.
+    """
 
     text = "message was already acknowledged"
 
 
 class MsgNotAckableError(JetStreamError):
-    """The message can't be acknowledged: its consumer wants no acknowledgements."""
+    """The message can't be acknowledged: its consumer wants no acknowledgements.
+
+    What to do: leave the answer out, or create the consumer with ``ack_policy: explicit``.
+    """
 
     text = "message can not be acknowledged"
 
 
 class InvalidAnswerError(JetStreamError):
-    """The answer is not one that JetStream gives."""
+    """The answer is not one that JetStream gives.
+
+    What to do: look into the text for the field; is another program answering on this subject?
+    """
 
     text = "invalid answer"
 
@@ -345,6 +467,8 @@ class BatchClosedError(JetStreamError):
     """The user or the server has ended the batch.
 
     `ack` is the server's acknowledgement if it sent one: up to there the messages are stored.
+
+    What to do: begin another batch with what `ack` does not contain.
     """
 
     text = "batch is closed"
@@ -353,7 +477,11 @@ class BatchClosedError(JetStreamError):
 
 
 class TooManyStalledMsgsError(JetStreamError):
-    """max_ack_pending messages are unacknowledged, and no acknowledgement came within stall_wait."""
+    """max_ack_pending messages are unacknowledged, and no acknowledgement came within stall_wait.
+
+    What to do: wait for `JetStream.publish_ready`, raise stall_wait or max_ack_pending, or look for a
+    stream without a leader.
+    """
 
     text = "stalled with too many outstanding async published messages"
 

@@ -6,7 +6,9 @@ them, declared here.
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from ..client import Nats
 from ..errors import BadOptionsError
@@ -17,6 +19,11 @@ from .batch import Batches
 from .consumer import Consumers
 from .publish import Publishing
 from .stream import Streams
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from ..contexts import Context
 
 
 class JetStream(Streams, Consumers, Batches, Advisories, Publishing):
@@ -38,6 +45,7 @@ class JetStream(Streams, Consumers, Batches, Advisories, Publishing):
         prefix: the subject of the API.
         timeout: for each answer, in ms or a timedelta; 0: no limit.
         domain: the JetStream domain; the same as the prefix ``$JS.<domain>.API``.
+        event_prefix: under which another account's events arrive, for `advisories`.
         max_ack_pending: how many messages of `publish_async` may be in flight.
         stall_wait: how long, in ms or a timedelta, `publish_async` keeps messages while no acknowledgement
             comes; 0: no limit.
@@ -75,27 +83,58 @@ class JetStream(Streams, Consumers, Batches, Advisories, Publishing):
         timeout: float | timedelta = 5000,
         domain: str | None = None,
         *,
+        event_prefix: str = "$JS.EVENT",
         max_ack_pending: int = 4000,
         stall_wait: float | timedelta = 5000,
     ) -> None:
         if not hasattr(nats, "new_inbox"):
             raise TypeError(f"nats must be a Nats, not {type(nats).__name__}")
-        for name, value in (("prefix", prefix), ("domain", domain or "")):
-            if not isinstance(value, str):
-                raise TypeError(f"{name} must be str, not {type(value).__name__}")
+        if domain is not None and not isinstance(domain, str):
+            raise TypeError(f"domain must be str, not {type(domain).__name__}")
         if domain:
             if prefix != "$JS.API":
                 raise BadOptionsError("prefix and domain exclude each other")
             prefix = f"$JS.{domain}.API"
-        prefix = prefix.removesuffix(".")
-        check_subscribe(prefix)
-        if "*" in prefix or ">" in prefix:
-            raise BadOptionsError(f"a prefix must not have wildcards: {prefix!r}")
         self.nats = nats
-        self.prefix = prefix
+        self.prefix = _prefix("prefix", prefix)
+        self.event_prefix = _prefix("event_prefix", event_prefix)
         self.domain = domain
-        self._api = Api(nats, prefix, timeout)
+        self._api = Api(nats, self.prefix, timeout)
         super().__init__(max_ack_pending=max_ack_pending, stall_wait=stall_wait)
+
+    @classmethod
+    def from_context(
+        cls,
+        *name: str | os.PathLike[str] | Context | None,
+        prefix: str | None = None,
+        domain: str | None = None,
+        event_prefix: str | None = None,
+        timeout: float | timedelta = 5000,
+        max_ack_pending: int = 4000,
+        stall_wait: float | timedelta = 5000,
+        **options: Any,
+    ) -> Self:
+        """Create a client from a context, and return its `JetStream`; ``nats`` is the client.
+
+        Args:
+            name: the context, by position or by this keyword, as for `Nats.from_context`.
+            prefix, domain: one of them replaces the context's jetstream_domain and jetstream_api_prefix.
+            event_prefix: replaces the context's jetstream_event_prefix.
+            timeout, max_ack_pending, stall_wait: as for `JetStream`.
+            options: of `Nats`; they win over the context's.
+
+        Raises:
+            ContextError: as `Nats.from_context`; or the context has both a domain and a prefix.
+        """
+        from ..contexts import context_of
+
+        context = context_of(name, options)
+        given = {"prefix": prefix, "domain": domain, "event_prefix": event_prefix}
+        own = context.jetstream_options(**{n: v for n, v in given.items() if v is not None})
+        nats = Nats.from_context(context, **options)
+        return cls(
+            nats, timeout=timeout, max_ack_pending=max_ack_pending, stall_wait=stall_wait, **own
+        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.prefix} {self.nats!r}>"
@@ -104,3 +143,14 @@ class JetStream(Streams, Consumers, Batches, Advisories, Publishing):
     def timeout(self) -> float:
         """The time-out of each answer, in ms."""
         return self._api.timeout
+
+
+def _prefix(name: str, value: object) -> str:
+    """Return the checked prefix of subjects."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be str, not {type(value).__name__}")
+    value = value.removesuffix(".")
+    check_subscribe(value)
+    if "*" in value or ">" in value:
+        raise BadOptionsError(f"a prefix must not have wildcards: {value!r}")
+    return value

@@ -41,7 +41,7 @@ from typing import Any
 
 from ..redact import drop_frames
 from .tls_errors import TruncatedError
-from .transport import NO_BUFFERS, NO_SIGNAL, READ_SIZE
+from .transport import NO_BUFFERS, NO_SIGNAL, READ_SIZE, shown_address
 
 # The most plaintext in one record. OpenSSL makes one record of each write up to this size.
 RECORD_SIZE = 16 * 1024
@@ -107,6 +107,22 @@ class TlsStream:
     def fileno(self) -> int:
         """The descriptor to watch."""
         return self._sock.fileno()
+
+    @property
+    def peer(self) -> str:
+        """As that of `transport.Stream`."""
+        return shown_address(self._sock.getpeername)
+
+    @property
+    def local(self) -> str:
+        """As that of `transport.Stream`."""
+        return shown_address(self._sock.getsockname)
+
+    @property
+    def cipher(self) -> str | None:
+        """The name of the cipher suite; None before the handshake."""
+        suite = self._tls.cipher()
+        return suite[0] if suite else None
 
     @property
     def unsent(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from .native import new_socket
@@ -32,6 +33,8 @@ class Stream:
 
     __slots__ = ("_recv", "_send", "sock")
     secure = False
+    version: str | None = None  # of TLS
+    cipher: str | None = None
     handshaking = False
     unsent = False
     held = 0
@@ -44,6 +47,16 @@ class Stream:
     def fileno(self) -> int:
         """The descriptor to watch."""
         return self.sock.fileno()
+
+    @property
+    def peer(self) -> str:
+        """The server's numeric address and port, or the path of its Unix socket; "" if it is gone."""
+        return shown_address(self.sock.getpeername)
+
+    @property
+    def local(self) -> str:
+        """Our own address, in the same way."""
+        return shown_address(self.sock.getsockname)
 
     def recv(self) -> bytes | None:
         """Read once. Return the bytes, b"" at the end of the stream, None if there is nothing to read.
@@ -99,3 +112,19 @@ def set_keepalive(sock: socket.socket, seconds: int) -> None:
 def os_error(number: int) -> OSError:
     """Return the exception for an errno; its class is that of Python's own, such as ConnectionResetError."""
     return OSError(number, os.strerror(number))
+
+
+def shown_address(ask: Callable[[], Any]) -> str:
+    """Return an address of a socket as text.
+
+    Args:
+        ask: getpeername or getsockname of the socket.
+    """
+    try:
+        address = ask()
+    except OSError:  # the peer is gone
+        return ""
+    if isinstance(address, tuple):
+        host = f"[{address[0]}]" if ":" in address[0] else address[0]
+        return f"{host}:{address[1]}"
+    return os.fsdecode(address)

@@ -95,6 +95,7 @@ class Session(Inbound):
         "_ping_framed",
         "_resubscribe",
         "handshake",
+        "restored",
         "state",
     )
 
@@ -124,6 +125,7 @@ class Session(Inbound):
         self._resubscribe: Iterator[Subscription] | None = None
         self._greeting: list[bytes] = []  # all bytes up to the first INFO, for `greeted_alone`
         self._ping_framed = False
+        self.restored = 0  # subscriptions whose SUB is part of the handshake
         self._inbox: Inbox | None = None  # takes the answers that have a number
 
     # Commands.
@@ -152,6 +154,7 @@ class Session(Inbound):
             if sub.closed or sub.finished:
                 continue
             out.sub(sub.raw_subject, sub.raw_queue, sub.sid)
+            self.restored += 1
             sub.received_before = sub.received
             if sub.max_msgs:
                 left = sub.max_msgs - sub.received

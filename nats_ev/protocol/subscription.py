@@ -63,6 +63,9 @@ class Owner(Protocol):
     def slow(self, sub: Subscription) -> None:
         """Report that a subscription has begun to discard messages, because too many are pending."""
 
+    def caught_up(self, sub: Subscription) -> None:
+        """Note that a subscription that has discarded messages keeps them again."""
+
 
 class Inbox(Protocol):
     """The taker of answers to requests. The last token of an answer's subject is the request's number."""
@@ -232,6 +235,7 @@ class Subscription(SubscriptionBase):
         state.pending_bytes -= message_size(message)
         if state.slow and _half_empty(state, len(pending)):
             state.slow = False  # the next message that is discarded is reported again
+            self._owner.caught_up(self)
         if state.demand is not None:
             self._use_demand(state, state.demand)
         if not pending and self.finished and not self.draining:

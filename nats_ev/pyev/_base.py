@@ -125,7 +125,8 @@ class BaseLoop:
         if what == lib.NATS_EV_OTHER_COPY:
             raise ValueError(
                 f"the loop at {address:#x} is of another copy of libev than nats_ev is linked to: link its "
-                "owner to the same shared library, or export the owner's copy to it (-rdynamic)"
+                "owner to the same shared library, or export the owner's copy to it (-rdynamic). A wheel "
+                "has a libev of its own: build nats_ev from source (pip install --no-binary nats_ev nats_ev)"
             )
         if what != lib.NATS_EV_IS_LOOP:
             raise ValueError(f"there is no loop of this libev at that address: {address:#x}")

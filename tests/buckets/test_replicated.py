@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from lab.natsserver import NatsServer, cluster
+from lab.natsserver import Cluster, NatsServer
 from nats_ev import KV, JetStream, KeyExistsError, ObjectStore, WrongLastSequenceError
 
 
 @pytest.fixture(scope="module")
 def servers(needs_server):
-    with cluster(3, jetstream=True) as running:
+    with Cluster(3, jetstream=True) as running:
         yield running
 
 

@@ -73,7 +73,7 @@ def test_every_message_arrives_whole_whatever_its_size(connected, server, run, s
 @pytest.mark.parametrize("chunk", [1, 7, 4093])
 def test_a_network_that_cuts_everything_small_changes_nothing(connected, server, proxy, run, chunk):
     link, stream, got = proxy(server.port), Stream(300 if chunk < 100 else 30_000), []
-    link.chunk = chunk
+    link.split(chunk)
     nats = connected(link, connect_timeout=0)
     nats.subscribe("bulk.>", lambda *message: got.append(message))
     sent = [stream.message(n) for n in range(40)]

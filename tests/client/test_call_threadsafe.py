@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from lab.ports import free_port
 from lab.steps import flushed
 from nats_ev import Nats, NotConnectedError, pyev
+from nats_ev.testing import free_port
 
 
 def join(threads: list[threading.Thread]) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from lab.ports import free_port
 from lab.steps import collect, flushed
+from nats_ev.testing import free_port
 
 WAYS = ["request", "request_many", "with headers", "no responders"]
 

@@ -20,9 +20,9 @@ from lab.fakeserver import silent
 from lab.located import words
 from lab.natsserver import wait_for
 from lab.paths import ROOT
-from lab.ports import free_port
 from lab.process import descriptors, resident
 from nats_ev import Nats, pyev
+from nats_ev.testing import free_port
 
 
 @pytest.mark.parametrize("state", ["connected", "connecting", "waiting", "resolving", "idle"])
@@ -63,7 +63,7 @@ def test_a_client_lives_on_its_own_until_it_has_ended_and_then_leaves_nothing(
         client.disconnect()
         del client
     loop.start()  # ends: nothing of the client keeps it running
-    wait_for(lambda: threading.active_count() <= threads, 10, "the end of a thread")
+    wait_for(lambda: threading.active_count() <= threads, what="the end of a thread")
     errors.clear()
     assert_gone(alive)
     after = Sample.take()

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from lab.ports import free_port
 from lab.process import run_whole
 from lab.steps import ignore
 from nats_ev import Nats, pyev
@@ -19,6 +18,7 @@ from nats_ev.errors import (
     NoServersError,
     ProtocolError,
 )
+from nats_ev.testing import free_port
 
 SCRIPT = """
 from nats_ev import Nats, pyev

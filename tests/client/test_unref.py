@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from lab.certs import Certificates, server_config
-from lab.ports import free_port
 from lab.steps import flushed
 from nats_ev import Nats, pyev
+from nats_ev.testing import free_port
+from nats_ev.testing.certificates import Certificates, server_config
 
 
 def ends(loop: Any) -> bool:

@@ -116,7 +116,7 @@ def test_nkey_that_is_no_text_is_a_type_error():
     with pytest.raises(TypeError):
         Nats.nkey_public_from_seed(5)
     with pytest.raises(TypeError):
-        Nats(nkey_seed=b"SU")
+        Nats(nkey_seed=5)
 
 
 def test_xt15_nkey_authenticates_and_a_wrong_one_is_an_auth_error(

@@ -12,8 +12,7 @@ import pytest
 
 from lab import inside
 from lab.located import words
-from lab.natsserver import cluster
-from lab.ports import free_port
+from lab.natsserver import Cluster
 from lab.steps import collect, flushed
 from nats_ev import (
     AlreadyConnectedError,
@@ -26,6 +25,7 @@ from nats_ev import (
     StaleConnectionError,
     Status,
 )
+from nats_ev.testing import free_port
 
 FAST = {"reconnect": True, "reconnect_delay": 5, "max_reconnect_attempts": 0}
 
@@ -473,7 +473,7 @@ def test_the_pool_can_be_changed_while_connected(own_server, server, connected, 
 @pytest.mark.server
 def test_a_cluster_is_discovered_and_failed_over_to(client, run):
     found: list[str] = []
-    with cluster(3) as nodes:
+    with Cluster(3) as nodes:
         nats = client(nodes[0], **FAST, on_discovered_servers=found.extend)
         got: list[bytes] = []
         run(nats.is_connected)

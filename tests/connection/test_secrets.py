@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from lab import inside
-from lab.certs import server_config
-from lab.jwts import Key, write_creds
+from lab.jwts import Key, creds_text, write_creds
 from lab.located import words
 from nats_ev import BadOptionsError, Nats, NatsError
+from nats_ev.testing.certificates import server_config
 
 KEY = Key("user")
 SECRETS = {
@@ -64,6 +64,29 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     root.removeHandler(handler)
     root.setLevel(level)
     assert_hidden(stream.getvalue())
+
+
+def test_secrets_in_memory_show_nowhere(fake, client, run):
+    """Content of creds files and keys, and the references of contexts, in reprs, errors and logs."""
+    creds = creds_text("j3wt.sentinel.x", KEY.seed)
+    key = "-----BEGIN PRIVATE KEY-----\nk3y-sentinel\n"
+    secrets = [*ALL, "k3y-sentinel"]
+    for options in (
+        {"user_credential_bytes": creds}, {"creds_cb": lambda: creds},
+        {"tls_cert": key, "tls_key": key, "tls_handshake_first": True},
+        {"tls_cert_cb": lambda: (key, key), "tls_handshake_first": True},
+    ):  # fmt: skip
+        speaks = "tls_handshake_first" not in options
+        server = fake(
+            lambda peer, speaks=speaks: (
+                (peer.handshake(nonce="n0nce"), peer.at_eof()) if speaks else peer.at_eof()
+            )
+        )
+        nats = client(server, reconnect=False, **options)
+        assert_hidden(*inside.shown_parts(nats), secrets=secrets)
+        run(lambda nats=nats: nats.is_connected() or nats.recorder.errors)
+        assert_hidden(*inside.shown_parts(nats), *nats.recorder.errors, secrets=secrets)
+        nats.disconnect()
 
 
 def test_client_shows_none_of_its_secrets_at_any_time(own_server, client, run):

@@ -70,7 +70,7 @@ class Storm:
             proxy.stall()
             self.publisher.call_later(30, proxy.resume)
         elif what < 0.6:
-            proxy.refuse = True
+            proxy.refuse()
             self.publisher.call_later(20, setattr, proxy, "refuse", False)
 
 
@@ -90,7 +90,7 @@ def test_a_storm_of_connections_loses_no_count_and_no_order(seed, loop, client, 
         timer.stop()
     for between in proxies:
         between.resume()
-        between.refuse = False
+        between.accept()
     subscriber.resume_reading()
     subscriber.resume(storm.sid)
     run(lambda: publisher.is_connected() and subscriber.is_connected())

@@ -15,11 +15,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from lab import inside
-from lab.certs import server_config
 from lab.fakeserver import INFO
 from lab.located import words
 from lab.natsserver import NatsServer, wait_for
-from lab.ports import free_port
 from lab.process import descriptors, resident
 from nats_ev import (
     HAS_TLS,
@@ -33,6 +31,8 @@ from nats_ev import (
     TlsError,
     UnexpectedEOFError,
 )
+from nats_ev.testing import free_port
+from nats_ev.testing.certificates import server_config
 
 SECRETS = {
     "user": "us3r-sentinel", "password": "p4ss-sentinel", "token": "t0ken-sentinel",
@@ -764,7 +764,8 @@ def test_one_byte_now_and_then_does_not_outlast_connect_timeout(
     first = mode == "tls first"
     config = "" if mode == "plain" else server_config(good, first=first, timeout=30)
     between = proxy(own_server(config=config, silent=first).port)
-    between.slow, between.chunk, between.delay = {"down"}, 1, 0.02
+    between.split(1, "down")
+    between.delay(20, "down")
     options = {} if mode == "plain" else {"tls_ca_file": certs.ca.cert_file}
     nats = client(
         between, tls_handshake_first=first, connect_timeout=200, reconnect=True, reconnect_delay=1,
@@ -774,7 +775,7 @@ def test_one_byte_now_and_then_does_not_outlast_connect_timeout(
     assert {type(error) for error in nats.recorder.errors} == {ConnectTimeoutError}
     assert len(between.recorded["down"]) > 50  # it did answer
     nats.connect_timeout(5000)
-    between.delay = 0.0
+    between.delay(0)
     run(nats.is_connected)
     echo(nats, run, b"x" * 100)
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from lab.certs import Certificates, Pair, server_config
 from lab.natsserver import NatsServer
-from lab.proxy import Proxy
 from nats_ev import SecureConnectionRequiredError, TlsError
+from nats_ev.testing import CuttingProxy
+from nats_ev.testing.certificates import Certificates, Pair, server_config
 
 USER, PASSWORD = "us3r-sentinel", "p4ss-sentinel"
 MODES = ["plain", "tls", "tls-first", "mtls"]
@@ -116,7 +116,7 @@ class Cell:
         # Others may have found the connection reset before they could read the server's verdict.
         return len(refusals) >= 2 and any(VERDICTS[self.kind] in text for text in refusals)
 
-    def check_wire(self, proxy: Proxy) -> None:
+    def check_wire(self, proxy: CuttingProxy) -> None:
         """Nothing that is nobody's business was to be seen on the way."""
         if self.mode == "plain" and self.good:
             return

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import nats_ev
-from lab.ports import free_port
 from nats_ev import KV, Headers, JetStream, Nats, NatsError, ObjectStore, pyev
+from nats_ev.testing import free_port
 
 ERRORS = {  # name → what else it is
     "BadSubjectError": [ValueError],
@@ -329,7 +329,7 @@ WAITING = {  # what a client that waits for its connection answers within the ti
 
 def test_each_answer_that_no_server_gives_is_a_request_timeout(proxy, server, client, run):
     refusing = proxy(server.port)
-    refusing.refuse = True
+    refusing.refuse()
     js = JetStream(client(refusing, reconnect=True, reconnect_delay=60_000), timeout=100)
     answers: dict[str, list[Any]] = {name: [] for name in WAITING}
     for name, ask in WAITING.items():

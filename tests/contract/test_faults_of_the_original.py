@@ -22,7 +22,6 @@ import pytest
 from lab import inside
 from lab.located import words
 from lab.paths import ROOT
-from lab.ports import free_port
 from lab.process import resident
 from nats_ev import (
     AuthorizationError,
@@ -38,6 +37,7 @@ from nats_ev import (
     StaleConnectionError,
     Status,
 )
+from nats_ev.testing import free_port
 
 # A: correctness and protocol.
 

@@ -15,7 +15,6 @@ from lab import inside
 from lab.fakeserver import silent
 from lab.jwts import Key, Setup
 from lab.located import words
-from lab.ports import free_port
 from nats_ev import (
     AlreadyConnectedError,
     AuthorizationError,
@@ -24,6 +23,7 @@ from nats_ev import (
     NotConnectedError,
     pyev,
 )
+from nats_ev.testing import free_port
 
 FAST = {"reconnect_delay": 5, "max_reconnect_attempts": 0}
 

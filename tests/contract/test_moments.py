@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from lab.proxy import Proxy
 from nats_ev import Nats, NatsError, Status, pyev
+from nats_ev.testing import CuttingProxy
 
 WITHIN = 10.0
 # Second commands that follow each command at each moment.
@@ -27,7 +27,7 @@ FOLLOWERS = 3
 class World:
     """One client, what was asked of it, and what it has answered."""
 
-    def __init__(self, proxy: Proxy) -> None:
+    def __init__(self, proxy: CuttingProxy) -> None:
         self.loop = pyev.Loop()
         self.proxy = proxy
         self.events: list[str] = []
@@ -218,11 +218,11 @@ def while_waiting(world: World, act: Callable[[], None]) -> None:
     """While the client waits before the next attempt."""
     world.nats.reconnect(True)
     connected(world)
-    world.proxy.refuse = True
+    world.proxy.refuse()
     world.proxy.cut()
     world.run(lambda: world.nats.status() is Status.RECONNECTING, "moment")
     act()
-    world.proxy.refuse = False
+    world.proxy.accept()
 
 
 def in_failing_request(world: World, act: Callable[[], None]) -> None:
@@ -315,13 +315,13 @@ MOMENTS: dict[str, Callable[[World, Callable[[], None]], None]] = {
 
 
 @pytest.fixture(scope="module")
-def proxy(server: Any) -> Iterator[Proxy]:
-    with Proxy(server.port, server.host) as proxy:
+def proxy(server: Any) -> Iterator[CuttingProxy]:
+    with CuttingProxy(server.port, server.host) as proxy:
         proxy.recording = False
         yield proxy
 
 
-def play(proxy: Proxy, moment: str, commands: tuple[str, ...]) -> None:
+def play(proxy: CuttingProxy, moment: str, commands: tuple[str, ...]) -> None:
     """Make one client's life: to the moment, through the commands, to a client that works, to its end."""
     world = World(proxy)
     nats = world.nats
@@ -384,7 +384,7 @@ def settle(world: World) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_any_command_at_any_moment(proxy: Proxy, moment: str) -> None:
+def test_any_command_at_any_moment(proxy: CuttingProxy, moment: str) -> None:
     chance = random.Random(moment)
     for name in COMMANDS:
         play(proxy, moment, (name,))

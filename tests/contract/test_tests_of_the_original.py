@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 
 from lab import inside
-from lab.natsserver import External, NatsServer, cluster, find_binary
+from lab.natsserver import Cluster, External, NatsServer, find_binary
 from lab.paths import ROOT
-from lab.ports import free_port
 from lab.steps import flushed
 from nats_ev import AuthorizationError, MaxPayloadError
+from nats_ev.testing import free_port
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +245,7 @@ def test_t_16_max_payload(peer, connected, run):
 
 
 def test_xt_01_cluster_failover(any_binary, client, run):
-    with cluster(3, any_binary) as nodes:
+    with Cluster(3, binary=any_binary) as nodes:
         nats, got = client(nodes[0], reconnect=True, reconnect_delay=20), []
         run(nats.is_connected)
         assert nats.connected_url() == nodes[0].url

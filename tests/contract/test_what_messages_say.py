@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from lab.ports import free_port
 from lab.process import run_whole
 from lab.steps import ignore
 from nats_ev import (
@@ -55,6 +54,7 @@ from nats_ev import (
     WrongLastSequenceError,
     pyev,
 )
+from nats_ev.testing import free_port
 
 # Connecting.
 

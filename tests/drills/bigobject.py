@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from lab.natsserver import NatsServer
-from lab.proxy import Proxy
 from nats_ev import JetStream, Nats, NatsError, ObjectStore, pyev
+from nats_ev.testing import CuttingProxy
 
 MIB = 1024 * 1024
 ALLOWED = 64 * MIB
@@ -90,7 +90,7 @@ def stream(port: int, size: int, allowed: int) -> None:
 
 def cut(port: int, size: int) -> None:
     """In and out while the connection is cut in the middle of each."""
-    with Proxy(port) as link:
+    with CuttingProxy(port) as link:
         store = connect(link.port)
         for name in ("put", "get"):
             connections = link.connections

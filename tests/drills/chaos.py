@@ -25,7 +25,7 @@ from array import array
 from collections.abc import Callable
 from typing import Any
 
-from lab.natsserver import NatsServer, cluster, wait_for
+from lab.natsserver import Cluster, NatsServer, wait_for
 from lab.process import descriptors, resident
 from lab.steps import run_until
 from nats_ev import Nats, ProtocolError, ServerError, pyev
@@ -51,7 +51,7 @@ class Nodes(threading.Thread):
 
     def run(self) -> None:
         try:
-            with cluster(3) as servers:
+            with Cluster(3) as servers:
                 self.ready.put([s.url for s in servers])
                 while (order := self.orders.get()) is not None:
                     index, how = order

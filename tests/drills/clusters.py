@@ -39,7 +39,7 @@ from drills.cluster_traffic import (
     Writer,
     number_of,
 )
-from lab.natsserver import NatsServer, cached_binary, cluster, find_binary, wait_for
+from lab.natsserver import Cluster, NatsServer, cached_binary, find_binary, wait_for
 from lab.steps import run_until
 from nats_ev import KV, JetStream, Nats, ObjectStore, pyev
 
@@ -346,8 +346,8 @@ def clusters(line: str, rounds: int, seed: int, keys: int = KEYS) -> tuple[str, 
     if binary is None:
         raise FileNotFoundError(f"nats-server {line} has not been fetched: make servers")
     began = time.monotonic()
-    with cluster(3, binary, jetstream=True, config=CONFIG) as servers:
-        wait_for(lambda: any(_knows_peers(server) for server in servers), 60)
+    with Cluster(3, binary=binary, jetstream=True, config=CONFIG) as servers:
+        wait_for(lambda: any(_knows_peers(server) for server in servers), 60_000)
         nodes = Nodes(servers)
         try:
             drill = Drill(nodes, seed, keys)

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from lab.natsserver import NatsServer
-from lab.proxy import DOWN, UP, Proxy
 from lab.steps import run_until
 from nats_ev import ConnectError, ConnectionLostError, Nats, pyev
+from nats_ev.testing import DOWN, UP, CuttingProxy
 
 WITHIN = 10.0
 
@@ -35,7 +35,7 @@ MESSAGES: list[tuple[str, bytes | None, bytes, str | None]] = [
 class Exchange:
     """One client behind the proxy, from its connect to the end of the exchange."""
 
-    def __init__(self, loop: Any, proxy: Proxy) -> None:
+    def __init__(self, loop: Any, proxy: CuttingProxy) -> None:
         self.got: list[tuple[str, bytes | None, bytes, str | None]] = []
         self.errors: list[Exception] = []
         self.events: list[str] = []
@@ -119,7 +119,7 @@ class Exchange:
 
 def record(loop: Any, server: NatsServer) -> dict[str, int]:
     """How many bytes an exchange takes in each direction."""
-    with Proxy(server.port) as proxy:
+    with CuttingProxy(server.port) as proxy:
         exchange = Exchange(loop, proxy)
         exchange.play()
         exchange.check(cut=False)
@@ -127,11 +127,10 @@ def record(loop: Any, server: NatsServer) -> dict[str, int]:
         return {direction: len(data) for direction, data in proxy.recorded.items()}
 
 
-def cut_at(loop: Any, proxy: Proxy, direction: str, position: int, reset: bool) -> None:
+def cut_at(loop: Any, proxy: CuttingProxy, direction: str, position: int, reset: bool) -> None:
     """Play the exchange with its connection cut behind so many bytes of one direction."""
-    proxy.cut_after = {direction: position}
-    proxy.cuts_left = 1
-    proxy.cut_by_reset = reset
+    proxy.limit(None)
+    proxy.limit(position, direction, times=1, reset=reset)
     exchange = Exchange(loop, proxy)
     try:
         exchange.play()
@@ -156,7 +155,7 @@ def main() -> None:
     with NatsServer() as server:
         sizes = record(loop, server)
         count = 0
-        with Proxy(server.port) as proxy:
+        with CuttingProxy(server.port) as proxy:
             for direction, position in positions(sizes, stride):
                 for reset in (False, True):
                     cut_at(loop, proxy, direction, position, reset)

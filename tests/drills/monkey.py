@@ -18,9 +18,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from lab.certs import Certificates, server_config
 from lab.natsserver import NatsServer
-from lab.proxy import Proxy
 from lab.steps import run_until
 from nats_ev import (
     ConnectionDrainingError,
@@ -29,6 +27,8 @@ from nats_ev import (
     pyev,
 )
 from nats_ev import Nats as Client
+from nats_ev.testing import CuttingProxy
+from nats_ev.testing.certificates import Certificates, server_config
 
 SUBJECTS = [f"monkey.{n}" for n in range(5)]
 ACTIONS = 400
@@ -76,7 +76,7 @@ def filling(number: int) -> bytes:
 class Monkey:
     """One run with one seed."""
 
-    def __init__(self, seed: int, server: NatsServer, proxy: Proxy, options: Any) -> None:
+    def __init__(self, seed: int, server: NatsServer, proxy: CuttingProxy, options: Any) -> None:
         self.random = random.Random(seed)
         self.loop = pyev.Loop()
         self.proxy = proxy
@@ -322,7 +322,7 @@ class Monkey:
         self.helper.call_later(self.random.choice([2, 10, 400]), self.proxy.resume)
 
     def do_refuse(self) -> None:
-        self.proxy.refuse = True
+        self.proxy.refuse()
         self.proxy.cut()
         self.helper.call_later(15, lambda: setattr(self.proxy, "refuse", False))
 
@@ -374,7 +374,7 @@ class Monkey:
         if self.raised:
             raise self.raised[0]
         self.proxy.resume()
-        self.proxy.refuse = False
+        self.proxy.accept()
         self._resume_all()  # a drain may wait for that
         self.until(self._connected)
         self._settle()
@@ -452,7 +452,7 @@ NAMES, WEIGHTS = list(CHOICES), list(CHOICES.values())
 
 def monkey(seed: int, server: NatsServer, **options: Any) -> Monkey:
     """Play one seed, with options of the clients; raises AssertionError with what had been done."""
-    with Proxy(server.port) as proxy:
+    with CuttingProxy(server.port) as proxy:
         proxy.recording = False
         run = Monkey(seed, server, proxy, options)
 
@@ -467,7 +467,7 @@ def monkey(seed: int, server: NatsServer, **options: Any) -> Monkey:
             raise AssertionError(f"seed {seed}: {exc!r} after {run.log[-40:]}") from exc
         finally:
             sys.excepthook = before
-            proxy.refuse = False
+            proxy.accept()
     return run
 
 

@@ -22,15 +22,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lab.certs import Certificates, server_config
 from lab.natsserver import NatsServer
 from lab.process import HAS_PROC, descriptors, resident
 from nats_ev import Nats, pyev
+from nats_ev.testing.certificates import Certificates, server_config
 
 RECONNECTS = 10_000
 SAMPLES = 10
 # Bytes that memory may grow by, per connection and in all: pages of the allocator.
-EACH, SPARE = 100, 256 * 1024
+EACH, SPARE = 100, 512 * 1024
 OBJECTS = 50
 KINDS = ("plain", "TLS", "clients")
 TESTS = Path(__file__).resolve().parents[1]

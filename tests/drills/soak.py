@@ -16,9 +16,9 @@ from typing import Any
 
 from lab.natsserver import NatsServer
 from lab.process import descriptors, resident
-from lab.proxy import Proxy
 from lab.steps import run_until
 from nats_ev import Nats, pyev
+from nats_ev.testing import CuttingProxy
 
 ROUNDS = 1500
 MESSAGES = 20_000
@@ -51,7 +51,7 @@ class Sample:
 class Soak:
     """The clients of one run, and what they count."""
 
-    def __init__(self, server: NatsServer, proxy: Proxy) -> None:
+    def __init__(self, server: NatsServer, proxy: CuttingProxy) -> None:
         self.loop = pyev.Loop()
         self.proxy = proxy
         self.received = 0
@@ -132,7 +132,7 @@ def soak(rounds: int, messages: int, memory: int = MEMORY) -> str:
     hook, sys.excepthook = sys.excepthook, lambda kind, exc, tb: raised.append(exc)
     start = time.monotonic()
     try:
-        with NatsServer() as server, Proxy(server.port) as proxy:
+        with NatsServer() as server, CuttingProxy(server.port) as proxy:
             proxy.recording = False
             run = Soak(server, proxy)
             before = Sample()

@@ -18,8 +18,8 @@ from typing import Any
 
 from lab.natsserver import NatsServer, wait_for
 from lab.process import resident
-from lab.proxy import Proxy
 from nats_ev import JetStream, Nats, pyev
+from nats_ev.testing import CuttingProxy
 
 CONFIG: dict[str, Any] = {
     "name": "SOAK", "subjects": ["soak"], "storage": "file", "duplicate_window": 3600 * 10**9,
@@ -167,7 +167,7 @@ class Soak:
 def read_in_order(server: NatsServer, total: int, cuts: int) -> int:
     """The ordered consumer through a link that is cut; returns how often it was made anew."""
     loop = pyev.Loop()
-    with Proxy(server.port) as link:
+    with CuttingProxy(server.port) as link:
         nats = Nats(host=link.host, port=link.port, loop=loop, **RECONNECT)
         seqs = array("Q")
         marks = [total * (i + 1) // (cuts + 1) for i in range(cuts)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from drills import cuts
-from lab.proxy import DOWN, UP
+from nats_ev.testing import DOWN, UP
 
 pytestmark = pytest.mark.slow
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from drills import chaos, interrupts, monkey, reconnects, references, soak, timeouts
-from lab.certs import Certificates, server_config
 from lab.natsserver import NatsServer
+from nats_ev.testing.certificates import Certificates, server_config
 
 pytestmark = pytest.mark.slow
 

@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lab.certs import Certificates
 from nats_ev import Nats, OutboundBufferLimitError, pyev
+from nats_ev.testing.certificates import Certificates
 
 SIZES = (0, 1, 100, 1000, 16 * 1024, 100_000, 1_000_000)
 INFO = b'INFO {"tls_required":true,"headers":true,"max_payload":1048576}\r\n'

@@ -23,8 +23,8 @@ from pathlib import Path
 from lab.natsserver import NatsServer, wait_for
 from lab.paths import TESTS
 from lab.process import die_with_us
-from lab.proxy import Proxy
 from nats_ev import Nats, pyev
+from nats_ev.testing import CuttingProxy
 
 WORKERS = 2
 AT_A_TIME = 16
@@ -150,7 +150,7 @@ def run(port: int, count: int, loop: str) -> dict[str, float]:
     workers: dict[str, int] = {}
     with (
         tempfile.TemporaryDirectory(prefix="nats_ev-web-") as folder,
-        Proxy(port) as proxy,
+        CuttingProxy(port) as proxy,
         responder(port),
         gunicorn(Path(folder), proxy.port, loop) as path,
     ):
@@ -159,7 +159,7 @@ def run(port: int, count: int, loop: str) -> dict[str, float]:
             jobs = [pool.submit(one, number) for number in range(count)]
             for cut in range(1, CUTS + 1):
                 wanted = count * cut // (CUTS + 1)
-                wait_for(lambda wanted=wanted: len(finished) >= wanted, timeout=120)
+                wait_for(lambda wanted=wanted: len(finished) >= wanted, timeout=120_000)
                 wait_for(lambda cut=cut: connected(path, workers, cut), what="connections")
                 proxy.cut(reset=cut % 2 == 0)
             for job in jobs:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from lab.faces import Face, block, each, got
-from lab.ports import free_port
 from nats_ev import (
     BadOptionsError,
     BadSubjectError,
@@ -25,6 +24,7 @@ from nats_ev import (
     RequestTimeoutError,
     Status,
 )
+from nats_ev.testing import free_port
 
 
 def test_connect_returns_a_connected_client_and_the_block_drains_it(face: Face) -> None:

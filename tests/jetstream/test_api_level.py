@@ -12,10 +12,10 @@ import pytest
 from lab import inside
 from lab.broker import broker
 from lab.natsserver import NatsServer
-from lab.ports import free_port
 from lab.scripted_api import OVERLOADED, ScriptedApi, failure
 from lab.server_versions import line_binary
 from nats_ev import ApiLevelError, JetStream
+from nats_ev.testing import free_port
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from lab.broker import broker
-from lab.ports import free_port
 from lab.scripted_api import ScriptedApi, ack_reply
 from nats_ev import (
     JetStream,
@@ -16,6 +15,7 @@ from nats_ev import (
     PermissionsViolationError,
     Status,
 )
+from nats_ev.testing import free_port
 
 MS = 1_000_000
 

@@ -26,7 +26,8 @@ from nats_ev import (
 )
 
 MS = 1_000_000
-TIMEOUT = 300  # ms
+TIMEOUT = 300  # ms, where nobody answers
+PATIENT = 20_000  # ms, where an answer ends the wait, however busy the machine is
 SHORT = {"expires": 600 * MS}
 
 Done = Callable[[Any, Any], object]
@@ -90,10 +91,12 @@ def admin(accounts: NatsServer, connected: Any, call: Any) -> JetStream:
     return js
 
 
-def ended_with(run: Any, nats: Nats, way: str, **options: Any) -> tuple[Any, float]:
+def ended_with(
+    run: Any, nats: Nats, way: str, timeout: float = TIMEOUT, **options: Any
+) -> tuple[Any, float]:
     """Begin, and return the error and the seconds until it came."""
     got: list[Any] = []
-    js = JetStream(nats, timeout=TIMEOUT, **options)
+    js = JetStream(nats, timeout=timeout, **options)
     began = time.monotonic()
     WAYS[way](js, lambda result, error: got.append((result, error)))
     run(lambda: got)
@@ -110,7 +113,7 @@ def test_no_jetstream_in_the_account(accounts, connected, run, way):
     nats = connected(accounts, user="none", password="a", on_error=print)
     error, seconds = ended_with(run, nats, way)
     assert isinstance(error, (NoRespondersError, JetStreamNotEnabledForAccountError))
-    assert seconds < 2
+    assert seconds < 15
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -118,23 +121,23 @@ def test_a_wrong_domain(accounts, admin, connected, run, way):
     nats = connected(accounts, user="admin", password="a", on_error=print)
     error, seconds = ended_with(run, nats, way, domain="nowhere")
     assert isinstance(error, NoRespondersError)
-    assert seconds < 2
+    assert seconds < 15
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way not in ASK_OTHERS])
 def test_no_right_to_ask_for_consumers(accounts, admin, connected, run, way):
     nats = connected(accounts, user="no_consumers", password="a", on_error=print)
-    error, seconds = ended_with(run, nats, way)
+    error, seconds = ended_with(run, nats, way, PATIENT)
     assert isinstance(error, PermissionsViolationError)
-    assert seconds < TIMEOUT / 1000
+    assert seconds < PATIENT / 1000
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_no_right_to_the_inbox(accounts, admin, connected, run, way):
     nats = connected(accounts, user="no_inbox", password="a", on_error=print)
-    error, seconds = ended_with(run, nats, way)
+    error, seconds = ended_with(run, nats, way, PATIENT)
     assert isinstance(error, PermissionsViolationError)
-    assert seconds < TIMEOUT / 1000
+    assert seconds < PATIENT / 1000
 
 
 # A get asks for 30 s: so long may a stream have no leader.
@@ -146,7 +149,7 @@ def test_a_peer_that_swallows_all_requests(accounts, connected, run, call, way):
     nats = connected(accounts, user="none", password="a", on_error=print)
     error, seconds = ended_with(run, nats, way, domain="far")
     assert isinstance(error, RequestTimeoutError)
-    assert seconds < 3
+    assert seconds < 20
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "kv get"])
@@ -177,7 +180,7 @@ def test_consumers_that_exist_and_send_nothing(accounts, admin, connected, run, 
     assert isinstance(error, (NoHeartbeatError, RequestTimeoutError))
     if way == "consume":
         assert isinstance(error, NoHeartbeatError)
-    assert seconds < 5
+    assert seconds < 20
 
 
 def run_flush(nats: Nats, run: Any) -> None:

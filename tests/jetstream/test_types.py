@@ -16,7 +16,7 @@ import pytest
 from lab import inside
 from lab.js_configs import ALL_CONSUMER, ALL_STREAM
 from lab.js_types import EVENTS, TABLES, answer_problems, problems
-from lab.natsserver import cluster
+from lab.natsserver import Cluster
 from nats_ev import APIError, JetStream, parse_ack_reply
 from nats_ev.jetstream.advisory import KINDS
 
@@ -306,7 +306,7 @@ def test_events_of_batches_and_backups_are_decoded(js, call, run):
 @pytest.mark.slow
 @pytest.mark.server
 def test_events_of_a_cluster_are_decoded(connected, call, run, eventually):
-    with cluster(3, jetstream=True) as servers:
+    with Cluster(3, jetstream=True) as servers:
         js = JetStream(connected(servers[0]), timeout=2000)
         events = events_of(js)
         config = {"name": "R", "subjects": ["r"], "num_replicas": 3}

@@ -307,6 +307,11 @@ def has_begun(batch: Any) -> bool:
     return bool(batch._begun if hasattr(batch, "acked") else batch._started)
 
 
+def be_patient(js: JetStream) -> None:
+    """Let a JetStream wait for 20 s for each answer from now on."""
+    js._api.timeout = 20_000
+
+
 def skip_a_message(ordered: Any) -> None:
     """Let an ordered consumer believe that it has received one message more, if it is receiving."""
     if ordered._engine._incarnation is not None:

@@ -7,9 +7,10 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
+
+from nats_ev.testing.process import die_with_us as die_with_us
 
 # Where a count is compared with an earlier one, a platform without /proc compares 0 with 0.
 HAS_PROC = Path("/proc/self/statm").exists()
@@ -33,17 +34,6 @@ def unmeasured() -> dict[str, str]:
     For programs that count allocations: the tracer makes some, too.
     """
     return {name: value for name, value in os.environ.items() if "COVERAGE" not in name}
-
-
-def die_with_us() -> None:
-    """Let a started process end when the one that has started it ends, in whatever way; Linux only.
-
-    For the argument `preexec_fn` of `subprocess`.
-    """
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def run_whole(

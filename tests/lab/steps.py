@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
-from nats_ev import Nats, pyev
+from nats_ev import Nats, testing
 
 
 def ignore(*arguments: object) -> None:
@@ -35,23 +34,19 @@ def run_until(
     loop: Any,
     condition: Callable[[], Any],
     within: float = 10.0,
-    state: Callable[[], object] = lambda: "",
+    state: Callable[[], object] | None = None,
 ) -> None:
-    """Run a loop until condition() is true; for programs, which have no fixture `run`.
+    """Run a loop until condition() is true, also while nothing keeps it running; for programs.
 
     Args:
         loop: The loop to run.
-        condition: Asked after each iteration, at least every 20 ms.
+        condition: Asked after each iteration, at least every 10 ms.
         within: Seconds until the AssertionError that the condition has not come.
         state: What that error shows.
     """
-    deadline = time.monotonic() + within
     timer = loop.timer(0.02, 0.02, ignore)
     timer.start()
     try:
-        while not condition():
-            if time.monotonic() > deadline:
-                raise AssertionError(f"the condition has not come: {state()}")
-            loop.start(pyev.EVRUN_ONCE)
+        testing.run_until(loop, condition, within * 1000, state=state)
     finally:
         timer.stop()

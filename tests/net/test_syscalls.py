@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from lab.certs import server_config
 from lab.natsserver import NatsServer
+from nats_ev.testing.certificates import server_config
 
 COUNT = 300
 

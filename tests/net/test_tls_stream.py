@@ -17,10 +17,10 @@ import pytest
 
 from drills.tls_soak import soak
 from lab import inside
-from lab.certs import server_config
 from lab.steps import flushed
 from nats_ev import Nats, NotConnectedError
 from nats_ev.net.tls import RECORD_SIZE, TlsStream
+from nats_ev.testing.certificates import server_config
 
 
 @pytest.fixture(scope="session")
@@ -281,7 +281,7 @@ def test_requests_that_time_out_leave_no_hole_in_what_is_encrypted(certs, good, 
 def test_single_bytes_over_a_real_socket(certs, good, own_server, proxy, client, run, first):
     server = own_server(config=server_config(good, first=first), silent=first)
     between = proxy(server.port)
-    between.chunk = 1
+    between.split(1)
     nats = client(
         between, tls_ca_file=certs.ca.cert_file, tls_handshake_first=first, connect_timeout=0
     )

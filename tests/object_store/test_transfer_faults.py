@@ -33,7 +33,7 @@ PURGED = {"success": True, "purged": 1}
 
 @pytest.fixture
 def api(connected, fake):
-    api = ScriptedApi(connected(fake(broker)), timeout=150)
+    api = ScriptedApi(connected(fake(broker)), timeout=500)
     api.on("STREAM.MSG.GET", NO_MESSAGE)
     api.on("STREAM.PURGE", PURGED)
     api.on("CONSUMER.DELETE", {"success": True})

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lab.programs import Program
-from lab.proxy import DOWN
 from nats_ev import KV, JetStream
+from nats_ev.testing import DOWN
 
 
 def test_kv_store(program: Any) -> None:
@@ -112,7 +112,7 @@ def test_without_a_server_a_program_fails_and_says_why(
     args: tuple[str, ...], proxy: Any, server: Any
 ) -> None:
     refusing = proxy(server.port)
-    refusing.refuse = True
+    refusing.refuse()
     output = Program(refusing, *args).fails()
     assert re.search(rf"(nats|error|Error): {refusing.host}:{refusing.port}: ", output)
     assert ("Traceback" in output) == (args[0] in WITH_TRACEBACK)

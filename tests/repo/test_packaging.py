@@ -18,13 +18,14 @@ from pathlib import Path
 
 import pytest
 
+from _build_flags import HAS_STABLE_ABI
 from drills import packaging_steps as steps
 from lab.paths import ROOT
 
 pytestmark = pytest.mark.slow
 AGREED = {
     "pyproject.toml", "setup.py", "MANIFEST.in", "nats_ev", "_parser_build.py", "_libev_build.py",
-    "_build_flags.py", ".clang-format",
+    "pytest_nats_ev.py", "_build_flags.py", ".clang-format",
     "csrc", "tests", "bench", "examples", "docs", "LICENSE", "README.md", "CHANGELOG.md", "Makefile",
     "CONTRIBUTING.md", "SECURITY.md", ".gitignore", ".ci", ".github",
 }  # fmt: skip
@@ -84,13 +85,22 @@ def test_the_wheel_has_the_package_its_types_and_nothing_else(tree, wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     top = {name.partition("/")[0] for name in names}
-    assert {t for t in top if not t.endswith(".dist-info")} == {"nats_ev"}
+    assert {t for t in top if not t.endswith(".dist-info")} == {"nats_ev", "pytest_nats_ev.py"}
     package = {f"nats_ev/{f}" for f in files(tree / "nats_ev") if f.endswith((".py", ".pyi"))}
     assert package | {"nats_ev/py.typed"} <= names
     for module in ("_parser", "pyev/_libev"):
         assert any(re.fullmatch(rf"nats_ev/{module}\..*\.so", name) for name in names)
         assert f"nats_ev/{module}.pyi" in names
     assert any(name.endswith("LICENSE") for name in names)
+
+
+def test_one_wheel_serves_every_python_from_the_oldest_one_on(wheel):
+    if not HAS_STABLE_ABI:
+        pytest.skip("this Python has no stable ABI")
+    assert wheel.name.split("-")[2:4] == ["cp310", "abi3"]
+    with zipfile.ZipFile(wheel) as archive:
+        built = [n for n in archive.namelist() if n.endswith(".so")]
+    assert [n for n in built if not n.endswith(".abi3.so")] == []
 
 
 def test_the_wheel_works_outside_the_tree(work, wheel, server):
@@ -255,6 +265,58 @@ def test_the_libev_of_LIBEV_PREFIX_is_the_one_that_is_loaded(own_tree, libev_pre
     maps = steps.run(sys.executable, "-c", program, cwd=own_tree, PYTHONPATH=str(own_tree))
     loaded = set(re.findall(r"/.*/libev\.so.*", maps))
     assert loaded == {str(libev_prefix / "lib" / "libev.so.4")}
+
+
+@pytest.fixture
+def static_libev(tmp_path: Path) -> Path:
+    """A static libev as wheels carry it; its source is cached, or can be fetched, or the test is skipped."""
+    prefix = tmp_path / "static libev"
+    try:
+        steps.run("sh", ROOT / "tests/lab/libev.sh", prefix)
+    except subprocess.CalledProcessError as exc:
+        if "cannot be fetched" not in exc.stdout:
+            raise
+        pytest.skip("libev's source can't be fetched")
+    return prefix
+
+
+# Loads the system's libev first, for all to see, as another binding of it may.
+CARRIED = """
+import ctypes, sys
+system = ctypes.CDLL(sys.argv[1], mode=ctypes.RTLD_GLOBAL)
+system.ev_loop_new.restype = ctypes.c_void_p
+from nats_ev import pyev
+ours, theirs = pyev.default_loop(), system.ev_loop_new(0)
+if ctypes.c_void_p.in_dll(system, "ev_default_loop_ptr").value is not None:
+    sys.exit("the system's libev got a default loop")
+try:
+    pyev.Loop.from_address(theirs)
+except ValueError as exc:
+    print(exc)
+fired = []
+timer = ours.timer(0.001, 0, lambda *event: fired.append(event))
+timer.start()
+ours.start()
+sys.exit(not fired)
+"""
+
+
+def test_a_wheel_with_libev_inside_needs_none_and_keeps_it_to_itself(
+    own_tree, static_libev, libev_prefix
+):
+    environ = {"LIBEV_PREFIX": str(static_libev), "CFLAGS": "-O0"}
+    steps.run(*PIP_WHEEL, cwd=own_tree, **environ)
+    (wheel,) = (own_tree / "unused").glob("*.whl")
+    target = own_tree.with_name("installed")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(target)
+    licence = target / "nats_ev/pyev/LICENSE.libev"
+    assert licence.read_text() == (static_libev / "LICENSE").read_text()
+    (module,) = (target / "nats_ev/pyev").glob("_libev.*.so")
+    assert str(static_libev) not in module.read_bytes().decode("latin-1")  # no RUNPATH
+    program = [sys.executable, "-c", CARRIED, libev_prefix / "lib" / "libev.so.4"]
+    said = steps.run(*program, cwd=target, PYTHONPATH=str(target))
+    assert "another copy of libev" in said
 
 
 def test_a_LIBEV_PREFIX_without_libev_is_refused(own_tree, tmp_path):

@@ -101,30 +101,6 @@ def attribute_of_ours(name: str) -> AttributeError:
     return AttributeError(name)
 
 
-def background(loop: Any, callback: Callable[[Any, int], object]) -> list[Any]:
-    """Return watchers, not yet started, that do not keep a loop running: after each poll, and every 10 ms."""
-    if hasattr(loop, "background"):
-        return list(loop.background(callback))
-    return [
-        _Unreferenced(loop, loop.check(callback)),
-        _Unreferenced(loop, loop.timer(0.01, 0.01, callback)),
-    ]
-
-
-class _Unreferenced:
-    def __init__(self, loop: Any, watcher: Any) -> None:
-        self._loop = loop
-        self._watcher = watcher
-
-    def start(self) -> None:
-        self._watcher.start()
-        self._loop.unref()
-
-    def stop(self) -> None:
-        self._loop.ref()
-        self._watcher.stop()
-
-
 # What a client looks for itself, and does without.
 NOT_ASKED_FOR = ("thread", "debug", "at_close", "address")
 

@@ -1,4 +1,4 @@
-"""Certificates for tests: made on the spot, good ones and such as must be refused."""
+"""Certificates for tests: good ones, and such as must be refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,15 @@ _AUTHORITY_USAGE = x509.KeyUsage(
 
 
 class Pair:
-    """A certificate and its key, as objects and as files."""
+    """A certificate and its key, as objects and as files.
+
+    Attributes:
+        name: the subject's common name.
+        cert_file: the certificate, PEM.
+        key_file: its key, PEM, not encrypted.
+        cert: the certificate.
+        key: its key.
+    """
 
     def __init__(
         self, folder: Path, name: str, cert: x509.Certificate, key: ec.EllipticCurvePrivateKey
@@ -40,7 +48,7 @@ class Pair:
         )
 
     def server_context(self, ca: Pair | None = None) -> ssl.SSLContext:
-        """For a scripted server; with ca it wants a client certificate of that authority."""
+        """Return a context for a server; with ca it wants a client certificate of that authority."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.cert_file, self.key_file)
         if ca is not None:
@@ -50,7 +58,15 @@ class Pair:
 
 
 class Certificates:
-    """Makes certificates below one authority, and others, in one folder."""
+    """An authority and the certificates that it issues, each with its key in files of one folder.
+
+    Attributes:
+        ca: the authority, a `Pair`.
+        other_ca: another one, which nobody has a reason to trust.
+
+    Args:
+        folder: of the files: NAME.pem and NAME.key.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -58,15 +74,27 @@ class Certificates:
         self.other_ca = self.authority("other-ca")
 
     def authority(self, name: str, key_usage: bool = True) -> Pair:
-        """A self-signed authority; without key_usage one that RFC 5280, and Python from 3.13 on, refuses."""
+        """Return another authority, signed by itself.
+
+        Args:
+            name: of the files and the subject.
+            key_usage: False: one that RFC 5280, and Python from 3.13 on, refuses.
+        """
         return self._make(name, None, authority=True, key_usage=key_usage)
 
     def issue(self, name: str, *sans: str, by: Pair | None = None, expired: bool = False) -> Pair:
-        """A certificate for host names and IP addresses, for servers and clients alike."""
+        """Return a certificate, for servers and clients alike.
+
+        Args:
+            name: of the files and the subject.
+            sans: host names and IP addresses.
+            by: the authority; default: `ca`.
+            expired: whether its time was over yesterday.
+        """
         return self._make(name, by or self.ca, sans, expired=expired)
 
     def self_signed(self, name: str, *sans: str) -> Pair:
-        """One that vouches for itself."""
+        """Return a certificate that is signed by itself and is no authority's."""
         return self._make(name, None, sans)
 
     def _make(
@@ -120,7 +148,15 @@ def _general_name(text: str) -> x509.GeneralName:
 def server_config(
     pair: Pair, ca: Pair | None = None, first: bool = False, more: str = "", timeout: float = 2
 ) -> str:
-    """The tls block of a nats-server; with ca it wants client certificates; first: TLS before INFO."""
+    """Return the tls block of a nats-server's configuration.
+
+    Args:
+        pair: the server's certificate.
+        ca: the authority of the clients; None: they need no certificate.
+        first: whether TLS begins before the server's INFO (handshake_first).
+        more: text that is added after the block.
+        timeout: seconds for the handshake.
+    """
     lines = [f"cert_file: {str(pair.cert_file)!r}", f"key_file: {str(pair.key_file)!r}"]
     lines.append(f"timeout: {timeout}")
     if ca is not None:

@@ -1,0 +1,101 @@
+"""The command ``nats-ev``: what the library can do, from a shell.
+
+An example of the public API, and on that alone: commands that ask wait by `nats_ev.blocking`, those that
+receive have callbacks. `values` reads and shows durations and sizes, `output` prints, `client` connects,
+`command` has the classes of commands; the other modules have the commands. Needs click and rich: the
+extra ``cli``.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from nats_ev import NatsError, __version__
+
+from . import consumers, kv, messages, objects, streams
+from .client import Settings
+from .command import Group, connection_options
+from .output import complain, note
+
+# Exit statuses, besides 0. A shell reports 128 + n for a program that signal n has ended.
+FAILED = 1
+WRONG_USAGE = 2
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+_COMPLETE = "_NATS_EV_COMPLETE"
+
+
+@click.group(
+    "nats-ev",
+    cls=Group,
+    params=connection_options(hidden=False),
+    epilog="Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.",
+)
+@click.version_option(__version__, "--version", "-V", message="nats-ev %(version)s")
+def root() -> None:
+    """Publish, subscribe, and manage streams and buckets on a NATS server.
+
+    The options may also stand after a command. Durations are written like 5s or 1h30m, sizes like 64KB.
+    """
+
+
+for module in (messages, streams, consumers, kv, objects):
+    for each in module.COMMANDS:
+        root.add_command(each)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line, and return the exit status.
+
+    Args:
+        argv: the arguments; None: those of the program.
+    """
+    if argv is None and _COMPLETE in os.environ:
+        root.main(prog_name="nats-ev", complete_var=_COMPLETE)
+    logging.getLogger("nats_ev").addHandler(logging.NullHandler())
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
+    try:
+        return _run(sys.argv[1:] if argv is None else list(argv))
+    except BrokenPipeError:
+        # Python flushes standard output at its end: to nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return BROKEN_PIPE
+
+
+def _run(argv: list[str]) -> int:
+    try:
+        with root.make_context("nats-ev", argv, obj=Settings()) as ctx:
+            root.invoke(ctx)
+            sys.stdout.flush()
+            return 0
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        note(error.format_message())
+        return WRONG_USAGE
+    except click.UsageError as error:
+        complain(error.format_message())
+        if error.ctx is not None:
+            note(error.ctx.get_usage())
+            note(f"Try '{error.ctx.command_path} --help'.")
+        return WRONG_USAGE
+    except click.ClickException as error:
+        complain(error.format_message())
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except click.Abort:
+        return FAILED
+    except BrokenPipeError:
+        raise
+    except (NatsError, OSError) as error:
+        complain(error)
+        return FAILED

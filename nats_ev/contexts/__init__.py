@@ -1,0 +1,30 @@
+"""Contexts: named sets of settings in files, shared with the official tools (ADR-21); and the environment's.
+
+::
+
+    from nats_ev.contexts import Context
+
+    context = Context("staging", url="nats://10.0.0.1:4222", creds="~/staging.creds")
+    context.save()
+    Context.select("staging")
+    nats = Nats.from_context()  # the selected one
+
+The files are those of ``nats context``, below ``$XDG_CONFIG_HOME`` or ``~/.config``:
+``nats/context/<name>.json``, ``nats/context.txt`` with the name of the selected context, ``nats/previous-
+context.txt`` with the one before. A field that is unknown here is kept when the context is saved again. No
+secret shows in a repr or in an error's text.
+
+`Nats.from_context` and `Nats.from_env` use what is here; so does the command line.
+"""
+
+from __future__ import annotations
+
+from ..imports import show_as_public
+from .context import Context
+from .context import context_of as context_of
+from .environment import from_environment as from_environment
+from .errors import ContextError, ContextNotFoundError
+
+__all__ = ["Context", "ContextError", "ContextNotFoundError"]
+
+show_as_public(globals(), __all__)
