@@ -23,6 +23,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
+from operator import itemgetter
 from typing import Any, Protocol
 
 from .. import errors, subjects
@@ -40,6 +41,8 @@ from .subscriptions import Subscriptions
 _TIMES = frozenset({int, float, timedelta})
 # No time-out is this one.
 _NO_TIMEOUT = object()
+# Of a run (number of the first request, subject); no call of Python, as there are many of them.
+_first = itemgetter(0)
 # So many subjects are kept before those of requests that have ended are looked for.
 _KEPT_SUBJECTS = 256
 
@@ -63,10 +66,6 @@ class _EndsEarly(_NoRespondersOverride):
 
 # By no_responders.
 _OVERRIDES = (_NoRespondersOverride, _EndsEarly)
-
-
-def _first(run: tuple[int, str]) -> int:
-    return run[0]
 
 
 class _AskedSubjects:
