@@ -173,6 +173,20 @@ class Headers(HeadersBase, MutableMapping[str, str]):
         return f"{type(self).__name__}({self.pairs()!r}{status}{text})"
 
 
+def with_more(headers: HeadersLike | None, more: dict[str, str]) -> HeadersLike | None:
+    """Return headers with more of them set; malformed ones as they are, which the call then refuses."""
+    if headers is None:
+        return more
+    try:
+        merged = Headers.parse(headers) if isinstance(headers, bytes) else Headers(headers)
+        for name, value in more.items():
+            merged.set(name, value)
+        merged.encode()
+    except (TypeError, ValueError):
+        return headers
+    return merged
+
+
 def is_no_responders(raw: bytes) -> bool:
     """Return whether a raw block is the server's answer that nobody subscribes to a request's subject.
 

@@ -30,9 +30,10 @@ from .auth import (
     undecorated,
 )
 from .errors import BadOptionsError, BadSubjectError, NatsError
+from .imports import SSLContext
 from .instrumentation import Instrumentation, observers
 from .loops import Loop
-from .net import SSLContext
+from .status import ServerState
 from .subjects import check_subscribe
 
 if TYPE_CHECKING:
@@ -369,6 +370,13 @@ class Options:
     max_reconnect_attempts: int = _option(60, count)  # consecutive failures; 0: unlimited
     retry_on_failed_connect: bool | None = _option(None, _optional_flag)  # None: as reconnect
     ignore_auth_error_abort: bool = _option(False, _flag)  # try servers again that refused twice
+    # (attempt: int) -> ms before another round over the servers, numbered from 1; None: as ever
+    reconnect_delay_cb: Hook = _option(None, hook_of("attempt"))
+    # (servers: list of dicts, info: dict or None) -> the next server, or (server, ms); None: as ever
+    reconnect_to_cb: Hook = _option(None, hook_of("servers", "info"))
+    write_timeout: float = _option(
+        60_000, milliseconds
+    )  # ms in which no byte is taken; 0: any time
     drain_timeout: float = _option(30_000, milliseconds)  # ms that a drain may take; 0: any time
 
     # Limits in bytes.
@@ -525,7 +533,9 @@ EventCallback = Callable[[], object]
 ErrorCallback = Callable[[NatsError], object]
 SlowConsumerCallback = Callable[[int], object]
 ServersCallback = Callable[[list[str]], object]
-AuthExpiringCallback = Callable[[float], object]
+ExpiringCallback = Callable[[float], object]
+# One of the servers, or its URL, or that with the ms before the attempt; None: as without the callback.
+NextServer = ServerState | str | tuple[ServerState | str | None, Milliseconds | None] | None
 # What is in a file.
 Content = bytes | bytearray | memoryview | str
 
@@ -588,6 +598,9 @@ class CommonOptions(TypedDict, total=False):
     max_reconnect_attempts: int
     retry_on_failed_connect: bool | None
     ignore_auth_error_abort: bool
+    reconnect_delay_cb: Callable[[int], Milliseconds | None] | None
+    reconnect_to_cb: Callable[[list[ServerState], dict[str, Any] | None], NextServer] | None
+    write_timeout: Milliseconds
     drain_timeout: Milliseconds
 
     reconnect_buffer_size: int
@@ -606,7 +619,7 @@ class CommonOptions(TypedDict, total=False):
     on_lame_duck: EventCallback | None
     on_slow_consumer: SlowConsumerCallback | None
     on_discovered_servers: ServersCallback | None
-    on_auth_expiring: AuthExpiringCallback | None
+    on_auth_expiring: ExpiringCallback | None
     auth_expiring_before: Milliseconds
 
 

@@ -32,12 +32,12 @@ from .buckets import (
 )
 from .client import (
     RequestCallback,
-    ServerState,
     Statistics,
     SubscriptionInfo,
 )
 from .faces import ConnectOptions
 from .headers import HeadersLike
+from .inquiries import SubjectPermissions, UserInfo, UserPermissions
 from .jetstream import (
     AccountInfo,
     AccountLimits,
@@ -89,9 +89,9 @@ from .jetstream import (
     Tier,
 )
 from .options import (
-    AuthExpiringCallback,
     ErrorCallback,
     EventCallback,
+    ExpiringCallback,
     NatsOptions,
     ServersCallback,
     SlowConsumerCallback,
@@ -104,12 +104,12 @@ from .service import (
     ServiceInfo,
     ServiceStats,
 )
+from .status import ServerState
 
 __all__ = [
     "APIStats",
     "AccountInfo",
     "AccountLimits",
-    "AuthExpiringCallback",
     "ClusterInfo",
     "ConnectOptions",
     "ConsumeOptions",
@@ -124,6 +124,7 @@ __all__ = [
     "EndpointStats",
     "ErrorCallback",
     "EventCallback",
+    "ExpiringCallback",
     "ExternalStream",
     "FastAck",
     "FastBatchOptions",
@@ -179,9 +180,12 @@ __all__ = [
     "StreamSourceConsumer",
     "StreamSourceInfo",
     "StreamState",
+    "SubjectPermissions",
     "SubjectTransformConfig",
     "SubscriptionInfo",
     "Success",
     "Tier",
     "Unpack",
+    "UserInfo",
+    "UserPermissions",
 ]

@@ -126,6 +126,6 @@ def confirm(question: str, force: bool) -> None:
     """
     if force:
         return
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise click.UsageError("this can't be undone: confirm it with --force")
     click.confirm(question, abort=True, err=True)

@@ -13,12 +13,19 @@ from datetime import timedelta
 from typing import Any, NamedTuple, TypedDict, TypeVar, cast, overload
 
 from ..arguments import Milliseconds, Omitted
-from ..connection import Connection, ServerState
+from ..connection import Connection, Link
 from ..errors import BadOptionsError, NatsError
-from ..options import ErrorCallback, EventCallback, Options, ServersCallback, SlowConsumerCallback
-from ..protocol import PENDING_BYTES_LIMIT, PENDING_MSGS_LIMIT, Outbound
+from ..options import (
+    ErrorCallback,
+    EventCallback,
+    ExpiringCallback,
+    Options,
+    ServersCallback,
+    SlowConsumerCallback,
+)
+from ..protocol import PENDING_BYTES_LIMIT, PENDING_MSGS_LIMIT, Outbound, ServerInfo
 from ..redact import without_traceback
-from ..status import Status
+from ..status import ServerState, Status
 from .core import Core
 from .requests import Requests
 from .subscriptions import SubscriptionInfo
@@ -68,6 +75,8 @@ class Accessors:
     _requests: Requests
     _out: Outbound
     _zero: Counts
+
+    def _watch_expiry(self) -> None: ...
 
     def _option(self, name: str, value: T) -> T:
         if value is not _READ:
@@ -139,6 +148,23 @@ class Accessors:
         `discovered_servers`. With the option ignore_discovered_servers it is never called.
         """
         return self._option("on_discovered_servers", cb)
+
+    @overload
+    def on_auth_expiring(self) -> ExpiringCallback | None: ...
+    @overload
+    def on_auth_expiring(self, cb: ExpiringCallback | None) -> ExpiringCallback | None: ...
+    def on_auth_expiring(self, cb: ExpiringCallback | None = _READ) -> ExpiringCallback | None:
+        """Get or set ``cb(seconds)``, called before the client's credentials expire; seconds are left.
+
+        Called once per connection, ``auth_expiring_before`` ms before the expiry, or at once if less is left.
+        The server closes the connection at the expiry. New credentials count from the next connection
+        on: when they are there, call `force_reconnect`. A JWT says when it expires, by this machine's
+        clock; without a JWT the client asks the server after each connect, as `user_info` does.
+        """
+        found = self._option("on_auth_expiring", cb)
+        if cb is not _READ and cb is not None:
+            self._watch_expiry()
+        return found
 
     @overload
     def on_slow_consumer(self) -> SlowConsumerCallback | None: ...
@@ -345,6 +371,82 @@ class Accessors:
         """Return the URL, without credentials, of the server that the client is connected to, or None."""
         server = self._connection.pool.current
         return server.url if server is not None and self._connection.connected else None
+
+    # The connection, and what its server has said about itself. All None (or False) without a connection.
+
+    def _info(self) -> ServerInfo | None:
+        return self._connection.info if self._connection.connected else None
+
+    def _link(self) -> Link | None:
+        return self._connection.link if self._connection.connected else None
+
+    def connected_addr(self) -> str | None:
+        """Return the numeric address and port of the server, or the path of its Unix socket, or None."""
+        link = self._link()
+        return link.peer or None if link is not None else None
+
+    def local_addr(self) -> str | None:
+        """Return our own address and port of the connection, or None."""
+        link = self._link()
+        return link.local or None if link is not None else None
+
+    def connected_server_id(self) -> str | None:
+        """Return the public key that identifies the server, or None without a connection."""
+        info = self._info()
+        return info.server_id or None if info is not None else None
+
+    def connected_server_name(self) -> str | None:
+        """Return the server's own name, or None without a connection."""
+        info = self._info()
+        return info.server_name or None if info is not None else None
+
+    def connected_server_version(self) -> str | None:
+        """Return the version of nats-server, such as "2.12.1", or None without a connection."""
+        info = self._info()
+        return info.version or None if info is not None else None
+
+    def connected_cluster_name(self) -> str | None:
+        """Return the name of the server's cluster; None if it is in none, or without a connection."""
+        info = self._info()
+        return info.cluster or None if info is not None else None
+
+    def connected_domain(self) -> str | None:
+        """Return the server's JetStream domain; None if it has none, or without a connection."""
+        info = self._info()
+        return info.domain or None if info is not None else None
+
+    def headers_supported(self) -> bool:
+        """Return whether the server supports message headers; False without a connection."""
+        info = self._info()
+        return info is not None and info.headers
+
+    def jetstream_supported(self) -> bool:
+        """Return whether the server has JetStream; False without a connection.
+
+        True does not mean that this account may use it, and another server of the cluster may have it.
+        """
+        info = self._info()
+        return info is not None and info.jetstream
+
+    def auth_required(self) -> bool:
+        """Return whether the server asks clients for credentials; False without a connection."""
+        info = self._info()
+        return info is not None and info.auth_required
+
+    def tls_required(self) -> bool:
+        """Return whether the server refuses clients without TLS; False without a connection."""
+        info = self._info()
+        return info is not None and info.tls_required
+
+    def tls_version(self) -> str | None:
+        """Return the TLS version of the connection, such as "TLSv1.3"; None without TLS."""
+        link = self._link()
+        return link.tls[0] if link is not None else None
+
+    def tls_cipher(self) -> str | None:
+        """Return the name of the connection's TLS cipher suite; None without TLS."""
+        link = self._link()
+        return link.tls[1] if link is not None else None
 
     def servers(self) -> list[str]:
         """Return the URLs of all known servers, also discovered ones, in the order of the next attempts."""

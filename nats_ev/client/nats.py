@@ -1,9 +1,8 @@
 """`Nats`: the client as its user sees it.
 
-The class has three parts: this file with the verbs (connect, publish, subscribe, request, flush,
-drain), the base class `Accessors` with the methods that only read or set something, and the base
-class `Extension` with the methods for layers on top. A method checks its arguments and the state of
-the client, and calls one of the parts that `core` names.
+The verbs (connect, publish, subscribe, request, flush, drain) are here. `Accessors` has the methods that
+only read or set something, `Extension` those for layers on top. A method checks its arguments and the
+state of the client, and calls one of the parts that `core` names.
 
 Three methods are called hundreds of thousands of times per second: `publish`, `hpublish` and `request`.
 Each is a `fast_method`: C serves a call with common arguments (``csrc/py_outbound.c``), and the function here
@@ -35,8 +34,10 @@ from ..arguments import (
 )
 from ..auth import nkey_generate_user_seed, nkey_public_from_seed
 from ..connection import Completion
-from ..headers import HeadersLike, encode_headers
-from ..instrumentation import Observers
+from ..contexts import Origins
+from ..headers import HeadersLike, encode_headers, with_more
+from ..inquiries import Inquiries
+from ..instrumentation import new_observers, observe
 from ..nuid import next_nuid
 from ..options import NatsOptions, Options
 from ..protocol import Client, MessageCallback, Passes, fast_method
@@ -44,8 +45,6 @@ from ..redact import without_traceback
 from .accessors import Accessors, Counts
 from .core import Core
 from .extension import Extension
-from .observed import observe
-from .origins import Origins
 from .request_many import RequestCallback, Sentinel
 
 T = TypeVar("T")
@@ -54,12 +53,10 @@ T = TypeVar("T")
 _REPLY_TO = "the subject for answers is reply_to"
 _TIMEOUT_MS = "the time-out is timeout_ms, in ms or a timedelta"
 _CB = "messages come to cb(subject, payload, reply, headers)"
-_ASYNCHRONOUS = (
-    "answers come to cb(response, err, headers), later and on the loop; nothing is to be awaited"
-)
+_LATER = "answers come to cb(response, err, headers), later and on the loop: nothing is awaited"
 
 
-class Nats(Client, Origins, Accessors, Extension):
+class Nats(Client, Origins, Inquiries, Accessors, Extension):
     """A NATS client on a libev loop.
 
     With ``host``, ``path`` or ``servers`` the client starts connecting at once; otherwise `connect`
@@ -97,15 +94,20 @@ class Nats(Client, Origins, Accessors, Extension):
     * Reconnecting: reconnect (False), reconnect_delay (2000), max_reconnect_delay (30,000),
       max_reconnect_attempts (60 failures in a row; 0: unlimited), retry_on_failed_connect (as
       reconnect), ignore_auth_error_abort (False; True: also try a server again that has refused
-      the client twice).
+      the client twice). ``reconnect_delay_cb(attempt)`` returns the ms before each further round over the
+      servers, from 1 on. ``reconnect_to_cb(servers, info)`` (ADR-40) returns the next server, or
+      ``(server, ms)``: servers as `server_pool` shows them, info as the last server's INFO has it (dict).
+      Where one returns None, or what is wrong (on_error gets that), the client's own choice counts.
     * Limits: reconnect_buffer_size (of what waits for a connection; 8 MiB; 0: nothing, -1: unlimited),
-      max_pending_bytes (unsent while connected; 256 MiB; 0: unlimited), max_payload (besides the server's;
+      max_pending_bytes (unsent while connected; 256 MiB; 0: unlimited), write_timeout (60,000 ms in which
+      the server takes no byte; 0: any time), max_payload (besides the server's;
       0: none), max_message_size (inbound; 0: 64 MiB, or twice the server's max_payload), max_control_line
       (4096), slow_consumer_bytes (0: off), drain_timeout (30,000 ms; 0: any time).
     * Observers, for metrics and spans: instrumentation, an `Instrumentation` or a list of them.
     * Callbacks: ``on_connect()``, ``on_disconnect()``, ``on_reconnect()``, ``on_error(err)``,
-      ``on_lame_duck()``, ``on_slow_consumer(pending_bytes)``, ``on_discovered_servers(urls)``; each
-      is also a method, which explains it.
+      ``on_lame_duck()``, ``on_slow_consumer(pending_bytes)``, ``on_discovered_servers(urls)``,
+      ``on_auth_expiring(seconds)``; each is also a method, which explains it. auth_expiring_before
+      (60,000 ms): how long before the expiry of its credentials the last one is called.
 
     Raises TypeError for an unknown option or a wrong type, `BadOptionsError` (ValueError) for a bad value.
     """
@@ -121,7 +123,7 @@ class Nats(Client, Origins, Accessors, Extension):
 
             self._options.loop = pyev.default_loop()
         watched = self._options.instrumentation
-        self._observers = Observers(list(watched)) if watched is not None else None
+        self._observers = new_observers(self, watched, with_more, check_callback)
         self._core = core = Core(self._options, self, self._observers)
         self._connection = core.connection
         self._requests = core.requests
@@ -132,8 +134,10 @@ class Nats(Client, Origins, Accessors, Extension):
         else:  # C checks no tokens: a client that does has no fast path
             self._attach(core.out)
         self._zero = Counts()
-        if self._observers is not None:
-            observe(self, self._observers)
+        if self._options.on_auth_expiring is not None:
+            self._watch_expiry()
+        if self._observers is not None and self._observers.per_message:
+            observe(self)
         if self._options.connects_at_once:
             core.open()
 
@@ -442,7 +446,7 @@ class Nats(Client, Origins, Accessors, Extension):
     # Requests.
 
     @fast_method
-    @explained_in_c(timeout=_TIMEOUT_MS, cb=_ASYNCHRONOUS)
+    @explained_in_c(timeout=_TIMEOUT_MS, cb=_LATER)
     def request(
         self,
         subject: str,
@@ -494,7 +498,7 @@ class Nats(Client, Origins, Accessors, Extension):
 
     req = request
 
-    @explained(timeout=_TIMEOUT_MS, cb=_ASYNCHRONOUS)
+    @explained(timeout=_TIMEOUT_MS, cb=_LATER)
     def request_many(
         self,
         subject: str,

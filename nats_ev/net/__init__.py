@@ -7,7 +7,7 @@ connected socket), `tls` (a socket under TLS; loaded when it is used), `tls_erro
 and thread may call), `native` (the interpreter's functions, patched by gevent or not).
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .deadlines import CALLBACKS_SLICE as CALLBACKS_SLICE
 from .deadlines import Deadline
@@ -33,11 +33,7 @@ from .transport import os_error as os_error
 from .turn import Turn as Turn
 
 if TYPE_CHECKING:
-    from ssl import SSLContext as SSLContext
-
     from .tls import TlsStream as TlsStream
-else:
-    SSLContext = Any  # a client without TLS does not load ssl
 
 __all__ = ["HAS_TLS", "Deadline"]
 

@@ -120,6 +120,7 @@ def result_of(owner: str, name: str, annotation: str) -> str:
     """Return the type of what a method's cb gets, by its annotation."""
     found = next((each for each in _members(_parsed(annotation)) if each.startswith(_RESULT)), None)
     if found is None:
+        assert annotation.startswith(("Completion", "Callable[[]")), f"{owner}.{name}: {annotation}"
         return "None"
     result = found.removeprefix(_RESULT).removesuffix("]")
     return f"{result} | None" if f"{owner}.{name}" in _OR_NONE else result
@@ -320,8 +321,10 @@ class Stub:
         original = rules.original(owner) if owner in rules.HOMES else None
         if original is not None and hasattr(original, name):
             rule = rules.rule(original, name)
-            cb = rule.function and inspect.signature(rule.function).parameters.get("cb")
-            answer = result_of(owner, name, str(cb.annotation)) if cb else ""
+            answer = ""
+            if rule.kind.name in ("ANSWER", "DONE", "READY", "LATER") and rule.function:
+                cb = inspect.signature(rule.function).parameters["cb"]
+                answer = result_of(owner, name, str(cb.annotation))
             if rule.kind is rules.Kind.REQUEST:
                 return "Msg"
             if rule.kind.name in ("ANSWER", "DONE", "READY"):

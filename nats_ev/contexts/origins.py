@@ -14,7 +14,7 @@ from ..redact import without_traceback
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from ..contexts import Context
+    from .context import Context
 else:
     Self = Context = Any  # Python 3.10 has no Self; most programs have no context
 
@@ -47,9 +47,8 @@ class Origins:
             ContextError: the file is broken, or a field asks for what is missing or not supported.
             Others: as `Nats`.
         """
-        from ..contexts import (
-            context_of,
-        )  # with tempfile and what that needs: most programs have no context
+        # Here, because most programs have no context, and need no tempfile and its like.
+        from .context import context_of
 
         whole = dict(options)
         return cls._of(context_of(context, whole), whole)
@@ -71,7 +70,7 @@ class Origins:
             ContextError: a variable asks for what is missing or not supported; the text names it.
             Others: as `Nats`.
         """
-        from ..contexts import from_environment
+        from .environment import from_environment
 
         return cls._of(from_environment(), dict(options))
 
