@@ -15,6 +15,9 @@ spans go, with OpenTelemetry's SDK.
 - ``process SUBJECT`` (CONSUMER): while the callback of a message runs, with the context of the sender as
   parent and as link. What the callback raises is recorded.
 
+The iterators of the faces give messages to the program later than that: there the program makes a span of
+its own, with ``propagate.extract`` of the message's headers.
+
 Names follow the semantic conventions for messaging: ``messaging.system`` is "nats". A subject for answers is
 shown as "(temporary)": each request has another one. Subjects that begin with ``$`` (JetStream's and
 the server's own) and status messages have no spans, unless ``internal=True``.

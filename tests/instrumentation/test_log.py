@@ -224,3 +224,44 @@ def test_what_nobody_else_reports_goes_to_stderr_when_no_logging_is_set_up(monke
     monkeypatch.setattr(root, "handlers", [logging.StreamHandler(other)])
     complain(logging.ERROR, "once")
     assert (stream.getvalue(), other.getvalue()) == ("so what\n", "once\n")
+
+
+class ToNats(logging.Handler):
+    """Publishes what is logged, with the client that logs it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nats: Any = None
+        self.sent = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.nats is not None:
+            self.sent += 1
+            self.nats.publish("logs", record.getMessage())
+
+
+def test_a_handler_may_publish_the_log_by_the_client_that_logs(own_server, client, run, caplog):
+    caplog.set_level(logging.DEBUG, "nats_ev")
+    server, handler = own_server(), ToNats()
+    logger = logging.getLogger("nats_ev")
+    logger.addHandler(handler)
+    try:
+        nats = client(server, **FAST)
+        handler.nats = nats
+        other = client(server, **FAST)
+        other.subscribe("logs", collect(got := []))
+        run(lambda: nats.is_connected() and other.is_connected())
+        flushed(other, run)
+        nats.force_reconnect()
+        run(lambda: any(b"reconnected to" in line for line in got))
+        server.stop()
+        run(lambda: not nats.is_connected())
+        server.start()
+        run(lambda: nats.is_connected() and other.is_connected())
+        flushed(nats, run)
+        stats = nats.stats()
+        assert stats["accepted"] == stats["written"] + stats["waiting"] + stats["discarded"]
+        assert stats["accepted"] == handler.sent
+    finally:
+        handler.nats = None
+        logger.removeHandler(handler)
