@@ -187,14 +187,14 @@ class Journal:
     def subscription_slow(self, subject: str, pending: int) -> None:
         """Note that a subscription has begun to discard messages."""
         self.slow_episodes += 1
-        text = "slow consumer: %r has %d pending messages and discards more"
+        text = "slow consumer: %s has %d pending messages and discards more"
         log(WARNING, text, subject, pending)
         self._tell("slow_consumer", subject, pending)
 
     def subscription_caught_up(self, subject: str, dropped: int) -> None:
         """Note that a subscription keeps messages again."""
         log(
-            INFO, "slow consumer: %r has caught up (%d messages discarded in all)", subject, dropped
+            INFO, "slow consumer: %s has caught up (%d messages discarded in all)", subject, dropped
         )
         self._tell("caught_up", subject)
 

@@ -32,10 +32,25 @@ def logger() -> Logger | None:
 
 
 def log(level: int, text: str, *args: object) -> None:
-    """Log an event on ``nats_ev``; args are for the %s of text, formatted only if a handler wants them."""
+    """Log an event on ``nats_ev``.
+
+    Args:
+        level: of `logging`.
+        text: with %s and the like, formatted only if a handler wants the record.
+        args: those that are no numbers are shown by `str`, without line breaks and other characters that
+            could pass for something else in a log: some come from the server.
+    """
     found = logger()
     if found is not None and found.isEnabledFor(level):
-        found.log(level, text, *args)
+        shown = (arg if isinstance(arg, (int, float)) else printable(str(arg)) for arg in args)
+        found.log(level, text, *shown)
+
+
+def printable(text: str) -> str:
+    """Return a text with escapes in place of what can't be printed: lone surrogates, control characters."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def protocol_logger() -> Logger | None:

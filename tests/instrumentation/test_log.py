@@ -120,10 +120,10 @@ def test_slow_subscriptions_and_a_server_that_does_not_read_have_a_beginning_and
     for _ in range(10):
         nats.publish("s", b"x")
     flushed(nats, run)
-    assert has(log("WARNING"), "^slow consumer: 's' has 4 pending messages and discards more$")
+    assert has(log("WARNING"), "^slow consumer: s has 4 pending messages and discards more$")
     nats.resume(sid)
     run(lambda: len(got) == 4)
-    assert has(log("INFO"), r"^slow consumer: 's' has caught up \(6 messages discarded in all\)$")
+    assert has(log("INFO"), r"^slow consumer: s has caught up \(6 messages discarded in all\)$")
     between.stall()
     for _ in range(20):
         nats.publish("elsewhere", bytes(500_000))
@@ -265,3 +265,19 @@ def test_a_handler_may_publish_the_log_by_the_client_that_logs(own_server, clien
     finally:
         handler.nats = None
         logger.removeHandler(handler)
+
+
+def test_what_a_server_says_cannot_break_a_line_of_the_log(fake, client, run, log):
+    def script(peer: Any) -> None:
+        peer.send_info(server_name="evil\nINFO fake line\x1b[2J")
+        peer.until("PING")
+        peer.send(b"-ERR 'odd \xff \x1b[2J \x07 text'\r\nPONG\r\n")
+        peer.at_eof()
+
+    nats = client(fake(script))
+    run(nats.is_connected)
+    run(lambda: nats.recorder.errors)
+    assert has(log("INFO"), r"server evil\\nINFO fake line\\x1b\[2J")
+    (line,) = [line for line in log("WARNING") if "odd" in line]
+    assert line.isprintable()
+    assert "\\udcff" in line
