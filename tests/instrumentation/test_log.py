@@ -94,6 +94,9 @@ def test_errors_of_the_server_lame_duck_and_discovered_servers_are_told(
     nats.publish("no")
     run(lambda: nats.recorder.errors)
     assert has(log("WARNING"), "Permissions Violation")
+    nats.publish("no")
+    run(lambda: len(nats.recorder.errors) == 2)
+    assert len([line for line in log("WARNING") if "Permissions Violation" in line]) == 1
     assert isinstance(nats.last_error(), PermissionsViolationError)
     server.signal(signal.SIGUSR2)
     run(lambda: nats.recorder.count("lame_duck"))
