@@ -135,13 +135,13 @@ def test_slow_subscriptions_and_a_server_that_does_not_read_have_a_beginning_and
             log("WARNING"), "^slow consumer: the server does not read, \\d+ bytes are unsent$"
         )
     )
-    assert nats.stats()["waiting_bytes"] > 100_000
+    assert nats.stats()["bytes_waiting"] > 100_000
     between.resume()
     run(lambda: has(log("INFO"), "^slow consumer: the server reads again, after"))
     stats = nats.stats()
     assert stats["slow_episodes"] == 2
     flushed(nats, run)
-    assert nats.stats()["waiting_bytes"] == 0
+    assert nats.stats()["bytes_waiting"] == 0
     nats.reset_stats()
     assert nats.stats()["slow_episodes"] == 0
 
