@@ -35,6 +35,7 @@
     ├── RequestTimeoutError(TimeoutError)
     ├── NoRespondersError
     ├── MsgIteratorClosedError
+    ├── UnsupportedError                   the server is too old
     └── SlowConsumerError
 
 The first eight are raised by the call that can't be carried out. The others arrive in callbacks: in the one
@@ -85,6 +86,7 @@ __all__ = [
     "StaleConnectionError",
     "TlsError",
     "UnexpectedEOFError",
+    "UnsupportedError",
     "WriteTimeoutError",
 ]
 
@@ -463,6 +465,12 @@ class NoRespondersError(NatsError):
 
     text = "no responders"
     subject: str = ""
+
+
+class UnsupportedError(NatsError):
+    """The server is too old for what was asked, and has not been asked. Use a newer nats-server."""
+
+    text = "not supported by the server"
 
 
 class MsgIteratorClosedError(NatsError):

@@ -35,6 +35,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from .. import errors
+from ..compiled import ConnectionBase
 from ..instrumentation import Journal, Observers
 from ..loops import Loop
 from ..net import Deadline, Deadlines, Guard, Mailbox, Refs, Stream, Turn, watch_forks
@@ -64,7 +65,7 @@ from .tls_context import TlsContext
 _PONG_FLOOD = 64 * 1024
 
 
-class Connection:
+class Connection(ConnectionBase):
     """See the module's docstring. Its methods before "Attempts" are the client's."""
 
     def __init__(

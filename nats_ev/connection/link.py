@@ -8,8 +8,8 @@ server wait by TCP. But one read may hold thousands of messages, and their callb
 watchers from their turn. So the session delivers for at most 10 ms, then the link gives way: the reader is
 stopped and the rest follows in the loop's next iteration.
 
-After the handshake, and without TLS, one call of C reads and delivers (`Session.read`), and one call
-writes (`Outbound.send`).
+`read` and `flush` are C (``csrc/py_turn.c``). After the handshake, and without TLS, they read and deliver,
+and write, without a call of Python. For all else they call the methods here.
 
 A callback may nest `loop.start()`, raise what stops the loop, or never return. What was received after
 its message is then delivered by whoever comes first: the nested loop or the loop's next run. The session
@@ -33,6 +33,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import errors
+from ..compiled import LinkBase
 from ..instrumentation import Journal, Observers
 from ..loops import Io, Loop
 from ..net import (
@@ -52,7 +53,7 @@ from ..net import (
     read_error,
 )
 from ..options import Options
-from ..protocol import DRAINED, END, GAVE_WAY, NOTHING, Outbound, Session, State
+from ..protocol import END, GAVE_WAY, NOTHING, Outbound, Session, State
 from ..redact import drop_frames
 from .tls_context import TlsContext
 
@@ -74,7 +75,11 @@ _MOST_LOOKS, _MOST_LOOKS_BEHIND = 5, 10
 
 
 class Owner(Protocol):
-    """What a link needs of its connection."""
+    """What a link needs of its connection, which is a `ConnectionBase`, too."""
+
+    # How many deliveries are on the stack, and whether a drain refuses messages.
+    delivering: int
+    refusing: bool
 
     def failed(self, error: errors.NatsError | None) -> None:
         """End a broken link; None means an end of file without an apparent reason."""
@@ -88,11 +93,6 @@ class Owner(Protocol):
 
     def progress(self) -> None:
         """Give the server more time: another portion of the handshake has gone out."""
-
-    # How many deliveries are on the stack: messages are accepted then, in a drain, too.
-    delivering: int
-    # Whether a drain refuses messages: then each change of `delivering` is followed by `delivery_changed`.
-    refusing: bool
 
     def delivery_changed(self) -> None:
         """Adapt a drain that refuses messages to the number of deliveries."""
@@ -113,7 +113,7 @@ class _Released:
 _RELEASED = _Released()
 
 
-class Link:
+class Link(LinkBase):
     """A connected socket, its two watchers, and the session that its bytes are for."""
 
     def __init__(
@@ -131,21 +131,21 @@ class Link:
         journal: Journal,
     ) -> None:
         """Start reading. before_write may change the buffer, which is about to be written."""
-        self.session = session
+        self.session: Session = session
         self._options = options
         self._refs = refs
         self._journal = journal
         self._socket = stream
         self._stream: Stream | TlsStream = journal.traced(stream)
-        self._out = out
-        self._owner = owner
+        self._out: Outbound = out
+        self._owner: Owner = owner
         self._before_write = before_write
+        self._slice = CALLBACKS_SLICE
         self._turn = turn
         self._deadlines = deadlines
         self._clock = deadlines.clock
         self._sink = session.handshake  # what is written now: the handshake, then `out`
-        fd = stream.fileno()
-        self._fd = fd
+        self._fd = fd = stream.fileno()
         # Whether C reads and writes the socket: after the handshake, without TLS and without a trace.
         self._direct = False
         self._reader: Io = loop.io(fd, EV_READ, self.read, None, options.priority)
@@ -268,8 +268,8 @@ class Link:
         else:
             self._refs.start(self._reader)
 
-    def read(self, watcher: Any = None, revents: int = EV_READ) -> bool:
-        """Read once and deliver; return whether there was anything to read."""
+    def _read_otherwise(self) -> bool:
+        """Read once by Python: what `read` does on a link that is closed or not `_direct`."""
         if self._closed:
             self._bury()
             return False
@@ -279,22 +279,10 @@ class Link:
             if self._closed or stream.handshaking:
                 return False
             # The server's first INFO may have come together with the end of its TLS handshake.
-        if not self._direct:
-            return self._read_stream(stream)
-        spoke_at, self._spoke_at = self._spoke_at, 0.0
-        # Written out: calls of methods would be a tenth of a small read.
-        owner = self._owner
-        owner.delivering += 1
-        if owner.refusing:
-            owner.delivery_changed()
-        try:
-            code = self.session.read(self._fd, CALLBACKS_SLICE)
-        finally:
-            owner.delivering -= 1
-            if owner.refusing:
-                owner.delivery_changed()
-        if code == DRAINED:
-            return True
+        return self._read_stream(stream)
+
+    def _not_drained(self, code: int, spoke_at: float) -> bool:
+        """Go on after a read that left something, or brought nothing. Return whether it brought any bytes."""
         if code == GAVE_WAY:
             self._give_way()
             return True
@@ -378,10 +366,8 @@ class Link:
 
     # Out.
 
-    def flush(self, again: bool = False) -> None:
-        """Write what is buffered, in one call to the kernel; again: although a write watcher waits."""
-        if (self._writing and not again) or self._broken:
-            return
+    def _flush_otherwise(self) -> None:
+        """Write by `_send`, in one call to the kernel: as `flush` does on a link that is not `_direct`."""
         stream = self._stream
         sink = self._sink
         if sink is self._out:
@@ -402,6 +388,9 @@ class Link:
         if wanted != self._writing:
             self._watch_writable(wanted)
 
+    def _send_failed(self, number: int) -> None:
+        self._write_failed(os_error(number))
+
     def write_early(self) -> None:
         """Write before the turn's end, so that the server can begin. The turn's write reports errors."""
         if self._sink is not self._out or self._writing or self._broken:
@@ -417,7 +406,7 @@ class Link:
             self._bury()
         else:
             self._progress_at = self._clock()
-            self.flush(again=True)
+            self.flush(True)
 
     def _send(self, sink: Outbound) -> int:
         """Make one call to the kernel; return how many bytes it took. Raises OSError."""
@@ -471,7 +460,7 @@ class Link:
     def _takes_more(self) -> bool:
         """Try to write, and return whether that helps: the loop may have been too busy to do it."""
         before = len(self._sink), self._stream.backlog
-        self.flush(again=True)
+        self.flush(True)
         if self._closed or not self._writing:
             return True
         if not self._owner.connected or self._retrying is not None:  # other limits count
@@ -557,8 +546,9 @@ class _ObservedLink(Link):
         return taken
 
     def flush(self, again: bool = False) -> None:
-        """Do what `Link.flush` does, then report how many bytes the kernel has taken since the last one."""
-        super().flush(again)
+        """Write as `Link.flush` does, by `_send`; then report how many bytes that has taken by now."""
+        if (again or not self._writing) and not self._broken:
+            self._flush_otherwise()
         size, self._unreported = self._unreported, 0
         if size:
             self._tell("wrote", size)

@@ -47,7 +47,8 @@ class Server:
         self.discovered = False
         # What each of our .creds files was refused with the last time, by its place among them.
         self.refusals: dict[int, str] = {}
-        # When the JWT of the last attempt expires, in seconds since 1970; None: never, or unknown.
+        self.sent_jwt = False  # in the last attempt
+        # When it expires, in seconds since 1970; None: never, or unknown.
         self.auth_expires: float | None = None
         # For `ServerPool.snapshot`.
         self.attempts = 0  # that have failed since the last connection to it

@@ -236,6 +236,8 @@ class Context:
             settle(waiter, None, self.last_error or ConnectionClosedError("disconnected"))
 
         self.nats.add_status_listener(changed)
+        if self.nats.status() is Status.CLOSED:  # a loop in another thread was faster
+            changed(Status.CLOSED)
         try:
             await waiter
         except BaseException:

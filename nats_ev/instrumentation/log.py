@@ -42,8 +42,11 @@ def log(level: int, text: str, *args: object) -> None:
     """
     found = logger()
     if found is not None and found.isEnabledFor(level):
-        shown = (arg if isinstance(arg, (int, float)) else printable(str(arg)) for arg in args)
-        found.log(level, text, *shown)
+        found.log(level, text, *map(_shown, args))
+
+
+def _shown(arg: object) -> object:
+    return arg if isinstance(arg, (int, float)) else printable(str(arg))
 
 
 def printable(text: str) -> str:
@@ -70,6 +73,7 @@ def complain(level: int, text: str, *args: object) -> None:
     """Log what must not stay unseen: without any handler it goes to stderr, from WARNING on."""
     import logging
 
+    args = tuple(map(_shown, args))
     found = logger()
     assert found is not None
     found.log(level, text, *args)

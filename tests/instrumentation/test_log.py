@@ -108,7 +108,7 @@ def test_errors_of_the_server_lame_duck_and_discovered_servers_are_told(
 def test_servers_that_a_cluster_names_are_told(client, run, log):
     with Cluster(2) as (first, _):
         nats = client(first)
-        run(lambda: has(log("INFO"), "^discovered: nats://"))
+        run(lambda: nats.is_connected() and has(log("INFO"), "^discovered: nats://"))
         assert [s["discovered"] for s in nats.server_pool() if not s["connected"]] == [True]
 
 
@@ -284,3 +284,17 @@ def test_what_a_server_says_cannot_break_a_line_of_the_log(fake, client, run, lo
     (line,) = [line for line in log("WARNING") if "odd" in line]
     assert line.isprintable()
     assert "\\udcff" in line
+
+
+def test_what_a_server_says_forges_no_record_and_breaks_no_handler(fake, connected, run, log):
+    def script(peer: Any) -> None:
+        peer.handshake()
+        peer.send(b"-ERR 'odd \xff\x1b[31m\r'\r\n")
+        peer.at_eof()
+
+    nats = connected(fake(script))
+    run(lambda: has(log("WARNING"), "odd"))
+    (told,) = (message for message in log("WARNING") if "odd" in message)
+    assert r"odd \udcff\x1b[31m" in told
+    assert told.isprintable()
+    nats.disconnect()
