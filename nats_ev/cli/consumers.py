@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 import click
 
 from nats_ev import MsgIteratorClosedError, NoMessagesError, RequestTimeoutError
+from nats_ev.types import FetchOptions
 
 from .client import Settings
 from .command import Group, completes, with_settings
@@ -88,7 +89,7 @@ def ls(settings: Settings, stream: str, names: bool, as_json: bool) -> None:
         )
 
 
-def _row(info: dict[str, Any]) -> tuple[str, ...]:
+def _row(info: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         info["name"],
         info["config"].get("description") or "",
@@ -110,7 +111,7 @@ def info(settings: Settings, stream: str, name: str, as_json: bool) -> None:
         _show(js.consumer_info(stream, name), as_json)
 
 
-def _show(info: dict[str, Any], as_json: bool) -> None:
+def _show(info: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         write_json(info)
         return
@@ -195,7 +196,7 @@ def add(
     **how: Any,
 ) -> None:
     """Create a consumer. By default it is durable, is pulled from, and wants each message acknowledged."""
-    config = {"ack_policy": "explicit"} | _config(how)
+    config: Any = {"ack_policy": "explicit"} | _config(how)
     if deliver is not None:
         config |= _begin(deliver)
     config["name"] = name
@@ -206,7 +207,7 @@ def add(
 
 
 def _config(how: dict[str, Any]) -> dict[str, Any]:
-    config = config_from(how)
+    config: dict[str, Any] = config_from(how)
     filters = config.get("filter_subjects")
     if isinstance(filters, list) and len(filters) == 1:  # which all servers know
         del config["filter_subjects"]
@@ -244,7 +245,7 @@ def edit(settings: Settings, stream: str, name: str, as_json: bool, **how: Any) 
     if not changes:
         raise click.UsageError("say what to change")
     with settings.jetstream() as js:
-        config = dict(js.consumer_info(stream, name)["config"])
+        config: Any = dict(js.consumer_info(stream, name)["config"])
         if changes.keys() & {"filter_subject", "filter_subjects"}:
             config.pop("filter_subject", None)
             config.pop("filter_subjects", None)
@@ -348,7 +349,7 @@ def next_(
     Exit status 1 if there was no message.
     """
     with settings.jetstream() as js:
-        opts = {"batch": count, "expires": settings.wait if wait is None else wait}
+        opts: FetchOptions = {"batch": count, "expires": settings.wait if wait is None else wait}
         printed: list[Any] = []
 
         def received(msg: Any) -> None:

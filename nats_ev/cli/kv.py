@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -100,7 +101,7 @@ def info(settings: Settings, bucket: str, as_json: bool) -> None:
         _show(js.key_value(bucket).status(), as_json)
 
 
-def _show(status: dict[str, Any], as_json: bool) -> None:
+def _show(status: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         write_json(status)
         return
@@ -166,7 +167,7 @@ def ls(
             write(printable(key))
 
 
-def _show_buckets(buckets: list[dict[str, Any]], names: bool, as_json: bool) -> None:
+def _show_buckets(buckets: Sequence[Mapping[str, Any]], names: bool, as_json: bool) -> None:
     if as_json:
         write_json([each["bucket"] for each in buckets] if names else buckets)
     elif names:

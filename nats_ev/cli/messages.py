@@ -308,7 +308,7 @@ class Printer:
 
 def _read_stream(settings: Settings, subjects: tuple[str, ...], how: dict[str, Any]) -> None:
     """Print what a stream has stored under some subjects, and what comes."""
-    config: dict[str, Any] = {"deliver_policy": how["deliver"] or "all"}
+    config: Any = {"deliver_policy": how["deliver"] or "all"}
     if subjects != (">",):
         config["filter_subjects" if len(subjects) > 1 else "filter_subject"] = (
             list(subjects) if len(subjects) > 1 else subjects[0]

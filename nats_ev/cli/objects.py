@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -198,7 +199,7 @@ def ls(settings: Settings, bucket: str | None, names: bool, as_json: bool) -> No
         )
 
 
-def _show_buckets(buckets: list[dict[str, Any]], names: bool, as_json: bool) -> None:
+def _show_buckets(buckets: Sequence[Mapping[str, Any]], names: bool, as_json: bool) -> None:
     if as_json:
         write_json([each["bucket"] for each in buckets] if names else buckets)
     elif names:
@@ -267,7 +268,7 @@ def info(settings: Settings, bucket: str, name: str | None, as_json: bool) -> No
     )
 
 
-def _show_bucket(status: dict[str, Any], as_json: bool) -> None:
+def _show_bucket(status: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         write_json(status)
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +78,7 @@ def info(settings: Settings, as_json: bool) -> None:
             "client_ip": nc.client_ip(),
             "rtt_ms": round(round_trip, 4),
         }
-        account: dict[str, Any] | None
+        account: Mapping[str, Any] | None
         try:
             account = settings.jetstream_of(nc).account_info()
         except (NoRespondersError, JetStreamError, RequestTimeoutError):
@@ -118,7 +118,7 @@ def _tls(server: dict[str, Any]) -> str:
     return "available" if server.get("tls_available") else "no"
 
 
-def _account(account: dict[str, Any] | None) -> list[tuple[str, object]]:
+def _account(account: Mapping[str, Any] | None) -> list[tuple[str, object]]:
     if account is None:
         return [("Enabled", "no")]
     limits = account.get("limits") or {}

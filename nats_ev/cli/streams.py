@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -109,7 +110,7 @@ def _of_bucket(name: str) -> bool:
     return name.startswith(("KV_", "OBJ_"))
 
 
-def _row(info: dict[str, Any]) -> tuple[str, ...]:
+def _row(info: Mapping[str, Any]) -> tuple[str, ...]:
     config, state = info["config"], info["state"]
     return (
         config["name"],
@@ -137,7 +138,7 @@ def info(settings: Settings, name: str, as_json: bool) -> None:
         _show(js.stream_info(name), as_json)
 
 
-def _show(info: dict[str, Any], as_json: bool) -> None:
+def _show(info: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         write_json(info)
         return
@@ -248,7 +249,7 @@ def edit(settings: Settings, name: str, as_json: bool, **how: Any) -> None:
     if not changes:
         raise click.UsageError("say what to change")
     with settings.jetstream() as js:
-        config = js.stream_info(name)["config"] | changes | {"name": name}
+        config: Any = {**js.stream_info(name)["config"], **changes, "name": name}
         _show(js.stream_update(config), as_json)
 
 
@@ -289,7 +290,7 @@ def purge(
     """Delete messages of a stream. Without options all are deleted."""
     confirm(f"Delete messages of stream {name}?", force)
     asked = {"filter": subject, "seq": seq, "keep": keep}
-    opts = {field: value for field, value in asked.items() if value is not None}
+    opts: Any = {field: value for field, value in asked.items() if value is not None}
     with settings.jetstream() as js:
         answer = js.stream_purge(name, opts)
     if as_json:
@@ -367,7 +368,7 @@ def view(
     **how: Any,
 ) -> None:
     """Print the messages of a stream. COUNT is 25 by default."""
-    config: dict[str, Any] = {"deliver_policy": "all"}
+    config: Any = {"deliver_policy": "all"}
     if subject is not None:
         config["filter_subject"] = subject
     if seq is not None:
