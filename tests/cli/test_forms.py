@@ -284,6 +284,16 @@ def test_reports_of_traces() -> None:
         assert text in _line(json.loads(event))
 
 
+def test_the_protocol_is_shown_without_secrets(offline: Run, own_server) -> None:
+    server = own_server(config="authorization { token: s3cret }")
+    login = ("-s", server.url, "--token", "s3cret")
+    shown = offline("pub", "traced", "body", *login, "--trace")
+    assert shown.status == 0
+    assert "→ PUB traced 4 'body'" in shown.err
+    assert "s3cret" not in shown.err
+    assert "PUB" not in offline("pub", "traced", "body", *login).err
+
+
 def test_values_that_are_converted_already() -> None:
     assert Size(unlimited=True)("-1") == -1
     moment = TIME("2026-01-01T00:00:00+01:00")
