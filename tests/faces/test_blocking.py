@@ -12,8 +12,8 @@ import time
 from typing import Any
 
 import pytest
-
 from lab.ports import free_port
+
 from nats_ev import (
     AlreadyConnectedError,
     BadOptionsError,
