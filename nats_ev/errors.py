@@ -126,7 +126,8 @@ class BadOptionsError(NatsError, ValueError):
 class ServerNotInPoolError(BadOptionsError):
     """The option reconnect_to_cb has returned a server that the client does not know: `server`, its URL.
 
-    The client has taken the next server of its own order. Return one of the servers that the callback gets.
+    The client has taken the next server of its own order.
+    What to do: return one of the servers that the callback gets.
     """
 
     text = "the server is not in the pool"
@@ -315,6 +316,7 @@ class WriteTimeoutError(ConnectionLostError, TimeoutError):
     """The kernel has taken no byte for write_timeout: the server does not read, or the network is gone.
 
     What was not taken is sent after the reconnect. `pending` is how many bytes that were.
+    What to do: look at the server's load and at the network; for a slow line raise write_timeout.
     """
 
     text = "write timeout"
@@ -463,7 +465,7 @@ class NoRespondersError(NatsError):
 
 
 class UnsupportedError(NatsError):
-    """The server is too old for what was asked, and has not been asked. Use a newer nats-server."""
+    """The server is too old for what was asked, and has not been asked. What to do: use a newer one."""
 
     text = "not supported by the server"
 
