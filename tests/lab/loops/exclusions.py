@@ -95,6 +95,11 @@ EXCLUSIONS = (
         f"pyev-like|host|{GEVENT}|{ASYNCIO}", "client/test_the_end_of_a_script.py", ENDS_START
     ),
     Exclusion(
+        f"pyev-like|host|{GEVENT}|{ASYNCIO}",
+        "test_without_on_error_the_last_error_leaves_the_loop_when_all_is_settled",
+        ENDS_START,
+    ),
+    Exclusion(
         "pyev-like", "test_calls_from_another_thread_than_the_loops_are_clear_errors", THREAD
     ),
 )
