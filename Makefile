@@ -45,6 +45,7 @@ lint: build
 	$(PY) -m ruff format --check .
 	$(CLANG_FORMAT) --dry-run -Werror $(C_FILES)
 	$(PY) -m mypy
+	$(IN_TESTS) -m lab.planted
 	$(PY) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	.venv/bin/zizmor --offline --quiet --no-progress --persona=pedantic .github
 
@@ -138,7 +139,7 @@ bench-full: build
 # The documentation as a site, in site/; a warning is an error. Another client's figures make another chart.
 docs: build
 	$(PY) bench/chart.py
-	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet -f docs/_site/mkdocs.yml
 
 bench-js: build
 	$(PY) bench/bench_js.py

@@ -927,6 +927,11 @@ void nats_ev_feed(nats_ev_watcher *self, int revents)
     ev_feed_event(self->loop->ev, &self->ev.base, revents);
 }
 
+int nats_ev_is_pending(const nats_ev_watcher *self)
+{
+    return ev_is_pending(&self->ev.base);
+}
+
 int nats_ev_invoke(nats_ev_watcher *self, int revents)
 {
     struct run run;

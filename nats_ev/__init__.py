@@ -19,17 +19,20 @@
 - `pyev` is the loop; `gevent_loop.GeventLoop` lets a client run on gevent's.
 
 docs/guide.md explains all of it by programs that run.
+
+PYTEST_DONT_REWRITE: by this word pytest accepts that the package is loaded before its plugin for pytest.
 """
 
 from typing import TYPE_CHECKING
 
-from . import auth, client, errors, headers, instrumentation, net, status
+from . import auth, client, errors, headers, inquiries, instrumentation, net, status
 from ._version import __version__
 from .auth import *  # noqa: F403
 from .client import *  # noqa: F403
 from .errors import *  # noqa: F403
 from .headers import *  # noqa: F403
 from .imports import show_as_public
+from .inquiries import *  # noqa: F403
 from .instrumentation import *  # noqa: F403
 from .net import *  # noqa: F403
 from .status import *  # noqa: F403
@@ -40,6 +43,7 @@ __all__ += auth.__all__
 __all__ += client.__all__
 __all__ += errors.__all__
 __all__ += headers.__all__
+__all__ += inquiries.__all__
 __all__ += instrumentation.__all__
 __all__ += net.__all__
 __all__ += status.__all__

@@ -27,6 +27,7 @@ _BLOCK = (
 )
 _BLOCKS = re.compile(_BLOCK.encode())
 _TEXT_BLOCK = re.compile(_BLOCK)
+_WORD = re.compile(rb"\S+")
 _LATEST = 2**40  # seconds since 1970: no clock of ours goes further
 _JWT_LABEL, _SEED_LABEL = b"NATS USER JWT", b"USER NKEY SEED"
 _warned: set[str] = set()  # absolute paths of files for which the warning has been given
@@ -119,7 +120,7 @@ def read_seed(path: str | os.PathLike[str]) -> bytearray:
         _, seed = _find_blocks(text)
         if seed is not None:
             return text[seed]
-        found = re.search(rb"\S+", text)
+        found = _WORD.search(text)
         return text[found.start() : found.end()] if found is not None else bytearray()
     finally:
         wipe(text)

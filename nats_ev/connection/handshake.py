@@ -116,6 +116,7 @@ class Handshake:
         try:
             fields.update(identity(self._options, info.nonce, self._server, self._pool.credential))
             jwt = fields.get("jwt")
+            self._server.sent_jwt = jwt is not None
             self._server.auth_expires = expiry_of(jwt) if jwt is not None else None
         except BaseException as exc:
             hide_frames(exc)

@@ -19,12 +19,35 @@ secret shows in a repr or in an error's text.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..imports import show_as_public
-from .context import Context
-from .context import context_of as context_of
-from .environment import from_environment as from_environment
-from .errors import ContextError, ContextNotFoundError
+from .origins import Origins as Origins
+
+if TYPE_CHECKING:
+    from .context import Context as Context
+    from .context import context_of as context_of
+    from .environment import from_environment as from_environment
+    from .errors import ContextError as ContextError
+    from .errors import ContextNotFoundError as ContextNotFoundError
 
 __all__ = ["Context", "ContextError", "ContextNotFoundError"]
 
-show_as_public(globals(), __all__)
+
+def __getattr__(name: str) -> object:
+    """Load all the rest when one of its names is first used: most programs need only `Origins`."""
+    if name not in (*__all__, "context_of", "from_environment"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .context import Context, context_of
+    from .environment import from_environment
+    from .errors import ContextError, ContextNotFoundError
+
+    globals().update(
+        Context=Context,
+        ContextError=ContextError,
+        ContextNotFoundError=ContextNotFoundError,
+        context_of=context_of,
+        from_environment=from_environment,
+    )
+    show_as_public(globals(), __all__)
+    return globals()[name]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -255,7 +254,8 @@ class Context:
             if scheme_of(str(shown[field] or "")) == "data":
                 shown[field] = "<redacted>"
         for field in ("url", "socks_proxy"):
-            shown[field] = re.sub(r"[^/,\s]+@", "<redacted>@", str(shown[field] or ""))
+            urls = str(shown[field] or "").split(",")
+            shown[field] = ",".join(map(_without_user, urls))
         return shown
 
     def options(self, **given: Any) -> dict[str, Any]:
@@ -463,3 +463,17 @@ def context_of(
         raise TypeError(f"from_context takes one context by position, not {len(names)}")
     name = names[0] if names else options.pop("name", None)
     return name if isinstance(name, Context) else Context.load(name)
+
+
+def _without_user(url: str) -> str:
+    """Return a URL for showing: without its user, password or token."""
+    scheme, slashes, rest = url.partition("://")
+    if not slashes:
+        scheme, rest = "", url
+    _, at, address = rest.rpartition("@")
+    if at:
+        return f"{scheme}{slashes}<redacted>@{address}"
+    # A comma in a password has cut the URL: what is no port is a part of the password.
+    host, _, port = rest.partition("/")[0].rpartition(":")
+    whole = not host or port.isdigit() or port.endswith("]")
+    return url if whole else f"{scheme}{slashes}{host}:<redacted>"

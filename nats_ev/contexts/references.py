@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 _MAX_FILE = 1024 * 1024
 _TOOL_TIMEOUT = 30  # seconds
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
 class Unresolved(Exception):
@@ -18,16 +20,19 @@ class Unresolved(Exception):
 
 def scheme_of(reference: str) -> str:
     """Return the scheme of a URI, in lower case; "" if a value is none. One letter is a drive of Windows."""
-    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", reference)
+    found = _SCHEME.match(reference)
     return found[1].lower() if found is not None else ""
+
+
+def _after(prefix: str, reference: str) -> str:
+    """Return a reference without a prefix, in which letters are of any case."""
+    return reference[len(prefix) :] if reference[: len(prefix)].lower() == prefix else reference
 
 
 def expanded(reference: str) -> str:
     """Return a path with ~ and variables expanded; as in the official tools, an unset one is empty."""
-    path = re.sub(r"(?i)^file://", "", reference)
-    path = re.sub(
-        r"\$(?:\{(\w+)\}|(\w+))", lambda found: os.environ.get(found[1] or found[2], ""), path
-    )
+    path = _after("file://", reference)
+    path = _VARIABLE.sub(lambda found: os.environ.get(found[1] or found[2], ""), path)
     return os.path.expanduser(path)
 
 
@@ -92,8 +97,7 @@ def _run(tool: str, *arguments: str) -> bytes:
 
 def ask_nsc(reference: str) -> dict[str, str]:
     """Return what the tool nsc says about a user: the path of its creds, and URLs. Raises `Unresolved`."""
-    bare = re.sub(r"(?i)^nsc://", "", reference)
-    output = _run("nsc", "generate", "profile", f"nsc://{bare}")
+    output = _run("nsc", "generate", "profile", f"nsc://{_after('nsc://', reference)}")
     try:
         profile = json.loads(output)
         service = profile.get("operator", {}).get("service") or []

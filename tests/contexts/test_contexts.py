@@ -325,6 +325,17 @@ def test_secrets_show_in_no_repr_and_not_in_what_is_for_showing() -> None:
     context = Context("x", **secrets)
     assert "hunter2" not in repr(context)
     assert "hunter2" not in str(context.redacted())
+    for url in (
+        "nats://u:a,hunter2@h",
+        "nats://u:hunter2,b@h",
+        "u:hunter2@h",
+        "nats://u:x://hunter2@h",
+    ):
+        assert "hunter2" not in repr(Context("x", url=url))
+    assert (
+        repr(Context("x", url="[::1]:4222,ws://h:80/a,h"))
+        == "<Context 'x' [::1]:4222,ws://h:80/a,h>"
+    )
     assert context.redacted()["url"] == "nats://<redacted>@h:1,tls://<redacted>@[::1]:2"
 
 

@@ -13,7 +13,7 @@ from ..redact import without_traceback
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from ..contexts import Context
+    from .context import Context
 
 
 class Origins:
@@ -42,9 +42,8 @@ class Origins:
             ContextError: the file is broken, or a field asks for what is missing or not supported.
             Others: as `Nats`.
         """
-        from ..contexts import (
-            context_of,
-        )  # with tempfile and what that needs: most programs have no context
+        # Here, because most programs have no context, and need no tempfile and its like.
+        from .context import context_of
 
         return cls._of(context_of(name, options), options)
 
@@ -65,7 +64,7 @@ class Origins:
             ContextError: a variable asks for what is missing or not supported; the text names it.
             Others: as `Nats`.
         """
-        from ..contexts import from_environment
+        from .environment import from_environment
 
         return cls._of(from_environment(), options)
 
