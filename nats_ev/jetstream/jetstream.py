@@ -22,6 +22,8 @@ from .consumer import Consumers
 from .publish import Publishing
 from .stream import Streams
 
+_FIELD_OF = {"domain": "domain", "prefix": "api_prefix", "event_prefix": "event_prefix"}
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -136,6 +138,11 @@ class JetStream(Streams, Consumers, Batches, Advisories, Publishing):
         found = context_of(context, whole)
         given = {"prefix": prefix, "domain": domain, "event_prefix": event_prefix}
         own = found.jetstream_options(**{n: v for n, v in given.items() if v is not None})
+        for option, value in own.items():  # before the client begins to connect
+            if given[option] is None:
+                found.checked(f"jetstream_{_FIELD_OF[option]}", _prefix, option, value)
+            else:
+                _prefix(option, value)
         nats = Nats.from_context(found, **whole)
         return cls(
             nats, timeout=timeout, max_ack_pending=max_ack_pending, stall_wait=stall_wait, **own
