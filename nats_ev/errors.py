@@ -468,7 +468,7 @@ class NoRespondersError(NatsError):
 
 
 class UnsupportedError(NatsError):
-    """The server is too old for what was asked, and has not been asked. Use a newer nats-server."""
+    """The server is too old for what was asked, and has not been asked. What to do: use a newer one."""
 
     text = "not supported by the server"
 

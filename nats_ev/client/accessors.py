@@ -156,10 +156,11 @@ class Accessors:
     def on_auth_expiring(self, cb: ExpiringCallback | None = _READ) -> ExpiringCallback | None:
         """Get or set ``cb(seconds)``, called before the client's credentials expire; seconds are left.
 
-        Called once per connection, ``auth_expiring_before`` ms before the expiry, or at once if less is left.
-        The server closes the connection at the expiry. New credentials count from the next connection
-        on: when they are there, call `force_reconnect`. A JWT says when it expires, by this machine's
-        clock; without a JWT the client asks the server after each connect, as `user_info` does.
+        Called once per connection, ``auth_expiring_before`` ms before the expiry; but not before half of
+        the time has passed that was left when the client connected. The server closes the connection at
+        the expiry. New credentials count from the next connection on: when they are there, call
+        `force_reconnect`. A JWT says when it expires, by this machine's clock; without a JWT the client
+        asks the server after each connect, as `user_info` does.
         """
         found = self._option("on_auth_expiring", cb)
         if cb is not _READ and cb is not None:
