@@ -204,6 +204,19 @@ def test_top_replaces_its_page_on_a_terminal(env: dict[str, str], js_server: Nat
     lines = re.sub(r"\x1b\[[\d;?]*\w", "", shown).replace("\r", "\n").splitlines()
     assert any("a client" in line for line in lines)
     assert max(map(len, lines)) <= 80
+    heads = [line.split() for line in lines if line.split()[:1] == ["Id"]]
+    assert heads[0][2:] == [
+        "Subs",
+        "Pending",
+        "Msgs",
+        "to",
+        "Msgs",
+        "from",
+        "Bytes",
+        "to",
+        "Bytes",
+        "from",
+    ]
 
 
 def test_a_request_is_measured_against_a_reply(env: dict[str, str]) -> None:
