@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from nats_ev.imports import is_installed
@@ -18,11 +19,16 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
-    try:
-        from nats_ev.cli import main as run
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.default_int_handler:
+        # While modules are loaded, Python may lose a KeyboardInterrupt or show its traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from nats_ev.cli import main as run
 
+    signal.signal(signal.SIGINT, handler)
+    try:
         return run()
-    except KeyboardInterrupt:  # while the modules are loaded
+    except KeyboardInterrupt:  # before or after the command itself
         return 130
 
 
