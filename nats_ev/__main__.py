@@ -19,13 +19,13 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
-    handler = signal.getsignal(signal.SIGINT)
-    if handler is signal.default_int_handler:
-        # While modules are loaded, Python may lose a KeyboardInterrupt or show its traceback.
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:  # while modules are loaded, Python may lose a KeyboardInterrupt or show its traceback
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from nats_ev.cli import main as run
 
-    signal.signal(signal.SIGINT, handler)
+    if ours:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return run()
     except KeyboardInterrupt:  # before or after the command itself
