@@ -19,7 +19,7 @@ C_FILES := $(filter-out %cdef.h,$(wildcard $(addsuffix /*.[ch],csrc tests/csrc t
 CLANG_FORMAT := .venv/bin/clang-format
 
 .PHONY: demo check test build counts stubs lint format structure coverage coverage-c pytest bench bench-full bench-js \
-    packaging wheel fuzz sanitize references soak soak-js tls-soak reconnects chaos cuts monkey interrupts handovers loops \
+    packaging wheel release-notes fuzz sanitize references soak soak-js tls-soak reconnects chaos cuts monkey interrupts handovers loops \
     webserver bigobject mutants servers peers system install-core docs clean
 
 demo: build
@@ -45,6 +45,7 @@ lint: build
 	$(PY) -m ruff format --check .
 	$(CLANG_FORMAT) --dry-run -Werror $(C_FILES)
 	$(PY) -m mypy
+	$(IN_TESTS) -m lab.planted
 	$(PY) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	.venv/bin/zizmor --offline --quiet --no-progress --persona=pedantic .github
 
@@ -116,6 +117,10 @@ install-core:
 packaging: build
 	$(IN_TESTS) -m drills.packaging_steps
 
+# What CHANGELOG.md says about a tag, for the page of a release: make release-notes TAG=v0.2.0
+release-notes:
+	@$(PYTHON) tests/lab/release_notes.py '$(TAG)'
+
 # A wheel with libev inside, in dist/, tried where there is no compiler and no libev.
 wheel: build
 	$(IN_TESTS) -m drills.wheel_steps
@@ -134,7 +139,7 @@ bench-full: build
 # The documentation as a site, in site/; a warning is an error. Another client's figures make another chart.
 docs: build
 	$(PY) bench/chart.py
-	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet -f docs/_site/mkdocs.yml
 
 bench-js: build
 	$(PY) bench/bench_js.py

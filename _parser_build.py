@@ -61,7 +61,8 @@ static Py_ssize_t nats_ev_pointer(struct _cffi_ctypedescr *type, PyObject *arg, 
 
 SOURCES = [
     *("nats_parser", "nats_wbuf", "nats_unsent"),
-    *("py_answers", "py_headers", "py_inbound", "py_method", "py_outbound", "py_taker", "py_types"),
+    *("py_answers", "py_expiry", "py_headers", "py_inbound", "py_method", "py_outbound"),
+    *("py_taker", "py_turn", "py_types", "py_waiting"),
 ]
 
 ffibuilder = FFI()

@@ -79,7 +79,8 @@ def nats_loop(request: pytest.FixtureRequest) -> Iterator[Any]:
     """A loop of this test's own, for ``Nats(loop=nats_loop)``.
 
     Its kind is that of ``@pytest.mark.nats_loop("asyncio")``, else of the ini option `nats_loop`, else pyev;
-    ``@pytest.mark.parametrize("nats_loop", ["pyev", "asyncio"], indirect=True)`` gives a test several.
+    ``@pytest.mark.parametrize("nats_loop", ["pyev", "asyncio"], indirect=True)`` gives a test several. What a
+    callback raises fails the test, and so does an error of a client without on_error.
     """
     from nats_ev.testing.plugin import kind_of, new_loop
 

@@ -77,8 +77,21 @@ class BuildExt(build_ext):
         return subprocess.run(probe, input=include, capture_output=True).returncode == 0
 
 
+def urls(home: str | None) -> dict[str, str]:
+    """Return the addresses of the project, which only the builder of a release knows."""
+    if not home:
+        return {}
+    return {
+        "Source": home,
+        "Documentation": f"{home}/blob/main/docs/guide.md",
+        "Changelog": f"{home}/blob/main/CHANGELOG.md",
+        "Issues": f"{home}/issues",
+    }
+
+
 setup(
     cffi_modules=["_parser_build.py:ffibuilder", "_libev_build.py:ffibuilder"],
     cmdclass={"build_py": BuildPy, "build_ext": BuildExt},
+    project_urls=urls(os.environ.get("NATS_EV_HOME")),
     options={"bdist_wheel": {"py_limited_api": "cp310"}} if HAS_STABLE_ABI else {},
 )

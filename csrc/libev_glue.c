@@ -50,7 +50,7 @@ struct nats_ev_loop {
     struct run *run;
     nats_ev_watcher *watchers; /* all of this loop */
     ev_cleanup gone;           /* the owner destroys libev's loop */
-    ev_prepare resuming; /* active since an exception has ended a host's run, until the next */
+    ev_timer resuming; /* active since an exception has ended a host's run, until the next */
     nats_ev_watcher *deferred; /* meanwhile: the watchers that were set aside, newest first */
     ev_io wake;                /* readable when the interpreter has caught a signal */
     ev_prepare polling;        /* lowest priority: runs last before libev polls */
@@ -215,14 +215,16 @@ static void python_leave(struct run *run)
 
 /*
  * Make a host's ev_run return, to which no exception can be raised, as soon as libev's pending
- * events have been set aside. Nothing says when the run has returned, but each begins with a prepare
- * phase.
+ * events have been set aside. Nothing says when the run has returned. A run that ends looks at no
+ * timer any more, but it may begin a prepare phase: it delivers what was pending before that.
  */
 static void foreign_abort(nats_ev_loop *loop)
 {
     ev_break(loop->ev, EVBREAK_ONE);
     if (!ev_is_active(&loop->resuming)) {
-        ev_prepare_start(loop->ev, &loop->resuming);
+        /* It repeats, so that it is active until its callback: events before that are deferred. */
+        ev_timer_set(&loop->resuming, 0., 1.);
+        ev_timer_start(loop->ev, &loop->resuming);
         ev_unref(loop->ev);
     }
 }
@@ -232,11 +234,11 @@ static void stop_resuming(nats_ev_loop *loop)
     if (!ev_is_active(&loop->resuming))
         return;
     ev_ref(loop->ev);
-    ev_prepare_stop(loop->ev, &loop->resuming);
+    ev_timer_stop(loop->ev, &loop->resuming);
 }
 
-/* A run begins after the one that an exception has ended. */
-static void resuming_cb(struct ev_loop *ev, ev_prepare *watcher, int revents)
+/* A run has begun after the one that an exception has ended. */
+static void resuming_cb(struct ev_loop *ev, ev_timer *watcher, int revents)
 {
     nats_ev_loop *loop = watcher->data;
     (void)ev;
@@ -480,7 +482,7 @@ static nats_ev_loop *loop_around(struct ev_loop *ev)
     ev_cleanup_init(&loop->gone, gone_cb);
     ev_set_priority(&loop->gone, EV_MAXPRI);
     loop->gone.data = loop;
-    ev_prepare_init(&loop->resuming, resuming_cb);
+    ev_timer_init(&loop->resuming, resuming_cb, 0., 0.);
     ev_set_priority(&loop->resuming, EV_MAXPRI);
     loop->resuming.data = loop;
     return loop;
@@ -923,6 +925,11 @@ void nats_ev_again(nats_ev_watcher *self)
 void nats_ev_feed(nats_ev_watcher *self, int revents)
 {
     ev_feed_event(self->loop->ev, &self->ev.base, revents);
+}
+
+int nats_ev_is_pending(const nats_ev_watcher *self)
+{
+    return ev_is_pending(&self->ev.base);
 }
 
 int nats_ev_invoke(nats_ev_watcher *self, int revents)

@@ -193,6 +193,7 @@ void nats_ev_stop(nats_ev_watcher *watcher);
 /* Restart a timer or a periodic. */
 void nats_ev_again(nats_ev_watcher *watcher);
 void nats_ev_feed(nats_ev_watcher *watcher, int revents);
+int nats_ev_is_pending(const nats_ev_watcher *watcher);
 
 /* Call the callback now. Return 0 or NATS_EV_ABORTED. */
 NATS_MUST_CHECK int nats_ev_invoke(nats_ev_watcher *watcher, int revents);

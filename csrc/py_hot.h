@@ -7,7 +7,7 @@
  * for the crossings between C and Python than for its own work: 217 ns for a publish of which 12 ns are spent
  * in the write buffer. A built-in method costs 24 ns, and a callback that C calls directly costs 38 ns.
  *
- * What these files do. They are compiled into the CFFI module `nats_ev._parser` and define six types,
+ * What these files do. They are compiled into the CFFI module `nats_ev._parser` and define eleven types,
  * which `nats_py_types` hands out once, three functions for header blocks (py_headers.c), and one for what JetStream
  * answers (py_answers.c):
  *
@@ -18,6 +18,9 @@
  *  - Outbound (py_outbound.c): the base of `wire.Outbound`: publish, hpublish and request.
  *  - Subscription (py_inbound.c): the base of `protocol.Subscription`: what the delivery of a message reads.
  *  - Inbound (py_inbound.c): the base of `protocol.Session`: receives, parses, and calls the callbacks.
+ *  - Connection, Link, Turn (py_turn.c): the bases of the classes of these names: what every turn does.
+ *  - Waiting (py_waiting.c): the table of waiting requests.
+ *  - Expiry (py_expiry.c): the base of `client.expiry.Expiry`: when requests time out.
  *  - Taker (py_taker.c): the base of JetStream's `Puller`: makes messages of what a consumer gets.
  *
  * Only the stable ABI of CPython 3.10 is used, so that one wheel serves all later versions. One function of a
@@ -45,7 +48,8 @@ typedef struct {
     unsigned long long order; /* the number of the last request or completion */
     unsigned long long run;   /* the first request of the run that is being made; 0: none */
     PyObject *timeout;        /* of the last request, as its caller gave it */
-    PyObject *waiting;        /* dict: the callbacks of requests by number */
+    PyObject *times;          /* an Expiry that takes another time-out; or None */
+    PyObject *waiting;        /* Waiting: the callbacks of requests by number */
     PyObject *queued;         /* called with a framing call's bits */
     PyObject *schedule; /* called in its place when all that is needed is the turn's end; or None */
     PyObject *loop;     /* its attribute `thread` is the one that runs it */
@@ -56,8 +60,9 @@ typedef struct {
     Py_ssize_t most_subjects; /* a list of this length calls begin_subject */
     PyObject *begin_subject;  /* called with the number and subject of a request to another one */
     PyObject
-        *overrides;  /* (for False, for True): callables that wrap a callback for no_responders */
-    char no_headers; /* the server would close the connection for a message with headers */
+        *overrides;    /* (for False, for True): callables that wrap a callback for no_responders */
+    char no_headers;   /* the server would close the connection for a message with headers */
+    char wants_notice; /* `before_write` must be called before the next write */
 } nats_py_outbound;
 
 typedef struct {
@@ -95,6 +100,44 @@ PyObject *nats_py_outbound_type(void);
 PyObject *nats_py_subscription_type(void);
 PyObject *nats_py_inbound_type(PyObject *subscription_type);
 PyObject *nats_py_taker_type(void);
+PyObject *nats_py_connection_type(void);
+PyObject *nats_py_link_type(void);
+PyObject *nats_py_turn_type(void);
+PyObject *nats_py_expiry_type(void);
+PyObject *nats_py_waiting_type(void);
+
+/* The table of waiting requests (py_waiting.c). */
+int nats_py_is_waiting(PyObject *object);
+PyObject *nats_py_waiting_new(void);
+int nats_py_waiting_has(PyObject *table, unsigned long long number);
+/* Enter or replace the callback of a number that is not 0. Return 0, or -1 with an exception. */
+int nats_py_waiting_put(PyObject *table, unsigned long long number, PyObject *callback);
+/* Take a callback out: a new reference, or NULL, without an exception, if there is none. */
+PyObject *nats_py_waiting_take(PyObject *table, unsigned long long number);
+
+/* For py_turn.c. What `read` returns when there was nothing left to deliver, when not all of it has been delivered,
+   when there was nothing to read, and at the end of the stream. */
+enum { NATS_PY_DRAINED, NATS_PY_GAVE_WAY, NATS_PY_NOTHING, NATS_PY_END };
+
+/* Read a socket once, and deliver for so many seconds. Return one of these, or a negative errno; -1 with an exception. */
+long nats_py_read(PyObject *inbound, int fd, double seconds);
+/* Return whether all has been delivered; -1 for an object that is no Inbound. */
+int nats_py_is_drained(PyObject *inbound);
+/* Give the unsent bytes to a socket in one call. Return how many it took, or a negative errno. */
+Py_ssize_t nats_py_send(PyObject *outbound, int fd);
+/* Return how many bytes are not sent; -1 for an object that is no Outbound with a buffer. */
+Py_ssize_t nats_py_unsent(PyObject *outbound);
+/* Return whether somebody wants to know of the next write before it comes. */
+int nats_py_wants_notice(PyObject *outbound);
+
+/* Whether an object is a Turn. Ask for the end of this turn of the loop, and for a call of `finish` at it. */
+int nats_py_is_turn(PyObject *object);
+int nats_py_schedule(PyObject *turn);
+/* The same by `Turn.schedule`, without a call of Python, or by another callable. */
+int nats_py_call_schedule(PyObject *schedule);
+int nats_py_unfinished(PyObject *turn);
+/* Choose the time-out of the next requests. Return 1, 0 for what Python must check, or -1 with an exception. */
+int nats_py_choose(PyObject *times, PyObject *timeout);
 
 /* Build the header block of a dict. Return 1; 0 when Python must do it, or must not; -1 with an exception.
    *data is valid until the next call. */

@@ -53,10 +53,6 @@ enum {
 
 static const int64_t SHORT = 100 * 1000, LONG = 1000 * 1000; /* ns between two looks at the clock */
 
-/* What `read` returns when there was nothing to deliver, or when not all of it has been delivered. An
-   error is a negative errno. */
-enum { DRAINED, GAVE_WAY, NOTHING, END };
-
 enum { KIND, SID, S0, S1, R0, R1, H0, P0, P1 };
 
 struct block {
@@ -69,7 +65,7 @@ typedef struct {
     PyObject_HEAD
     nats_parser parser;
     PyObject *subs;    /* dict: the subscriptions by sid */
-    PyObject *waiting; /* dict: the callbacks of requests by number */
+    PyObject *waiting; /* Waiting: the callbacks of requests by number */
     PyObject *
         schedule; /* called before callbacks are: one may nest the loop, which must deliver the rest */
     struct block *block;
@@ -99,7 +95,7 @@ typedef struct {
 
 static struct block *free_blocks;
 static int n_free_blocks;
-static PyTypeObject *subscription_type;
+static PyTypeObject *subscription_type, *inbound_type;
 /* The methods of `protocol.Session` for what is rare. */
 static PyObject *name_control, *name_pong, *name_raised, *name_answer, *name_to_inbox,
     *name_arrived, *name_protocol_failed, *name_no_info;
@@ -313,28 +309,22 @@ static int give(inbound *self, nats_py_subscription *sub, struct message *m)
     return status;
 }
 
-/* Take the callback of a waiting request out of the table: a new reference, or NULL when there is none. */
-static int take_waiting(inbound *self, PyObject *number, PyObject **callback)
-{
-    *callback = PyDict_GetItemWithError(self->waiting, number);
-    if (*callback == NULL)
-        return PyErr_Occurred() != NULL ? -1 : 0;
-    Py_INCREF(*callback);
-    if (PyDict_DelItem(self->waiting, number) == 0)
-        return 0;
-    Py_CLEAR(*callback);
-    return -1;
-}
-
 /* Give an answer to its request. next is where the cursor is to be when Python code runs. */
 static int give_answer(inbound *self, int32_t order, int32_t h0, int32_t p0, int32_t p1, int next)
 {
-    PyObject *number = PyLong_FromLong(order), *payload = get_bytes(self, p0, p1), *callback = NULL;
-    PyObject *headers = h0 < p0 ? get_bytes(self, h0, p0) : none();
+    PyObject *payload = get_bytes(self, p0, p1), *callback = NULL;
+    PyObject *headers = h0 < p0 ? get_bytes(self, h0, p0) : none(), *number;
     int status = -1;
-    if (number != NULL && payload != NULL && headers != NULL &&
-        /* An empty answer with headers may say that nobody listens. */
-        ((h0 < p0 && p0 == p1) || take_waiting(self, number, &callback) == 0)) {
+    if (payload == NULL || headers == NULL) {
+        Py_XDECREF(payload);
+        Py_XDECREF(headers);
+        return -1;
+    }
+    /* An empty answer with headers may say that nobody listens. */
+    if (h0 == p0 || p0 != p1)
+        callback = nats_py_waiting_take(self->waiting, (unsigned long long)order);
+    number = callback != NULL ? none() : PyLong_FromLong(order);
+    if (number != NULL) {
         self->at = next;
         if (self->run_left != 0)
             self->run_left--;
@@ -347,8 +337,8 @@ static int give_answer(inbound *self, int32_t order, int32_t h0, int32_t p0, int
         }
     }
     Py_XDECREF(number);
-    Py_XDECREF(payload);
-    Py_XDECREF(headers);
+    Py_DECREF(payload);
+    Py_DECREF(headers);
     Py_XDECREF(callback);
     return status;
 }
@@ -583,7 +573,7 @@ static int schedule(inbound *self)
 {
     if (self->schedule == NULL || self->schedule == Py_None)
         return 0;
-    return checked(PyObject_CallFunctionObjArgs(self->schedule, NULL));
+    return nats_py_call_schedule(self->schedule);
 }
 
 /* Deliver all that was received. Return 0, 1 when the slice is over, -1 with an exception. */
@@ -618,9 +608,8 @@ static int deliver(inbound *self, int64_t slice_ns)
     return status;
 }
 
-static int64_t get_slice(PyObject *seconds)
+static int64_t get_slice(double s)
 {
-    double s = PyFloat_AsDouble(seconds);
     if (s >= 1e9)
         return INT64_MAX / 4;
     return s > 0 ? (int64_t)(s * 1e9) : 0; /* 0 for NaN, too */
@@ -629,7 +618,7 @@ static int64_t get_slice(PyObject *seconds)
 /* deliver(seconds) -> whether all has been delivered */
 static PyObject *inbound_deliver(PyObject *self, PyObject *seconds)
 {
-    int64_t slice = get_slice(seconds);
+    int64_t slice = get_slice(PyFloat_AsDouble(seconds));
     int status = PyErr_Occurred() != NULL ? -1 : deliver((inbound *)self, slice);
     return status < 0 ? NULL : PyBool_FromLong(status == 0);
 }
@@ -669,65 +658,93 @@ static char *find_room(inbound *self, size_t *room)
     return self->block->bytes;
 }
 
-/* read(fd, seconds) -> DRAINED, GAVE_WAY, NOTHING, END or -errno */
-static PyObject *inbound_read(PyObject *self_, PyObject *const *args, Py_ssize_t nargs)
+/* Deliver what has been received before. Return 0, NATS_PY_GAVE_WAY, or -1 with an exception. */
+static long deliver_rest(inbound *self, int64_t slice)
 {
-    inbound *self = (inbound *)self_;
-    int fd, error, status;
-    int64_t slice;
+    int status = is_drained(self) ? 0 : deliver(self, slice);
+    if (status < 0)
+        return -1;
+    if (status == 1 || !is_drained(self))
+        return NATS_PY_GAVE_WAY;
+    if (!self->reading)
+        return 0;
+    PyErr_SetString(PyExc_RuntimeError, "another thread reads the same connection");
+    return -1;
+}
+
+/* Deal with a read that has brought nothing for us. */
+static long nothing_read(inbound *self, ssize_t got, int error)
+{
+    give_block(self);
+    if (self->closed)
+        Py_CLEAR(self->large); /* `close` left it, because the kernel was writing to it */
+    if (got == 0)
+        return NATS_PY_END;
+    if (got > 0 || error == EAGAIN || error == EWOULDBLOCK || error == EINTR)
+        return NATS_PY_NOTHING;
+    return -error;
+}
+
+/* Return what `nats_py_read` does. */
+static long read_once(inbound *self, int fd, int64_t slice)
+{
+    int error;
+    long status = deliver_rest(self, slice);
     size_t room;
     ssize_t got;
     char *to;
-    if (nargs != 2) {
-        PyErr_SetString(PyExc_TypeError, "read() takes fd and seconds");
-        return NULL;
-    }
-    fd = (int)PyLong_AsLong(args[0]);
-    slice = PyErr_Occurred() != NULL ? 0 : get_slice(args[1]);
-    if (PyErr_Occurred() != NULL)
-        return NULL;
-    if (!is_drained(self)) {
-        status = deliver(self, slice);
-        if (status < 0)
-            return NULL;
-        if (status == 1 || !is_drained(self))
-            return PyLong_FromLong(GAVE_WAY);
-    }
-    if (self->reading) {
-        PyErr_SetString(PyExc_RuntimeError, "another thread reads the same connection");
-        return NULL;
-    }
+    if (status != 0)
+        return status;
     if (self->closed)
-        return PyLong_FromLong(NOTHING);
+        return NATS_PY_NOTHING;
     to = find_room(self, &room);
     if (to == NULL)
-        return NULL;
+        return -1;
     self->reading = 1;
     Py_BEGIN_ALLOW_THREADS
     got = recv(fd, to, room, 0);
     error = errno;
     Py_END_ALLOW_THREADS
     self->reading = 0;
-    if (got <= 0 || self->closed) {
-        give_block(self);
-        if (self->closed)
-            Py_CLEAR(self->large); /* `close` left it, because the kernel was writing to it */
-        if (got == 0)
-            return PyLong_FromLong(END);
-        if (got > 0 || error == EAGAIN || error == EWOULDBLOCK || error == EINTR)
-            return PyLong_FromLong(NOTHING);
-        return PyLong_FromLong(-error);
-    }
+    if (got <= 0 || self->closed)
+        return nothing_read(self, got, error);
     if (self->large != NULL && (self->block == NULL || to != self->block->bytes)) {
         self->large_len += (size_t)got;
         nats_parser_skip(&self->parser, (size_t)got);
-        return PyLong_FromLong(DRAINED);
+        return NATS_PY_DRAINED;
     }
     Py_CLEAR(self->chunk);
     self->pos = 0;
     self->end = (size_t)got;
-    status = deliver(self, slice);
-    return status < 0 ? NULL : PyLong_FromLong(status);
+    return deliver(self, slice); /* 0 is NATS_PY_DRAINED, 1 NATS_PY_GAVE_WAY */
+}
+
+long nats_py_read(PyObject *self, int fd, double seconds)
+{
+    return read_once((inbound *)self, fd, get_slice(seconds));
+}
+
+int nats_py_is_drained(PyObject *self)
+{
+    return PyObject_TypeCheck(self, inbound_type) ? is_drained((inbound *)self) : -1;
+}
+
+/* read(fd, seconds) -> what nats_py_read returns */
+static PyObject *inbound_read(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    int fd;
+    double seconds;
+    long code;
+    if (nargs != 2) {
+        PyErr_SetString(PyExc_TypeError, "read() takes fd and seconds");
+        return NULL;
+    }
+    fd = (int)PyLong_AsLong(args[0]);
+    seconds = PyErr_Occurred() != NULL ? 0 : PyFloat_AsDouble(args[1]);
+    if (PyErr_Occurred() != NULL)
+        return NULL;
+    code = nats_py_read(self, fd, seconds);
+    return code < 0 && PyErr_Occurred() != NULL ? NULL : PyLong_FromLong(code);
 }
 
 /* receive(data): take bytes, which `deliver` delivers. */
@@ -834,7 +851,7 @@ static PyObject *inbound_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
         in->subject_at = -1;
         in->awaits_info = 1;
         in->subs = PyDict_New();
-        in->waiting = PyDict_New();
+        in->waiting = nats_py_waiting_new();
         in->queue = PyList_New(0);
         if (in->subs == NULL || in->waiting == NULL || in->queue == NULL)
             Py_CLEAR(self);
@@ -848,8 +865,12 @@ static PyObject *inbound_attach(PyObject *self_, PyObject *args)
     inbound *self = (inbound *)self_;
     PyObject *subs, *waiting, *schedule;
     PyObject *old_subs = self->subs, *old_waiting = self->waiting, *old_schedule = self->schedule;
-    if (!PyArg_ParseTuple(args, "O!O!O", &PyDict_Type, &subs, &PyDict_Type, &waiting, &schedule))
+    if (!PyArg_ParseTuple(args, "O!OO", &PyDict_Type, &subs, &waiting, &schedule))
         return NULL;
+    if (!nats_py_is_waiting(waiting)) {
+        PyErr_SetString(PyExc_TypeError, "waiting must be a Waiting");
+        return NULL;
+    }
     Py_INCREF(subs);
     Py_INCREF(waiting);
     Py_INCREF(schedule);
@@ -913,7 +934,7 @@ static PyGetSetDef inbound_getset[] = {
 
 static PyMethodDef inbound_methods[] = {
     {"_attach", inbound_attach, METH_VARARGS,
-     "Set the dicts of subscriptions and waiting requests, and what is called before callbacks."},
+     "Set the tables of subscriptions and waiting requests, and what is called before callbacks."},
     {"receive", inbound_receive, METH_O,
      "Take bytes, for `deliver`. A closed object discards them."},
     {"deliver", inbound_deliver, METH_O,
@@ -961,7 +982,8 @@ PyObject *nats_py_inbound_type(PyObject *subscription)
         name_to_inbox == NULL || name_arrived == NULL || name_protocol_failed == NULL ||
         name_no_info == NULL)
         return NULL;
-    return PyType_FromSpec(&inbound_spec);
+    inbound_type = (PyTypeObject *)PyType_FromSpec(&inbound_spec);
+    return (PyObject *)inbound_type;
 }
 
 /* ---- Subscription ---- */

@@ -23,6 +23,7 @@ static const size_t MOST_AT_ONCE = (size_t)1 << 30; /* macOS refuses more than I
 /* Names of keyword arguments: a call's names are interned, so that comparing pointers suffices. */
 static PyObject *name_payload, *name_reply_to, *name_timeout_ms, *name_headers, *name_no_responders;
 static PyObject *name_thread;
+static PyTypeObject *outbound_type;
 static PyObject *default_timeout;
 
 struct text {
@@ -117,7 +118,7 @@ NATS_COLD static int deal_with_bits(nats_py_outbound *self, int code)
     int status;
     if (code == NATS_WBUF_FIRST && self->batches == 0 && self->schedule != NULL &&
         self->schedule != Py_None && is_at_home(self))
-        return call(self->schedule, NULL, NULL);
+        return nats_py_call_schedule(self->schedule);
     number = PyLong_FromLong(code);
     if (number == NULL)
         return -1;
@@ -214,6 +215,24 @@ static int same_timeout(PyObject *timeout, PyObject *last)
     return a == b;
 }
 
+/* Choose the time-out of a request, unless it is that of the last one. Return 0 with *handled 1 and an exception, or
+   when the Python function must check it. */
+static int use_timeout(nats_py_outbound *self, PyObject *timeout, int *handled)
+{
+    PyObject *last = self->timeout;
+    int chosen;
+    if (same_timeout(timeout, last))
+        return 1;
+    chosen = self->times == NULL ? 0 : nats_py_choose(self->times, timeout);
+    *handled = chosen < 0;
+    if (chosen <= 0)
+        return 0;
+    Py_INCREF(timeout);
+    self->timeout = timeout;
+    Py_XDECREF(last);
+    return 1;
+}
+
 static int same_subject(PyObject *subject, PyObject *last)
 {
     return subject == last ||
@@ -244,24 +263,24 @@ static int has_room(nats_py_outbound *self)
 
 /* Enter a request in the tables: before it is framed, because this may fail for lack of memory, and framing may not be
    undone so simply. pair is for the list of subjects, or NULL. Return 0, or -1 with an exception. */
-static int enter(nats_py_outbound *self, PyObject *number, PyObject *callback, PyObject *pair)
+static int enter(nats_py_outbound *self, unsigned long long order, PyObject *callback,
+                 PyObject *pair)
 {
-    if (PyDict_SetItem(self->waiting, number, callback) == 0) {
-        if (pair == NULL || PyList_Append(self->subjects, pair) == 0)
-            return 0;
-        (void)PyDict_DelItem(self->waiting, number); /* it is there */
-        PyErr_NoMemory();
-    }
+    if (nats_py_waiting_put(self->waiting, order, callback) < 0)
+        return -1;
+    if (pair == NULL || PyList_Append(self->subjects, pair) == 0)
+        return 0;
+    Py_XDECREF(nats_py_waiting_take(self->waiting, order)); /* the caller has the callback, too */
     return -1;
 }
 
 /* Take a request out of the tables again that was refused. */
-static void withdraw(nats_py_outbound *self, PyObject *number, PyObject *pair)
+static void withdraw(nats_py_outbound *self, unsigned long long order, PyObject *pair)
 {
     Py_ssize_t n = pair == NULL ? 0 : PyList_Size(self->subjects);
-    if ((n != 0 && PyList_SetSlice(self->subjects, n - 1, n, NULL) < 0) ||
-        PyDict_DelItem(self->waiting, number) < 0)
+    if (n != 0 && PyList_SetSlice(self->subjects, n - 1, n, NULL) < 0)
         PyErr_Clear();
+    Py_XDECREF(nats_py_waiting_take(self->waiting, order));
 }
 
 /* Call those who want to know of a request that has been framed. Return 0, or -1 with an exception. */
@@ -316,7 +335,7 @@ static PyObject *send_request(nats_py_outbound *self, const struct request *r, P
         PyTuple_SetItem(pair, 0, number);
         PyTuple_SetItem(pair, 1, r->name);
     }
-    if (enter(self, number, callback, pair) < 0) {
+    if (enter(self, order, callback, pair) < 0) {
         Py_DECREF(number);
         return NULL;
     }
@@ -324,7 +343,7 @@ static PyObject *send_request(nats_py_outbound *self, const struct request *r, P
         nats_wbuf_request(self->wbuf, r->subject.data, (size_t)r->subject.size, r->headers.data,
                           (size_t)r->headers.size, r->payload.data, (size_t)r->payload.size, order);
     if (code < 0) {
-        withdraw(self, number, pair);
+        withdraw(self, order, pair);
         Py_DECREF(number);
         *handled = 0;
         return NULL;
@@ -354,9 +373,9 @@ PyObject *nats_py_request(nats_py_outbound *self, PyObject *const *args, size_t 
     if (nargs > HEADERS || !sort_arguments(args, nargs, kwnames, names, found, N) ||
         found[CB] == NULL || !get_text(found[SUBJECT], &r.subject) ||
         !get_payload(found[PAYLOAD], &r.payload) || !PyCallable_Check(found[CB]) ||
-        self->waiting == NULL || !PyDict_CheckExact(self->waiting) ||
-        !same_timeout(found[TIMEOUT_MS] == NULL ? default_timeout : found[TIMEOUT_MS],
-                      self->timeout))
+        !nats_py_is_waiting(self->waiting) ||
+        !use_timeout(self, found[TIMEOUT_MS] == NULL ? default_timeout : found[TIMEOUT_MS],
+                     handled))
         return NULL;
     has_headers = found[HEADERS] != NULL && found[HEADERS] != Py_None;
     if (has_headers && self->no_headers)
@@ -410,37 +429,52 @@ static PyObject *outbound_attach(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+Py_ssize_t nats_py_send(PyObject *self, int fd)
+{
+    nats_wbuf *wbuf = ((nats_py_outbound *)self)->wbuf;
+    const char *data = nats_wbuf_data(wbuf);
+    size_t size = nats_wbuf_len(wbuf);
+    ssize_t taken;
+    int error;
+    if (size > MOST_AT_ONCE)
+        size = MOST_AT_ONCE;
+    nats_wbuf_lock(wbuf, 1);
+    Py_BEGIN_ALLOW_THREADS
+    taken = send(fd, data, size, MSG_NOSIGNAL);
+    error = errno;
+    Py_END_ALLOW_THREADS
+    nats_wbuf_lock(wbuf, 0);
+    if (taken < 0)
+        return error == EAGAIN || error == EWOULDBLOCK || error == EINTR ? 0 : -error;
+    /* Another thread has perhaps ended the connection meanwhile, and so taken the bytes back. */
+    size = nats_wbuf_len(wbuf);
+    nats_wbuf_sent(wbuf, (size_t)taken < size ? (size_t)taken : size);
+    return (Py_ssize_t)taken;
+}
+
 /* send(fd): give the unsent bytes to the kernel in one call. Return how many it took, or -errno. */
 static PyObject *outbound_send(PyObject *self, PyObject *fd)
 {
-    nats_py_outbound *outbound = (nats_py_outbound *)self;
-    int socket = (int)PyLong_AsLong(fd), error;
-    const char *data;
-    size_t size;
-    ssize_t taken;
+    int socket = (int)PyLong_AsLong(fd);
     if (socket == -1 && PyErr_Occurred() != NULL)
         return NULL;
-    if (outbound->wbuf == NULL) {
+    if (((nats_py_outbound *)self)->wbuf == NULL) {
         PyErr_SetString(PyExc_ValueError, "no buffer");
         return NULL;
     }
-    data = nats_wbuf_data(outbound->wbuf);
-    size = nats_wbuf_len(outbound->wbuf);
-    if (size > MOST_AT_ONCE)
-        size = MOST_AT_ONCE;
-    nats_wbuf_lock(outbound->wbuf, 1);
-    Py_BEGIN_ALLOW_THREADS
-    taken = send(socket, data, size, MSG_NOSIGNAL);
-    error = errno;
-    Py_END_ALLOW_THREADS
-    nats_wbuf_lock(outbound->wbuf, 0);
-    if (taken < 0)
-        return PyLong_FromLong(error == EAGAIN || error == EWOULDBLOCK || error == EINTR ? 0
-                                                                                         : -error);
-    /* Another thread has perhaps ended the connection meanwhile, and so taken the bytes back. */
-    size = nats_wbuf_len(outbound->wbuf);
-    nats_wbuf_sent(outbound->wbuf, (size_t)taken < size ? (size_t)taken : size);
-    return PyLong_FromSsize_t((Py_ssize_t)taken);
+    return PyLong_FromSsize_t(nats_py_send(self, socket));
+}
+
+Py_ssize_t nats_py_unsent(PyObject *self)
+{
+    const nats_wbuf *wbuf =
+        PyObject_TypeCheck(self, outbound_type) ? ((nats_py_outbound *)self)->wbuf : NULL;
+    return wbuf == NULL ? -1 : (Py_ssize_t)nats_wbuf_len(wbuf);
+}
+
+int nats_py_wants_notice(PyObject *self)
+{
+    return ((nats_py_outbound *)self)->wants_notice;
 }
 
 static int outbound_traverse(PyObject *self, visitproc visit, void *arg)
@@ -448,6 +482,7 @@ static int outbound_traverse(PyObject *self, visitproc visit, void *arg)
     nats_py_outbound *outbound = (nats_py_outbound *)self;
     Py_VISIT(outbound->owner);
     Py_VISIT(outbound->timeout);
+    Py_VISIT(outbound->times);
     Py_VISIT(outbound->waiting);
     Py_VISIT(outbound->queued);
     Py_VISIT(outbound->schedule);
@@ -466,6 +501,7 @@ static int outbound_clear(PyObject *self)
 {
     nats_py_outbound *outbound = (nats_py_outbound *)self;
     Py_CLEAR(outbound->timeout);
+    Py_CLEAR(outbound->times);
     Py_CLEAR(outbound->queued);
     Py_CLEAR(outbound->schedule);
     Py_CLEAR(outbound->loop);
@@ -501,10 +537,14 @@ static PyMemberDef outbound_members[] = {
      "The number of the first request of the run that is being made; 0: no run has begun."},
     {"timeout", T_OBJECT, offsetof(nats_py_outbound, timeout), 0,
      "The time-out of the last request, as its caller gave it."},
+    {"times", T_OBJECT, offsetof(nats_py_outbound, times), 0,
+     "What takes another time-out; None: Python checks each."},
     {"no_headers", T_BOOL, offsetof(nats_py_outbound, no_headers), 0,
      "Whether the server does not support headers."},
+    {"wants_notice", T_BOOL, offsetof(nats_py_outbound, wants_notice), 0,
+     "Whether `before_write` must be called before the next write."},
     {"waiting", T_OBJECT, offsetof(nats_py_outbound, waiting), 0,
-     "The dict of the callbacks of requests by number."},
+     "The table of the callbacks of requests by number."},
     {"queued", T_OBJECT, offsetof(nats_py_outbound, queued), 0,
      "Called with the bits of a framing call, if any is set."},
     {"schedule", T_OBJECT, offsetof(nats_py_outbound, schedule), 0,
@@ -562,5 +602,6 @@ PyObject *nats_py_outbound_type(void)
         name_headers == NULL || name_no_responders == NULL || name_thread == NULL ||
         default_timeout == NULL)
         return NULL;
-    return PyType_FromSpec(&outbound_spec);
+    outbound_type = (PyTypeObject *)PyType_FromSpec(&outbound_spec);
+    return (PyObject *)outbound_type;
 }

@@ -28,7 +28,12 @@ static int make(PyObject *types)
            append(types, nats_py_parse_headers()) != NULL &&
            append(types, nats_py_last_values()) != NULL &&
            append(types, nats_py_parse_ack()) != NULL &&
-           append(types, nats_py_taker_type()) != NULL;
+           append(types, nats_py_taker_type()) != NULL &&
+           append(types, nats_py_connection_type()) != NULL &&
+           append(types, nats_py_link_type()) != NULL &&
+           append(types, nats_py_turn_type()) != NULL &&
+           append(types, nats_py_expiry_type()) != NULL &&
+           append(types, nats_py_waiting_type()) != NULL;
 }
 
 int nats_py_types(void *list)

@@ -141,8 +141,9 @@ static int deliver(object *self, int revents, int state)
 
 int nats_ev_on_event(void *python, int revents, int state)
 {
-    /* A host or another binding that runs the loop may have released the lock. */
-    PyGILState_STATE lock = PyGILState_Ensure();
+    /* A host or another binding that runs the loop may have released the lock. A run of ours has it. */
+    int is_ours = (state & NATS_EV_CAN_STOP) != 0;
+    PyGILState_STATE lock = is_ours ? PyGILState_LOCKED : PyGILState_Ensure();
     object *self = python;
     int verdict = 0;
     if (self != NULL && Py_REFCNT((PyObject *)self) > 0) {
@@ -150,7 +151,8 @@ int nats_ev_on_event(void *python, int revents, int state)
         verdict = deliver(self, revents, state);
         Py_DECREF((PyObject *)self);
     }
-    PyGILState_Release(lock);
+    if (!is_ours)
+        PyGILState_Release(lock);
     return verdict;
 }
 
@@ -172,9 +174,23 @@ static PyObject *own(PyObject *self_, PyObject *address)
     Py_RETURN_NONE;
 }
 
-static PyObject *feed(PyObject *self_, PyObject *revents)
+/* Return 0, or -1 with an exception. */
+static int feed_bits(PyObject *self_, int bits)
 {
     object *self = (object *)self_;
+    if (self->watcher == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "the watcher's constructor was not called");
+        return -1;
+    }
+    /* What is pending is held, and most turns ask for their end more than once. */
+    if (!nats_ev_is_pending(self->watcher) && hold(self) < 0)
+        return -1;
+    nats_ev_feed(self->watcher, bits);
+    return 0;
+}
+
+static PyObject *feed(PyObject *self, PyObject *revents)
+{
     long bits = PyLong_AsLong(revents);
     if (bits == -1 && PyErr_Occurred() != NULL)
         return NULL;
@@ -182,13 +198,8 @@ static PyObject *feed(PyObject *self_, PyObject *revents)
         PyErr_SetString(PyExc_OverflowError, "revents is out of the range of int");
         return NULL;
     }
-    if (self->watcher == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "the watcher's constructor was not called");
+    if (feed_bits(self, (int)bits) < 0)
         return NULL;
-    }
-    if (hold(self) < 0)
-        return NULL;
-    nats_ev_feed(self->watcher, (int)bits);
     Py_RETURN_NONE;
 }
 
@@ -228,6 +239,22 @@ static PyMemberDef members[] = {{"_callback", T_OBJECT_EX, offsetof(object, call
                                 {"_key", T_OBJECT_EX, offsetof(object, key), 0, NULL},
                                 {NULL, 0, 0, 0, NULL}};
 
+static PyObject *get_feed_address(PyObject *self, void *unused)
+{
+    int (*function)(PyObject *, int) = feed_bits;
+    void *address;
+    (void)self;
+    (void)unused;
+    memcpy(&address, &function, sizeof address); /* C has no conversion */
+    return PyLong_FromVoidPtr(address);
+}
+
+static PyGetSetDef getset[] = {{"_feed_address", get_feed_address, NULL,
+                                "The address of a C function (watcher, revents) that does what "
+                                "`feed` does, without a call of Python.",
+                                NULL},
+                               {NULL, NULL, NULL, NULL, NULL}};
+
 static PyMethodDef methods[] = {
     {"_own", own, METH_O, "Take over libev's watcher at an address."},
     {"feed", feed, METH_O,
@@ -238,6 +265,7 @@ static PyMethodDef methods[] = {
 static PyType_Slot slots[] = {{Py_tp_doc, "What libev's events need of a watcher."},
                               {Py_tp_members, members},
                               {Py_tp_methods, methods},
+                              {Py_tp_getset, getset},
                               {Py_tp_traverse, traverse},
                               {Py_tp_dealloc, dealloc},
                               {0, NULL}};

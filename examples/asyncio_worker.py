@@ -15,7 +15,7 @@ import sys
 from nats_ev import aio
 
 URL = os.environ.get("NATS_URL", "nats://127.0.0.1:4222")
-STREAM = {"name": "JOBS", "subjects": ["jobs.>"], "retention": "workqueue", "storage": "memory"}
+STREAM = {"name": "IMAGES", "subjects": ["images.>"], "retention": "workqueue", "storage": "memory"}
 CONSUMER = {"durable_name": "workers", "ack_policy": "explicit", "max_ack_pending": 100}
 
 
@@ -27,15 +27,15 @@ async def work(jobs: aio.Consume) -> None:
 
 
 async def main() -> None:
-    async with aio.connect(URL, reconnect=True) as nc:
+    async with aio.connect(URL, reconnect=True, retry_on_failed_connect=False) as nc:
         js = nc.jetstream()
         await js.stream_create_or_update(STREAM)
-        await js.consumer_create_or_update("JOBS", CONSUMER)
+        await js.consumer_create_or_update("IMAGES", CONSUMER)
         if sys.argv[1:2] == ["add"]:
-            acks = [js.publish_async("jobs.new", str(n)) for n in range(int(sys.argv[2]))]
+            acks = [js.publish_async("images.new", str(n)) for n in range(int(sys.argv[2]))]
             print(len(await asyncio.gather(*acks)), "jobs added")
             return
-        jobs = js.consume("JOBS", "workers", {"max_messages": 10})
+        jobs = js.consume("IMAGES", "workers", {"max_messages": 10})
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, lambda: asyncio.ensure_future(jobs.drain()))

@@ -13,7 +13,7 @@ from nats_ev import Headers, Nats, NatsError, Status, pyev
 
 name = sys.argv[1] if len(sys.argv) > 1 else "somebody"
 room = sys.argv[2] if len(sys.argv) > 2 else "lobby"
-loop = pyev.default_loop()
+loop = pyev.default_loop(debug=True)
 nats = Nats(
     host=os.environ.get("NATS_HOST", "127.0.0.1"),
     port=int(os.environ.get("NATS_PORT", "4222")),

@@ -62,4 +62,4 @@ match sys.argv[1:]:
         kv.put(name, value, done)
     case _:
         sys.exit(__doc__)
-pyev.default_loop().start()
+pyev.default_loop(debug=True).start()

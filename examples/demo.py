@@ -6,15 +6,10 @@ The program shows each step as it happens. It exits with 1 when a step fails or 
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-
-from lab.natsserver import NatsServer
 from nats_ev import (
     KV,
     Headers,
@@ -27,6 +22,7 @@ from nats_ev import (
     Status,
     pyev,
 )
+from nats_ev.testing import Server
 
 STEP_LIMIT = 10.0  # seconds
 Done = Callable[[str], None]
@@ -323,7 +319,7 @@ class Tour:
 
 
 if __name__ == "__main__":
-    with NatsServer(jetstream=True) as server:
+    with Server(jetstream=True) as server:
         version = ".".join(map(str, server.version))
         print(
             f"nats-server {version} on {server.url}, libev {'.'.join(map(str, pyev.abi_version()))}"

@@ -18,7 +18,10 @@ from gevent.pywsgi import WSGIServer  # noqa: E402
 from nats_ev import NoRespondersError, RequestTimeoutError, green  # noqa: E402
 
 nc = green.connect(
-    os.environ.get("NATS_URL", "nats://127.0.0.1:4222"), reconnect=True, no_responders=True
+    os.environ.get("NATS_URL", "nats://127.0.0.1:4222"),
+    reconnect=True,
+    retry_on_failed_connect=False,
+    no_responders=True,
 )
 
 

@@ -58,4 +58,4 @@ match sys.argv[1:]:
     case _:
         sys.exit(__doc__)
 kv.create_bucket({"history": 10}, run)
-pyev.default_loop().start()
+pyev.default_loop(debug=True).start()

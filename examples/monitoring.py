@@ -15,7 +15,7 @@ arguments = argparse.ArgumentParser(description=__doc__)
 arguments.add_argument("seconds", type=float, nargs="?", help="how long to run (default: for ever)")
 seconds = arguments.parse_args().seconds
 
-loop = pyev.default_loop()
+loop = pyev.default_loop(debug=True)
 nats = Nats(
     host=os.environ.get("NATS_HOST", "127.0.0.1"),
     port=int(os.environ.get("NATS_PORT", "4222")),

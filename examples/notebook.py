@@ -9,7 +9,11 @@ import os
 
 from nats_ev import blocking
 
-nc = blocking.connect(os.environ.get("NATS_URL", "nats://127.0.0.1:4222"), reconnect=True)
+nc = blocking.connect(
+    os.environ.get("NATS_URL", "nats://127.0.0.1:4222"),
+    reconnect=True,
+    retry_on_failed_connect=False,
+)
 
 # %% Write some measurements.
 kv = nc.jetstream().key_value("measurements")

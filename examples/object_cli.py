@@ -1,6 +1,6 @@
 """Files in an object store: `object_cli.py put FILE [NAME]`, `get NAME FILE`, `ls`, `stat NAME`, `rm NAME`.
 
-The program streams files of any size. It uses the store "files", and creates it if it does not exist.
+The program streams files of any size. It uses the store "objects", and creates it if it does not exist.
 NATS_HOST and NATS_PORT say where the server is.
 """
 
@@ -65,4 +65,4 @@ match sys.argv[1:]:
     case _:
         sys.exit(__doc__)
 store.create_bucket({}, run)
-pyev.default_loop().start()
+pyev.default_loop(debug=True).start()

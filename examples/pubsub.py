@@ -16,7 +16,7 @@ from nats_ev import Nats, NatsError, Status, pyev
 arguments = argparse.ArgumentParser(description=__doc__)
 arguments.add_argument("messages", type=int, nargs="?", help="how many to send (default: no end)")
 
-loop = pyev.default_loop()
+loop = pyev.default_loop(debug=True)
 numbers = islice(count(1), arguments.parse_args().messages)
 nats = Nats(
     host=os.environ.get("NATS_HOST", "127.0.0.1"),
@@ -49,7 +49,7 @@ def leave(*_: object) -> None:
     """Stop this program's watchers and drain: the loop ends when nothing keeps it busy."""
     timer.stop()
     interrupt.stop()
-    nats.drain(lambda err: print("drained" if err is None else err))
+    nats.drain(lambda err: sys.exit(f"error: {err}") if err else print("drained"))
 
 
 nats.subscribe("ticks.>", on_message)

@@ -12,7 +12,7 @@ import sys
 
 from nats_ev import Nats, NatsError, Status, pyev
 
-loop = pyev.default_loop()
+loop = pyev.default_loop(debug=True)
 nats = Nats(
     host=os.environ.get("NATS_HOST", "127.0.0.1"),
     port=int(os.environ.get("NATS_PORT", "4222")),
@@ -45,12 +45,12 @@ def leave(watcher: pyev.Signal, revents: int) -> None:
 
 if sys.argv[1:2] == ["produce"]:
     jobs = int(sys.argv[2]) if len(sys.argv) > 2 else 100
-    nats.batch(lambda: [nats.publish("jobs.new", str(number)) for number in range(jobs)])
-    nats.drain(lambda err: print(err or f"{jobs} jobs sent"))
+    nats.batch(lambda: [nats.publish("tasks.new", str(number)) for number in range(jobs)])
+    nats.drain(lambda err: sys.exit(f"error: {err}") if err else print(f"{jobs} jobs sent"))
 else:
     stops = [loop.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)]
     for stop in stops:
         stop.start()
-    nats.subscribe("jobs.*", work, "workers")
-    nats.flush(lambda err: print(err or "ready", flush=True))
+    nats.subscribe("tasks.*", work, "workers")
+    nats.flush(lambda err: err or print("ready", flush=True))  # on_error has shown err
 loop.start()

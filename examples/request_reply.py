@@ -38,7 +38,9 @@ def ask(*questions: tuple[str, str]) -> None:
     (subject, text), *rest = questions
 
     def answered(response: bytes | None, err: NatsError | None, headers: bytes | None) -> None:
-        print(f"{subject}: {err if response is None else response.decode()}")
+        print(f"{subject}: {err if response is None else response.decode()}", flush=True)
+        if err is not None and subject != "service.missing":
+            sys.exit(1)
         ask(*rest)
 
     nats.request(subject, text, answered, 2000)
@@ -51,4 +53,4 @@ if mode in ("service", "both"):
     nats.subscribe("service.time", clock, "time")
 if mode in ("client", "both"):
     ask(("service.upper", "hello"), ("service.time", ""), ("service.missing", ""))
-pyev.default_loop().start()
+pyev.default_loop(debug=True).start()

@@ -13,7 +13,7 @@ import sys
 
 from nats_ev import Nats, NatsError, Service, ServiceError, ServiceRequest, Status, pyev
 
-loop = pyev.default_loop()
+loop = pyev.default_loop(debug=True)
 nats = Nats(
     host=os.environ.get("NATS_HOST", "127.0.0.1"),
     port=int(os.environ.get("NATS_PORT", "4222")),

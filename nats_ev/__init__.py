@@ -19,6 +19,8 @@
 - `pyev` is the loop; `gevent_loop.GeventLoop` lets a client run on gevent's.
 
 docs/guide.md explains all of it by programs that run.
+
+PYTEST_DONT_REWRITE: by this word pytest accepts that the package is loaded before its plugin for pytest.
 """
 
 from typing import TYPE_CHECKING

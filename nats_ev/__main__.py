@@ -18,9 +18,12 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
-    from nats_ev.cli import main as run
+    try:
+        from nats_ev.cli import main as run
 
-    return run()
+        return run()
+    except KeyboardInterrupt:  # while the modules are loaded
+        return 130
 
 
 if __name__ == "__main__":

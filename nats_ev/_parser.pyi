@@ -4,7 +4,8 @@ The classes exist for type checkers only: at run time every one of them is cffi'
 never None; a NULL pointer is false.
 """
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, SupportsInt, TypeAlias, TypeVar, final, overload
 
 _C = TypeVar("_C", bound=CData)
@@ -230,8 +231,10 @@ class OutboundBase:
     last_order: int
     run_start: int
     timeout: Any
+    times: Any
     no_headers: bool
-    waiting: dict[int, Any]
+    wants_notice: bool
+    waiting: Waiting
     queued: Callable[[int], object]
     schedule: Callable[[], object] | None
     loop: Any
@@ -282,9 +285,7 @@ class Inbound:
     def drained(self) -> bool: ...
     @property
     def counts(self) -> tuple[int, int]: ...
-    def _attach(
-        self, subs: dict[int, Any], waiting: dict[int, Any], schedule: object, /
-    ) -> None: ...
+    def _attach(self, subs: dict[int, Any], waiting: Waiting, schedule: object, /) -> None: ...
     def receive(self, data: bytes, /) -> None: ...
     def deliver(self, seconds: float, /) -> bool: ...
     def read(self, fd: int, seconds: float, /) -> int: ...
@@ -313,6 +314,88 @@ class Taker:
         nats: object,
         /,
     ) -> None: ...
+
+class ConnectionBase:
+    """The base of `connection.Connection`."""
+
+    delivering: int
+    refusing: bool
+
+class LinkBase:
+    """The base of `connection.Link`."""
+
+    session: Any
+    _out: Any
+    _owner: Any
+    _before_write: Callable[[], object]
+    _clock: Callable[[], float]
+    _spoke_at: float
+    _slice: float
+    _fd: int
+    _direct: bool
+    _writing: bool
+    _broken: bool
+    _closed: bool
+
+    def read(self, watcher: Any = ..., revents: int = ..., /) -> bool: ...
+    def flush(self, again: bool = ..., /) -> None: ...
+
+class TurnBase:
+    """The base of `net.Turn`."""
+
+    _received: Any
+    deliver: Callable[[], object]
+    finish: Callable[[], object]
+    flush: Callable[[], object]
+    _soon: deque[tuple[Callable[..., object], tuple[object, ...]]]
+    _unhandled: deque[tuple[BaseException, bool]]
+    _fed: bool
+    _resting: bool
+    unfinished: bool
+
+    def _on_prepare(self, watcher: Any, revents: int, /) -> None: ...
+    def schedule(self) -> None: ...
+    def _attach_watcher(self, prepare: object, address: int, /) -> None: ...
+
+@final
+class Waiting:
+    """The callbacks of waiting requests by number."""
+
+    def __len__(self) -> int: ...
+    def __contains__(self, number: int, /) -> bool: ...
+    def __getitem__(self, number: int, /) -> Any: ...
+    def __setitem__(self, number: int, callback: Callable[..., object], /) -> None: ...
+    def __delitem__(self, number: int, /) -> None: ...
+    def __iter__(self) -> Iterator[int]: ...
+    def keys(self) -> list[int]: ...
+    def pop(self, number: int, default: Any = ..., /) -> Any: ...
+    def clear(self) -> None: ...
+
+class ExpiryBase:
+    """The base of `client.expiry.Expiry`."""
+
+    armed: float
+    sweeping: bool
+
+    @property
+    def runs(self) -> int: ...
+    @property
+    def next_at(self) -> float: ...
+    def _attach(
+        self,
+        out: OutboundBase,
+        turn: TurnBase,
+        clock: Callable[[], float],
+        alarm: object,
+        slop: float,
+        /,
+    ) -> None: ...
+    def choose(self, seconds: float, /) -> None: ...
+    def begin_run(self, number: int, /) -> None: ...
+    def end_turn(self) -> None: ...
+    def take_expired(self, now: float, /) -> int: ...
+    def trim(self) -> None: ...
+    def forget(self) -> None: ...
 
 ffi: Ffi
 lib: Lib

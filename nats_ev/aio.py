@@ -22,7 +22,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .arguments import Unpack
 from .asyncio_loop import AsyncioLoop
+from .client import ConnectOptions
 from .faces import Connecting, Face, Msg, begin, unwrap
 from .faces.on_asyncio import OnAsyncio
 
@@ -48,7 +50,7 @@ async def _connect(servers: str | Sequence[str] | None, options: dict[str, Any])
     return _face.wrap(context.nats, context)
 
 
-def connect(servers: str | Sequence[str] | None = None, **options: Any) -> Any:
+def connect(servers: str | Sequence[str] | None = None, **options: Unpack[ConnectOptions]) -> Any:
     """Connect a client, and return its face when it is connected: await it, or use it by ``async with``.
 
     Args:
@@ -60,7 +62,7 @@ def connect(servers: str | Sequence[str] | None = None, **options: Any) -> Any:
     Raises:
         NatsError: the client has given up: at once, or with ``reconnect=True`` after max_reconnect_attempts.
     """
-    return Connecting(_connect(servers, options))
+    return Connecting(_connect(servers, dict(options)))
 
 
 def __getattr__(name: str) -> type:

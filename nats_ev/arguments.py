@@ -12,12 +12,26 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from types import FunctionType, MethodType
-from typing import Any, TypeVar, cast
+from types import FunctionType, GenericAlias, MethodType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .errors import BadOptionsError, NatsError
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack as Unpack  # every type checker brings it
+else:
+    try:
+        from typing import Unpack
+    except ImportError:  # Python 3.10
+
+        class Unpack:
+            """A stand-in for `typing.Unpack`, so that `typing.get_type_hints` works."""
+
+            __class_getitem__ = classmethod(GenericAlias)
+
+
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 Payload = bytes | bytearray | memoryview | str | None
 Milliseconds = float | timedelta
 # An on_* callback; None: not set.
@@ -26,6 +40,8 @@ Hook = Callable[..., object] | None
 Done = Callable[[Any], object]
 # Called with (result, err) at the end of an operation: one of the two is None.
 Callback = Callable[[Any, NatsError | None], object]
+# The same for a user, who is told the type of the result: ``ResultCallback[StreamInfo]``.
+ResultCallback = Callable[[T | None, NatsError | None], object]
 
 
 # What a callback is called with, as errors show it, and how many arguments these are.

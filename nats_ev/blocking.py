@@ -23,6 +23,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import pyev
+from .arguments import Unpack
+from .client import ConnectOptions
 from .faces import Face, Msg, begin, unwrap
 from .faces.on_pyev import InThread, OnPyev
 
@@ -44,7 +46,10 @@ def wrap(thing: Any, loop: Any = None) -> Any:
 
 
 def connect(
-    servers: str | Sequence[str] | None = None, *, background: bool = False, **options: Any
+    servers: str | Sequence[str] | None = None,
+    *,
+    background: bool = False,
+    **options: Unpack[ConnectOptions],
 ) -> Any:
     """Connect a client, and return its face when it is connected.
 
@@ -62,7 +67,7 @@ def connect(
     """
     loop = pyev.Loop()
     kind = InThread if background else OnPyev
-    context = begin(_face, loop, lambda nats: kind(nats, loop), servers, options)
+    context = begin(_face, loop, lambda nats: kind(nats, loop), servers, dict(options))
     if isinstance(context, InThread):
         context.start()
     context.run(context.until_connected())

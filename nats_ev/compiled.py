@@ -5,7 +5,9 @@ of the hot path, which know Python's objects (``csrc/py_hot.h`` says why):
 
 - `fast_method` makes a method of a `Client` that runs in C for common arguments;
 - `OutboundBase`, `Inbound` and `SubscriptionBase` are bases of classes in `protocol`, `Taker` of one in
-  `jetstream`;
+  `jetstream`; `ConnectionBase`, `LinkBase` and `TurnBase` are bases of the classes of these names,
+  and so is `ExpiryBase` of one in `client`;
+- `Waiting` is the table of waiting requests;
 - `encode_block` turns mappings into header blocks; `parse_headers` and `last_values` turn them back, and
   `HeadersBase` has the fields of `Headers`;
 - `parse_ack` reads the acknowledgement of a publish.
@@ -21,11 +23,16 @@ from ._parser import lib as lib
 
 if TYPE_CHECKING:
     from ._parser import Client as Client
+    from ._parser import ConnectionBase as ConnectionBase
+    from ._parser import ExpiryBase as ExpiryBase
     from ._parser import HeadersBase as HeadersBase
     from ._parser import Inbound as Inbound
+    from ._parser import LinkBase as LinkBase
     from ._parser import OutboundBase as OutboundBase
     from ._parser import SubscriptionBase as SubscriptionBase
     from ._parser import Taker as Taker
+    from ._parser import TurnBase as TurnBase
+    from ._parser import Waiting as Waiting
 
     _F = TypeVar("_F", bound=Callable[..., object])
     _H = TypeVar("_H", bound=HeadersBase)
@@ -57,4 +64,5 @@ else:
     (
         OutboundBase, SubscriptionBase, Client, fast_method, Inbound,
         encode_block, HeadersBase, parse_headers, last_values, parse_ack, Taker,
+        ConnectionBase, LinkBase, TurnBase, ExpiryBase, Waiting,
     ) = _handed_out  # fmt: skip

@@ -5,6 +5,7 @@
     NatsError
     ├── BadOptionsError(ValueError)        an option or argument that makes no sense
     │   └── UnreadableFileError(OSError)   a creds file that can't be opened
+    │   └── ServerNotInPoolError           reconnect_to_cb has chosen a server that is not known
     ├── BadSubjectError(ValueError)        a subject, reply or queue group that the protocol can't carry
     ├── BadHeadersError(ValueError)
     ├── MaxPayloadError(ValueError)
@@ -21,7 +22,8 @@
     │   └── TlsError
     ├── ConnectionLostError
     │   ├── StaleConnectionError
-    │   └── UnexpectedEOFError
+    │   ├── UnexpectedEOFError
+    │   └── WriteTimeoutError(TimeoutError)
     ├── ProtocolError                      the server broke the protocol
     ├── ServerError                        -ERR
     │   ├── AuthorizationError             also a ConnectError
@@ -79,11 +81,13 @@ __all__ = [
     "RequestTimeoutError",
     "SecureConnectionRequiredError",
     "ServerError",
+    "ServerNotInPoolError",
     "SlowConsumerError",
     "StaleConnectionError",
     "TlsError",
     "UnexpectedEOFError",
     "UnsupportedError",
+    "WriteTimeoutError",
 ]
 
 
@@ -117,6 +121,16 @@ class BadOptionsError(NatsError, ValueError):
     """
 
     text = "bad option"
+
+
+class ServerNotInPoolError(BadOptionsError):
+    """The option reconnect_to_cb has returned a server that the client does not know: `server`, its URL.
+
+    The client has taken the next server of its own order. Return one of the servers that the callback gets.
+    """
+
+    text = "the server is not in the pool"
+    server: str = ""
 
 
 class BadSubjectError(NatsError, ValueError):
@@ -295,6 +309,16 @@ class StaleConnectionError(ConnectionLostError):
     """
 
     text = "stale connection"
+
+
+class WriteTimeoutError(ConnectionLostError, TimeoutError):
+    """The kernel has taken no byte for write_timeout: the server does not read, or the network is gone.
+
+    What was not taken is sent after the reconnect. `pending` is how many bytes that were.
+    """
+
+    text = "write timeout"
+    pending: int = 0
 
 
 class UnexpectedEOFError(ConnectionLostError):

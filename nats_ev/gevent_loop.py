@@ -23,10 +23,12 @@ uses. Where the two differ:
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 EV_READ, EV_WRITE = 1, 2
+_DESTROYED = "the hub of this GeventLoop has been destroyed, and its loop, too"
 
 WatcherCallback = Callable[[Any, int], object]
 
@@ -64,7 +66,7 @@ class _Watcher:
         if self.active:
             return
         if not self._loop.ptr:
-            raise RuntimeError("the hub of this GeventLoop has been destroyed, and its loop, too")
+            raise RuntimeError(_DESTROYED)
         self._close()
         self._native = self._make()
         if not self._ref:
@@ -209,6 +211,48 @@ class _Async(_Watcher):
         return self._native is not None and bool(self._loop.ptr)
 
 
+class _WeakMethod(weakref.ref[Any]):
+    """A method whose object may go. `weakref.WeakMethod` fails when the interpreter ends."""
+
+    __slots__ = ("function",)
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+    function: Callable[[Any], object]
+
+
+class _Destroy:
+    """The method `destroy` of a hub that has, or had, a client: it ends the clients first.
+
+    gevent tells nobody that it destroys a hub, so this object, an attribute of the hub, takes the place of
+    the method. The clients end before the loop is destroyed, not after: gevent's libuv never comes back from
+    destroying a loop that watches a descriptor.
+    """
+
+    __slots__ = ("_hub", "methods")
+
+    def __init__(self, hub: Any) -> None:
+        self._hub = weakref.ref(hub)
+        self.methods: set[_WeakMethod] = set()
+
+    def __call__(self, destroy_loop: bool | None = None) -> None:
+        hub = self._hub()
+        if hub is None:
+            return
+        if destroy_loop or (destroy_loop is None and hub.loop is not None and not hub.loop.default):
+            self._tell()
+        type(hub).destroy(hub, destroy_loop)
+
+    def _tell(self) -> None:
+        while self.methods:
+            method = self.methods.pop()
+            thing = method()
+            try:
+                if thing is not None:
+                    method.function(thing)
+            except Exception as exc:  # the others must still be called
+                sys.excepthook(type(exc), exc, exc.__traceback__)
+
+
 class GeventLoop:
     """The loop of a gevent hub, with pyev's factory methods for watchers.
 
@@ -216,8 +260,9 @@ class GeventLoop:
     the loop, data is kept as the watcher's `data`, and watchers of higher priority (-2 to 2) come first.
     libuv has no priorities, and rounds times to milliseconds.
 
-    On a loop that has been destroyed (``hub.destroy(destroy_loop=True)``) nothing is called any more, `stop`
-    does nothing, and `start` raises RuntimeError.
+    When a hub is destroyed together with its loop, ``hub.destroy(destroy_loop=True)``, its clients end first:
+    their sockets are closed, and they refuse calls. On a loop that has been destroyed nothing is called any
+    more, `stop` does nothing, and `start` raises RuntimeError.
 
     Args:
         hub: a gevent hub. Default: this thread's.
@@ -237,6 +282,7 @@ class GeventLoop:
         if not hasattr(loop, "run_callback_threadsafe") or not hasattr(loop, "ptr"):
             raise TypeError(f"hub must be a gevent hub (gevent 20.9 or later), not {hub!r}")
         self._loop: Any = loop
+        self._hub_ref = weakref.ref(hub)
         self._is_libuv = "libuv" in type(loop).__module__
         self._thread: int | None = hub.thread_ident
         self._get_ident = gevent.monkey.get_original("_thread", "get_ident")
@@ -252,6 +298,22 @@ class GeventLoop:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} on {self._loop!r}>"
+
+    def at_close(self, callback: Callable[[], object]) -> None:
+        """Call ``callback()``, a method, when the hub's `destroy` is called and destroys the loop, too.
+
+        The method's object is held weakly. Raises RuntimeError if the loop is destroyed already.
+        """
+        hub = self._hub_ref()
+        if hub is None or not self._loop.ptr:
+            raise RuntimeError(_DESTROYED)
+        destroy = hub.__dict__.get("destroy")
+        if not isinstance(destroy, _Destroy):
+            destroy = hub.destroy = _Destroy(hub)
+        methods = destroy.methods
+        method = _WeakMethod(callback.__self__, methods.discard)  # type: ignore[attr-defined]
+        method.function = callback.__func__  # type: ignore[attr-defined]
+        methods.add(method)
 
     def update(self) -> None:
         """Set the loop's time to the current time. Without it timers count from the last poll."""

@@ -21,6 +21,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .arguments import Unpack
+from .client import ConnectOptions
 from .faces import Face, Msg, begin, unwrap
 from .faces.on_gevent import OnGevent
 from .gevent_loop import GeventLoop
@@ -41,7 +43,7 @@ def wrap(thing: Any) -> Any:
     return _face.wrap(thing, make=OnGevent)
 
 
-def connect(servers: str | Sequence[str] | None = None, **options: Any) -> Any:
+def connect(servers: str | Sequence[str] | None = None, **options: Unpack[ConnectOptions]) -> Any:
     """Connect a client, and return its face when it is connected.
 
     Args:
@@ -53,7 +55,7 @@ def connect(servers: str | Sequence[str] | None = None, **options: Any) -> Any:
     Raises:
         NatsError: the client has given up: at once, or with ``reconnect=True`` after max_reconnect_attempts.
     """
-    context = begin(_face, GeventLoop(), OnGevent, servers, options)
+    context = begin(_face, GeventLoop(), OnGevent, servers, dict(options))
     context.run(context.until_connected())
     return _face.wrap(context.nats, context)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from typing import Union
 
 from .compiled import HeadersBase, encode_block, last_values, parse_headers
 from .errors import BadHeadersError
@@ -25,8 +24,6 @@ _NO_RESPONDERS = b"NATS/1.0 503"
 # client may lose the message and those after it.
 _NAME = re.compile("[!-9;-~]+")
 _BREAKS = re.compile(r"[\r\n\0]")
-
-HeadersLike = Union["Headers", Mapping[str, str | Iterable[str]], bytes]
 
 
 class Headers(HeadersBase, MutableMapping[str, str]):
@@ -176,6 +173,20 @@ class Headers(HeadersBase, MutableMapping[str, str]):
         return f"{type(self).__name__}({self.pairs()!r}{status}{text})"
 
 
+def with_more(headers: HeadersLike | None, more: dict[str, str]) -> HeadersLike | None:
+    """Return headers with more of them set; malformed ones as they are, which the call then refuses."""
+    if headers is None:
+        return more
+    try:
+        merged = Headers.parse(headers) if isinstance(headers, bytes) else Headers(headers)
+        for name, value in more.items():
+            merged.set(name, value)
+        merged.encode()
+    except (TypeError, ValueError):
+        return headers
+    return merged
+
+
 def is_no_responders(raw: bytes) -> bool:
     """Return whether a raw block is the server's answer that nobody subscribes to a request's subject.
 
@@ -221,6 +232,9 @@ def appended(raw: bytes | None) -> dict[str, str]:
     what is no header block.
     """
     return last_values(raw) if raw is not None else {}
+
+
+HeadersLike = Headers | Mapping[str, str | Iterable[str]] | bytes
 
 
 def as_headers(headers: HeadersLike) -> Headers:

@@ -35,5 +35,13 @@ def show_as_public(namespace: dict[str, Any], names: Iterable[str]) -> None:
         names: what in the namespace is public.
     """
     for name in names:
-        if hasattr(namespace[name], "__module__"):
-            namespace[name].__module__ = _PACKAGE
+        thing = namespace[name]
+        if isinstance(thing, type):
+            # typing.get_type_hints evaluates texts in the module that a class shows.
+            home = vars(sys.modules[thing.__module__])
+            for attribute, hint in vars(thing).get("__annotations__", {}).items():
+                text = getattr(hint, "__forward_arg__", hint)  # of a field of a named tuple
+                if isinstance(text, str):
+                    thing.__annotations__[attribute] = eval(text, home, dict(vars(thing)))
+        if hasattr(thing, "__module__"):
+            thing.__module__ = _PACKAGE

@@ -4,6 +4,7 @@
 `BadOptionsError`, or returns the value to store; `Options.set` applies the check, and the accessors of `Nats`
 set the same fields the same way. Checks that several fields share are in `arguments`; those below are for
 one option or for a kind of option. Rules about several options at once are in `Options.from_kwargs`.
+`client.option_types` has the same names with the types that a caller may pass, for type checkers.
 
 Times are numbers of milliseconds (`keepalive`: seconds) or `datetime.timedelta`; sizes are bytes. No secret
 shows in a repr or in an error's text. The only I/O is that of `creds_file`, whose check reads the file so
@@ -17,7 +18,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .arguments import Hook, count, hook_of, integer, is_unicode, milliseconds
 from .auth import (
@@ -31,6 +32,15 @@ from .auth import (
 from .errors import BadOptionsError, BadSubjectError
 from .instrumentation import Instrumentation, observers
 from .subjects import check_subscribe
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass
+else:
+
+    def dataclass(kind: type) -> type:
+        """Return a class as it is: only editors take `Options` for a dataclass."""
+        return kind
+
 
 # The C parser counts a frame's bytes in 31 bits. Of these, 8 MiB are left for the frame's control line.
 MAX_MESSAGE_SIZE = 2**31 - 1 - 8 * 1024 * 1024
@@ -278,6 +288,9 @@ _EXCLUSIVE = {
 }
 
 
+# A dataclass for editors that do not know Unpack, such as those with jedi: ``Options(**options)`` in the body
+# of a function, though under TYPE_CHECKING, tells them the names. The real one loads inspect and ast, 8 ms.
+@dataclass
 class Options:
     """All options with their defaults; each group in the order of the manual.
 
@@ -354,6 +367,13 @@ class Options:
     max_reconnect_attempts: int = _option(60, count)  # consecutive failures; 0: unlimited
     retry_on_failed_connect: bool | None = _option(None, _optional_flag)  # None: as reconnect
     ignore_auth_error_abort: bool = _option(False, _flag)  # try servers again that refused twice
+    # (attempt: int) -> ms before another round over the servers, numbered from 1; None: as ever
+    reconnect_delay_cb: Hook = _option(None, hook_of("attempt"))
+    # (servers: list of dicts, info: dict or None) -> the next server, or (server, ms); None: as ever
+    reconnect_to_cb: Hook = _option(None, hook_of("servers", "info"))
+    write_timeout: float = _option(
+        60_000, milliseconds
+    )  # ms in which no byte is taken; 0: any time
     drain_timeout: float = _option(30_000, milliseconds)  # ms that a drain may take; 0: any time
 
     # Limits in bytes.
@@ -497,7 +517,6 @@ class Options:
         )
 
 
-# Not a dataclass: the module dataclasses loads inspect, ast and tokenize, 8 ms.
 _OPTIONS: dict[str, _Option] = {n: o for n, o in vars(Options).items() if isinstance(o, _Option)}
 for _name, _declared in _OPTIONS.items():
     setattr(Options, _name, _declared.default)

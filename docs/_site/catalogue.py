@@ -85,7 +85,7 @@ def page() -> str:
             found = entry(kind)
             parts.append(f"### {name} {{#{name}}}")
             known = (f"[{b}](#{b})" if b in kinds else f"`{b}`" for b in found.bases)
-            said = f"Is a {', '.join(known)}." if name != "NatsError" else ""
+            said = f"Subclass of {', '.join(known)}." if name != "NatsError" else ""
             if found.text:
                 said += f" Text: “{found.text}”."
             if found.attributes:

@@ -1,7 +1,8 @@
 """What key-value buckets and object stores have in common: each is a stream with rules.
 
 Files: `bucket` (a bucket's stream and configuration), `settings` (which configurations are the same),
-`watch` (watches), `calls` (callbacks of operations), `errors`. Users see of all this only the errors; `kv`
+`watch` (watches), `calls` (callbacks of operations), `errors`, `types` (for annotations).
+Users see of all this only the errors and types; `kv`
 and `object_store` are built on the rest.
 """
 
@@ -21,6 +22,7 @@ from .errors import bucket_error as bucket_error
 from .errors import codec_error as codec_error
 from .errors import recast as recast
 from .errors import transfer_error as transfer_error
+from .types import *  # noqa: F403
 from .watch import Reader as Reader
 from .watch import Watch as Watch
 from .watch import WatchEngine as WatchEngine

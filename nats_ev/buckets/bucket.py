@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
-from ..arguments import Callback
+from ..arguments import Callback, ResultCallback
 from ..errors import BadOptionsError, NatsError
 from ..jetstream import (
     STREAM,
     JetStream,
+    StreamConfig,
+    StreamInfo,
     StreamNameAlreadyInUseError,
     check_fields,
     converted,
@@ -25,8 +27,9 @@ from ..times import to_wire
 from .calls import call_or_report, completion, guarded, optional_before_cb
 from .errors import BucketNotFoundError, InvalidBucketNameError, bucket_error
 from .settings import repairs
+from .types import ObjectStoreConfig
 
-Config = Mapping[str, Any]
+Config = Mapping[str, Any]  # within this package; users see the types of each kind
 
 _TWO_MINUTES = 120_000_000_000
 
@@ -49,8 +52,11 @@ _NUMBERS = {
     "subject_delete_marker_ttl",
 }  # fmt: skip
 
+ConfigT = TypeVar("ConfigT", bound=ObjectStoreConfig)
+StatusT = TypeVar("StatusT")
 
-class Bucket:
+
+class Bucket(Generic[ConfigT, StatusT]):
     """The part of `KV` and `ObjectStore` that deals with the bucket as a whole.
 
     Attributes: bucket, its name; stream, the name of the bucket's stream; js, the `JetStream` that all calls
@@ -79,7 +85,9 @@ class Bucket:
         return f"<{type(self).__name__} {self.bucket}>"
 
     def create_bucket(
-        self, config: Config | Callback | None = None, cb: Callback | None = None
+        self,
+        config: ConfigT | ResultCallback[StreamInfo] | None = None,
+        cb: ResultCallback[StreamInfo] | None = None,
     ) -> None:
         """Create the bucket; ``cb(stream's info, err)``.
 
@@ -91,7 +99,7 @@ class Bucket:
         stream = self._stream_config({} if config is None else cast(Config, config))
         self._change_stream(done, lambda cb: _create(self.js, stream, cb))
 
-    def update_bucket(self, config: Config, cb: Callback | None = None) -> None:
+    def update_bucket(self, config: ConfigT, cb: ResultCallback[StreamInfo] | None = None) -> None:
         """Change the fields of the bucket's configuration that config names; ``cb(stream's info, err)``.
 
         `BucketNotFoundError` when the bucket does not exist. See `create_bucket` for the fields.
@@ -101,7 +109,9 @@ class Bucket:
         self._change_stream(done, lambda cb: self._update_stream(fields, cb))
 
     def create_or_update_bucket(
-        self, config: Config | Callback | None = None, cb: Callback | None = None
+        self,
+        config: ConfigT | ResultCallback[StreamInfo] | None = None,
+        cb: ResultCallback[StreamInfo] | None = None,
     ) -> None:
         """Call `update_bucket`, or `create_bucket` when the bucket does not exist."""
         config, cb = optional_before_cb(config, cb)
@@ -110,7 +120,7 @@ class Bucket:
         fields, stream = self._stream_fields(given), self._stream_config(given)
         self._change_stream(done, lambda cb: _create_or_update(self.js, stream, fields, cb))
 
-    def delete_bucket(self, cb: Callback | None = None) -> None:
+    def delete_bucket(self, cb: ResultCallback[bool] | None = None) -> None:
         """Delete the bucket and everything in it; ``cb(True, err)``."""
         done = completion(self.js, cb)
 
@@ -119,7 +129,7 @@ class Bucket:
 
         self.js.stream_delete(self.stream, deleted)
 
-    def status(self, cb: Callback) -> None:
+    def status(self, cb: ResultCallback[StatusT]) -> None:
         """Read the bucket's state; ``cb(dict, err)``.
 
         The dict has: bytes, ttl (ns; 0: entries do not expire), storage, replicas, compressed, description,
@@ -136,7 +146,7 @@ class Bucket:
     # have no subjects.
 
     @classmethod
-    def bucket_names(cls, js: JetStream, cb: Callback) -> None:
+    def bucket_names(cls, js: JetStream, cb: ResultCallback[list[str]]) -> None:
         """List the names of all buckets of this kind; ``cb([name, …], err)``."""
         cb = guarded(js, cb)
 
@@ -149,7 +159,7 @@ class Bucket:
         js.stream_names(listed)
 
     @classmethod
-    def buckets(cls, js: JetStream, cb: Callback) -> None:
+    def buckets(cls, js: JetStream, cb: ResultCallback[list[StatusT]]) -> None:
         """List the `status` of all buckets of this kind; ``cb([status, …], err)``."""
         cb = guarded(js, cb)
 
@@ -266,7 +276,7 @@ def _create(js: JetStream, config: dict[str, Any], cb: Callback) -> None:
             )
             cb(None, bucket_error(exists))
 
-    js.stream_create(config, created)
+    js.stream_create(cast(StreamConfig, config), created)
 
 
 def _update(js: JetStream, name: str, fields: dict[str, Any], cb: Callback) -> None:
@@ -281,7 +291,7 @@ def _update(js: JetStream, name: str, fields: dict[str, Any], cb: Callback) -> N
             # ADR-48. Keys that expire would end without telling the watchers.
             cb(None, BadOptionsError("limit_marker_ttl of a bucket can't be switched off"))
             return
-        config = {**theirs, **fields}
+        config: Any = {**theirs, **fields}
         if "max_age" in fields:
             config["duplicate_window"] = duplicate_window(fields["max_age"])
         call_or_report(

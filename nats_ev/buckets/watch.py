@@ -53,6 +53,7 @@ from ..errors import ConnectionLostError, NatsError, RequestTimeoutError
 from ..jetstream import (
     InvalidAnswerError,
     MessageNotFoundError,
+    MsgGetOptions,
     NoHeartbeatError,
     attempt,
     end_with_drain,
@@ -207,7 +208,7 @@ class WatchEngine:
             return
         self._prefix = len(prefix)
         subjects = [prefix + key for key in filters]
-        config: dict[str, Any] = {**options, "on_start": self._on_start}
+        config: Any = {**options, "on_start": self._on_start}
         if len(subjects) == 1:
             config["filter_subject"] = subjects[0]
         else:
@@ -340,7 +341,7 @@ class WatchEngine:
             self._end_if_complete()
 
         if exactly:
-            opts = {"last_by_subj": subject}
+            opts: MsgGetOptions = {"last_by_subj": subject}
             call_or_report(answered, lambda: js.get_msg(consumer.stream, opts, answered))
         else:
             call_or_report(answered, lambda: js.stream_info(consumer.stream, cb=answered))

@@ -8,20 +8,35 @@ extra ``cli``.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import click
+from click.shell_completion import get_completion_class
 
 from nats_ev import NatsError, __version__
 
-from . import consumers, kv, messages, objects, streams
+from . import (
+    bench,
+    consumers,
+    contexts,
+    kv,
+    messages,
+    objects,
+    server,
+    services,
+    streams,
+    tracing,
+)
 from .client import Settings
 from .command import Group, connection_options
-from .output import complain, note
+from .output import complain, note, write
 
 # Exit statuses, besides 0. A shell reports 128 + n for a program that signal n has ended.
 FAILED = 1
@@ -46,9 +61,29 @@ def root() -> None:
     """
 
 
-for module in (messages, streams, consumers, kv, objects):
+_MODULES = (
+    *(messages, server, tracing, bench, streams, consumers, kv, objects, services, contexts),
+)
+for module in _MODULES:
     for each in module.COMMANDS:
         root.add_command(each)
+
+
+@root.command(
+    "completion",
+    connects=False,
+    examples="""
+        completion bash > ~/.local/share/bash-completion/completions/nats-ev
+        completion zsh > ~/.zfunc/_nats-ev
+        completion fish > ~/.config/fish/completions/nats-ev.fish
+    """,
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what completes command lines in a shell."""
+    kind = get_completion_class(shell)
+    assert kind is not None
+    write(kind(root, {}, "nats-ev", _COMPLETE).source())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,14 +95,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None and _COMPLETE in os.environ:
         root.main(prog_name="nats-ev", complete_var=_COMPLETE)
     logging.getLogger("nats_ev").addHandler(logging.NullHandler())
+    if sys.stdout is None:  # closed by who has started the program
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  open to the end of the program
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return _run(sys.argv[1:] if argv is None else list(argv))
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return _run(sys.argv[1:] if argv is None else list(argv))
     except BrokenPipeError:
-        # Python flushes standard output at its end: to nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        with contextlib.suppress(OSError, ValueError):
+            # Python flushes standard output at its end: to nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+
+
+def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+    """Print a warning of the library as one line, without the place in the code."""
+    complain(f"warning: {message}")
 
 
 def _run(argv: list[str]) -> int:
@@ -91,11 +136,18 @@ def _run(argv: list[str]) -> int:
         complain(error.format_message())
         return FAILED
     except KeyboardInterrupt:
+        if sys.stderr.isatty():
+            note("")  # after the terminal's ^C
         return INTERRUPTED
     except click.Abort:
         return FAILED
     except BrokenPipeError:
         raise
     except (NatsError, OSError) as error:
-        complain(error)
+        if isinstance(error.__cause__, BrokenPipeError):  # an object on its way to standard output
+            raise error.__cause__ from None
+        if isinstance(error, OSError) and error.filename is not None and error.strerror:
+            complain(f"{os.fsdecode(error.filename)}: {error.strerror}")
+        else:
+            complain(error)
         return FAILED

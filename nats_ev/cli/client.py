@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nats_ev import Nats, NatsError, blocking, pyev
+from nats_ev import (
+    ConnectionClosedError,
+    Context,
+    Nats,
+    NatsError,
+    PermissionsViolationError,
+    Status,
+    blocking,
+    pyev,
+)
 
 from .output import complain, note
 from .values import DURATION
@@ -21,23 +31,12 @@ if TYPE_CHECKING:
     from nats_ev.blocking import JetStream
     from nats_ev.blocking import Nats as Client
 
-_DEFAULT = "nats://127.0.0.1:4222"
 _TIMEOUT = timedelta(seconds=5)
-# Variable of the environment → field of `Settings`: the official tool's.
-_VARIABLES = {
-    "NATS_URL": "server",
-    "NATS_CONTEXT": "context",
-    "NATS_USER": "user",
-    "NATS_PASSWORD": "password",
-    "NATS_TOKEN": "token",
-    "NATS_CREDS": "creds",
-    "NATS_NKEY": "nkey",
-    "NATS_CERT": "tlscert",
-    "NATS_KEY": "tlskey",
-    "NATS_CA": "tlsca",
-    "NATS_TIMEOUT": "timeout",
-}
-
+# Variables of the environment that say where to connect, and as whom: `Nats.from_env` reads them.
+_VARIABLES = (
+    *("NATS_CONTEXT", "NATS_URL", "NATS_USER", "NATS_PASSWORD", "NATS_TOKEN", "NATS_CREDS"),
+    *("NATS_NKEY", "NATS_JWT", "NATS_SEED", "NATS_CERT", "NATS_KEY", "NATS_CA", "NATS_SOCKS_PROXY"),
+)
 # Options of a client that lasts until Ctrl-C, once it has been connected.
 _LASTING = {
     "reconnect": True,
@@ -72,18 +71,19 @@ class Settings:
     def __post_init__(self) -> None:
         # With debug, exceptions of callbacks come out of the loop, and so out of the command.
         self.loop = pyev.Loop(debug=True)
-
-    def read_environment(self) -> None:
-        """Take what the command line leaves open from the environment."""
-        for variable, field in _VARIABLES.items():
-            value = os.environ.get(variable)
-            if value and getattr(self, field) is None:
-                setattr(self, field, DURATION(value) if field == "timeout" else value)
+        self._nats: Nats | None = None
+        self._error: NatsError | None = None
 
     @property
     def wait(self) -> timedelta:
         """The limit of each step."""
-        return _TIMEOUT if self.timeout is None else self.timeout
+        if self.timeout is None:
+            given = os.environ.get("NATS_TIMEOUT")
+            try:
+                self.timeout = DURATION(given) if given else _TIMEOUT
+            except click.BadParameter as error:
+                raise click.UsageError(f"NATS_TIMEOUT: {error.message}") from None
+        return self.timeout
 
     def options(self) -> dict[str, Any]:
         """Return the options of the client that the command line and the environment ask for."""
@@ -96,19 +96,31 @@ class Settings:
             "tls_cert_file": self.tlscert,
             "tls_key_file": self.tlskey,
             "tls_ca_file": self.tlsca,
-            "servers": _listed(self.server),
+            "servers": None if self.server is None else [u.strip() for u in self.server.split(",")],
             "tls_handshake_first": self.tlsfirst,
             "inbox_prefix": self.inbox_prefix,
         }
         options: dict[str, Any] = {
             name: value for name, value in given.items() if value is not None
         }
-        if "user" in options and "password" not in options and "token" not in options:
-            options["token"] = options.pop("user")
-        options.setdefault("servers", [_DEFAULT])
+        if "user" in options and "password" not in options:
+            password = os.environ.get("NATS_PASSWORD")
+            options |= {"password": password} if password else {"token": options.pop("user")}
         options["name"] = self.connection_name or "nats-ev"
         options["connect_timeout"] = self.wait
         return options
+
+    def create(self, **options: Any) -> Nats:
+        """Create the client: from the context of the command line, the environment or the selected context.
+
+        The first of these that there is counts; the options win over what it says.
+        """
+        selected = self.context
+        if selected is None and not any(os.environ.get(name) for name in _VARIABLES):
+            selected = Context.selected()
+        if selected is None:
+            return Nats.from_env(**options)
+        return Nats.from_context(selected, **options)
 
     @contextmanager
     def connect(self, *, lasting: bool = False, **more: Any) -> Iterator[Client]:
@@ -121,12 +133,13 @@ class Settings:
             lasting: reconnect when the connection is lost, and tell about it on standard error.
             more: further options of the client.
         """
-        self.read_environment()
         errors: list[NatsError] = []
+        if self.trace:
+            _trace_protocol()
         options = self.options() | {"loop": self.loop, "no_responders": True} | more
         if lasting:
             options |= _LASTING
-        nats = Nats(**options, on_error=errors.append)
+        nats = self.create(**options, on_error=errors.append)
         nc = blocking.wrap(nats, self.loop)
         try:
             nc.flush()
@@ -135,23 +148,32 @@ class Settings:
         except BaseException:
             nats.disconnect()
             raise
+        self._nats = nats
+        nats.on_error(self._survive if lasting else _fail)
         if lasting:
-            nats.on_error(complain)
             nats.on_disconnect(lambda: note("nats-ev: disconnected"))
             nats.on_reconnect(lambda: note(f"nats-ev: reconnected to {nats.connected_url()}"))
-        else:
-            nats.on_error(_ignore)
         with nc:
             try:
                 yield nc
             finally:
                 nats.on_disconnect(None)
 
+    def _survive(self, error: NatsError) -> None:
+        """Report an error, and go on; a subscription that the server refuses ends the command."""
+        if isinstance(error, PermissionsViolationError) and error.kind == "subscription":
+            raise error
+        self._error = error
+        complain(error)
+
     def run(self, limit: timedelta | None = None) -> None:
-        """Run the loop until `stop`, or until the client has ended.
+        """Run the loop until `stop`.
 
         Args:
             limit: a time after which the loop stops.
+
+        Raises:
+            NatsError: the client has ended.
         """
         timer = None
         if limit is not None:
@@ -160,6 +182,8 @@ class Settings:
         self.loop.start()
         if timer is not None:
             timer.stop()
+        if self._nats is not None and self._nats.status() is Status.CLOSED:
+            raise self._error or ConnectionClosedError("disconnected")
 
     def stop(self) -> None:
         """Let `run` return, in a callback."""
@@ -169,17 +193,31 @@ class Settings:
     def jetstream(self, *, lasting: bool = False) -> Iterator[JetStream]:
         """Connect for a ``with`` block as `connect` does, and return the client's JetStream."""
         with self.connect(lasting=lasting) as nc:
-            prefix = self.js_api_prefix or "$JS.API"
-            yield nc.jetstream(prefix, timeout=self.wait, domain=self.js_domain)
+            yield self.jetstream_of(nc)
+
+    def jetstream_of(self, nc: Client) -> JetStream:
+        """Return the JetStream of a client, with the domain or prefix of the command line or the context."""
+        given = {"domain": self.js_domain, "prefix": self.js_api_prefix}
+        own: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if nc.nats.context is not None:
+            own = nc.nats.context.jetstream_options(**own)
+        return nc.jetstream(timeout=self.wait, **own)
 
 
-def _ignore(error: NatsError) -> None:
-    """Leave an error to the call that it ends."""
+def _trace_protocol() -> None:
+    """Let the logger of the protocol write to standard error."""
+    logger = logging.getLogger("nats_ev.protocol")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(message)s", "%H:%M:%S"))
+        logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
 
 
-def _listed(servers: str | None) -> list[str] | None:
-    """Return the URLs of an option, which has commas between them."""
-    return None if servers is None else [each.strip() for each in servers.split(",")]
+def _fail(error: NatsError) -> None:
+    """Let an error that no call raises end the command, such as a refused publish."""
+    raise error
 
 
 def _read(path: str | None) -> str | None:

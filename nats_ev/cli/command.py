@@ -6,12 +6,16 @@ tool write them. Each command therefore has them all, but only the help of ``nat
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import click
+
+from nats_ev import Context, NatsError
 
 from .client import Settings
 from .values import DURATION
@@ -37,6 +41,8 @@ _OPTIONS: tuple[tuple[tuple[str, ...], str, Any, str], ...] = (
     (("--trace",), "trace", bool, "show the protocol's lines on standard error"),
 )
 
+_COMPLETES_WITHIN = timedelta(seconds=1)
+
 
 def _take(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     """Note an option in the settings; the one that stands last counts."""
@@ -54,6 +60,7 @@ def connection_options(hidden: bool) -> list[click.Parameter]:
             expose_value=False,
             callback=_take,
             is_eager=True,
+            shell_complete=_contexts if field == "context" else None,
             default=None,
             **({"is_flag": True} if kind is bool else {"type": kind}),
         )
@@ -64,6 +71,27 @@ def connection_options(hidden: bool) -> list[click.Parameter]:
 def with_settings(function: Callable[..., None]) -> Callable[..., None]:
     """Pass the settings to a command, as its first argument."""
     return click.pass_obj(function)
+
+
+def completes(list_names: Callable[[Any], list[str]]) -> Callable[..., list[str]]:
+    """Return the argument ``shell_complete`` of a parameter whose values the server knows.
+
+    Args:
+        list_names: called with a JetStream; returns all values. An error means that there are none.
+    """
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+        with contextlib.suppress(Exception), Settings(timeout=_COMPLETES_WITHIN).jetstream() as js:
+            return [name for name in list_names(js) if name.startswith(incomplete)]
+        return []
+
+    return complete
+
+
+def _contexts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    with contextlib.suppress(NatsError):
+        return [name for name in Context.list() if name.startswith(incomplete)]
+    return []
 
 
 class Command(click.Command):
@@ -143,8 +171,8 @@ class Group(click.Group):
         """Write the commands in the order of their definition, with their other names."""
         rows = []
         for name, command in self.commands.items():
-            names = ", ".join((name, *getattr(command, "aliases", ())))
-            rows.append((names, command.get_short_help_str(60)))
+            names = (name, *getattr(command, "aliases", ())[:1])
+            rows.append((", ".join(names), command.get_short_help_str(60)))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 

@@ -55,7 +55,7 @@ def config_options(*fields: Field) -> Callable[[Any], Any]:
     return decorate
 
 
-def config_from(how: dict[str, Any]) -> dict[str, Any]:
+def config_from(how: dict[str, Any]) -> Any:
     """Return the configuration that the options of `config_options` make, and take these out of how.
 
     Options win over ``--set``, which wins over the file.
@@ -126,6 +126,6 @@ def confirm(question: str, force: bool) -> None:
     """
     if force:
         return
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise click.UsageError("this can't be undone: confirm it with --force")
     click.confirm(question, abort=True, err=True)

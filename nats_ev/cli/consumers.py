@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 import click
 
 from nats_ev import MsgIteratorClosedError, NoMessagesError, RequestTimeoutError
+from nats_ev.types import FetchOptions
 
 from .client import Settings
-from .command import Group, with_settings
+from .command import Group, completes, with_settings
 from .configs import Field, config_from, config_options, confirm, shown_metadata
 from .messages import show_stored, shows_messages
 from .output import details, note, table, write, write_json
@@ -54,6 +55,7 @@ _FIELDS = (
     Field("--metadata", "metadata", [Pair("=")], "a name with a value; may be repeated"),
 )
 _WORDS = ("all", "new", "last", "last_per_subject")
+_NAMES = completes(lambda js: js.stream_names())
 _JSON = click.option("--json", "as_json", is_flag=True, help="print JSON")
 _FORCE = click.option("--force", "-f", is_flag=True, help="do not ask")
 
@@ -64,7 +66,7 @@ def consumer() -> None:
 
 
 @consumer.command("ls", aliases=("list",), examples="consumer ls ORDERS")
-@click.argument("stream")
+@click.argument("stream", shell_complete=_NAMES)
 @click.option("--names", "-n", is_flag=True, help="print names alone")
 @_JSON
 @with_settings
@@ -81,13 +83,13 @@ def ls(settings: Settings, stream: str, names: bool, as_json: bool) -> None:
         note(f"No consumers of {stream}")
     else:
         table(
-            ("Name", "Description", "Kind", ">Ack pending", ">Unprocessed", ">Last delivery"),
+            ("Name", "Description", "Kind", ">Unacked", ">Unprocessed", ">Last"),
             [_row(info) for info in infos],
             title=f"Consumers of {stream}",
         )
 
 
-def _row(info: dict[str, Any]) -> tuple[str, ...]:
+def _row(info: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         info["name"],
         info["config"].get("description") or "",
@@ -99,7 +101,7 @@ def _row(info: dict[str, Any]) -> tuple[str, ...]:
 
 
 @consumer.command("info", examples="consumer info ORDERS worker")
-@click.argument("stream")
+@click.argument("stream", shell_complete=_NAMES)
 @click.argument("name")
 @_JSON
 @with_settings
@@ -109,7 +111,7 @@ def info(settings: Settings, stream: str, name: str, as_json: bool) -> None:
         _show(js.consumer_info(stream, name), as_json)
 
 
-def _show(info: dict[str, Any], as_json: bool) -> None:
+def _show(info: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         write_json(info)
         return
@@ -172,7 +174,7 @@ def _position(at: dict[str, Any]) -> str:
         consumer add ORDERS slow --wait 5m --max-deliver 3 --max-pending 10
     """,
 )
-@click.argument("stream")
+@click.argument("stream", shell_complete=_NAMES)
 @click.argument("name")
 @click.option(
     "--deliver",
@@ -193,8 +195,8 @@ def add(
     as_json: bool,
     **how: Any,
 ) -> None:
-    """Create a consumer: durable, pulling, with explicit acknowledgements, unless the options differ."""
-    config = {"ack_policy": "explicit"} | _config(how)
+    """Create a consumer. By default it is durable, is pulled from, and wants each message acknowledged."""
+    config: Any = {"ack_policy": "explicit"} | _config(how)
     if deliver is not None:
         config |= _begin(deliver)
     config["name"] = name
@@ -205,7 +207,7 @@ def add(
 
 
 def _config(how: dict[str, Any]) -> dict[str, Any]:
-    config = config_from(how)
+    config: dict[str, Any] = config_from(how)
     filters = config.get("filter_subjects")
     if isinstance(filters, list) and len(filters) == 1:  # which all servers know
         del config["filter_subjects"]
@@ -232,18 +234,18 @@ def _begin(deliver: str) -> dict[str, Any]:
 @consumer.command(
     "edit", aliases=("update",), examples="consumer edit ORDERS worker --max-pending 100"
 )
-@click.argument("stream")
+@click.argument("stream", shell_complete=_NAMES)
 @click.argument("name")
 @config_options(*_FIELDS)
 @_JSON
 @with_settings
 def edit(settings: Settings, stream: str, name: str, as_json: bool, **how: Any) -> None:
-    """Change the configuration of a consumer; what no option names stays."""
+    """Change the configuration of a consumer. What no option names stays."""
     changes = _config(how)
     if not changes:
         raise click.UsageError("say what to change")
     with settings.jetstream() as js:
-        config = dict(js.consumer_info(stream, name)["config"])
+        config: Any = dict(js.consumer_info(stream, name)["config"])
         if changes.keys() & {"filter_subject", "filter_subjects"}:
             config.pop("filter_subject", None)
             config.pop("filter_subjects", None)
@@ -251,7 +253,7 @@ def edit(settings: Settings, stream: str, name: str, as_json: bool, **how: Any) 
 
 
 @consumer.command("rm", aliases=("delete", "del"), examples="consumer rm ORDERS worker --force")
-@click.argument("stream")
+@click.argument("stream", shell_complete=_NAMES)
 @click.argument("name")
 @_FORCE
 @with_settings
@@ -269,12 +271,12 @@ def rm(settings: Settings, stream: str, name: str, force: bool) -> None:
         consumer pause ORDERS worker 2030-01-01T00:00:00Z
     """,
 )
-@click.argument("stream")
+@click.argument("stream", shell_complete=_NAMES)
 @click.argument("name")
 @click.argument("until")
 @with_settings
 def pause(settings: Settings, stream: str, name: str, until: str) -> None:
-    """Let a consumer deliver nothing UNTIL a time, or for a duration."""
+    """Let a consumer deliver nothing UNTIL a time. A duration is counted from now."""
     end: datetime | timedelta
     try:
         end = DURATION(until)
@@ -286,7 +288,7 @@ def pause(settings: Settings, stream: str, name: str, until: str) -> None:
 
 
 @consumer.command("resume", examples="consumer resume ORDERS worker")
-@click.argument("stream")
+@click.argument("stream", shell_complete=_NAMES)
 @click.argument("name")
 @with_settings
 def resume(settings: Settings, stream: str, name: str) -> None:
@@ -327,7 +329,7 @@ def _answers(function: Any) -> Any:
         consumer next ORDERS worker --no-ack
     """,
 )
-@click.argument("stream")
+@click.argument("stream", shell_complete=_NAMES)
 @click.argument("name")
 @click.option("--count", default=1, type=Number(1), help="messages to receive")
 @click.option("--wait", type=DURATION, help="limit for all of them; by default --timeout")
@@ -342,12 +344,12 @@ def next_(
     answer: str,
     **how: Any,
 ) -> None:
-    """Receive messages by a pull consumer, print them, and acknowledge each when it is printed.
+    """Receive one message or more by a pull consumer. Each is acknowledged when it is printed.
 
     Exit status 1 if there was no message.
     """
     with settings.jetstream() as js:
-        opts = {"batch": count, "expires": settings.wait if wait is None else wait}
+        opts: FetchOptions = {"batch": count, "expires": settings.wait if wait is None else wait}
         printed: list[Any] = []
 
         def received(msg: Any) -> None:
@@ -366,7 +368,7 @@ def next_(
         consumer sub ORDERS worker --count 100 --json
     """,
 )
-@click.argument("stream")
+@click.argument("stream", shell_complete=_NAMES)
 @click.argument("name")
 @click.option("--count", type=Number(1), help="end after so many messages")
 @click.option("--wait", type=DURATION, help="end after so long without a message")
@@ -381,14 +383,15 @@ def sub(
     answer: str,
     **how: Any,
 ) -> None:
-    """Receive by a consumer, pull or push, until Ctrl-C; acknowledge each message when it is printed."""
+    """Receive by a pull or push consumer until Ctrl-C. Each message is acknowledged when it is printed."""
     with settings.jetstream(lasting=True) as js:
         config = js.consumer_info(stream, name)["config"]
         messages: Any
         if config.get("deliver_subject"):
             messages = js.push_subscribe(stream, name)
         else:
-            messages = js.consume(stream, name, {"max_messages": min(count or 64, 64)})
+            # Few, because what was received and not printed has to wait for its redelivery.
+            messages = js.consume(stream, name, {"max_messages": 16}, stop_after=count)
         with messages:
             number = 0
             while number != count:

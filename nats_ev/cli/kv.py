@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ import click
 from nats_ev import KeyNotFoundError, KvEntry, blocking
 
 from .client import Settings
-from .command import Group, with_settings
+from .command import Group, completes, with_settings
 from .configs import Field, config_from, config_options, confirm, shown_metadata
 from .output import details, note, printable, table, write, write_bytes, write_json
 from .values import (
@@ -39,6 +40,7 @@ _FIELDS = (
     Field("--source", "sources", [str], "another bucket that it also takes values from"),
     Field("--metadata", "metadata", [Pair("=")], "a name with a value; may be repeated"),
 )
+_NAMES = completes(blocking.KV.bucket_names)
 _JSON = click.option("--json", "as_json", is_flag=True, help="print JSON")
 _FORCE = click.option("--force", "-f", is_flag=True, help="do not ask")
 
@@ -56,7 +58,7 @@ def kv() -> None:
         kv add CONFIG --history 5 --ttl 30d --storage memory
     """,
 )
-@click.argument("bucket")
+@click.argument("bucket", shell_complete=_NAMES)
 @config_options(*_FIELDS)
 @_JSON
 @with_settings
@@ -70,12 +72,12 @@ def add(settings: Settings, bucket: str, as_json: bool, **how: Any) -> None:
 
 
 @kv.command("edit", examples="kv edit CONFIG --history 10")
-@click.argument("bucket")
+@click.argument("bucket", shell_complete=_NAMES)
 @config_options(*_FIELDS)
 @_JSON
 @with_settings
 def edit(settings: Settings, bucket: str, as_json: bool, **how: Any) -> None:
-    """Change the configuration of a bucket; what no option names stays."""
+    """Change the configuration of a bucket. What no option names stays."""
     changes = config_from(how)
     if not changes:
         raise click.UsageError("say what to change")
@@ -90,7 +92,7 @@ def edit(settings: Settings, bucket: str, as_json: bool, **how: Any) -> None:
     aliases=("status",),
     examples="kv info CONFIG",
 )
-@click.argument("bucket")
+@click.argument("bucket", shell_complete=_NAMES)
 @_JSON
 @with_settings
 def info(settings: Settings, bucket: str, as_json: bool) -> None:
@@ -99,7 +101,7 @@ def info(settings: Settings, bucket: str, as_json: bool) -> None:
         _show(js.key_value(bucket).status(), as_json)
 
 
-def _show(status: dict[str, Any], as_json: bool) -> None:
+def _show(status: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         write_json(status)
         return
@@ -134,7 +136,7 @@ def _show(status: dict[str, Any], as_json: bool) -> None:
         kv ls CONFIG 'app.>' --verbose
     """,
 )
-@click.argument("bucket", required=False)
+@click.argument("bucket", required=False, shell_complete=_NAMES)
 @click.argument("filters", nargs=-1)
 @click.option("--names", "-n", is_flag=True, help="of buckets: print names alone")
 @click.option("--verbose", "-v", is_flag=True, help="of keys: print revisions and ages, too")
@@ -165,7 +167,7 @@ def ls(
             write(printable(key))
 
 
-def _show_buckets(buckets: list[dict[str, Any]], names: bool, as_json: bool) -> None:
+def _show_buckets(buckets: Sequence[Mapping[str, Any]], names: bool, as_json: bool) -> None:
     if as_json:
         write_json([each["bucket"] for each in buckets] if names else buckets)
     elif names:
@@ -219,7 +221,7 @@ def _show_keys(entries: list[KvEntry], as_json: bool) -> None:
         kv get CONFIG app.colour --revision 3 --json
     """,
 )
-@click.argument("bucket")
+@click.argument("bucket", shell_complete=_NAMES)
 @click.argument("key")
 @click.option("--revision", type=Number(1), help="not the latest value, but this one")
 @click.option("--raw", "-r", is_flag=True, help="print the value's bytes and nothing else")
@@ -263,7 +265,7 @@ _QUIET = click.option("--quiet", "-q", is_flag=True, help="do not print the revi
         kv put CONFIG app.json < app.json
     """,
 )
-@click.argument("bucket")
+@click.argument("bucket", shell_complete=_NAMES)
 @click.argument("key")
 @click.argument("value", required=False)
 @_QUIET
@@ -281,7 +283,7 @@ def _report(revision: int, quiet: bool) -> None:
 
 
 @kv.command("create", examples="kv create CONFIG lock.job me --ttl 30s")
-@click.argument("bucket")
+@click.argument("bucket", shell_complete=_NAMES)
 @click.argument("key")
 @click.argument("value", required=False)
 @click.option("--ttl", type=DURATION, help="how long the key is kept (see add --marker-ttl)")
@@ -302,7 +304,7 @@ def create(
 
 
 @kv.command("update", examples="kv update CONFIG app.colour blue 3")
-@click.argument("bucket")
+@click.argument("bucket", shell_complete=_NAMES)
 @click.argument("key")
 @click.argument("value")
 @click.argument("revision", type=Number(0))
@@ -325,7 +327,7 @@ def update(
         kv del CONFIG app.colour --revision 7
     """,
 )
-@click.argument("bucket")
+@click.argument("bucket", shell_complete=_NAMES)
 @click.argument("key")
 @click.option("--revision", type=Number(1), help="only if this is its latest revision")
 @with_settings
@@ -336,7 +338,7 @@ def delete(settings: Settings, bucket: str, key: str, revision: int | None) -> N
 
 
 @kv.command("purge", examples="kv purge CONFIG app.colour --force")
-@click.argument("bucket")
+@click.argument("bucket", shell_complete=_NAMES)
 @click.argument("key")
 @click.option("--revision", type=Number(1), help="only if this is its latest revision")
 @_FORCE
@@ -351,7 +353,7 @@ def purge(settings: Settings, bucket: str, key: str, revision: int | None, force
 @kv.command(
     "compact", aliases=("purge-deletes",), examples="kv compact CONFIG --older-than 1h --force"
 )
-@click.argument("bucket")
+@click.argument("bucket", shell_complete=_NAMES)
 @click.option(
     "--older-than", type=DURATION, default="30m", show_default=True, help="of the deletion"
 )
@@ -365,7 +367,7 @@ def compact(settings: Settings, bucket: str, older_than: timedelta, force: bool)
 
 
 @kv.command("rm", aliases=("delete-bucket", "rmb"), examples="kv rm CONFIG --force")
-@click.argument("bucket")
+@click.argument("bucket", shell_complete=_NAMES)
 @_FORCE
 @with_settings
 def rm(settings: Settings, bucket: str, force: bool) -> None:
@@ -376,7 +378,7 @@ def rm(settings: Settings, bucket: str, force: bool) -> None:
 
 
 @kv.command("history", examples="kv history CONFIG app.colour")
-@click.argument("bucket")
+@click.argument("bucket", shell_complete=_NAMES)
 @click.argument("key")
 @_JSON
 @with_settings
@@ -397,7 +399,7 @@ def history(settings: Settings, bucket: str, key: str, as_json: bool) -> None:
 
 
 @kv.command("revert", examples="kv revert CONFIG app.colour 3")
-@click.argument("bucket")
+@click.argument("bucket", shell_complete=_NAMES)
 @click.argument("key")
 @click.argument("revision", type=Number(1))
 @_QUIET
@@ -416,7 +418,7 @@ def revert(settings: Settings, bucket: str, key: str, revision: int, quiet: bool
         kv watch CONFIG 'app.>' --updates-only --json
     """,
 )
-@click.argument("bucket")
+@click.argument("bucket", shell_complete=_NAMES)
 @click.argument("filters", nargs=-1)
 @click.option("--history", is_flag=True, help="begin with all revisions that the bucket has")
 @click.option("--updates-only", is_flag=True, help="print only what changes from now on")
@@ -427,7 +429,7 @@ def revert(settings: Settings, bucket: str, key: str, revision: int, quiet: bool
 def watch(
     settings: Settings, bucket: str, filters: tuple[str, ...], count: int | None, **how: bool
 ) -> None:
-    """Print the entries of a bucket, then every change, until Ctrl-C."""
+    """Print the entries of a bucket, then every change."""
     with settings.jetstream(lasting=True) as js:
         entries = js.key_value(bucket).watch(
             list(filters),

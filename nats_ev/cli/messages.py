@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nats_ev import Headers, MsgIteratorClosedError, RequestTimeoutError
+from nats_ev import Headers, MsgIteratorClosedError, RequestTimeoutError, pyev
 
 from .client import Settings
 from .command import Command, with_settings
@@ -67,11 +67,13 @@ def pub(settings: Settings, subject: str, body: str | None, send_on: str, **how:
 
     Without BODY, or with -, the payload is read from standard input, if that is no terminal.
     """
-    with settings.connect() as nc:
+    if how["jetstream"] and how["reply"] is not None:
+        raise click.UsageError("--jetstream has a subject of its own for the answer: no --reply")
+    by_line = send_on == "newline"
+    with settings.connect(lasting=by_line) as nc:
         sender = _Sender(nc, settings, subject, how)
-        if send_on == "newline":
-            for line in sys.stdin.buffer:
-                sender.send(line.rstrip(b"\r\n"), subject)
+        if by_line:
+            _Lines(settings, sender).read()
         else:
             sender.repeat(body_of(body, force=how["force_stdin"]), how["count"], how["sleep"])
         nc.flush()
@@ -83,9 +85,8 @@ class _Sender:
 
     def __init__(self, nc: Nats, settings: Settings, subject: str, how: dict[str, Any]) -> None:
         self._nc = nc
-        self._js: JetStream | None = (
-            nc.jetstream(timeout=settings.wait) if how["jetstream"] else None
-        )
+        self._settings = settings
+        self._js: JetStream | None = settings.jetstream_of(nc) if how["jetstream"] else None
         self._subject = subject
         self._headers = headers_of(how["pairs"])
         self._how = how
@@ -101,15 +102,15 @@ class _Sender:
                     body = filled(text, number).encode(errors="surrogateescape")
                     self.send(body, filled(self._subject, number))
                 else:
-                    self.send(body, self._subject)
+                    self.send(body)
                 if sleep is not None and number < count:
-                    self._nc.flush()
-                    time.sleep(sleep.total_seconds())
+                    self._settings.run(sleep)
                 if sleep is not None or number % _CHUNK == 0:
                     bar.update(task, completed=number)
 
-    def send(self, body: bytes, subject: str) -> None:
-        """Publish one message."""
+    def send(self, body: bytes, subject: str | None = None) -> None:
+        """Publish one message, by default to the subject of the command."""
+        subject = self._subject if subject is None else subject
         if self._js is not None:
             ack = self._js.publish(subject, body, headers=self._headers)
             if self._how["as_json"]:
@@ -133,6 +134,38 @@ class _Sender:
         else:
             what = "message" if self._sent == 1 else "messages"
             note(f"Published {self._sent:,} {what}, {self._bytes:,} bytes, to {self._subject!r}")
+
+
+class _Lines:
+    """Publishes the lines of standard input as they come, by a watcher of the loop on which the client is."""
+
+    def __init__(self, settings: Settings, sender: _Sender) -> None:
+        self._settings = settings
+        self._send = sender.send
+        self._input = sys.stdin.fileno()
+        self._rest = b""
+
+    def read(self) -> None:
+        """Run the loop until the end of standard input."""
+        watcher = self._settings.loop.io(self._input, pyev.EV_READ, self._readable)
+        watcher.start()
+        try:
+            self._settings.run()
+        finally:
+            watcher.stop()
+
+    def _readable(self, watcher: Any, revents: int) -> None:
+        watcher.stop()  # what is called here may run the loop
+        data = os.read(self._input, 65536)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if not data and self._rest:
+            lines.append(self._rest)
+        for line in lines:
+            self._send(line.removesuffix(b"\r"))
+        if data:
+            watcher.start()
+        else:
+            self._settings.stop()
 
 
 def show_message(
@@ -275,7 +308,7 @@ class Printer:
 
 def _read_stream(settings: Settings, subjects: tuple[str, ...], how: dict[str, Any]) -> None:
     """Print what a stream has stored under some subjects, and what comes."""
-    config: dict[str, Any] = {"deliver_policy": how["deliver"] or "all"}
+    config: Any = {"deliver_policy": how["deliver"] or "all"}
     if subjects != (">",):
         config["filter_subjects" if len(subjects) > 1 else "filter_subject"] = (
             list(subjects) if len(subjects) > 1 else subjects[0]
@@ -413,7 +446,9 @@ def _answers(
 @click.option("--quiet", "-q", is_flag=True, help="print no requests")
 @with_settings
 def reply(settings: Settings, subject: str, body: str | None, **how: Any) -> None:
-    """Answer requests, with BODY, an echo or the output of a command, until Ctrl-C.
+    """Answer requests until Ctrl-C.
+
+    The answer is BODY, an echo, or the output of a command.
 
     The command sees the subject as NATS_REQUEST_SUBJECT. If it fails, its request gets no answer.
     """

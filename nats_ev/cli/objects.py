@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,7 +13,7 @@ import click
 from nats_ev import ObjectNotFoundError, blocking
 
 from .client import Settings
-from .command import Group, with_settings
+from .command import Group, completes, with_settings
 from .configs import Field, config_from, config_options, confirm, shown_metadata
 from .output import details, note, printable, progress, table, write, write_json
 from .values import (
@@ -37,6 +38,7 @@ _FIELDS = (
     Field("--compress/--no-compress", "compression", bool, "compress the file"),
     Field("--metadata", "metadata", [Pair("=")], "a name with a value; may be repeated"),
 )
+_NAMES = completes(blocking.ObjectStore.bucket_names)
 _JSON = click.option("--json", "as_json", is_flag=True, help="print JSON")
 _FORCE = click.option("--force", "-f", is_flag=True, help="do not ask")
 _NO_PROGRESS = click.option("--no-progress", is_flag=True, help="show no progress bar")
@@ -48,7 +50,7 @@ def object_() -> None:
 
 
 @object_.command("add", aliases=("new", "create"), examples="object add FILES --ttl 30d")
-@click.argument("bucket")
+@click.argument("bucket", shell_complete=_NAMES)
 @config_options(*_FIELDS)
 @_JSON
 @with_settings
@@ -62,12 +64,12 @@ def add(settings: Settings, bucket: str, as_json: bool, **how: Any) -> None:
 
 
 @object_.command("edit", examples="object edit FILES --description 'all files'")
-@click.argument("bucket")
+@click.argument("bucket", shell_complete=_NAMES)
 @config_options(*_FIELDS)
 @_JSON
 @with_settings
 def edit(settings: Settings, bucket: str, as_json: bool, **how: Any) -> None:
-    """Change the configuration of a bucket; what no option names stays."""
+    """Change the configuration of a bucket. What no option names stays."""
     changes = config_from(how)
     if not changes:
         raise click.UsageError("say what to change")
@@ -85,7 +87,7 @@ def edit(settings: Settings, bucket: str, as_json: bool, **how: Any) -> None:
         object put FILES - --name dump.sql < dump.sql
     """,
 )
-@click.argument("bucket")
+@click.argument("bucket", shell_complete=_NAMES)
 @click.argument("file")
 @click.option("--name", help="name of the object; by default the file's, as it is written here")
 @click.option("--description", help="a text")
@@ -125,7 +127,7 @@ def put(settings: Settings, bucket: str, file: str, name: str | None, **how: Any
         object get FILES dump.sql -O - | psql
     """,
 )
-@click.argument("bucket")
+@click.argument("bucket", shell_complete=_NAMES)
 @click.argument("name")
 @click.option(
     "--output", "-O", help="file to write; -: standard output. By default the last part of NAME"
@@ -134,7 +136,7 @@ def put(settings: Settings, bucket: str, file: str, name: str | None, **how: Any
 @_NO_PROGRESS
 @with_settings
 def get(settings: Settings, bucket: str, name: str, output: str | None, **how: Any) -> None:
-    """Fetch an object into a file, which is there only when it is complete and its digest is right."""
+    """Fetch an object into a file. The file is there only when it is complete and its digest is right."""
     target = output or os.path.basename(name)
     if not target:
         raise click.UsageError(f"{name!r} names no file: --output FILE")
@@ -162,7 +164,7 @@ def get(settings: Settings, bucket: str, name: str, output: str | None, **how: A
         object ls FILES --json
     """,
 )
-@click.argument("bucket", required=False)
+@click.argument("bucket", required=False, shell_complete=_NAMES)
 @click.option("--names", "-n", is_flag=True, help="print names alone")
 @_JSON
 @with_settings
@@ -197,7 +199,7 @@ def ls(settings: Settings, bucket: str | None, names: bool, as_json: bool) -> No
         )
 
 
-def _show_buckets(buckets: list[dict[str, Any]], names: bool, as_json: bool) -> None:
+def _show_buckets(buckets: Sequence[Mapping[str, Any]], names: bool, as_json: bool) -> None:
     if as_json:
         write_json([each["bucket"] for each in buckets] if names else buckets)
     elif names:
@@ -230,7 +232,7 @@ def _show_buckets(buckets: list[dict[str, Any]], names: bool, as_json: bool) -> 
         object info FILES report.pdf
     """,
 )
-@click.argument("bucket")
+@click.argument("bucket", shell_complete=_NAMES)
 @click.argument("name", required=False)
 @_JSON
 @with_settings
@@ -266,7 +268,7 @@ def info(settings: Settings, bucket: str, name: str | None, as_json: bool) -> No
     )
 
 
-def _show_bucket(status: dict[str, Any], as_json: bool) -> None:
+def _show_bucket(status: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         write_json(status)
         return
@@ -297,12 +299,12 @@ def _show_bucket(status: dict[str, Any], as_json: bool) -> None:
         object rm FILES --force
     """,
 )
-@click.argument("bucket")
+@click.argument("bucket", shell_complete=_NAMES)
 @click.argument("name", required=False)
 @_FORCE
 @with_settings
 def rm(settings: Settings, bucket: str, name: str | None, force: bool) -> None:
-    """Delete an object, or without NAME the bucket with all its objects."""
+    """Delete an object, or a whole bucket. Without NAME the bucket goes, with all its objects."""
     what = f"{name!r} in {bucket}" if name else f"bucket {bucket} with all its objects"
     confirm(f"Delete {what}?", force)
     with settings.jetstream() as js:
@@ -314,7 +316,7 @@ def rm(settings: Settings, bucket: str, name: str | None, force: bool) -> None:
 
 
 @object_.command("seal", examples="object seal FILES --force")
-@click.argument("bucket")
+@click.argument("bucket", shell_complete=_NAMES)
 @_FORCE
 @with_settings
 def seal(settings: Settings, bucket: str, force: bool) -> None:
@@ -331,7 +333,7 @@ def seal(settings: Settings, bucket: str, force: bool) -> None:
         object watch FILES --updates-only --json
     """,
 )
-@click.argument("bucket")
+@click.argument("bucket", shell_complete=_NAMES)
 @click.option("--updates-only", is_flag=True, help="print only what changes from now on")
 @click.option("--count", type=Number(1), help="end after so many changes")
 @click.option("--json", "as_json", is_flag=True, help="print each change as a line of JSON")
@@ -339,7 +341,7 @@ def seal(settings: Settings, bucket: str, force: bool) -> None:
 def watch(
     settings: Settings, bucket: str, updates_only: bool, count: int | None, as_json: bool
 ) -> None:
-    """Print the objects of a bucket, then every change, until Ctrl-C."""
+    """Print the objects of a bucket, then every change."""
     with (
         settings.jetstream(lasting=True) as js,
         js.object_store(bucket).watch(updates_only=updates_only) as infos,

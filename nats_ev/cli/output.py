@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # In a pipe a line is as long as it needs to be.
 _ENDLESS = 10_000
+# How many columns of a terminal a name may take before it is wrapped.
+_NAME = 30
 
 
 def is_terminal(stream: Any = None) -> bool:
@@ -108,23 +110,34 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str =
 
     here = console()
     drawn = Table(
-        box=box.ROUNDED if here.is_terminal else None,
+        box=box.SIMPLE_HEAD if here.is_terminal else None,
         title=title if here.is_terminal else None,
         title_style="bold",
         header_style="bold" if here.is_terminal else "",
-        pad_edge=here.is_terminal,
-        padding=(0, 1) if here.is_terminal else (0, 2, 0, 0),
+        title_justify="left",
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
         border_style="dim",
     )
+    lines = [[_one_line(str(cell)) for cell in row] for row in rows]
+    # A column without a cell says nothing.
+    shown = [n for n in range(len(columns)) if not n or any(line[n] for line in lines)]
+    columns = [columns[n] for n in shown]
+    lines = [[line[n] for n in shown] for line in lines]
     for number, column in enumerate(columns):
+        right = column.startswith(">")
+        widest = max((len(line[number]) for line in lines), default=0)
         drawn.add_column(
             column.lstrip(">"),
-            justify="right" if column.startswith(">") else "left",
+            justify="right" if right else "left",
             overflow="fold",
             style="cyan" if number == 0 else None,
+            # Numbers and names keep their width; texts are wrapped to make room for them.
+            no_wrap=right,
+            min_width=min(widest, _NAME) if number == 0 else None,
         )
-    for row in rows:
-        drawn.add_row(*(Text(_one_line(str(cell))) for cell in row))
+    for line in lines:
+        drawn.add_row(*(Text(cell) for cell in line))
     here.print(drawn)
 
 

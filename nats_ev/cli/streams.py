@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ import click
 from nats_ev import Headers
 
 from .client import Settings
-from .command import Group, with_settings
+from .command import Group, completes, with_settings
 from .configs import Field, config_from, config_options, confirm, shown_metadata
 from .messages import show_message, show_stored
 from .output import details, note, table, write, write_json
@@ -47,7 +48,7 @@ _FIELDS = (
     Field("--max-msg-size", "max_msg_size", Size(unlimited=True), "size of one message"),
     Field("--max-consumers", "max_consumers", _NUMBER, "number of consumers"),
     Field("--dupe-window", "duplicate_window", DURATION, "how long message ids are remembered"),
-    Field("--ack/--no-ack", "no_ack", bool, "whether publishers get acknowledgements"),
+    Field("--no-ack/--ack", "no_ack", bool, "publishers get no acknowledgements, or get them"),
     Field("--compression", "compression", click.Choice(["none", "s2"]), "of the file"),
     Field("--allow-direct/--no-allow-direct", "allow_direct", bool, "replicas answer reads"),
     Field("--allow-rollup/--no-allow-rollup", "allow_rollup_hdrs", bool, "headers may purge"),
@@ -59,6 +60,7 @@ _FIELDS = (
     Field("--source", "sources", [str], "another stream that it also takes messages from"),
     Field("--metadata", "metadata", [Pair("=")], "a name with a value; may be repeated"),
 )
+_NAMES = completes(lambda js: js.stream_names())
 _JSON = click.option("--json", "as_json", is_flag=True, help="print JSON")
 _FORCE = click.option("--force", "-f", is_flag=True, help="do not ask")
 
@@ -98,7 +100,7 @@ def ls(settings: Settings, subject: str | None, names: bool, every: bool, as_jso
         note("No streams" if every else "No streams; --all also shows those of buckets")
     else:
         table(
-            ("Name", "Description", "Subjects", ">Messages", ">Size", ">Last message"),
+            ("Name", "Description", "Subjects", ">Messages", ">Size", ">Last"),
             [_row(info) for info in infos],
             title="Streams",
         )
@@ -108,7 +110,7 @@ def _of_bucket(name: str) -> bool:
     return name.startswith(("KV_", "OBJ_"))
 
 
-def _row(info: dict[str, Any]) -> tuple[str, ...]:
+def _row(info: Mapping[str, Any]) -> tuple[str, ...]:
     config, state = info["config"], info["state"]
     return (
         config["name"],
@@ -127,7 +129,7 @@ def _row(info: dict[str, Any]) -> tuple[str, ...]:
         stream info ORDERS --json | jq .state.messages
     """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=_NAMES)
 @_JSON
 @with_settings
 def info(settings: Settings, name: str, as_json: bool) -> None:
@@ -136,12 +138,13 @@ def info(settings: Settings, name: str, as_json: bool) -> None:
         _show(js.stream_info(name), as_json)
 
 
-def _show(info: dict[str, Any], as_json: bool) -> None:
+def _show(info: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         write_json(info)
         return
     config, state = info["config"], info["state"]
     cluster = info.get("cluster") or {}
+    leader = [("Leader", cluster.get("leader"))] if cluster.get("name") else []
     replicas = [
         (r["name"], "current" if r.get("current") else f"{r.get('lag', 0):,} operations behind")
         for r in cluster.get("replicas") or ()
@@ -161,7 +164,7 @@ def _show(info: dict[str, Any], as_json: bool) -> None:
                 ("Subjects", f"{state['num_subjects']:,}" if "num_subjects" in state else None),
             ],
         ),
-        ("Cluster", [("Name", cluster.get("name")), ("Leader", cluster.get("leader")), *replicas]),
+        ("Cluster", [("Name", cluster.get("name")), *leader, *replicas]),
     )
 
 
@@ -216,7 +219,7 @@ def _configuration(config: dict[str, Any]) -> list[tuple[str, object]]:
         stream add ORDERS --config orders.json
     """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=_NAMES)
 @config_options(*_FIELDS)
 @click.option("--defaults", is_flag=True, hidden=True, help="for scripts of the official tool")
 @_JSON
@@ -224,15 +227,8 @@ def _configuration(config: dict[str, Any]) -> list[tuple[str, object]]:
 def add(settings: Settings, name: str, as_json: bool, **how: Any) -> None:
     """Create a stream. Without --subjects it stores the subject that is its name."""
     config = config_from(how) | {"name": name}
-    _turn_ack(config)
     with settings.jetstream() as js:
         _show(js.stream_create(config), as_json)
-
-
-def _turn_ack(config: dict[str, Any]) -> None:
-    """The option says whether publishers get acknowledgements, the field that they do not."""
-    if "no_ack" in config:
-        config["no_ack"] = not config["no_ack"]
 
 
 @stream.command(
@@ -243,23 +239,22 @@ def _turn_ack(config: dict[str, Any]) -> None:
         stream edit ORDERS --config orders.json
     """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=_NAMES)
 @config_options(*_FIELDS)
 @_JSON
 @with_settings
 def edit(settings: Settings, name: str, as_json: bool, **how: Any) -> None:
-    """Change the configuration of a stream; what no option names stays."""
+    """Change the configuration of a stream. What no option names stays."""
     changes = config_from(how)
-    _turn_ack(changes)
     if not changes:
         raise click.UsageError("say what to change")
     with settings.jetstream() as js:
-        config = js.stream_info(name)["config"] | changes | {"name": name}
+        config: Any = {**js.stream_info(name)["config"], **changes, "name": name}
         _show(js.stream_update(config), as_json)
 
 
 @stream.command("rm", aliases=("delete", "del"), examples="stream rm ORDERS --force")
-@click.argument("name")
+@click.argument("name", shell_complete=_NAMES)
 @_FORCE
 @with_settings
 def rm(settings: Settings, name: str, force: bool) -> None:
@@ -276,7 +271,7 @@ def rm(settings: Settings, name: str, force: bool) -> None:
         stream purge ORDERS --subject orders.test --keep 10 --force
     """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=_NAMES)
 @click.option("--subject", help="only messages of this subject, which may have wildcards")
 @click.option("--seq", type=Number(1), help="only messages before this sequence")
 @click.option("--keep", type=Number(0), help="keep so many of the newest messages")
@@ -292,10 +287,10 @@ def purge(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Delete messages of a stream: all, or those that the options name."""
+    """Delete messages of a stream. Without options all are deleted."""
     confirm(f"Delete messages of stream {name}?", force)
     asked = {"filter": subject, "seq": seq, "keep": keep}
-    opts = {field: value for field, value in asked.items() if value is not None}
+    opts: Any = {field: value for field, value in asked.items() if value is not None}
     with settings.jetstream() as js:
         answer = js.stream_purge(name, opts)
     if as_json:
@@ -317,14 +312,14 @@ _CONTENT = (
         stream get ORDERS --last-for orders.new --raw
     """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=_NAMES)
 @click.argument("seq", type=Number(1), required=False)
 @click.option("--last-for", "-S", "subject", help="the last message of this subject")
 @_CONTENT[0]
 @_CONTENT[1]
 @with_settings
 def get(settings: Settings, name: str, seq: int | None, subject: str | None, **how: Any) -> None:
-    """Print one message of a stream, by its sequence or as the last one of a subject."""
+    """Print one message of a stream. It is named by its sequence, or is the last one of a subject."""
     if (seq is None) == (subject is None):
         raise click.UsageError("name one message: SEQ, or --last-for SUBJECT")
     with settings.jetstream() as js:
@@ -355,7 +350,7 @@ def _show_stored(msg: Any, how: dict[str, Any]) -> None:
         stream view ORDERS 100 --subject orders.new --since 1h
     """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=_NAMES)
 @click.argument("count", type=Number(1), default=25)
 @click.option("--subject", help="only messages of this subject, which may have wildcards")
 @click.option("--id", "seq", type=Number(1), help="begin at this sequence")
@@ -372,8 +367,8 @@ def view(
     since: datetime | None,
     **how: Any,
 ) -> None:
-    """Print COUNT messages of a stream, 25 by default, from the first one on."""
-    config: dict[str, Any] = {"deliver_policy": "all"}
+    """Print the messages of a stream. COUNT is 25 by default."""
+    config: Any = {"deliver_policy": "all"}
     if subject is not None:
         config["filter_subject"] = subject
     if seq is not None:
@@ -394,12 +389,12 @@ def view(
 
 
 @stream.command("subjects", examples="stream subjects ORDERS --filter 'orders.*'")
-@click.argument("name")
+@click.argument("name", shell_complete=_NAMES)
 @click.option("--filter", "subject", default=">", help="only subjects that match")
 @_JSON
 @with_settings
 def subjects(settings: Settings, name: str, subject: str, as_json: bool) -> None:
-    """List the subjects that a stream has messages of, and how many."""
+    """List the subjects of which a stream has messages."""
     with settings.jetstream() as js:
         found = js.stream_info(name, {"subjects_filter": subject})["state"].get("subjects") or {}
     if as_json:
@@ -419,7 +414,7 @@ def find(settings: Settings, subject: str) -> None:
 
 
 @stream.command("rmm", examples="stream rmm ORDERS 42 --force")
-@click.argument("name")
+@click.argument("name", shell_complete=_NAMES)
 @click.argument("seq", type=Number(1))
 @click.option("--erase", is_flag=True, help="also overwrite the data")
 @_FORCE

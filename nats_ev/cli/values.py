@@ -153,7 +153,7 @@ def body_of(text: str | None, *, force: bool = False) -> bytes:
     """
     if text is not None and text != "-":
         return text.encode(errors="surrogateescape")
-    if text == "-" or force or not sys.stdin.isatty():
+    if sys.stdin is not None and (text == "-" or force or not sys.stdin.isatty()):
         return sys.stdin.buffer.read()
     return b""
 

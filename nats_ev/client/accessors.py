@@ -2,26 +2,35 @@
 
 An accessor that is called without an argument returns the current value. With an argument it sets the
 value, with the checks that the option of the same name has, and returns it. `Omitted` is the default,
-because None clears a callback.
+because None clears a callback. Type checkers and editors see two signatures: one reads, one sets.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple, TypedDict, TypeVar, cast, overload
 
 from ..arguments import Milliseconds, Omitted
-from ..connection import Connection
+from ..connection import Connection, Link
 from ..errors import BadOptionsError, NatsError
 from ..options import Options
-from ..protocol import PENDING_BYTES_LIMIT, PENDING_MSGS_LIMIT, Outbound
+from ..protocol import PENDING_BYTES_LIMIT, PENDING_MSGS_LIMIT, Outbound, ServerInfo
 from ..redact import without_traceback
 from ..status import Status
 from .core import Core
+from .option_types import (
+    ErrorCallback,
+    EventCallback,
+    ExpiringCallback,
+    ServersCallback,
+    SlowConsumerCallback,
+)
 from .requests import Requests
+from .subscriptions import SubscriptionInfo
 
-Hook = Callable[[], object] | None
+T = TypeVar("T")
 
 _READ = cast(Any, Omitted())
 
@@ -39,6 +48,24 @@ class Counts(NamedTuple):
     slow_episodes: int = 0
 
 
+class Statistics(TypedDict):
+    """What `Nats.stats` returns."""
+
+    msgs_in: int
+    msgs_out: int
+    bytes_in: int
+    bytes_out: int
+    accepted: int
+    written: int
+    waiting: int
+    discarded: int
+    reconnects: int
+    slow_episodes: int
+    waiting_bytes: int
+    pings_outstanding: int
+    rtt: float
+
+
 class Accessors:
     """The callbacks, settings and state of `Nats`."""
 
@@ -51,16 +78,20 @@ class Accessors:
 
     def _watch_expiry(self) -> None: ...
 
-    def _option(self, name: str, value: Any) -> Any:
+    def _option(self, name: str, value: T) -> T:
         if value is not _READ:
             self._connection.guard.check_thread()
             self._options.set(name, value)
             self._connection.option_changed(name)
-        return getattr(self._options, name)
+        return cast(T, getattr(self._options, name))
 
     # Callbacks. None clears.
 
-    def on_error(self, cb: Callable[[NatsError], object] | None = _READ) -> Any:
+    @overload
+    def on_error(self) -> ErrorCallback | None: ...
+    @overload
+    def on_error(self, cb: ErrorCallback | None) -> ErrorCallback | None: ...
+    def on_error(self, cb: ErrorCallback | None = _READ) -> ErrorCallback | None:
         """Get or set ``cb(err)``, called for each error of the network, a `NatsError`.
 
         Without a callback the error is raised out of a callback of the loop, after everything else.
@@ -70,15 +101,27 @@ class Accessors:
         """
         return self._option("on_error", cb)
 
-    def on_connect(self, cb: Hook = _READ) -> Any:
+    @overload
+    def on_connect(self) -> EventCallback | None: ...
+    @overload
+    def on_connect(self, cb: EventCallback | None) -> EventCallback | None: ...
+    def on_connect(self, cb: EventCallback | None = _READ) -> EventCallback | None:
         """Get or set ``cb()``, called at the end of each handshake."""
         return self._option("on_connect", cb)
 
-    def on_disconnect(self, cb: Hook = _READ) -> Any:
+    @overload
+    def on_disconnect(self) -> EventCallback | None: ...
+    @overload
+    def on_disconnect(self, cb: EventCallback | None) -> EventCallback | None: ...
+    def on_disconnect(self, cb: EventCallback | None = _READ) -> EventCallback | None:
         """Get or set ``cb()``, called when a connection has ended, before the first attempt to reconnect."""
         return self._option("on_disconnect", cb)
 
-    def on_reconnect(self, cb: Hook = _READ) -> Any:
+    @overload
+    def on_reconnect(self) -> EventCallback | None: ...
+    @overload
+    def on_reconnect(self, cb: EventCallback | None) -> EventCallback | None: ...
+    def on_reconnect(self, cb: EventCallback | None = _READ) -> EventCallback | None:
         """Get or set ``cb()``, called after `on_connect` when a connection replaces a lost one.
 
         Also after `force_reconnect`, but not after an explicit `connect`, however many connections
@@ -86,11 +129,19 @@ class Accessors:
         """
         return self._option("on_reconnect", cb)
 
-    def on_lame_duck(self, cb: Hook = _READ) -> Any:
+    @overload
+    def on_lame_duck(self) -> EventCallback | None: ...
+    @overload
+    def on_lame_duck(self, cb: EventCallback | None) -> EventCallback | None: ...
+    def on_lame_duck(self, cb: EventCallback | None = _READ) -> EventCallback | None:
         """Get or set ``cb()``, called once per connection when its server announces a shutdown (``ldm``)."""
         return self._option("on_lame_duck", cb)
 
-    def on_discovered_servers(self, cb: Callable[[list[str]], object] | None = _READ) -> Any:
+    @overload
+    def on_discovered_servers(self) -> ServersCallback | None: ...
+    @overload
+    def on_discovered_servers(self, cb: ServersCallback | None) -> ServersCallback | None: ...
+    def on_discovered_servers(self, cb: ServersCallback | None = _READ) -> ServersCallback | None:
         """Get or set ``cb(urls)``, called for servers of the cluster that were not known before.
 
         Not called for the servers that the first INFO after `connect` names: see
@@ -98,7 +149,11 @@ class Accessors:
         """
         return self._option("on_discovered_servers", cb)
 
-    def on_auth_expiring(self, cb: Callable[[float], object] | None = _READ) -> Any:
+    @overload
+    def on_auth_expiring(self) -> ExpiringCallback | None: ...
+    @overload
+    def on_auth_expiring(self, cb: ExpiringCallback | None) -> ExpiringCallback | None: ...
+    def on_auth_expiring(self, cb: ExpiringCallback | None = _READ) -> ExpiringCallback | None:
         """Get or set ``cb(seconds)``, called before the client's credentials expire; seconds are left.
 
         Called once per connection, ``auth_expiring_before`` ms before the expiry; but not before half of
@@ -112,13 +167,17 @@ class Accessors:
             self._watch_expiry()
         return found
 
-    def on_slow_consumer(self, cb: Callable[[int], object] | None = _READ) -> Any:
+    @overload
+    def on_slow_consumer(self) -> SlowConsumerCallback | None: ...
+    @overload
+    def on_slow_consumer(self, cb: SlowConsumerCallback | None) -> SlowConsumerCallback | None: ...
+    def on_slow_consumer(
+        self, cb: SlowConsumerCallback | None = _READ
+    ) -> SlowConsumerCallback | None:
         """Get or set ``cb(pending_bytes)`` of `slow_consumer`, which sets it together with the threshold."""
         return self._option("on_slow_consumer", cb)
 
-    def slow_consumer(
-        self, bytes_threshold: int, cb: Callable[[int], object] | None = None
-    ) -> None:
+    def slow_consumer(self, bytes_threshold: int, cb: SlowConsumerCallback | None = None) -> None:
         """Call ``cb(pending_bytes)`` once each time the *unsent* bytes rise above a threshold.
 
         The reason is a server that does not read fast enough. Not to be confused with
@@ -134,31 +193,51 @@ class Accessors:
 
     # Settings.
 
-    def connect_timeout(self, ms: Milliseconds = _READ) -> Any:
+    @overload
+    def connect_timeout(self) -> float: ...
+    @overload
+    def connect_timeout(self, ms: Milliseconds) -> float: ...
+    def connect_timeout(self, ms: Milliseconds = _READ) -> float:
         """Get or set the limit of an attempt, from name resolution to the handshake's PONG, in ms; 0: none.
 
         A new value counts from the next attempt on.
         """
-        return self._option("connect_timeout", ms)
+        return cast(float, self._option("connect_timeout", ms))
 
-    def ping_interval(self, ms: Milliseconds = _READ) -> Any:
+    @overload
+    def ping_interval(self) -> float: ...
+    @overload
+    def ping_interval(self, ms: Milliseconds) -> float: ...
+    def ping_interval(self, ms: Milliseconds = _READ) -> float:
         """Get or set the time between keep-alive PINGs, in ms; 0: no PINGs."""
-        return self._option("ping_interval", ms)
+        return cast(float, self._option("ping_interval", ms))
 
-    def max_pings_outstanding(self, num: int = _READ) -> Any:
+    @overload
+    def max_pings_outstanding(self) -> int: ...
+    @overload
+    def max_pings_outstanding(self, num: int) -> int: ...
+    def max_pings_outstanding(self, num: int = _READ) -> int:
         """Get or set how many unanswered PINGs a connection survives."""
         return self._option("max_pings_outstanding", num)
 
-    def priority(self, num: int = _READ) -> Any:
+    @overload
+    def priority(self) -> int: ...
+    @overload
+    def priority(self, num: int) -> int: ...
+    def priority(self, num: int = _READ) -> int:
         """Get or set the priority of the socket's watchers, -2 to 2. Counts for the next connection."""
         return self._option("priority", num)
 
-    def keepalive(self, seconds: int = _READ) -> Any:
+    @overload
+    def keepalive(self) -> int: ...
+    @overload
+    def keepalive(self, seconds: int | timedelta) -> int: ...
+    def keepalive(self, seconds: int | timedelta = _READ) -> int:
         """Get or set the TCP keep-alive: seconds of idleness before the first probe; 0: off.
 
         A new value counts for the next connection.
         """
-        return self._option("keepalive", seconds)
+        return cast(int, self._option("keepalive", seconds))
 
     def reconnect(
         self,
@@ -187,6 +266,10 @@ class Accessors:
         """Return whether a lost connection is replaced; `reconnect` sets it."""
         return self._options.reconnect
 
+    @overload
+    def max_payload(self) -> int: ...
+    @overload
+    def max_payload(self, limit: int) -> int: ...
     def max_payload(self, limit: int = _READ) -> int:
         """Get or set the largest size of a message's headers and payload together, in bytes.
 
@@ -290,6 +373,82 @@ class Accessors:
         server = self._connection.pool.current
         return server.url if server is not None and self._connection.connected else None
 
+    # The connection, and what its server has said about itself. All None (or False) without a connection.
+
+    def _info(self) -> ServerInfo | None:
+        return self._connection.info if self._connection.connected else None
+
+    def _link(self) -> Link | None:
+        return self._connection.link if self._connection.connected else None
+
+    def connected_addr(self) -> str | None:
+        """Return the numeric address and port of the server, or the path of its Unix socket, or None."""
+        link = self._link()
+        return link.peer or None if link is not None else None
+
+    def local_addr(self) -> str | None:
+        """Return our own address and port of the connection, or None."""
+        link = self._link()
+        return link.local or None if link is not None else None
+
+    def connected_server_id(self) -> str | None:
+        """Return the public key that identifies the server, or None without a connection."""
+        info = self._info()
+        return info.server_id or None if info is not None else None
+
+    def connected_server_name(self) -> str | None:
+        """Return the server's own name, or None without a connection."""
+        info = self._info()
+        return info.server_name or None if info is not None else None
+
+    def connected_server_version(self) -> str | None:
+        """Return the version of nats-server, such as "2.12.1", or None without a connection."""
+        info = self._info()
+        return info.version or None if info is not None else None
+
+    def connected_cluster_name(self) -> str | None:
+        """Return the name of the server's cluster; None if it is in none, or without a connection."""
+        info = self._info()
+        return info.cluster or None if info is not None else None
+
+    def connected_domain(self) -> str | None:
+        """Return the server's JetStream domain; None if it has none, or without a connection."""
+        info = self._info()
+        return info.domain or None if info is not None else None
+
+    def headers_supported(self) -> bool:
+        """Return whether the server supports message headers; False without a connection."""
+        info = self._info()
+        return info is not None and info.headers
+
+    def jetstream_supported(self) -> bool:
+        """Return whether the server has JetStream; False without a connection.
+
+        True does not mean that this account may use it, and another server of the cluster may have it.
+        """
+        info = self._info()
+        return info is not None and info.jetstream
+
+    def auth_required(self) -> bool:
+        """Return whether the server asks clients for credentials; False without a connection."""
+        info = self._info()
+        return info is not None and info.auth_required
+
+    def tls_required(self) -> bool:
+        """Return whether the server refuses clients without TLS; False without a connection."""
+        info = self._info()
+        return info is not None and info.tls_required
+
+    def tls_version(self) -> str | None:
+        """Return the TLS version of the connection, such as "TLSv1.3"; None without TLS."""
+        link = self._link()
+        return link.tls[0] if link is not None else None
+
+    def tls_cipher(self) -> str | None:
+        """Return the name of the connection's TLS cipher suite; None without TLS."""
+        link = self._link()
+        return link.tls[1] if link is not None else None
+
     def servers(self) -> list[str]:
         """Return the URLs of all known servers, also discovered ones, in the order of the next attempts."""
         return self._connection.pool.urls
@@ -328,7 +487,7 @@ class Accessors:
         """
         return len(self._core.subscriptions.by_sid)
 
-    def subscription_info(self, sid: int) -> dict[str, Any] | None:
+    def subscription_info(self, sid: int) -> SubscriptionInfo | None:
         """Return the state of a subscription as a dict, or None for an unknown sid.
 
         Keys: sid, subject, queue_group, max_msgs (0: no end), received, delivered (to the callback), dropped
@@ -355,7 +514,7 @@ class Accessors:
             self._out.drop_messages()
             self._requests.fail_all()
 
-    def stats(self) -> dict[str, float]:
+    def stats(self) -> Statistics:
         """Return the counters since the client was made, or since `reset_stats`.
 
         * msgs_in, bytes_in, msgs_out, bytes_out: messages, and their header and payload bytes,

@@ -99,6 +99,7 @@ class Core:
             drain.join(cb)
             return
         self.drain = drain = Drain(self.connection, self.options, self.subscriptions, self)
+        self.connection.out.wants_notice = True
         self.requests.drain_began()
         drain.join(cb)
         drain.begin()
@@ -197,6 +198,7 @@ class Core:
 
     def before_write(self) -> None:
         """Change what is about to be written: remove requests that timed out, frame a drain's UNSUBs."""
+        self.connection.out.wants_notice = self.drain is not None
         if self.requests.withdrawn:
             self.requests.purge()
         if self.drain is not None and self.connection.connected:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from .. import errors, subjects
 from ..arguments import (
@@ -22,6 +22,8 @@ from ..arguments import (
     TAKES_ERR,
     Milliseconds,
     Payload,
+    ResultCallback,
+    Unpack,
     callable_or_none,
     check_callback,
     count,
@@ -34,9 +36,9 @@ from ..arguments import (
 from ..auth import nkey_generate_user_seed, nkey_public_from_seed
 from ..connection import Completion
 from ..contexts import Origins
-from ..headers import HeadersLike, encode_headers
+from ..headers import HeadersLike, encode_headers, with_more
 from ..inquiries import Inquiries
-from ..instrumentation import Observers
+from ..instrumentation import new_observers, observe
 from ..nuid import next_nuid
 from ..options import Options
 from ..protocol import Client, MessageCallback, Passes, fast_method
@@ -44,7 +46,7 @@ from ..redact import without_traceback
 from .accessors import Accessors, Counts
 from .core import Core
 from .extension import Extension
-from .observed import observe
+from .option_types import NatsOptions
 from .request_many import RequestCallback, Sentinel
 
 T = TypeVar("T")
@@ -96,9 +98,13 @@ class Nats(Client, Origins, Inquiries, Accessors, Extension):
     * Reconnecting: reconnect (False), reconnect_delay (2000), max_reconnect_delay (30,000),
       max_reconnect_attempts (60 failures in a row; 0: unlimited), retry_on_failed_connect (as
       reconnect), ignore_auth_error_abort (False; True: also try a server again that has refused
-      the client twice).
+      the client twice). ``reconnect_delay_cb(attempt)`` returns the ms before each further round over the
+      servers, from 1 on. ``reconnect_to_cb(servers, info)`` (ADR-40) returns the next server, or
+      ``(server, ms)``: servers as `server_pool` shows them, info as the last server's INFO has it (dict).
+      Where one returns None, or what is wrong (on_error gets that), the client's own choice counts.
     * Limits: reconnect_buffer_size (of what waits for a connection; 8 MiB; 0: nothing, -1: unlimited),
-      max_pending_bytes (unsent while connected; 256 MiB; 0: unlimited), max_payload (besides the server's;
+      max_pending_bytes (unsent while connected; 256 MiB; 0: unlimited), write_timeout (60,000 ms in which
+      the server takes no byte; 0: any time), max_payload (besides the server's;
       0: none), max_message_size (inbound; 0: 64 MiB, or twice the server's max_payload), max_control_line
       (4096), slow_consumer_bytes (0: off), drain_timeout (30,000 ms; 0: any time).
     * Observers, for metrics and spans: instrumentation, an `Instrumentation` or a list of them.
@@ -112,14 +118,16 @@ class Nats(Client, Origins, Inquiries, Accessors, Extension):
 
     @without_traceback
     @explained(other="options are given by keyword, as in Nats(host='127.0.0.1')")
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[NatsOptions]) -> None:
+        if TYPE_CHECKING:
+            Options(**options)
         self._options = Options.from_kwargs(options)
         if self._options.loop is None:
             from .. import pyev
 
             self._options.loop = pyev.default_loop()
         watched = self._options.instrumentation
-        self._observers = Observers(list(watched)) if watched is not None else None
+        self._observers = new_observers(self, watched, with_more, check_callback)
         self._core = core = Core(self._options, self, self._observers)
         self._connection = core.connection
         self._requests = core.requests
@@ -132,8 +140,8 @@ class Nats(Client, Origins, Inquiries, Accessors, Extension):
         self._zero = Counts()
         if self._options.on_auth_expiring is not None:
             self._watch_expiry()
-        if self._observers is not None:
-            observe(self, self._observers)
+        if self._observers is not None and self._observers.per_message:
+            observe(self)
         if self._options.connects_at_once:
             core.open()
 
@@ -575,7 +583,7 @@ class Nats(Client, Origins, Inquiries, Accessors, Extension):
         self._refuse_if_closed()
         self._connection.ping(callable_or_none(cb, "cb", TAKES_ERR))
 
-    def rtt(self, cb: Callable[[float | None, errors.NatsError | None], object]) -> None:
+    def rtt(self, cb: ResultCallback[float]) -> None:
         """Measure the round trip of a PING, and call ``cb(ms, err)``, one of them None.
 
         Raises `NotConnectedError`.

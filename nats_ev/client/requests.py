@@ -2,7 +2,7 @@
 
 All requests of a client share one subscription, to ``<inbox_prefix>.<unguessable>.*``. Each request
 has a number, taken from the connection's counter, which is the last token of its reply subject. So an
-answer leads to its callback by one look into a dict, and a number that has been used comes from the
+answer leads to its callback by one look into a table, and a number that has been used comes from the
 past: no other request can get a late answer.
 
 Who does what: C sends most requests (`nats_py_request` in ``csrc/py_outbound.c``), and gives most answers
@@ -23,28 +23,28 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
+from operator import itemgetter
 from typing import Any, Protocol
 
 from .. import errors, subjects
 from ..arguments import milliseconds
 from ..connection import Completion, Connection, InOrder, Source
 from ..headers import is_no_responders
-from ..net import Deadline
 from ..nuid import next_nuid
 from ..options import Options
-from ..protocol import Outbound
-from .expiry import EXPIRY_SLOP, MAX_GROUPS, NO_RUN, Run, TimeoutGroup
+from ..protocol import Outbound, Waiting
+from .expiry import Expiry
 from .request_many import ManyRequest, RequestCallback, Sentinel
 from .subscriptions import Subscriptions
 
-# The types of a time-out that are their own keys.
+# The types of a time-out whose equality is known.
 _TIMES = frozenset({int, float, timedelta})
 # No time-out is this one.
 _NO_TIMEOUT = object()
+# Of a run (number of the first request, subject); no call of Python, as there are many of them.
+_first = itemgetter(0)
 # So many subjects are kept before those of requests that have ended are looked for.
 _KEPT_SUBJECTS = 256
-# Seconds between two sweeps of groups without a waiting request, while there are many groups.
-_SWEEP_AFTER = 1.0
 
 
 class _NoRespondersOverride(partial[object]):
@@ -68,10 +68,6 @@ class _EndsEarly(_NoRespondersOverride):
 _OVERRIDES = (_NoRespondersOverride, _EndsEarly)
 
 
-def _first(run: tuple[int, str]) -> int:
-    return run[0]
-
-
 class _AskedSubjects:
     """The subjects of waiting requests, for the case that the server refuses one (`Requests.denied`).
 
@@ -80,7 +76,7 @@ class _AskedSubjects:
     the list, `subjects` of the write buffer, while it is shorter than `most_subjects`.
     """
 
-    def __init__(self, waiting: dict[int, Any], many: dict[int, Any], out: Outbound) -> None:
+    def __init__(self, waiting: Waiting, many: dict[int, Any], out: Outbound) -> None:
         """waiting and many have the numbers of the requests that wait, out that of the last one."""
         self._waiting = waiting
         self._many = many
@@ -148,32 +144,23 @@ class Requests:
         self.deadlines = connection.deadlines
         self.call = connection.turn.call
         self.soon = connection.turn.soon
-        connection.turn.finish = self._end_turn
-        self._turn = connection.turn
         self.failed = connection.turn.failed
-        # The callbacks by number. `waiting` is always the same dict: each `TimeoutGroup` holds it.
+        # The callbacks by number. `waiting` is always the same table.
         self._out = connection.out
-        self.waiting: dict[int, RequestCallback] = {}
+        self.waiting = Waiting()
         self._out.waiting = self.waiting
-        self._out.begin_run = self.begin_run
+        # `timeout` of the write buffer is that of the last request, as the caller gave it, or _NO_TIMEOUT, so
+        # that the next request calls `use_timeout`; `run_start` is the number of the first request of the run
+        # that is being made, 0: no run has begun. `times` is there if C may choose another time-out.
+        self.times = Expiry(self._out, connection.turn, connection.deadlines, self.expired)
+        connection.turn.finish = self.times.end_turn
+        self._out.times = self.times
+        self._out.timeout = _NO_TIMEOUT
+        self._out.run_start = 0
+        self.begin_run = self._out.begin_run = self.times.begin_run
         self.many: dict[int, ManyRequest] = {}
         # Those that have left the tables and whose last call is put off: they can still be cancelled.
         self.ending: dict[int, RequestCallback | ManyRequest] = {}
-        # The groups by time-out, as the caller gave it: finding one takes no conversion.
-        self._groups: dict[Any, TimeoutGroup] = {}
-        self._groups_max = MAX_GROUPS
-        self._sweeping: Deadline | None = None
-        # The run that is being made. `timeout` of the write buffer is that of the last request, as the caller
-        # gave it, or _NO_TIMEOUT, so that the next request calls `use_timeout`; `run_start` is the number of
-        # the run's first request, 0: no run has begun. C reads them.
-        self._out.timeout = _NO_TIMEOUT
-        self._out.run_start = 0
-        self._group: TimeoutGroup | None = None
-        # Runs of this turn with other time-outs: (group, first, last). They get their deadlines at
-        # its end.
-        self._ended_runs: list[tuple[TimeoutGroup, int, int]] = []
-        # The only run that may be extended, and its group.
-        self._newest_run: tuple[TimeoutGroup | None, Run] = (None, NO_RUN)
         # `use_timeout` must refuse or accept each request on its own.
         self.draining = False
         self._early_503 = options.no_responders
@@ -197,66 +184,23 @@ class Requests:
         `Nats.drain`.
         """
         self._owner.refuse_if_draining()
-        usual = type(timeout_ms) in _TIMES
+        self.times.choose(milliseconds(timeout_ms, "timeout_ms") / 1000)
         # What is equal to a time and has another type, such as True, may be no time. What is a time, of a
         # subclass, may have an equality of its own.
-        group = self._groups.get(timeout_ms) if usual else None
-        if group is None:
-            group = self._new_group(timeout_ms)
-        self._end_run()
-        self._group = group
-        self._out.timeout = timeout_ms if usual and not self.draining else _NO_TIMEOUT
+        is_known = type(timeout_ms) in _TIMES and not self.draining
+        self._out.timeout = timeout_ms if is_known else _NO_TIMEOUT
+        self._out.times = None if self.draining else self.times
 
     def drain_began(self) -> None:
         """Let each request call `use_timeout`, which may refuse it."""
         self.draining = True
         self._out.timeout = _NO_TIMEOUT
+        self._out.times = None
 
     def ended(self) -> None:
         """Let a drain look whether it can go on, after the end of a request that no message has brought."""
         if self.draining:
             self._connection.need_flush()
-
-    def _new_group(self, timeout_ms: Any) -> TimeoutGroup:
-        checked = milliseconds(timeout_ms, "timeout_ms")
-        if type(timeout_ms) not in _TIMES:
-            timeout_ms = float(checked)
-            if timeout_ms in self._groups:
-                return self._groups[timeout_ms]
-        group = TimeoutGroup(self.waiting, self.deadlines, self.expired, checked / 1000)
-        if len(self._groups) >= self._groups_max:
-            self._forget_idle_groups()
-        self._groups[timeout_ms] = group
-        if len(self._groups) > MAX_GROUPS and (
-            self._sweeping is None or not self._sweeping.waiting
-        ):
-            self._sweeping = self.deadlines.after(_SWEEP_AFTER, self._sweep)
-        return group
-
-    def _sweep(self) -> None:
-        """Forget idle groups without waiting for more of them, once a second while there are many."""
-        self._forget_idle_groups()
-        if len(self._groups) > MAX_GROUPS:
-            self._sweeping = self.deadlines.after(_SWEEP_AFTER, self._sweep)
-
-    def _forget_idle_groups(self) -> None:
-        self._end_turn()  # a group without runs may be about to get one
-        for group in self._groups.values():
-            group.trim()
-        for timeout_ms in [
-            key
-            for key, group in self._groups.items()
-            if not group.runs and group is not self._group
-        ]:
-            self._groups.pop(timeout_ms).cancel()
-        self._groups_max = max(MAX_GROUPS, 2 * len(self._groups))
-        self._newest_run = (None, NO_RUN)  # may have been trimmed
-
-    def begin_run(self, order: int) -> None:
-        """Note the first request of a turn, or of another time-out in the same turn."""
-        self._out.run_start = order
-        self._turn.unfinished = True
-        self._turn.schedule()
 
     def begin_subject(self, order: int, subject: str) -> None:
         """Note the first request to another subject than the last one."""
@@ -267,27 +211,6 @@ class Requests:
         subject = subjects.decode(raw)
         if subject != self._out.subject:
             self.begin_subject(order, subject)
-
-    def _end_run(self) -> None:
-        if self._out.run_start:
-            assert self._group is not None
-            self._ended_runs.append((self._group, self._out.run_start, self._out.last_order))
-            self._out.run_start = 0
-
-    def _end_turn(self) -> None:
-        """Start the time-outs of the requests that were made in this turn."""
-        self._end_run()
-        ended_runs, self._ended_runs = self._ended_runs, []
-        now = self.deadlines.clock()
-        for group, first, last in ended_runs:
-            deadline = now + group.seconds
-            newest_group, run = self._newest_run
-            if not group.seconds:
-                self._newest_run = (None, NO_RUN)  # these numbers must not get into another run
-            elif group is newest_group and group.waiting and deadline <= run.deadline:
-                run.last = last
-            else:
-                self._newest_run = (group, group.add(deadline + EXPIRY_SLOP, first, last))
 
     def override_no_responders(
         self, callback: RequestCallback, ends_early: bool
@@ -382,6 +305,7 @@ class Requests:
         """Remove the unsent frame of a request, before the next write and together with others."""
         if not self.withdrawn:
             self._connection.turn.soon(self.purge)
+            self._out.wants_notice = True
         self.withdrawn.append(order)
 
     def purge(self) -> None:
@@ -397,11 +321,7 @@ class Requests:
         self.ending.update(self.waiting)
         self.ending.update(self.many)
         self.waiting.clear()
-        for group in self._groups.values():
-            group.runs.clear()
-        self._newest_run = (None, NO_RUN)
-        self._out.run_start = 0  # no deadline for what has failed
-        self._ended_runs.clear()
+        self.times.stop()  # no deadline for what has failed
         for one in self.many.values():
             self.deadlines.end(one)
             self.deadlines.end(one.stalled)
@@ -499,7 +419,7 @@ class Requests:
         A server that maps subjects may rewrite the inbox. An answer without a number is for the only
         request then.
         """
-        return next(iter(self.waiting or self.many)) if len(self) == 1 else 0
+        return next(iter([*self.waiting, *self.many])) if len(self) == 1 else 0
 
     def _no_responders(self, order: int, headers: bytes) -> None:
         if order in self.many:

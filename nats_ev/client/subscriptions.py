@@ -9,7 +9,7 @@ leaves and enters the fast path.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Protocol, TypedDict
 
 from .. import errors, subjects
 from ..arguments import TAKES_MESSAGE, check_callback, count, integer
@@ -30,6 +30,24 @@ class Owner(Protocol):
 
     def inbox_closed(self) -> None:
         """Note that the subscription that all requests share has ended."""
+
+
+class SubscriptionInfo(TypedDict):
+    """What `Nats.subscription_info` returns."""
+
+    sid: int
+    subject: str
+    queue_group: str | None
+    max_msgs: int
+    received: int
+    delivered: int
+    dropped: int
+    pending_msgs: int
+    pending_bytes: int
+    pending_msgs_limit: int
+    pending_bytes_limit: int
+    paused: bool
+    draining: bool
 
 
 class Subscriptions:
@@ -348,7 +366,7 @@ class Subscriptions:
         if sub is not None:
             sub.msgs_limit, sub.bytes_limit = msgs, size
 
-    def info(self, sid: int) -> dict[str, Any] | None:
+    def info(self, sid: int) -> SubscriptionInfo | None:
         """Return the state of a subscription; see `Nats.subscription_info`."""
         sub = self._find(sid)
         if sub is None:

@@ -6,6 +6,7 @@ Files: `server` and `pool` (where to connect next), `attempts` (when, and for ho
 """
 
 from .connection import Connection as Connection
+from .link import Link as Link
 from .pings import Completion as Completion
 from .pings import InOrder as InOrder
 from .pings import Source as Source

@@ -11,15 +11,18 @@ iterations of the loop: see `Turn`. If some are left when its time has come, it 
 from __future__ import annotations
 
 import socket
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from .. import errors
 from ..instrumentation import Journal
 from ..loops import Loop
 from ..net import Deadline, Deadlines, Dialer, Refs, Resolver, Turn
 from ..options import Options
+from ..protocol import ServerInfo
 from ..redact import drop_frames
 from .pool import ServerPool
+from .server import Server
 
 # Each 16 portions of the handshake (about 40,000 SUBs) extend the attempt by one connect_timeout.
 _PORTIONS_PER_LIMIT = 16
@@ -67,6 +70,7 @@ class Attempts:
         self._dialer: Dialer | None = None
         self._tried: list[str] = []  # by the dialer that has come to its end
         self._due: Deadline | None = None
+        self._question: Any = None  # the arguments of `ask`, while its callbacks are to be called
         self._limit: Deadline | None = None
         self._portions = 0  # of the handshake: there are several when there are many subscriptions
         self._began_at = float("-inf")  # when the last attempt began
@@ -86,6 +90,25 @@ class Attempts:
         """Whether an attempt has ever begun."""
         return self._began_at > float("-inf")
 
+    def ask(
+        self,
+        info: ServerInfo | None,
+        report: Callable[[errors.NatsError], None],
+        plan: Callable[[Server | None, float | None], None],
+    ) -> None:
+        """Let the user choose the next server and the delay, as soon as an attempt could begin.
+
+        Until then an attempt counts as planned.
+
+        Args:
+            info: of the last server.
+            report: takes the error for a bad choice.
+            plan: called with the choice of `ServerPool.ask`, unless the user's callbacks have planned
+                something else, or have ended the client.
+        """
+        self.plan(0.0)
+        self._question = info, report, plan
+
     def plan(self, delay: float, least: float = 0.0) -> None:
         """Begin an attempt in so many ms, never in this call.
 
@@ -93,6 +116,7 @@ class Attempts:
             delay: ms from now.
             least: ms that must have passed since the last attempt began; 0: none.
         """
+        self._question = None
         since = (self._deadlines.clock() - self._began_at) * 1000
         self._due = self._deadlines.after(max(delay, least - since) / 1000, self._begin)
 
@@ -131,6 +155,9 @@ class Attempts:
         """Begin the attempt, unless it has been given up, or planned again, since it was put off."""
         if planned is None or planned is not self._due:
             return
+        if self._question is not None:
+            self._put_question(planned, *self._question)
+            return
         self._due = None
         self._portions = 0
         self._tried = []
@@ -154,6 +181,25 @@ class Attempts:
             dialer.unix(server.path)
         else:
             dialer.tcp(server.host, server.port)
+
+    def _put_question(
+        self,
+        planned: Deadline,
+        info: ServerInfo | None,
+        report: Callable[[errors.NatsError], None],
+        plan: Callable[[Server | None, float | None], None],
+    ) -> None:
+        chosen: tuple[Server | None, float | None] = (None, None)
+        try:
+            chosen = self._pool.ask(info)
+        except errors.BadOptionsError as exc:
+            drop_frames(exc)
+            report(exc)
+        except BaseException as exc:
+            self._turn.failed(exc)
+        finally:  # also if it stops the loop
+            if planned is self._due:
+                plan(*chosen)
 
     def _set_limit(self) -> None:
         self._deadlines.end(self._limit)

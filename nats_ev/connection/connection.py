@@ -32,8 +32,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from functools import partial
 
 from .. import errors
+from ..compiled import ConnectionBase
 from ..instrumentation import Journal, Observers
 from ..loops import Loop
 from ..net import Deadline, Deadlines, Guard, Mailbox, Refs, Stream, Turn, watch_forks
@@ -52,10 +54,10 @@ from ..status import Status
 from .attempts import Attempts
 from .handshake import Handshake
 from .limits import OF_THE_BUFFER, Limits, Unsent, unacceptable
-from .link import Link
+from .link import Link, link_type
 from .pings import Completion, InOrder, Pings
 from .pool import ServerPool
-from .server import closed_by, gave_up, locate, no_nats, timed_out
+from .server import Server, closed_by, closed_by_server, gave_up, locate, no_nats, timed_out
 from .states import Client, Event, next_status
 from .tls_context import TlsContext
 
@@ -63,7 +65,7 @@ from .tls_context import TlsContext
 _PONG_FLOOD = 64 * 1024
 
 
-class Connection:
+class Connection(ConnectionBase):
     """See the module's docstring. Its methods before "Attempts" are the client's."""
 
     def __init__(
@@ -330,21 +332,29 @@ class Connection:
     # Attempts.
 
     def _plan_attempt(self, asked_for: bool = False, last: errors.NatsError | None = None) -> None:
-        """Let `Attempts` try the pool's next server, or end if there is none.
+        """Let `Attempts` try the next server, perhaps of the user's choice, or end if there is none.
 
         Args:
             asked_for: by the user, who may ask again and again: a floor bounds how often.
             last: the error of the attempt before.
         """
+        plan = partial(self._plan, asked_for, last)
+        if self.pool.asks(self._was_connected):
+            self._attempts.ask(self.info, self._client.report, plan)
+        else:
+            plan()
+
+    def _plan(
+        self,
+        asked_for: bool,
+        last: errors.NatsError | None,
+        choice: Server | None = None,
+        own_delay: float | None = None,
+    ) -> None:
         before = self.url
-        turn = self.pool.next()
+        turn = self.pool.next(choice, 0.0 if asked_for and own_delay is not None else own_delay)
         if turn is None:
-            text = (
-                "max reconnect attempts reached"
-                if self.pool.exhausted
-                else "no servers available for connection"
-            )
-            why = gave_up(text, self.pool.known, last)
+            why = gave_up(self.pool.exhausted, self.pool.known, last)
             self.journal.gave_up(before, last, why)
             self._client.report(why, ends=True)
             self._end(closed_by(why), was_up=False)
@@ -353,7 +363,7 @@ class Connection:
         self.journal.planned(before, last, server.url, delay)
         if delay:
             self._happens(Event.WAIT)
-        bounded = asked_for and self._attempts.began
+        bounded = (asked_for or own_delay is not None) and self._attempts.began
         self._attempts.plan(delay, self.pool.least_delay() if bounded else 0.0)
 
     def dialed(self, sock: socket.socket) -> None:
@@ -362,7 +372,7 @@ class Connection:
         session = Session(
             self._subs, self, self._limits.max_message, self.out.waiting, self.turn.schedule
         )
-        self.link = Link(
+        self.link = link_type(self.journal.observers)(
             self._loop,
             Stream(sock),
             session,
@@ -371,8 +381,9 @@ class Connection:
             self._client.before_write,
             self.turn,
             self.deadlines,
-            self._options.priority,
+            self._options,
             self._refs,
+            self.journal,
         )
         self._handshake = Handshake(
             self.link, self.pool.current, self._options, self.pool, self._tls, self
@@ -380,13 +391,7 @@ class Connection:
         self._handshake.begin()
 
     def _may_retry(self) -> bool:
-        options = self._options
-        if self._was_connected:
-            return options.reconnect or self._forced
-        retry = options.retry_on_failed_connect
-        if retry is None:
-            retry = options.reconnect
-        return retry or not self.pool.round_complete
+        return self.pool.may_retry(self._was_connected, self._forced)
 
     # What the link, the handshake and the session report.
 
@@ -533,7 +538,8 @@ class Connection:
         if self.connected:
             self._connection_lost(error, final)
         else:
-            self._attempt_failed(error or self._closed_by_server(), final)
+            state = self._session.state if self._session is not None else None
+            self._attempt_failed(error or closed_by_server(state), final)
 
     def _attempt_failed(self, error: errors.NatsError, final: bool) -> None:
         locate(error, self.pool.current, self._attempts.tried)
@@ -568,13 +574,6 @@ class Connection:
             return
         self._settle(lost, was_up=True)
         self._plan_attempt(asked_for=self._forced)
-
-    def _closed_by_server(self) -> errors.ConnectError:
-        session = self._session
-        when = ""
-        if session is not None:
-            when = " before INFO" if session.state is State.GREETING else " after CONNECT"
-        return errors.ConnectError(f"connection closed by the server{when}")
 
     def _drop_link(self) -> None:
         """Close the connection, or whatever an attempt has of it. Nothing of it calls us after this."""

@@ -8,8 +8,8 @@ server wait by TCP. But one read may hold thousands of messages, and their callb
 watchers from their turn. So the session delivers for at most 10 ms, then the link gives way: the reader is
 stopped and the rest follows in the loop's next iteration.
 
-After the handshake, and without TLS, one call of C reads and delivers (`Session.read`), and one call
-writes (`Outbound.send`).
+`read` and `flush` are C (``csrc/py_turn.c``). After the handshake, and without TLS, they read and deliver,
+and write, without a call of Python. For all else they call the methods here.
 
 A callback may nest `loop.start()`, raise what stops the loop, or never return. What was received after
 its message is then delivered by whoever comes first: the nested loop or the loop's next run. The session
@@ -33,6 +33,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import errors
+from ..compiled import LinkBase
+from ..instrumentation import Journal, Observers
 from ..loops import Io, Loop
 from ..net import (
     CALLBACKS_SLICE,
@@ -50,7 +52,8 @@ from ..net import (
     os_error,
     read_error,
 )
-from ..protocol import DRAINED, END, GAVE_WAY, NOTHING, Outbound, Session, State
+from ..options import Options
+from ..protocol import END, GAVE_WAY, NOTHING, Outbound, Session, State
 from ..redact import drop_frames
 from .tls_context import TlsContext
 
@@ -72,7 +75,11 @@ _MOST_LOOKS, _MOST_LOOKS_BEHIND = 5, 10
 
 
 class Owner(Protocol):
-    """What a link needs of its connection."""
+    """What a link needs of its connection, which is a `ConnectionBase`, too."""
+
+    # How many deliveries are on the stack, and whether a drain refuses messages.
+    delivering: int
+    refusing: bool
 
     def failed(self, error: errors.NatsError | None) -> None:
         """End a broken link; None means an end of file without an apparent reason."""
@@ -86,11 +93,6 @@ class Owner(Protocol):
 
     def progress(self) -> None:
         """Give the server more time: another portion of the handshake has gone out."""
-
-    # How many deliveries are on the stack: messages are accepted then, in a drain, too.
-    delivering: int
-    # Whether a drain refuses messages: then each change of `delivering` is followed by `delivery_changed`.
-    refusing: bool
 
     def delivery_changed(self) -> None:
         """Adapt a drain that refuses messages to the number of deliveries."""
@@ -111,7 +113,7 @@ class _Released:
 _RELEASED = _Released()
 
 
-class Link:
+class Link(LinkBase):
     """A connected socket, its two watchers, and the session that its bytes are for."""
 
     def __init__(
@@ -124,26 +126,30 @@ class Link:
         before_write: Callable[[], None],
         turn: Turn,
         deadlines: Deadlines,
-        priority: int,
+        options: Options,
         refs: Refs,
+        journal: Journal,
     ) -> None:
         """Start reading. before_write may change the buffer, which is about to be written."""
-        self.session = session
+        self.session: Session = session
+        self._options = options
         self._refs = refs
-        self._stream: Stream | TlsStream = stream
-        self._out = out
-        self._owner = owner
+        self._journal = journal
+        self._socket = stream
+        self._stream: Stream | TlsStream = journal.traced(stream)
+        self._out: Outbound = out
+        self._owner: Owner = owner
         self._before_write = before_write
+        self._slice = CALLBACKS_SLICE
         self._turn = turn
         self._deadlines = deadlines
         self._clock = deadlines.clock
         self._sink = session.handshake  # what is written now: the handshake, then `out`
-        fd = stream.fileno()
-        self._fd = fd
-        # Whether C reads and writes the socket: after the handshake, and without TLS.
+        self._fd = fd = stream.fileno()
+        # Whether C reads and writes the socket: after the handshake, without TLS and without a trace.
         self._direct = False
-        self._reader: Io = loop.io(fd, EV_READ, self.read, None, priority)
-        self._writer: Io = loop.io(fd, EV_WRITE, self._on_writable, None, priority)
+        self._reader: Io = loop.io(fd, EV_READ, self.read, None, options.priority)
+        self._writer: Io = loop.io(fd, EV_WRITE, self._on_writable, None, options.priority)
         self._writing = False
         self._broken = False  # the write side
         self._looks = 0  # of `_look_for_end`
@@ -151,6 +157,8 @@ class Link:
         self._closed = False
         self._continuing: Deadline | None = None
         self._retrying: Deadline | None = None
+        self._stuck: Deadline | None = None  # while the socket takes no more
+        self._progress_at = 0.0  # when it last did
         self._spoke_at = (
             0.0  # when we last wrote or failed to; 0: the server has said something since
         )
@@ -173,12 +181,21 @@ class Link:
         """The numeric address of the server, or the path of its Unix socket; "" if the kernel forgot it."""
         return self._stream.peer
 
+    @property
+    def local(self) -> str:
+        """Our own address, in the same way."""
+        return self._stream.local
+
+    @property
+    def tls(self) -> tuple[str | None, str | None]:
+        """The version of TLS and the name of the cipher suite; (None, None) without TLS."""
+        return self._stream.version, self._stream.cipher
+
     def start_tls(self, tls: TlsContext, server: Server) -> None:
         """Begin the TLS handshake. Raises `TlsError` if it can't begin."""
-        assert isinstance(self._stream, Stream)
-        stream = tls.wrap(self._stream, server)
+        stream = tls.wrap(self._socket, server)
         if not self._closed:  # else a callback for certificates has disconnected
-            self._stream = stream
+            self._stream = self._journal.traced(stream)
             self._shake_hands()
 
     def _shake_hands(self) -> None:
@@ -205,12 +222,13 @@ class Link:
         self._turn.detach()
         self._deadlines.end(self._continuing)
         self._deadlines.end(self._retrying)
+        self._deadlines.end(self._stuck)
         self._refs.stop(self._reader)
         self._refs.stop(self._writer)
         # These hold methods of this object. Without such cycles the link, its buffers and its TLS (90 kB)
         # are freed at once, and not when Python's collector comes, which may be never.
         self._reader = self._writer = _RELEASED
-        self._continuing = self._retrying = None
+        self._continuing = self._retrying = self._stuck = None
         self.session.close()
         self._stream.close()
 
@@ -250,8 +268,8 @@ class Link:
         else:
             self._refs.start(self._reader)
 
-    def read(self, watcher: Any = None, revents: int = EV_READ) -> bool:
-        """Read once and deliver; return whether there was anything to read."""
+    def _read_otherwise(self) -> bool:
+        """Read once by Python: what `read` does on a link that is closed or not `_direct`."""
         if self._closed:
             self._bury()
             return False
@@ -261,22 +279,10 @@ class Link:
             if self._closed or stream.handshaking:
                 return False
             # The server's first INFO may have come together with the end of its TLS handshake.
-        if not self._direct:
-            return self._read_stream(stream)
-        spoke_at, self._spoke_at = self._spoke_at, 0.0
-        # Written out: calls of methods would be a tenth of a small read.
-        owner = self._owner
-        owner.delivering += 1
-        if owner.refusing:
-            owner.delivery_changed()
-        try:
-            code = self.session.read(self._fd, CALLBACKS_SLICE)
-        finally:
-            owner.delivering -= 1
-            if owner.refusing:
-                owner.delivery_changed()
-        if code == DRAINED:
-            return True
+        return self._read_stream(stream)
+
+    def _not_drained(self, code: int, spoke_at: float) -> bool:
+        """Go on after a read that left something, or brought nothing. Return whether it brought any bytes."""
         if code == GAVE_WAY:
             self._give_way()
             return True
@@ -360,10 +366,8 @@ class Link:
 
     # Out.
 
-    def flush(self, again: bool = False) -> None:
-        """Write what is buffered, in one call to the kernel; again: although a write watcher waits."""
-        if (self._writing and not again) or self._broken:
-            return
+    def _flush_otherwise(self) -> None:
+        """Write by `_send`, in one call to the kernel: as `flush` does on a link that is not `_direct`."""
         stream = self._stream
         sink = self._sink
         if sink is self._out:
@@ -384,6 +388,9 @@ class Link:
         if wanted != self._writing:
             self._watch_writable(wanted)
 
+    def _send_failed(self, number: int) -> None:
+        self._write_failed(os_error(number))
+
     def write_early(self) -> None:
         """Write before the turn's end, so that the server can begin. The turn's write reports errors."""
         if self._sink is not self._out or self._writing or self._broken:
@@ -398,7 +405,8 @@ class Link:
         if self._closed:
             self._bury()
         else:
-            self.flush(again=True)
+            self._progress_at = self._clock()
+            self.flush(True)
 
     def _send(self, sink: Outbound) -> int:
         """Make one call to the kernel; return how many bytes it took. Raises OSError."""
@@ -422,8 +430,54 @@ class Link:
             self._writing = wanted
             if wanted:
                 self._refs.start(self._writer)
+                self._await_progress()
             else:
                 self._refs.stop(self._writer)
+                self._deadlines.end(self._stuck)
+
+    def _await_progress(self) -> None:
+        """End the link if the kernel takes no byte for write_timeout."""
+        self._progress_at = self._clock()
+        self._plan_look(0.0)
+
+    def _plan_look(self, since: float) -> None:
+        """Look for progress when write_timeout is over; since: seconds of it that are."""
+        self._deadlines.end(self._stuck)
+        limit = self._options.write_timeout / 1000
+        if limit:
+            wait = max(0.0, limit - since)
+            self._stuck = self._deadlines.after(wait, lambda: self._look_for_progress(limit))
+
+    def _look_for_progress(self, limit: float) -> None:
+        since = self._clock() - self._progress_at
+        if since >= limit and not self._takes_more():
+            if self._owner.connected and not self._closed:
+                self._fail(self._stuck_error(since))
+            return
+        if self._writing and not self._closed:
+            self._plan_look(self._clock() - self._progress_at)
+
+    def _takes_more(self) -> bool:
+        """Try to write, and return whether that helps: the loop may have been too busy to do it."""
+        before = len(self._sink), self._stream.backlog
+        self.flush(True)
+        if self._closed or not self._writing:
+            return True
+        if not self._owner.connected or self._retrying is not None:  # other limits count
+            self._progress_at = self._clock()
+            return True
+        moved = len(self._sink) < before[0] or self._stream.backlog < before[1]
+        if moved:
+            self._progress_at = self._clock()
+        return moved
+
+    def _stuck_error(self, since: float) -> errors.WriteTimeoutError:
+        pending = len(self._sink)
+        return errors.WriteTimeoutError(
+            f"write timeout: the server has taken no byte for {since * 1000:.0f} ms, "
+            f"{pending} bytes are unsent",
+            pending=pending,
+        )
 
     def _next_sink(self) -> Outbound:
         """Return what to write now: the handshake until all of it is out, then the client's buffer."""
@@ -434,7 +488,7 @@ class Link:
             if len(session.handshake) or session.state is not State.READY:
                 return session.handshake
             self._sink = self._out
-            self._direct = not self._stream.secure
+            self._direct = self._stream.direct
         self._before_write()
         return self._out
 
@@ -471,5 +525,44 @@ class Link:
             self._fail(read_error(exc, self._owner.connected))
 
     def _retry(self) -> None:
+        self._retrying = None
         self._writing = False
         self.flush()
+
+
+class _ObservedLink(Link):
+    """A link whose reads and writes are told to observers that ask for turns."""
+
+    _unreported = 0  # bytes that the kernel has taken
+
+    def _tell(self, hook: str, *args: int) -> None:
+        observers: Observers | None = self._journal.observers
+        if observers is not None:
+            self._turn.call(observers.event, hook, *args)
+
+    def _send(self, sink: Outbound) -> int:
+        taken = super()._send(sink)
+        self._unreported += taken
+        return taken
+
+    def flush(self, again: bool = False) -> None:
+        """Write as `Link.flush` does, by `_send`; then report how many bytes that has taken by now."""
+        if (again or not self._writing) and not self._broken:
+            self._flush_otherwise()
+        size, self._unreported = self._unreported, 0
+        if size:
+            self._tell("wrote", size)
+
+    def read(self, watcher: Any = None, revents: int = EV_READ) -> bool:
+        """Do what `Link.read` does, then report how many messages have come."""
+        msgs, size = self.session.counts
+        found = super().read(watcher, revents)
+        more_msgs, more_size = self.session.counts
+        if more_msgs > msgs:
+            self._tell("received", more_msgs - msgs, more_size - size)
+        return found
+
+
+def link_type(observers: Observers | None) -> type[Link]:
+    """Return the class of links of a client with these observers."""
+    return _ObservedLink if observers is not None and observers.per_turn else Link

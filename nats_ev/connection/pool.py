@@ -5,13 +5,17 @@ Knows no clock and no socket: it returns delays, and the caller waits.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from itertools import islice
 from typing import Any
 
-from ..errors import BadOptionsError, NatsError
+from ..arguments import milliseconds
+from ..errors import BadOptionsError, NatsError, ServerNotInPoolError
 from ..net import shuffle
 from ..options import Options
+from ..protocol import ServerInfo
 from .server import Server, is_ip, parse_server, server_at
 
 # Addresses of one INFO that are looked at, and discovered servers that are kept.
@@ -186,6 +190,21 @@ class ServerPool:
             return False
         return self._counting and 0 < most <= self._failures
 
+    def may_retry(self, was_connected: bool, forced: bool) -> bool:
+        """Return whether the options allow another attempt.
+
+        Args:
+            was_connected: there has been a connection since the explicit connect.
+            forced: by `Nats.force_reconnect`.
+        """
+        options = self._options
+        if was_connected:
+            return options.reconnect or forced
+        retry = options.retry_on_failed_connect
+        if retry is None:
+            retry = options.reconnect
+        return retry or not self.round_complete
+
     def restart(self) -> None:
         """Start from the beginning for an explicit connect(), with the servers that have refused us, too."""
         known = {server.key for server in self._servers}
@@ -198,8 +217,73 @@ class ServerPool:
         self._first_round = True
         self._counting = False
 
-    def next(self) -> tuple[Server, float] | None:
-        """Return the server to try next and the ms to wait before; None if none is left."""
+    def asks(self, was_connected: bool) -> bool:
+        """Return whether the user chooses the next server or the delay before it.
+
+        Not for the servers of an explicit connect, each of which is tried once in any case.
+        """
+        options = self._options
+        if not self._servers or self.exhausted:
+            return False
+        if options.reconnect_to_cb is not None:
+            return was_connected or self.round_complete
+        return options.reconnect_delay_cb is not None and self.round_complete
+
+    def ask(self, info: ServerInfo | None) -> tuple[Server | None, float | None]:
+        """Call the user's callbacks; return the server and the delay in ms that they choose.
+
+        None in place of one means the pool's own choice. Raises what they raise, and `BadOptionsError` for a
+        bad result.
+        """
+        options = self._options
+        server: Server | None = None
+        delay: float | None = None
+        if options.reconnect_to_cb is not None:
+            fields = json.loads(info.raw) if info is not None else None
+            answer = options.reconnect_to_cb(self.snapshot(connected=False), fields)
+            server, delay = self._chosen(answer)
+        if delay is None and options.reconnect_delay_cb is not None and self.round_complete:
+            answer = options.reconnect_delay_cb(self._round + 1)
+            delay = _checked_delay(answer, "reconnect_delay_cb")
+        return server, delay
+
+    def _chosen(self, answer: Any) -> tuple[Server | None, float | None]:
+        """Return the server and the delay that reconnect_to_cb has returned."""
+        delay: float | None = None
+        if isinstance(answer, (tuple, list)):
+            if len(answer) != 2:
+                raise BadOptionsError("reconnect_to_cb must return a server, (server, ms), or None")
+            answer, ms = answer
+            delay = _checked_delay(ms, "reconnect_to_cb")
+        url = answer.get("url") if isinstance(answer, dict) else answer
+        if url is None and answer is None:
+            return None, delay
+        if not isinstance(url, str):
+            raise BadOptionsError(
+                "reconnect_to_cb must return one of its servers, or its url, "
+                f"not {type(answer).__name__}"
+            )
+        try:
+            key = parse_server(url).key
+        except BadOptionsError as exc:
+            raise BadOptionsError(f"reconnect_to_cb: {exc}") from None
+        for server in self._servers:
+            if server.key == key:
+                return server, delay
+        raise ServerNotInPoolError(
+            f"reconnect_to_cb: {parse_server(url).url} is not in the pool",
+            server=parse_server(url).url,
+        )
+
+    def next(
+        self, choice: Server | None = None, own_delay: float | None = None
+    ) -> tuple[Server, float] | None:
+        """Return the server to try next and the ms to wait before; None if none is left.
+
+        Args:
+            choice: the server that the user has chosen.
+            own_delay: the delay that the user has chosen.
+        """
         if not self._servers or self.exhausted:
             return None
         delay = 0.0
@@ -207,13 +291,17 @@ class ServerPool:
             self._untried = len(self._servers)
             self._tried = 0
             self._first_round = False
-            delay = self.delay(self._round)
+            delay = self.delay(self._round) if own_delay is None else 0.0
             self._round += 1
-        self._untried -= 1
+        server = self._servers[0]
+        if choice is not None and choice in self._servers:
+            server = choice
+        if self._servers.index(server) < self._untried:
+            self._untried -= 1
         self._tried += 1
-        self.current = server = self._servers[0]
+        self.current = server
         self._move_to_end(server)
-        return server, delay
+        return server, delay if own_delay is None else own_delay
 
     def delay(self, number: int) -> float:
         """Return the ms to wait before a round, numbered from 0."""
@@ -365,3 +453,14 @@ class ServerPool:
         if current.path is None:
             server.user, server.password = current.user, current.password
             server.token = current.token
+
+
+def _checked_delay(value: Any, name: str) -> float | None:
+    """Return the ms that a callback has returned; None means the pool's own delay."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float, timedelta)):
+        raise BadOptionsError(
+            f"{name} must return ms, a timedelta or None, not {type(value).__name__}"
+        )
+    return min(milliseconds(value, f"{name}: the delay"), _MOST_DELAY)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from .. import errors
 from ..arguments import is_unicode
 from ..errors import BadOptionsError
+from ..protocol import State
 
 DEFAULT_PORT = 4222
 # Addresses of one name, and servers, that a text shows; the others are counted.
@@ -240,9 +241,16 @@ def locate(error: errors.NatsError, server: Server | None, tried: Sequence[str] 
 
 
 def gave_up(
-    text: str, servers: Sequence[Server], last: errors.NatsError | None
+    exhausted: bool, servers: Sequence[Server], last: errors.NatsError | None
 ) -> errors.NatsError:
-    """Return the error for the end of all attempts, with the last attempt's error as its cause."""
+    """Return the error for the end of all attempts, with the last attempt's error as its cause.
+
+    Args:
+        exhausted: there were max_reconnect_attempts failures; False: no server is left.
+        servers: that are known.
+        last: None: there was no attempt.
+    """
+    text = "max reconnect attempts reached" if exhausted else "no servers available for connection"
     addresses = [server.address for server in servers]
     error = errors.NoServersError(
         f"{shown(addresses)}: {text}" if addresses else text,
@@ -258,6 +266,14 @@ def closed_by(error: errors.NatsError) -> errors.NatsError:
     closed = errors.ConnectionClosedError("disconnected")
     closed.__cause__ = error
     return closed
+
+
+def closed_by_server(state: State | None) -> errors.NatsError:
+    """Return the error of an attempt that the server has ended without a word; state: of the session."""
+    when = ""
+    if state is not None:
+        when = " before INFO" if state is State.GREETING else " after CONNECT"
+    return errors.ConnectError(f"connection closed by the server{when}")
 
 
 def timed_out(mute: bool) -> errors.NatsError:

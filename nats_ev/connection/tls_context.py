@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from .. import errors
+from ..instrumentation import WARNING, complain
 from ..net import HAS_TLS, Stream, describe
 
 if TYPE_CHECKING:
@@ -152,13 +153,9 @@ def _make_context(skip_verify: bool, ca: _Part, cert: _Part, key: _Part) -> ssl.
     if sys.version_info >= (3, 13):
         context.verify_flags |= ssl.VERIFY_X509_STRICT
     if skip_verify:
-        import logging
-
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        logging.getLogger("nats_ev").warning(
-            "tls_skip_verify: the server's certificate is not verified"
-        )
+        complain(WARNING, "tls_skip_verify: the server's certificate is not verified")
     try:
         if ca.content is not None:
             context.load_verify_locations(cadata=ca.content.decode("ascii", "replace"))

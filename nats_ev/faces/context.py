@@ -8,7 +8,6 @@ coroutines by `Context.run`.
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary, ref
@@ -17,13 +16,13 @@ from ..arguments import Payload
 from ..client import Nats
 from ..errors import ConnectionClosedError, NatsError, PermissionsViolationError
 from ..headers import HeadersLike
+from ..instrumentation import ERROR, complain
 from ..status import Status
 from .callbacks import Handler, Spawned, is_asynchronous
 
 if TYPE_CHECKING:
     from .flow import Buffer
 
-_log = logging.getLogger("nats_ev")
 # The default of the option drain_timeout, in ms.
 _DRAIN_TIMEOUT = 30_000.0
 # How often a drain looks whether other tasks have taken all messages, in ms.
@@ -237,6 +236,8 @@ class Context:
             settle(waiter, None, self.last_error or ConnectionClosedError("disconnected"))
 
         self.nats.add_status_listener(changed)
+        if self.nats.status() is Status.CLOSED:  # a loop in another thread was faster
+            changed(Status.CLOSED)
         try:
             await waiter
         except BaseException:
@@ -305,7 +306,7 @@ class Context:
     def log(self, error: NatsError) -> None:
         """Log an error that no on_error takes: an asynchronous one, which no call raises."""
         if self.logs:
-            _log.error("%s: %s", type(error).__name__, error)
+            complain(ERROR, "%s: %s", type(error).__name__, error)
 
     # Of `message.Publisher`.
 

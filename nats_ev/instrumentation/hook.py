@@ -17,6 +17,9 @@ from typing import Any
 
 from ..errors import NatsError
 
+# (headers in any form that is sent, more headers) -> all of them
+Merge = Callable[[Any, dict[str, str]], Any]
+
 _TURN = ("wrote", "received")
 _MESSAGE = ("publish", "request", "deliver")
 
@@ -25,7 +28,7 @@ class Instrumentation:
     """The base class of observers: override what you want to see.
 
     Give an object, or a list of them, as option ``instrumentation`` of `Nats`. One object may observe several
-    clients. All methods are called in the thread of the loop.
+    clients; `attach` tells them apart. All methods are called in the thread of the loop.
 
     *Events* are called at the end of the loop's turn, before the callback of the user for the same event
     or after it. They may call any method of the client.
@@ -38,10 +41,17 @@ class Instrumentation:
     gets a function that passes the message on, and must call it once.
     """
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
     # Events.
 
-    def attached(self, nats: Any) -> None:
-        """Note that a client was made with this observer; it has not connected yet."""
+    def attach(self, nats: Any) -> Instrumentation:
+        """Return the observer of a new client, which has not connected yet: this object, or another one.
+
+        What it keeps of nats should be a weak reference: a client keeps its observers.
+        """
+        return self
 
     def connected(self, url: str, reconnected: bool) -> None:
         """Note the end of a handshake; reconnected: the connection replaces a lost one."""
@@ -88,7 +98,7 @@ class Instrumentation:
 
     def publish(
         self,
-        send: Callable[[Any], object],
+        send: Callable[..., object],
         subject: str,
         payload: Any,
         reply_to: str | None,
@@ -98,26 +108,29 @@ class Instrumentation:
 
         Args:
             send: ``send(headers)`` publishes it, and raises what `Nats.publish` raises.
+                ``send(headers, {"name": "value"})`` sets more headers, whatever form headers have.
             subject, payload, reply_to, headers: what the program has given; headers may be None.
         """
         send(headers)
 
     def request(
         self,
-        send: Callable[[Any, Callable[..., object]], int],
+        send: Callable[..., int],
         subject: str,
         payload: Any,
         headers: Any,
         answered: Callable[..., object],
+        many: bool,
     ) -> None:
         """Pass on a request, of `Nats.request` or `Nats.request_many`.
 
         Args:
-            send: ``send(headers, answered)`` sends it, and raises what `Nats.request` raises.
+            send: ``send(headers, answered)`` sends it, and raises what `Nats.request` raises. A third
+                argument is a dict of more headers, as for `publish`.
             subject, payload, headers: what the program has given; headers may be None.
-            answered: the program's callback, which gets ``(response, err, headers)``; that of
-                `request_many` several times, at last with ``(None, err, None)``. Another callback, which
-                calls it, may take its place.
+            answered: the program's callback, which gets ``(response, err, headers)``. Another callback,
+                which calls it, may take its place. It is never called after `Nats.cancel_request`.
+            many: of `request_many`: answered is called for each answer, at last with ``(None, err, None)``.
         """
         send(headers, answered)
 
@@ -128,14 +141,14 @@ class Instrumentation:
         payload: bytes,
         reply: str | None,
         headers: bytes | None,
-        queue_group: str | None,
+        subscription: tuple[str, str | None],
     ) -> None:
         """Pass on a message to the callback of its subscription.
 
         Args:
             call: ``call()`` calls the callback; what the callback raises comes out of it.
             subject, payload, reply, headers: as the callback gets them.
-            queue_group: of the subscription.
+            subscription: what was subscribed to: a subject, perhaps with wildcards, and the queue group.
         """
         call()
 
@@ -189,8 +202,24 @@ def _passed_on(
 class Observers:
     """The observers of one client."""
 
-    def __init__(self, objects: list[Instrumentation]) -> None:
-        self._objects = objects
+    def __init__(
+        self,
+        objects: list[Instrumentation],
+        nats: Any,
+        merge: Merge,
+        check: Callable[[Any, str, tuple[str, int]], None],
+    ) -> None:
+        """Make the observers of a client that is about to be made.
+
+        Args:
+            objects: the value of the option.
+            nats: the client.
+            merge: adds headers to headers.
+            check: `arguments.check_callback`.
+        """
+        self._merge = merge
+        self.check = check
+        self._objects = objects = [_attached(each, nats) for each in objects]
         self._by_hook = {
             name: [
                 o for o in objects if getattr(type(o), name) is not getattr(Instrumentation, name)
@@ -221,49 +250,93 @@ class Observers:
     ) -> None:
         """Let the observers pass on a message that is published."""
         for each in self._by_hook["publish"]:
-            send = partial(_publish_by, each, send, subject, payload, reply_to)
+            send = partial(self._publish_by, each, send, subject, payload, reply_to)
         send(headers)
 
     def request(
-        self, send: Callable[..., int], subject: str, payload: Any, headers: Any, cb: Any
+        self,
+        send: Callable[..., int],
+        subject: str,
+        payload: Any,
+        headers: Any,
+        cb: Any,
+        many: bool,
     ) -> int:
         """Let the observers pass on a request; return its number."""
         for each in self._by_hook["request"]:
-            send = partial(_request_by, each, send, subject, payload)
+            send = partial(self._request_by, each, send, subject, payload, many)
         return send(headers, cb)
 
-    def callback(self, cb: Callable[..., object], queue_group: str | None) -> Callable[..., object]:
+    def _publish_by(
+        self,
+        observer: Instrumentation,
+        send: Any,
+        subject: str,
+        payload: Any,
+        reply_to: Any,
+        headers: Any,
+    ) -> None:
+        def merged(headers: Any, more: dict[str, str] | None = None) -> None:
+            send(self._merge(headers, more) if more else headers)
+
+        rest = (subject, payload, reply_to, headers)
+        _passed_on(observer.publish, _Once(merged), rest, (headers,))
+
+    def _request_by(
+        self,
+        observer: Instrumentation,
+        send: Any,
+        subject: str,
+        payload: Any,
+        many: bool,
+        headers: Any,
+        cb: Any,
+    ) -> Any:
+        def merged(headers: Any, cb: Any, more: dict[str, str] | None = None) -> Any:
+            return send(self._merge(headers, more) if more else headers, cb)
+
+        rest = (subject, payload, headers, cb, many)
+        return _passed_on(observer.request, _Once(merged), rest, (headers, cb))
+
+    def callback(
+        self, cb: Callable[..., object], subject: str, queue_group: str | None
+    ) -> Callable[..., object]:
         """Return what takes the place of the callback of a subscription."""
         for each in self._by_hook["deliver"]:
-            cb = partial(_deliver_by, each, cb, queue_group)
+            cb = partial(_deliver_by, each, cb, (subject, queue_group))
         return cb
 
 
-def _publish_by(
-    observer: Instrumentation, send: Any, subject: str, payload: Any, reply_to: Any, headers: Any
-) -> None:
-    once = _Once(send)
-    _passed_on(observer.publish, once, (subject, payload, reply_to, headers), (headers,))
+def new_observers(
+    nats: Any,
+    objects: Iterable[Instrumentation] | None,
+    merge: Merge,
+    check: Callable[[Any, str, tuple[str, int]], None],
+) -> Observers | None:
+    """Return the observers of a client, or None if it has none; see `Observers`."""
+    return None if objects is None else Observers(list(objects), nats, merge, check)
 
 
-def _request_by(
-    observer: Instrumentation, send: Any, subject: str, payload: Any, headers: Any, cb: Any
-) -> Any:
-    once = _Once(send)
-    return _passed_on(observer.request, once, (subject, payload, headers, cb), (headers, cb))
+def _attached(observer: Instrumentation, nats: Any) -> Instrumentation:
+    try:
+        found = observer.attach(nats)
+    except Exception as exc:
+        sys.excepthook(type(exc), exc, exc.__traceback__)
+        return observer
+    return found if isinstance(found, Instrumentation) else observer
 
 
 def _deliver_by(
     observer: Instrumentation,
     cb: Callable[..., object],
-    queue_group: str | None,
+    subscription: tuple[str, str | None],
     subject: str,
     payload: bytes,
     reply: str | None,
     headers: bytes | None,
 ) -> None:
     once = _Once(partial(cb, subject, payload, reply, headers))
-    _passed_on(observer.deliver, once, (subject, payload, reply, headers, queue_group), ())
+    _passed_on(observer.deliver, once, (subject, payload, reply, headers, subscription), ())
 
 
 def observers(value: Any, name: str = "instrumentation") -> list[Instrumentation] | None:

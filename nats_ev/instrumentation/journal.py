@@ -7,11 +7,11 @@ message. Texts name servers by their URL without credentials; an error's text ha
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..errors import ConnectionClosedError, ConnectionLostError, NatsError
 from .hook import Observers
-from .log import DEBUG, ERROR, INFO, WARNING, log
+from .log import DEBUG, ERROR, INFO, WARNING, log, protocol_logger
 
 # Why a connection is lost if nothing else is known.
 _CLOSED = "the server has closed the connection"
@@ -46,7 +46,7 @@ class Journal:
             soon: ``soon(cb, *args)`` calls cb at the end of the loop's turn.
             clock: seconds, monotonic.
         """
-        self._observers = observers
+        self.observers = observers
         self._soon = soon
         self._clock = clock
         self.reconnects = 0  # connections that replaced a lost one
@@ -58,8 +58,17 @@ class Journal:
         self._slow_since: float | None = None  # an episode of too many unsent bytes
 
     def _tell(self, event: str, *args: object) -> None:
-        if self._observers is not None:
-            self._soon(self._observers.event, event, *args)
+        if self.observers is not None:
+            self._soon(self.observers.event, event, *args)
+
+    def traced(self, stream: Any) -> Any:
+        """Return a stream, or one that traces it, if the logger ``nats_ev.protocol`` wants that now."""
+        logger = protocol_logger()
+        if logger is None:
+            return stream
+        from .trace import Traced
+
+        return Traced(stream, logger)
 
     def attempt(self, url: str) -> None:
         """Note that an attempt to connect begins."""

@@ -31,11 +31,38 @@ def logger() -> Logger | None:
     return found
 
 
+class _Printable:
+    """An argument of a record whose text may come from a server: what is not printable is shown escaped.
+
+    A line break would forge a record, and a byte that is not UTF-8, a lone surrogate here, breaks handlers.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __str__(self) -> str:
+        text = str(self._value)
+        return text if text.isprintable() else "".join(map(_escaped, text))
+
+    def __repr__(self) -> str:
+        return repr(self._value)
+
+
+def _escaped(character: str) -> str:
+    return character if character.isprintable() else ascii(character)[1:-1]
+
+
+def _printable(value: object) -> object:
+    return value if isinstance(value, (int, float)) else _Printable(value)
+
+
 def log(level: int, text: str, *args: object) -> None:
     """Log an event on ``nats_ev``; args are for the %s of text, formatted only if a handler wants them."""
     found = logger()
     if found is not None and found.isEnabledFor(level):
-        found.log(level, text, *args)
+        found.log(level, text, *map(_printable, args))
 
 
 def protocol_logger() -> Logger | None:
@@ -55,6 +82,7 @@ def complain(level: int, text: str, *args: object) -> None:
     """Log what must not stay unseen: without any handler it goes to stderr, from WARNING on."""
     import logging
 
+    args = tuple(map(_printable, args))
     found = logger()
     assert found is not None
     found.log(level, text, *args)

@@ -3,7 +3,7 @@
 Files: `jetstream` (the class), `stream`, `direct`, `consumer`, `publish`, `batch`, `advisory` (its methods);
 `fetch`, `consume` on `pull`, `ordered`, `ordered_fetch`, `push` (ways to receive); `handle` (the base of what
 these return); `message`, `errors`; `config` (fields), `store` (storing configurations), `api` (requests),
-`answers` (how what servers send becomes values).
+`answers` (how what servers send becomes values), `types` (for annotations).
 """
 
 from ..imports import show_as_public
@@ -35,8 +35,11 @@ from .ordered_handle import finish_in_drain as finish_in_drain
 from .ordered_handle import follow_snapshot as follow_snapshot
 from .ordered_handle import messages_left as messages_left
 from .publish import publish_checked as publish_checked
+from .publish_options import PublishOptions as PublishOptions
 from .publish_options import message_headers as message_headers
+from .pull import MsgCallback as MsgCallback
 from .push import PushSubscription
+from .types import *  # noqa: F403
 
 __all__: list[str] = [
     "Advisory",

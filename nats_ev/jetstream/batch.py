@@ -10,9 +10,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..arguments import Callback, Payload, callable_or_none, check_result_cb, integer, payload_bytes
+from ..arguments import (
+    Callback,
+    Payload,
+    ResultCallback,
+    Unpack,
+    callable_or_none,
+    check_result_cb,
+    integer,
+    payload_bytes,
+)  # fmt: skip
 from ..errors import ConnectionDrainingError, NatsError, RequestTimeoutError
 from ..headers import HeadersLike, set_in_block, status_of
 from ..nuid import next_nuid
@@ -24,17 +33,12 @@ from .config import V2_12, V2_14, check_fields, with_keywords
 from .errors import APIError, ApiLevelError, BatchClosedError, InvalidAnswerError, status_error
 from .levels import Feature
 from .publish import ack_of, check_message
-from .publish_options import message_headers, option_needs
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-    from .publish_options import PublishOptions
+from .publish_options import PublishOptions, message_headers, option_needs
+from .types import FastAck, FastBatchOptions, PubAck
 
 _FAST_FIELDS = {"flow": None, "max_outstanding_acks": None, "gap_ok": None, "on_error": None}
 # The operations in a fast batch's reply subjects.
 _START, _ADD, _COMMIT, _COMMIT_EOB, _PING = range(5)
-
 _MOST_FLOW = 65535
 # The answers while a fast batch is open; its end is a publish acknowledgement.
 _ANSWER = {"type": str, "seq": int, "last_seq": int, "msgs": int}
@@ -56,7 +60,7 @@ class Batches:
 
     def fast_batch(
         self,
-        opts: Mapping[str, Any] | None = None,
+        opts: FastBatchOptions | None = None,
         *,
         flow: int | None = None,
         max_outstanding_acks: int | None = None,
@@ -99,7 +103,7 @@ class _Batch:
         state = "closed" if self.closed else "open"
         return f"<{type(self).__name__} {self.size} messages {state}>"
 
-    def close(self, cb: Callback) -> None:
+    def close(self, cb: ResultCallback[PubAck]) -> None:
         """Commit the messages that were added; ``cb(ack, err)`` as in `commit`.
 
         Raises `BatchClosedError` when the batch is empty or has ended.
@@ -154,7 +158,7 @@ class AtomicBatch(_Batch):
         self,
         subject: str,
         payload: Payload,
-        cb: Callback,
+        cb: ResultCallback[PubAck],
         *,
         headers: HeadersLike | None = None,
         **options: Unpack[PublishOptions],
@@ -333,7 +337,7 @@ class FastBatch(_Batch):
         self,
         subject: str,
         payload: Payload = b"",
-        cb: Callback | None = None,
+        cb: ResultCallback[FastAck] | None = None,
         *,
         headers: HeadersLike | None = None,
         **options: Unpack[PublishOptions],
@@ -361,7 +365,7 @@ class FastBatch(_Batch):
         self,
         subject: str,
         payload: Payload,
-        cb: Callback,
+        cb: ResultCallback[PubAck],
         *,
         headers: HeadersLike | None = None,
         **options: Unpack[PublishOptions],

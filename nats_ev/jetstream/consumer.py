@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, overload
 
 from ..arguments import (
     Callback,
+    ResultCallback,
     callable_or_none,
     check_result_cb,
     explained,
@@ -35,8 +36,20 @@ from .pull import MsgCallback
 from .pull_options import consume_opts, ordered_config
 from .push import PushEngine, PushSubscription
 from .store import store_consumer
+from .types import (
+    ConsumeOptions,
+    ConsumerConfig,
+    ConsumerInfo,
+    ConsumerList,
+    ConsumerPauseResult,
+    ConsumerResetResult,
+    FetchOptions,
+    OrderedConfig,
+    OrderedConsumerConfig,
+    PushOptions,
+    Success,
+)
 
-Opts = Mapping[str, Any] | Callback | None
 _ONE_DICT = "a configuration is one dict, as in consumer_create('S', {'name': 'c'}, cb)"
 
 
@@ -48,7 +61,9 @@ class Consumers:
     # Management.
 
     @explained(other=_ONE_DICT)
-    def consumer_create(self, stream: str, config: Mapping[str, Any], cb: Callback) -> None:
+    def consumer_create(
+        self, stream: str, config: ConsumerConfig, cb: ResultCallback[ConsumerInfo]
+    ) -> None:
         """Create a consumer; ``cb(info, err)``. Creating it again with the same configuration succeeds.
 
         On nats-server 2.9 this is the same as `consumer_create_or_update`, and so is `consumer_update`.
@@ -69,7 +84,9 @@ class Consumers:
         self._consumer_store(stream, config, "create", cb)
 
     @explained(other=_ONE_DICT)
-    def consumer_update(self, stream: str, config: Mapping[str, Any], cb: Callback) -> None:
+    def consumer_update(
+        self, stream: str, config: ConsumerConfig, cb: ResultCallback[ConsumerInfo]
+    ) -> None:
         """Change a consumer; cb gets `ConsumerNotFoundError` when it does not exist.
 
         Arguments and errors otherwise as in `consumer_create`.
@@ -77,23 +94,23 @@ class Consumers:
         self._consumer_store(stream, config, "update", cb)
 
     def consumer_create_or_update(
-        self, stream: str, config: Mapping[str, Any], cb: Callback
+        self, stream: str, config: ConsumerConfig, cb: ResultCallback[ConsumerInfo]
     ) -> None:
         """Create a consumer, or change the one that has its name. Arguments as in `consumer_create`."""
         self._consumer_store(stream, config, "", cb)
 
-    def consumer_delete(self, stream: str, consumer: str, cb: Callback) -> None:
+    def consumer_delete(self, stream: str, consumer: str, cb: ResultCallback[Success]) -> None:
         """Delete a consumer; ``cb({"success": True}, err)``."""
         self._consumer("DELETE", stream, consumer, None, cb)
 
-    def consumer_info(self, stream: str, consumer: str, cb: Callback) -> None:
+    def consumer_info(self, stream: str, consumer: str, cb: ResultCallback[ConsumerInfo]) -> None:
         """Ask for a consumer's configuration and state.
 
         ``cb({"name", "config", "num_pending", …}, err)``.
         """
         self._consumer("INFO", stream, consumer, None, cb)
 
-    def consumer_list(self, stream: str, cb: Callback) -> None:
+    def consumer_list(self, stream: str, cb: ResultCallback[ConsumerList]) -> None:
         """List all consumers of a stream; ``cb({"consumers": [info, …], "total": n}, err)``.
 
         ``missing`` as in `stream_list`.
@@ -104,20 +121,26 @@ class Consumers:
             if error is not None:
                 cb(None, error)
             else:
-                lacks = {"missing": missing} if missing else {}
-                cb({"consumers": items, "total": len(items), **lacks}, None)
+                found: ConsumerList = {"consumers": items, "total": len(items)}
+                if missing:
+                    found["missing"] = missing
+                cb(found, None)
 
         verb = f"CONSUMER.LIST.{name_of('stream', stream)}"
         self._api.all_items(verb, {}, "consumers", INFO, listed)
 
-    def consumer_names(self, stream: str, cb: Callback) -> None:
+    def consumer_names(self, stream: str, cb: ResultCallback[list[str]]) -> None:
         """List the names of all consumers of a stream; ``cb([name, …], err)``."""
         check_result_cb(cb)
         verb = f"CONSUMER.NAMES.{name_of('stream', stream)}"
         self._api.all_items(verb, {}, "consumers", str, lambda names, error, _: cb(names, error))
 
     def consumer_pause(
-        self, stream: str, consumer: str, until: datetime | timedelta, cb: Callback
+        self,
+        stream: str,
+        consumer: str,
+        until: datetime | timedelta,
+        cb: ResultCallback[ConsumerPauseResult],
     ) -> None:
         """Pause a consumer: it delivers nothing until a time. nats-server 2.11 or later.
 
@@ -137,11 +160,15 @@ class Consumers:
         body = {"pause_until": rfc3339(until)}
         self._consumer("PAUSE", stream, consumer, body, cb, {"consumer pause": V2_11})
 
-    def consumer_resume(self, stream: str, consumer: str, cb: Callback) -> None:
+    def consumer_resume(
+        self, stream: str, consumer: str, cb: ResultCallback[ConsumerPauseResult]
+    ) -> None:
         """Resume a paused consumer; the answer is as in `consumer_pause`."""
         self._consumer("PAUSE", stream, consumer, {}, cb, {"consumer resume": V2_11})
 
-    def consumer_unpin(self, stream: str, consumer: str, group: str, cb: Callback) -> None:
+    def consumer_unpin(
+        self, stream: str, consumer: str, group: str, cb: ResultCallback[Success]
+    ) -> None:
         """Have the server choose another pinned client of a priority group. nats-server 2.11 or later."""
         needs = {"consumer unpin": V2_11}
         self._consumer("UNPIN", stream, consumer, {"group": group}, cb, needs)
@@ -150,8 +177,8 @@ class Consumers:
         self,
         stream: str,
         consumer: str,
-        seq: int | Callback | None = None,
-        cb: Callback | None = None,
+        seq: int | ResultCallback[ConsumerResetResult] | None = None,
+        cb: ResultCallback[ConsumerResetResult] | None = None,
     ) -> None:
         """Set a consumer back to a stream sequence (ADR-60). nats-server 2.14 or later.
 
@@ -170,12 +197,30 @@ class Consumers:
 
     # Messages.
 
+    @overload
     def fetch(
         self,
         stream: str,
         consumer: str,
-        opts: Opts = None,
-        cb: Callback | None = None,
+        opts: FetchOptions | ResultCallback[list[JsMsg]] | None = None,
+        cb: ResultCallback[list[JsMsg]] | None = None,
+    ) -> Fetch: ...
+    @overload
+    def fetch(
+        self,
+        stream: str,
+        consumer: str,
+        opts: FetchOptions | ResultCallback[int] | None = None,
+        cb: ResultCallback[int] | None = None,
+        *,
+        on_msg: Callable[[JsMsg], object],
+    ) -> Fetch: ...
+    def fetch(
+        self,
+        stream: str,
+        consumer: str,
+        opts: FetchOptions | ResultCallback[list[JsMsg]] | ResultCallback[int] | None = None,
+        cb: ResultCallback[list[JsMsg]] | ResultCallback[int] | None = None,
         *,
         on_msg: Callable[[JsMsg], object] | None = None,
     ) -> Fetch:
@@ -214,7 +259,11 @@ class Consumers:
         return Fetch(engine)
 
     def next(
-        self, stream: str, consumer: str, opts: Opts = None, cb: Callback | None = None
+        self,
+        stream: str,
+        consumer: str,
+        opts: FetchOptions | ResultCallback[JsMsg] | None = None,
+        cb: ResultCallback[JsMsg] | None = None,
     ) -> Fetch:
         """Fetch one message from a pull consumer; ``cb(JsMsg, err)``.
 
@@ -238,7 +287,7 @@ class Consumers:
         self,
         stream: str,
         consumer: str,
-        opts: Mapping[str, Any] | MsgCallback | None = None,
+        opts: ConsumeOptions | MsgCallback | None = None,
         cb: MsgCallback | None = None,
         *,
         on_error: Callable[[NatsError], object] | None = None,
@@ -279,10 +328,10 @@ class Consumers:
     def ordered_consumer(
         self,
         stream: str,
-        config: Mapping[str, Any] | MsgCallback | None = None,
+        config: OrderedConsumerConfig | MsgCallback | None = None,
         cb: MsgCallback | None = None,
         *,
-        on_start: Callable[[Any], object] | None = None,
+        on_start: Callable[[ConsumerInfo], object] | None = None,
         on_error: Callable[[NatsError], object] | None = None,
         stop_after: int | None = None,
         max_reset_attempts: int | None = None,
@@ -329,7 +378,7 @@ class Consumers:
     def ordered_fetcher(
         self,
         stream: str,
-        config: Mapping[str, Any] | None = None,
+        config: OrderedConfig | None = None,
         *,
         max_reset_attempts: int | None = None,
         name_prefix: str | None = None,
@@ -351,11 +400,11 @@ class Consumers:
     def push_subscribe(
         self,
         stream: str,
-        consumer: str | Mapping[str, Any],
-        opts: Mapping[str, Any] | MsgCallback | None = None,
+        consumer: str | ConsumerConfig,
+        opts: PushOptions | MsgCallback | None = None,
         cb: MsgCallback | None = None,
         *,
-        on_start: Callable[[Any], object] | None = None,
+        on_start: Callable[[ConsumerInfo], object] | None = None,
         on_error: Callable[[NatsError], object] | None = None,
     ) -> PushSubscription:
         """Receive the messages of a push consumer, until `PushSubscription.stop`.

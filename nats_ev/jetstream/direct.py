@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..arguments import Callback, check_result_cb
+from ..arguments import Callback, ResultCallback, check_result_cb
 from ..compiled import last_values
 from ..errors import BadOptionsError, NatsError
 from ..headers import appended, status_of
@@ -20,6 +20,7 @@ from .api import Api, Exchange, encode, name_of
 from .config import V2_11, check_fields
 from .errors import APIError, ApiLevelError, InvalidAnswerError, about, status_error
 from .message import StoredMsg
+from .types import DirectGetBatchOptions, MsgGetOptions
 
 _GET_FIELDS = {"seq": None, "last_by_subj": None, "next_by_subj": None, "start_time": None}
 _BATCH_FIELDS = {
@@ -39,7 +40,9 @@ class DirectGets:
 
     _api: Api
 
-    def direct_get(self, stream: str, opts: Mapping[str, Any] | int, cb: Callback) -> None:
+    def direct_get(
+        self, stream: str, opts: MsgGetOptions | int, cb: ResultCallback[StoredMsg]
+    ) -> None:
         """Read one message from any replica; ``cb(StoredMsg, err)``.
 
         A replica may lag, so its answer may be older than the leader's.
@@ -61,7 +64,7 @@ class DirectGets:
         else:
             self._ask_directly(name, encode(body), cb)
 
-    def direct_get_last(self, stream: str, subject: str, cb: Callback) -> None:
+    def direct_get_last(self, stream: str, subject: str, cb: ResultCallback[StoredMsg]) -> None:
         """Read the last message of a subject from any replica; see `direct_get`."""
         check_result_cb(cb)
         check_tokens(subject)
@@ -79,7 +82,9 @@ class DirectGets:
         subject = f"{api.prefix}.DIRECT.GET.{what}"
         api.ask(subject, payload, answered, api.timeout)
 
-    def direct_get_batch(self, stream: str, opts: Mapping[str, Any], cb: Callback) -> None:
+    def direct_get_batch(
+        self, stream: str, opts: DirectGetBatchOptions, cb: ResultCallback[list[StoredMsg]]
+    ) -> None:
         """Read several messages with one request; ``cb([StoredMsg, …], err)``, in order.
 
         When the list was cut at batch or max_bytes, the last message's ``num_pending`` is above 0: go on

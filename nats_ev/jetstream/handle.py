@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from ..arguments import Callback, count
+from ..arguments import Callback, ResultCallback, count
 
 
 class Engine(Protocol):
@@ -109,7 +109,7 @@ class Handle:
         """End the delivery at once: no callback follows."""
         self._engine.stop()
 
-    def drain(self, cb: Callback | None = None) -> None:
+    def drain(self, cb: ResultCallback[bool] | None = None) -> None:
         """End the delivery after the messages that are on their way.
 
         Then ``cb(True, None)``, or ``cb(None, err)`` if the connection was lost before. What was on its way

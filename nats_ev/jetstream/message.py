@@ -6,20 +6,17 @@ A consumer's message carries its metadata in the reply subject (`parse_ack_reply
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
-from ..arguments import Milliseconds, check_result_cb, milliseconds
+from ..arguments import Milliseconds, ResultCallback, check_result_cb, milliseconds
+from ..client import Nats
 from ..errors import BadOptionsError, NatsError
 from ..headers import received
 from ..times import MILLISECOND
 from .api import ask
 from .errors import MsgAlreadyAckedError, MsgNotAckableError
 from .levels import version_of
-
-if TYPE_CHECKING:
-    from ..client import Nats
 
 # The first server that takes a reason after "+TERM".
 _TERM_REASONS = (2, 10, 4)
@@ -169,9 +166,7 @@ class JsMsg(_Content):
         self._nats.publish(self.reply, b"+ACK")  # type: ignore[union-attr, arg-type]
         self._acked = True
 
-    def ack_sync(
-        self, cb: Callable[[Any, NatsError | None], object], timeout: Milliseconds = 5000
-    ) -> None:
+    def ack_sync(self, cb: ResultCallback[bool], timeout: Milliseconds = 5000) -> None:
         """Acknowledge the message; ``cb(True, None)`` when the server has taken the acknowledgement.
 
         After ``cb(None, err)`` the server may or may not have it; the message can be answered again.

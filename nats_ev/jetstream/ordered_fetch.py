@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, overload
 
-from ..arguments import Callback, callable_or_none, optional_middle
+from ..arguments import ResultCallback, callable_or_none, optional_middle
 from ..errors import BadOptionsError, NatsError, RequestTimeoutError
 from ..times import MILLISECOND
 from .api import Api, Timer
@@ -21,12 +21,12 @@ from .message import JsMsg, Metadata
 from .ordered import OrderedEngine
 from .pull import size_of
 from .pull_options import CONFIG_FIELDS, ordered_config
+from .types import OrderedFetchOptions
 
 _CONFIG = dict.fromkeys((*CONFIG_FIELDS, "max_reset_attempts", "name_prefix"))
 _OPTIONS = dict.fromkeys(
     ("batch", "max_bytes", "expires", "no_wait", "heartbeat", "idle_heartbeat")
 )
-Opts = Mapping[str, Any] | Callback | None
 
 
 class OrderedFetcher:
@@ -58,10 +58,24 @@ class OrderedFetcher:
         """The stream sequence of the last message fetched, or the one before the first to come."""
         return self._position or int(self._config.get("opt_start_seq", 1)) - 1
 
+    @overload
     def fetch(
         self,
-        opts: Opts = None,
-        cb: Callback | None = None,
+        opts: OrderedFetchOptions | ResultCallback[list[JsMsg]] | None = None,
+        cb: ResultCallback[list[JsMsg]] | None = None,
+    ) -> Fetch: ...
+    @overload
+    def fetch(
+        self,
+        opts: OrderedFetchOptions | ResultCallback[int] | None = None,
+        cb: ResultCallback[int] | None = None,
+        *,
+        on_msg: Callable[[JsMsg], object],
+    ) -> Fetch: ...
+    def fetch(
+        self,
+        opts: OrderedFetchOptions | ResultCallback[list[JsMsg]] | ResultCallback[int] | None = None,
+        cb: ResultCallback[list[JsMsg]] | ResultCallback[int] | None = None,
         *,
         on_msg: Callable[[JsMsg], object] | None = None,
     ) -> Fetch:
@@ -93,7 +107,11 @@ class OrderedFetcher:
 
         return self._start(options, fetched)
 
-    def next(self, opts: Opts = None, cb: Callback | None = None) -> Fetch:
+    def next(
+        self,
+        opts: OrderedFetchOptions | ResultCallback[JsMsg] | None = None,
+        cb: ResultCallback[JsMsg] | None = None,
+    ) -> Fetch:
         """Fetch the next message; ``cb(JsMsg, err)``.
 
         Args:

@@ -34,12 +34,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..arguments import (
     Callback,
     Milliseconds,
     Payload,
+    ResultCallback,
+    Unpack,
     check_callback,
     count,
     integer,
@@ -62,9 +64,7 @@ from .api import NO_LIMIT, Api, Timer
 from .errors import APIError, ApiLevelError, InvalidAnswerError, TooManyStalledMsgsError, nobody
 from .levels import Feature
 from .publish_options import OPTION_NEEDS, PublishOptions, message_headers, option_needs
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
+from .types import PubAck
 
 Ack = dict[str, Any]
 
@@ -86,7 +86,7 @@ class Publishing:
         self,
         subject: str,
         payload: Payload,
-        cb: Callback,
+        cb: ResultCallback[PubAck],
         *,
         headers: HeadersLike | None = None,
         timeout: Milliseconds | None = None,
@@ -144,7 +144,7 @@ class Publishing:
         self,
         subject: str,
         payload: Payload,
-        cb: Callback,
+        cb: ResultCallback[PubAck],
         *,
         headers: HeadersLike | None = None,
         timeout: Milliseconds | None = None,
@@ -202,7 +202,7 @@ class Publishing:
         check_callback(cb)
         self._window.when_ready(cb)
 
-    def publish_complete(self, cb: Callback) -> None:
+    def publish_complete(self, cb: ResultCallback[bool]) -> None:
         """Call ``cb(True, None)`` once, as soon as no message of `publish_async` is unacknowledged."""
         check_callback(cb)
         self._window.when_complete(cb)

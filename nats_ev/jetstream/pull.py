@@ -58,6 +58,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+from ..arguments import ResultCallback
 from ..compiled import Taker
 from ..errors import NatsError, PermissionsViolationError
 from ..headers import Headers, appended
@@ -69,7 +70,7 @@ from .errors import MaxBytesExceededError, NoHeartbeatError, PinIdMismatchError,
 from .message import JsMsg
 from .pull_options import PullOptions
 
-MsgCallback = Callable[["JsMsg | None", "NatsError | None"], object]
+MsgCallback = ResultCallback[JsMsg]
 
 # The shortest and the longest pause after an error, in ms.
 _FIRST_BACK_OFF, _LAST_BACK_OFF = 250.0, 5000.0

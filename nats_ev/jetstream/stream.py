@@ -10,7 +10,14 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from ..arguments import Callback, check_result_cb, explained, integer, optional_middle
+from ..arguments import (
+    Callback,
+    ResultCallback,
+    check_result_cb,
+    explained,
+    integer,
+    optional_middle,
+)
 from ..errors import BadOptionsError, NatsError
 from ..steps import later_step
 from ..subjects import check_subscribe
@@ -22,8 +29,19 @@ from .direct import DirectGets, get_opts
 from .errors import APIError, StreamNotFoundError
 from .message import StoredMsg
 from .store import store_stream
-
-Opts = Mapping[str, Any] | Callback | None
+from .types import (
+    AccountInfo,
+    MsgGetOptions,
+    MsgGetResult,
+    PurgeResult,
+    StreamConfig,
+    StreamInfo,
+    StreamInfoOptions,
+    StreamList,
+    StreamListOptions,
+    StreamPurgeOptions,
+    Success,
+)
 
 _ONE_DICT = "a configuration is one dict, as in stream_create({'name': 'A', 'subjects': ['a']}, cb)"
 _INFO_FIELDS = {"deleted_details": None, "subjects_filter": None, "offset": None}
@@ -36,7 +54,7 @@ class Streams(DirectGets):
 
     _api: Api
 
-    def account_info(self, cb: Callback) -> None:
+    def account_info(self, cb: ResultCallback[AccountInfo]) -> None:
         """Ask for the account's usage and limits; ``cb(info, err)``.
 
         info has memory, storage, streams, consumers, limits, tiers and api.
@@ -47,7 +65,7 @@ class Streams(DirectGets):
     # Streams as a whole.
 
     @explained(other=_ONE_DICT)
-    def stream_create(self, config: Mapping[str, Any], cb: Callback) -> None:
+    def stream_create(self, config: StreamConfig, cb: ResultCallback[StreamInfo]) -> None:
         """Create a stream; ``cb(info, err)``. Creating it again with the same configuration succeeds.
 
         Args:
@@ -63,7 +81,7 @@ class Streams(DirectGets):
         self._store("CREATE", config, cb)
 
     @explained(other=_ONE_DICT)
-    def stream_update(self, config: Mapping[str, Any], cb: Callback) -> None:
+    def stream_update(self, config: StreamConfig, cb: ResultCallback[StreamInfo]) -> None:
         """Change a stream's configuration; cb gets `StreamNotFoundError` when it does not exist.
 
         Arguments and errors otherwise as in `stream_create`.
@@ -71,7 +89,7 @@ class Streams(DirectGets):
         self._store("UPDATE", config, cb)
 
     @explained(other=_ONE_DICT)
-    def stream_create_or_update(self, config: Mapping[str, Any], cb: Callback) -> None:
+    def stream_create_or_update(self, config: StreamConfig, cb: ResultCallback[StreamInfo]) -> None:
         """Change a stream's configuration, or create the stream if it does not exist; see `stream_create`."""
         check_result_cb(cb)
 
@@ -86,12 +104,17 @@ class Streams(DirectGets):
 
         self._store("UPDATE", config, updated)
 
-    def stream_delete(self, name: str, cb: Callback) -> None:
+    def stream_delete(self, name: str, cb: ResultCallback[Success]) -> None:
         """Delete a stream with all its messages and consumers; ``cb({"success": True}, err)``."""
         check_result_cb(cb)
         self._api.request(f"STREAM.DELETE.{name_of('stream', name)}", None, cb)
 
-    def stream_info(self, name: str, opts: Opts = None, cb: Callback | None = None) -> None:
+    def stream_info(
+        self,
+        name: str,
+        opts: StreamInfoOptions | ResultCallback[StreamInfo] | None = None,
+        cb: ResultCallback[StreamInfo] | None = None,
+    ) -> None:
         """Ask for a stream's configuration and state; ``cb({"config", "state", "created", …}, err)``.
 
         Args:
@@ -123,7 +146,11 @@ class Streams(DirectGets):
 
         self._api.pages(verb, body, subjects_of, told)
 
-    def stream_list(self, opts: Opts = None, cb: Callback | None = None) -> None:
+    def stream_list(
+        self,
+        opts: StreamListOptions | ResultCallback[StreamList] | None = None,
+        cb: ResultCallback[StreamList] | None = None,
+    ) -> None:
         """List all streams; ``cb({"streams": [info, …], "total": n}, err)``, with all pages.
 
         In a cluster the answer also has ``missing``, the names of streams whose servers have not answered, if
@@ -135,11 +162,15 @@ class Streams(DirectGets):
         """
         self._list("STREAM.LIST", opts, cb, INFO, as_answer=True)
 
-    def stream_names(self, opts: Opts = None, cb: Callback | None = None) -> None:
+    def stream_names(
+        self,
+        opts: StreamListOptions | ResultCallback[list[str]] | None = None,
+        cb: ResultCallback[list[str]] | None = None,
+    ) -> None:
         """List the names of all streams; ``cb([name, …], err)``. Arguments as in `stream_list`."""
         self._list("STREAM.NAMES", opts, cb, str, as_answer=False)
 
-    def stream_name_by_subject(self, subject: str, cb: Callback) -> None:
+    def stream_name_by_subject(self, subject: str, cb: ResultCallback[str]) -> None:
         """Find the stream that stores a subject; ``cb(name, err)``.
 
         cb gets `StreamNotFoundError` when no stream stores it.
@@ -158,7 +189,12 @@ class Streams(DirectGets):
 
         self._api.request("STREAM.NAMES", {"subject": subject}, answered, shape={"streams": [str]})
 
-    def stream_purge(self, name: str, opts: Opts = None, cb: Callback | None = None) -> None:
+    def stream_purge(
+        self,
+        name: str,
+        opts: StreamPurgeOptions | ResultCallback[PurgeResult] | None = None,
+        cb: ResultCallback[PurgeResult] | None = None,
+    ) -> None:
         """Delete a stream's messages; ``cb({"success", "purged"}, err)``.
 
         Args:
@@ -182,7 +218,9 @@ class Streams(DirectGets):
 
     # Their messages.
 
-    def stream_msg_get(self, stream: str, opts: Mapping[str, Any], cb: Callback) -> None:
+    def stream_msg_get(
+        self, stream: str, opts: MsgGetOptions, cb: ResultCallback[MsgGetResult]
+    ) -> None:
         """Read one message as the server's answer: ``message`` with data and hdrs in base64.
 
         `get_msg` decodes it.
@@ -196,7 +234,9 @@ class Streams(DirectGets):
         verb = f"STREAM.MSG.GET.{name_of('stream', stream)}"
         self._api.request(verb, get_opts(opts), cb, shape=MESSAGE)
 
-    def get_msg(self, stream: str, opts: Mapping[str, Any] | int, cb: Callback) -> None:
+    def get_msg(
+        self, stream: str, opts: MsgGetOptions | int, cb: ResultCallback[StoredMsg]
+    ) -> None:
         """Read one message from the stream's leader; ``cb(StoredMsg, err)``.
 
         Args:
@@ -210,15 +250,15 @@ class Streams(DirectGets):
         decoded = converted(lambda answer: _stored(stream, answer["message"]), cb)
         self.stream_msg_get(stream, opts, decoded)
 
-    def get_last_msg(self, stream: str, subject: str, cb: Callback) -> None:
+    def get_last_msg(self, stream: str, subject: str, cb: ResultCallback[StoredMsg]) -> None:
         """Read the last message of a subject, which may have wildcards; see `get_msg`."""
         self.get_msg(stream, {"last_by_subj": subject}, cb)
 
-    def stream_msg_delete(self, stream: str, seq: int, cb: Callback) -> None:
+    def stream_msg_delete(self, stream: str, seq: int, cb: ResultCallback[Success]) -> None:
         """Mark a message as deleted; `stream_msg_erase` also overwrites its data. ``cb(answer, err)``."""
         self._delete(stream, {"seq": seq, "no_erase": True}, cb)
 
-    def stream_msg_erase(self, stream: str, seq: int, cb: Callback) -> None:
+    def stream_msg_erase(self, stream: str, seq: int, cb: ResultCallback[Success]) -> None:
         """Delete a message and overwrite its data with random bytes (slow); ``cb(answer, err)``."""
         self._delete(stream, {"seq": seq}, cb)
 

@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..arguments import Callback
-from ..buckets import COMMON_FIELDS, Bucket, Config, duplicate_window
+from ..arguments import Callback, ResultCallback
+from ..buckets import (
+    COMMON_FIELDS,
+    Bucket,
+    Config,
+    KeyValueConfig,
+    KeyValueStatus,
+    duplicate_window,
+)
 from ..errors import BadOptionsError
-from ..jetstream import JetStream, external_source
+from ..jetstream import JetStream, StreamInfo, external_source
 from .stream import KvStream
 
 MAX_HISTORY = 64
 
 
-class KvBucket(Bucket):
+class KvBucket(Bucket[KeyValueConfig, KeyValueStatus]):
     """The part of `KV` that deals with the bucket as a whole."""
 
     _STREAM_PREFIX = "KV_"
@@ -35,7 +42,9 @@ class KvBucket(Bucket):
         self._kv_stream = KvStream(js, self.bucket, self.stream)
 
     def create_bucket(
-        self, config: Config | Callback | None = None, cb: Callback | None = None
+        self,
+        config: KeyValueConfig | ResultCallback[StreamInfo] | None = None,
+        cb: ResultCallback[StreamInfo] | None = None,
     ) -> None:
         """Create the bucket; ``cb(stream's info, err)``.
 
@@ -54,12 +63,12 @@ class KvBucket(Bucket):
         """
         super().create_bucket(config, cb)
 
-    def delete_bucket(self, cb: Callback | None = None) -> None:
+    def delete_bucket(self, cb: ResultCallback[bool] | None = None) -> None:
         """Delete the bucket and everything in it; ``cb(True, err)``."""
         self._kv_stream.forget()
         super().delete_bucket(cb)
 
-    def status(self, cb: Callback) -> None:
+    def status(self, cb: ResultCallback[KeyValueStatus]) -> None:
         """Read the bucket's state; ``cb(dict, err)``.
 
         The dict has: values (number of entries, history included), history, bytes, ttl and limit_marker_ttl

@@ -14,7 +14,6 @@ other layers is used.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
@@ -22,6 +21,7 @@ from ..arguments import (
     Callback,
     Milliseconds,
     Payload,
+    ResultCallback,
     age_ms,
     integer,
 )
@@ -55,7 +55,7 @@ from .entry import KvEntry
 from .messages import Read, Write
 from .watch import KvWatch
 
-WatchCallback = Callable[[KvEntry | None, NatsError | None], object]
+WatchCallback = ResultCallback[KvEntry]
 
 _DELETE_MARKERS_OLDER_THAN = 30 * 60 * 1000  # ms; the default of `KV.purge_deletes`
 # After a connection was lost, before a watch that had just begun asks for its bucket again.
@@ -103,7 +103,7 @@ class KV(KvBucket):
 
     # Reading.
 
-    def get(self, key: str, cb: Callback) -> None:
+    def get(self, key: str, cb: ResultCallback[bytes]) -> None:
         """Read a key's value; ``cb(bytes, err)``, ``cb(None, None)`` when the key is missing or deleted.
 
         Any replica answers, so the value may be one revision old. `entry` tells the revision, too.
@@ -118,7 +118,7 @@ class KV(KvBucket):
         cb = guarded(self.js, cb)
         Read(self.js, self._kv_stream, self._encoding.key(key), found).start()
 
-    def entry(self, key: str, cb: Callback) -> None:
+    def entry(self, key: str, cb: ResultCallback[KvEntry]) -> None:
         """Read a key's latest `KvEntry`; ``cb(None, None)`` when the key is missing or deleted."""
 
         def found(entry: KvEntry | None, error: NatsError | None) -> None:
@@ -127,7 +127,7 @@ class KV(KvBucket):
         cb = guarded(self.js, cb)
         self._last(key, found)
 
-    def get_revision(self, key: str, revision: int, cb: Callback) -> None:
+    def get_revision(self, key: str, revision: int, cb: ResultCallback[KvEntry]) -> None:
         """Read a key's `KvEntry` of a revision; ``cb(entry, err)``.
 
         Args:
@@ -158,7 +158,12 @@ class KV(KvBucket):
         Read(self.js, self._kv_stream, revision, found).start()
 
     def history(
-        self, key: str, cb: Callback, *, ignore_deletes: bool = False, meta_only: bool = False
+        self,
+        key: str,
+        cb: ResultCallback[list[KvEntry]],
+        *,
+        ignore_deletes: bool = False,
+        meta_only: bool = False,
     ) -> None:
         """List all revisions that the bucket has of a key, oldest first; ``cb([entry, …], err)``.
 
@@ -181,7 +186,11 @@ class KV(KvBucket):
         # One key, also if it has a "*" that its codec encodes: in a filter that would be a wildcard.
         self._collect([self._encoding.key(key)], listed, include_history=True, **only)
 
-    def keys(self, keys: Keys | Callback = None, cb: Callback | None = None) -> None:
+    def keys(
+        self,
+        keys: Keys | ResultCallback[list[str]] = None,
+        cb: ResultCallback[list[str]] | None = None,
+    ) -> None:
         """List the names of all keys that are not deleted, sorted; ``cb([key, …], err)``.
 
         Args:
@@ -199,7 +208,9 @@ class KV(KvBucket):
         filters = self._encoding.filters(cast(Keys, keys))
         self._collect(filters, collected, ignore_deletes=True, meta_only=True)
 
-    def list_keys(self, keys: Keys | Callback = None, cb: Callback | None = None) -> KvWatch:
+    def list_keys(
+        self, keys: Keys | ResultCallback[str] = None, cb: ResultCallback[str] | None = None
+    ) -> KvWatch:
         """List the names of all keys one by one, for buckets whose keys are too many for a list.
 
         ``cb(key, None)`` for each key that is not deleted, then once ``cb(None, None)`` or ``cb(None, err)``.
@@ -337,7 +348,7 @@ class KV(KvBucket):
 
     # Writing.
 
-    def put(self, key: str, value: Payload, cb: Callback | None = None) -> None:
+    def put(self, key: str, value: Payload, cb: ResultCallback[int] | None = None) -> None:
         """Set a key to a value; ``cb(revision, err)``, the new revision of the key."""
         done = completion(self.js, cb)
         self._publish(self._encoding.key(key), self._encoding.value(value), done)
@@ -346,7 +357,7 @@ class KV(KvBucket):
         self,
         key: str,
         value: Payload,
-        cb: Callback | None = None,
+        cb: ResultCallback[int] | None = None,
         *,
         ttl: Milliseconds | None = None,
     ) -> None:
@@ -387,7 +398,9 @@ class KV(KvBucket):
 
         write(0, created)
 
-    def update(self, key: str, value: Payload, revision: int, cb: Callback | None = None) -> None:
+    def update(
+        self, key: str, value: Payload, revision: int, cb: ResultCallback[int] | None = None
+    ) -> None:
         """Set a key whose latest revision is the given one; ``cb(new revision, err)``.
 
         Args:
@@ -401,7 +414,9 @@ class KV(KvBucket):
         stored_key, data = self._encoding.key(key), self._encoding.value(value)
         self._publish(stored_key, data, done, expect_last_subject_seq=expected)
 
-    def delete(self, key: str, cb: Callback | None = None, *, revision: int | None = None) -> None:
+    def delete(
+        self, key: str, cb: ResultCallback[bool] | None = None, *, revision: int | None = None
+    ) -> None:
         """Delete a key and keep its history; ``cb(True, err)`` when the server has stored the deletion.
 
         Args:
@@ -414,7 +429,7 @@ class KV(KvBucket):
     def purge(
         self,
         key: str,
-        cb: Callback | None = None,
+        cb: ResultCallback[bool] | None = None,
         *,
         revision: int | None = None,
         ttl: Milliseconds | None = None,
@@ -432,7 +447,9 @@ class KV(KvBucket):
         self._mark(key, cb, headers, revision, ttl)
 
     def purge_deletes(
-        self, older_than: Milliseconds | Callback | None = None, cb: Callback | None = None
+        self,
+        older_than: Milliseconds | ResultCallback[int] | None = None,
+        cb: ResultCallback[int] | None = None,
     ) -> None:
         """Remove the history of deleted keys, and the markers of their deletion; ``cb(count of keys, err)``.
 

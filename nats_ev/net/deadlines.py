@@ -5,7 +5,7 @@ Theory of operation
 A watcher of libev per request would cost more than the request itself. So all deadlines of a client are
 in one heap of ``(time, number)``, and one timer watcher waits for the earliest. The number counts the
 deadlines that were added, and keeps those of the same time in order; a table has the deadline of each
-number. Requests do not come here one by one: a `TimeoutGroup` is one deadline for thousands.
+number. Requests do not come here: all of a client's are one deadline (`client.expiry`).
 
 To cancel a deadline takes it out of the table, so that nothing here holds it any more: what it would call
 may hold megabytes. Its entry stays, because taking one from the middle of a heap would need a search.

@@ -73,6 +73,7 @@ class TlsStream:
         "held",
     )
     secure = True
+    direct = False
 
     def __init__(
         self,
@@ -128,6 +129,11 @@ class TlsStream:
     def unsent(self) -> bool:
         """Whether ciphertext waits for the socket to be writable."""
         return bool(self._cipher)
+
+    @property
+    def backlog(self) -> int:
+        """How many bytes of ciphertext the kernel has not taken."""
+        return len(self._cipher)
 
     @property
     def context(self) -> ssl.SSLContext:

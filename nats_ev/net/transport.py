@@ -33,10 +33,12 @@ class Stream:
 
     __slots__ = ("_recv", "_send", "sock")
     secure = False
+    direct = True  # C may read and write the descriptor
     version: str | None = None  # of TLS
     cipher: str | None = None
     handshaking = False
     unsent = False
+    backlog = 0  # bytes of ciphertext that the kernel has not taken
     held = 0
 
     def __init__(self, sock: socket.socket) -> None:

@@ -19,7 +19,7 @@ pending already has no effect, and what is fed while the loop does not run waits
 start. Only factory methods of the loop are used, so this works with every binding that has pyev's
 interface.
 
-The order in `_on_prepare` is fixed:
+The order in `_on_prepare` (``csrc/py_turn.c``, as every turn has one) is fixed:
 
 1. `deliver`, if messages have been received and not delivered, because a callback nested the loop or raised.
    They came before everything that follows.
@@ -53,11 +53,11 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import partial
 from time import monotonic
 from types import FunctionType, MethodType
 from typing import Any, Protocol
 
+from ..compiled import TurnBase
 from ..errors import show_misfit
 from ..loops import Loop, Timer
 from .deadlines import CALLBACKS_SLICE
@@ -84,53 +84,41 @@ class _NothingReceived:
 _NOTHING_RECEIVED = _NothingReceived()
 
 
-class Turn:
-    """The end of each turn of one client's loop."""
+class Turn(TurnBase):
+    """The end of each turn of one client's loop. The watcher's callback, `_on_prepare`, is C."""
 
     __slots__ = (
         "_cut_at",
-        "_fed",
         "_feed",
         "_later",
         "_loop",
         "_made",
         "_prepare",
         "_raise_at",
-        "_received",
-        "_resting",
         "_running",
-        "_soon",
-        "_unhandled",
-        "deliver",
-        "finish",
-        "flush",
-        "schedule",
-        "unfinished",
     )
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._soon: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
+        self._soon = deque()
         # A call's place is the number of calls that were put off before it, ever. So the first one in `_soon`
         # has the place `_made`: the number of calls that were made.
         self._made = 0
         self._running = 0  # how many runs of the calls are on the stack
         self._cut_at = _NOWHERE  # the place of the first call that waits for the next iteration
         self._resting = False  # the calls wait for the timer `_later`
-        self._unhandled: deque[tuple[BaseException, bool]] = deque()
+        self._unhandled = deque()
         self._raise_at = _NOWHERE  # the place of the first call that may come after the exception
         self._prepare = loop.prepare(self._on_prepare, None, EV_MINPRI)
         self._feed = self._prepare.feed
+        self._attach_watcher(self._prepare, getattr(self._prepare, "_feed_address", 0))
         # Whether `run_soon` has fed the watcher, and it has not been called since.
         self._fed = False
         self._later: Timer | None = None
         # Who sets it calls `schedule`, too: then `finish` is called at the end of this turn.
         self.unfinished = False
         # Called before the write of a turn that is `unfinished`. Must not call the user's code.
-        self.finish: Callable[[], None] = _nothing
-        # Ask libev to call `_on_prepare` before it blocks. A partial, because a method would be one
-        # call more.
-        self.schedule = partial(self._feed, EV_CUSTOM)
+        self.finish = _nothing
         self.detach()
 
     def attach(
@@ -308,20 +296,11 @@ class Turn:
         self._resting = False
         self._on_prepare(watcher, revents)
 
-    def _on_prepare(self, watcher: Any, revents: int) -> None:
-        self._fed = False
-        if not self._received.drained:
-            self.deliver()
-        if self._soon and not self._resting:
-            self.run_soon()
-            if self._soon:
-                self._rest()
-        if self.unfinished:
-            self.unfinished = False
-            self.finish()
-        self.flush()
-        if self._unhandled:
-            self._raise()
+    def _run_put_off(self) -> None:
+        """Make the calls that were put off, or as many as one slice has time for."""
+        self.run_soon()
+        if self._soon:
+            self._rest()
 
     def _raise(self) -> None:
         """Raise the first exception of `throw` when the calls that had been put off with it are made."""

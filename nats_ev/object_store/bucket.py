@@ -5,20 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..arguments import Callback
-from ..buckets import COMMON_FIELDS, Bucket, Config, completion
+from ..arguments import ResultCallback
+from ..buckets import (
+    COMMON_FIELDS,
+    Bucket,
+    Config,
+    ObjectStoreConfig,
+    ObjectStoreStatus,
+    completion,
+)
 from ..errors import NatsError
+from ..jetstream import StreamInfo
 from .meta import STREAM_PREFIX
 
 
-class ObjectBucket(Bucket):
+class ObjectBucket(Bucket[ObjectStoreConfig, ObjectStoreStatus]):
     """The part of `ObjectStore` that deals with the bucket as a whole."""
 
     _STREAM_PREFIX = STREAM_PREFIX
     _FIELDS = COMMON_FIELDS
 
     def create_bucket(
-        self, config: Config | Callback | None = None, cb: Callback | None = None
+        self,
+        config: ObjectStoreConfig | ResultCallback[StreamInfo] | None = None,
+        cb: ResultCallback[StreamInfo] | None = None,
     ) -> None:
         """Create the store; ``cb(stream's info, err)``.
 
@@ -32,7 +42,7 @@ class ObjectBucket(Bucket):
         """
         super().create_bucket(config, cb)
 
-    def seal(self, cb: Callback | None = None) -> None:
+    def seal(self, cb: ResultCallback[bool] | None = None) -> None:
         """Make the store read-only for ever: no client can undo that; ``cb(True, err)``."""
         done = completion(self.js, cb)
 
@@ -41,7 +51,7 @@ class ObjectBucket(Bucket):
 
         self._update_stream({"sealed": True}, sealed)
 
-    def status(self, cb: Callback) -> None:
+    def status(self, cb: ResultCallback[ObjectStoreStatus]) -> None:
         """Read the store's state; ``cb(dict, err)``.
 
         The dict has: bytes, sealed, ttl (ns; 0: objects do not expire), storage, replicas, compressed,

@@ -52,6 +52,7 @@ from ..errors import ConnectionClosedError, NatsError, RequestTimeoutError
 from ..jetstream import (
     InvalidAnswerError,
     MessageNotFoundError,
+    MsgGetOptions,
     finish_in_drain,
     parse_ack_reply,
 )
@@ -328,7 +329,7 @@ class ObjectReader:
                     self._explain, lambda: self._infos.last(self.info["name"], self._explain)
                 )
 
-        opts = {"next_by_subj": self._subject, "seq": self._seq + 1}
+        opts: MsgGetOptions = {"next_by_subj": self._subject, "seq": self._seq + 1}
         call_or_report(found, lambda: self._js.get_msg(self._infos.stream, opts, found))
 
     def _there(self) -> None:

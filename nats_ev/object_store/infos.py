@@ -35,6 +35,7 @@ from ..jetstream import (
     JetStream,
     MessageNotFoundError,
     StoredMsg,
+    StreamPurgeOptions,
     WrongLastSequenceError,
     attempt,
     is_electing,
@@ -159,7 +160,7 @@ class Infos:
         """
         self._purge({"filter": meta_subject(self.bucket, name), "seq": seq + 1}, done)
 
-    def _purge(self, opts: dict[str, Any], done: Callable[[NatsError | None], object]) -> None:
+    def _purge(self, opts: StreamPurgeOptions, done: Callable[[NatsError | None], object]) -> None:
         _Purging(self, opts, done).purge()
 
 
@@ -200,7 +201,7 @@ class _Purging:
     """A purge that is repeated after an error that may pass; see `Infos.remove_content`."""
 
     def __init__(
-        self, infos: Infos, opts: dict[str, Any], done: Callable[[NatsError | None], object]
+        self, infos: Infos, opts: StreamPurgeOptions, done: Callable[[NatsError | None], object]
     ) -> None:
         self._infos = infos
         self._opts = opts

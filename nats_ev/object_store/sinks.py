@@ -11,9 +11,10 @@ import io
 import os
 import stat
 from collections.abc import Callable
-from typing import Any, BinaryIO, Union, cast
+from typing import Any, BinaryIO, cast
 
-Into = Union["os.PathLike[Any]", BinaryIO, Callable[[bytes], object], None]
+Destination = os.PathLike[Any] | BinaryIO | Callable[[bytes], object]
+Into = Destination | None
 
 
 # Bytes of a file's name in the name of the hidden file beside it.

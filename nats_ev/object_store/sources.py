@@ -10,14 +10,14 @@ import os
 import stat
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, BinaryIO, Union, cast
+from typing import Any, BinaryIO, cast
 
 from ..arguments import payload_bytes
 
-Data = Union[
-    bytes, bytearray, memoryview, str, None, "os.PathLike[Any]", BinaryIO, Iterable[bytes],
-    Callable[[], "bytes | None"],
-]  # fmt: skip
+Data = (
+    bytes | bytearray | memoryview | str | os.PathLike[Any] | BinaryIO | Iterable[bytes]
+    | Callable[[], bytes | None] | None
+)  # fmt: skip
 
 
 _END: Any = object()

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, cast, overload
 
-from ..arguments import Callback, callable_or_none, integer
+from ..arguments import Callback, ResultCallback, callable_or_none, integer
 from ..buckets import (
     BadObjectMetaError,
+    ObjectInfo,
+    ObjectLink,
+    ObjectMeta,
     ObjectNotFoundError,
     WatchEngine,
     check_bucket,
@@ -39,12 +42,13 @@ from .meta import (
     names,
 )
 from .renames import rename
-from .sinks import Into, sink_of
+from .sinks import Destination, Into, sink_of
 from .sources import Data, source_of
 from .upload import ObjectWriter, Upload
 from .watch import ObjectWatch, info_reader
 
-WatchCallback = Callable[["Info | None", "NatsError | None"], object]
+WatchCallback = ResultCallback[ObjectInfo]
+ObjectInfos = list[ObjectInfo]  # in the class, list is a method
 
 
 class ObjectStore(ObjectBucket):
@@ -88,7 +92,7 @@ class ObjectStore(ObjectBucket):
         self,
         name: str,
         data: Data,
-        cb: Callback | None = None,
+        cb: ResultCallback[ObjectInfo] | None = None,
         *,
         description: str | None = None,
         headers: HeadersLike | None = None,
@@ -144,6 +148,24 @@ class ObjectStore(ObjectBucket):
             raise
         return Upload(writer)
 
+    @overload
+    def get(
+        self,
+        name: str,
+        into: ResultCallback[bytes] | None = None,
+        cb: ResultCallback[bytes] | None = None,
+        *,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> Download: ...
+    @overload
+    def get(
+        self,
+        name: str,
+        into: Destination,
+        cb: ResultCallback[ObjectInfo],
+        *,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> Download: ...
     def get(
         self,
         name: str,
@@ -190,7 +212,9 @@ class ObjectStore(ObjectBucket):
 
     # What there is.
 
-    def info(self, name: str, cb: Callback, *, show_deleted: bool = False) -> None:
+    def info(
+        self, name: str, cb: ResultCallback[ObjectInfo], *, show_deleted: bool = False
+    ) -> None:
         """Read an object's info; ``cb(info, err)``, ``cb(None, None)`` when it is missing or deleted.
 
         Args:
@@ -205,7 +229,7 @@ class ObjectStore(ObjectBucket):
 
         self._infos.last(check_name(name), found)
 
-    def list(self, cb: Callback, *, show_deleted: bool = False) -> None:
+    def list(self, cb: ResultCallback[list[str]], *, show_deleted: bool = False) -> None:
         """List the names of all objects, sorted; ``cb([name, …], err)``.
 
         Args:
@@ -222,7 +246,7 @@ class ObjectStore(ObjectBucket):
 
         self.list_infos(listed, show_deleted=show_deleted)
 
-    def list_infos(self, cb: Callback, *, show_deleted: bool = False) -> None:
+    def list_infos(self, cb: ResultCallback[ObjectInfos], *, show_deleted: bool = False) -> None:
         """List the infos of all objects, in the order in which they were stored; ``cb([info, …], err)``.
 
         Args:
@@ -297,7 +321,7 @@ class ObjectStore(ObjectBucket):
 
     # Changes.
 
-    def delete(self, name: str, cb: Callback | None = None) -> None:
+    def delete(self, name: str, cb: ResultCallback[bool] | None = None) -> None:
         """Delete an object; ``cb(True, err)``, `ObjectNotFoundError` when the name never had one."""
         done = completion(self.js, cb)
 
@@ -316,7 +340,9 @@ class ObjectStore(ObjectBucket):
 
         self._infos.change(check_name(name), change, changed)
 
-    def update_meta(self, name: str, meta: Mapping[str, Any], cb: Callback | None = None) -> None:
+    def update_meta(
+        self, name: str, meta: ObjectMeta, cb: ResultCallback[ObjectInfo] | None = None
+    ) -> None:
         """Change what is stored with an object, or its name; ``cb(info, err)``.
 
         A rename survives lost answers for 30 s, and writers of this package that put or delete the old name
@@ -355,8 +381,8 @@ class ObjectStore(ObjectBucket):
     def add_link(
         self,
         name: str,
-        target: str | Mapping[str, Any],
-        cb: Callback | None = None,
+        target: str | ObjectInfo | ObjectLink,
+        cb: ResultCallback[ObjectInfo] | None = None,
         *,
         bucket: str | None = None,
     ) -> None:
@@ -378,7 +404,7 @@ class ObjectStore(ObjectBucket):
         add_link(self._infos, name, store, other, done)
 
     def add_bucket_link(
-        self, name: str, bucket: str | ObjectStore, cb: Callback | None = None
+        self, name: str, bucket: str | ObjectStore, cb: ResultCallback[ObjectInfo] | None = None
     ) -> None:
         """Store a link from name to a whole store; ``cb(info, err)``.
 

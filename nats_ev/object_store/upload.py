@@ -53,7 +53,7 @@ from ..errors import (
     NotConnectedError,
     RequestTimeoutError,
 )
-from ..jetstream import WrongLastSequenceError, part
+from ..jetstream import StreamInfoOptions, WrongLastSequenceError, part
 from ..steps import later_step
 from .infos import FIRST_RETRY_FOR, RETRY_FOR, Infos, is_transient, may_pass
 from .meta import Info, chunk_subject, digest_text, link_of
@@ -350,7 +350,7 @@ class ObjectWriter:
             else:
                 self._fail(ObjectIncompleteError(f"{count} of {self._info['chunks']} parts stored"))
 
-        opts = {"subjects_filter": self._subject}
+        opts: StreamInfoOptions = {"subjects_filter": self._subject}
         call_or_report(counted, lambda: self._js.stream_info(self._infos.stream, opts, counted))
 
     # The commit.

@@ -22,7 +22,9 @@ from .wire import HIGH as HIGH
 from .wire import NOTHING as NOTHING
 from .wire import SLOW as SLOW
 from .wire import Client as Client
+from .wire import ExpiryBase as ExpiryBase
 from .wire import Outbound as Outbound
+from .wire import Waiting as Waiting
 from .wire import check_sub as check_sub
 from .wire import fast_method as fast_method
 

@@ -27,6 +27,8 @@ class ServerInfo(NamedTuple):
     client_id: int | None = None
     client_ip: str | None = None
     cluster: str | None = None
+    jetstream: bool = False
+    domain: str | None = None
     ldm: bool = False
     connect_urls: tuple[str, ...] | None = None
 
@@ -79,6 +81,8 @@ _INFO_TYPES: dict[str, type] = {
     "client_id": int,
     "client_ip": str,
     "cluster": str,
+    "jetstream": bool,
+    "domain": str,
     "ldm": bool,
     "connect_urls": list,
 }

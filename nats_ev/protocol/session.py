@@ -29,7 +29,7 @@ from .. import errors
 from ..redact import drop_frames
 from .info import ServerInfo
 from .subscription import MOST_IN_UNSUB, Inbox, Subscription
-from .wire import ERR, INFO, PING, Inbound, Outbound
+from .wire import ERR, INFO, PING, Inbound, Outbound, Waiting
 
 # The handshake's SUB lines are framed in portions of about this size, so that a client with hundreds
 # of thousands of subscriptions neither stalls the loop nor holds them all in memory twice.
@@ -104,7 +104,7 @@ class Session(Inbound):
         subs: dict[int, Subscription],
         events: Events,
         max_message: int,
-        waiting: dict[int, Any] | None = None,
+        waiting: Waiting | None = None,
         schedule: Callable[[], object] | None = None,
     ) -> None:
         """Make a session that waits for INFO.
@@ -117,7 +117,7 @@ class Session(Inbound):
             schedule: called before callbacks are. A callback may run the loop, which must then call
                 `deliver`.
         """
-        self._attach(subs, {} if waiting is None else waiting, schedule)
+        self._attach(subs, Waiting() if waiting is None else waiting, schedule)
         self.set_max_message(max_message)
         self.state = State.GREETING
         self.handshake = Outbound()

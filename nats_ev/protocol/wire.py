@@ -14,9 +14,11 @@ from typing import Any
 
 from .. import errors
 from ..compiled import Client as Client
+from ..compiled import ExpiryBase as ExpiryBase
 from ..compiled import Inbound as Inbound
 from ..compiled import OutboundBase, ffi, lib
 from ..compiled import SubscriptionBase as SubscriptionBase
+from ..compiled import Waiting as Waiting
 from ..compiled import fast_method as fast_method
 
 MSG, RUN, INFO, ERR, PING, PONG, OK, ANSWER, REPLY_RUN, ANSWER_RUN = range(10)

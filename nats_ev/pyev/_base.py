@@ -104,8 +104,8 @@ class BaseLoop:
         """Return a loop around a ``struct ev_loop`` that a host owns, and never destroy it.
 
         The owner may run the loop, or `start` may. While the owner runs it, no exception can be raised to
-        the owner: each goes to `sys.excepthook`, and one that would come out of `start` makes the owner's
-        ``ev_run`` return and is kept as ``stopped_by``. When the owner destroys the loop, its watchers
+        the owner: each goes to `sys.excepthook`. KeyboardInterrupt and SystemExit, and with ``debug`` every
+        exception, also make the owner's ``ev_run`` return and are kept as ``stopped_by``. When the owner destroys the loop, its watchers
         here are stopped for good. See docs/embedding.md.
 
         Args:

@@ -18,6 +18,7 @@ Nothing of this is loaded by the client. Times are milliseconds, as everywhere.
 from __future__ import annotations
 
 from .binary import ServerNotFoundError, binary_version, find_binary
+from .certificates import Certificates
 from .clusters import Cluster
 from .proxy import DOWN, UP, CuttingProxy
 from .servers import Server, ServerStartError, free_port
@@ -42,14 +43,5 @@ __all__ = [
 ]
 
 # Tracebacks show the module that tests import.
-for _name in set(__all__) - {"DOWN", "UP", "Certificates"}:
+for _name in set(__all__) - {"DOWN", "UP"}:
     globals()[_name].__module__ = __name__
-
-
-def __getattr__(name: str) -> object:
-    """Return `Certificates`, which loads `cryptography`."""
-    if name == "Certificates":
-        from .certificates import Certificates
-
-        return Certificates
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

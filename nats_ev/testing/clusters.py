@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, TypeVar, overload
 
 from .servers import Server, ServerStartError, free_port
 from .waiting import wait_for
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+Self = TypeVar("Self", bound="Cluster")
 
 _ATTEMPTS = 3  # to start; another program may take the port of a route
 _READY_WITHIN = 30_000  # milliseconds
@@ -61,7 +60,7 @@ class Cluster(Sequence[Server]):
             for number, port in enumerate(routes)
         ]  # fmt: skip
 
-    def __enter__(self) -> Self:
+    def __enter__(self: Self) -> Self:
         return self.start()
 
     def __exit__(self, *exc: object) -> None:
@@ -90,7 +89,7 @@ class Cluster(Sequence[Server]):
         """Return what a client needs to connect: ``Nats(**cluster.options)``."""
         return {"servers": self.urls}
 
-    def start(self) -> Self:
+    def start(self: Self) -> Self:
         """Start all servers, wait until the cluster is `ready`, and return it.
 
         Raises:

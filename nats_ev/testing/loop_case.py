@@ -98,6 +98,16 @@ class LoopCase:
         """Let `run` return. Called in a callback of a watcher."""
         raise NotImplementedError
 
+    def run_until_idle(self, loop: Any, seconds: float) -> bool:
+        """Run the loop until nothing keeps it running, or for so many seconds. Return whether it has ended.
+
+        Only for loops that have ``ref`` and ``unref``, or whose watchers have ``ref``. What bounds the time
+        must not keep the loop running.
+        """
+        raise NotImplementedError(
+            "this loop has ref: define run_until_idle(loop, seconds), so that it can be tested"
+        )
+
     def close(self, loop: Any) -> None:
         """Close the loop, if it can be closed. Called once for each loop, while the loop does not run."""
 

@@ -29,7 +29,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ..loops import EV_READ, EV_WRITE, Io, Timer, make_async
-from .loop_case import LIMIT, MOMENT, LoopCase, Pair, Thread, get_ident, require, serve, sleep
+from .loop_case import LIMIT, MOMENT, Pair, Thread, get_ident, require, serve, sleep
+from .loop_refs import RefTests
 
 EV_CUSTOM = 0x01000000
 EV_MINPRI = -2
@@ -46,8 +47,11 @@ class _Closed:
         self.calls += 1
 
 
-class LoopConformance(LoopCase):
-    """The tests. A subclass has `make`, `run`, `stop` and, if its loop can be closed, `close`."""
+class LoopConformance(RefTests):
+    """The tests. A subclass has `make`, `run`, `stop` and, if its loop can be closed, `close`.
+
+    It also has `run_until_idle`, if its loop or its watchers have ``ref``.
+    """
 
     # Descriptors.
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import sys
 from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import Any
 
 import pytest
@@ -115,22 +117,62 @@ def kind_of(request: pytest.FixtureRequest) -> str:
     return str(kind or request.config.getini("nats_loop") or _KINDS[0])
 
 
+@contextlib.contextmanager
+def _callbacks_must_not_raise() -> Iterator[None]:
+    """Fail the test at its end if a callback has raised, which a loop only reports."""
+    seen: list[BaseException] = []
+    before = sys.excepthook
+
+    def excepthook(
+        kind: type[BaseException], exc: BaseException, traceback: TracebackType | None
+    ) -> None:
+        seen.append(exc)
+        before(kind, exc, traceback)
+
+    sys.excepthook = excepthook
+    try:
+        yield
+    finally:
+        if sys.excepthook is excepthook:
+            sys.excepthook = before
+    if seen:
+        raise AssertionError(f"{len(seen)} exception(s) left a callback") from seen[0]
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    exc = context.get("exception")
+    if exc is None:
+        loop.default_exception_handler(context)
+    else:
+        sys.excepthook(type(exc), exc, exc.__traceback__)
+
+
 def new_loop(kind: str) -> Iterator[Any]:
-    """Yield a loop of this kind, and close it; skip the test if its package is not installed."""
+    """Yield a loop of this kind, and close it; skip the test if its package is not installed.
+
+    What a callback raises fails the test: at once on a loop of pyev, at its end on other ones.
+    """
+    with _callbacks_must_not_raise():
+        yield from _new_loop(kind)
+
+
+def _new_loop(kind: str) -> Iterator[Any]:
     if kind == "pyev":
-        loop = pyev.Loop()
+        loop = pyev.Loop(debug=True)
         yield loop
         loop.start(pyev.EVRUN_NOWAIT)  # what has been disconnected ends
     elif kind in ("asyncio", "uvloop"):
         module = asyncio if kind == "asyncio" else pytest.importorskip("uvloop")
         own = module.new_event_loop()
+        own.set_exception_handler(_report)
         yield AsyncioLoop(own)
         own.run_until_complete(asyncio.sleep(0))
         own.run_until_complete(own.shutdown_asyncgens())
         own.close()
     elif kind == "gevent":
-        pytest.importorskip("gevent")
+        gevent = pytest.importorskip("gevent")
         yield importlib.import_module("nats_ev.gevent_loop").GeventLoop()
+        gevent.sleep(0)
     else:
         pytest.fail(f"nats_loop {kind!r}: choose one of {', '.join(_KINDS)}", pytrace=False)
 

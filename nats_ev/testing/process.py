@@ -55,10 +55,12 @@ class _Janitor:
         """Let the janitor remove this folder some day."""
         if self._process != os.getpid():
             self._start()
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(OSError):  # no janitor, or it has been killed
             os.write(self._pipe, os.fsencode(folder) + b"\0")
 
     def _start(self) -> None:
+        if not sys.executable:
+            return  # this Python is a part of another program, and can't start itself
         reader, writer = os.pipe()
         try:
             os.posix_spawn(

@@ -10,12 +10,12 @@ import threading
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from .waiting import seconds
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+Self = TypeVar("Self", bound="CuttingProxy")
 
 UP, DOWN = "up", "down"  # to the server, to the client
 _CHUNK = 65536
@@ -57,16 +57,24 @@ class CuttingProxy:
         recording: whether it is kept. A test of much traffic says False.
 
     Args:
-        port: of the server, or the server itself: a `Server`, or anything that has `host` and `port`.
-        host: of the server.
+        server: a `Server`, or anything that has `host` and `port`; a URL; or a port.
+        host: of the server, if server is a port.
     """
 
     host = "127.0.0.1"
 
-    def __init__(self, port: int | Any, host: str = "127.0.0.1") -> None:
-        self._target = (host, port) if isinstance(port, int) else (port.host, port.port)
-        self._scheme = "nats" if isinstance(port, int) else port.url.partition(":")[0]
-        self._options = dict(getattr(port, "options", {}))
+    def __init__(self, server: int | str | Any, host: str = "127.0.0.1") -> None:
+        self._scheme = "nats"
+        self._options = dict(getattr(server, "options", {}))
+        if isinstance(server, str):
+            parts = urlsplit(server if "//" in server else f"nats://{server}")
+            self._scheme = parts.scheme
+            self._target = (parts.hostname or host, parts.port or 4222)
+        elif isinstance(server, int):
+            self._target = (host, server)
+        else:
+            self._scheme = str(getattr(server, "url", "nats:")).partition(":")[0]
+            self._target = (server.host, server.port)
         self._listener = socket.create_server((self.host, 0))
         self._listener.setblocking(False)
         self.port = int(self._listener.getsockname()[1])
@@ -84,7 +92,7 @@ class CuttingProxy:
         self._thread = threading.Thread(target=self._run, name="cutting proxy", daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> Self:
+    def __enter__(self: Self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

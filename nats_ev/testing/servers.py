@@ -12,21 +12,18 @@ import subprocess
 import sys
 import urllib.request
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from .binary import binary_version, find_binary
+from .certificates import Certificates, server_config
 from .process import ender, temporary_folder
 from .waiting import ConditionError, wait_for
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-    from .certificates import Certificates
+Self = TypeVar("Self", bound="Server")
 
 _READY_WITHIN = 20_000  # milliseconds
 _ENDS_WITHIN = 10  # seconds; then it is killed
 _SHOWN = 40  # lines of a log in an error
-_held: list[socket.socket] = []
 
 
 def free_port(held: bool = True) -> int:
@@ -39,32 +36,28 @@ def free_port(held: bool = True) -> int:
     Args:
         held: False for a socket of the test's own that is to be bound there without SO_REUSEADDR.
     """
-    sock = socket.socket()
-    if held and sys.platform == "linux":
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _held.append(sock)
-    sock.bind(("127.0.0.1", 0))
-    port = int(sock.getsockname()[1])
-    if sock not in _held:
-        sock.close()
+    with socket.socket() as sock:
+        if held and sys.platform == "linux":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", 0))
+        port = int(sock.getsockname()[1])
+        if held and sys.platform == "linux":
+            sock.detach()  # open until the end of the process
     return port
 
 
-def _hold_port(host: str, port: int) -> socket.socket | None:
-    """Return a socket that keeps a port for a server that starts there soon, None where that can't be done.
+def _hold_port(host: str, port: int) -> int:
+    """Return a descriptor that keeps a port for a server that starts there soon, -1 where that can't be done.
 
     Its owner closes it when the server listens.
     """
     if sys.platform != "linux":
-        return None
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
+        return -1
+    with contextlib.suppress(OSError), socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
-    except OSError:
-        sock.close()
-        return None
-    return sock
+        return sock.detach()
+    return -1
 
 
 class ServerStartError(RuntimeError):
@@ -86,12 +79,24 @@ class ServerStartError(RuntimeError):
 
 
 class _Resources:
-    """What a server has to give back: its folder and its process."""
+    """What a server has to give back: its folder, its process, and its port while it is down."""
 
     def __init__(self, prefix: str) -> None:
         self.folder = temporary_folder(prefix)
         self.owner = os.getpid()
         self.process: subprocess.Popen[bytes] | None = None
+        self._held = -1
+
+    def hold(self, host: str, port: int) -> None:
+        """Keep a port for the next start."""
+        if self._held < 0:
+            self._held = _hold_port(host, port)
+
+    def let_go(self) -> None:
+        """Keep the port no longer."""
+        held, self._held = self._held, -1
+        if held >= 0:
+            os.close(held)
 
     def end(self, number: int) -> None:
         """End the process with this signal, and wait for it."""
@@ -114,6 +119,7 @@ class _Resources:
     def remove(self) -> None:
         """Kill the process, and delete the folder."""
         self.end(signal.SIGKILL)
+        self.let_go()
         if self.owner == os.getpid():
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -175,7 +181,6 @@ class Server:
         self._jetstream = jetstream
         self._silent = silent
         self._verify = tls_verify
-        self._held: socket.socket | None = None
         self._resources = _Resources("nats_ev-testing-")
         self.folder = self._resources.folder
         self.certificates: Certificates | None = None
@@ -186,16 +191,14 @@ class Server:
         self._config = config
 
     def _issue(self, tls: bool | Certificates) -> str:
-        from .certificates import Certificates, server_config
-
-        self.certificates = Certificates(self.folder) if tls is True else tls  # type: ignore[assignment]
-        assert self.certificates is not None
-        pair = self.certificates.issue("server", "localhost", self.host)
+        issuer = tls if isinstance(tls, Certificates) else Certificates(self.folder)
+        self.certificates = issuer
+        pair = issuer.issue("server", "localhost", self.host)
         if self._verify:
-            self._client = self.certificates.issue("client")
-        return server_config(pair, self.certificates.ca if self._verify else None)
+            self._client = issuer.issue("client")
+        return server_config(pair, issuer.ca if self._verify else None)
 
-    def __enter__(self) -> Self:
+    def __enter__(self: Self) -> Self:
         return self.start()
 
     def __exit__(self, *exc: object) -> None:
@@ -245,7 +248,7 @@ class Server:
             raise RuntimeError("the server has not been started, or has been ended")
         return self._resources.process
 
-    def start(self) -> Self:
+    def start(self: Self) -> Self:
         """Start the server and wait until it takes connections; return it.
 
         Raises:
@@ -277,9 +280,7 @@ class Server:
                 raise
             why = "is not ready" if status is None else f"ended with the status {status}"
             raise ServerStartError(f"nats-server {why}", self.log, command) from None
-        if self._held is not None:
-            self._held.close()
-            self._held = None
+        self._resources.let_go()
         return self
 
     def _command(self) -> list[str]:
@@ -375,11 +376,8 @@ class Server:
     def remove(self) -> None:
         """Kill the server and delete its folder. The server cannot be started again."""
         self._finalizer()
-        if self._held is not None:
-            self._held.close()
-            self._held = None
 
     def _end(self, number: int) -> None:
         self._resources.end(number)
-        if self.port and self._held is None:
-            self._held = _hold_port(self.host, self.port)
+        if self.port:
+            self._resources.hold(self.host, self.port)

@@ -19,6 +19,10 @@ DEADLINE = 10_000  # milliseconds
 _PAUSE = 0.01  # seconds between two looks at a condition that no event announces
 
 
+# Those who run a loop now, by its id; the last one is the innermost.
+_runs: dict[int, list[Any]] = {}
+
+
 class ConditionError(AssertionError, TimeoutError):
     """A condition that has not come true: within its time, or before its loop has ended.
 
@@ -213,20 +217,24 @@ def _run_watched(
     late: list[bool] = []
     failed: list[BaseException] = []
 
-    def check(watcher: Any, revents: int) -> None:
-        if met or failed:
-            return
+    def look() -> bool:
+        """Return whether the run is over."""
+        if met or failed or late:
+            return True
         try:
             result = condition() if condition is not None else None
         except BaseException as exc:
             failed.append(exc)
-            loop.stop()
-            return
+            return True
         if result:
             met.append(result)
-            loop.stop()
         elif time.monotonic() > deadline:
             late.append(True)
+        return bool(met or late)
+
+    def check(watcher: Any, revents: int) -> None:
+        # What stops the loop ends the innermost run, which a callback of this one may have begun.
+        if look() and runs[-1] is check:
             loop.stop()
 
     if condition is not None and (result := condition()):
@@ -236,9 +244,14 @@ def _run_watched(
     watchers = _background(loop, check)
     for watcher in watchers:
         watcher.start()
+    runs = _runs.setdefault(id(loop), [])
+    runs.append(check)
     try:
         loop.start()
     finally:
+        runs.pop()
+        if not runs:
+            del _runs[id(loop)]
         for watcher in watchers:
             watcher.stop()
     if failed:

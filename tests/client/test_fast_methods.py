@@ -480,7 +480,7 @@ def test_the_buffer_in_use_outlives_its_replacement() -> None:
     client = Swapping()
     out = wire.Outbound()
     out.set_inbox(b"in.")
-    out.timeout, out.waiting, out.subject = 5000, {}, None
+    out.timeout, out.waiting, out.subject = 5000, wire.Waiting(), None
     out.begin_run, out.begin_subject, out.queued = begin, print_nothing, print_nothing
     client._attach(out)
     del out

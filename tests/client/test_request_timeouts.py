@@ -101,8 +101,7 @@ def test_the_answered_leave_nothing_behind_while_one_waits_for_an_hour(connected
     nats.request("silent", b"", lambda *answer: None, 3_600_000)
     ask()
     run(lambda: len(answers) == 2000)
-    (runs,) = inside.request_runs(nats)
-    assert runs <= 16
+    assert inside.request_runs(nats) <= 16
 
 
 def test_a_burst_of_different_time_outs_leaves_nothing_a_second_after_the_answers(
@@ -114,7 +113,7 @@ def test_a_burst_of_different_time_outs_leaves_nothing_a_second_after_the_answer
         nats.request("echo", b"", lambda *answer: answers.append(answer), 3_600_000 + i)
     run(lambda: len(answers) == total)
     run(lambda: inside.waiting_deadlines(nats) < 100)
-    assert len(inside.request_runs(nats)) < 100
+    run(lambda: inside.request_runs(nats) < 100)
 
 
 def test_ever_other_time_outs_leave_nothing_behind_when_answered(connected, server, run):

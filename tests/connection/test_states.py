@@ -10,6 +10,7 @@ import pytest
 
 from lab.paths import ROOT
 from nats_ev import Nats, Status, pyev
+from nats_ev.connection import connection
 from nats_ev.connection.states import TRANSITIONS, Event, next_status
 
 OWN = [Status.DISCONNECTED, Status.CONNECTING, Status.CONNECTED, Status.RECONNECTING, Status.CLOSED]
@@ -32,7 +33,7 @@ def test_every_status_is_reached_and_left_and_none_is_a_drains() -> None:
 
 
 def test_the_status_is_set_in_one_place() -> None:
-    text = Path(ROOT, "nats_ev", "connection", "connection.py").read_text()
+    text = Path(connection.__file__).read_text()
     assert len(re.findall(r"\b_status\b(?::[^=]+)? = ", text)) == 2  # __init__, and the setter
     assert "next_status(self._status, event)" in text
 

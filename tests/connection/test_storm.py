@@ -71,7 +71,7 @@ class Storm:
             self.publisher.call_later(30, proxy.resume)
         elif what < 0.6:
             proxy.refuse()
-            self.publisher.call_later(20, setattr, proxy, "refuse", False)
+            self.publisher.call_later(20, proxy.accept)
 
 
 @pytest.mark.parametrize("seed", [1, 2])

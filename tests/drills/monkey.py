@@ -324,7 +324,7 @@ class Monkey:
     def do_refuse(self) -> None:
         self.proxy.refuse()
         self.proxy.cut()
-        self.helper.call_later(15, lambda: setattr(self.proxy, "refuse", False))
+        self.helper.call_later(15, self.proxy.accept)
 
     def do_disconnect(self) -> None:
         self.nats.disconnect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 
@@ -12,6 +13,12 @@ from lab.natsserver import NatsServer
 from nats_ev.testing.certificates import Certificates, server_config
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def no_log_is_kept(monkeypatch):
+    """pytest keeps what is logged until the test ends, and so it would grow."""
+    monkeypatch.setattr(logging.getLogger("nats_ev"), "disabled", True)
 
 
 @pytest.mark.server

@@ -12,10 +12,12 @@ import time
 from typing import Any
 
 import pytest
+from lab.ports import free_port
 
 from nats_ev import (
     AlreadyConnectedError,
     BadOptionsError,
+    ConnectError,
     ConnectionClosedError,
     MsgIteratorClosedError,
     Nats,
@@ -25,6 +27,7 @@ from nats_ev import (
     blocking,
     pyev,
 )
+from nats_ev.faces.on_pyev import InThread
 
 WAITS = {
     "a request": "nc.request('deaf', b'', 0)",
@@ -178,6 +181,26 @@ def test_background_receives_and_answers_between_calls(fake: Any) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.005)
     nc.disconnect()
+
+
+def test_background_raises_why_it_could_not_connect_however_fast_that_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    port = free_port()
+    begun = InThread.start
+
+    def start(context: InThread) -> None:
+        """Return when the client has given up already."""
+        begun(context)
+        deadline = time.monotonic() + 20
+        while context.nats.status() is not Status.CLOSED:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+
+    monkeypatch.setattr(InThread, "start", start)
+    for _ in range(20):  # the thread is about to end, or has ended
+        with pytest.raises(ConnectError, match="Connection refused"):
+            blocking.connect(f"nats://127.0.0.1:{port}", background=True)
 
 
 def test_background_serves_any_number_of_threads(server: Any) -> None:

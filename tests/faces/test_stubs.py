@@ -122,6 +122,7 @@ PROGRAMS = {
     "aio": """
 import asyncio
 from nats_ev import NatsError, ServiceRequest, aio
+from nats_ev.types import PubAck
 
 async def handle(request: ServiceRequest) -> None:
     request.respond(request.data)
@@ -139,7 +140,7 @@ async def main() -> None:
         js = nc.jetstream(timeout=1000)
         ack = await js.publish("s.1", b"x", msg_id="1")
         sequence: int = ack["seq"]
-        later: asyncio.Future[dict[str, object]] = js.publish_async("s.1", b"x")
+        later: asyncio.Future[PubAck] = js.publish_async("s.1", b"x")
         async for job in js.consume("S", "c"):
             await job.ack_sync()
             job.nak(100)

@@ -16,80 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from lab.structure import PACKAGE, ROOT, modules
+from nats_ev.arguments import Omitted
+from nats_ev.client import ConnectOptions
 from nats_ev.faces import rules
 from nats_ev.faces.flow import BASES
 from nats_ev.faces.objects import FACTORIES
+from nats_ev.options import Options
 
 FACES = ("aio", "green", "blocking")
 HEAD = '''"""Types of `nats_ev.{name}`, made by `make stubs`. Do not edit."""
 
 '''
-_DICT = "dict[str, Any]"
-# What cb gets, by the name of the method; where classes differ, by both.
-RESULTS = {
-    "account_info": _DICT,
-    "commit": _DICT,
-    "close": _DICT,
-    "publish": _DICT,
-    "js_publish": _DICT,
-    "publish_async": _DICT,
-    "status": _DICT,
-    "update_meta": _DICT,
-    "user_info": _DICT,
-    "trace": "Trace",
-    "add_link": _DICT,
-    "add_bucket_link": _DICT,
-    "create_bucket": _DICT,
-    "create_or_update_bucket": _DICT,
-    "update_bucket": _DICT,
-    "flush": "None",
-    "drain": "None",
-    "drain_subscription": "None",
-    "publish_ready": "None",
-    "publish_complete": "bool",
-    "publish_async_complete": "bool",
-    "ack_sync": "bool",
-    "double_ack": "bool",
-    "delete": "bool",
-    "purge": "bool",
-    "delete_bucket": "bool",
-    "seal": "bool",
-    "stop": "bool",
-    "consumer_names": "list[str]",
-    "stream_names": "list[str]",
-    "bucket_names": "list[str]",
-    "keys": "list[str]",
-    "list": "list[str]",
-    "put": "int",
-    "create": "int",
-    "update": "int",
-    "purge_deletes": "int",
-    "direct_get": "StoredMsg",
-    "direct_get_last": "StoredMsg",
-    "get_msg": "StoredMsg",
-    "get_last_msg": "StoredMsg",
-    "get_last_msg_for_subject": "StoredMsg",
-    "buckets": f"list[{_DICT}]",
-    "list_infos": f"list[{_DICT}]",
-    "direct_get_batch": "list[StoredMsg]",
-    "fetch": "list[JsMsg]",
-    "next": "JsMsg",
-    "request": "Msg",
-    "req": "Msg",
-    "rtt": "float",
-    "stream_name_by_subject": "str",
-    "entry": "KvEntry | None",
-    "get_revision": "KvEntry",
-    "history": "list[KvEntry]",
-    "KV.get": "bytes | None",
-    "ObjectStore.get": "Any",
-    "ObjectStore.put": _DICT,
-    "ObjectStore.info": f"{_DICT} | None",
-}
-# Methods of which the rest is the server's answer, a dict.
-_MANAGE = re.compile(
-    r"(stream|consumer)_\w+|\w+_(stream|consumer|streams|consumers)|(secure_)?delete_msg"
-)
+# Results that may be None without an error.
+_OR_NONE = {"KV.get", "KV.entry", "ObjectStore.info"}
+_RESULT = "ResultCallback["
 ITEMS = {
     "Subscription": "Msg",
     "Answers": "Msg",
@@ -99,7 +39,7 @@ ITEMS = {
     "PushSubscription": "JsMsg",
     "KvWatch": "KvEntry | None",
     "KvKeys": "str",
-    "ObjectWatch": f"{_DICT} | None",
+    "ObjectWatch": "ObjectInfo | None",
 }
 # Attributes that the constructors set.
 ATTRIBUTES = {
@@ -120,6 +60,24 @@ ATTRIBUTES = {
     "Advisories": {"sid": "int", "subject": "str"},
 }  # fmt: skip
 _CALLBACKS = {"Callback", "MsgCallback", "WatchCallback"}
+# What the result depends on: a parameter, and for each way in which it is given the result.
+_ON_MSG = (
+    ", *, on_msg: Callable[[JsMsg], object] | None = None",
+    {"": "list[JsMsg]", ", *, on_msg: Callable[[JsMsg], object]": "int"},
+)
+_OVERLOADS: dict[tuple[str, str], tuple[str, dict[str, str]]] = {
+    ("JetStream", "fetch"): _ON_MSG,
+    ("OrderedFetcher", "fetch"): _ON_MSG,
+    ("ObjectStore", "get"): (
+        "into: Into = None",
+        {"into: None = None": "bytes | None", "into: Destination": "ObjectInfo | None"},
+    ),
+}
+# What the type variables of the bases are.
+_BUCKETS = {
+    "KV": {"ConfigT": "KeyValueConfig", "StatusT": "KeyValueStatus"},
+    "ObjectStore": {"ConfigT": "ObjectStoreConfig", "StatusT": "ObjectStoreStatus"},
+}
 _ELSEWHERE = {
     "Any": "typing",
     "BinaryIO": "typing",
@@ -134,6 +92,7 @@ _ELSEWHERE = {
     "Future": "asyncio",
     "datetime": "datetime",
     "timedelta": "datetime",
+    "SSLContext": "ssl",
     "Self": "typing_extensions",
     "Unpack": "typing_extensions",
 }
@@ -153,14 +112,13 @@ _KNOWN = {
 }
 
 
-def result_of(owner: str, name: str) -> str:
-    """Return the type of what a method's cb gets. Raises KeyError for a method that has none here."""
-    found = RESULTS.get(f"{owner}.{name}") or RESULTS.get(name)
-    if found is None and _MANAGE.fullmatch(name):
-        found = _DICT
+def result_of(owner: str, name: str, annotation: str) -> str:
+    """Return the type of what a method's cb gets, by its annotation."""
+    found = next((each for each in _members(_parsed(annotation)) if each.startswith(_RESULT)), None)
     if found is None:
-        raise KeyError(f"say in face_stubs.RESULTS what {owner}.{name} returns")
-    return found
+        return "None"
+    result = found.removeprefix(_RESULT).removesuffix("]")
+    return f"{result} | None" if f"{owner}.{name}" in _OR_NONE else result
 
 
 def definitions() -> dict[str, list[str]]:
@@ -187,11 +145,13 @@ class Stub:
         self.module = importlib.import_module(f"nats_ev.{face}")
         self.imports: set[tuple[str, str]] = set()
         self._defined = definitions()
+        self._owner = ""  # the class at work
         self._own = {*rules.HOMES, *BASES, "Msg", "Later"} - {"Later" if self.asynchronous else ""}
 
     def text(self) -> str:
         """Return the whole stub."""
         parts = [self._class(name) for name in sorted({*rules.HOMES, *BASES})]
+        self._owner = ""
         functions = self._functions()
         imports = self._import_lines()
         return "\n".join(
@@ -202,12 +162,11 @@ class Stub:
 
     def type_of(self, annotation: str, module: str = "") -> str:
         """Return an annotation without callbacks, and note what it needs."""
-        if annotation == "Opts":
-            annotation = "Mapping[str, Any] | None"
-        tree = ast.parse(annotation, mode="eval").body
-        kept = [each for each in _members(tree) if each not in _CALLBACKS]
+        kept = [each for each in _members(_parsed(annotation)) if not _is_callback(each)]
         text = " | ".join(kept)
         text = text.replace("errors.NatsError", "NatsError")
+        for variable, kind in _BUCKETS.get(self._owner, {}).items():
+            text = text.replace(variable, kind)
         for node in ast.walk(ast.parse(text, mode="eval")):
             if isinstance(node, ast.Name):
                 self._need(node.id, module)
@@ -247,6 +206,7 @@ class Stub:
 
     def _class(self, name: str) -> str:
         kind = getattr(self.module, name)
+        self._owner = name
         if name == "JsMsg":
             self._need("_JsMsg", "")
             lines = ["class JsMsg(_JsMsg):"]
@@ -313,9 +273,30 @@ class Stub:
         text = self._parameters(parameters, module)
         lines = [f"    @{wrapper}"] if wrapper else []
         returns = self._returns(owner, name, signature, module)
+        if len(parameters) == 2 and isinstance(parameters[1].default, Omitted):
+            return self._accessor(name, text, returns)
         word = "async def" if asynchronous else "def"
+        if (owner, name) in _OVERLOADS:
+            written, signatures = _OVERLOADS[owner, name]
+            assert written in text, f"{owner}.{name}"
+            for instead, result in signatures.items():
+                self.type_of(
+                    f"{result} | {instead.rpartition(': ')[2].partition(' =')[0] or 'None'}"
+                )
+                changed = text.replace(written, instead)
+                lines += ["    @overload", f"    {word} {name}({changed}) -> {result}: ..."]
+            return lines
         override = "  # type: ignore[override]" if owner == "JsMsg" else ""
         return [*lines, f"    {word} {name}({text}) -> {returns}: ...{override}"]
+
+    def _accessor(self, name: str, text: str, returns: str) -> list[str]:
+        """Return a method that reads without its argument and sets with it."""
+        return [
+            "    @overload",
+            f"    def {name}(self) -> {returns}: ...",
+            "    @overload",
+            f"    def {name}({text.removesuffix(' = ...')}) -> {returns}: ...",
+        ]
 
     def _module_of(self, owner: str, name: str, member: Any) -> str:
         if owner in rules.HOMES and hasattr(rules.original(owner), name):
@@ -333,12 +314,14 @@ class Stub:
         original = rules.original(owner) if owner in rules.HOMES else None
         if original is not None and hasattr(original, name):
             rule = rules.rule(original, name)
-            if rule.kind.name in ("ANSWER", "DONE", "READY", "REQUEST"):
-                if owner in ITEMS:
-                    return "None"  # drain
-                return self.type_of(result_of(owner, name))
+            cb = rule.function and inspect.signature(rule.function).parameters.get("cb")
+            answer = result_of(owner, name, str(cb.annotation)) if cb else ""
+            if rule.kind is rules.Kind.REQUEST:
+                return "Msg"
+            if rule.kind.name in ("ANSWER", "DONE", "READY"):
+                return "None" if owner in ITEMS else self.type_of(answer, module)  # drain
             if rule.kind is rules.Kind.LATER:
-                result = self.type_of(result_of(owner, name))
+                result = self.type_of(answer, module)
                 if self.asynchronous:
                     return self.type_of(f"Future[{result}]")
                 self.imports.add((".faces", "Later"))
@@ -405,6 +388,7 @@ class Stub:
             self._need(f"_{name}", "")
             lines += ["@overload", f"def wrap(thing: _{name}{loop}) -> {name}: ..."]
         servers = "servers: str | Sequence[str] | None = None"
+        keywords = ", ".join(self._options())
         if self.asynchronous:
             for name in ("Coroutine", "Generator"):
                 self._need(name, "")
@@ -416,12 +400,26 @@ class Stub:
                 "    def close(self) -> None: ...",
                 "    async def __aenter__(self) -> Nats: ...",
                 "    async def __aexit__(self, *exc_info: object) -> None: ...",
-                f"def connect({servers}, **options: Any) -> _Connecting: ...",
+                f"def connect({servers}, *, {keywords}) -> _Connecting: ...",
             ]
         else:
-            background = ", *, background: bool = False" if self.face == "blocking" else ""
-            lines.append(f"def connect({servers}{background}, **options: Any) -> Nats: ...")
+            background = "background: bool = False, " if self.face == "blocking" else ""
+            lines.append(f"def connect({servers}, *, {background}{keywords}) -> Nats: ...")
         return "\n".join([*lines, ""])
+
+    def _options(self) -> Iterator[str]:
+        """Yield the options of connect() as keywords, for editors that do not know Unpack."""
+        for name, hint in ConnectOptions.__annotations__.items():
+            kind = self.type_of(hint.__forward_arg__, "client.option_types")
+            yield f"{name}: {kind} = {_default(getattr(Options, name))}"
+
+
+def _parsed(annotation: str) -> ast.expr:
+    return ast.parse(annotation, mode="eval").body
+
+
+def _is_callback(annotation: str) -> bool:
+    return annotation in _CALLBACKS or annotation.startswith(_RESULT)
 
 
 def _members(tree: ast.expr) -> list[str]:
@@ -446,7 +444,7 @@ def write(folder: Path) -> None:
         path.write_text(Stub(face).text())
     ruff = [sys.executable, "-m", "ruff"]
     config = ["--config", str(ROOT / "pyproject.toml"), "--quiet", "--no-cache"]
-    for command in (["check", "--fix", "--select", "I"], ["format"]):
+    for command in (["check", "--fix", "--select", "I,F401"], ["format"]):
         subprocess.run([*ruff, *command, *config, *paths], check=True)
 
 

@@ -34,7 +34,7 @@ from typing import Any
 
 from lab import inside
 from nats_ev import KV, JetStream, Nats, compiled, pyev
-from nats_ev.protocol import Session
+from nats_ev.protocol import Session, Waiting
 
 TESTS = Path(__file__).resolve().parent.parent
 CSRC = TESTS.parent / "csrc"
@@ -53,7 +53,7 @@ class _Server:
     """The `Events` of a session without a socket, and the `Owner` and `Inbox` of its subscriptions."""
 
     def __init__(self, callback: Callable[..., object]) -> None:
-        self.waiting: dict[int, Any] = {}
+        self.waiting = Waiting()
         self.subs: dict[int, Any] = {}
         self.callback = callback
         self.session = Session(self.subs, self, 1 << 28, self.waiting)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ module (`net/test_deadlines.py`) may also import that module's public names.
 
 from __future__ import annotations
 
+import ctypes
 import socket
 import time
 from collections.abc import Callable
@@ -15,7 +16,15 @@ from typing import Any
 import pytest
 
 from nats_ev import KV, JetStream, Nats, ObjectStore
+from nats_ev.connection.link import Link
 from nats_ev.protocol import wire
+from nats_ev.pyev import _libev
+
+# A wheel's module has libev inside, which other bindings and C programs cannot use.
+needs_shared_libev = pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(_libev.__file__), "ev_version_major"),
+    reason="libev is inside the module",
+)
 
 # The client and its loop.
 
@@ -76,6 +85,11 @@ def is_secure(nats: Nats) -> bool:
 def link_of(nats: Nats) -> Any:
     """Return the connected socket with its watchers and its session."""
     return nats._connection.link
+
+
+def reads_in_c(nats: Nats) -> bool:
+    """Return whether C reads and writes the client's socket."""
+    return nats._connection.link._direct  # type: ignore[union-attr]
 
 
 def attempt_of(nats: Nats) -> tuple[Any, Any]:
@@ -248,9 +262,9 @@ def asked_subjects(nats: Nats) -> list[tuple[int, str]]:
     return nats._core.requests._out.subjects
 
 
-def request_runs(nats: Nats) -> list[int]:
-    """Return, for each time-out in use, how many runs of requests wait for it."""
-    return [len(group.runs) for group in nats._requests._groups.values()]
+def request_runs(nats: Nats) -> int:
+    """Return how many runs of requests wait for their time."""
+    return nats._requests.times.runs
 
 
 # Deadlines on their own.
@@ -331,7 +345,7 @@ def stream_config(kv: KV, config: dict[str, Any]) -> dict[str, Any]:
 
 def watch_sends(monkeypatch: pytest.MonkeyPatch, note: Callable[[int, int], None]) -> None:
     """Call ``note(offered, taken)`` for each call that hands a write buffer to the kernel."""
-    send = wire.Outbound.send
+    send, flush = wire.Outbound.send, Link.flush
 
     def noted(self: wire.Outbound, fd: int) -> int:
         offered = len(self)
@@ -339,4 +353,12 @@ def watch_sends(monkeypatch: pytest.MonkeyPatch, note: Callable[[int, int], None
         note(offered, max(0, taken))
         return taken
 
+    def noted_flush(self: Link, *again: bool) -> None:
+        waits = self._broken or (self._writing and not again)
+        offered = len(self._out) if self._direct and not waits else 0
+        flush(self, *again)
+        if offered:
+            note(offered, offered - len(self._out))
+
     monkeypatch.setattr(wire.Outbound, "send", noted)
+    monkeypatch.setattr(Link, "flush", noted_flush)

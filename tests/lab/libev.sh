@@ -1,13 +1,13 @@
 #!/bin/sh
 # Build the libev that a wheel carries: static, position-independent, exports nothing. Usage: libev.sh PREFIX
-# afterwards LIBEV_PREFIX=PREFIX links it into the module. The source is LIBEV_SOURCE, if set; else what an
+# Afterwards LIBEV_PREFIX=PREFIX links it into the module. Without PREFIX the source is only fetched. The source is LIBEV_SOURCE, if set; else what an
 # earlier call has left in .cache, else the release from its author's site, else Debian's copy of it. CC and
 # CFLAGS are those of the build; HOST, if set, is the machine to compile for (aarch64-linux-gnu).
 set -eu
 version=4.33
 sha256=507eb7b8d1015fbec5b935f34ebed15bf346bed04a11ab82b8eee848c4205aea
 site=http://dist.schmorp.de/libev/Attic
-prefix=${1:?usage: libev.sh PREFIX}
+prefix=${1:-}
 root=$(cd "$(dirname "$0")/../.." && pwd)
 kept=$root/.cache/libev-$version.tar.gz
 work=$(mktemp -d)
@@ -49,6 +49,7 @@ else
     }
     mkdir -p "$root/.cache" && cp "$work/libev.tar.gz" "$kept"
 fi
+[ -n "$prefix" ] || exit 0
 
 mkdir "$work/source"
 tar -xzf "$work/libev.tar.gz" -C "$work/source" --strip-components=1

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from typing import Any
+from typing import Any, TypeVar
 
 from lab.paths import CACHE
 from nats_ev import testing
@@ -44,13 +44,16 @@ def cached_binary(line: str) -> str | None:
     return str(found[-1]) if found else None
 
 
+S = TypeVar("S", bound="NatsServer")
+
+
 class NatsServer(testing.Server):
     """A private server. It refuses to start in a test without the marker `server`."""
 
     def __init__(self, *args: str, binary: str | None = None, **options: Any) -> None:
         super().__init__(*args, binary=binary or find_binary(), **options)
 
-    def start(self) -> NatsServer:
+    def start(self: S) -> S:
         if test := os.environ.get(NO_SERVER):
             raise RuntimeError(f"mark {test} as one that starts a server: pytest.mark.server")
         return super().start()

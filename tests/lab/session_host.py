@@ -23,7 +23,7 @@ class Host:
 
     def __init__(self) -> None:
         self.subs: dict[int, Subscription] = {}
-        self.waiting: dict[int, Any] = {}
+        self.waiting = wire.Waiting()
         self.got: list[tuple[Any, ...]] = []
         self.raised: list[BaseException] = []
         self.scheduled = 0

@@ -22,7 +22,7 @@ PRELUDE = """
 {patch}
 import gevent, signal
 from gevent.event import AsyncResult, Event
-from nats_ev import Nats
+from nats_ev import Nats, NotConnectedError
 from nats_ev.gevent_loop import GeventLoop
 nats = Nats(servers=["{url}"], loop=GeventLoop(), reconnect=True, reconnect_delay=20, no_responders=True)
 """
@@ -231,8 +231,6 @@ def test_an_exception_in_a_callback_costs_neither_the_connection_nor_the_batch(
     assert script(server, code, kind) == "3 True True"
 
 
-# Without a client, too, gevent's libuv cannot be destroyed while it watches a descriptor: gevent hangs.
-@pytest.mark.parametrize("kind", ["libev-cext unpatched", "libev-cffi early"])
 def test_clients_of_other_loops_are_closed_though_a_hub_was_destroyed(
     server: Any, kind: str
 ) -> None:
@@ -251,16 +249,53 @@ def test_clients_of_other_loops_are_closed_though_a_hub_was_destroyed(
     others = [Nats(servers=["{url}"], loop=loop, on_connect=connected) for _ in range(2)]
     loop.start()
     last = Nats(servers=["{url}"], loop=GeventLoop())
+    adapter = GeventLoop()
     gevent.get_hub().destroy(destroy_loop=True)
-    nats.publish("gevent.lost")
     nats.disconnect()
+    for call in (lambda: nats.publish("a"), lambda: last.connect("127.0.0.1", 4222), nats.flush):
+        try:
+            call()
+        except NotConnectedError as exc:
+            print(exc)
     try:
-        nats.connect("127.0.0.1", 4222)
+        Nats(host="127.0.0.1", loop=adapter)
     except RuntimeError as exc:
         print(exc)
     """
-    printed = script(server, code.replace("{url}", server.url), kind)
-    assert printed == "the hub of this GeventLoop has been destroyed, and its loop, too"
+    printed = script(server, code.replace("{url}", server.url), kind).splitlines()
+    assert printed == ["not connected: this client's loop has been closed"] * 3 + [
+        "the hub of this GeventLoop has been destroyed, and its loop, too"
+    ]
+
+
+def test_clients_of_a_destroyed_hub_have_ended_and_call_nobody(server: Any, kind: str) -> None:
+    code = """
+    import gc, weakref
+    up, seen = Event(), []
+    count = lambda: len(os.listdir("/proc/self/fd"))
+    nats.on_disconnect(lambda: seen.append("disconnected"))
+    nats.flush(lambda err: up.set())
+    up.wait(20)
+    nats.request("nobody", b"", lambda *answer: seen.append(answer))
+    waiting = Nats(host="127.0.0.1", port=1, reconnect=True, on_error=print, loop=GeventLoop())
+    before = count()
+    hub = gevent.get_hub()
+    gevent.sleep(0)
+    hub.destroy(destroy_loop=True)
+    print(count() < before, nats.status().name, waiting.status().name, seen)
+    gone = [weakref.ref(nats), weakref.ref(waiting)]
+    del nats, waiting
+    gc.collect()
+    print([ref() for ref in gone])
+    again = Nats(host="127.0.0.1", port=PORT, loop=GeventLoop())
+    up = Event()
+    again.flush(lambda err: up.set())
+    print(up.wait(20), gevent.get_hub() is not hub)
+    again.disconnect()
+    """
+    code = f"import os; PORT = {server.port}\n" + textwrap.dedent(code)
+    printed = script(server, code, kind)
+    assert printed.splitlines() == ["True CLOSED CLOSED []", "[None, None]", "True True"]
 
 
 def test_a_reset_is_noticed_though_it_comes_with_the_last_bytes(
@@ -316,7 +351,7 @@ def test_each_thread_has_its_hub_and_its_clients_and_a_hub_may_be_destroyed_mean
                 gevent.sleep(0)
         done.get(timeout=10)
         counts.append(len(got))
-        if number % 2 and os.environ["GEVENT_LOOP"] != "libuv":
+        if number % 2:
             gevent.get_hub().destroy(destroy_loop=True)
         for client in clients:
             client.disconnect()

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.inside import needs_shared_libev
 from lab.paths import EXAMPLES, ROOT
 from lab.process import die_with_us, run_whole
 
@@ -30,7 +31,10 @@ WITHOUT_RANDOM_BYTES = (
 )
 VALGRIND = ["valgrind", "--quiet", "--error-exitcode=9", "--leak-check=no", WITHOUT_RANDOM_BYTES]
 
-pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler named cc")
+pytestmark = [
+    needs_shared_libev,
+    pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler named cc"),
+]
 
 
 def build(source: Path, folder: Path, libev_is: Iterable[str] = ("-lev",)) -> Path:

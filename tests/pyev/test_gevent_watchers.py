@@ -6,6 +6,10 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
+pytest.importorskip("gevent", reason="gevent is not installed")
+
 PRELUDE = """
 import gevent
 from gevent.event import Event

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from lab.inside import needs_shared_libev
 from lab.steps import ignore
 from nats_ev import pyev
 
@@ -336,6 +337,7 @@ def test_the_default_loop_is_one_and_takes_no_callback() -> None:
     assert "default loop" in result.stdout, result.stderr
 
 
+@needs_shared_libev
 def test_start_refuses_a_default_loop_that_another_binding_has_claimed() -> None:
     result = script(
         """
@@ -377,6 +379,7 @@ FOREIGN_RUN = """
 
 
 @pytest.mark.parametrize("kind", ["CDLL", "PyDLL"])
+@needs_shared_libev
 def test_another_binding_may_run_the_default_loop(kind: str) -> None:
     code = (
         FOREIGN_RUN.format(kind=kind)
@@ -397,6 +400,7 @@ def test_another_binding_may_run_the_default_loop(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["CDLL", "PyDLL"])
 @pytest.mark.parametrize("phase", ["timer", "prepare", "check"])
+@needs_shared_libev
 def test_another_binding_may_run_the_default_loop_inside_our_callback(
     kind: str, phase: str
 ) -> None:

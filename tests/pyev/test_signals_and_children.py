@@ -8,6 +8,7 @@ import textwrap
 
 import pytest
 
+from lab.inside import needs_shared_libev
 from lab.process import unmeasured
 
 PRELUDE = """
@@ -116,6 +117,7 @@ def test_a_watcher_of_sigchld_reaps_nothing() -> None:
     assert program(code) == ["1 9"]
 
 
+@needs_shared_libev
 def test_a_default_loop_of_another_binding_keeps_its_child_watchers() -> None:
     code = """
     from ctypes import CDLL, c_void_p

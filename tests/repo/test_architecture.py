@@ -39,7 +39,7 @@ LAYERS = [
     {"client"},
     {"jetstream", "service"},
     {"buckets"},
-    {"kv", "object_store"},
+    {"kv", "object_store", "types"},
     {"faces"},
     {"aio", "blocking", "green"},
     {""},
@@ -52,6 +52,8 @@ LOOPS = {"pyev", "asyncio_loop", "gevent_loop"}
 FACES = {"aio", "blocking", "green"}
 # The command line: nothing imports it, and it uses what users may use.
 COMMAND = {"__main__", "cli"}
+# What users import for annotations; its names are not the package's.
+ANNOTATIONS = {"types"}
 
 PURE = {
     "arguments",
@@ -232,7 +234,9 @@ def test_modules_and_functions_stay_readable(path: Path) -> None:
 
 def packages() -> dict[str, ModuleType]:
     """The rooms that have a public face."""
-    rooms = sorted({room_of(name) for name in MODULES} - LOOPS - FACES - {"", "testing"})
+    rooms = sorted(
+        {room_of(name) for name in MODULES} - LOOPS - FACES - ANNOTATIONS - {"", "testing"}
+    )
     loaded = {room: importlib.import_module(f"nats_ev.{room}") for room in rooms}
     return {room: module for room, module in loaded.items() if hasattr(module, "__all__")}
 
@@ -261,8 +265,17 @@ def test_a_public_class_shows_the_path_that_it_is_imported_from() -> None:
         *(f"nats_ev.{name}" for name in ("errors", "headers", "jetstream", "kv", "object_store")),
         *(
             f"nats_ev.{name}"
-            for name in ("service", "pyev", "gevent_loop", "asyncio_loop", "loops", "options")
+            for name in (
+                "service",
+                "pyev",
+                "gevent_loop",
+                "asyncio_loop",
+                "loops",
+                "options",
+                "types",
+            )
         ),
+        "nats_ev.testing",
         "nats_ev.testing.loop_conformance",
     ],
 )

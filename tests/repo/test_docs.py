@@ -30,7 +30,7 @@ from nats_ev.testing import free_port
 
 GUIDES = [
     "README.md",
-    *(f"docs/{n}.md" for n in ("guide", "faces", "loops", "porting", "from-nats-py")),
+    *(f"docs/{n}.md" for n in ("guide", "faces", "loops", "porting", "from-nats-py", "testing")),
 ]
 # Read from top to bottom; each begins with an empty folder and a server of its own.
 PAGES = [
@@ -138,9 +138,10 @@ def run(code: str, folder: Path, port: int) -> str:
     program.write_text(code)
     command = [sys.executable, "-W", "error", str(program)]
     if "def test_" in code:
-        command[3:3] = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        command[3:3] = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "pytest_nats_ev"]
     path = f"{Path(find_binary() or '').parent}{os.pathsep}{os.environ['PATH']}"
     env = os.environ | {"PATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} | settings_in(folder)
+    env["NATS_SERVER"] = find_binary() or ""
     done = run_whole(command, LIMIT, cwd=folder, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
@@ -222,8 +223,11 @@ def test_without_jetstream_the_program_ends_with_a_status(
     assert "is JetStream enabled on this server" in ended.stderr
 
 
-# Some wait for their server to come back; in another one a host runs the loop; nats-py tries for ever.
-PATIENT = ("    reconnect=True,", "max_reconnect_attempts=0", "ctypes", "import nats\n")
+# Some wait for their server to come back; in another one a host runs the loop; nats-py tries for ever; one
+# has a server of its own.
+PATIENT = (
+    "    reconnect=True,", "max_reconnect_attempts=0", "ctypes", "import nats\n", "nats_ev.testing"
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -273,6 +277,7 @@ def anchor(heading: str) -> str:
     [
         "README.md",
         "tests/README.md",
+        "examples/README.md",
         "csrc/README.md",
         *[str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md")],
     ],

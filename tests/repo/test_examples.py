@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
@@ -9,13 +10,15 @@ from typing import Any
 
 import pytest
 
+from lab.natsserver import find_binary
 from lab.paths import EXAMPLES, TESTS
 from lab.process import run_whole
 
 
 @pytest.mark.server
 def test_demo() -> None:
-    done = run_whole([sys.executable, "-W", "error", str(EXAMPLES / "demo.py")], 60)
+    env = os.environ | {"NATS_SERVER": find_binary() or ""}
+    done = run_whole([sys.executable, "-W", "error", str(EXAMPLES / "demo.py")], 60, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("all is well\n")
 
@@ -73,3 +76,11 @@ def test_each_example_is_short_and_has_a_test() -> None:
         assert path.name in tests, f"{path.name} is run by no test"
         if path.name != "demo.py":
             assert len(path.read_text().splitlines()) <= 160, path.name
+
+
+def test_the_index_of_examples_names_each_with_its_first_line() -> None:
+    index = (EXAMPLES / "README.md").read_text()
+    named = set(re.findall(r"\]\(([\w/]+\.\w+)\)", index))
+    programs = {path.name for path in EXAMPLES.glob("*.py")}
+    assert programs <= named
+    assert all((EXAMPLES / name).exists() for name in named)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lab.paths import EXAMPLES, ROOT
 from lab.programs import Program
 from nats_ev import KV, JetStream
 from nats_ev.testing import DOWN
@@ -101,16 +102,24 @@ ALL = [
     ("chat.py",), ("config_watcher.py",), ("config_watcher.py", "set", "a", "b"), ("distributed_lock.py",),
     ("kv_store.py", "keys"), ("leader_election.py",), ("monitoring.py",), ("object_cli.py", "ls"),
     ("pubsub.py",), ("queue_workers.py",), ("queue_workers.py", "produce", "3"), ("request_reply.py",),
-    ("service.py",), ("service.py", "ask", "3"),
+    ("service.py",), ("service.py", "ask", "3"), ("asyncio_worker.py",), ("notebook.py",),
+    ("gevent_web.py", "0"), ("jetstream_worker.py",), ("jetstream_worker.py", "dead"),
+    ("thread_bridge.py",), ("thread_bridge.py", "ask", "x"), ("http_gateway.py", "0"),
+    ("shell_tool.py", "pub", "a", "b"), ("shell_tool.py", "sub", "a"),
 ]  # fmt: skip
-# Without on_error the error comes out of `start`.
-WITH_TRACEBACK = {"distributed_lock.py", "leader_election.py"}
+# Without on_error the error comes out of `start`, or of a face's `connect`.
+WITH_TRACEBACK = {
+    "distributed_lock.py", "leader_election.py", "asyncio_worker.py", "notebook.py",
+    "gevent_web.py",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("args", ALL, ids=" ".join)
 def test_without_a_server_a_program_fails_and_says_why(
     args: tuple[str, ...], proxy: Any, server: Any
 ) -> None:
+    if args[0] == "gevent_web.py":
+        pytest.importorskip("gevent")
     refusing = proxy(server.port)
     refusing.refuse()
     output = Program(refusing, *args).fails()
@@ -120,7 +129,11 @@ def test_without_a_server_a_program_fails_and_says_why(
 
 @pytest.mark.parametrize(
     "args",
-    [each for each in ALL if each[0].startswith(("config", "kv", "object", "distr", "leader"))],
+    [
+        each
+        for each in ALL
+        if re.search(r"jetstream|JetStream|KV\(|ObjectStore\(", (EXAMPLES / each[0]).read_text())
+    ],
     ids=" ".join,
 )
 def test_without_jetstream_a_program_fails_and_says_why(
@@ -128,11 +141,47 @@ def test_without_jetstream_a_program_fails_and_says_why(
 ) -> None:
     output = Program(own_server(), *args).fails()
     assert "is JetStream enabled on this server (nats-server -js)?" in output
-    assert "Traceback" not in output
+    assert ("Traceback" in output) == (args[0] in {"asyncio_worker.py", "notebook.py"})
 
 
 def test_nobody_answers_a_question(program: Any) -> None:
     assert program("service.py", "ask", "1").fails() == "error: no responders\n"
+    output = program("request_reply.py", "client").fails()
+    assert output == "service.upper: no responders\n"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("kv_store.py", "put", "a key", "x"), ("config_watcher.py", "set", "a key", "x"),
+        ("object_cli.py", "stat", ""), ("chat.py", "ann", "a room"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_name_that_is_none_ends_the_program(program: Any, args: tuple[str, ...]) -> None:
+    assert "Error: invalid" in program(*args).fails()
+
+
+def names(text: str) -> set[str]:
+    """The streams and buckets that a program makes."""
+    return set(
+        re.findall(
+            r"""(?:\b(?:KV|ObjectStore)\([^"]*|key_value\(|object_store\(|"name": )"([\w-]+)\"""",
+            text,
+        )
+    )
+
+
+def test_no_example_makes_a_stream_or_bucket_that_another_one_or_the_docs_make() -> None:
+    """Otherwise the second program that a reader tries finds it with another configuration."""
+    docs = [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
+    taken = set().union(*(names(path.read_text()) for path in docs))
+    assert {"JOBS", "config", "files", "faces"} <= taken
+    for path in EXAMPLES.glob("*.py"):
+        if path.name != "demo.py":  # it has a server of its own
+            own = names(path.read_text())
+            assert not own & taken, path.name
+            taken |= own
 
 
 def test_service(program: Any) -> None:

@@ -16,16 +16,16 @@ def test_asyncio_worker(program: Any) -> None:
     worker.expect("ready")
     other.expect("ready")
     assert program("asyncio_worker.py", "add", "50").end() == "50 jobs added\n"
-    first = worker.expect("jobs.new (.*)")
+    first = worker.expect("images.new (.*)")
     done = [first[1]]
     for one in (worker, other):
         one.process.send_signal(signal.SIGTERM)
-        done += re.findall("jobs.new (.*)", one.process.stdout.read())
+        done += re.findall("images.new (.*)", one.process.stdout.read())
         assert one.end() == ""
     assert len(done) == len(set(done))
     last = program("asyncio_worker.py")
     while len(done) < 50:
-        done.append(last.expect("jobs.new (.*)")[1])
+        done.append(last.expect("images.new (.*)")[1])
     assert sorted(map(int, done)) == list(range(50))
 
 

@@ -123,6 +123,18 @@ def test_the_metadata_say_what_is_so(metadata):
     assert "Typing :: Typed" in metadata.get_all("Classifier", [])
 
 
+def test_the_addresses_of_the_project_are_those_that_the_release_is_built_for(own_tree):
+    program = "from setuptools import build_meta; build_meta.prepare_metadata_for_build_wheel('.')"
+    for home in ("", "https://example.org/a/b"):
+        steps.run(sys.executable, "-c", program, cwd=own_tree, NATS_EV_HOME=home)
+        (info,) = own_tree.glob("*.dist-info/METADATA")
+        urls = message_from_string(info.read_text()).get_all("Project-URL", [])
+        assert [u.partition(", ")[0] for u in urls] == (
+            ["Source", "Documentation", "Changelog", "Issues"] if home else []
+        )
+        assert all(home in url for url in urls)
+
+
 def test_the_version_is_in_one_place(tree, metadata):
     version = (tree / "nats_ev/_version.py").read_text().split('"')[-2]
     assert metadata["Version"] == version

@@ -43,3 +43,5 @@ def test_every_python_that_the_package_names_is_in_the_matrix():
     (pythons,) = re.findall(r"^ +python: \[(.*)\]$", matrix, re.M)
     assert named
     assert set(named) <= set(re.findall(r"3\.\d+", pythons))
+    wheels = (ROOT / ".github/workflows/wheels.yml").read_text()
+    assert set(re.findall(r"cp3\{([\d,]+)\}", wheels)) == {",".join(v[2:] for v in named)}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import nats_ev
 import pytest_nats_ev
 from lab.natsserver import find_binary
 
@@ -40,6 +41,11 @@ def test_a_suite_that_does_not_use_it_loads_nothing_of_nats_ev(suite: Any) -> No
         "--strict-config",
     )
     result.assert_outcomes(passed=1)
+
+
+def test_a_program_may_load_the_package_before_pytest() -> None:
+    """pytest would else warn that it cannot rewrite the asserts of what a plugin came with."""
+    assert "PYTEST_DONT_REWRITE" in (nats_ev.__doc__ or "")
 
 
 def test_it_is_installed_for_every_pytest() -> None:
@@ -216,6 +222,15 @@ def test_the_kind_of_loop_is_configured_and_checked(suite: Any, pytester: pytest
         def test_marker(nats_loop):
             assert type(nats_loop).__name__ == "Loop"
 
+        @pytest.mark.parametrize("nats_loop", ["pyev", "asyncio"], indirect=True)
+        def test_raises(nats_loop, nats_run):
+            seen = []
+            def callback(watcher, revents):
+                seen.append(1)
+                raise KeyError("of a callback")
+            getattr(nats_loop, "timer")(0.0, 0.0, callback).start()
+            nats_run(lambda: seen)
+
         @pytest.mark.nats_loop("twisted")
         def test_wrong(nats_loop):
             pass
@@ -223,5 +238,6 @@ def test_the_kind_of_loop_is_configured_and_checked(suite: Any, pytester: pytest
         "--strict-markers",
         plugin="nats_ev.testing.plugin",  # the other way to name it
     )
-    result.assert_outcomes(passed=2, errors=1)
+    result.assert_outcomes(passed=3, failed=1, errors=2)
+    result.stdout.fnmatch_lines(["*AssertionError: 1 exception(s) left a callback*"])
     result.stdout.fnmatch_lines(["*'twisted': choose one of pyev, asyncio, uvloop, gevent*"])

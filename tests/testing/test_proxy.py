@@ -173,7 +173,17 @@ def test_it_goes_elsewhere_for_new_connections(between: CuttingProxy, echo: Echo
         other.settimeout(20)
         between.retarget(other.getsockname()[1])
         with connect(between), other.accept()[0]:
-            assert between.open_connections == 1
+            wait_for(lambda: between.open_connections == 1)
+
+
+def test_where_it_goes_may_be_said_in_several_ways(echo: Echo) -> None:
+    for server in (echo, echo.port, f"nats://127.0.0.1:{echo.port}", f"127.0.0.1:{echo.port}"):
+        with CuttingProxy(server) as proxy, connect(proxy) as sock:
+            sock.sendall(b"x")
+            assert received(sock, 1) == b"x"
+            assert proxy.url == f"nats://127.0.0.1:{proxy.port}"
+    with CuttingProxy(f"tls://127.0.0.1:{echo.port}") as proxy:
+        assert proxy.options == {"servers": [f"tls://127.0.0.1:{proxy.port}"]}
 
 
 def test_nobody_listens_behind_it(between: CuttingProxy) -> None:

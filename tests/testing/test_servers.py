@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from nats_ev.testing import (
     Server,
     ServerNotFoundError,
     ServerStartError,
+    janitor,
     wait_for,
 )
 from nats_ev.testing.binary import packaged_binary
@@ -222,6 +225,39 @@ def test_a_killed_test_leaves_no_server_and_no_folder(how: tuple[str, ...]) -> N
     process.communicate()
     wait_for(lambda: not any(runs(pid) for pid in pids), what="the end of the servers")
     wait_for(lambda: not any(folder.exists() for folder in folders), what="the folders to go")
+
+
+def test_the_janitor_kills_servers_by_their_files_of_ports_and_nothing_else(tmp_path: Path) -> None:
+    with Server() as server:
+        pid, folder = server.pid, server.folder
+        other = subprocess.Popen(["sleep", "60"], preexec_fn=die_with_us)
+        stale = tmp_path / f"nats-server_{other.pid}.ports"
+        stale.write_text("{}")
+        (tmp_path / "nats-server_x.ports").write_text("{}")
+        for each in (tmp_path, folder, folder):  # the second time there is nothing to do
+            janitor.clean(str(each))
+        wait_for(lambda: not server.is_running())
+        assert not runs(pid)
+        assert other.poll() is None
+        other.kill()
+        other.wait()
+        assert not folder.exists()
+        assert not tmp_path.exists()
+
+
+def test_types_of_the_public_names_can_be_read() -> None:
+    for name in testing.__all__:
+        thing = getattr(testing, name)
+        if inspect.isclass(thing):
+            for member in vars(thing).values():
+                if inspect.isfunction(member):
+                    typing.get_type_hints(member)
+        elif inspect.isfunction(thing):
+            typing.get_type_hints(thing)
+        assert getattr(thing, "__module__", "nats_ev.testing") == "nats_ev.testing" or name in (
+            "DOWN",
+            "UP",
+        )
 
 
 def test_a_forked_child_neither_ends_the_servers_of_its_parent_nor_removes_them() -> None:

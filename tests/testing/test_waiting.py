@@ -112,6 +112,40 @@ def test_it_runs_inside_a_callback_of_the_same_loop() -> None:
     assert seen == ["inner", "outer"]
 
 
+def test_a_run_inside_a_callback_does_not_keep_the_outer_one_from_ending() -> None:
+    loop, seen = pyev.Loop(), []
+
+    def inner(watcher: Any, revents: int) -> None:
+        seen.append("inner")
+        seen.append("outer")  # both conditions come true in the same iteration
+
+    def outer(watcher: Any, revents: int) -> None:
+        loop.timer(0.01, 0.0, inner).start()
+        run_until(loop, lambda: "inner" in seen)
+
+    keep = loop.timer(60.0, 0.0, lambda watcher, revents: None)
+    keep.start()
+    loop.timer(0.0, 0.0, outer).start()
+    run_until(loop, lambda: "outer" in seen)
+    keep.stop()
+
+
+def test_an_outer_run_does_not_end_the_one_inside_a_callback() -> None:
+    loop, seen = pyev.Loop(), []
+
+    def outer(watcher: Any, revents: int) -> None:
+        seen.append("outer")  # its condition is true from now on
+        loop.timer(0.05, 0.0, lambda watcher, revents: seen.append("inner")).start()
+        run_until(loop, lambda: "inner" in seen)
+
+    keep = loop.timer(60.0, 0.0, lambda watcher, revents: None)
+    keep.start()
+    loop.timer(0.0, 0.0, outer).start()
+    run_until(loop, lambda: "outer" in seen)
+    assert seen == ["outer", "inner"]
+    keep.stop()
+
+
 def test_without_a_condition_it_runs_until_nothing_keeps_the_loop() -> None:
     loop, seen = pyev.Loop(), []
     loop.timer(0.02, 0.0, lambda watcher, revents: seen.append(1)).start()

@@ -35,6 +35,9 @@ GENERATOR_EXIT = (
 )
 DESCRIPTORS = "uvloop needs free descriptors to run"
 BLOCKS = "the test counts blocks of memory, and asyncio keeps a cancelled timer for a while"
+ENDS_START = (
+    "an error that ends a client without `on_error` comes out of `start` of `nats_ev.pyev` alone"
+)
 
 EXCLUSIONS = (
     Exclusion(f"{GEVENT}|{ASYNCIO}", "client/test_interrupts.py", HELD_INTERRUPTS),
@@ -87,6 +90,9 @@ EXCLUSIONS = (
     Exclusion("uvloop", "test_running_out_of_descriptors_is_survived", DESCRIPTORS),
     Exclusion(
         "uvloop", "test_running_out_of_descriptors_is_waited_for_without_spinning", DESCRIPTORS
+    ),
+    Exclusion(
+        f"pyev-like|host|{GEVENT}|{ASYNCIO}", "client/test_the_end_of_a_script.py", ENDS_START
     ),
     Exclusion(
         "pyev-like", "test_calls_from_another_thread_than_the_loops_are_clear_errors", THREAD

@@ -10,33 +10,39 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..arguments import TAKES_ANSWER, TAKES_MESSAGE, Payload, check_callback
-from ..headers import HeadersLike
-from ..instrumentation import Observers
-from ..protocol import MessageCallback
+from .hook import Observers
+
+# What callbacks are called with: as in `arguments`, which is no layer below this one.
+_TAKES_MESSAGE = "subject, payload, reply, headers", 4
+_TAKES_ANSWER = "response, err, headers", 3
 
 
 class Observed:
     """Overrides the methods of `Nats` that send, and those that take callbacks of messages."""
 
     _observers: Observers
+    _passing = False  # an observed publish is under way
 
     def publish(
         self,
         subject: str,
-        payload: Payload = b"",
+        payload: Any = b"",
         reply_to: str | None = None,
         *,
-        headers: HeadersLike | None = None,
+        headers: Any = None,
     ) -> None:
         """See `Nats.publish`."""
         plain: Any = super()
 
-        def send(headers: HeadersLike | None) -> None:
+        def send(headers: Any) -> None:
             if headers is None:
                 plain.publish(subject, payload, reply_to)
-            else:
-                plain.hpublish(subject, headers, payload, reply_to)
+                return
+            self._passing = True  # publish calls hpublish
+            try:
+                plain.publish(subject, payload, reply_to, headers=headers)
+            finally:
+                self._passing = False
 
         self._observers.publish(send, subject, payload, reply_to, headers)
 
@@ -45,22 +51,25 @@ class Observed:
     def hpublish(
         self,
         subject: str,
-        headers: HeadersLike,
-        payload: Payload = b"",
+        headers: Any,
+        payload: Any = b"",
         reply_to: str | None = None,
     ) -> None:
         """See `Nats.hpublish`."""
         plain: Any = super()
 
-        def send(headers: HeadersLike) -> None:
+        def send(headers: Any) -> None:
             plain.hpublish(subject, headers, payload, reply_to)
 
+        if self._passing:
+            send(headers)
+            return
         self._observers.publish(send, subject, payload, reply_to, headers)
 
     hpub = hpublish
 
     def request(
-        self, subject: str, payload: Payload, cb: Callable[..., object], *args: Any, **kwargs: Any
+        self, subject: str, payload: Any, cb: Callable[..., object], *args: Any, **kwargs: Any
     ) -> int:
         """See `Nats.request`."""
         return self._request(super(), "request", subject, payload, cb, args, kwargs)
@@ -68,29 +77,35 @@ class Observed:
     req = request
 
     def request_many(
-        self, subject: str, payload: Payload, cb: Callable[..., object], *args: Any, **kwargs: Any
+        self, subject: str, payload: Any, cb: Callable[..., object], *args: Any, **kwargs: Any
     ) -> int:
         """See `Nats.request_many`."""
         return self._request(super(), "request_many", subject, payload, cb, args, kwargs)
 
     def _request(
-        self, plain: Any, method: str, subject: str, payload: Payload, cb: Any, args: Any, rest: Any
+        self, plain: Any, method: str, subject: str, payload: Any, cb: Any, args: Any, rest: Any
     ) -> int:
-        check_callback(cb, "cb", TAKES_ANSWER)
+        self._observers.check(cb, "cb", _TAKES_ANSWER)
 
-        def send(headers: HeadersLike | None, cb: Callable[..., object]) -> int:
+        def send(headers: Any, cb: Callable[..., object]) -> int:
             number: int = getattr(plain, method)(
                 subject, payload, cb, *args, **{**rest, "headers": headers}
             )
             return number
 
-        return self._observers.request(send, subject, payload, rest.get("headers"), cb)
+        return self._observers.request(
+            send, subject, payload, rest.get("headers"), cb, method == "request_many"
+        )
 
-    def subscribe(self, subject: str, cb: MessageCallback, queue_group: str | None = None) -> int:
+    def subscribe(
+        self, subject: str, cb: Callable[..., object], queue_group: str | None = None
+    ) -> int:
         """See `Nats.subscribe`."""
         plain: Any = super()
-        check_callback(cb, "cb", TAKES_MESSAGE)
-        sid: int = plain.subscribe(subject, self._observers.callback(cb, queue_group), queue_group)
+        self._observers.check(cb, "cb", _TAKES_MESSAGE)
+        sid: int = plain.subscribe(
+            subject, self._observers.callback(cb, subject, queue_group), queue_group
+        )
         return sid
 
     sub = subscribe
@@ -99,11 +114,9 @@ class Observed:
 _classes: dict[type, type] = {}
 
 
-def observe(nats: Any, observers: Observers) -> None:
-    """Let a new client's messages pass through observers that ask for it, and tell all of the client."""
-    if observers.per_message:
-        nats.__class__ = _observed(type(nats))
-    observers.event("attached", nats)
+def observe(nats: Any) -> None:
+    """Let the messages of a new client pass through its observers."""
+    nats.__class__ = _observed(type(nats))
 
 
 def _observed(cls: type) -> type:

@@ -23,19 +23,24 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any, cast
 
-from . import errors, subjects
-from .arguments import Omitted, Payload, callable_or_none, check_callback, str_mapping
-from .client import Nats
-from .headers import Headers, HeadersLike, as_headers, received
-from .imports import show_as_public
-from .nuid import next_nuid
-from .status import Status
-from .times import rfc3339
+from .. import errors, subjects
+from ..arguments import (
+    Omitted,
+    Payload,
+    ResultCallback,
+    callable_or_none,
+    check_callback,
+    str_mapping,
+)
+from ..client import Nats
+from ..headers import Headers, HeadersLike, as_headers, received
+from ..nuid import next_nuid
+from ..status import Status
+from ..times import rfc3339
+from .types import EndpointInfo, EndpointStats, ServiceIdentity, ServiceInfo, ServiceStats
 
 # What a requester learns of an exception that is no `ServiceError`.
 _UNEXPECTED = "internal error"
-
-__all__: list[str] = ["Endpoint", "Group", "Service", "ServiceError", "ServiceRequest"]
 
 ERROR_HEADER = "Nats-Service-Error"
 ERROR_CODE_HEADER = "Nats-Service-Error-Code"
@@ -243,7 +248,7 @@ class Endpoint:
         self.last_error = ""
         self.processing_time = 0  # nanoseconds
 
-    def info(self) -> dict[str, Any]:
+    def info(self) -> EndpointInfo:
         """Return the endpoint's part of an INFO answer."""
         return {
             "name": self.name,
@@ -252,7 +257,7 @@ class Endpoint:
             "metadata": dict(self.metadata),
         }
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> EndpointStats:
         """Return the endpoint's part of a STATS answer, times in nanoseconds."""
         count = self.num_requests
         return {
@@ -469,7 +474,7 @@ class Service(Group):
         nats.add_status_listener(self._on_status)
         nats.add_error_listener(self._on_error)
 
-    def _discover(self, subject: str, answer: Callable[[], dict[str, Any]]) -> None:
+    def _discover(self, subject: str, answer: Callable[[], object]) -> None:
         """Subscribe to a discovery subject; if that raises, no earlier one is left."""
         try:
             self._discovery.append(self._nats.subscribe(subject, self._answers_with(answer)))
@@ -481,11 +486,11 @@ class Service(Group):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.version} {self.id}>"
 
-    def ping(self) -> dict[str, Any]:
+    def ping(self) -> ServiceIdentity:
         """Return the answer to PING: type, name, id, version and metadata."""
         return self._identity("ping")
 
-    def info(self) -> dict[str, Any]:
+    def info(self) -> ServiceInfo:
         """Return the answer to INFO: the fields of `ping`, the description and the endpoints."""
         return {
             **self._identity("info"),
@@ -493,7 +498,7 @@ class Service(Group):
             "endpoints": [endpoint.info() for endpoint in self.endpoints],
         }
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> ServiceStats:
         """Return the answer to STATS: the fields of `ping`, the start and the endpoints' counters (ns)."""
         endpoints = []
         for endpoint in self.endpoints:
@@ -513,9 +518,7 @@ class Service(Group):
             endpoint.reset()
         self._started = datetime.now(timezone.utc)
 
-    def stop(
-        self, cb: Callable[[bool | None, errors.NatsError | None], object] | None = None
-    ) -> None:
+    def stop(self, cb: ResultCallback[bool] | None = None) -> None:
         """Stop the service. Requests that the server has sent already are still handled.
 
         ``cb(True, None)`` is called after the last of them, or ``cb(None, err)`` if the connection is lost
@@ -558,7 +561,7 @@ class Service(Group):
     def _sids(self) -> list[int]:
         return self._discovery + [endpoint.sid for endpoint in self.endpoints]
 
-    def _identity(self, what: str) -> dict[str, Any]:
+    def _identity(self, what: str) -> ServiceIdentity:
         return {
             "type": _TYPE.format(what),
             "name": self.name,
@@ -569,14 +572,14 @@ class Service(Group):
 
     @staticmethod
     def _add_data(
-        handler: Callable[[Endpoint], object], endpoint: Endpoint, stats: dict[str, Any]
+        handler: Callable[[Endpoint], object], endpoint: Endpoint, stats: EndpointStats
     ) -> None:
         data = handler(endpoint)
         # Raises here, so that bad data does not spoil the answer of all endpoints. NaN is not JSON.
         json.dumps(data, allow_nan=False)
         stats["data"] = data
 
-    def _answers_with(self, answer: Callable[[], dict[str, Any]]) -> Callable[..., object]:
+    def _answers_with(self, answer: Callable[[], object]) -> Callable[..., object]:
         def on_message(subject: str, payload: bytes, reply: str | None, headers: Any) -> None:
             if reply:
                 self._nats.publish(reply, json.dumps(answer(), separators=(",", ":")))
@@ -630,6 +633,3 @@ def _queue_group(given: str | None, disabled: bool, inherited: str) -> str:
 
 def _join(prefix: str, subject: str) -> str:
     return f"{prefix}.{subject}" if prefix and subject else prefix or subject
-
-
-show_as_public(globals(), __all__)
