@@ -61,7 +61,7 @@ class Statistics(TypedDict):
     discarded: int
     reconnects: int
     slow_episodes: int
-    waiting_bytes: int
+    bytes_waiting: int
     pings_outstanding: int
     rtt: float
 
@@ -528,7 +528,7 @@ class Accessors:
 
         And what is true now, whatever `reset_stats` has done:
 
-        * waiting_bytes: framed bytes in the buffer, which the kernel has not taken.
+        * bytes_waiting: framed bytes in the buffer, which the kernel has not taken.
         * pings_outstanding: PINGs without a PONG, those of `flush` and `rtt` included.
         * rtt: ms, a float, from the last PING that was answered to its PONG; 0 before the first one. Each
           PING counts: of the keep-alive, `ping`, `flush`, `rtt`. Time in which the loop was busy counts, too.
@@ -549,7 +549,7 @@ class Accessors:
             "discarded": discarded,
             "reconnects": journal.reconnects - zero.reconnects,
             "slow_episodes": journal.slow_episodes - zero.slow_episodes,
-            "waiting_bytes": len(self._out),
+            "bytes_waiting": len(self._out),
             "pings_outstanding": len(self._connection.pings.waiting),
             "rtt": self._connection.pings.rtt,
         }
