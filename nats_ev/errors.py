@@ -127,7 +127,8 @@ class ServerNotInPoolError(BadOptionsError):
     """The option reconnect_to_cb has returned a server that the client does not know: `server`, its URL.
 
     The client has taken the next server of its own order.
-    What to do: return one of the servers that the callback gets.
+
+    What to do: return one of the servers that the callback gets, its ``url``, or None.
     """
 
     text = "the server is not in the pool"
@@ -315,8 +316,10 @@ class StaleConnectionError(ConnectionLostError):
 class WriteTimeoutError(ConnectionLostError, TimeoutError):
     """The kernel has taken no byte for write_timeout: the server does not read, or the network is gone.
 
-    What was not taken is sent after the reconnect. `pending` is how many bytes that were.
-    What to do: look at the server's load and at the network; for a slow line raise write_timeout.
+    What was not taken is sent after the reconnect. `pending` is how many bytes were unsent.
+
+    What to do: nothing if the option reconnect is on; look at the server and the network if it happens
+    again. The option write_timeout says how long the client waits.
     """
 
     text = "write timeout"
