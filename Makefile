@@ -139,7 +139,7 @@ bench-full: build
 # The documentation as a site, in site/; a warning is an error. Another client's figures make another chart.
 docs: build
 	$(PY) bench/chart.py
-	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet -f docs/_site/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict -f docs/_site/mkdocs.yml
 
 bench-js: build
 	$(PY) bench/bench_js.py

@@ -126,7 +126,9 @@ class BadOptionsError(NatsError, ValueError):
 class ServerNotInPoolError(BadOptionsError):
     """The option reconnect_to_cb has returned a server that the client does not know: `server`, its URL.
 
-    The client has taken the next server of its own order. Return one of the servers that the callback gets.
+    The client has taken the next server of its own order.
+
+    What to do: return one of the servers that the callback gets, its ``url``, or None.
     """
 
     text = "the server is not in the pool"
@@ -314,7 +316,10 @@ class StaleConnectionError(ConnectionLostError):
 class WriteTimeoutError(ConnectionLostError, TimeoutError):
     """The kernel has taken no byte for write_timeout: the server does not read, or the network is gone.
 
-    What was not taken is sent after the reconnect. `pending` is how many bytes that were.
+    What was not taken is sent after the reconnect. `pending` is how many bytes were unsent.
+
+    What to do: nothing if the option reconnect is on; look at the server and the network if it happens
+    again. The option write_timeout says how long the client waits.
     """
 
     text = "write timeout"
@@ -463,7 +468,7 @@ class NoRespondersError(NatsError):
 
 
 class UnsupportedError(NatsError):
-    """The server is too old for what was asked, and has not been asked. Use a newer nats-server."""
+    """The server is too old for what was asked, and has not been asked. What to do: use a newer one."""
 
     text = "not supported by the server"
 

@@ -367,9 +367,10 @@ class Options:
     max_reconnect_attempts: int = _option(60, count)  # consecutive failures; 0: unlimited
     retry_on_failed_connect: bool | None = _option(None, _optional_flag)  # None: as reconnect
     ignore_auth_error_abort: bool = _option(False, _flag)  # try servers again that refused twice
-    # (attempt: int) -> ms before another round over the servers, numbered from 1; None: as ever
+    # Where one of these returns None, or what is wrong (on_error gets that), the client's own choice counts.
+    # (attempt: int) -> ms before another round over the servers, numbered from 1
     reconnect_delay_cb: Hook = _option(None, hook_of("attempt"))
-    # (servers: list of dicts, info: dict or None) -> the next server, or (server, ms); None: as ever
+    # (servers: as of `Nats.server_pool`, info: the last INFO as a dict, or None) -> a server, or (server, ms)
     reconnect_to_cb: Hook = _option(None, hook_of("servers", "info"))
     write_timeout: float = _option(
         60_000, milliseconds

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(folder) for folder in (Path(__file__).parent, ROOT)]
+
+import names  # noqa: E402  a neighbour of this file
 
 import nats_ev  # noqa: E402  of this source tree
 
@@ -91,6 +92,7 @@ def page() -> str:
             if found.attributes:
                 said += f" Data: {', '.join(f'`{name}`' for name in found.attributes)}."
             parts.append(said.strip())
-            parts.append(found.cause)
-            parts.append(f"**What to do:** {found.cure}" if found.cure else "")
+            parts.append(names.linked(found.cause, frozenset(kinds)))
+            cure = names.linked(found.cure, frozenset(kinds))
+            parts.append(f"**What to do:** {cure}" if cure else "")
     return "\n\n".join(part for part in parts if part) + "\n"

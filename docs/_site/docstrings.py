@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import re
+import sys
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import griffe
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import catalogue
+import names
 
 _LITERAL = re.compile(r"(\S?)[ ]*::\n(?=\n {4,}\S)")
 _PROMPT = re.compile(r"^(?:>>> |\.\.\. ).*(?:\n(?:>>>|\.\.\.).*)*$", re.MULTILINE)
@@ -17,10 +25,16 @@ def plain(text: str) -> str:
     return _PROMPT.sub(lambda found: re.sub(r"^", "    ", found[0], flags=re.MULTILINE), text)
 
 
+@cache
+def errors() -> frozenset[str]:
+    """Return the names of all error classes."""
+    return frozenset(catalogue.public())
+
+
 class Docstrings(griffe.Extension):
     """The extension that mkdocs.yml names."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
         """Change the docstring of each object that is loaded."""
         if obj.docstring is not None:
-            obj.docstring.value = plain(obj.docstring.value)
+            obj.docstring.value = names.linked(plain(obj.docstring.value), errors())

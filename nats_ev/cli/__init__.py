@@ -15,7 +15,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import click
 from click.shell_completion import get_completion_class
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+            warnings.showwarning = cast(Any, _show_warning)
             return _run(sys.argv[1:] if argv is None else list(argv))
     except BrokenPipeError:
         with contextlib.suppress(OSError, ValueError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -133,9 +133,12 @@ class Settings:
             lasting: reconnect when the connection is lost, and tell about it on standard error.
             more: further options of the client.
         """
+        with _traced() if self.trace else nullcontext(), self._connected(lasting, more) as nc:
+            yield nc
+
+    @contextmanager
+    def _connected(self, lasting: bool, more: dict[str, Any]) -> Iterator[Client]:
         errors: list[NatsError] = []
-        if self.trace:
-            _trace_protocol()
         options = self.options() | {"loop": self.loop, "no_responders": True} | more
         if lasting:
             options |= _LASTING
@@ -204,15 +207,22 @@ class Settings:
         return nc.jetstream(timeout=self.wait, **own)
 
 
-def _trace_protocol() -> None:
-    """Let the logger of the protocol write to standard error."""
+@contextmanager
+def _traced() -> Iterator[None]:
+    """Let the logger of the protocol write to standard error, for a ``with`` block."""
     logger = logging.getLogger("nats_ev.protocol")
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(message)s", "%H:%M:%S"))
-        logger.addHandler(handler)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(message)s", "%H:%M:%S"))
+    logger.addHandler(handler)
+    before = logger.level, logger.propagate
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.propagate = before[1]
+        logger.setLevel(before[0])
+        logger.removeHandler(handler)
 
 
 def _fail(error: NatsError) -> None:

@@ -381,14 +381,14 @@ def req(settings: Settings, subject: str, body: str | None, **how: Any) -> None:
 
     Without BODY, or with -, the payload is read from standard input, if that is no terminal.
     """
-    payload, headers = body_of(body), headers_of(how["pairs"])
+    given, headers = body_of(body), headers_of(how["pairs"])
+    text = given.decode(errors="surrogateescape")
     with settings.connect() as nc:
         for number in range(1, how["count"] + 1):
-            asked = subject
+            asked, payload = subject, given
             if how["templates"]:
-                text = payload.decode(errors="surrogateescape")
-                payload = filled(text, number).encode(errors="surrogateescape")
                 asked = filled(subject, number)
+                payload = filled(text, number).encode(errors="surrogateescape")
             begin = time.monotonic()
             for answer in _answers(nc, settings, asked, payload, headers, how):
                 ms = (time.monotonic() - begin) * 1000

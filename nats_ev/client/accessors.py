@@ -61,7 +61,7 @@ class Statistics(TypedDict):
     discarded: int
     reconnects: int
     slow_episodes: int
-    waiting_bytes: int
+    bytes_waiting: int
     pings_outstanding: int
     rtt: float
 
@@ -156,10 +156,11 @@ class Accessors:
     def on_auth_expiring(self, cb: ExpiringCallback | None = _READ) -> ExpiringCallback | None:
         """Get or set ``cb(seconds)``, called before the client's credentials expire; seconds are left.
 
-        Called once per connection, ``auth_expiring_before`` ms before the expiry, or at once if less is left.
-        The server closes the connection at the expiry. New credentials count from the next connection
-        on: when they are there, call `force_reconnect`. A JWT says when it expires, by this machine's
-        clock; without a JWT the client asks the server after each connect, as `user_info` does.
+        Called once per connection, ``auth_expiring_before`` ms before the expiry; but not before half of
+        the time has passed that was left when the client connected. The server closes the connection at
+        the expiry. New credentials count from the next connection on: when they are there, call
+        `force_reconnect`. A JWT says when it expires, by this machine's clock; without a JWT the client
+        asks the server after each connect, as `user_info` does.
         """
         found = self._option("on_auth_expiring", cb)
         if cb is not _READ and cb is not None:
@@ -527,7 +528,7 @@ class Accessors:
 
         And what is true now, whatever `reset_stats` has done:
 
-        * waiting_bytes: framed bytes in the buffer, which the kernel has not taken.
+        * bytes_waiting: framed bytes in the buffer, which the kernel has not taken.
         * pings_outstanding: PINGs without a PONG, those of `flush` and `rtt` included.
         * rtt: ms, a float, from the last PING that was answered to its PONG; 0 before the first one. Each
           PING counts: of the keep-alive, `ping`, `flush`, `rtt`. Time in which the loop was busy counts, too.
@@ -548,7 +549,7 @@ class Accessors:
             "discarded": discarded,
             "reconnects": journal.reconnects - zero.reconnects,
             "slow_episodes": journal.slow_episodes - zero.slow_episodes,
-            "waiting_bytes": len(self._out),
+            "bytes_waiting": len(self._out),
             "pings_outstanding": len(self._connection.pings.waiting),
             "rtt": self._connection.pings.rtt,
         }

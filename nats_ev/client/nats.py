@@ -99,14 +99,11 @@ class Nats(Client, Origins, Inquiries, Accessors, Extension):
       max_reconnect_attempts (60 failures in a row; 0: unlimited), retry_on_failed_connect (as
       reconnect), ignore_auth_error_abort (False; True: also try a server again that has refused
       the client twice). ``reconnect_delay_cb(attempt)`` returns the ms before each further round over the
-      servers, from 1 on. ``reconnect_to_cb(servers, info)`` (ADR-40) returns the next server, or
-      ``(server, ms)``: servers as `server_pool` shows them, info as the last server's INFO has it (dict).
-      Where one returns None, or what is wrong (on_error gets that), the client's own choice counts.
+      servers. ``reconnect_to_cb(servers, info)`` (ADR-40) returns the next server, or ``(server, ms)``.
     * Limits: reconnect_buffer_size (of what waits for a connection; 8 MiB; 0: nothing, -1: unlimited),
-      max_pending_bytes (unsent while connected; 256 MiB; 0: unlimited), write_timeout (60,000 ms in which
-      the server takes no byte; 0: any time), max_payload (besides the server's;
-      0: none), max_message_size (inbound; 0: 64 MiB, or twice the server's max_payload), max_control_line
-      (4096), slow_consumer_bytes (0: off), drain_timeout (30,000 ms; 0: any time).
+      max_pending_bytes (unsent; 256 MiB; 0: unlimited), write_timeout (60,000 ms without a byte taken),
+      max_payload (besides the server's), max_message_size (inbound; 64 MiB, or twice the server's
+      max_payload), max_control_line (4096), slow_consumer_bytes (0: off), drain_timeout (30,000 ms).
     * Observers, for metrics and spans: instrumentation, an `Instrumentation` or a list of them.
     * Callbacks: ``on_connect()``, ``on_disconnect()``, ``on_reconnect()``, ``on_error(err)``,
       ``on_lame_duck()``, ``on_slow_consumer(pending_bytes)``, ``on_discovered_servers(urls)``,

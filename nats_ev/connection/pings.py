@@ -101,7 +101,8 @@ class Pings:
         if (
             self._due is None
         ):  # a new connection: PINGs that were framed before it are on the way now
-            self._sent_at = deque([self._deadlines.clock()] * len(self.waiting))
+            self._sent_at.clear()
+            self._sent_at.extend([self._deadlines.clock()] * len(self.waiting))
         self.stop()
         self.unanswered = self._unanswered_before = 0
         self._plan()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..auth import check_creds_text
-from ..errors import BadOptionsError
+from ..errors import BadOptionsError, BadSubjectError
 from ..options import NAMES
 from .errors import ContextError, ContextNotFoundError
 from .files import (
@@ -58,6 +58,16 @@ _SECRET = ("password", "token", "user_jwt", "user_seed")
 # Fields that may hold a reference, of which only some are secrets.
 _REFERENCES = ("creds", "nkey")
 _TLS_FILES = {"cert": "tls_cert_file", "key": "tls_key_file", "ca": "tls_ca_file"}
+# The field that an option comes from, where the names differ.
+_FIELD_OF = {
+    "servers": "url",
+    "creds_file": "creds",
+    "user_credential_bytes": "creds",
+    "nkey_seed_file": "nkey",
+    "nkey_seed": "user_seed",
+    "jwt": "user_jwt",
+    **{option: field for field, option in _TLS_FILES.items()},
+}
 _DEFAULT_URL = "nats://127.0.0.1:4222"
 
 # Options that say who the client is. One of them in a call replaces what the context says about it.
@@ -334,26 +344,43 @@ class Context:
                 )
         return {**{name: value for name, value in made.items() if value}, **given}
 
-    def blame(self, check: Callable[[dict[str, Any]], object], given: Mapping[str, Any]) -> None:
+    def blame(
+        self, check: Callable[[dict[str, Any]], object], given: Mapping[str, Any] | None = None
+    ) -> None:
         """Raise `ContextError` if the context's own options are wrong.
 
         Args:
-            check: raises `BadOptionsError` for options that are.
+            check: raises `BadOptionsError` or `BadSubjectError` for options that are.
             given: options of the call, which replace some.
         """
-        own = self.options(**given)
+        given = given or {}
+        own = {name: value for name, value in self.options(**given).items() if name not in given}
+        for name, value in own.items():
+            self.checked(_FIELD_OF.get(name, name), check, {name: value})
+        self.checked("", check, own)
+
+    def checked(self, field: str, check: Callable[..., object], *args: Any) -> None:
+        """Call check, and let its error name the context and a field.
+
+        Args:
+            field: "": the error is about several.
+            check: raises `BadOptionsError` or `BadSubjectError`.
+            args: passed to check.
+        """
         try:
-            check({name: value for name, value in own.items() if name not in given})
-        except BadOptionsError as exc:
-            where = f"{self.path or self.name}: " if self.path or self.name else ""
-            raise ContextError(f"{where}{exc}", path=self.path) from None
+            check(*args)
+        except ContextError:
+            raise
+        except (BadOptionsError, BadSubjectError) as exc:
+            raise self._error(field, str(exc).removeprefix(f"{field}: ")) from None
 
     # Inside.
 
     def _error(self, field: str, why: str) -> ContextError:
         where = self._labels.get(field)
         if where is None:
-            where = f"{self.path or self.name or 'context'}: {field}"
+            where = self.path or self.name or "context"
+            where = f"{where}: {field}" if field else where
         return ContextError(f"{where}: {why}", path=self.path, field=field)
 
     def _check_types(self) -> None:

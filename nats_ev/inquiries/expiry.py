@@ -87,7 +87,9 @@ class Expiry:
 
     def _arm(self, left: float) -> None:
         end = time.monotonic() + left
-        delay = max(left * 1000 - self._before(), 0.0)
+        # Halfway at the earliest: a callback that reconnects at once with credentials that live shorter than
+        # the warning would do so without a pause.
+        delay = max(left * 1000 - self._before(), left * 500, 0.0)
         self._due = self._nats.call_later(delay, self._call, end)
 
     def _call(self, end: float) -> None:

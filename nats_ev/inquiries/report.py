@@ -78,8 +78,9 @@ def is_report(report: object) -> bool:
 
 
 def clean(report: dict[str, Any]) -> dict[str, Any]:
-    """Return a report without what only `join` may add to it."""
+    """Return a report without what only `join` may add to it, and with a number of hops."""
     report.pop("missing", None)
+    report.setdefault("hops", 0)
     for event in report["events"]:
         event.pop("link", None)
     return report

@@ -15,6 +15,8 @@ from .log import DEBUG, ERROR, INFO, WARNING, log, protocol_logger
 
 # Why a connection is lost if nothing else is known.
 _CLOSED = "the server has closed the connection"
+# Different errors of the server that one connection remembers. All others count as new.
+_MOST_TEXTS = 100
 
 
 class Greeting(Protocol):
@@ -54,6 +56,7 @@ class Journal:
         self.last_error: NatsError | None = None
         self.disconnect_reason: NatsError | None = None
         self._attempts = 0  # since the last connection
+        self._server_errors: set[str] = set()  # that this connection has brought
         self._lost_at: float | None = None
         self._slow_since: float | None = None  # an episode of too many unsent bytes
 
@@ -130,6 +133,7 @@ class Journal:
             text = "connected to %s (%s, server %s, version %s, client %s)"
             log(INFO, text, url, address, server, info.version, info.client_id)
         self._attempts = 0
+        self._server_errors.clear()
         self._lost_at = None
         self._tell("connected", url, again)
 
@@ -171,8 +175,15 @@ class Journal:
         self._tell("error", error)
 
     def server_error(self, url: str, error: NatsError) -> None:
-        """Note an -ERR that leaves the connection open."""
-        log(WARNING, "%s: %s", url, error)
+        """Note an -ERR that leaves the connection open.
+
+        A server says the same for each message to a subject that is not permitted: once is news.
+        """
+        text = str(error)
+        known = text in self._server_errors
+        if len(self._server_errors) < _MOST_TEXTS:
+            self._server_errors.add(text)
+        log(DEBUG if known else WARNING, "%s: %s", url, error)
 
     def discovered(self, urls: list[str]) -> None:
         """Note servers of the cluster that were not known before."""
@@ -187,14 +198,14 @@ class Journal:
     def subscription_slow(self, subject: str, pending: int) -> None:
         """Note that a subscription has begun to discard messages."""
         self.slow_episodes += 1
-        text = "slow consumer: %r has %d pending messages and discards more"
+        text = "slow consumer: %s has %d pending messages and discards more"
         log(WARNING, text, subject, pending)
         self._tell("slow_consumer", subject, pending)
 
     def subscription_caught_up(self, subject: str, dropped: int) -> None:
         """Note that a subscription keeps messages again."""
         log(
-            INFO, "slow consumer: %r has caught up (%d messages discarded in all)", subject, dropped
+            INFO, "slow consumer: %s has caught up (%d messages discarded in all)", subject, dropped
         )
         self._tell("caught_up", subject)
 

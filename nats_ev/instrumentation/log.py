@@ -31,38 +31,29 @@ def logger() -> Logger | None:
     return found
 
 
-class _Printable:
-    """An argument of a record whose text may come from a server: what is not printable is shown escaped.
-
-    A line break would forge a record, and a byte that is not UTF-8, a lone surrogate here, breaks handlers.
-    """
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: object) -> None:
-        self._value = value
-
-    def __str__(self) -> str:
-        text = str(self._value)
-        return text if text.isprintable() else "".join(map(_escaped, text))
-
-    def __repr__(self) -> str:
-        return repr(self._value)
-
-
-def _escaped(character: str) -> str:
-    return character if character.isprintable() else ascii(character)[1:-1]
-
-
-def _printable(value: object) -> object:
-    return value if isinstance(value, (int, float)) else _Printable(value)
-
-
 def log(level: int, text: str, *args: object) -> None:
-    """Log an event on ``nats_ev``; args are for the %s of text, formatted only if a handler wants them."""
+    """Log an event on ``nats_ev``.
+
+    Args:
+        level: of `logging`.
+        text: with %s and the like, formatted only if a handler wants the record.
+        args: those that are no numbers are shown by `str`, without line breaks and other characters that
+            could pass for something else in a log: some come from the server.
+    """
     found = logger()
     if found is not None and found.isEnabledFor(level):
-        found.log(level, text, *map(_printable, args))
+        found.log(level, text, *map(_shown, args))
+
+
+def _shown(arg: object) -> object:
+    return arg if isinstance(arg, (int, float)) else printable(str(arg))
+
+
+def printable(text: str) -> str:
+    """Return a text with escapes in place of what can't be printed: lone surrogates, control characters."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def protocol_logger() -> Logger | None:
@@ -82,7 +73,7 @@ def complain(level: int, text: str, *args: object) -> None:
     """Log what must not stay unseen: without any handler it goes to stderr, from WARNING on."""
     import logging
 
-    args = tuple(map(_printable, args))
+    args = tuple(map(_shown, args))
     found = logger()
     assert found is not None
     found.log(level, text, *args)

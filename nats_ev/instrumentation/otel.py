@@ -15,6 +15,9 @@ spans go, with OpenTelemetry's SDK.
 - ``process SUBJECT`` (CONSUMER): while the callback of a message runs, with the context of the sender as
   parent and as link. What the callback raises is recorded.
 
+The iterators of the faces give messages to the program later than that: there the program makes a span of
+its own, with ``propagate.extract`` of the message's headers.
+
 Names follow the semantic conventions for messaging: ``messaging.system`` is "nats". A subject for answers is
 shown as "(temporary)": each request has another one. Subjects that begin with ``$`` (JetStream's and
 the server's own) and status messages have no spans, unless ``internal=True``.
@@ -38,6 +41,7 @@ from .hook import Instrumentation
 
 _INBOX = "(temporary)"
 _STATUS = b"NATS/1.0 "
+_MOST_KNOWN = 1000
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 
 
@@ -87,8 +91,12 @@ class _Client(Instrumentation):
         self._tracer = shared._tracer
         self._nats = weakref.ref(nats)
         self._server: dict[str, Any] = {}
+        self._known: dict[
+            tuple[str, str], dict[str, Any]
+        ] = {}  # attributes by operation and subject
 
     def connected(self, url: str, reconnected: bool) -> None:
+        self._known.clear()
         host, _, port = url.partition("://")[2].rpartition(":")
         if port.isdigit():
             self._server = {"server.address": host.strip("[]"), "server.port": int(port)}
@@ -103,6 +111,9 @@ class _Client(Instrumentation):
 
     def _attributes(self, operation: str, kind: str, subject: str) -> dict[str, Any]:
         """Return what spans and metrics share."""
+        known = self._known.get((operation, subject))
+        if known is not None:
+            return known.copy()
         temporary = subject.startswith(self._shared._inbox)
         found: dict[str, Any] = {
             "messaging.system": "nats",
@@ -115,6 +126,8 @@ class _Client(Instrumentation):
         for name in ("server.address", "server.port"):
             if name in self._server:
                 found[name] = self._server[name]
+        if not temporary and len(self._known) < _MOST_KNOWN:
+            self._known[operation, subject] = found.copy()
         return found
 
     def _details(self, attributes: dict[str, Any], payload: Any) -> dict[str, Any]:

@@ -56,7 +56,7 @@ _COUNTERS = (
 )
 _GAUGES = (
     ("waiting_messages", "waiting", "Messages that the kernel has not taken yet"),
-    ("waiting_bytes", "waiting_bytes", "Bytes that the kernel has not taken yet"),
+    ("waiting_bytes", "bytes_waiting", "Bytes that the kernel has not taken yet"),
     ("pings_outstanding", "pings_outstanding", "PINGs without a PONG"),
 )
 

@@ -15,6 +15,8 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from .log import printable
+
 if TYPE_CHECKING:
     from logging import Logger
 
@@ -110,8 +112,7 @@ class Tracer:
 
 def _escaped(raw: bytes) -> str:
     """Return bytes as a text of one line."""
-    text = raw.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return printable(raw.decode("utf-8", "backslashreplace"))
 
 
 def _cut(line: bytes) -> str:

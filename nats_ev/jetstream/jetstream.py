@@ -20,6 +20,8 @@ from .consumer import Consumers
 from .publish import Publishing
 from .stream import Streams
 
+_FIELD_OF = {"domain": "domain", "prefix": "api_prefix", "event_prefix": "event_prefix"}
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -131,6 +133,11 @@ class JetStream(Streams, Consumers, Batches, Advisories, Publishing):
         context = context_of(name, options)
         given = {"prefix": prefix, "domain": domain, "event_prefix": event_prefix}
         own = context.jetstream_options(**{n: v for n, v in given.items() if v is not None})
+        for option, value in own.items():  # before the client begins to connect
+            if given[option] is None:
+                context.checked(f"jetstream_{_FIELD_OF[option]}", _prefix, option, value)
+            else:
+                _prefix(option, value)
         nats = Nats.from_context(context, **options)
         return cls(
             nats, timeout=timeout, max_ack_pending=max_ack_pending, stall_wait=stall_wait, **own

@@ -105,8 +105,8 @@ class BaseLoop:
 
         The owner may run the loop, or `start` may. While the owner runs it, no exception can be raised to
         the owner: each goes to `sys.excepthook`. KeyboardInterrupt and SystemExit, and with ``debug`` every
-        exception, also make the owner's ``ev_run`` return and are kept as ``stopped_by``. When the owner destroys the loop, its watchers
-        here are stopped for good. See docs/embedding.md.
+        exception, also make the owner's ``ev_run`` return and are kept as ``stopped_by``. When the owner
+        destroys the loop, its watchers here are stopped for good. See docs/embedding.md.
 
         Args:
             address: of the ``struct ev_loop``, made by the same libev that this module is linked to.

@@ -330,7 +330,7 @@ def test_stats_count_messages_and_their_bytes(connected, server, run):
     assert stats == {
         "msgs_in": 2, "msgs_out": 2, "bytes_in": 20, "bytes_out": 20,
         "accepted": 2, "written": 2, "waiting": 0, "discarded": 0, "reconnects": 0,
-        "slow_episodes": 0, "waiting_bytes": 0, "pings_outstanding": 0, "rtt": 0,
+        "slow_episodes": 0, "bytes_waiting": 0, "pings_outstanding": 0, "rtt": 0,
     }  # fmt: skip
     nats.reset_stats()
     assert set(nats.stats().values()) == {0}

@@ -291,18 +291,32 @@ def test_wrong_types_in_a_call_are_type_errors() -> None:
             "password: a data: reference has invalid base64",
         ),
         ({"windows_cert_store": "user"}, "windows_cert_store: this client does not support"),
-        ({"inbox_prefix": "a b"}, "inbox_prefix: invalid subject"),
-        ({"url": "http://h"}, "invalid server URL"),
-        ({"user_jwt": "e.y.J", "user_seed": "SUA"}, "invalid NKey seed"),
+        ({"inbox_prefix": "a b"}, "json: inbox_prefix: invalid subject"),
+        ({"url": "http://h"}, "url: invalid server URL"),
+        ({"user_jwt": "e.y.J", "user_seed": "SUA"}, "user_seed: invalid NKey seed"),
+        ({"nkey": "$BROKEN"}, "nkey: {BROKEN}: invalid NKey seed"),
+        ({"creds": "$BROKEN"}, "creds: {BROKEN}: missing NATS USER JWT block"),
+        ({"jetstream_api_prefix": "a b"}, "jetstream_api_prefix: invalid subject"),
+        ({"jetstream_domain": "a.*"}, "jetstream_domain: "),
+        (
+            {"jetstream_event_prefix": ">"},
+            "jetstream_event_prefix: a prefix must not have wildcards",
+        ),
         ({"jetstream_domain": "d", "jetstream_api_prefix": "p"}, "exclude each other"),
     ],
 )
-def test_what_a_field_asks_for_and_is_not_there_is_named(fields: Any, says: str) -> None:
+def test_what_a_field_asks_for_and_is_not_there_is_named(
+    fields: Any, says: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    broken = tmp_path / "broken"
+    broken.touch(0o600)
+    broken.write_text("no creds")
+    monkeypatch.setenv("BROKEN", str(broken))
     path = Context("x", **fields).save()
     with pytest.raises(ContextError) as caught:
         JetStream.from_context("x")
     assert path in str(caught.value)
-    assert says in str(caught.value)
+    assert says.replace("{BROKEN}", str(broken)) in str(caught.value)
 
 
 def test_two_identities_are_refused_when_saving_and_the_first_counts_when_loading(
@@ -401,6 +415,9 @@ def test_a_mistake_in_the_call_is_not_blamed_on_the_context() -> None:
     assert not isinstance(caught.value, ContextError)
     with pytest.raises(TypeError, match="unknown option"):
         Nats.from_context(Context("x"), colour="red")
+    with pytest.raises(ValueError, match="wildcards") as caught:
+        JetStream.from_context(Context("x"), prefix=">")
+    assert not isinstance(caught.value, ContextError)
 
 
 # Real servers.

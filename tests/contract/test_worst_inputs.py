@@ -211,7 +211,7 @@ EXPRESSIONS = {
 SAME = {"sub": "findall", "finditer": "findall"}  # uses that look at all of a text
 USES = ("match", "search", "fullmatch", "findall", *SAME)
 # Expressions that stand in a call, as ``re.split(r"[/?#]", …)``: one class of characters each.
-IN_CALLS = {"connection.server": 2}
+IN_CALLS = {"connection.server": 2, "testing.binary": 1}
 
 
 def outsiders(path: Path) -> Iterator[tuple[str, Callable[[Any], object], Callable[[int], Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from nats_ev import (
     Nats,
     NotConnectedError,
     RequestTimeoutError,
+    aio,
 )
 from nats_ev.testing import free_port
 
@@ -291,3 +293,21 @@ def test_what_is_no_observer_is_refused(value):
 
 def test_none_and_an_empty_list_mean_no_observer():
     assert type(Nats(instrumentation=None)) is type(Nats(instrumentation=[])) is Nats
+
+
+def test_faces_pass_through(server):
+    seen = Messages()
+
+    async def main() -> None:
+        async with aio.connect(servers=server.url, instrumentation=seen) as nc:
+            subscription = nc.subscribe("face.svc")
+            await nc.flush()
+            asking = asyncio.ensure_future(nc.request("face.svc", b"?"))
+            msg = await subscription.next(timeout=20_000)
+            msg.respond(b"yes")
+            assert (await asking).payload == b"yes"
+
+    asyncio.run(main())
+    assert [event[0] for event in seen.seen] == [
+        "request", "deliver", "delivered", "publish", "answered",
+    ]  # fmt: skip

@@ -94,6 +94,9 @@ def test_errors_of_the_server_lame_duck_and_discovered_servers_are_told(
     nats.publish("no")
     run(lambda: nats.recorder.errors)
     assert has(log("WARNING"), "Permissions Violation")
+    nats.publish("no")
+    run(lambda: len(nats.recorder.errors) == 2)
+    assert len([line for line in log("WARNING") if "Permissions Violation" in line]) == 1
     assert isinstance(nats.last_error(), PermissionsViolationError)
     server.signal(signal.SIGUSR2)
     run(lambda: nats.recorder.count("lame_duck"))
@@ -105,7 +108,7 @@ def test_errors_of_the_server_lame_duck_and_discovered_servers_are_told(
 def test_servers_that_a_cluster_names_are_told(client, run, log):
     with Cluster(2) as (first, _):
         nats = client(first)
-        run(lambda: has(log("INFO"), "^discovered: nats://"))
+        run(lambda: nats.is_connected() and has(log("INFO"), "^discovered: nats://"))
         assert [s["discovered"] for s in nats.server_pool() if not s["connected"]] == [True]
 
 
@@ -120,10 +123,10 @@ def test_slow_subscriptions_and_a_server_that_does_not_read_have_a_beginning_and
     for _ in range(10):
         nats.publish("s", b"x")
     flushed(nats, run)
-    assert has(log("WARNING"), "^slow consumer: 's' has 4 pending messages and discards more$")
+    assert has(log("WARNING"), "^slow consumer: s has 4 pending messages and discards more$")
     nats.resume(sid)
     run(lambda: len(got) == 4)
-    assert has(log("INFO"), r"^slow consumer: 's' has caught up \(6 messages discarded in all\)$")
+    assert has(log("INFO"), r"^slow consumer: s has caught up \(6 messages discarded in all\)$")
     between.stall()
     for _ in range(20):
         nats.publish("elsewhere", bytes(500_000))
@@ -132,13 +135,13 @@ def test_slow_subscriptions_and_a_server_that_does_not_read_have_a_beginning_and
             log("WARNING"), "^slow consumer: the server does not read, \\d+ bytes are unsent$"
         )
     )
-    assert nats.stats()["waiting_bytes"] > 100_000
+    assert nats.stats()["bytes_waiting"] > 100_000
     between.resume()
     run(lambda: has(log("INFO"), "^slow consumer: the server reads again, after"))
     stats = nats.stats()
     assert stats["slow_episodes"] == 2
     flushed(nats, run)
-    assert nats.stats()["waiting_bytes"] == 0
+    assert nats.stats()["bytes_waiting"] == 0
     nats.reset_stats()
     assert nats.stats()["slow_episodes"] == 0
 
@@ -224,6 +227,63 @@ def test_what_nobody_else_reports_goes_to_stderr_when_no_logging_is_set_up(monke
     monkeypatch.setattr(root, "handlers", [logging.StreamHandler(other)])
     complain(logging.ERROR, "once")
     assert (stream.getvalue(), other.getvalue()) == ("so what\n", "once\n")
+
+
+class ToNats(logging.Handler):
+    """Publishes what is logged, with the client that logs it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nats: Any = None
+        self.sent = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.nats is not None:
+            self.sent += 1
+            self.nats.publish("logs", record.getMessage())
+
+
+def test_a_handler_may_publish_the_log_by_the_client_that_logs(own_server, client, run, caplog):
+    caplog.set_level(logging.DEBUG, "nats_ev")
+    server, handler = own_server(), ToNats()
+    logger = logging.getLogger("nats_ev")
+    logger.addHandler(handler)
+    try:
+        nats = client(server, **FAST)
+        handler.nats = nats
+        other = client(server, **FAST)
+        other.subscribe("logs", collect(got := []))
+        run(lambda: nats.is_connected() and other.is_connected())
+        flushed(other, run)
+        nats.force_reconnect()
+        run(lambda: any(b"reconnected to" in line for line in got))
+        server.stop()
+        run(lambda: not nats.is_connected())
+        server.start()
+        run(lambda: nats.is_connected() and other.is_connected())
+        flushed(nats, run)
+        stats = nats.stats()
+        assert stats["accepted"] == stats["written"] + stats["waiting"] + stats["discarded"]
+        assert stats["accepted"] == handler.sent
+    finally:
+        handler.nats = None
+        logger.removeHandler(handler)
+
+
+def test_what_a_server_says_cannot_break_a_line_of_the_log(fake, client, run, log):
+    def script(peer: Any) -> None:
+        peer.send_info(server_name="evil\nINFO fake line\x1b[2J")
+        peer.until("PING")
+        peer.send(b"-ERR 'odd \xff \x1b[2J \x07 text'\r\nPONG\r\n")
+        peer.at_eof()
+
+    nats = client(fake(script))
+    run(nats.is_connected)
+    run(lambda: nats.recorder.errors)
+    assert has(log("INFO"), r"server evil\\nINFO fake line\\x1b\[2J")
+    (line,) = [line for line in log("WARNING") if "odd" in line]
+    assert line.isprintable()
+    assert "\\udcff" in line
 
 
 def test_what_a_server_says_forges_no_record_and_breaks_no_handler(fake, connected, run, log):

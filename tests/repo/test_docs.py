@@ -125,6 +125,11 @@ def at_port(code: str, there: dict[str, int]) -> str:
     return re.sub(r"127\.0\.0\.1:(422[23])\b", lambda found: f"127.0.0.1:{there[found[1]]}", code)
 
 
+def settings_in(folder: Path) -> dict[str, str]:
+    """The environment of a program that keeps its contexts there, and not in the developer's home."""
+    return {"XDG_CONFIG_HOME": str(folder)}
+
+
 def run(code: str, folder: Path, port: int) -> str:
     """What a program prints with its server at this port; it must end well and warn of nothing."""
     there = {"4222": port, "4223": free_port()}
@@ -135,7 +140,7 @@ def run(code: str, folder: Path, port: int) -> str:
     if "def test_" in code:
         command[3:3] = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "pytest_nats_ev"]
     path = f"{Path(find_binary() or '').parent}{os.pathsep}{os.environ['PATH']}"
-    env = os.environ | {"PATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    env = os.environ | {"PATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} | settings_in(folder)
     env["NATS_SERVER"] = find_binary() or ""
     done = run_whole(command, LIMIT, cwd=folder, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -161,6 +166,7 @@ def shell(script: str, folder: Path) -> str:
     """What the lines of a `sh` block print."""
     paths = [Path(sys.executable).parent, Path(find_binary() or "").parent, os.environ["PATH"]]
     env = os.environ | {"PATH": os.pathsep.join(map(str, paths)), "PYTHONWARNINGS": "error"}
+    env |= settings_in(folder)
     done = run_whole(["sh", "-e", "-c", script], LIMIT, cwd=folder, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
@@ -196,7 +202,8 @@ def ends(program: Program, folder: Path, port: int) -> subprocess.CompletedProce
     """Run a program with both of its servers at this port."""
     file = folder / "ending.py"
     file.write_text(at_port(program.code, {"4222": port, "4223": port}))
-    return run_whole([sys.executable, str(file)], LIMIT, cwd=folder)
+    env = os.environ | settings_in(folder)
+    return run_whole([sys.executable, str(file)], LIMIT, cwd=folder, env=env)
 
 
 CONNECTS = re.compile(r"\bNats\(host|\bconnect\(")

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 from types import ModuleType
 
@@ -71,6 +72,22 @@ def without_a_place(site: Path) -> list[str]:
     return [name for name in names if not re.search(rf'<h\d[^>]* id="[\w.]*\b{name}"', pages)]
 
 
+def dead_links(site: Path) -> list[str]:
+    """Links within the site whose page or place does not exist, as when a docstring names no method."""
+    pages = {page.resolve(): page.read_text() for page in site.rglob("*.html")}
+    places = {page: set(re.findall(r'\bid="?([^\s">]+)', text)) for page, text in pages.items()}
+    found = []
+    for page, text in pages.items():
+        if page.name == "404.html":  # its links are those of the server's root
+            continue
+        for link in re.findall(r'<a\s[^>]*?href="([^":]*)"', text):
+            target, _, place = unescape(link).partition("#")
+            path = (page.parent / target).resolve() if target else page
+            if not path.exists() or (place and place not in places.get(path, ())):
+                found.append(f"{page.name}: {link}")
+    return found
+
+
 # One test, because each process of a parallel run would build the site again.
 def test_the_site_builds_without_a_warning_loads_nothing_from_elsewhere_and_is_complete(
     tmp_path: Path,
@@ -81,6 +98,7 @@ def test_the_site_builds_without_a_warning_loads_nothing_from_elsewhere_and_is_c
     assert (tmp_path / "search" / "search_index.json").stat().st_size > 100_000
     assert loaded_from_elsewhere(tmp_path) == []
     assert without_a_place(tmp_path) == []
+    assert dead_links(tmp_path) == []
 
 
 def test_every_error_is_in_the_catalogue_with_its_cause_and_cure(catalogue: ModuleType) -> None:

@@ -38,6 +38,7 @@ BLOCKS = "the test counts blocks of memory, and asyncio keeps a cancelled timer 
 ENDS_START = (
     "an error that ends a client without `on_error` comes out of `start` of `nats_ev.pyev` alone"
 )
+UNREF = "asyncio's loops do not end for want of watchers, so `unref` has nothing to do"
 
 EXCLUSIONS = (
     Exclusion(f"{GEVENT}|{ASYNCIO}", "client/test_interrupts.py", HELD_INTERRUPTS),
@@ -94,6 +95,12 @@ EXCLUSIONS = (
     Exclusion(
         f"pyev-like|host|{GEVENT}|{ASYNCIO}", "client/test_the_end_of_a_script.py", ENDS_START
     ),
+    Exclusion(
+        f"pyev-like|host|{GEVENT}|{ASYNCIO}",
+        "test_without_on_error_the_last_error_leaves_the_loop_when_all_is_settled",
+        ENDS_START,
+    ),
+    Exclusion(ASYNCIO, "client/test_unref.py", UNREF),
     Exclusion(
         "pyev-like", "test_calls_from_another_thread_than_the_loops_are_clear_errors", THREAD
     ),
