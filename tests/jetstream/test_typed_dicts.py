@@ -9,23 +9,12 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
+from lab.inside import field_tables
 from nats_ev import jetstream, types
-from nats_ev.jetstream import (
-    batch,
-    config,
-    direct,
-    fetch,
-    ordered_fetch,
-    pull_options,
-    push,
-    stream,
-)
-from nats_ev.jetstream import publish_options as publishing
+from nats_ev.jetstream import config, pull_options
 from nats_ev.jetstream.answers import ACCOUNT, ACK, CONFIG, INFO
-from nats_ev.kv.bucket import KvBucket
-from nats_ev.object_store import meta
-from nats_ev.object_store.bucket import ObjectBucket
 
+TABLES = field_tables()
 OWN = {"on_msg": None}
 
 
@@ -59,15 +48,15 @@ def as_table(hint: Any) -> Any:
     [
         (types.StreamConfig, config.STREAM),
         (types.ConsumerConfig, config.CONSUMER),
-        (types.FetchOptions, fetch._FETCH_FIELDS | OWN),
-        (types.ConsumeOptions, pull_options._CONSUME_FIELDS),
-        (types.PushOptions, push._FIELDS),
-        (types.FastBatchOptions, batch._FAST_FIELDS),
-        (types.StreamInfoOptions, stream._INFO_FIELDS),
-        (types.StreamPurgeOptions, stream._PURGE_FIELDS),
-        (types.StreamListOptions, stream._LIST_FIELDS),
-        (types.MsgGetOptions, direct._GET_FIELDS),
-        (types.DirectGetBatchOptions, direct._BATCH_FIELDS),
+        (types.FetchOptions, TABLES["fetch"] | OWN),
+        (types.ConsumeOptions, TABLES["consume"]),
+        (types.PushOptions, TABLES["push"]),
+        (types.FastBatchOptions, TABLES["fast batch"]),
+        (types.StreamInfoOptions, TABLES["stream info"]),
+        (types.StreamPurgeOptions, TABLES["purge"]),
+        (types.StreamListOptions, TABLES["list"]),
+        (types.MsgGetOptions, TABLES["get"]),
+        (types.DirectGetBatchOptions, TABLES["get batch"]),
     ],
 )
 def test_a_type_has_the_fields_words_and_durations_of_the_table(kind: Any, table: Any) -> None:
@@ -77,11 +66,11 @@ def test_a_type_has_the_fields_words_and_durations_of_the_table(kind: Any, table
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
-        (types.PublishOptions, publishing._OPTIONS),
-        (types.OrderedFetchOptions, {**ordered_fetch._OPTIONS, **OWN}),
-        (types.OrderedConfig, ordered_fetch._CONFIG),
-        (types.KeyValueConfig, KvBucket._FIELDS),
-        (types.ObjectStoreConfig, ObjectBucket._FIELDS),
+        (types.PublishOptions, TABLES["publish"]),
+        (types.OrderedFetchOptions, {**TABLES["ordered fetch"], **OWN}),
+        (types.OrderedConfig, TABLES["ordered"]),
+        (types.KeyValueConfig, TABLES["KV"]),
+        (types.ObjectStoreConfig, TABLES["ObjectStore"]),
     ],
 )
 def test_a_type_has_the_names_of_the_table(kind: Any, names: Any) -> None:
@@ -89,8 +78,8 @@ def test_a_type_has_the_names_of_the_table(kind: Any, names: Any) -> None:
 
 
 def test_an_ordered_consumer_takes_what_its_parts_take() -> None:
-    own = {*pull_options.CONFIG_FIELDS, *pull_options._OWN}
-    pulls = pull_options._CONSUME_FIELDS.keys() - pull_options.PRIORITY.keys()
+    own = {*pull_options.CONFIG_FIELDS, *TABLES["own"]}
+    pulls = TABLES["consume"].keys() - pull_options.PRIORITY.keys()
     assert set(typing.get_type_hints(types.OrderedConsumerConfig)) == own | pulls
 
 
@@ -123,7 +112,7 @@ def fits(hint: Any, shape: Any) -> bool:
         (types.ConsumerConfig, CONFIG),
         (types.AccountInfo, ACCOUNT),
         (types.PubAck, ACK),
-        (types.ObjectInfo, meta._INFO),
+        (types.ObjectInfo, TABLES["object info"]),
     ],
 )
 def test_a_result_has_the_types_that_answers_are_checked_for(kind: Any, shape: Any) -> None:
