@@ -27,6 +27,7 @@ from .client.option_types import (
     EventCallback,
     ExpiringCallback,
     Path,
+    ServerChoice,
     ServersCallback,
     SlowConsumerCallback,
 )
@@ -36,6 +37,7 @@ from .errors import NatsError
 from .faces import Msg as Msg
 from .faces import unwrap as unwrap
 from .headers import HeadersLike
+from .instrumentation.hook import Instrumentation
 from .jetstream import JetStream as _JetStream
 from .jetstream import JsMsg as _JsMsg
 from .jetstream.advisory import Advisory
@@ -974,6 +976,9 @@ def connect(
     max_reconnect_attempts: int = 60,
     retry_on_failed_connect: bool | None = None,
     ignore_auth_error_abort: bool = False,
+    reconnect_delay_cb: Callable[[int], Milliseconds | None] | None = None,
+    reconnect_to_cb: ServerChoice | None = None,
+    write_timeout: Milliseconds = 60000,
     drain_timeout: Milliseconds = 30000,
     reconnect_buffer_size: int = 8388608,
     max_pending_bytes: int = 268435456,
@@ -981,6 +986,7 @@ def connect(
     max_control_line: int = 4096,
     max_message_size: int = 0,
     slow_consumer_bytes: int = 0,
+    instrumentation: Instrumentation | Sequence[Instrumentation] | None = None,
     on_connect: EventCallback | None = None,
     on_disconnect: EventCallback | None = None,
     on_reconnect: EventCallback | None = None,

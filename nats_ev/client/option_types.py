@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..arguments import Milliseconds
 from ..errors import NatsError
+from ..instrumentation import Instrumentation
 from ..loops import Loop
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ EventCallback = Callable[[], object]
 ErrorCallback = Callable[[NatsError], object]
 SlowConsumerCallback = Callable[[int], object]
 ServersCallback = Callable[[list[str]], object]
+# Servers are as of `Nats.server_pool`; the result is one of them, its url, or (one of them, ms).
+ServerChoice = Callable[[list[dict[str, Any]], "dict[str, Any] | None"], object]
 ExpiringCallback = Callable[[float], object]
 
 
@@ -81,6 +84,9 @@ class ConnectOptions(TypedDict, total=False):
     max_reconnect_attempts: int
     retry_on_failed_connect: bool | None
     ignore_auth_error_abort: bool
+    reconnect_delay_cb: Callable[[int], Milliseconds | None] | None
+    reconnect_to_cb: ServerChoice | None
+    write_timeout: Milliseconds
     drain_timeout: Milliseconds
 
     reconnect_buffer_size: int
@@ -89,6 +95,8 @@ class ConnectOptions(TypedDict, total=False):
     max_control_line: int
     max_message_size: int
     slow_consumer_bytes: int
+
+    instrumentation: Instrumentation | Sequence[Instrumentation] | None
 
     on_connect: EventCallback | None
     on_disconnect: EventCallback | None
