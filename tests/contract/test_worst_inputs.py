@@ -201,6 +201,7 @@ EXPRESSIONS = {
     "contexts.references._SCHEME": ("match", ["", "a"]),
     "contexts.references._VARIABLE": ("findall", ["", "$", "${", "${a"]),
     "headers._NAME": ("fullmatch", [""]),
+    "instrumentation.trace._SECRET_NAME": ("search", ["", "api", "passwor"]),
     "subjects._BAD": ("search", [""]),
     "headers._BREAKS": ("search", [""]),
     "buckets.bucket._BUCKET": ("fullmatch", [""]),
