@@ -1,3 +1,3 @@
 """The version of the package. The build and CONNECT read it here, so that no other file repeats it."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -86,3 +86,9 @@ def test_the_headings_of_the_changelog_are_versions_with_dates_newest_first():
     assert all(found), dated
     versions = [tuple(map(int, match.groups())) for match in found if match]
     assert versions == sorted(versions, reverse=True)
+
+
+def test_the_packages_version_has_a_section_or_is_yet_to_get_one():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    version = (ROOT / "nats_ev/_version.py").read_text().split('"')[-2]
+    assert "## Unreleased\n" in text or section(text, version)
