@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from nats_ev.imports import is_installed
@@ -18,11 +19,16 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
-    try:
-        from nats_ev.cli import main as run
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:  # while modules are loaded, Python may lose a KeyboardInterrupt or show its traceback
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from nats_ev.cli import main as run
 
+    if ours:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
         return run()
-    except KeyboardInterrupt:  # while the modules are loaded
+    except KeyboardInterrupt:  # before or after the command itself
         return 130
 
 

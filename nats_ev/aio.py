@@ -24,8 +24,7 @@ from typing import Any
 
 from .arguments import Unpack
 from .asyncio_loop import AsyncioLoop
-from .client import ConnectOptions
-from .faces import Connecting, Face, Msg, begin, unwrap
+from .faces import Connecting, ConnectOptions, Face, Msg, begin, unwrap
 from .faces.on_asyncio import OnAsyncio
 
 __all__ = ["Msg", "connect", "unwrap", "wrap"]

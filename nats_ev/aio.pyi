@@ -22,20 +22,16 @@ from .buckets.types import (
 )
 from .client import Nats as _Nats
 from .client.accessors import Statistics
-from .client.option_types import (
-    ErrorCallback,
-    EventCallback,
-    ExpiringCallback,
-    Path,
-    ServersCallback,
-    SlowConsumerCallback,
-)
 from .client.request_many import Sentinel
 from .client.subscriptions import SubscriptionInfo
+from .contexts import Context as SavedContext
 from .errors import NatsError
 from .faces import Msg as Msg
 from .faces import unwrap as unwrap
 from .headers import HeadersLike
+from .inquiries.methods import UserInfo
+from .inquiries.report import Trace
+from .instrumentation.hook import Instrumentation
 from .jetstream import JetStream as _JetStream
 from .jetstream import JsMsg as _JsMsg
 from .jetstream.advisory import Advisory
@@ -77,11 +73,21 @@ from .object_store import ObjectStore as _ObjectStore
 from .object_store.sinks import Destination
 from .object_store.sources import Data
 from .object_store.store import ObjectInfos
+from .options import (
+    Content,
+    ErrorCallback,
+    EventCallback,
+    ExpiringCallback,
+    NextServer,
+    Path,
+    ServersCallback,
+    SlowConsumerCallback,
+)
 from .protocol.subscription import Passes
 from .service import Service as _Service
 from .service.service import Endpoint, ServiceRequest
 from .service.types import ServiceIdentity, ServiceInfo, ServiceStats
-from .status import Status
+from .status import ServerState, Status
 
 T = TypeVar("T")
 
@@ -196,6 +202,7 @@ class JetStream:
     nats: _Nats
     prefix: str
     domain: str | None
+    event_prefix: str
     def __init__(
         self,
         nats: Nats | _Nats,
@@ -250,8 +257,6 @@ class JetStream:
         self, stream: str, opts: DirectGetBatchOptions
     ) -> list[StoredMsg]: ...
     async def direct_get_last(self, stream: str, subject: str) -> StoredMsg: ...
-    @property
-    def event_prefix(self) -> Any: ...
     def fast_batch(
         self,
         opts: FastBatchOptions | None = None,
@@ -469,6 +474,7 @@ class KvWatch:
     def stopped(self) -> bool: ...
 
 class Nats:
+    context: SavedContext | None
     async def __aenter__(self) -> Self: ...
     async def __aexit__(self, *exc_info: object) -> None: ...
     def add_error_listener(self, cb: Callable[[NatsError], object]) -> None: ...
@@ -504,8 +510,6 @@ class Nats:
     def connected_server_name(self) -> str | None: ...
     def connected_server_version(self) -> str | None: ...
     def connected_url(self) -> str | None: ...
-    @property
-    def context(self) -> Any: ...
     def creds_file(
         self, path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
     ) -> None: ...
@@ -669,7 +673,7 @@ class Nats:
     def resume_reading(self) -> None: ...
     async def rtt(self) -> float: ...
     def server_info(self) -> str | None: ...
-    def server_pool(self) -> list[dict[str, Any]]: ...
+    def server_pool(self) -> list[ServerState]: ...
     def servers(self) -> list[str]: ...
     def service(
         self,
@@ -712,11 +716,11 @@ class Nats:
         *,
         headers: HeadersLike | None = None,
         deliver: bool = False,
-    ) -> None: ...
+    ) -> Trace: ...
     def unref(self) -> None: ...
     def unsub(self, sid: int, max_msgs: int | None = None) -> None: ...
     def unsubscribe(self, sid: int, max_msgs: int | None = None) -> None: ...
-    async def user_info(self, timeout_ms: Milliseconds = 5000) -> None: ...
+    async def user_info(self, timeout_ms: Milliseconds = 5000) -> UserInfo: ...
     def waiting_count(self) -> int: ...
 
 class ObjectStore:
@@ -944,10 +948,13 @@ def connect(
     user: str | None = None,
     password: str | None = None,
     token: str | None = None,
-    nkey_seed: str | None = None,
+    nkey_seed: str | bytes | None = None,
     jwt: str | None = None,
+    nkey_seed_file: Path | None = None,
     nkey: str | None = None,
-    creds_file: Path | None = None,
+    creds_file: Path | Sequence[Path] | None = None,
+    user_credential_bytes: Content | Sequence[Content] | None = None,
+    creds_cb: Callable[[], bytes | bytearray | str] | None = None,
     user_cb: Callable[[], tuple[str, str]] | None = None,
     token_cb: Callable[[], str] | None = None,
     jwt_cb: Callable[[], str] | None = None,
@@ -959,6 +966,11 @@ def connect(
     tls_handshake_first: bool = False,
     tls_cert_file: Path | None = None,
     tls_key_file: Path | None = None,
+    tls_ca: Content | None = None,
+    tls_cert: Content | None = None,
+    tls_key: Content | None = None,
+    root_cas_cb: Callable[[], Content] | None = None,
+    tls_cert_cb: Callable[[], Content | tuple[Content, Content]] | None = None,
     tls_context: SSLContext | None = None,
     verbose: bool = False,
     pedantic: bool = False,
@@ -974,6 +986,9 @@ def connect(
     max_reconnect_attempts: int = 60,
     retry_on_failed_connect: bool | None = None,
     ignore_auth_error_abort: bool = False,
+    reconnect_delay_cb: Callable[[int], Milliseconds | None] | None = None,
+    reconnect_to_cb: Callable[[list[ServerState], dict[str, Any] | None], NextServer] | None = None,
+    write_timeout: Milliseconds = 60000,
     drain_timeout: Milliseconds = 30000,
     reconnect_buffer_size: int = 8388608,
     max_pending_bytes: int = 268435456,
@@ -981,6 +996,7 @@ def connect(
     max_control_line: int = 4096,
     max_message_size: int = 0,
     slow_consumer_bytes: int = 0,
+    instrumentation: Instrumentation | Sequence[Instrumentation] | None = None,
     on_connect: EventCallback | None = None,
     on_disconnect: EventCallback | None = None,
     on_reconnect: EventCallback | None = None,
@@ -988,4 +1004,7 @@ def connect(
     on_lame_duck: EventCallback | None = None,
     on_slow_consumer: SlowConsumerCallback | None = None,
     on_discovered_servers: ServersCallback | None = None,
+    on_auth_expiring: ExpiringCallback | None = None,
+    auth_expiring_before: Milliseconds = 60000,
+    context: str | os.PathLike[str] | SavedContext | None = None,
 ) -> _Connecting: ...

@@ -24,8 +24,7 @@ from typing import Any
 
 from . import pyev
 from .arguments import Unpack
-from .client import ConnectOptions
-from .faces import Face, Msg, begin, unwrap
+from .faces import ConnectOptions, Face, Msg, begin, unwrap
 from .faces.on_pyev import InThread, OnPyev
 
 __all__ = ["Msg", "connect", "unwrap", "wrap"]

@@ -22,8 +22,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .arguments import Unpack
-from .client import ConnectOptions
-from .faces import Face, Msg, begin, unwrap
+from .faces import ConnectOptions, Face, Msg, begin, unwrap
 from .faces.on_gevent import OnGevent
 from .gevent_loop import GeventLoop
 

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ssl import SSLContext as SSLContext
+else:
+    SSLContext = Any  # for annotations: a program without TLS does not load ssl
 
 _PACKAGE = __name__.partition(".")[0]
 

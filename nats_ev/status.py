@@ -1,4 +1,4 @@
-"""`Status`: what a client is doing.
+"""`Status`: what a client is doing; `ServerState`: what it knows of a server.
 
 A module of its own, because the connection sets the status, the client shows it, and upper layers listen to
 its changes by `Nats.add_status_listener`.
@@ -7,6 +7,9 @@ its changes by `Nats.add_status_listener`.
 from __future__ import annotations
 
 from enum import Enum
+from typing import TypedDict
+
+from .errors import NatsError
 
 __all__ = ["Status"]
 
@@ -23,3 +26,14 @@ class Status(str, Enum):
     DRAINING_SUBS = "DRAINING_SUBS"  # drain(): subscriptions end, requests in flight are awaited
     DRAINING_PUBS = "DRAINING_PUBS"  # drain(): the rest is being sent
     CLOSED = "CLOSED"  # disconnected, drained or given up; connect() is possible again
+
+
+class ServerState(TypedDict):
+    """What `Nats.server_pool` tells of a server."""
+
+    url: str
+    connected: bool
+    attempts: int
+    last_error: NatsError | None
+    discovered: bool
+    lame_duck: bool

@@ -31,17 +31,13 @@ from .buckets import (
     ObjectStoreStatus,
 )
 from .client import (
-    ConnectOptions,
-    ErrorCallback,
-    EventCallback,
-    NatsOptions,
     RequestCallback,
-    ServersCallback,
-    SlowConsumerCallback,
     Statistics,
     SubscriptionInfo,
 )
+from .faces import ConnectOptions
 from .headers import HeadersLike
+from .inquiries import SubjectPermissions, UserInfo, UserPermissions
 from .jetstream import (
     AccountInfo,
     AccountLimits,
@@ -92,6 +88,14 @@ from .jetstream import (
     Success,
     Tier,
 )
+from .options import (
+    ErrorCallback,
+    EventCallback,
+    ExpiringCallback,
+    NatsOptions,
+    ServersCallback,
+    SlowConsumerCallback,
+)
 from .protocol import MessageCallback
 from .service import (
     EndpointInfo,
@@ -100,6 +104,7 @@ from .service import (
     ServiceInfo,
     ServiceStats,
 )
+from .status import ServerState
 
 __all__ = [
     "APIStats",
@@ -119,6 +124,7 @@ __all__ = [
     "EndpointStats",
     "ErrorCallback",
     "EventCallback",
+    "ExpiringCallback",
     "ExternalStream",
     "FastAck",
     "FastBatchOptions",
@@ -155,6 +161,7 @@ __all__ = [
     "RequestCallback",
     "ResultCallback",
     "SequenceInfo",
+    "ServerState",
     "ServersCallback",
     "ServiceIdentity",
     "ServiceInfo",
@@ -173,9 +180,12 @@ __all__ = [
     "StreamSourceConsumer",
     "StreamSourceInfo",
     "StreamState",
+    "SubjectPermissions",
     "SubjectTransformConfig",
     "SubscriptionInfo",
     "Success",
     "Tier",
     "Unpack",
+    "UserInfo",
+    "UserPermissions",
 ]

@@ -125,7 +125,8 @@ class Command(click.Command):
         if self.examples:
             with formatter.section("Examples"):
                 for line in self.examples:
-                    formatter.write(f"{'':{formatter.current_indent}}nats-ev {line}\n")
+                    whole = line if " | nats-ev " in line else f"nats-ev {line}"
+                    formatter.write(f"{'':{formatter.current_indent}}{whole}\n")
         if self.connects:
             formatter.write("\nOptions for connecting are listed by: nats-ev --help\n")
 

@@ -178,13 +178,18 @@ def progress(*, transfer: bool = False, quiet: bool = False) -> Progress:
     """
     from rich import progress as bars
 
+    class Bar(bars.Progress):
+        def stop(self) -> None:
+            if not self.disable:  # else older versions of rich print an empty line
+                super().stop()
+
     here = console(stderr=True)
     counted: tuple[bars.ProgressColumn, ...]
     if transfer:
         counted = (bars.DownloadColumn(binary_units=True), bars.TransferSpeedColumn())
     else:
         counted = (bars.MofNCompleteColumn(),)
-    return bars.Progress(
+    return Bar(
         bars.TextColumn("{task.description}", markup=False),
         bars.BarColumn(),
         bars.TaskProgressColumn(),

@@ -138,6 +138,8 @@ def _of(used: int, most: int | None) -> str:
 
 # The watch of a server.
 
+# From this width on there is room for addresses.
+_WIDE = 110
 _SORTS = ("msgs", "bytes", "subs", "pending", "cid", "name")
 Ask = Callable[[str, dict[str, Any]], dict[str, Any]]
 
@@ -372,19 +374,19 @@ def _page(look: _Look, how: dict[str, Any]) -> RenderableType:
             for way, key in (("In ", "in"), ("Out", "out"))
         ]
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    unit = "/s" if look.seconds else ""
-    for column in ("Id", "Name", "Address", "Subs", "Pending"):
-        right = column in ("Id", "Subs", "Pending")
-        drawn.add_column(
-            column, justify="right" if right else "left", overflow="ellipsis", no_wrap=True
-        )
-    for column in ("To", "From", "Bytes to", "Bytes from"):
-        drawn.add_column(column + unit, justify="right", no_wrap=True)
+    wide = console().width >= _WIDE
+    columns = ("Id", "Name", *(("Address",) if wide else ()), "Subs", "Pending")
+    unit = "/s" if look.seconds and wide else ""
+    counts = (f"{what}{unit}" for what in ("Msgs to", "Msgs from", "Bytes to", "Bytes from"))
+    for column in (*columns, *counts):
+        right = column not in ("Name", "Address")
+        drawn.add_column(column, justify="right" if right else "left", no_wrap=right)
     for row in look.rows(how):
+        name = Text(printable(row["name"]), no_wrap=True, overflow="ellipsis")
         drawn.add_row(
             str(row["cid"]),
-            Text(printable(row["name"])),
-            row["address"],
+            name,
+            *((row["address"],) if wide else ()),
             f"{row['subscriptions']:,}",
             shown_size(row["pending"]),
             f"{row['out_msgs']:,.0f}",

@@ -102,9 +102,8 @@ class Time(click.ParamType):  # type: ignore[type-arg]  # generic in new version
             return value
         if _PART.match(value):
             return now() - DURATION.convert(value, param, ctx)
-        try:
-            found = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", value))
-        except ValueError:
+        found = parsed_time(value)
+        if found is None:
             self.fail(f"{value!r} is neither a time (RFC 3339) nor a duration", param, ctx)
         return found if found.tzinfo is not None else found.astimezone()
 

@@ -1,20 +1,13 @@
 """`Nats`: the client as its user sees it.
 
-Files: `nats` (the verbs), `accessors` (the methods that only read or set), `option_types` (the options, for
-type checkers), `extension` (the methods for layers on top), `core` (the parts behind `Nats` and their
-wiring), `requests`, `request_many` and `expiry` (requests, those that take many answers, and their
-time-outs), `subscriptions`, `drain`, `waits` (calls for later that learn of the client's end).
+Files: `nats` (the verbs), `accessors` (the methods that only read or set), `extension` (the methods for
+layers on top), `core` (the parts behind `Nats` and their wiring), `requests`, `request_many` and `expiry`
+(requests, those that take many answers, and their time-outs), `subscriptions`, `drain`, `waits` (calls for
+later that learn of the client's end).
 """
 
 from .accessors import Statistics as Statistics
 from .nats import Nats
-from .option_types import ConnectOptions as ConnectOptions
-from .option_types import ErrorCallback as ErrorCallback
-from .option_types import EventCallback as EventCallback
-from .option_types import ExpiringCallback as ExpiringCallback
-from .option_types import NatsOptions as NatsOptions
-from .option_types import ServersCallback as ServersCallback
-from .option_types import SlowConsumerCallback as SlowConsumerCallback
 from .request_many import RequestCallback as RequestCallback
 from .subscriptions import SubscriptionInfo as SubscriptionInfo
 

@@ -15,18 +15,18 @@ from typing import Any, NamedTuple, TypedDict, TypeVar, cast, overload
 from ..arguments import Milliseconds, Omitted
 from ..connection import Connection, Link
 from ..errors import BadOptionsError, NatsError
-from ..options import Options
-from ..protocol import PENDING_BYTES_LIMIT, PENDING_MSGS_LIMIT, Outbound, ServerInfo
-from ..redact import without_traceback
-from ..status import Status
-from .core import Core
-from .option_types import (
+from ..options import (
     ErrorCallback,
     EventCallback,
     ExpiringCallback,
+    Options,
     ServersCallback,
     SlowConsumerCallback,
 )
+from ..protocol import PENDING_BYTES_LIMIT, PENDING_MSGS_LIMIT, Outbound, ServerInfo
+from ..redact import without_traceback
+from ..status import ServerState, Status
+from .core import Core
 from .requests import Requests
 from .subscriptions import SubscriptionInfo
 
@@ -453,7 +453,7 @@ class Accessors:
         """Return the URLs of all known servers, also discovered ones, in the order of the next attempts."""
         return self._connection.pool.urls
 
-    def server_pool(self) -> list[dict[str, Any]]:
+    def server_pool(self) -> list[ServerState]:
         """Return what is known of each server, in the order of the next attempts.
 
         Keys: url (without credentials), connected (this server is in use), attempts (failed ones since the

@@ -1,9 +1,8 @@
 """`Nats`: the client as its user sees it.
 
-The class has three parts: this file with the verbs (connect, publish, subscribe, request, flush,
-drain), the base class `Accessors` with the methods that only read or set something, and the base
-class `Extension` with the methods for layers on top. A method checks its arguments and the state of
-the client, and calls one of the parts that `core` names.
+The verbs (connect, publish, subscribe, request, flush, drain) are here. `Accessors` has the methods that
+only read or set something, `Extension` those for layers on top. A method checks its arguments and the
+state of the client, and calls one of the parts that `core` names.
 
 Three methods are called hundreds of thousands of times per second: `publish`, `hpublish` and `request`.
 Each is a `fast_method`: C serves a call with common arguments (``csrc/py_outbound.c``), and the function here
@@ -40,13 +39,12 @@ from ..headers import HeadersLike, encode_headers, with_more
 from ..inquiries import Inquiries
 from ..instrumentation import new_observers, observe
 from ..nuid import next_nuid
-from ..options import Options
+from ..options import NatsOptions, Options
 from ..protocol import Client, MessageCallback, Passes, fast_method
 from ..redact import without_traceback
 from .accessors import Accessors, Counts
 from .core import Core
 from .extension import Extension
-from .option_types import NatsOptions
 from .request_many import RequestCallback, Sentinel
 
 T = TypeVar("T")
@@ -55,9 +53,7 @@ T = TypeVar("T")
 _REPLY_TO = "the subject for answers is reply_to"
 _TIMEOUT_MS = "the time-out is timeout_ms, in ms or a timedelta"
 _CB = "messages come to cb(subject, payload, reply, headers)"
-_ASYNCHRONOUS = (
-    "answers come to cb(response, err, headers), later and on the loop; nothing is to be awaited"
-)
+_LATER = "answers come to cb(response, err, headers), later and on the loop: nothing is awaited"
 
 
 class Nats(Client, Origins, Inquiries, Accessors, Extension):
@@ -447,7 +443,7 @@ class Nats(Client, Origins, Inquiries, Accessors, Extension):
     # Requests.
 
     @fast_method
-    @explained_in_c(timeout=_TIMEOUT_MS, cb=_ASYNCHRONOUS)
+    @explained_in_c(timeout=_TIMEOUT_MS, cb=_LATER)
     def request(
         self,
         subject: str,
@@ -499,7 +495,7 @@ class Nats(Client, Origins, Inquiries, Accessors, Extension):
 
     req = request
 
-    @explained(timeout=_TIMEOUT_MS, cb=_ASYNCHRONOUS)
+    @explained(timeout=_TIMEOUT_MS, cb=_LATER)
     def request_many(
         self,
         subject: str,

@@ -16,6 +16,7 @@ from ..errors import BadOptionsError, NatsError, ServerNotInPoolError
 from ..net import shuffle
 from ..options import Options
 from ..protocol import ServerInfo
+from ..status import ServerState
 from .server import Server, is_ip, parse_server, server_at
 
 # Addresses of one INFO that are looked at, and discovered servers that are kept.
@@ -161,7 +162,7 @@ class ServerPool:
         """The servers that a server has named."""
         return [server.url for server in self._servers if server.discovered]
 
-    def snapshot(self, connected: bool) -> list[dict[str, Any]]:
+    def snapshot(self, connected: bool) -> list[ServerState]:
         """Return what `Nats.server_pool` returns; connected: the current server is in use."""
         return [
             {

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from ..arguments import Unpack
 from ..connection import parse_server
 from ..errors import BadOptionsError
-from ..options import Options
+from ..options import NatsOptions, Options
 from ..redact import without_traceback
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .context import Context
+else:
+    Self = Context = Any  # Python 3.10 has no Self; most programs have no context
 
 
 class Origins:
@@ -23,14 +26,16 @@ class Origins:
 
     @classmethod
     @without_traceback
-    def from_context(cls, *name: str | os.PathLike[str] | Context | None, **options: Any) -> Self:
+    def from_context(
+        cls, *context: str | os.PathLike[str] | Context | None, **options: Unpack[NatsOptions]
+    ) -> Self:
         """Create a client from a context: a file of settings, written by ``nats context`` or `Context`.
 
         The client starts connecting at once. Its attribute `context` is the context. Credentials that a
         context names by files are read again at each attempt to connect.
 
         Args:
-            name: of the context; an absolute path, a path object, or an existing file that ends in .json;
+            context: its name; an absolute path, a path object, or an existing file that ends in .json;
                 or a `Context`. None, or left out: the one in ``$NATS_CONTEXT``, else the selected one.
             options: of `Nats`; they win over the context's. A credential among them replaces all of the
                 context's, but user and password may come one from each; a server replaces all servers.
@@ -45,11 +50,12 @@ class Origins:
         # Here, because most programs have no context, and need no tempfile and its like.
         from .context import context_of
 
-        return cls._of(context_of(name, options), options)
+        whole = dict(options)
+        return cls._of(context_of(context, whole), whole)
 
     @classmethod
     @without_traceback
-    def from_env(cls, **options: Any) -> Self:
+    def from_env(cls, **options: Unpack[NatsOptions]) -> Self:
         """Create a client from the environment variables of the official tools. It starts connecting at once.
 
         NATS_CONTEXT is a context to begin with; no other context counts. NATS_URL (several with commas
@@ -66,7 +72,7 @@ class Origins:
         """
         from .environment import from_environment
 
-        return cls._of(from_environment(), options)
+        return cls._of(from_environment(), dict(options))
 
     @classmethod
     def _of(cls, context: Context, options: dict[str, Any]) -> Self:

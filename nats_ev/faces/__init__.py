@@ -11,6 +11,7 @@ How a task waits is all that the faces differ in: `on_asyncio`, `on_gevent`, `on
 
 from .build import Face as Face
 from .connecting import Connecting as Connecting
+from .connecting import ConnectOptions as ConnectOptions
 from .connecting import begin as begin
 from .context import Context as Context
 from .context import Waiter as Waiter

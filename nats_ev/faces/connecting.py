@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Coroutine, Generator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import callable_or_none
 from ..client import Nats
 from ..errors import BadOptionsError
+from ..options import CommonOptions
 from .build import Face
 from .callbacks import is_asynchronous
 from .context import Context
 
+if TYPE_CHECKING:
+    from ..contexts import Context as SavedContext
+else:
+    SavedContext = Any  # most programs have none
+
 _DEFAULT = "nats://127.0.0.1:4222"
+
+
+class ConnectOptions(CommonOptions, total=False):
+    """The options of the `connect` of every face, in the types that a caller may pass."""
+
+    context: str | os.PathLike[str] | SavedContext | None
 
 
 def begin(

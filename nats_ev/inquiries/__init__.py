@@ -6,6 +6,9 @@ of a message, ADR-41), `report` (what servers say about that way), `methods` (th
 """
 
 from .methods import Inquiries as Inquiries
+from .methods import SubjectPermissions as SubjectPermissions
+from .methods import UserInfo as UserInfo
+from .methods import UserPermissions as UserPermissions
 from .report import Trace
 
 __all__ = ["Trace"]

@@ -2,20 +2,49 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
-from ..arguments import Callback, Milliseconds, Payload, check_result_cb, milliseconds
+from ..arguments import Milliseconds, Payload, ResultCallback, check_result_cb, milliseconds
 from ..connection import Connection
 from ..errors import NotConnectedError, UnsupportedError
 from ..headers import HeadersLike
 from ..options import Options
+from .report import Trace
 
 if TYPE_CHECKING:
     from .asker import Asker
     from .expiry import Expiry
+else:
+    Expiry = Any  # loaded when it is needed
 
 # The first nats-server that traces. An older one would deliver the message.
 _TRACES = (2, 11)
+
+
+class SubjectPermissions(TypedDict, total=False):
+    """Which subjects a user may publish or subscribe to."""
+
+    allow: list[str]
+    deny: list[str]
+
+
+class UserPermissions(TypedDict, total=False):
+    """What a user may do."""
+
+    publish: SubjectPermissions
+    subscribe: SubjectPermissions
+    responses: dict[str, int]
+
+
+class UserInfo(TypedDict, total=False):
+    """What `Nats.user_info` tells; expires in ns."""
+
+    user: str
+    account: str
+    account_name: str
+    user_name: str
+    permissions: UserPermissions
+    expires: int
 
 
 class Inquiries:
@@ -25,7 +54,7 @@ class Inquiries:
     _connection: Connection
     _expiry: Expiry | None = None
 
-    def user_info(self, cb: Callback, timeout_ms: Milliseconds = 5000) -> None:
+    def user_info(self, cb: ResultCallback[UserInfo], timeout_ms: Milliseconds = 5000) -> None:
         """Ask the server who this client is and what it may do.
 
         Args:
@@ -45,7 +74,7 @@ class Inquiries:
         self,
         subject: str,
         payload: Payload,
-        cb: Callback,
+        cb: ResultCallback[Trace],
         timeout_ms: Milliseconds = 5000,
         *,
         headers: HeadersLike | None = None,

@@ -28,9 +28,7 @@ _MOST_KEPT = 16 * 1024 * 1024
 _MASK = "***"
 # What is secret in CONNECT.
 _SECRETS = ("pass", "auth_token", "jwt", "sig")
-_SECRET_HEADER = re.compile(
-    rb"(?im)^([^:\r\n]*(?:auth|token|secret|passw|cookie|api-?key|jwt)[^:\r\n]*:)[^\r\n]*"
-)
+_SECRET_NAME = re.compile(rb"(?i)auth|token|secret|passw|cookie|api-?key|jwt")
 # How many of the last numbers of a control line are sizes.
 _SIZED = {b"MSG": 1, b"PUB": 1, b"HMSG": 2, b"HPUB": 2}
 
@@ -76,7 +74,7 @@ class Tracer:
             more = self._size - len(self._shown)
             shown, self._shown = bytes(self._shown), bytearray()
             # Headers are masked in what is shown of them: a value that is cut, too.
-            masked = _SECRET_HEADER.sub(rb"\1 ***", shown[: self._headers])
+            masked = _without_secrets(shown[: self._headers])
             text = _escaped(masked + shown[self._headers :])
             self._emit(f"{self._head} '{text}'" + (f"… {more} B more" if more > 0 else ""))
         return len(part)
@@ -108,6 +106,16 @@ class Tracer:
             f"{_cut(bytes(self._line))} (not the protocol; the trace of this direction ends)"
         )
         self._line = bytearray()
+
+
+def _without_secrets(block: bytes) -> bytes:
+    """Return the lines of a header block; the values whose names sound like a secret are masked."""
+    lines = []
+    for line in block.split(b"\r\n"):
+        name, colon, _ = line.partition(b":")
+        secret = colon and _SECRET_NAME.search(name) is not None
+        lines.append(name + b": " + _MASK.encode() if secret else line)
+    return b"\r\n".join(lines)
 
 
 def _escaped(raw: bytes) -> str:

@@ -10,8 +10,10 @@ import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from ..arguments import Unpack
 from ..client import Nats
 from ..errors import BadOptionsError
+from ..options import NatsOptions
 from ..subjects import check_subscribe
 from .advisory import Advisories
 from .api import Api
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..contexts import Context
+else:
+    Self = Context = Any  # Python 3.10 has no Self; most programs have no context
 
 
 class JetStream(Streams, Consumers, Batches, Advisories, Publishing):
@@ -107,19 +111,19 @@ class JetStream(Streams, Consumers, Batches, Advisories, Publishing):
     @classmethod
     def from_context(
         cls,
-        *name: str | os.PathLike[str] | Context | None,
+        *context: str | os.PathLike[str] | Context | None,
         prefix: str | None = None,
         domain: str | None = None,
         event_prefix: str | None = None,
         timeout: float | timedelta = 5000,
         max_ack_pending: int = 4000,
         stall_wait: float | timedelta = 5000,
-        **options: Any,
+        **options: Unpack[NatsOptions],
     ) -> Self:
         """Create a client from a context, and return its `JetStream`; ``nats`` is the client.
 
         Args:
-            name: the context, by position or by this keyword, as for `Nats.from_context`.
+            context: by position, or its name as ``name=``, as for `Nats.from_context`.
             prefix, domain: one of them replaces the context's jetstream_domain and jetstream_api_prefix.
             event_prefix: replaces the context's jetstream_event_prefix.
             timeout, max_ack_pending, stall_wait: as for `JetStream`.
@@ -130,15 +134,16 @@ class JetStream(Streams, Consumers, Batches, Advisories, Publishing):
         """
         from ..contexts import context_of
 
-        context = context_of(name, options)
+        whole: dict[str, Any] = dict(options)
+        found = context_of(context, whole)
         given = {"prefix": prefix, "domain": domain, "event_prefix": event_prefix}
-        own = context.jetstream_options(**{n: v for n, v in given.items() if v is not None})
+        own = found.jetstream_options(**{n: v for n, v in given.items() if v is not None})
         for option, value in own.items():  # before the client begins to connect
             if given[option] is None:
-                context.checked(f"jetstream_{_FIELD_OF[option]}", _prefix, option, value)
+                found.checked(f"jetstream_{_FIELD_OF[option]}", _prefix, option, value)
             else:
                 _prefix(option, value)
-        nats = Nats.from_context(context, **options)
+        nats = Nats.from_context(found, **whole)
         return cls(
             nats, timeout=timeout, max_ack_pending=max_ack_pending, stall_wait=stall_wait, **own
         )

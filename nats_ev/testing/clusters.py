@@ -110,7 +110,7 @@ class Cluster(Sequence[Server]):
         return self
 
     def wait_until_ready(self, timeout: float = _READY_WITHIN) -> None:
-        """Wait until the running servers are connected with each other and JetStream has a leader.
+        """Wait until the running servers are connected with each other, and with JetStream one leads them.
 
         Args:
             timeout: milliseconds.
@@ -125,7 +125,18 @@ class Cluster(Sequence[Server]):
             "the routes of the cluster",
         )
         if self._jetstream:
-            wait_for(self.leader, timeout, "a leader of JetStream's meta group")
+            wait_for(
+                lambda: self._has_followers(len(running) - 1), timeout, "JetStream's meta group"
+            )
+
+    def _has_followers(self, count: int) -> bool:
+        """Return whether the meta group has a leader, and so many members that have all that it has."""
+        leader = self.leader()
+        if leader is None:
+            return False
+        members = (_page(leader, "jsz").get("meta_cluster") or {}).get("replicas") or []
+        followers = [each for each in members if each.get("current") and not each.get("offline")]
+        return len(followers) >= count
 
     def leader(self) -> Server | None:
         """Return the running server that leads JetStream's meta group, None if none does."""

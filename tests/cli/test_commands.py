@@ -134,7 +134,7 @@ def test_replying(
 
 def test_errors_are_one_line_and_status_1(ev: Run, offline: Run) -> None:
     for arguments, text in {
-        ("req", "nobody", "x"): "no responders",
+        ("req", "nobody", "x"): "no responders: 'nobody'",
         ("stream", "info", "NOPE"): "stream not found",
         ("pub", "a b", "x"): "invalid subject",
         ("kv", "get", "NOPE", "x"): "NOPE",

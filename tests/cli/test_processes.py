@@ -195,6 +195,41 @@ def test_progress_is_shown_on_a_terminal(env: dict[str, str], tmp_path: Path) ->
     assert "Stored 'big' in SHOWN" in shown
 
 
+def test_top_replaces_its_page_on_a_terminal(env: dict[str, str], js_server: NatsServer) -> None:
+    monitor = f"127.0.0.1:{js_server.monitor_port}"
+    arguments = ("top", "--monitor", monitor, "--count", "2", "--interval", "50ms")
+    with blocking.connect(js_server.url, name="a client with a long name"):
+        shown = on_a_terminal(env, *arguments)
+    assert "\x1b[1A" in shown, "the cursor goes up"
+    lines = re.sub(r"\x1b\[[\d;?]*\w", "", shown).replace("\r", "\n").splitlines()
+    assert any("a client" in line for line in lines)
+    assert max(map(len, lines)) <= 80
+    heads = [line.split() for line in lines if line.split()[:1] == ["Id"]]
+    assert heads[0][2:] == [
+        "Subs",
+        "Pending",
+        "Msgs",
+        "to",
+        "Msgs",
+        "from",
+        "Bytes",
+        "to",
+        "Bytes",
+        "from",
+    ]
+
+
+def test_a_request_is_measured_against_a_reply(env: dict[str, str]) -> None:
+    with started(env, "bench", "reply", "bench.other") as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        asked = ("bench", "request", "bench.other", "--msgs", "50", "--json")
+        done = run_whole([*COMMAND, *asked], LIMIT, env=env)
+        assert '"messages": 50' in done.stdout, done.stderr
+        process.send_signal(signal.SIGINT)
+        assert process.wait(LIMIT) == 130
+
+
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['rich'] = None\n")
     env = os.environ | {"PYTHONPATH": str(tmp_path)}

@@ -16,8 +16,8 @@ import pytest
 import nats_ev
 from lab.jwts import Key
 from nats_ev import BadOptionsError, Nats, aio, blocking, green, pyev
-from nats_ev.client import ConnectOptions, NatsOptions
-from nats_ev.options import NAMES, Options
+from nats_ev.faces import ConnectOptions
+from nats_ev.options import NAMES, NatsOptions, Options
 
 HINTS = typing.get_type_hints(NatsOptions)
 # A value of each type. A callback is right for every option that takes one: its arguments are not looked at.
@@ -39,7 +39,7 @@ VALUES: dict[str, Any] = {
 }
 # What the client accepts and no type promises: an int for a flag, any iterable for servers, a path as bytes.
 LENIENT = {*((name, "int") for name, hint in HINTS.items() if bool in (hint, *get_args(hint)))}
-LENIENT |= {("servers", "dict"), ("creds_file", "bytes")}
+LENIENT |= {("servers", "dict"), ("creds_file", "bytes"), ("nkey_seed_file", "bytes")}
 LENIENT |= {(name, "bytes") for name in HINTS if name.startswith("tls_") and name.endswith("_file")}
 
 
@@ -74,7 +74,9 @@ def fits(value: Any, hint: Any) -> bool:
 
 def test_the_names_are_the_same() -> None:
     assert set(HINTS) == set(NAMES)
-    assert set(typing.get_type_hints(ConnectOptions)) == set(NAMES) - {"loop", "servers"}
+    assert set(typing.get_type_hints(ConnectOptions)) == set(NAMES) - {"loop", "servers"} | {
+        "context"
+    }
     assert not NatsOptions.__required_keys__
 
 

@@ -24,7 +24,7 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 LEFTOVERS = shutil.ignore_patterns(
     ".git", ".venv*", ".cache", "build", "dist", "*.egg-info", "__pycache__", "*.py[cod]", "*.so",
     "*.o", "_parser.c", "_libev.c", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis",
-    "node_modules",
+    "node_modules", "site",
 )  # fmt: skip
 
 # Run outside the tree: prints the version when a message has gone to the server and back.

@@ -12,7 +12,6 @@ import time
 from typing import Any
 
 import pytest
-from lab.ports import free_port
 
 from nats_ev import (
     AlreadyConnectedError,
@@ -28,6 +27,7 @@ from nats_ev import (
     pyev,
 )
 from nats_ev.faces.on_pyev import InThread
+from nats_ev.testing import free_port
 
 WAITS = {
     "a request": "nc.request('deaf', b'', 0)",

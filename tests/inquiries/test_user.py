@@ -118,19 +118,22 @@ def test_a_jwt_that_expires_is_announced_in_time_and_once_per_connection(
 
 
 def test_credentials_that_live_shorter_than_the_warning_are_announced_halfway(
-    loop: Any, client: Any, fake: Any, run: Any
+    own_server: Any, connected: Any, run: Any
 ) -> None:
     """A callback that reconnects at once makes no reconnects without a pause."""
     setup, user = Setup(), Key("user")
+    server = own_server(config=setup.config())
     seen: list[float] = []
-    nats = client(
-        fake(*[lambda peer: (peer.handshake(nonce="n0nce"), peer.at_eof())] * 3),
-        jwt_cb=lambda: setup.user(user, 3), nkey_seed=user.seed,
-        on_auth_expiring=lambda seconds: (seen.append(seconds), nats.force_reconnect()),
-    )  # fmt: skip
+
+    def expiring(seconds: float) -> None:
+        seen.append(seconds)
+        nats.force_reconnect()
+
+    nats = connected(
+        server, jwt_cb=lambda: setup.user(user, 3), nkey_seed=user.seed, on_auth_expiring=expiring
+    )
     run(lambda: len(seen) == 2)
     assert all(seconds <= 1.5 for seconds in seen)
-    nats.disconnect()
 
 
 def test_new_credentials_prevent_the_end(own_server: Any, connected: Any, run: Any) -> None:

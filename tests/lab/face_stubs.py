@@ -17,8 +17,7 @@ from typing import Any
 
 from lab.structure import PACKAGE, ROOT, modules
 from nats_ev.arguments import Omitted
-from nats_ev.client import ConnectOptions
-from nats_ev.faces import rules
+from nats_ev.faces import ConnectOptions, rules
 from nats_ev.faces.flow import BASES
 from nats_ev.faces.objects import FACTORIES
 from nats_ev.options import Options
@@ -43,7 +42,10 @@ ITEMS = {
 }
 # Attributes that the constructors set.
 ATTRIBUTES = {
-    "JetStream": {"nats": "_Nats", "prefix": "str", "domain": "str | None"},
+    "Nats": {"context": "SavedContext | None"},
+    "JetStream": {
+        "nats": "_Nats", "prefix": "str", "domain": "str | None", "event_prefix": "str",
+    },
     "KV": {"bucket": "str", "stream": "str", "js": "JetStream"},
     "ObjectStore": {"bucket": "str", "stream": "str", "js": "JetStream", "chunk_size": "int"},
     "AtomicBatch": {"size": "int", "closed": "bool"},
@@ -99,11 +101,13 @@ _ELSEWHERE = {
 _KNOWN = {
     "None",
     "bool",
+    "bytearray",
     "bytes",
     "dict",
     "float",
     "int",
     "list",
+    "memoryview",
     "object",
     "str",
     "tuple",
@@ -116,6 +120,7 @@ def result_of(owner: str, name: str, annotation: str) -> str:
     """Return the type of what a method's cb gets, by its annotation."""
     found = next((each for each in _members(_parsed(annotation)) if each.startswith(_RESULT)), None)
     if found is None:
+        assert annotation.startswith(("Completion", "Callable[[]")), f"{owner}.{name}: {annotation}"
         return "None"
     result = found.removeprefix(_RESULT).removesuffix("]")
     return f"{result} | None" if f"{owner}.{name}" in _OR_NONE else result
@@ -181,6 +186,8 @@ class Stub:
             return
         if name == "os":
             self.imports.add(("", "os"))
+        elif name == "SavedContext":
+            self.imports.add((".contexts", "Context as SavedContext"))
         elif name in _ELSEWHERE:
             self.imports.add((_ELSEWHERE[name], name))
         elif name.startswith("_"):
@@ -314,8 +321,12 @@ class Stub:
         original = rules.original(owner) if owner in rules.HOMES else None
         if original is not None and hasattr(original, name):
             rule = rules.rule(original, name)
-            cb = rule.function and inspect.signature(rule.function).parameters.get("cb")
-            answer = result_of(owner, name, str(cb.annotation)) if cb else ""
+            answer = ""
+            if (owner, name) in _OVERLOADS:
+                return answer
+            if rule.kind.name in ("ANSWER", "DONE", "READY", "LATER") and rule.function:
+                cb = inspect.signature(rule.function).parameters["cb"]
+                answer = result_of(owner, name, str(cb.annotation))
             if rule.kind is rules.Kind.REQUEST:
                 return "Msg"
             if rule.kind.name in ("ANSWER", "DONE", "READY"):
@@ -410,8 +421,8 @@ class Stub:
     def _options(self) -> Iterator[str]:
         """Yield the options of connect() as keywords, for editors that do not know Unpack."""
         for name, hint in ConnectOptions.__annotations__.items():
-            kind = self.type_of(hint.__forward_arg__, "client.option_types")
-            yield f"{name}: {kind} = {_default(getattr(Options, name))}"
+            kind = self.type_of(hint.__forward_arg__, "options")
+            yield f"{name}: {kind} = {_default(getattr(Options, name, None))}"
 
 
 def _parsed(annotation: str) -> ast.expr:

@@ -362,3 +362,39 @@ def watch_sends(monkeypatch: pytest.MonkeyPatch, note: Callable[[int, int], None
 
     monkeypatch.setattr(wire.Outbound, "send", noted)
     monkeypatch.setattr(Link, "flush", noted_flush)
+
+
+def field_tables() -> dict[str, Any]:
+    """The tables of fields and options by which calls of JetStream and buckets check what they are given."""
+    from nats_ev.jetstream import (
+        batch,
+        direct,
+        fetch,
+        ordered_fetch,
+        publish_options,
+        pull_options,
+        push,
+        stream,
+    )
+    from nats_ev.kv.bucket import KvBucket
+    from nats_ev.object_store import meta
+    from nats_ev.object_store.bucket import ObjectBucket
+
+    return {
+        "fetch": fetch._FETCH_FIELDS,
+        "consume": pull_options._CONSUME_FIELDS,
+        "push": push._FIELDS,
+        "fast batch": batch._FAST_FIELDS,
+        "stream info": stream._INFO_FIELDS,
+        "purge": stream._PURGE_FIELDS,
+        "list": stream._LIST_FIELDS,
+        "get": direct._GET_FIELDS,
+        "get batch": direct._BATCH_FIELDS,
+        "publish": publish_options._OPTIONS,
+        "ordered fetch": ordered_fetch._OPTIONS,
+        "ordered": ordered_fetch._CONFIG,
+        "KV": KvBucket._FIELDS,
+        "ObjectStore": ObjectBucket._FIELDS,
+        "own": pull_options._OWN,
+        "object info": meta._INFO,
+    }
