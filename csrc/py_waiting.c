@@ -30,8 +30,8 @@ struct place {
 typedef struct {
     PyObject_HEAD
     struct place *ring;
-    size_t size; /* a power of two, or 0 */
-    size_t used; /* of the ring */
+    size_t size;   /* a power of two, or 0 */
+    size_t used;   /* of the ring */
     PyObject *old; /* NULL: the garbage collector has taken the table */
 } table;
 

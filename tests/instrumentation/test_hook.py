@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -189,7 +189,7 @@ def test_turns_count_what_is_parsed_after_a_slice_is_over(server, connected, run
             time.sleep(0.011)
 
     nats.subscribe("t", slow)
-    for number in range(6000):  # every other one with a reply: no long runs, so a read has many rows
+    for number in range(6000):  # short runs, so that a read has more rows than fit
         nats.publish("t", b"", f"r{number}" if number % 2 else None)
     run(lambda: len(got) == 6000)
     assert turns.msgs == nats.stats()["msgs_in"] == 6000
@@ -197,7 +197,7 @@ def test_turns_count_what_is_parsed_after_a_slice_is_over(server, connected, run
 
 def test_a_class_that_has_a_hook_for_its_subclasses_may_be_observed(server, connected, run, loop):
     class Named(Nats):
-        names: list[str] = []
+        names: ClassVar[list[str]] = []
 
         def __init_subclass__(cls, *, name: str) -> None:
             cls.names.append(name)
