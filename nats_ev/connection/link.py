@@ -534,6 +534,7 @@ class _ObservedLink(Link):
     """A link whose reads and writes are told to observers that ask for turns."""
 
     _unreported = 0  # bytes that the kernel has taken
+    _reported = (0, 0)  # messages that have come, and their bytes
 
     def _tell(self, hook: str, *args: int) -> None:
         observers: Observers | None = self._journal.observers
@@ -555,12 +556,21 @@ class _ObservedLink(Link):
 
     def read(self, watcher: Any = None, revents: int = EV_READ) -> bool:
         """Do what `Link.read` does, then report how many messages have come."""
-        msgs, size = self.session.counts
         found = super().read(watcher, revents)
-        more_msgs, more_size = self.session.counts
-        if more_msgs > msgs:
-            self._tell("received", more_msgs - msgs, more_size - size)
+        self._report_received()
         return found
+
+    def deliver(self) -> None:
+        """Do what `Link.deliver` does, then report how many more messages the session has found."""
+        super().deliver()
+        self._report_received()
+
+    def _report_received(self) -> None:
+        """Report the messages that no report has had: a callback may have run the loop, which reads, too."""
+        (msgs, size), now = self._reported, self.session.counts
+        self._reported = now
+        if now[0] > msgs:
+            self._tell("received", now[0] - msgs, now[1] - size)
 
 
 def link_type(observers: Observers | None) -> type[Link]:
