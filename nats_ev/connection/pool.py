@@ -281,6 +281,9 @@ class ServerPool:
     ) -> tuple[Server, float] | None:
         """Return the server to try next and the ms to wait before; None if none is left.
 
+        A choice that has had its turn in this round begins another one, with its delay: the same server
+        chosen again and again would be asked at full speed.
+
         Args:
             choice: the server that the user has chosen.
             own_delay: the delay that the user has chosen.
@@ -288,15 +291,15 @@ class ServerPool:
         if not self._servers or self.exhausted:
             return None
         delay = 0.0
-        if self.round_complete:
+        chosen = choice if choice is not None and choice in self._servers else None
+        again = chosen is not None and self._servers.index(chosen) >= self._untried
+        if again or self.round_complete:
             self._untried = len(self._servers)
             self._tried = 0
             self._first_round = False
             delay = self.delay(self._round) if own_delay is None else 0.0
             self._round += 1
-        server = self._servers[0]
-        if choice is not None and choice in self._servers:
-            server = choice
+        server = chosen if chosen is not None else self._servers[0]
         if self._servers.index(server) < self._untried:
             self._untried -= 1
         self._tried += 1

@@ -17,6 +17,7 @@ from lab.natsserver import NatsServer
 from nats_ev import blocking
 from nats_ev.cli import main
 from nats_ev.cli.configs import confirm
+from nats_ev.cli.output import write_json
 from nats_ev.cli.tracing import _line
 from nats_ev.cli.values import TIME, Size
 
@@ -256,6 +257,31 @@ def test_a_closed_standard_output(
     monkeypatch.setattr(sys, "stdin", None)
     assert main(["pub", "x", "-s", js_server.url]) == 0
     sys.stdout.close()
+    sys.stdin.close()
+
+
+def test_closed_standard_input_and_error(
+    monkeypatch: pytest.MonkeyPatch, js_server: NatsServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    with monkeypatch.context() as patch:
+        patch.setenv("NATS_URL", js_server.url)
+        assert main(["pub", "x", "--send-on", "newline"]) == 0
+        assert main(["pub", "x", "y"]) == 0
+    assert main(["no such command"]) == 2
+    sys.stdin.close()
+    sys.stderr.close()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_json_for_an_output_that_is_not_unicode(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    value = {"subject": "ü€\N{GRINNING FACE}"}
+    with io.TextIOWrapper(raw, encoding="ascii", errors="backslashreplace") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        write_json(value, line=True)
+        assert json.loads(raw.getvalue()) == value
 
 
 def test_a_question_is_asked_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:

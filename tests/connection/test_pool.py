@@ -154,6 +154,20 @@ def test_after_a_loss_the_others_come_first_at_once_and_the_lost_one_last_after_
     assert names(p, 4) == [("b", 0), ("c", 0), ("a", 100), ("b", 0)]
 
 
+def test_the_lost_server_chosen_again_and_again_has_waits_and_an_end():
+    p = pool("a", "b", reconnect_delay=100, max_reconnect_delay=400, max_reconnect_attempts=5)
+    lost, _ = p.next()
+    p.succeeded()
+    p.set_servers(["a", "b"])  # each of them is to be tried once, unless the choice is another one
+    p.lost(None, lived=60)
+    waits = []
+    while (turn := p.next(p.current)) is not None:
+        assert turn[0].key == lost.key
+        waits.append(turn[1])
+        p.failed(NatsError("refused"))
+    assert waits == [100, 200, 400, 400, 400]
+
+
 def test_a_server_that_drops_us_at_once_is_not_asked_at_full_speed():
     p = pool("a", "b", reconnect_delay=100, max_reconnect_delay=400)
     waits = []
