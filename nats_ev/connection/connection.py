@@ -260,7 +260,7 @@ class Connection(ConnectionBase):
     def set_servers(self, urls: list[str]) -> None:
         """Replace the pool. Raises `BadOptionsError`, and then nothing has changed."""
         self.guard.check_thread()
-        self.pool.set_servers(urls)
+        self.pool.set_servers(urls, in_use=self.active and not self._attempts.waiting)
         if self._attempts.waiting:  # for one of the old servers
             self._drop_link()
             self._plan_attempt(asked_for=True)

@@ -83,12 +83,17 @@ class ServerPool:
         """Replace all servers by one Unix-domain socket."""
         self._replace([Server(path=path)])
 
-    def set_servers(self, urls: Iterable[str]) -> None:
+    def set_servers(self, urls: Iterable[str], in_use: bool = False) -> None:
         """Replace all servers by these; each once, in random order unless randomize_servers is off.
 
         The server in use stays in use, and comes last if it is among them. Where TLS was asked for or seen
         before, it stays: only an option can undo that. Raises `BadOptionsError`, and then nothing has
         changed.
+
+        Args:
+            urls: of the servers.
+            in_use: there is a connection to the current server, or an attempt has begun. That was its turn:
+                a callback that sets the pool in each attempt would repeat them without a delay.
         """
         servers: dict[tuple[str, int, str | None], Server] = {}
         for url in urls:
@@ -108,6 +113,9 @@ class ServerPool:
             server.attempts, server.last_error = current.attempts, current.last_error
             server.lame_duck = current.lame_duck
             self._move_to_end(self.current)
+            if in_use:
+                self._untried -= 1
+                self._tried = 1
 
     def _replace(self, servers: list[Server]) -> None:
         self._configured = list(servers)

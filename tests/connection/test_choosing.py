@@ -93,6 +93,19 @@ def test_the_same_server_is_chosen_at_once_if_the_user_forces_it(three, client, 
     assert is_on(nats, three[0])
 
 
+def test_a_pool_that_is_set_in_each_attempt_does_not_repeat_it_for_ever(own_server, client, run):
+    server = own_server(config="authorization { user: a, password: b }")
+    box: list[Any] = []
+
+    def login() -> tuple[str, str]:
+        box[0].set_server_pool([url_of(server)])
+        return "a", "wrong"
+
+    box.append(client(server, user_cb=login, reconnect=False))
+    run(lambda: box[0].status() is Status.CLOSED)
+    assert len(box[0].recorder.errors) == 1
+
+
 BAD = [
     5, b"nats://127.0.0.1", "no url:::", (1, 2, 3), {"url": 5}, ("{url}", -1), ("{url}", "soon"),
     ("{url}", float("nan")), {}, True, ("{url}", True),

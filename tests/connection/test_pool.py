@@ -313,6 +313,22 @@ def test_a_pool_without_the_server_in_use_tries_all_of_it():
     assert names(p, 2) == [("x", 0), ("y", 0)]
 
 
+def test_a_pool_that_is_set_in_each_attempt_or_connection_has_waits():
+    p = pool("a", "b", reconnect_delay=100, max_reconnect_delay=100)
+    p.next()
+    waits = []
+    for _ in range(4):
+        p.set_servers(["a"], in_use=True)
+        p.failed(NatsError("refused"))
+        waits.append(p.next())
+    for _ in range(4):
+        p.succeeded()
+        p.set_servers(["a"], in_use=True)
+        p.lost(None, lived=0)
+        waits.append(p.next())
+    assert [delay for _, delay in waits] == [100] * 8
+
+
 def test_what_is_discovered_during_a_round_is_tried_in_it():
     p = pool("a", "b", reconnect_delay=100)
     p.next()
