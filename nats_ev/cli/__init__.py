@@ -95,8 +95,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None and _COMPLETE in os.environ:
         root.main(prog_name="nats-ev", complete_var=_COMPLETE)
     logging.getLogger("nats_ev").addHandler(logging.NullHandler())
-    if sys.stdout is None:  # closed by who has started the program
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  open to the end of the program
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by who has started the program
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  open to the program's end
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

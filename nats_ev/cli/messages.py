@@ -454,12 +454,25 @@ def reply(settings: Settings, subject: str, body: str | None, **how: Any) -> Non
     """
     if sum((body is not None, how["echo"], how["command"] is not None)) != 1:
         raise click.UsageError("answer with one of these: BODY, --echo or --command")
+    if how["command"] is not None:
+        how["program"] = _words(how["command"])
     with settings.connect(lasting=True) as nc:
         responder = _Responder(settings, nc.nats, body or "", how)
         nc.nats.subscribe(subject, responder.request, how["queue"])
         nc.flush()
         note(f"Answering requests on {subject!r}")
         settings.run()
+
+
+def _words(command: str) -> list[str]:
+    """Return a command line as a program and its arguments."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise click.UsageError(f"--command: {error}") from None
+    if not words:
+        raise click.UsageError("--command: it is empty")
+    return words
 
 
 class _Responder:
@@ -503,7 +516,7 @@ class _Responder:
         if self._how["command"] is None:
             return filled(self._body, self._number).encode(errors="surrogateescape")
         done = subprocess.run(
-            shlex.split(self._how["command"]),
+            self._how["program"],
             input=payload,
             stdout=subprocess.PIPE,
             env=os.environ | {"NATS_REQUEST_SUBJECT": subject},

@@ -192,6 +192,7 @@ def test_home_has_the_settings_without_xdg(tmp_path: Path, monkeypatch: Any) -> 
         ('{"tls_first": "yes"}', "tls_first: it must be true or false, not a text"),
         ('{"windows_ca_certs_match": "x"}', "windows_ca_certs_match: it must be a list of texts"),
         ("[" * 100_000, "nested too deeply"),
+        ('{"user": ' + "1" * 5000 + "}", "a number in it is too long"),
     ],
 )
 def test_a_broken_file_is_named_and_no_secret_of_it_shown(
