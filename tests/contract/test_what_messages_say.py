@@ -264,7 +264,7 @@ AT_THE_CALL = {
     "awaited request": Row(
         lambda nats: nats.request("a", b""),
         TypeError,
-        "…'cb': answers come to cb(response, err, headers), later and on the loop; nothing is to…",
+        "…'cb': answers come to cb(response, err, headers), later and on the loop: nothing is awaited",
     ),
     "subscribe(queue=)": Row(
         lambda nats: nats.subscribe("a", ignore, queue="q"),
