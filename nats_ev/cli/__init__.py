@@ -20,7 +20,7 @@ from typing import Any, cast
 import click
 from click.shell_completion import get_completion_class
 
-from nats_ev import NatsError, NoRespondersError, RequestTimeoutError, __version__
+from nats_ev import NatsError, NoRespondersError, RequestTimeoutError, ServerError, __version__
 
 from . import (
     bench,
@@ -152,5 +152,6 @@ def _run(argv: list[str]) -> int:
             whole = str(error)
             complain(whole if error.subject in whole else f"{whole}: {error.subject!r}")
         else:
-            complain(error)
+            address = error.address if isinstance(error, ServerError) else None
+            complain(f"{address}: {error}" if address else error)
         return FAILED

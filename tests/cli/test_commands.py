@@ -448,7 +448,7 @@ def test_credentials_from_options_and_environment(
     assert offline("rtt", "-s", token.url, "--token", "s3cret").status == 0
     refused = offline("rtt", "-s", server.url, "--user", "me", "--password", "wr0ng")
     assert refused.status == 1
-    assert "uthorization" in refused.err
+    assert f"127.0.0.1:{server.port}: Authorization Violation" in refused.err
     assert "wr0ng" not in refused.err
     monkeypatch.setenv("NATS_USER", "me")
     monkeypatch.setenv("NATS_PASSWORD", "secret")
