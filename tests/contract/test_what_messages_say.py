@@ -342,6 +342,21 @@ AT_THE_CALL = {
         TypeError,
         "…'name'…: a configuration is one dict, as in stream_create({'name': 'A', …}, cb)",
     ),
+    "bucket's fields as keywords": Row(
+        lambda nats: KV(JetStream(nats), "b").create_bucket(history=5),
+        TypeError,
+        "…'history'…: a configuration is one dict, as in create_bucket({'history': 5}, cb)",
+    ),
+    "store's fields as keywords": Row(
+        lambda nats: ObjectStore(JetStream(nats), "b").create_bucket(storage="memory"),
+        TypeError,
+        "…'storage'…: a configuration is one dict, as in create_bucket({'storage': 'file'}, cb)",
+    ),
+    "options of fetch as keywords": Row(
+        lambda nats: JetStream(nats).fetch("S", "c", batch=10, cb=ignore),
+        TypeError,
+        "…'batch'…: options are one dict, as in fetch('S', 'c', {'batch': 10}, cb)",
+    ),
     "consumer's fields as keywords": Row(
         lambda nats: JetStream(nats).consumer_create("S", durable_name="c"),
         TypeError,
