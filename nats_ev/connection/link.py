@@ -536,10 +536,21 @@ class _ObservedLink(Link):
     _unreported = 0  # bytes that the kernel has taken
     _reported = (0, 0)  # messages that have come, and their bytes
 
-    def _tell(self, hook: str, *args: int) -> None:
+    def _report(self, call: Callable[..., object]) -> None:
+        """Report what no report has had: a callback may run the loop, which reads, too, or raise.
+
+        Args:
+            call: ``call(callback, *args)`` calls the observers.
+        """
         observers: Observers | None = self._journal.observers
-        if observers is not None:
-            self._turn.call(observers.event, hook, *args)
+        assert observers is not None
+        sent, self._unreported = self._unreported, 0
+        (msgs, size), now = self._reported, self.session.counts
+        self._reported = now
+        if sent:
+            call(observers.event, "wrote", sent)
+        if now[0] > msgs:
+            call(observers.event, "received", now[0] - msgs, now[1] - size)
 
     def _send(self, sink: Outbound) -> int:
         taken = super()._send(sink)
@@ -550,27 +561,23 @@ class _ObservedLink(Link):
         """Write as `Link.flush` does, by `_send`; then report how many bytes that has taken by now."""
         if (again or not self._writing) and not self._broken:
             self._flush_otherwise()
-        size, self._unreported = self._unreported, 0
-        if size:
-            self._tell("wrote", size)
+        self._report(self._turn.call)
 
     def read(self, watcher: Any = None, revents: int = EV_READ) -> bool:
         """Do what `Link.read` does, then report how many messages have come."""
         found = super().read(watcher, revents)
-        self._report_received()
+        self._report(self._turn.call)
         return found
 
     def deliver(self) -> None:
         """Do what `Link.deliver` does, then report how many more messages the session has found."""
         super().deliver()
-        self._report_received()
+        self._report(self._turn.call)
 
-    def _report_received(self) -> None:
-        """Report the messages that no report has had: a callback may have run the loop, which reads, too."""
-        (msgs, size), now = self._reported, self.session.counts
-        self._reported = now
-        if now[0] > msgs:
-            self._tell("received", now[0] - msgs, now[1] - size)
+    def close(self) -> None:
+        """Do what `Link.close` does; the last report comes at the end of the loop's turn."""
+        super().close()
+        self._report(self._turn.soon)
 
 
 def link_type(observers: Observers | None) -> type[Link]:

@@ -195,6 +195,25 @@ def test_turns_count_what_is_parsed_after_a_slice_is_over(server, connected, run
     assert turns.msgs == nats.stats()["msgs_in"] == 6000
 
 
+def test_turns_count_what_a_connection_had_received_when_a_callback_stopped_the_loop(
+    server, connected, run, loop
+):
+    turns = Turns()
+    nats = connected(server, instrumentation=turns)
+
+    def stop(subject, payload, reply, headers):
+        raise KeyboardInterrupt
+
+    nats.subscribe("t", stop)
+    nats.publish("t", b"1")
+    nats.publish("t", b"2")
+    with pytest.raises(KeyboardInterrupt):
+        run(lambda: False)
+    nats.disconnect()
+    run(lambda: turns.msgs)
+    assert turns.msgs == nats.stats()["msgs_in"]
+
+
 def test_a_class_that_has_a_hook_for_its_subclasses_may_be_observed(server, connected, run, loop):
     class Named(Nats):
         names: ClassVar[list[str]] = []
