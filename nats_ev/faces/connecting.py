@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 else:
     SavedContext = Any  # most programs have none
 
-_DEFAULT = "nats://127.0.0.1:4222"
+_DEFAULT = "127.0.0.1"
 
 
 class ConnectOptions(CommonOptions, total=False):
@@ -49,8 +49,9 @@ def begin(
     named = options.pop("context", None)
     if isinstance(servers, str):
         servers = [each.strip() for each in servers.split(",")]
-    if servers is None and named is None and not options.keys() & {"host", "path"}:
-        servers = [_DEFAULT]
+    placed = any(options.get(name) is not None for name in ("host", "path"))
+    if servers is None and named is None and not placed:
+        options["host"] = _DEFAULT  # and the port, if one is given
     if servers is not None:
         options["servers"] = servers
     events = [name for name in options if name.startswith("on_") and hasattr(Nats, name)]

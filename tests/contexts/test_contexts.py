@@ -214,8 +214,10 @@ def test_a_file_of_other_bytes_or_that_is_none_is_named(home: Path) -> None:
         Context.load("x")
     path.unlink()
     path.mkdir()
+    before = len(os.listdir("/dev/fd"))
     with pytest.raises(ContextError, match=r"x\.json"):
         Context.load("x")
+    assert len(os.listdir("/dev/fd")) == before
     path.rmdir()
     os.mkfifo(path)
     with pytest.raises(ContextError, match=r"x\.json is not a regular file"):
