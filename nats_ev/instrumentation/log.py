@@ -42,7 +42,15 @@ def log(level: int, text: str, *args: object) -> None:
     """
     found = logger()
     if found is not None and found.isEnabledFor(level):
-        found.log(level, text, *map(_shown, args))
+        emit(found, level, text, *map(_shown, args))
+
+
+def emit(logger: Logger, level: int, text: str, *args: object) -> None:
+    """Log on a logger. What one of its handlers or filters raises goes to ``sys.excepthook``."""
+    try:
+        logger.log(level, text, *args)
+    except Exception as exc:
+        sys.excepthook(type(exc), exc, exc.__traceback__)
 
 
 def _shown(arg: object) -> object:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .log import printable
+from .log import DEBUG, emit, printable
 
 if TYPE_CHECKING:
     from logging import Logger
@@ -148,22 +148,33 @@ class Traced:
     def __init__(self, stream: Any, logger: Logger) -> None:
         """Trace a stream that is at the beginning of a frame in both directions."""
         self._stream = stream
-        self._in = Tracer(lambda line: logger.debug("← %s", line))
-        self._out = Tracer(lambda line: logger.debug("→ %s", line))
+        self._in = Tracer(lambda line: emit(logger, DEBUG, "← %s", line))
+        self._out = Tracer(lambda line: emit(logger, DEBUG, "→ %s", line))
+        # What an interrupt in a handler of the logger has kept from the caller, for the next call.
+        self._received: bytes | None = None
+        self._taken = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def recv(self) -> bytes | None:
         """As that of `transport.Stream`."""
-        data: bytes | None = self._stream.recv()
-        if data:
-            self._in.feed(data)
+        data = self._received
+        if data is None:
+            data = self._stream.recv()
+            if data:
+                self._received = data
+                self._in.feed(data)
+        self._received = None
         return data
 
     def send(self, data: Any) -> int:
         """As that of `transport.Stream`."""
-        taken: int = self._stream.send(data)
-        if taken > 0:
+        if self._taken == 0:
+            taken: int = self._stream.send(data)
+            if taken <= 0:
+                return taken
+            self._taken = taken
             self._out.feed(bytes(data[:taken]))
+        taken, self._taken = self._taken, 0
         return taken

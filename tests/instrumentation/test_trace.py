@@ -160,3 +160,59 @@ def test_only_the_level_of_the_loggers_own_switches_the_trace_on(server, connect
     run(lambda: nats.recorder.count("connect") == 2)
     assert not inside.reads_in_c(nats)
     assert any(record.name == "nats_ev.protocol" for record in caplog.records)
+
+
+class Raising(logging.Handler):
+    """A handler that raises its error for each line that has a text in it, as often as it may."""
+
+    def __init__(self, error: BaseException, text: str, times: int) -> None:
+        super().__init__()
+        self.error, self.text, self.times = error, text, times
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.times and self.text in record.getMessage():
+            self.times -= 1
+            raise self.error
+
+
+@pytest.fixture
+def raising(request: pytest.FixtureRequest) -> Any:
+    """raising(error, text, times): such a handler on the logger of the trace."""
+
+    def add(error: BaseException, text: str, times: int) -> Raising:
+        handler = Raising(error, text, times)
+        logger = logging.getLogger("nats_ev")
+        logger.addHandler(handler)
+        request.addfinalizer(lambda: logger.removeHandler(handler))
+        return handler
+
+    return add
+
+
+def test_a_handler_that_raises_harms_no_connection(
+    trace, raising, connected, server, run, excepthook
+):
+    handler = raising(RuntimeError("handler"), "", 1000)
+    nats = connected(server)
+    nats.subscribe("a", collect(got := []))
+    nats.publish("a", b"1")
+    run(lambda: got == [b"1"])
+    assert handler.times < 1000
+    assert {str(exc) for exc in excepthook} == {"handler"}
+    excepthook.clear()
+
+
+@pytest.mark.parametrize("line", ["→ PUB a", "← MSG a"])
+def test_an_interrupt_in_a_handler_tears_no_stream(trace, raising, connected, server, run, line):
+    nats = connected(server)
+    nats.subscribe("a", collect(got := []))
+    flushed(nats, run)
+    handler = raising(KeyboardInterrupt(), line, 1)
+    nats.publish("a", b"1")
+    with pytest.raises(KeyboardInterrupt):
+        run(lambda: False)
+    assert handler.times == 0
+    nats.publish("a", b"2")
+    run(lambda: len(got) == 2)
+    flushed(nats, run)
+    assert got == [b"1", b"2"]
