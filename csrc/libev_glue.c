@@ -188,8 +188,8 @@ static void run_abort(struct run *run, struct ev_loop *ev)
 
 /*
  * Take the lock before a call of Python. Without a run of ours, another binding has started libev,
- * and CFFI takes and releases the lock. The same is true for another binding's run inside one of
- * our callbacks, during which in_python is not 0.
+ * and what is called takes and releases the lock. The same is true for another binding's run inside
+ * one of our callbacks, during which in_python is not 0: that binding may have released the lock.
  */
 static void python_enter(struct run *run)
 {
@@ -286,7 +286,8 @@ static void event_cb(struct ev_loop *ev, ev_watcher *base, int revents)
         return;
     }
     python_enter(run);
-    int state = (ev_is_active(base) ? NATS_EV_ACTIVE : 0) | NATS_EV_CAN_STOP;
+    int state = (ev_is_active(base) ? NATS_EV_ACTIVE : 0) | NATS_EV_CAN_STOP |
+                (run->in_python == 1 ? NATS_EV_LOCKED : 0);
     int verdict = nats_ev_on_event(self->object, revents, state);
     if (verdict) {
         /* After a failed delivery Python still holds the watcher, so that self is valid. */

@@ -60,8 +60,8 @@ libev (Alpine: libev-dev), or on macOS run: brew install libev"
    run) or NOT_DELIVERED (end the run, the callback has not begun). */
 enum { NATS_EV_ABORTED = -1, NATS_EV_STOP = 1, NATS_EV_NOT_DELIVERED = 2 };
 
-/* State bits of an event: the watcher is active; a run of ours can be ended. */
-enum { NATS_EV_ACTIVE = 1, NATS_EV_CAN_STOP = 2 };
+/* State bits of an event: the watcher is active; a run of ours can be ended; the lock is held. */
+enum { NATS_EV_ACTIVE = 1, NATS_EV_CAN_STOP = 2, NATS_EV_LOCKED = 4 };
 
 /* What an address is that of. */
 enum { NATS_EV_NO_LOOP = 0, NATS_EV_IS_LOOP = 1, NATS_EV_OTHER_COPY = 2 };

@@ -373,9 +373,7 @@ PyObject *nats_py_request(nats_py_outbound *self, PyObject *const *args, size_t 
     if (nargs > HEADERS || !sort_arguments(args, nargs, kwnames, names, found, N) ||
         found[CB] == NULL || !get_text(found[SUBJECT], &r.subject) ||
         !get_payload(found[PAYLOAD], &r.payload) || !PyCallable_Check(found[CB]) ||
-        !nats_py_is_waiting(self->waiting) ||
-        !use_timeout(self, found[TIMEOUT_MS] == NULL ? default_timeout : found[TIMEOUT_MS],
-                     handled))
+        !nats_py_is_waiting(self->waiting))
         return NULL;
     has_headers = found[HEADERS] != NULL && found[HEADERS] != Py_None;
     if (has_headers && self->no_headers)
@@ -399,7 +397,9 @@ PyObject *nats_py_request(nats_py_outbound *self, PyObject *const *args, size_t 
             return NULL;
         }
     }
-    if (!has_headers || get_headers(found[HEADERS], &r.headers))
+    /* The time-out comes last: a request of a finalizer may choose another one. */
+    if ((!has_headers || get_headers(found[HEADERS], &r.headers)) &&
+        use_timeout(self, found[TIMEOUT_MS] == NULL ? default_timeout : found[TIMEOUT_MS], handled))
         result = send_request(self, &r, callback, handled);
     Py_DECREF(callback);
     Py_XDECREF(r.pair);

@@ -12,7 +12,9 @@
  * dict `old`. So a request without an answer for an hour costs no large ring, and each number is in one of the two.
  * A ring that has been large is given back when nothing waits any more.
  *
- * Nothing here runs Python code, but for releasing a callback, which comes last.
+ * Nothing that looks for a number, enters or takes it runs Python code, but for releasing a callback, which comes
+ * last. So `old` is there from the beginning: the garbage collector may run when a dict is made, and with it a
+ * finalizer that sends requests, which may replace the ring.
  */
 #include "py_hot.h"
 
@@ -28,9 +30,9 @@ struct place {
 typedef struct {
     PyObject_HEAD
     struct place *ring;
-    size_t size; /* a power of two, or 0 */
-    size_t used; /* of the ring */
-    PyObject *old;
+    size_t size;   /* a power of two, or 0 */
+    size_t used;   /* of the ring */
+    PyObject *old; /* NULL: the garbage collector has taken the table */
 } table;
 
 static PyTypeObject *table_type;
@@ -50,8 +52,10 @@ static int evict(table *self, struct place *place)
 {
     PyObject *key;
     int status;
-    if (self->old == NULL && (self->old = PyDict_New()) == NULL)
+    if (self->old == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the table has been released");
         return -1;
+    }
     key = PyLong_FromUnsignedLongLong(place->number);
     status = key == NULL ? -1 : PyDict_SetItem(self->old, key, place->callback);
     Py_XDECREF(key);
@@ -273,28 +277,62 @@ static PyObject *table_pop(PyObject *self, PyObject *const *args, Py_ssize_t nar
     return args[1];
 }
 
-/* The table is empty before the first callback is released: that may run any code. */
-static int table_clear(PyObject *self_)
+/* Empty the ring. Return what it was, for `release`. */
+static struct place *take_ring(table *self, size_t *size)
 {
-    table *self = (table *)self_;
     struct place *ring = self->ring;
-    size_t i, size = self->size;
-    PyObject *old = self->old;
+    *size = self->size;
     self->ring = NULL;
     self->size = self->used = 0;
-    self->old = NULL;
+    return ring;
+}
+
+static void release(struct place *ring, size_t size)
+{
+    size_t i;
     for (i = 0; i < size; i++)
         Py_XDECREF(ring[i].callback);
     free(ring);
+}
+
+/* The table is empty before the first callback is released: that may run any code. So it is in `clear()`. */
+static int table_clear(PyObject *self_)
+{
+    table *self = (table *)self_;
+    size_t size;
+    struct place *ring = take_ring(self, &size);
+    PyObject *old = self->old;
+    self->old = NULL;
+    release(ring, size);
     Py_XDECREF(old);
     return 0;
 }
 
-static PyObject *table_clear_all(PyObject *self, PyObject *unused)
+static PyObject *table_clear_all(PyObject *self_, PyObject *unused)
 {
+    table *self = (table *)self_;
+    size_t size;
+    struct place *ring = take_ring(self, &size);
+    PyObject *old = self->old;
     (void)unused;
-    (void)table_clear(self);
+    if (old != NULL) {
+        Py_INCREF(old);
+        PyDict_Clear(old);
+        Py_DECREF(old);
+    }
+    release(ring, size);
     Py_RETURN_NONE;
+}
+
+static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    PyObject *self = alloc(type, 0);
+    (void)args;
+    (void)kwargs;
+    if (self != NULL && (((table *)self)->old = PyDict_New()) == NULL)
+        Py_CLEAR(self);
+    return self;
 }
 
 static int table_traverse(PyObject *self_, visitproc visit, void *arg)
@@ -329,6 +367,7 @@ static PyType_Slot table_slots[] = {{Py_tp_doc, "The callbacks of waiting reques
                                     {Py_sq_contains, table_contains},
                                     {Py_tp_iter, table_iter},
                                     {Py_tp_methods, table_methods},
+                                    {Py_tp_new, table_new},
                                     {Py_tp_traverse, table_traverse},
                                     {Py_tp_clear, table_clear},
                                     {Py_tp_dealloc, table_dealloc},

@@ -141,9 +141,9 @@ static int deliver(object *self, int revents, int state)
 
 int nats_ev_on_event(void *python, int revents, int state)
 {
-    /* A host or another binding that runs the loop may have released the lock. A run of ours has it. */
-    int is_ours = (state & NATS_EV_CAN_STOP) != 0;
-    PyGILState_STATE lock = is_ours ? PyGILState_LOCKED : PyGILState_Ensure();
+    /* A host or another binding that runs the loop may have released the lock, also in a callback of ours. */
+    int is_locked = (state & NATS_EV_LOCKED) != 0;
+    PyGILState_STATE lock = is_locked ? PyGILState_LOCKED : PyGILState_Ensure();
     object *self = python;
     int verdict = 0;
     if (self != NULL && Py_REFCNT((PyObject *)self) > 0) {
@@ -151,7 +151,7 @@ int nats_ev_on_event(void *python, int revents, int state)
         verdict = deliver(self, revents, state);
         Py_DECREF((PyObject *)self);
     }
-    if (!is_ours)
+    if (!is_locked)
         PyGILState_Release(lock);
     return verdict;
 }

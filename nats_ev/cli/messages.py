@@ -70,7 +70,7 @@ def pub(settings: Settings, subject: str, body: str | None, send_on: str, **how:
     if how["jetstream"] and how["reply"] is not None:
         raise click.UsageError("--jetstream has a subject of its own for the answer: no --reply")
     by_line = send_on == "newline"
-    with settings.connect(lasting=by_line) as nc:
+    with settings.connect(lasting=by_line, strict_subjects=True) as nc:
         sender = _Sender(nc, settings, subject, how)
         if by_line:
             _Lines(settings, sender).read()
@@ -133,7 +133,8 @@ class _Sender:
             write_json({"subject": self._subject, "messages": self._sent, "bytes": self._bytes})
         else:
             what = "message" if self._sent == 1 else "messages"
-            note(f"Published {self._sent:,} {what}, {self._bytes:,} bytes, to {self._subject!r}")
+            size = "1 byte" if self._bytes == 1 else f"{self._bytes:,} bytes"
+            note(f"Published {self._sent:,} {what}, {size}, to {self._subject!r}")
 
 
 class _Lines:
@@ -383,7 +384,7 @@ def req(settings: Settings, subject: str, body: str | None, **how: Any) -> None:
     """
     given, headers = body_of(body), headers_of(how["pairs"])
     text = given.decode(errors="surrogateescape")
-    with settings.connect() as nc:
+    with settings.connect(strict_subjects=True) as nc:
         for number in range(1, how["count"] + 1):
             asked, payload = subject, given
             if how["templates"]:

@@ -476,19 +476,18 @@ class Nats(Client, Origins, Inquiries, Accessors, Extension):
         """
         check_callback(cb)
         requests = self._requests
+        if no_responders is not None:
+            cb = requests.override_no_responders(cb, no_responders)
+        block = None
+        if headers is not None:
+            self._refuse_headers()
+            block = encode_headers(headers)
+        encoded, data = self._encode(subject), payload_bytes(payload)
+        # The time-out comes last: converting the others may run code that sends a request.
         last = self._out.timeout
         if timeout_ms is not last and (timeout_ms != last or type(timeout_ms) is not type(last)):
             requests.use_timeout(timeout_ms)
-        if no_responders is not None:
-            cb = requests.override_no_responders(cb, no_responders)
-        if headers is not None:
-            self._refuse_headers()
-        order, code = requests.send(
-            self._encode(subject),
-            data := payload_bytes(payload),
-            cb,
-            encode_headers(headers) if headers is not None else None,
-        )
+        order, code = requests.send(encoded, data, cb, block)
         if code:
             self._queued(code, subject, size=len(data))
         return order

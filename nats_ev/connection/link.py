@@ -534,11 +534,23 @@ class _ObservedLink(Link):
     """A link whose reads and writes are told to observers that ask for turns."""
 
     _unreported = 0  # bytes that the kernel has taken
+    _reported = (0, 0)  # messages that have come, and their bytes
 
-    def _tell(self, hook: str, *args: int) -> None:
+    def _report(self, call: Callable[..., object]) -> None:
+        """Report what no report has had: a callback may run the loop, which reads, too, or raise.
+
+        Args:
+            call: ``call(callback, *args)`` calls the observers.
+        """
         observers: Observers | None = self._journal.observers
-        if observers is not None:
-            self._turn.call(observers.event, hook, *args)
+        assert observers is not None
+        sent, self._unreported = self._unreported, 0
+        (msgs, size), now = self._reported, self.session.counts
+        self._reported = now
+        if sent:
+            call(observers.event, "wrote", sent)
+        if now[0] > msgs:
+            call(observers.event, "received", now[0] - msgs, now[1] - size)
 
     def _send(self, sink: Outbound) -> int:
         taken = super()._send(sink)
@@ -549,18 +561,23 @@ class _ObservedLink(Link):
         """Write as `Link.flush` does, by `_send`; then report how many bytes that has taken by now."""
         if (again or not self._writing) and not self._broken:
             self._flush_otherwise()
-        size, self._unreported = self._unreported, 0
-        if size:
-            self._tell("wrote", size)
+        self._report(self._turn.call)
 
     def read(self, watcher: Any = None, revents: int = EV_READ) -> bool:
         """Do what `Link.read` does, then report how many messages have come."""
-        msgs, size = self.session.counts
         found = super().read(watcher, revents)
-        more_msgs, more_size = self.session.counts
-        if more_msgs > msgs:
-            self._tell("received", more_msgs - msgs, more_size - size)
+        self._report(self._turn.call)
         return found
+
+    def deliver(self) -> None:
+        """Do what `Link.deliver` does, then report how many more messages the session has found."""
+        super().deliver()
+        self._report(self._turn.call)
+
+    def close(self) -> None:
+        """Do what `Link.close` does; the last report comes at the end of the loop's turn."""
+        super().close()
+        self._report(self._turn.soon)
 
 
 def link_type(observers: Observers | None) -> type[Link]:

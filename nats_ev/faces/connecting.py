@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine, Generator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..arguments import callable_or_none
 from ..client import Nats
@@ -100,6 +100,16 @@ class Connecting(Coroutine[Any, Any, Any]):
     def close(self) -> None:
         """End the coroutine; see `collections.abc.Coroutine`."""
         self._steps.close()
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Say what is missing when a connect is taken for the client that it returns."""
+            raise AttributeError(
+                f"no client yet, and so no {name}: write `await connect(...)` or `async with connect(...)`",
+                name=name,
+                obj=None,
+            )
 
     async def __aenter__(self) -> Any:
         self._client = await self._steps

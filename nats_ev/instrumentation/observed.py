@@ -23,6 +23,9 @@ class Observed:
     _observers: Observers
     _passing = False  # an observed publish is under way
 
+    def __init_subclass__(cls) -> None:
+        """Keep the user's `__init_subclass__` from a class that the user has not written."""
+
     def publish(
         self,
         subject: str,

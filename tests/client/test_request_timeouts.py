@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import random
 import sys
@@ -10,6 +11,7 @@ from datetime import timedelta
 from decimal import Decimal
 from enum import IntEnum
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import pytest
@@ -322,3 +324,43 @@ def test_a_request_from_a_signal_handler_does_not_keep_an_expired_one_in_the_buf
     run(lambda: len(answers) == 2)
     assert answers == ["first", "outer"]
     assert nats.waiting_count() == 1
+
+
+def test_a_request_of_a_finalizer_leaves_the_time_out_of_another_alone(silent, run):
+    """The garbage collector may run in C, while a request is made; see `gc.set_threshold`."""
+
+    class Garbage:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            silent.request("silent", b"", lambda *answer: None, 0)
+
+    expired: list[int] = []
+    before = gc.get_threshold()
+    for threshold in range(1, 12):
+        silent.request("silent", b"", lambda *answer: None, 1)
+        callback = partial(lambda number, *answer: expired.append(number), threshold)
+        gc.disable()
+        try:
+            gc.collect()
+            gc.set_threshold(threshold)
+            Garbage()
+            gc.enable()
+            silent.request("silent", b"", callback, 1, no_responders=False)
+        finally:
+            gc.set_threshold(*before)
+            gc.enable()
+        gc.collect()
+    run(lambda: len(expired) == 11)
+
+
+def test_a_request_made_while_headers_are_converted_leaves_the_time_out_alone(silent, run):
+    class Asking(dict[str, str]):
+        def items(self) -> Any:
+            silent.request("silent", b"", lambda *answer: None, 0)
+            return super().items()
+
+    expired: list[Any] = []
+    silent.request("silent", b"", lambda *answer: expired.append(answer), 1, headers=Asking(a="b"))
+    run(lambda: expired)

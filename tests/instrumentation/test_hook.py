@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import time
+from typing import Any, ClassVar
 
 import pytest
 
@@ -157,6 +158,80 @@ def test_turns_add_up_to_the_stats(server, connected, run):
     stats = nats.stats()
     assert (turns.msgs, turns.msg_bytes) == (stats["msgs_in"], stats["bytes_in"]) == (1000, 5000)
     assert turns.size > 1000 * len("PUB t 5\r\n12345\r\n")
+
+
+def test_turns_count_each_message_once_when_a_callback_runs_the_loop(server, connected, run):
+    turns = Turns()
+    nats = connected(server, instrumentation=turns)
+    got: list[bytes] = []
+
+    def nest(subject, payload, reply, headers):
+        got.append(payload)
+        if payload == b"first":
+            nats.publish("t", b"nested")
+            run(lambda: b"nested" in got)
+
+    nats.subscribe("t", nest)
+    for payload in (b"first", b"second", b"third"):
+        nats.publish("t", payload)
+    run(lambda: len(got) == 4)
+    assert turns.msgs == nats.stats()["msgs_in"] == 4
+
+
+def test_turns_count_what_is_parsed_after_a_slice_is_over(server, connected, run):
+    turns = Turns()
+    nats = connected(server, instrumentation=turns)
+    got: list[int] = []
+
+    def slow(subject, payload, reply, headers):
+        got.append(1)
+        if len(got) % 1000 == 1:
+            time.sleep(0.011)
+
+    nats.subscribe("t", slow)
+    for number in range(6000):  # short runs, so that a read has more rows than fit
+        nats.publish("t", b"", f"r{number}" if number % 2 else None)
+    run(lambda: len(got) == 6000)
+    assert turns.msgs == nats.stats()["msgs_in"] == 6000
+
+
+def test_turns_count_what_a_connection_had_received_when_a_callback_stopped_the_loop(
+    server, connected, run, loop
+):
+    turns = Turns()
+    nats = connected(server, instrumentation=turns)
+
+    def stop(subject, payload, reply, headers):
+        raise KeyboardInterrupt
+
+    nats.subscribe("t", stop)
+    nats.publish("t", b"1")
+    nats.publish("t", b"2")
+    with pytest.raises(KeyboardInterrupt):
+        run(lambda: False)
+    nats.disconnect()
+    run(lambda: turns.msgs)
+    assert turns.msgs == nats.stats()["msgs_in"]
+
+
+def test_a_class_that_has_a_hook_for_its_subclasses_may_be_observed(server, connected, run, loop):
+    class Named(Nats):
+        names: ClassVar[list[str]] = []
+
+        def __init_subclass__(cls, *, name: str) -> None:
+            cls.names.append(name)
+
+    class Mine(Named, name="mine"):
+        pass
+
+    seen = Messages()
+    nats = Mine(host=server.host, port=server.port, loop=loop, instrumentation=seen)
+    flushed(nats, run)
+    nats.publish("t")
+    assert isinstance(nats, Mine)
+    assert Named.names == ["mine"]
+    assert seen.seen == [("publish", "t", b"", None)]
+    nats.disconnect()
 
 
 def test_messages_pass_through_with_headers_that_an_observer_adds(server, connected, run):

@@ -135,3 +135,34 @@ def test_a_cycle_through_the_table_is_collected() -> None:
     del table, held
     gc.collect()
     assert all(ref() is None for ref in gone)
+
+
+def test_a_finalizer_that_enters_requests_while_an_old_one_moves_loses_nothing() -> None:
+    """The garbage collector may run whenever an object is made, so none is made between look-up and entry."""
+    for threshold in range(1, 12):
+        table = Waiting()
+
+        class Garbage:
+            def __init__(self, table: Waiting) -> None:
+                self.me, self.table = self, table
+
+            def __del__(self) -> None:
+                for number in range(100, 2000):
+                    self.table[number] = print
+                self.table[100 + 4096] = print
+
+        table[1] = print
+        before = gc.get_threshold()
+        gc.disable()
+        try:
+            gc.collect()
+            gc.set_threshold(threshold)
+            Garbage(table)
+            gc.enable()
+            table[65] = print  # moves the request in its place
+        finally:
+            gc.set_threshold(*before)
+            gc.enable()
+        gc.collect()
+        assert {1, 65, 100, 1999, 100 + 4096} <= set(table)
+        assert len(table) == 1903

@@ -157,6 +157,28 @@ def test_what_is_no_loop_of_this_libev_is_refused() -> None:
 
 
 @needs_shared_libev
+def test_a_host_may_run_its_loop_inside_a_callback_of_ours() -> None:
+    # ctypes releases the interpreter's lock around ev_run, and takes it back afterwards.
+    code = """
+    seen = []
+    def in_host(w, r):
+        seen.append([str(number) for number in range(100)])
+    def in_ours(w, r):
+        timers = [loop.timer(0.0, 0.0, in_host) for _ in range(50)]
+        for timer in timers:
+            timer.start()
+        libev.ev_run(host, 0)
+        seen.append(len(seen))
+    ours = pyev.Loop()
+    timer = ours.timer(0.0, 0.0, in_ours)
+    timer.start()
+    ours.start()
+    print(seen[-1])
+    """
+    assert program(code) == "50"
+
+
+@needs_shared_libev
 def test_an_exception_that_would_come_out_of_start_ends_the_hosts_run_and_is_kept() -> None:
     code = """
     hooked = []
