@@ -71,6 +71,8 @@ class Attempts:
         self._tried: list[str] = []  # by the dialer that has come to its end
         self._due: Deadline | None = None
         self._question: Any = None  # the arguments of `ask`, while its callbacks are to be called
+        self.asking = False  # these are running
+        self.hurried = False  # and one of them has asked for an attempt at once
         self._limit: Deadline | None = None
         self._portions = 0  # of the handshake: there are several when there are many subscriptions
         self._began_at = float("-inf")  # when the last attempt began
@@ -190,6 +192,7 @@ class Attempts:
         plan: Callable[[Server | None, float | None], None],
     ) -> None:
         chosen: tuple[Server | None, float | None] = (None, None)
+        self.asking, self.hurried = True, False
         try:
             chosen = self._pool.ask(info)
         except errors.BadOptionsError as exc:
@@ -198,8 +201,10 @@ class Attempts:
         except BaseException as exc:
             self._turn.failed(exc)
         finally:  # also if it stops the loop
+            self.asking = False
             if planned is self._due:
                 plan(*chosen)
+            self.hurried = False
 
     def _set_limit(self) -> None:
         self._deadlines.end(self._limit)

@@ -249,9 +249,8 @@ class Connection(ConnectionBase):
             else:
                 self.failed(None)
         elif self._attempts.waiting:
-            self._drop_link()
             self.pool.skip_wait()
-            self._plan_attempt(asked_for=True)
+            self._plan_again()
 
     def _force_now(self) -> None:
         if not self.closing:  # a drain that was called meanwhile comes to its own end
@@ -262,8 +261,7 @@ class Connection(ConnectionBase):
         self.guard.check_thread()
         self.pool.set_servers(urls, in_use=self.active and not self._attempts.waiting)
         if self._attempts.waiting:  # for one of the old servers
-            self._drop_link()
-            self._plan_attempt(asked_for=True)
+            self._plan_again()
 
     def need_flush(self) -> None:
         """Write what is buffered at the end of this turn."""
@@ -344,6 +342,14 @@ class Connection(ConnectionBase):
         else:
             plan()
 
+    def _plan_again(self) -> None:
+        """Let the user's wish replace the attempt that is planned; not if its callbacks are being asked."""
+        if self._attempts.asking:  # else they would be asked again, and do the same, for ever
+            self._attempts.hurried = True
+        else:
+            self._drop_link()
+            self._plan_attempt(asked_for=True)
+
     def _plan(
         self,
         asked_for: bool,
@@ -352,6 +358,7 @@ class Connection(ConnectionBase):
         own_delay: float | None = None,
     ) -> None:
         before = self.url
+        asked_for = asked_for or self._attempts.hurried
         if asked_for and (choice is not None or own_delay is not None):
             own_delay = 0.0
         turn = self.pool.next(choice, own_delay)
@@ -375,18 +382,9 @@ class Connection(ConnectionBase):
             self._subs, self, self._limits.max_message, self.out.waiting, self.turn.schedule
         )
         self.link = link_type(self.journal.observers)(
-            self._loop,
-            Stream(sock),
-            session,
-            self.out,
-            self,
-            self._client.before_write,
-            self.turn,
-            self.deadlines,
-            self._options,
-            self._refs,
-            self.journal,
-        )
+            self._loop, Stream(sock), session, self.out, self, self._client.before_write,
+            self.turn, self.deadlines, self._options, self._refs, self.journal,
+        )  # fmt: skip
         self._handshake = Handshake(
             self.link, self.pool.current, self._options, self.pool, self._tls, self
         )

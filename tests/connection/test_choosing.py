@@ -295,6 +295,28 @@ def test_a_callback_that_replaces_the_pool_wins(three, client, run):
     run(lambda: is_on(nats, three[1]))
 
 
+@pytest.mark.parametrize("act", ["pool", "pool and choice", "force"])
+@pytest.mark.parametrize("name", ["reconnect_to_cb", "reconnect_delay_cb"])
+def test_a_callback_that_asks_again_each_time_is_asked_once_per_attempt(
+    own_server, client, run, name, act
+):
+    server = own_server()
+    dead = [f"nats://127.0.0.1:{free_port()}" for _ in range(2)]
+    asked: list[int] = []
+
+    def choose(*args):
+        asked.append(len(nats.recorder.errors))
+        nats.force_reconnect() if act == "force" else nats.set_server_pool(dead)
+        return dead[0] if act == "pool and choice" and name == "reconnect_to_cb" else None
+
+    nats = client(None, servers=[url_of(server)], **FAST, **{name: choose})
+    run(nats.is_connected)
+    nats.set_server_pool(dead)
+    nats.force_reconnect()
+    run(lambda: len(nats.recorder.errors) >= 6)
+    assert len(asked) <= len(nats.recorder.errors) + 2
+
+
 def test_a_callback_may_publish_force_and_drain(own_server, client, run):
     server, box = own_server(), []
 
