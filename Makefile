@@ -117,7 +117,7 @@ install-core:
 packaging: build
 	$(IN_TESTS) -m drills.packaging_steps
 
-# What CHANGELOG.md says about a tag, for the page of a release: make release-notes TAG=v0.2.0
+# What CHANGELOG.md says about a tag, for the page of a release: make release-notes TAG=vX.Y.Z
 release-notes:
 	@$(PYTHON) tests/lab/release_notes.py '$(TAG)'
 

@@ -52,6 +52,27 @@ TAKES_RESULT: Takes = ("result, err", 2)
 TAKES_MESSAGE: Takes = ("subject, payload, reply, headers", 4)
 TAKES_ANSWER: Takes = ("response, err, headers", 3)
 
+# Options under the names of nats-py, and what they are called here.
+OF_NATS_PY = {
+    "allow_reconnect": "reconnect",
+    "closed_cb": "on_disconnect",
+    "disconnected_cb": "on_disconnect",
+    "discovered_server_cb": "on_discovered_servers",
+    "dont_randomize": "randomize_servers",
+    "error_cb": "on_error",
+    "lame_duck_mode_cb": "on_lame_duck",
+    "max_outstanding_pings": "max_pings_outstanding",
+    "nkeys_seed": "nkey_seed_file",
+    "no_echo": "echo",
+    "pass_": "password",
+    "pending_size": "reconnect_buffer_size",
+    "reconnect_time_wait": "reconnect_delay",
+    "reconnected_cb": "on_reconnect",
+    "url": "servers",
+    "user_credentials": "creds_file",
+    "user_jwt_cb": "jwt_cb",
+}
+
 # Of a code object: *args, a generator, a coroutine, an asynchronous generator.
 _VARARGS, _LAZY = 0x04, 0x20 | 0x80 | 0x200
 

@@ -635,5 +635,5 @@ def show_misfit(error: BaseException, callback: object, frames: int = 0) -> None
     if trace is None and code is not None:
         error.args = (
             f"{error} ({code.co_filename}:{code.co_firstlineno}); the callback of a message is called with "
-            "(subject, payload, reply, headers), that of a request with (response, err, headers)",
+            "(subject, payload, reply, headers), of a request (response, err, headers), else (result, err)",
         )

@@ -20,7 +20,16 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
-from .arguments import Hook, Milliseconds, count, hook_of, integer, is_unicode, milliseconds
+from .arguments import (
+    OF_NATS_PY,
+    Hook,
+    Milliseconds,
+    count,
+    hook_of,
+    integer,
+    is_unicode,
+    milliseconds,
+)
 from .auth import (
     check_creds,
     check_creds_text,
@@ -447,7 +456,7 @@ class Options:
         """
         check = _CHECKS.get(name)
         if check is None:
-            hint = "password" if name == "pass_" else None
+            hint = OF_NATS_PY.get(name)
             import difflib
 
             close = [hint] if hint else difflib.get_close_matches(name, _CHECKS, 1)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(folder) for folder in (Path(__file__).parent, ROOT)]
 
-import names  # noqa: E402  a neighbour of this file
+import linked_names  # noqa: E402  a neighbour of this file
 
 import nats_ev  # noqa: E402  of this source tree
 
@@ -92,7 +92,7 @@ def page() -> str:
             if found.attributes:
                 said += f" Data: {', '.join(f'`{name}`' for name in found.attributes)}."
             parts.append(said.strip())
-            parts.append(names.linked(found.cause, frozenset(kinds)))
-            cure = names.linked(found.cure, frozenset(kinds))
+            parts.append(linked_names.linked(found.cause, frozenset(kinds)))
+            cure = linked_names.linked(found.cure, frozenset(kinds))
             parts.append(f"**What to do:** {cure}" if cure else "")
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -13,7 +13,7 @@ import griffe
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import catalogue
-import names
+import linked_names
 
 _LITERAL = re.compile(r"(\S?)[ ]*::\n(?=\n {4,}\S)")
 _PROMPT = re.compile(r"^(?:>>> |\.\.\. ).*(?:\n(?:>>>|\.\.\.).*)*$", re.MULTILINE)
@@ -37,4 +37,4 @@ class Docstrings(griffe.Extension):
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
         """Change the docstring of each object that is loaded."""
         if obj.docstring is not None:
-            obj.docstring.value = names.linked(plain(obj.docstring.value), errors())
+            obj.docstring.value = linked_names.linked(plain(obj.docstring.value), errors())

@@ -20,7 +20,14 @@ from typing import Any, cast
 import click
 from click.shell_completion import get_completion_class
 
-from nats_ev import NatsError, NoRespondersError, RequestTimeoutError, __version__
+from nats_ev import (
+    NatsError,
+    NoRespondersError,
+    NoStreamResponseError,
+    RequestTimeoutError,
+    ServerError,
+    __version__,
+)
 
 from . import (
     bench,
@@ -95,8 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None and _COMPLETE in os.environ:
         root.main(prog_name="nats-ev", complete_var=_COMPLETE)
     logging.getLogger("nats_ev").addHandler(logging.NullHandler())
-    if sys.stdout is None:  # closed by who has started the program
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  open to the end of the program
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by who has started the program
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  open to the program's end
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -148,9 +156,12 @@ def _run(argv: list[str]) -> int:
             raise error.__cause__ from None
         if isinstance(error, OSError) and error.filename is not None and error.strerror:
             complain(f"{os.fsdecode(error.filename)}: {error.strerror}")
+        elif isinstance(error, NoStreamResponseError):  # its text names the stream or the subject
+            complain(error)
         elif isinstance(error, (NoRespondersError, RequestTimeoutError)) and error.subject:
             whole = str(error)
             complain(whole if error.subject in whole else f"{whole}: {error.subject!r}")
         else:
-            complain(error)
+            address = error.address if isinstance(error, ServerError) else None
+            complain(f"{address}: {error}" if address else error)
         return FAILED

@@ -142,7 +142,9 @@ def pub(settings: Settings, subject: str, **how: Any) -> None:
             nats.flush(published)
 
         def published(error: NatsError | None) -> None:
-            if error is None and run.done < run.msgs:
+            if error is not None:
+                raise error  # out of the loop, and so out of the command
+            if run.done < run.msgs:
                 publish()
             else:
                 run.finish()

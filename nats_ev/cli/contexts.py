@@ -178,9 +178,12 @@ def validate(ctx: click.Context, name: str | None, connect: bool) -> None:
     bad = 0
     for each in [name] if name is not None else Context.list():
         try:
-            Context.load(each).options()
+            settings = Settings(context=each)
+            # The loop does not run: the client only checks what it is given.
+            settings.create(loop=settings.loop).disconnect()
+            Context.load(each).jetstream_options()
             if connect:
-                with Settings(context=each).connect():
+                with settings.connect():
                     pass
         except NatsError as error:
             bad += 1

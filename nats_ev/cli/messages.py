@@ -70,7 +70,7 @@ def pub(settings: Settings, subject: str, body: str | None, send_on: str, **how:
     if how["jetstream"] and how["reply"] is not None:
         raise click.UsageError("--jetstream has a subject of its own for the answer: no --reply")
     by_line = send_on == "newline"
-    with settings.connect(lasting=by_line) as nc:
+    with settings.connect(lasting=by_line, strict_subjects=True) as nc:
         sender = _Sender(nc, settings, subject, how)
         if by_line:
             _Lines(settings, sender).read()
@@ -133,7 +133,8 @@ class _Sender:
             write_json({"subject": self._subject, "messages": self._sent, "bytes": self._bytes})
         else:
             what = "message" if self._sent == 1 else "messages"
-            note(f"Published {self._sent:,} {what}, {self._bytes:,} bytes, to {self._subject!r}")
+            size = "1 byte" if self._bytes == 1 else f"{self._bytes:,} bytes"
+            note(f"Published {self._sent:,} {what}, {size}, to {self._subject!r}")
 
 
 class _Lines:
@@ -383,7 +384,7 @@ def req(settings: Settings, subject: str, body: str | None, **how: Any) -> None:
     """
     given, headers = body_of(body), headers_of(how["pairs"])
     text = given.decode(errors="surrogateescape")
-    with settings.connect() as nc:
+    with settings.connect(strict_subjects=True) as nc:
         for number in range(1, how["count"] + 1):
             asked, payload = subject, given
             if how["templates"]:
@@ -454,12 +455,25 @@ def reply(settings: Settings, subject: str, body: str | None, **how: Any) -> Non
     """
     if sum((body is not None, how["echo"], how["command"] is not None)) != 1:
         raise click.UsageError("answer with one of these: BODY, --echo or --command")
+    if how["command"] is not None:
+        how["program"] = _words(how["command"])
     with settings.connect(lasting=True) as nc:
         responder = _Responder(settings, nc.nats, body or "", how)
         nc.nats.subscribe(subject, responder.request, how["queue"])
         nc.flush()
         note(f"Answering requests on {subject!r}")
         settings.run()
+
+
+def _words(command: str) -> list[str]:
+    """Return a command line as a program and its arguments."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise click.UsageError(f"--command: {error}") from None
+    if not words:
+        raise click.UsageError("--command: it is empty")
+    return words
 
 
 class _Responder:
@@ -503,7 +517,7 @@ class _Responder:
         if self._how["command"] is None:
             return filled(self._body, self._number).encode(errors="surrogateescape")
         done = subprocess.run(
-            shlex.split(self._how["command"]),
+            self._how["program"],
             input=payload,
             stdout=subprocess.PIPE,
             env=os.environ | {"NATS_REQUEST_SUBJECT": subject},

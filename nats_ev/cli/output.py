@@ -72,7 +72,10 @@ def write_json(value: Any, *, line: bool = False) -> None:
         value: what is printed; bytes become text.
         line: in one line, because more values follow.
     """
-    write(json.dumps(value, indent=None if line else 2, default=_jsonable, ensure_ascii=False))
+    # What an encoding does not have would be written as an escape of Python, which JSON may not know.
+    ascii_only = not str(sys.stdout.encoding).lower().startswith("utf")
+    indent = None if line else 2
+    write(json.dumps(value, indent=indent, default=_jsonable, ensure_ascii=ascii_only))
 
 
 def _jsonable(value: Any) -> Any:

@@ -202,10 +202,13 @@ def top(settings: Settings, monitor: str | None, once: bool, **how: Any) -> None
 
 def _http(url: str, wait: timedelta) -> Ask:
     """Return a function that asks the monitoring port."""
+    import http.client
     import urllib.error
     import urllib.request
 
     base = (url if "://" in url else f"http://{url}").rstrip("/")
+    scheme, _, rest = base.partition("://")
+    shown = f"{scheme}://{rest.rpartition('@')[2]}"  # without a password
 
     def ask(what: str, options: dict[str, Any]) -> dict[str, Any]:
         query = "&".join(f"{name}={value}" for name, value in options.items())
@@ -216,9 +219,10 @@ def _http(url: str, wait: timedelta) -> Ask:
                 return dict(json.load(answer))
         except urllib.error.URLError as error:
             why = getattr(error.reason, "strerror", None) or error.reason
-            raise click.ClickException(f"{base}/{what}: {why}") from None
-        except ValueError:
-            raise click.ClickException(f"{base}/{what}: not the JSON of a server") from None
+            raise click.ClickException(f"{shown}/{what}: {why}") from None
+        except (http.client.HTTPException, ValueError, TypeError):
+            text = f"{shown}/{what}: not the JSON of a server (is it the monitoring port?)"
+            raise click.ClickException(text) from None
 
     return ask
 

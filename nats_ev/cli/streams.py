@@ -214,7 +214,7 @@ def _configuration(config: dict[str, Any]) -> list[tuple[str, object]]:
     aliases=("create", "new"),
     examples="""
         stream add ORDERS --subjects 'orders.>'
-        stream add JOBS --subjects jobs.new,jobs.old --retention workqueue --max-age 1d
+        stream add JOBS --subjects a,b --retention workqueue --max-age 1d
         stream add COPY --mirror ORDERS --storage memory --max-bytes 1GiB
         stream add ORDERS --config orders.json
     """,

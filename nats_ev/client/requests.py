@@ -425,6 +425,7 @@ class Requests:
         try:
             callback(payload, None, headers)
         except BaseException as exc:
+            errors.show_misfit(exc, callback, 1)
             self.failed(exc)
 
     def _only_request(self) -> int:

@@ -260,7 +260,7 @@ class Connection(ConnectionBase):
     def set_servers(self, urls: list[str]) -> None:
         """Replace the pool. Raises `BadOptionsError`, and then nothing has changed."""
         self.guard.check_thread()
-        self.pool.set_servers(urls)
+        self.pool.set_servers(urls, in_use=self.active and not self._attempts.waiting)
         if self._attempts.waiting:  # for one of the old servers
             self._drop_link()
             self._plan_attempt(asked_for=True)
@@ -352,7 +352,9 @@ class Connection(ConnectionBase):
         own_delay: float | None = None,
     ) -> None:
         before = self.url
-        turn = self.pool.next(choice, 0.0 if asked_for and own_delay is not None else own_delay)
+        if asked_for and (choice is not None or own_delay is not None):
+            own_delay = 0.0
+        turn = self.pool.next(choice, own_delay)
         if turn is None:
             why = gave_up(self.pool.exhausted, self.pool.known, last)
             self.journal.gave_up(before, last, why)

@@ -83,12 +83,17 @@ class ServerPool:
         """Replace all servers by one Unix-domain socket."""
         self._replace([Server(path=path)])
 
-    def set_servers(self, urls: Iterable[str]) -> None:
+    def set_servers(self, urls: Iterable[str], in_use: bool = False) -> None:
         """Replace all servers by these; each once, in random order unless randomize_servers is off.
 
         The server in use stays in use, and comes last if it is among them. Where TLS was asked for or seen
         before, it stays: only an option can undo that. Raises `BadOptionsError`, and then nothing has
         changed.
+
+        Args:
+            urls: of the servers.
+            in_use: there is a connection to the current server, or an attempt has begun. That was its turn:
+                a callback that sets the pool in each attempt would repeat them without a delay.
         """
         servers: dict[tuple[str, int, str | None], Server] = {}
         for url in urls:
@@ -108,6 +113,9 @@ class ServerPool:
             server.attempts, server.last_error = current.attempts, current.last_error
             server.lame_duck = current.lame_duck
             self._move_to_end(self.current)
+            if in_use:
+                self._untried -= 1
+                self._tried = 1
 
     def _replace(self, servers: list[Server]) -> None:
         self._configured = list(servers)
@@ -281,6 +289,9 @@ class ServerPool:
     ) -> tuple[Server, float] | None:
         """Return the server to try next and the ms to wait before; None if none is left.
 
+        A choice that has had its turn in this round begins another one, with its delay: the same server
+        chosen again and again would be asked at full speed.
+
         Args:
             choice: the server that the user has chosen.
             own_delay: the delay that the user has chosen.
@@ -288,15 +299,15 @@ class ServerPool:
         if not self._servers or self.exhausted:
             return None
         delay = 0.0
-        if self.round_complete:
+        chosen = choice if choice is not None and choice in self._servers else None
+        again = chosen is not None and self._servers.index(chosen) >= self._untried
+        if again or self.round_complete:
             self._untried = len(self._servers)
             self._tried = 0
             self._first_round = False
             delay = self.delay(self._round) if own_delay is None else 0.0
             self._round += 1
-        server = self._servers[0]
-        if choice is not None and choice in self._servers:
-            server = choice
+        server = chosen if chosen is not None else self._servers[0]
         if self._servers.index(server) < self._untried:
             self._untried -= 1
         self._tried += 1

@@ -158,7 +158,9 @@ def _make_context(skip_verify: bool, ca: _Part, cert: _Part, key: _Part) -> ssl.
         complain(WARNING, "tls_skip_verify: the server's certificate is not verified")
     try:
         if ca.content is not None:
-            context.load_verify_locations(cadata=ca.content.decode("ascii", "replace"))
+            # Comments between the certificates may have any bytes; Python takes ASCII only.
+            text = ca.content.decode("latin-1").encode("ascii", "replace").decode()
+            context.load_verify_locations(cadata=text)
         elif ca.path is not None:
             context.load_verify_locations(cafile=ca.path)
         elif not skip_verify:

@@ -68,6 +68,8 @@ _FIELD_OF = {
     "jwt": "user_jwt",
     **{option: field for field, option in _TLS_FILES.items()},
 }
+# Where it comes from if that field is not set.
+_ELSE = {"creds": "nsc", "user_seed": "nkey"}
 _DEFAULT_URL = "nats://127.0.0.1:4222"
 
 # Options that say who the client is. One of them in a call replaces what the context says about it.
@@ -356,7 +358,10 @@ class Context:
         given = given or {}
         own = {name: value for name, value in self.options(**given).items() if name not in given}
         for name, value in own.items():
-            self.checked(_FIELD_OF.get(name, name), check, {name: value})
+            field = _FIELD_OF.get(name, name)
+            if field in _ELSE and not self[field]:
+                field = _ELSE[field]
+            self.checked(field, check, {name: value})
         self.checked("", check, own)
 
     def checked(self, field: str, check: Callable[..., object], *args: Any) -> None:

@@ -96,6 +96,8 @@ def read_object(path: str, name: str) -> dict[str, Any]:
         raise ContextError(f"{path}: nested too deeply", path=path) from None
     except json.JSONDecodeError as exc:  # whose text shows nothing of the file
         raise ContextError(f"{path}: not JSON: {exc}", path=path) from None
+    except ValueError:  # Python refuses to read integers of more than 4,300 digits
+        raise ContextError(f"{path}: a number in it is too long", path=path) from None
     if not isinstance(found, dict):
         raise ContextError(f"{path}: it must be a JSON object, not {kind_of(found)}", path=path)
     return found

@@ -36,13 +36,16 @@ def expanded(reference: str) -> str:
     return os.path.expanduser(path)
 
 
+def _open(path: str, flags: int) -> int:
+    # Non-blocking: opening a FIFO would wait for a writer.
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def read_file(path: str) -> bytes:
     """Return the content of a regular file. Raises `Unresolved`."""
     try:
-        # Non-blocking: opening a FIFO would wait for a writer.
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
-        with open(fd, "rb") as stream:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
+        with open(path, "rb", opener=_open) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise Unresolved(f"{path} is not a regular file")
             data = stream.read(_MAX_FILE + 1)
     except (OSError, ValueError) as exc:

@@ -268,11 +268,17 @@ def _with_cb(
 ) -> tuple[Any, ...]:
     """Return the positional arguments of a call with cb in its place, or put it into options."""
     if "cb" in options:
-        raise TypeError(f"{rule.name}() takes no cb: it returns what cb would get")
+        raise _no_cb(rule)
     if 0 <= rule.position < len(args):
+        if callable(args[rule.position]):
+            raise _no_cb(rule)
         return (*args[: rule.position], cb, *args[rule.position :])
     options["cb"] = cb
     return args
+
+
+def _no_cb(rule: Rule) -> TypeError:
+    return TypeError(f"{rule.name}() takes no cb: it returns what cb would get")
 
 
 def _adapted(
@@ -393,6 +399,8 @@ def _flow(face: Face, rule: Rule, owner: str) -> Callable[..., Any]:
     named = rules.FLOWS[owner, name]
 
     def method(self: Any, *args: Any, **options: Any) -> Any:
+        if 0 < len(args) <= rule.position and callable(args[-1]):  # where options could stand
+            raise _no_cb(rule)
         context = self._context
         flow = face.named(named)(context)
         if rule.callables:

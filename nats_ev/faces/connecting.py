@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine, Generator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..arguments import callable_or_none
 from ..client import Nats
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 else:
     SavedContext = Any  # most programs have none
 
-_DEFAULT = "nats://127.0.0.1:4222"
+_DEFAULT = "127.0.0.1"
 
 
 class ConnectOptions(CommonOptions, total=False):
@@ -49,8 +49,9 @@ def begin(
     named = options.pop("context", None)
     if isinstance(servers, str):
         servers = [each.strip() for each in servers.split(",")]
-    if servers is None and named is None and not options.keys() & {"host", "path"}:
-        servers = [_DEFAULT]
+    placed = any(options.get(name) is not None for name in ("host", "path"))
+    if servers is None and named is None and not placed:
+        options["host"] = _DEFAULT  # and the port, if one is given
     if servers is not None:
         options["servers"] = servers
     events = [name for name in options if name.startswith("on_") and hasattr(Nats, name)]
@@ -99,6 +100,16 @@ class Connecting(Coroutine[Any, Any, Any]):
     def close(self) -> None:
         """End the coroutine; see `collections.abc.Coroutine`."""
         self._steps.close()
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Say what is missing when a connect is taken for the client that it returns."""
+            raise AttributeError(
+                f"no client yet, and so no {name}: write `await connect(...)` or `async with connect(...)`",
+                name=name,
+                obj=None,
+            )
 
     async def __aenter__(self) -> Any:
         self._client = await self._steps

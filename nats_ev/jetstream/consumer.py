@@ -50,6 +50,7 @@ from .types import (
     Success,
 )
 
+_IN_A_DICT = "options are one dict, as in fetch('S', 'c', {'batch': 10}, cb)"
 _ONE_DICT = "a configuration is one dict, as in consumer_create('S', {'name': 'c'}, cb)"
 
 
@@ -215,6 +216,7 @@ class Consumers:
         *,
         on_msg: Callable[[JsMsg], object],
     ) -> Fetch: ...
+    @explained(other=_IN_A_DICT)
     def fetch(
         self,
         stream: str,
@@ -258,6 +260,7 @@ class Consumers:
         engine.start()
         return Fetch(engine)
 
+    @explained(other=_IN_A_DICT)
     def next(
         self,
         stream: str,

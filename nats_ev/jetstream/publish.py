@@ -55,6 +55,7 @@ from ..errors import (
     NatsError,
     NoRespondersError,
     RequestTimeoutError,
+    show_misfit,
 )
 from ..headers import HeadersLike
 from ..steps import later_step
@@ -286,7 +287,11 @@ class _Message:
         elif not self.needs:
             if self.window is not None:  # as `done`
                 self.window.settled()
-            self.cb(ack, error)
+            try:
+                self.cb(ack, error)
+            except TypeError as exc:
+                show_misfit(exc, self.cb, 1)
+                raise
         elif "incr" in self.needs and "val" not in ack:  # it did not count
             self.done(None, ApiLevelError.lacking({"incr": self.needs["incr"]}, ack))
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..arguments import Callback, ResultCallback
+from ..arguments import Callback, ResultCallback, explained
 from ..buckets import (
     COMMON_FIELDS,
     Bucket,
@@ -41,6 +41,7 @@ class KvBucket(Bucket[KeyValueConfig, KeyValueStatus]):
         super().__init__(js, bucket)
         self._kv_stream = KvStream(js, self.bucket, self.stream)
 
+    @explained(other="a configuration is one dict, as in create_bucket({'history': 5}, cb)")
     def create_bucket(
         self,
         config: KeyValueConfig | ResultCallback[StreamInfo] | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..arguments import ResultCallback
+from ..arguments import ResultCallback, explained
 from ..buckets import (
     COMMON_FIELDS,
     Bucket,
@@ -25,6 +25,7 @@ class ObjectBucket(Bucket[ObjectStoreConfig, ObjectStoreStatus]):
     _STREAM_PREFIX = STREAM_PREFIX
     _FIELDS = COMMON_FIELDS
 
+    @explained(other="a configuration is one dict, as in create_bucket({'storage': 'file'}, cb)")
     def create_bucket(
         self,
         config: ObjectStoreConfig | ResultCallback[StreamInfo] | None = None,

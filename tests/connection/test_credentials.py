@@ -279,6 +279,16 @@ def test_certificates_from_memory(
     connected(tls_server, tls_ca=ca, tls_cert=cert + key)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_comments_between_authorities_may_have_any_letters(
+    tls_server: Any, connected: Any, pems: dict[str, bytes], encoding: str
+) -> None:
+    ca = "# Autorité de certification\n".encode(encoding) + pems["ca"]
+    own = {"tls_cert": pems["cert"], "tls_key": pems["key"]}
+    connected(tls_server, tls_ca=ca, **own)
+    connected(tls_server, root_cas_cb=lambda: ca, **own)
+
+
 @pytest.mark.parametrize("together", [False, True])
 def test_callbacks_give_certificates_at_each_handshake(
     tls_server: Any, connected: Any, run: Any, pems: dict[str, bytes], together: bool

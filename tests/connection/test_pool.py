@@ -154,6 +154,20 @@ def test_after_a_loss_the_others_come_first_at_once_and_the_lost_one_last_after_
     assert names(p, 4) == [("b", 0), ("c", 0), ("a", 100), ("b", 0)]
 
 
+def test_the_lost_server_chosen_again_and_again_has_waits_and_an_end():
+    p = pool("a", "b", reconnect_delay=100, max_reconnect_delay=400, max_reconnect_attempts=5)
+    lost, _ = p.next()
+    p.succeeded()
+    p.set_servers(["a", "b"])  # each of them is to be tried once, unless the choice is another one
+    p.lost(None, lived=60)
+    waits = []
+    while (turn := p.next(p.current)) is not None:
+        assert turn[0].key == lost.key
+        waits.append(turn[1])
+        p.failed(NatsError("refused"))
+    assert waits == [100, 200, 400, 400, 400]
+
+
 def test_a_server_that_drops_us_at_once_is_not_asked_at_full_speed():
     p = pool("a", "b", reconnect_delay=100, max_reconnect_delay=400)
     waits = []
@@ -297,6 +311,22 @@ def test_a_pool_without_the_server_in_use_tries_all_of_it():
     p.set_servers(["x", "y"])
     p.lost(None, 5)
     assert names(p, 2) == [("x", 0), ("y", 0)]
+
+
+def test_a_pool_that_is_set_in_each_attempt_or_connection_has_waits():
+    p = pool("a", "b", reconnect_delay=100, max_reconnect_delay=100)
+    p.next()
+    waits = []
+    for _ in range(4):
+        p.set_servers(["a"], in_use=True)
+        p.failed(NatsError("refused"))
+        waits.append(p.next())
+    for _ in range(4):
+        p.succeeded()
+        p.set_servers(["a"], in_use=True)
+        p.lost(None, lived=0)
+        waits.append(p.next())
+    assert [delay for _, delay in waits] == [100] * 8
 
 
 def test_what_is_discovered_during_a_round_is_tried_in_it():

@@ -52,6 +52,7 @@ from nats_ev import (
     StreamNotFoundError,
     UnreadableFileError,
     WrongLastSequenceError,
+    aio,
     pyev,
 )
 from nats_ev.testing import free_port
@@ -208,6 +209,11 @@ AT_THE_CALL = {
         TypeError,
         "unknown option 'reconect'; did you mean 'reconnect'?",
     ),
+    "option of nats-py": Row(
+        lambda nats: Nats(allow_reconnect=True),
+        TypeError,
+        "unknown option 'allow_reconnect'; did you mean 'reconnect'?",
+    ),
     "option of a wrong type": Row(
         lambda nats: Nats(reconnect_delay="2s"),
         TypeError,
@@ -264,7 +270,7 @@ AT_THE_CALL = {
     "awaited request": Row(
         lambda nats: nats.request("a", b""),
         TypeError,
-        "…'cb': answers come to cb(response, err, headers), later and on the loop; nothing is to…",
+        "…'cb': answers come to cb(response, err, headers), later and on the loop: nothing is awaited",
     ),
     "subscribe(queue=)": Row(
         lambda nats: nats.subscribe("a", ignore, queue="q"),
@@ -336,6 +342,21 @@ AT_THE_CALL = {
         TypeError,
         "…'name'…: a configuration is one dict, as in stream_create({'name': 'A', …}, cb)",
     ),
+    "bucket's fields as keywords": Row(
+        lambda nats: KV(JetStream(nats), "b").create_bucket(history=5),
+        TypeError,
+        "…'history'…: a configuration is one dict, as in create_bucket({'history': 5}, cb)",
+    ),
+    "store's fields as keywords": Row(
+        lambda nats: ObjectStore(JetStream(nats), "b").create_bucket(storage="memory"),
+        TypeError,
+        "…'storage'…: a configuration is one dict, as in create_bucket({'storage': 'file'}, cb)",
+    ),
+    "options of fetch as keywords": Row(
+        lambda nats: JetStream(nats).fetch("S", "c", batch=10, cb=ignore),
+        TypeError,
+        "…'batch'…: options are one dict, as in fetch('S', 'c', {'batch': 10}, cb)",
+    ),
     "consumer's fields as keywords": Row(
         lambda nats: JetStream(nats).consumer_create("S", durable_name="c"),
         TypeError,
@@ -390,6 +411,11 @@ AT_THE_CALL = {
         lambda nats: ObjectStore(JetStream(nats), "b").get("x", "out.bin", two),
         TypeError,
         "an object's content can't go into str: name a file by a pathlib.Path",
+    ),
+    "progress of one": Row(
+        lambda nats: ObjectStore(JetStream(nats), "b").put("x", b"", progress=lambda done: None),
+        TypeError,
+        "progress is called with (bytes so far, bytes in all): …<lambda>, …does not take 2 arguments",
     ),
     "loop.run": Row(
         lambda nats: pyev.Loop().run(), AttributeError, "a Loop has no run(): start() runs it"
@@ -450,6 +476,41 @@ def test_a_request_says_where_a_callback_of_wrong_arity_is(connected, server, ru
         assert re.search(
             r"\(/.*/test_what_messages_say\.py:\d+\); .* \(response, err, he", str(error)
         )
+
+
+def test_the_first_answer_says_where_a_callback_of_wrong_arity_is(client, server, run, excepthook):
+    nats = client(server)  # one that is connected sends its requests in another way
+    nats.subscribe("a", lambda subject, payload, reply, headers: nats.publish(reply, b"x"))
+    nats.request("a", b"", lambda response: None)
+    run(lambda: excepthook)
+    assert re.search(r"given \(/.*/test_what_messages_say\.py:\d+\); ", str(excepthook[0]))
+
+
+def test_a_stored_message_says_where_a_callback_of_wrong_arity_is(
+    connected, server, run, excepthook
+):
+    js = JetStream(connected(server))
+    js.stream_create({"name": "ARITY", "subjects": ["arity"], "storage": "memory"}, ignore)
+    js.publish("arity", b"", lambda ack: None)
+    run(lambda: excepthook)
+    assert re.search(r"test_what_messages_say\.py:\d+\); .*\(result, err\)", str(excepthook[0]))
+
+
+def test_a_timer_says_where_a_callback_of_wrong_arity_is(excepthook):
+    loop = pyev.Loop()
+    timer = loop.timer(0.0, 0.0, lambda: None)
+    timer.start()
+    loop.start()
+    assert re.search(
+        r"test_what_messages_say\.py:\d+\); .*\(watcher, revents\)", str(excepthook[0])
+    )
+
+
+def test_a_client_that_is_not_awaited_says_so():
+    connecting = aio.connect("nats://127.0.0.1:1")
+    with pytest.raises(AttributeError, match=r"no publish: write `await connect"):
+        connecting.publish("a", b"")  # type: ignore[attr-defined]
+    connecting.close()
 
 
 def test_a_type_error_of_the_callback_itself_stays_as_it_is(connected, server, run, excepthook):

@@ -23,6 +23,7 @@ from nats_ev import (
     NotConnectedError,
     RequestTimeoutError,
     Status,
+    aio,
     blocking,
     pyev,
 )
@@ -78,6 +79,18 @@ def test_a_client_goes_on_after_ctrl_c(server: Any) -> None:
         timer.join()
         nc.publish("e", b"1")
         assert sub.next(timeout=5000).payload == b"1"
+
+
+@pytest.mark.parametrize("more", [{}, {"host": None, "path": None}], ids=repr)
+def test_the_default_is_this_machine_at_the_port_that_is_given(server: Any, more: Any) -> None:
+    with blocking.connect(port=server.port, **more) as nc:
+        assert nc.connected_url() == f"nats://127.0.0.1:{server.port}"
+
+    async def connect() -> None:
+        async with aio.connect(port=server.port, **more) as nc:
+            assert nc.connected_url() == f"nats://127.0.0.1:{server.port}"
+
+    asyncio.run(asyncio.wait_for(connect(), 20))
 
 
 def test_calls_may_be_made_within_callbacks(server: Any) -> None:

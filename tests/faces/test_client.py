@@ -143,6 +143,10 @@ def test_requests_are_answered_and_raise_their_errors(face: Face) -> None:
                 await got(nc.request("a b", b""))
             with pytest.raises(TypeError, match="takes no cb"):
                 await got(nc.request("echo", b"", cb=print))
+            with pytest.raises(TypeError, match=r"^subscribe\(\) takes no cb: it returns what"):
+                nc.subscribe("echo", print)
+            with pytest.raises(TypeError, match="takes no cb"):
+                nc.jetstream().consume("S", "C", print)
             with pytest.raises(TypeError):
                 await got(nc.request("echo"))
             assert await got(nc.flush()) is None

@@ -38,6 +38,7 @@ NAMES: dict[str, set[str]] = {
     | {"term"},
     "StoredMsg": MESSAGE | {"num_pending", "seq", "stream", "time"},
     "JetStream": {"nats", "prefix", "domain", "timeout", "account_info", "advisories"}
+    | {"event_prefix", "from_context"}
     | {"stream_create", "stream_update", "stream_create_or_update", "stream_delete", "stream_info"}
     | {"stream_list", "stream_names", "stream_name_by_subject", "stream_purge"}
     | {"stream_msg_get", "stream_msg_delete", "stream_msg_erase", "get_msg", "get_last_msg"}
@@ -126,7 +127,7 @@ def test_every_public_name_of_a_handle_is_documented(handles: dict[str, Any]) ->
         kind = type(handles[name])
         for attribute in public(handles[name]):
             found = inspect.getattr_static(kind, attribute, None)
-            if inspect.isfunction(found) or isinstance(found, property):
+            if inspect.isfunction(found) or isinstance(found, (property, classmethod)):
                 assert inspect.getdoc(found), f"{name}.{attribute}"
             else:  # set in __init__, or a slot: the class's or a base's docstring says what it is
                 docs = " ".join(base.__doc__ or "" for base in kind.__mro__[:-1])

@@ -1,4 +1,4 @@
-"""The notes of a release, the section of CHANGELOG.md for a tag: `make release-notes TAG=v0.2.0`."""
+"""The notes of a release, the section of CHANGELOG.md for a tag: `make release-notes TAG=vX.Y.Z`."""
 
 from __future__ import annotations
 

@@ -209,6 +209,24 @@ def test_without_a_server_it_fails_in_one_line(suite: Any, monkeypatch: Any, tmp
     assert not [line for line in result.outlines if "binary.py" in line]
 
 
+def test_a_server_that_has_not_started_is_not_given_to_the_next_test(suite: Any) -> None:
+    result = suite(
+        """
+        import pytest
+        from nats_ev.testing import ServerStartError, plugin
+
+        def test_again(monkeypatch):
+            shared = plugin.Shared()
+            with monkeypatch.context() as patch, pytest.raises(ServerStartError):
+                patch.setattr(plugin, "Server", lambda: plugin.testing.Server("--no-such-option"))
+                shared.take()
+            assert shared.take().is_running()
+            shared.close()
+        """
+    )
+    result.assert_outcomes(passed=1)
+
+
 def test_the_kind_of_loop_is_configured_and_checked(suite: Any, pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\nnats_loop = asyncio")
     result = suite(

@@ -182,6 +182,22 @@ def test_without_a_server_the_error_says_how_to_get_one(
         Server()
 
 
+@pytest.mark.parametrize(
+    ("program", "says"),
+    [
+        ("no program", "no nats-server that runs here: .*"),
+        ("#!/bin/sh\necho something else\n", "with the status 0 and says 'something else"),
+        ("#!/bin/sh\nprintf '\\377 broken' >&2\nexit 3\n", "with the status 3 and says .* broken"),
+    ],
+)
+def test_a_program_that_is_no_server_is_named(tmp_path: Path, program: str, says: str) -> None:
+    path = tmp_path / "server"
+    path.write_text(program)
+    path.chmod(0o755)
+    with pytest.raises(ServerNotFoundError, match=f"^{path} is .*{says}"):
+        Server(binary=str(path))
+
+
 KILLED = """
 import sys, threading
 from nats_ev.testing import Cluster, Server

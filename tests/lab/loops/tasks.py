@@ -54,7 +54,7 @@ class TaskLoop(AsyncioLoop):
         return self._kept(super().timer(after, repeat, self._noted(callback), *more))
 
     def prepare(self, callback: Any, *more: Any) -> Any:
-        return super().prepare(self._noted(callback), *more)
+        return self._kept(super().prepare(self._noted(callback), *more))
 
     def async_(self, callback: Any, *more: Any) -> Any:
         return self._kept(super().async_(self._noted(callback), *more))
@@ -89,7 +89,7 @@ class TaskLoop(AsyncioLoop):
             return
         self._late = self.loop.time() > ends
         happened = 0 <= before < self._calls
-        if self._late or happened or not any(watcher.active for watcher in self._watchers):
+        if self._late or happened or not any(map(_is_busy, self._watchers)):
             self.stop()
         else:
             self.loop.call_later(0.001 if before >= 0 else 0.02, self._tick, before, ends, start)
@@ -123,6 +123,11 @@ class TaskLoop(AsyncioLoop):
 
 
 setattr(TaskLoop, "async", TaskLoop.async_)
+
+
+def _is_busy(watcher: Any) -> bool:
+    """Return whether a watcher is active, or has been fed: a Prepare watcher is never active."""
+    return bool(getattr(watcher, "active", False) or watcher.pending)
 
 
 class Check:
