@@ -134,7 +134,7 @@ class Nats(Client, Origins, Inquiries, Accessors, Extension):
         if self._options.on_auth_expiring is not None:
             self._watch_expiry()
         if self._observers is not None and self._observers.per_message:
-            observe(self)
+            observe(self, Nats)
         if self._options.connects_at_once:
             core.open()
 
