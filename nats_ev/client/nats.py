@@ -134,7 +134,7 @@ class Nats(Client, Origins, Inquiries, Accessors, Extension):
         if self._options.on_auth_expiring is not None:
             self._watch_expiry()
         if self._observers is not None and self._observers.per_message:
-            observe(self)
+            observe(self, Nats)
         if self._options.connects_at_once:
             core.open()
 
@@ -487,7 +487,7 @@ class Nats(Client, Origins, Inquiries, Accessors, Extension):
         last = self._out.timeout
         if timeout_ms is not last and (timeout_ms != last or type(timeout_ms) is not type(last)):
             requests.use_timeout(timeout_ms)
-        order, code = requests.send(encoded, data, cb, block)
+        order, code = requests.send(encoded, data, cb, block, timeout_ms)
         if code:
             self._queued(code, subject, size=len(data))
         return order

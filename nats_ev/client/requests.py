@@ -224,19 +224,33 @@ class Requests:
         payload: bytes,
         callback: RequestCallback,
         headers: bytes | None,
+        timeout_ms: Any,
     ) -> tuple[int, int]:
         """Send a request that is not for C: with headers, or with arguments that it does not know.
+
+        timeout_ms is what `use_timeout` has accepted.
 
         Returns:
             The request's number, and the C code of the framing call, errors included.
         """
+        had_begun = self._out.run_start
         order, code = self._publish(subject, payload, headers)
         if code >= 0:
             self._note_subject(order, subject)
             self.waiting[order] = callback
-            if not self._out.run_start:
+            begun_at = self._out.run_start
+            if not begun_at:
                 self.begin_run(order)
+            elif not had_begun and begun_at > order:  # by a signal handler's request, meanwhile
+                seconds = milliseconds(timeout_ms, "timeout_ms") / 1000
+                if seconds:
+                    self.deadlines.after(seconds, partial(self._expire_alone, order))
         return order, code
+
+    def _expire_alone(self, order: int) -> None:
+        """Fail a request that is in no run, unless it has ended."""
+        if order in self.waiting:
+            self.expired(order)
 
     def send_many(
         self,

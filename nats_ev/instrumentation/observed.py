@@ -1,7 +1,8 @@
 """The client whose messages pass through an `Instrumentation`: a subclass, so that all others pay nothing.
 
 ``Nats(instrumentation=…)`` is an object of such a subclass if an observer has a hook for messages. A class
-that the user has derived from `Nats` gets a subclass of its own. Layers on top and faces call the same public
+that the user has derived from `Nats` gets a subclass of its own, in which the user's methods come first: what
+they pass on to `Nats` passes through the observers. Layers on top and faces call the same public
 methods, and so pass through the observers, too.
 """
 
@@ -22,9 +23,6 @@ class Observed:
 
     _observers: Observers
     _passing = False  # an observed publish is under way
-
-    def __init_subclass__(cls) -> None:
-        """Keep the user's `__init_subclass__` from a class that the user has not written."""
 
     def publish(
         self,
@@ -114,22 +112,30 @@ class Observed:
     sub = subscribe
 
 
+class _Unannounced:
+    """Keeps the user's `__init_subclass__` from a class that the user has not written."""
+
+    def __init_subclass__(cls) -> None:
+        pass
+
+
 _classes: dict[type, type] = {}
 
 
-def observe(nats: Any) -> None:
-    """Let the messages of a new client pass through its observers."""
-    nats.__class__ = _observed(type(nats))
+def observe(nats: Any, base: type) -> None:
+    """Let the messages of a new client pass through its observers; base: `Nats`."""
+    nats.__class__ = _observed(type(nats), base)
 
 
-def _observed(cls: type) -> type:
+def _observed(cls: type, base: type) -> type:
     """Return the subclass of a class of clients whose messages pass through observers."""
     found = _classes.get(cls)
     if found is None:
+        bases = (Observed, cls) if cls is base else (_Unannounced, cls, _observed(base, base))
         names = {
             "__module__": cls.__module__,
             "__qualname__": cls.__qualname__,
             "__doc__": cls.__doc__,
         }
-        found = _classes[cls] = type(cls.__name__, (Observed, cls), names)
+        found = _classes[cls] = type(cls.__name__, bases, names)
     return found

@@ -326,6 +326,27 @@ def test_a_request_from_a_signal_handler_does_not_keep_an_expired_one_in_the_buf
     assert nats.waiting_count() == 1
 
 
+def test_a_request_from_a_signal_handler_lets_the_one_it_interrupts_expire(client, fake, run):
+    """The handler's request begins a run, of later numbers, before the outer one could."""
+    nats = client(fake(lambda peer: peer.at_eof()), connect_timeout=0)
+    answers: list[Any] = []
+
+    def profile(frame: Any, event: str, arg: object) -> None:
+        if event == "call" and (
+            frame.f_code.co_name == "publish" and frame.f_code.co_filename.endswith("wire.py")
+        ):
+            sys.setprofile(None)
+            nats.request("a", b"", lambda *answer: answers.append("handler"), 0)
+
+    sys.setprofile(profile)
+    try:
+        nats.request("a", bytearray(b"outer"), lambda *answer: answers.append("outer"), 20)
+    finally:
+        sys.setprofile(None)
+    run(lambda: answers == ["outer"])
+    assert nats.waiting_count() == 1
+
+
 def test_a_request_of_a_finalizer_leaves_the_time_out_of_another_alone(silent, run):
     """The garbage collector may run in C, while a request is made; see `gc.set_threshold`."""
 

@@ -234,6 +234,21 @@ def test_a_class_that_has_a_hook_for_its_subclasses_may_be_observed(server, conn
     nats.disconnect()
 
 
+def test_a_subclass_may_have_methods_of_its_own_that_take_more(server, connected, run, loop):
+    class Sealing(Nats):
+        def publish(self, subject, payload=b"", reply_to=None, *, seal=b"", headers=None):
+            super().publish(subject, payload + seal, reply_to, headers=headers)
+
+    seen = Messages()
+    nats = Sealing(host=server.host, port=server.port, loop=loop, instrumentation=seen)
+    flushed(nats, run)
+    nats.publish("t", b"a", seal=b"!")
+    nats.publish("t", b"b", seal=b"!", headers={"A": "b"})
+    assert isinstance(nats, Sealing)
+    assert seen.seen == [("publish", "t", b"a!", None), ("publish", "t", b"b!", None)]
+    nats.disconnect()
+
+
 def test_messages_pass_through_with_headers_that_an_observer_adds(server, connected, run):
     seen = Messages()
     nats, plain = connected(server, instrumentation=seen), connected(server)
