@@ -15,6 +15,7 @@ from lab.natsserver import NatsServer
 pytest.importorskip("click", reason="click is not installed")
 pytest.importorskip("rich", reason="rich is not installed")
 
+from nats_ev import blocking
 from nats_ev.cli import main
 
 
@@ -79,9 +80,13 @@ def offline(
 def ev(offline: Run, js_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> Run:
     """ev(*arguments, stdin=b""): call the command line on the server with JetStream; it must succeed.
 
-    status=1 is another exit status to expect.
+    status=1 is another exit status to expect. Nothing is stored when a test begins.
     """
     monkeypatch.setenv("NATS_URL", js_server.url)
+    with blocking.connect(servers=js_server.url) as nc:
+        js = nc.jetstream()
+        for name in js.stream_names():
+            js.stream_delete(name)
 
     def run(*arguments: str, stdin: bytes = b"", status: int = 0) -> Done:
         done = offline(*arguments, stdin=stdin)

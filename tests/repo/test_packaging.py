@@ -152,27 +152,27 @@ PIP_WHEEL = [
 ]  # fmt: skip
 
 
-def test_a_missing_compiler_is_named_with_what_to_install(tree):
-    said = steps.failure(*PIP_WHEEL, cwd=tree, CC="nonexistent-cc")
+def test_a_missing_compiler_is_named_with_what_to_install(own_tree):
+    said = steps.failure(*PIP_WHEEL, cwd=own_tree, CC="nonexistent-cc")
     assert "needs a C compiler, and there is no 'nonexistent-cc'" in said
     assert "gcc libc6-dev (Debian, Ubuntu)" in said
 
 
-def test_a_missing_libev_is_named_with_what_to_install(work, tree):
+def test_a_missing_libev_is_named_with_what_to_install(work, own_tree):
     if not Path("/usr/include/ev.h").exists():
         pytest.skip("libev's header is not where this test can hide it")
     without = f"'{steps.compiler_without_libev(work)}'"
-    said = steps.failure(*PIP_WHEEL, cwd=tree, CC=without)
+    said = steps.failure(*PIP_WHEEL, cwd=own_tree, CC=without)
     assert "libev's header ev.h is missing. Install libev-dev (Debian, Ubuntu, Alpine)" in said
     assert "undeclared" not in said  # it is not buried in what a compiler finds wrong without it
-    said = steps.failure(sys.executable, "_libev_build.py", cwd=tree, CC=without)
+    said = steps.failure(sys.executable, "_libev_build.py", cwd=own_tree, CC=without)
     assert "libev's header ev.h is missing. Install libev-dev (Debian, Ubuntu)" in said
 
 
 @pytest.mark.parametrize("script", ["_parser_build.py", "_libev_build.py"])
-def test_warnings_are_errors_when_asked_for(tree, script):
+def test_warnings_are_errors_when_asked_for(own_tree, script):
     warning = {"CFLAGS": "-Wpadded"}  # which the structs of both cannot help
-    said = steps.failure(sys.executable, script, cwd=tree, NATS_EV_WERROR="1", **warning)
+    said = steps.failure(sys.executable, script, cwd=own_tree, NATS_EV_WERROR="1", **warning)
     assert "-Werror=padded" in said
 
 
