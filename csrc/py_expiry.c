@@ -41,10 +41,10 @@ typedef struct {
     double seconds;   /* the time-out of the run that is being made */
     double slop;      /* how late a run expires, so that turns of that time can join it */
     double newest_at; /* the deadline of the last request in the newest run */
-    run newest;       /* last == 0: there is none */
+    run newest;       /* last == 0: no run is open */
     struct runs heap, ended;
     size_t trim_at;
-    char sweeping; /* somebody looks once a second */
+    char sweeping; /* ended runs are removed once a second */
 } expiry;
 
 static PyTypeObject *expiry_type;
@@ -161,7 +161,7 @@ static void retire(expiry *self)
     }
 }
 
-/* Return the run that is due first; NULL: there is none. */
+/* Return the run that is due first; NULL if no run waits. */
 static run *earliest(expiry *self)
 {
     run *top = self->heap.n != 0 ? self->heap.items : NULL;
@@ -448,12 +448,12 @@ static void expiry_dealloc(PyObject *self_)
 static PyMemberDef expiry_members[] = {
     {"armed", T_DOUBLE, offsetof(expiry, armed), 0, "The time of the alarm, if it waits."},
     {"sweeping", T_BOOL, offsetof(expiry, sweeping), 0,
-     "Whether somebody forgets ended runs once a second."},
+     "Whether ended runs are removed once a second."},
     {NULL, 0, 0, 0, NULL}};
 
 static PyGetSetDef expiry_getset[] = {
     {"runs", get_runs, NULL, "How many runs there are.", NULL},
-    {"next_at", get_next_at, NULL, "The deadline of the first run; 0.0: there is none.", NULL},
+    {"next_at", get_next_at, NULL, "The deadline of the first run, 0.0 without one.", NULL},
     {NULL, NULL, NULL, NULL, NULL}};
 
 static PyMethodDef expiry_methods[] = {

@@ -127,7 +127,7 @@ int nats_py_is_drained(PyObject *inbound);
 Py_ssize_t nats_py_send(PyObject *outbound, int fd);
 /* Return how many bytes are not sent; -1 for an object that is no Outbound with a buffer. */
 Py_ssize_t nats_py_unsent(PyObject *outbound);
-/* Return whether somebody wants to know of the next write before it comes. */
+/* Return whether `before_write` must be called ahead of the next write. */
 int nats_py_wants_notice(PyObject *outbound);
 
 /* Whether an object is a Turn. Ask for the end of this turn of the loop, and for a call of `finish` at it. */
