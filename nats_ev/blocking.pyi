@@ -73,7 +73,7 @@ from .object_store import ObjectStore as _ObjectStore
 from .object_store.sinks import Destination
 from .object_store.sources import Data
 from .object_store.store import ObjectInfos
-from .options import (
+from .options.types import (
     Content,
     ErrorCallback,
     EventCallback,
