@@ -103,9 +103,9 @@ servers .venv/.servers: .venv/.installed
 	    $(IN_TESTS) -m lab.fetch_server $$version || { echo "nats-server $$version: not fetched"; missing=1; }; \
 	done; test -n "$$missing" || touch .venv/.servers
 
-# The official client for Node.js, which the cross tests talk to.
-peers .venv/.peers: tests/lab/js/package.json .venv/.installed
-	@if $(IN_TESTS) -m lab.peers; then touch .venv/.peers; fi
+# What tests talk to: the official client for Node.js, and web servers and proxies.
+peers .venv/.peers: tests/lab/js/package.json tests/lab/debian.py .venv/.installed
+	@if $(IN_TESTS) -m lab.peers && $(IN_TESTS) -m lab.debian; then touch .venv/.peers; fi
 
 system:
 	@PYTHON='$(PYTHON)' sh tests/lab/system_packages.sh
