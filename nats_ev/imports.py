@@ -30,7 +30,7 @@ def is_installed(name: str) -> bool:
     )
 
 
-def show_as_public(namespace: dict[str, Any], names: Iterable[str]) -> None:
+def show_as_public(namespace: dict[str, Any], names: Iterable[str], path: str = _PACKAGE) -> None:
     """Set the path that tracebacks and pickles show to that from which users import: the package's.
 
     So files can move without breaking a pickle. Each public folder calls this for what it defines.
@@ -38,6 +38,7 @@ def show_as_public(namespace: dict[str, Any], names: Iterable[str]) -> None:
     Args:
         namespace: the globals of a module.
         names: what in the namespace is public.
+        path: the module that users import the names from.
     """
     for name in names:
         thing = namespace[name]
@@ -49,4 +50,4 @@ def show_as_public(namespace: dict[str, Any], names: Iterable[str]) -> None:
                 if isinstance(text, str):
                     thing.__annotations__[attribute] = eval(text, home, dict(vars(thing)))
         if hasattr(thing, "__module__"):
-            thing.__module__ = _PACKAGE
+            thing.__module__ = path

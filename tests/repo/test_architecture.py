@@ -126,7 +126,7 @@ def test_the_house_can_be_overlooked(structure: Structure) -> None:
     assert len(set(structure.rooms) - LOOPS - FACES - COMMAND - ANNOTATIONS - ON_TOP) <= 30
     assert max(structure.floors.values()) < 12
     for room in structure.rooms:
-        if room not in ("jetstream", "cli"):  # cli: a file per group of commands
+        if room not in ("jetstream", "cli", "extras"):  # a file per group of commands, or feature
             crowd = [name for name in MODULES if room_of(name) == room]
             assert len(crowd) <= 13, crowd
 
@@ -238,7 +238,7 @@ def test_modules_and_functions_stay_readable(path: Path) -> None:
 def packages() -> dict[str, ModuleType]:
     """The rooms that have a public face."""
     rooms = sorted(
-        {room_of(name) for name in MODULES} - LOOPS - FACES - ANNOTATIONS - {"", "testing"}
+        {room_of(name) for name in MODULES} - LOOPS - FACES - ANNOTATIONS - ON_TOP - {"", "testing"}
     )
     loaded = {room: importlib.import_module(f"nats_ev.{room}") for room in rooms}
     return {room: module for room, module in loaded.items() if hasattr(module, "__all__")}
@@ -258,6 +258,16 @@ def test_a_public_class_shows_the_path_that_it_is_imported_from() -> None:
         thing = getattr(nats_ev, name)
         if inspect.isclass(thing) or inspect.isfunction(thing):
             assert thing.__module__ == "nats_ev", name
+            assert pickle.loads(pickle.dumps(thing)) is thing, name
+
+
+@pytest.mark.parametrize("room", sorted(ON_TOP & {room_of(name) for name in MODULES}))
+def test_what_is_built_on_top_is_imported_from_its_own_package(room: str) -> None:
+    module = importlib.import_module(f"nats_ev.{room}")
+    for name in module.__all__:
+        thing = getattr(module, name)
+        if inspect.isclass(thing) or inspect.isfunction(thing):
+            assert thing.__module__ == f"nats_ev.{room}", name
             assert pickle.loads(pickle.dumps(thing)) is thing, name
 
 
@@ -293,7 +303,7 @@ def test_everything_public_is_documented() -> None:
     for dotted in MODULES:
         module = importlib.import_module(f"nats_ev.{dotted}" if dotted else "nats_ev")
         assert module.__doc__, dotted
-        own = ("nats_ev", module.__name__)
+        own = ("nats_ev", f"nats_ev.{room_of(dotted)}", module.__name__)
         for name, thing in vars(module).items():
             if name.startswith("_") or getattr(thing, "__module__", None) not in own:
                 continue

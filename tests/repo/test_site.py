@@ -16,7 +16,7 @@ import pytest
 
 import nats_ev
 from lab.paths import BENCH, ROOT
-from nats_ev.options import _OPTIONS
+from nats_ev.options.options import _OPTIONS
 
 SITE = ROOT / "docs" / "_site"
 

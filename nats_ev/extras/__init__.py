@@ -1,0 +1,12 @@
+"""What applications build on streams, buckets and requests, ready to use: each small, on public methods only.
+
+Nothing here is loaded by `nats_ev` itself.
+"""
+
+from __future__ import annotations
+
+from ..imports import show_as_public
+
+__all__: list[str] = []
+
+show_as_public(globals(), __all__, "nats_ev.extras")
