@@ -21,7 +21,8 @@ _DEFAULT_TIMEOUT = 5000
 class AccountResolver:
     """The accounts of an operator, as servers with a resolver of type full keep them.
 
-    In a cluster the first server that answers counts; the servers pass JWTs on among themselves.
+    In a cluster the first server that answers counts; the servers pass JWTs on among themselves. A server that
+    has its accounts in memory (``resolver: MEMORY``) does not answer: `NoRespondersError`.
 
     Args:
         nats: a client that is a user of the system account.
@@ -62,7 +63,7 @@ class AccountResolver:
         self._ask(f"{_PREFIX}.CLAIMS.UPDATE", jwt.strip(), cb, read)
 
     def lookup(self, account: Key, cb: ResultCallback[str]) -> None:
-        """Get an account's JWT. Resolvers of all types answer.
+        """Get an account's JWT.
 
         Args:
             account: the account's public key or `KeyPair`.

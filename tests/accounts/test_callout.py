@@ -9,7 +9,16 @@ import pytest
 
 from lab.operators import Operator, credentials
 from nats_ev import AuthorizationError, PermissionsViolationError
-from nats_ev.accounts import AccountClaims, AuthCallout, JwtError, KeyPair, UserClaims
+from nats_ev.accounts import (
+    AccountClaims,
+    AuthCallout,
+    AuthorizationRequestClaims,
+    AuthorizationResponseClaims,
+    JwtError,
+    KeyPair,
+    UserClaims,
+)
+from nats_ev.accounts.callout import AUDIENCE
 
 pytestmark = pytest.mark.server
 
@@ -53,7 +62,7 @@ def decide(request: Any) -> None:
     sent = request.connect_opts
     if (sent.get("user"), sent.get("pass")) == ("alice", "wonder"):
         claims = request.user_claims(name="alice", expires=timedelta(hours=1))
-        request.accept(claims.allow_pub("out").allow_sub("in", "_INBOX.>"))
+        request.accept(claims.allow_pub("out", "$SYS.REQ.USER.INFO").allow_sub("in", "_INBOX.>"))
     else:
         request.refuse("who is that?")
 
@@ -72,7 +81,7 @@ def refused(client: Any, run: Any) -> Any:
 
 
 def logged(server: Any, run: Any, text: str) -> None:
-    run(lambda: text in server.log())
+    run(lambda: text in server.log)
 
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "xkey"])
@@ -92,7 +101,7 @@ def test_accept_and_refuse(
     info, err = call(alice.user_info)
     assert err is None
     assert info["account"] == "APP"
-    assert info["permissions"]["publish"]["allow"] == ["out"]
+    assert sorted(info["permissions"]["publish"]["allow"]) == ["$SYS.REQ.USER.INFO", "out"]
     assert 0 < info["expires"] <= 3600 * 10**9
     alice.publish("elsewhere", "")
     run(lambda: alice.recorder.errors)
@@ -122,9 +131,9 @@ def test_what_a_request_tells(any_binary: Any, own_server: Any, connected: Any, 
         request.accept()
 
     server = site.serve(own_server, binary=any_binary, tls=certs)
-    tls = {**server.options, **OWN}
-    callout = site.callout(connected(server, **tls), handler)
-    connected(server, **{**server.options, **ALICE, "name": "of alice"})
+    tls = {"tls_ca_file": str(server.certificates.ca.cert_file)}
+    callout = site.callout(connected(server, **tls, **OWN), handler)
+    connected(server, **tls, **ALICE, name="of alice")
     (request,) = requests
     assert request.connect_opts["user"] == "alice"
     assert request.connect_opts["pass"] == "wonder"
@@ -185,7 +194,7 @@ def test_a_handler_that_raises_refuses_and_tells_the_client_nothing(
     run(lambda: excepthook)
     assert isinstance(excepthook[0], RuntimeError)
     logged(server, run, "internal error")
-    assert "hunter2" not in server.log()
+    assert "hunter2" not in server.log
     assert callout.stats()["failed"] == 1
     assert callout.stats()["last_error"] == "RuntimeError"
 
@@ -206,7 +215,7 @@ def test_instances_share_and_a_restart_is_survived(
     site = Site(encrypted=True, timeout=1)
     server = site.serve(own_server)
     first = connected(server, **OWN)
-    second = connected(server, reconnect_delay=50, **OWN)
+    second = connected(server, reconnect=True, reconnect_delay=50, **OWN)
     one, other = site.callout(first, decide), site.callout(second, decide)
     for _ in range(20):
         connected(server, **ALICE)
@@ -220,7 +229,9 @@ def test_instances_share_and_a_restart_is_survived(
     assert call(other.stop) == (True, None)
     assert isinstance(refused(server, **ALICE), AuthorizationError)  # nobody answers
     again = site.callout(second, decide)
-    alice = connected(server, reconnect_delay=50, max_reconnect_attempts=-1, **ALICE)
+    alice = connected(
+        server, reconnect=True, reconnect_delay=50, ignore_auth_error_abort=True, **ALICE
+    )
     server.restart()
     run(lambda: "reconnect" in second.recorder.events)
     run(lambda: "reconnect" in alice.recorder.events)
@@ -267,29 +278,77 @@ def test_the_end_of_the_client_ends_all(
     assert requests[0].answered
 
 
-def test_requests_that_are_not_understood_get_no_answer(
-    own_server: Any, connected: Any, refused: Any, run: Any
-) -> None:
-    """An xkey on one side alone, and messages from somebody else."""
+def test_an_xkey_on_one_side_alone(own_server: Any, connected: Any, refused: Any, run: Any) -> None:
     site = Site(encrypted=True, timeout=1)
     server = site.serve(own_server)
     errors: list[Any] = []
     nats = connected(server, **OWN)
-    callout = AuthCallout(
-        nats, site.key, decide, account="APP", error_handler=lambda each, err: errors.append(err)
-    )
+    AuthCallout(nats, site.key, decide, error_handler=lambda each, err: errors.append(err))
     assert isinstance(refused(server, **ALICE), AuthorizationError)
     assert "the callout has no xkey" in str(errors[0])
-    for forged in ("", "eyJ", "eyJ0.e.x", KeyPair.create_user().public_key(), bytes(100)):
-        nats.publish("$SYS.REQ.USER.AUTH", forged, "inbox")
-    run(lambda: callout.stats()["bad_requests"] == 6)
-    assert callout.stats()["requests"] == 0
 
     plain = Site(timeout=1)
     server = plain.serve(own_server)
     callout = AuthCallout(connected(server, **OWN), plain.key, decide, KeyPair.create_curve_keys())
     assert isinstance(refused(server, **ALICE), AuthorizationError)
     assert "not encrypted" in callout.stats()["last_error"]
+
+
+def test_forged_requests_get_no_answer(server: Any, connected: Any, run: Any) -> None:
+    """On a server without a callout everybody may publish to its subject."""
+    key, user, signer = KeyPair.create_account(), KeyPair.create_user(), KeyPair.create_server()
+    errors: list[Any] = []
+    nats = connected(server)
+    name = f"callout-{user.public_key()[-8:]}"
+    callout = AuthCallout(
+        nats, key, decide, name=name, error_handler=lambda each, err: errors.append(str(err))
+    )
+    answers: list[Any] = []
+    inbox = nats.new_inbox()
+    nats.subscribe(inbox, lambda subject, payload, reply, headers: answers.append(payload))
+
+    def request(signed_by: KeyPair = signer, audience: str = AUDIENCE, **fields: Any) -> str:
+        claims = AuthorizationRequestClaims(key, audience=audience, expires=timedelta(seconds=2))
+        claims.nats = {
+            "user_nkey": user.public_key(),
+            "server_id": {"id": signer.public_key(), "name": "forged", "host": "here"},
+            "connect_opts": {"user": "alice", "pass": "wonder", "protocol": 1},
+        } | fields
+        return claims.encode(signed_by, check=False)
+
+    good = request()
+    forged = [
+        "",
+        "eyJ",
+        "eyJ0.e.x",
+        "not a JWT",
+        user.public_key(),
+        UserClaims(user).encode(key),
+        request(KeyPair.create_server()),
+        request(audience="another"),
+        request(user_nkey="U"),
+        request(user_nkey=key.public_key()),
+        request(server_id={}),
+        good[:-4] + "AAAA",
+        good.replace(".", ".A", 1),
+    ]
+    for each in [*forged, bytes(100), b"xkv1" + bytes(50)]:
+        nats.publish("$SYS.REQ.USER.AUTH", each, inbox)
+    run(lambda: callout.stats()["bad_requests"] == len(forged) + 2)
+    assert len(errors) == len(forged) + 2
+    assert callout.stats()["requests"] == 0
+    nats.publish("$SYS.REQ.USER.AUTH", good, inbox)
+    run(lambda: answers)
+    assert len(answers) == 1
+    answer = AuthorizationResponseClaims.decode(answers[0].decode())
+    assert answer.issuer == key.public_key()
+    assert answer.subject == user.public_key()
+    assert answer.audience == signer.public_key()
+    claims = UserClaims.decode(answer.nats["jwt"])
+    assert claims.audience == "$G"
+    assert claims.name == "alice"
+    with pytest.raises(JwtError, match="signed by a key of kind server"):
+        request(KeyPair.create_user())
 
 
 def test_users_that_can_not_be_are_refused_at_the_call(
