@@ -79,7 +79,7 @@ class AuthRequest:
         nats: Any = claims.nats
         self._callout = callout
         self.claims = claims
-        self.message = message  # of the callout; not for handlers
+        self._message = message
         self.user_nkey: str = nats["user_nkey"]
         self.server_id: ServerID = nats.get("server_id", {})
         self.client_info: ClientInformation = nats.get("client_info", {})
@@ -151,8 +151,8 @@ class AuthRequest:
         if found.subject != self.user_nkey:
             raise JwtError("the user's JWT must be about user_nkey of the request")
         if not jwt:
-            jwt = self._callout.user_jwt(found, key, account, issuer_account)
-        return self._callout.answer(self, "accepted", jwt, "")
+            jwt = self._callout._user_jwt(found, key, account, issuer_account)
+        return self._callout._answer(self, "accepted", jwt, "")
 
     def refuse(self, message: str = "authorization refused") -> bool:
         """Refuse the client at once.
@@ -168,19 +168,22 @@ class AuthRequest:
         """
         if not isinstance(message, str):
             raise TypeError(f"message must be str, not {type(message).__name__}")
-        return self._callout.answer(self, "refused", "", message or "authorization refused")
+        return self._callout._answer(self, "refused", "", message or "authorization refused")
 
     def drop(self) -> bool:
         """Leave the client without an answer: the server refuses it when its time-out is over.
 
         That slows down those who try passwords. Returns False if the request was answered already.
         """
-        return self._callout.answer(self, "dropped", "", "")
+        return self._callout._answer(self, "dropped", "", "")
 
     def handler_failed(self, error: Exception) -> None:
-        """Refuse the client because a handler has raised; the exception is reported on this side only."""
-        self._callout.report(error)
-        self._callout.answer(self, "failed", "", "internal error")
+        """Refuse the client because its handler has raised; no part of the exception leaves this side.
+
+        A face whose handlers are tasks calls this.
+        """
+        self._callout._report(error)
+        self._callout._answer(self, "failed", "", "internal error")
 
 
 def claims_of(payload: bytes, sender: str, xkey: KeyPair | None) -> AuthorizationRequestClaims:
@@ -413,8 +416,8 @@ class AuthCallout:
 
     # Of `AuthRequest`.
 
-    def answer(self, request: AuthRequest, outcome: str, jwt: str, error: str) -> bool:
-        """Answer a request; for `AuthRequest`."""
+    def _answer(self, request: AuthRequest, outcome: str, jwt: str, error: str) -> bool:
+        """Answer a request; return whether it was still open."""
         if request.answered:
             return False
         if jwt or error:
@@ -423,10 +426,10 @@ class AuthCallout:
         self._close(request)
         return True
 
-    def user_jwt(
+    def _user_jwt(
         self, claims: UserClaims, key: KeyPair | None, account: str, issuer_account: Key
     ) -> str:
-        """Return the JWT of a user; for `AuthRequest`."""
+        """Complete and sign the claims of a user."""
         owner = _account_of(issuer_account)
         if key is None:
             key, owner = self._key, owner or self.issuer_account
@@ -440,8 +443,8 @@ class AuthCallout:
             claims.audience = account
         return claims.encode(key)
 
-    def report(self, error: Exception) -> None:
-        """Report what a handler has raised; for `AuthRequest`."""
+    def _report(self, error: Exception) -> None:
+        """Report what a handler has raised, like an exception of any callback."""
         self._last_error = type(error).__name__
         self.nats.call(_raise, error)
 
@@ -455,9 +458,9 @@ class AuthCallout:
         if self._xkey is not None:
             answer = self._xkey.seal(answer, server.get("xkey", ""))
         if error:
-            request.message.respond_error(401, "unauthorized", answer)
+            request._message.respond_error(401, "unauthorized", answer)
         else:
-            request.message.respond(answer)
+            request._message.respond(answer)
 
     def _service_stats(self, endpoint: Endpoint) -> dict[str, Any]:
         return dict(self.stats())

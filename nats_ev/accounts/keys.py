@@ -26,7 +26,7 @@ _SEED_PREFIX, _PRIVATE_PREFIX = 18 << 3, 15 << 3  # S, P
 _SEED_LENGTH, _PUBLIC_LENGTH = 58, 56
 _SEALED_AS = b"xkv1"  # the version of sealed messages
 
-Data = bytes | bytearray | memoryview
+Bytes = bytes | bytearray | memoryview
 
 
 def kind_of(public: object) -> str | None:
@@ -205,7 +205,7 @@ class KeyPair:
         tail = b"" if self.kind == "curve" else self._public
         return encode_key(bytes([_PRIVATE_PREFIX]) + secret + tail)
 
-    def sign(self, data: Data) -> bytes:
+    def sign(self, data: Bytes) -> bytes:
         """Return the signature of data, 64 bytes.
 
         Raises:
@@ -216,7 +216,7 @@ class KeyPair:
         self._need_secret("can't sign")
         return bytes(self._signer.sign(bytes(data)))
 
-    def verify(self, data: Data, signature: Data) -> None:
+    def verify(self, data: Bytes, signature: Bytes) -> None:
         """Check a signature of this key.
 
         Args:
@@ -231,7 +231,7 @@ class KeyPair:
         if not crypto.is_signed(self._public, bytes(data), bytes(signature)):
             raise NkeyError("invalid signature")
 
-    def seal(self, data: Data, recipient: str) -> bytes:
+    def seal(self, data: Bytes, recipient: str) -> bytes:
         """Return data encrypted for another curve key, which can tell that this one has done it.
 
         The result is "xkv1", a random nonce and a NaCl box, as other clients have it.
@@ -247,7 +247,7 @@ class KeyPair:
         nonce = os.urandom(crypto.NONCE_SIZE)
         return _SEALED_AS + nonce + crypto.seal(bytes(data), nonce, public, secret)
 
-    def open(self, data: Data, sender: str) -> bytes:
+    def open(self, data: Bytes, sender: str) -> bytes:
         """Return what another curve key has sealed for this one.
 
         Args:

@@ -21,8 +21,8 @@ _DEFAULT_TIMEOUT = 5000
 class AccountResolver:
     """The accounts of an operator, as servers with a resolver of type full keep them.
 
-    In a cluster the first server that answers counts; the servers pass JWTs on among themselves. A server that
-    has its accounts in memory (``resolver: MEMORY``) does not answer: `NoRespondersError`.
+    In a cluster the first server that answers counts; the servers pass JWTs on among themselves. A server
+    that has its accounts in memory (``resolver: MEMORY``) does not answer: `NoRespondersError`.
 
     Args:
         nats: a client that is a user of the system account.
