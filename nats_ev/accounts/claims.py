@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import shapes, tokens, validation
@@ -38,7 +37,7 @@ def seconds(when: When, what: str, exact: bool = False) -> int:
     if when is None:
         return 0
     if isinstance(when, timedelta):
-        when = datetime.now(timezone.utc) + when
+        when = validation.now() + round(when.total_seconds())
     if isinstance(when, datetime):
         when = int(when.timestamp())
     if isinstance(when, bool) or not isinstance(when, int):
@@ -141,9 +140,7 @@ class Claims:
         return f"<{type(self).__name__} {self.subject}{named}>"
 
     def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        return self.to_dict() == other.to_dict()
+        return isinstance(other, type(self)) and self.to_dict() == other.to_dict()
 
     __hash__ = None  # type: ignore[assignment]  # it can be changed
 
@@ -200,7 +197,7 @@ class Claims:
         self.issuer, self.id = key.public_key(), ""
         try:
             self.issued_at = (
-                int(time.time()) if issued_at is None else seconds(issued_at, "issued_at", True)
+                validation.now() if issued_at is None else seconds(issued_at, "issued_at", True)
             )
             if check:
                 blocking = [issue for issue in self.validate() if issue.blocking]

@@ -179,9 +179,8 @@ class KeyPair:
 
     def __eq__(self, other: object) -> bool:
         """Whether the other one is of the same kind and has the same public key."""
-        if not isinstance(other, KeyPair):
-            return NotImplemented
-        return (self.kind, self._public) == (other.kind, other._public)
+        mine = self.kind, self._public
+        return isinstance(other, KeyPair) and mine == (other.kind, other._public)
 
     def __hash__(self) -> int:
         return hash((self.kind, self._public))

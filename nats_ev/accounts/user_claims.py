@@ -63,6 +63,7 @@ class UserClaims(Claims):
     shape = shapes.USER
 
     nats: UserFields
+    """All fields of this kind, with the wire\'s names: a `types.UserFields`."""
 
     def __init__(
         self,
@@ -100,7 +101,10 @@ class UserClaims(Claims):
         )
 
     def allow_pub(self, *subjects: str) -> Self:
-        """Let the user publish to these subjects, and to no others that are not allowed too."""
+        """Let the user publish to these subjects, and to no others that are not allowed too.
+
+        At least one is needed: an empty list would allow everything. ``deny_pub(">")`` allows nothing.
+        """
         return self._add("pub", "allow", subjects)
 
     def deny_pub(self, *subjects: str) -> Self:
@@ -110,7 +114,8 @@ class UserClaims(Claims):
     def allow_sub(self, *subjects: str) -> Self:
         """Let the user subscribe to these subjects, and to no others that are not allowed too.
 
-        A subject may have a queue group after a blank: then only that one is allowed.
+        A subject may have a queue group after a blank: then only that one is allowed. At least one subject
+        is needed: an empty list would allow everything.
         """
         return self._add("sub", "allow", subjects)
 
@@ -129,6 +134,8 @@ class UserClaims(Claims):
         return self
 
     def _add(self, way: str, list_name: str, subjects: tuple[str, ...]) -> Self:
+        if not subjects:
+            raise JwtError(f"{list_name}_{way} needs at least one subject")
         found: Any = self.nats
         listed = found.setdefault(way, {}).setdefault(list_name, [])
         for subject in subjects:
@@ -163,6 +170,7 @@ class ActivationClaims(Claims):
     shape = shapes.ACTIVATION
 
     nats: ActivationFields
+    """All fields of this kind, with the wire\'s names: a `types.ActivationFields`."""
 
     def __init__(
         self,

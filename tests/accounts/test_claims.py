@@ -462,6 +462,8 @@ def test_wrong_fields_of_the_helpers() -> None:
     ):
         with pytest.raises(JwtError):
             wrong()
+    with pytest.raises(JwtError, match="at least one"):
+        UserClaims(USER).allow_sub()  # which would allow everything
     with pytest.raises(TypeError):
         UserClaims(USER).allow_pub(["a"])  # type: ignore[arg-type]
     assert claims == AccountClaims(OTHER)

@@ -33,8 +33,8 @@ def test_push_list_lookup_and_delete(
     server = own_server(config=operator.config(folder=tmp_path / "jwts"), binary=any_binary)
     resolver = AccountResolver(connected(server, **operator.system_user()))
     account = KeyPair.create_account()
-    early = client(server, **credentials(account))
-    run(lambda: early.recorder.errors)  # nobody knows the account yet
+    early = client(server, connect_timeout=20_000, **credentials(account))
+    run(lambda: early.recorder.errors)  # nobody knows the account; the server asks others first
     assert isinstance(early.recorder.errors[0], AuthorizationError)
     _, err = call(resolver.lookup, account)
     assert isinstance(err, ResolverError)
