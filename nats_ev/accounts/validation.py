@@ -333,10 +333,13 @@ def _check_signing_keys(issues: Issues, keys: list[Any]) -> None:
             issues.error(f"unknown signing key scope {key.get('kind', '')[:60]!r}")
         issues.need_key(key.get("key", ""), "account", "signing key")
         template = key.get("template", {})
-        # Not so in nats-io/jwt; but templates may have {{…}}, with blanks in them.
+        found = Issues()
+        # Templates may have {{…}}, with blanks in them.
         if not re.search(r"\{\{.*?\}\}", repr(template)):
-            check_permissions(issues, template)
-        check_user_limits(issues, template)
+            check_permissions(found, template)
+        check_user_limits(found, template)
+        for issue in found:  # servers take the account, but no user of this key
+            issues.warning(f"template of signing key: {issue.description}")
 
 
 # Exports.

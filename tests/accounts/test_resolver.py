@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lab.claims_mistakes import CLUSTERS, DROPPED, IMPORTER, OF_ACCOUNTS, OF_USERS, USER
 from lab.operators import Operator, credentials
 from nats_ev import AuthorizationError, NoRespondersError, ProtocolError
 from nats_ev.accounts import (
@@ -82,6 +83,40 @@ def test_what_the_server_refuses(
     assert "not trusted" in str(err)
     _, err = call(resolver.delete, operator.key, operator.system)
     assert "system account" in str(err)
+
+
+def test_the_server_refuses_what_validate_calls_blocking(
+    any_binary: Any, own_server: Any, connected: Any, run: Any, tmp_path: Path
+) -> None:
+    operator = Operator()
+    server = own_server(config=operator.config(folder=tmp_path / "jwts"), binary=any_binary)
+    resolver = AccountResolver(connected(server, **operator.system_user()))
+    rows = [row for row in OF_ACCOUNTS if row is not DROPPED]
+    if server.version < (2, 11):
+        rows.remove(CLUSTERS)
+    answers: list[Any] = []
+    for fields, _ in rows:
+        claims = AccountClaims(IMPORTER, **fields)
+        resolver.push(
+            claims.encode(operator.key, check=False),
+            lambda result, err, fields=fields: answers.append((err, fields)),
+        )
+    run(lambda: len(answers) == len(rows))
+    assert [fields for err, fields in answers if not isinstance(err, ResolverError)] == []
+
+
+def test_the_server_refuses_users_that_validate_calls_bad(
+    own_server: Any, client: Any, run: Any
+) -> None:
+    operator = Operator()
+    account = operator.account()
+    server = own_server(config=operator.config())
+    clients = []
+    for fields, _ in OF_USERS:
+        jwt = UserClaims(USER, **fields).encode(account, check=False)
+        clients.append(client(server, jwt=jwt, nkey_seed=USER.seed()))
+    run(lambda: all(nats.recorder.errors for nats in clients))
+    assert all(isinstance(nats.recorder.errors[0], AuthorizationError) for nats in clients)
 
 
 def test_mistakes_are_raised_at_the_call(server: Any, connected: Any) -> None:
