@@ -258,7 +258,8 @@ class AuthCallout:
 
         callout = AuthCallout(nats, issuer_key, decide)
 
-    It is a `Service`: several instances share the requests, and tools discover them. It answers from
+    The user of the client needs to be allowed to subscribe to ``$SYS.REQ.USER.AUTH`` and ``$SRV.>``, and to
+    answer. It is a `Service`: several instances share the requests, and tools discover them. It answers from
     now until `stop` or the end of the client. A drain waits for the requests that have no answer yet.
 
     Attributes:

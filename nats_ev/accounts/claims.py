@@ -312,8 +312,6 @@ def _migrated(body: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         moved["kind"] = nats["type"]
     if kind == "user":
         moved |= {name: -1 for name in ("subs", "data", "payload") if name not in nats}
-        if isinstance(nats.get("src"), str):
-            moved["src"] = [each.strip().lower() for each in nats["src"].split(",") if each.strip()]
     return {**body, "nats": {**nats, **moved, "type": kind, "version": 1}}, True
 
 

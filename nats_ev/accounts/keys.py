@@ -103,11 +103,7 @@ class KeyPair:
         """
         if kind not in PREFIXES:
             raise NkeyError(f"no such kind of key: {kind!r}; there are {', '.join(PREFIXES)}")
-        secret = bytearray(crypto.KEY_SIZE)
-        with open("/dev/urandom", "rb", buffering=0) as source:  # into memory that can be wiped
-            if source.readinto(secret) != len(secret):
-                secret[:] = os.urandom(len(secret))
-        return cls._of_secret(kind, secret)
+        return cls._of_secret(kind, bytearray(os.urandom(crypto.KEY_SIZE)))
 
     @classmethod
     def create_operator(cls) -> Self:

@@ -288,6 +288,29 @@ def test_the_end_of_the_client_ends_all(
     assert requests[0].answered
 
 
+def test_a_callout_that_may_do_nothing_else(
+    own_server: Any, connected: Any, refused: Any, run: Any
+) -> None:
+    site = Site(encrypted=True, timeout=1)
+    allowed = '"$SYS.REQ.USER.AUTH", "$SRV.>"'
+    rights = f'subscribe: [{allowed}], publish: {{ deny: ">" }}, allow_responses: true'
+    site.config = site.config.replace(
+        "password: pwd",
+        f"password: pwd, permissions: {{ {rights} }}",
+    )
+    server = site.serve(own_server)
+    site.callout(connected(server, **OWN), decide)
+    connected(server, **ALICE)
+    # Without discovery the service stops; the client is told.
+    site.config = site.config.replace(', "$SRV.>"', "")
+    server = site.serve(own_server)
+    nats = connected(server, **OWN)
+    callout = site.callout(nats, decide)
+    run(lambda: callout.stopped)
+    assert isinstance(nats.recorder.errors[0], PermissionsViolationError)
+    assert isinstance(refused(server, **ALICE), AuthorizationError)
+
+
 def test_what_a_handler_may_do_besides(
     own_server: Any, connected: Any, run: Any, excepthook: Any
 ) -> None:
