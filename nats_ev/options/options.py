@@ -94,6 +94,12 @@ class Options:
     priority: int = _option(0, checks.between(-2, 2))  # of the socket's watchers, -2 to 2
     name: str | None = _option(None, checks.as_text)  # shown in the server's monitoring
 
+    # WebSocket: for servers with ws:// or wss://.
+    ws_headers: Any = _option(None, checks.as_ws_headers, secret=True)  # of the HTTP request
+    ws_headers_cb: Hook = _option(None, hook_of(), secret=True)  # () -> more of them, per attempt
+    ws_compression: bool = _option(False, checks.as_flag)  # if the server agrees
+    ws_proxy_path: str | None = _option(None, checks.as_ws_path)  # in place of all URLs' paths
+
     # Credentials. The callbacks are called at each attempt to connect. The repr of a callback may show the
     # arguments that are bound to it.
     user: str | None = _option(None, checks.as_text)
