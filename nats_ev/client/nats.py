@@ -75,7 +75,8 @@ class Nats(Client, Origins, Inquiries, Accessors, Extension):
     Options, all by keyword; in parentheses the default. Times are ms or a timedelta, sizes are bytes.
 
     * Servers: host, port (4222), path (of a Unix socket), servers (URLs: ``nats://``, ``tls://``,
-      ``unix://``, or host:port; or all ``ws://`` or ``wss://``, see ``ws_*`` below), randomize_servers (True), ignore_discovered_servers (False).
+      ``unix://``, or host:port; or only ``ws://`` and ``wss://``), randomize_servers (True),
+      ignore_discovered_servers (False).
     * The connection: loop (that of `nats_ev.pyev.default_loop`), name, connect_timeout (2000; 0: none),
       keepalive (seconds of idleness before TCP probes; 0: off), priority (of its watchers, -2 to 2; 0).
     * WebSocket: ws_headers, a mapping of HTTP headers for the request; ``ws_headers_cb()``, called at each

@@ -99,8 +99,9 @@ class Server:
 
 
 def parse_server(url: str, port: int | None = None) -> Server:
-    """Return the server of a URL: ``nats://``, ``tls://``, ``unix://``, ``ws://``, ``wss://``, host, host:port.
+    """Return the server of a URL, a bare host, or host:port.
 
+    Schemes are ``nats://``, ``tls://``, ``unix://``, ``ws://`` and ``wss://``.
     User, password or token before an @ are percent-decoded. Raises `BadOptionsError`, whose text leaves out
     what may be secret in the URL.
 

@@ -12,8 +12,8 @@ class WebSocketError(ConnectError):
     `status` is that of the answer, such as 403; None if the answer is not HTTP, or incomplete. Values of its
     headers are not shown.
 
-    What to do: for 401 and 403 look at ws_headers, for 404 at the URL's path or ws_proxy_path; 502 to 504 come
-    from a proxy whose server is down. For 400 and an answer that is not HTTP: is the port that of the
+    What to do: for 401 and 403 look at ws_headers, for 404 at the URL's path or ws_proxy_path; 502 to 504
+    come from a proxy whose server is down. For 400 and an answer that is not HTTP: is the port that of the
     server's websocket block, and does it want ``wss://``?
     """
 

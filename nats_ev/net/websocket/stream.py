@@ -287,7 +287,7 @@ class WsStream:
                 raise
 
     def _push(self) -> int:
-        """Offer all frames to the stream below in one call. Return how many of the caller's bytes are sent."""
+        """Offer all frames to the stream below in one call. Return how many bytes of the caller are sent."""
         wire = self._wire
         if not wire and not self._below.unsent:
             return 0
