@@ -82,6 +82,11 @@ def started(port: int, ws_port: int) -> None:
         _ports[port] = ws_port
 
 
+def taken(port: int) -> None:
+    """Note that something else listens at a port, perhaps of a server that has ended."""
+    _ports.pop(port, None)
+
+
 def port_of(port: int) -> int:
     """Return the port for WebSocket of a server, or the port itself."""
     return _ports.get(port, port)
