@@ -153,7 +153,10 @@ class _FramedSocket:
 
     def recv(self, size: int) -> bytes:
         while True:
-            bits, opcode, _, payload = self._raw.frame()
+            try:
+                bits, opcode, _, payload = self._raw.frame()
+            except EOFError:
+                return b""
             if opcode == CLOSE:
                 return b""
             if opcode == BINARY:
