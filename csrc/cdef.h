@@ -148,4 +148,4 @@ const char *nats_wbuf_strerror(int error);
 
 int nats_py_types(void *list);
 
-void nats_ws_mask(char *data, size_t len, const char *key);
+void nats_ws_mask(char *data, size_t len, const void *key);

@@ -3,8 +3,9 @@
 #include <stdint.h>
 #include <string.h>
 
-void nats_ws_mask(char *data, size_t len, const char *key)
+void nats_ws_mask(char *data, size_t len, const void *key)
 {
+    const char *byte = key;
     size_t i = 0;
     uint64_t wide;
     uint32_t narrow;
@@ -18,5 +19,5 @@ void nats_ws_mask(char *data, size_t len, const char *key)
         memcpy(data + i, &word, sizeof word);
     }
     for (; i < len; i++)
-        data[i] = (char)(data[i] ^ key[i & 3]);
+        data[i] = (char)(data[i] ^ byte[i & 3]);
 }

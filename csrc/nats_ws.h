@@ -7,6 +7,6 @@
 #include <stddef.h>
 
 /* Mask or unmask [data, data + len) in place; key has 4 bytes. */
-void nats_ws_mask(char *data, size_t len, const char *key);
+void nats_ws_mask(char *data, size_t len, const void *key);
 
 #endif

@@ -276,7 +276,7 @@ def str_mapping(value: Any, name: str) -> dict[str, str]:
 URL_CHARACTERS = "/?:@!$&'()*+,;=-._~%"
 # Names of HTTP's header lines that belong to the WebSocket handshake itself, or to a body.
 _OF_THE_HANDSHAKE = frozenset(
-    ("connection", "upgrade", "nats-no-masking", "content-length", "transfer-encoding", "expect")
+    ("connection", "upgrade", "content-length", "transfer-encoding", "expect")
 )
 _HTTP_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HTTP_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")

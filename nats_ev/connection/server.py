@@ -94,8 +94,9 @@ class Server:
 
     def authority(self, secure: bool) -> str:
         """Return what the header Host names in the request for a WebSocket connection."""
-        usual = _WSS_PORT if secure else _WS_PORT
-        return self.address if self.port != usual else self.address.rpartition(":")[0]
+        host = self.host.partition("%")[0]  # an IPv6 zone is local to this machine
+        host = f"[{host}]" if ":" in host else host
+        return host if self.port == (_WSS_PORT if secure else _WS_PORT) else f"{host}:{self.port}"
 
 
 def parse_server(url: str, port: int | None = None) -> Server:

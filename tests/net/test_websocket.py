@@ -249,6 +249,15 @@ def test_the_request_is_that_of_the_standard() -> None:
     assert "sec-websocket-extensions" not in upgrade()[1]
 
 
+@pytest.mark.parametrize("value", ["false", "true"])
+def test_a_header_of_the_users_decides_about_masks(value: str) -> None:
+    made = Upgrade("h", "/", [("NATS-No-Masking", value)], False)
+    assert made.request.lower().count(b"masking") == 1
+    headers = dict(x.split(": ") for x in made.request.decode().split("\r\n")[1:-2])
+    made.feed(answer({name.lower(): v for name, v in headers.items()}))
+    assert made.masked is (value == "false")
+
+
 @given(st.integers(1, 200), st.binary(max_size=30))
 def test_the_answer_in_any_pieces_and_what_follows_it(size: int, early: bytes) -> None:
     made, headers = upgrade(compression=True)

@@ -12,6 +12,7 @@ from .errors import Fault, WebSocketError
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _DEFLATE = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+_NO_MASKING = "nats-no-masking"
 # Bytes of an answer's header, and of the line that an error shows.
 MOST_HEADER = 64 * 1024
 _MOST_SHOWN = 60
@@ -53,12 +54,16 @@ class Upgrade:
         self.deflate = False
         self.masked = True
         headers = tuple(headers)
+        own = {name.lower() for name, _ in headers}
         lines = [f"GET {target} HTTP/1.1"]
-        if not any(name.lower() == "host" for name, _ in headers):
+        if "host" not in own:
             lines.append(f"Host: {host}")
         lines += ["Upgrade: websocket", "Connection: Upgrade"]
         lines += [f"Sec-WebSocket-Key: {self._key.decode()}", "Sec-WebSocket-Version: 13"]
-        lines.append("Nats-No-Masking: true")
+        if _NO_MASKING not in own:
+            lines.append("Nats-No-Masking: true")
+        # A user who sends another value wants masks, for what inspects the traffic on the way.
+        self._may_bare = all(v == "true" for name, v in headers if name.lower() == _NO_MASKING)
         if compression:
             lines.append(f"Sec-WebSocket-Extensions: {_DEFLATE}")
         lines += [f"{name}: {value}" for name, value in headers]
@@ -126,7 +131,7 @@ class Upgrade:
         if fields.get("sec-websocket-protocol"):
             raise refused("the server has chosen a subprotocol that nobody has offered", 101)
         self.deflate = self._agreed(fields.get("sec-websocket-extensions", ()))
-        self.masked = fields.get("nats-no-masking") != ["true"]
+        self.masked = not self._may_bare or fields.get(_NO_MASKING) != ["true"]
 
     def _agreed(self, extensions: Iterable[str]) -> bool:
         """Return whether the server deflates. Raises `Fault` for what was not offered."""
