@@ -3,8 +3,9 @@
 Files: `turn` (the end of a loop turn, and what happens to callbacks' exceptions), `deadlines` (all
 time-outs on one timer), `refs` (whether a client's watchers keep the loop running), `mailbox` (calls from
 other threads), `fork` (descriptors in a forked child), `transport` (a plain socket), `dial` (from a name to a
-connected socket), `tls` (a socket under TLS; loaded when it is used), `tls_errors`, `guard` (which process
-and thread may call), `native` (the interpreter's functions, patched by gevent or not).
+connected socket), `tunnel` (what is said to a proxy on it), `tls` (a socket under TLS; loaded when it is
+used), `tls_errors`, `guard` (which process and thread may call), `native` (the interpreter's functions,
+patched by gevent or not).
 """
 
 from typing import TYPE_CHECKING
@@ -29,7 +30,9 @@ from .transport import EV_READ as EV_READ
 from .transport import EV_WRITE as EV_WRITE
 from .transport import NO_BUFFERS as NO_BUFFERS
 from .transport import Stream as Stream
+from .transport import adopt as adopt
 from .transport import os_error as os_error
+from .tunnel import Tunnel as Tunnel
 from .turn import Turn as Turn
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ LAYERS = [
         "steps",
         "times",
     },
-    {"arguments", "auth", "headers", "instrumentation", "net", "subjects"},
+    {"arguments", "auth", "headers", "instrumentation", "net", "proxies", "subjects"},
     {"options", "protocol"},
     {"connection", "contexts"},
     {"inquiries"},
@@ -66,6 +66,7 @@ PURE = {
     "nuid",
     "options",
     "protocol",
+    "proxies",
     "subjects",
     "times",
 }
