@@ -54,7 +54,7 @@ show_as_public(globals(), __all__)
 if TYPE_CHECKING:
     from . import aio as aio
     from . import blocking as blocking
-    from . import buckets, contexts, jetstream, kv, object_store, proxies, service
+    from . import buckets, contexts, jetstream, kv, object_store, service
     from . import green as green
     from .buckets import *  # noqa: F403
     from .buckets.errors import *  # noqa: F403  mypy does not see them in the line above
@@ -63,7 +63,6 @@ if TYPE_CHECKING:
     from .jetstream.errors import *  # noqa: F403  mypy does not see them in the line above
     from .kv import *  # noqa: F403
     from .object_store import *  # noqa: F403
-    from .proxies import *  # noqa: F403
     from .service import *  # noqa: F403
 
     __all__ += buckets.__all__
@@ -71,7 +70,6 @@ if TYPE_CHECKING:
     __all__ += jetstream.__all__
     __all__ += kv.__all__
     __all__ += object_store.__all__
-    __all__ += proxies.__all__
     __all__ += service.__all__
 else:
     # Each layer and its `__all__`, which can't be asked for without loading the layer; a test compares them.
@@ -102,7 +100,6 @@ else:
             "parse_ack_reply"
         ),
         "kv": "Base64Codec ChainCodec KV KvEntry KvWatch PathCodec",
-        "proxies": "ProxyError",
         "object_store": "Download ObjectStore ObjectWatch Upload",
         "service": "Endpoint Group Service ServiceError ServiceRequest",
     }

@@ -10,20 +10,16 @@ that comes too late, after the attempt's end, is closed.
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from .. import errors
 from ..loops import Loop
-from ..net import Deadline, Deadlines, Dialer, Guard, Refs, Resolver, Tunnel, Turn, adopt
-from ..options import Options
+from ..net import Deadline, Deadlines, Dialer, Guard, ProxyError, Refs, Resolver, Turn, adopt
+from ..options import Options, Proxy, parse_proxy, proxy_of_environment
 from ..redact import drop_frames, hide_frames
 from .server import Server
-
-if TYPE_CHECKING:
-    from ..proxies import Proxy
 
 # Gets the connected socket, or why there is none.
 Done = Callable[[socket.socket | errors.NatsError], None]
@@ -144,7 +140,7 @@ class Route:
 
     def _ask_proxy(self, sock: socket.socket, proxy: Proxy, server: Server) -> None:
         """Let the proxy connect to the server."""
-        from ..proxies import handshake_of
+        from ..net import Tunnel, handshake_of
 
         self.waits_for = "the proxy does not answer"
         try:
@@ -166,8 +162,6 @@ class Route:
             self._finish(result)
 
     def _proxy_failed(self, error: Exception) -> None:
-        from ..proxies import ProxyError
-
         if not isinstance(error, ProxyError):
             assert self._proxy is not None
             why = (error.strerror if isinstance(error, OSError) else None) or str(error)
@@ -191,17 +185,8 @@ def _failed(why: str, cause: BaseException | None) -> errors.ConnectError:
 def proxy_of(options: Options, server: Server) -> Proxy | None:
     """Return the proxy for a server; None: none. Raises `BadOptionsError` for a bad ``ALL_PROXY``."""
     if options.proxy is None:
-        environ = os.environ
-        if not (environ.get("ALL_PROXY") or environ.get("all_proxy")):
-            return None
-        from ..proxies import from_environment
-
-        return from_environment(server.host, server.port)
-    if not options.proxy:
-        return None
-    from ..proxies import parse_proxy
-
-    return parse_proxy(options.proxy)
+        return proxy_of_environment(server.host, server.port)
+    return parse_proxy(options.proxy) if options.proxy else None
 
 
 class DialDone:

@@ -24,6 +24,7 @@ from ..auth import (
 )
 from ..errors import BadOptionsError, BadSubjectError
 from ..subjects import check_subscribe
+from .proxy import parse_proxy
 
 # (value, name of the option) -> the value to store. Raises TypeError or `BadOptionsError`.
 Check = Callable[[Any, str], Any]
@@ -230,8 +231,6 @@ def as_proxy(value: Any, name: str) -> str | None:
     text = as_text(value, name)
     if text is None or not (text := text.strip()):
         return text
-    from ..proxies import parse_proxy
-
     parse_proxy(text, name)
     return text
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from .handshake import Handshake
-from .url import Proxy
+from .handshake import Handshake, Proxy
 
 _VERSION, _LOGIN_VERSION = 5, 1
 _NO_LOGIN, _LOGIN, _NO_METHOD = 0, 2, 0xFF

@@ -6,8 +6,7 @@ import re
 from binascii import b2a_base64
 
 from .errors import ProxyError
-from .handshake import Handshake, shown
-from .url import Proxy
+from .handshake import Handshake, Proxy, shown
 
 # Bytes of an answer's header.
 _MOST_HEADER = 16 * 1024

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from .errors import ProxyError
-from .url import Proxy
 
 # Characters of what a proxy says that an error shows.
 _MOST_SHOWN = 80
+
+
+class Proxy(Protocol):
+    """What a handshake needs to know of its proxy."""
+
+    @property
+    def scheme(self) -> str:
+        """The kind: http, socks5 or socks5h."""
+
+    @property
+    def url(self) -> str:
+        """The URL, without user and password."""
+
+    @property
+    def user(self) -> str | None:
+        """Who the client is; None: it does not say."""
+
+    @property
+    def password(self) -> str:
+        """The user's password."""
 
 
 class Handshake:

@@ -1,50 +1,43 @@
-"""What is said on a connected socket before the socket is the connection's: the handshake with a proxy.
+"""The handshake with a proxy on a connected socket, before the socket is the connection's.
 
-The bytes after the peer's last word belong to the next protocol, whose server may speak first. So a `Tunnel`
-looks at what has arrived (MSG_PEEK), asks its exchange how much of that is the exchange's, and reads no more.
-What is left stays with the kernel, and the socket's next owner sees it in the ordinary way.
+The bytes after the proxy's last word are the server's, who may speak first. So a `Tunnel` looks at what has
+arrived (MSG_PEEK), asks its handshake how much of that is the proxy's, and reads no more. What is left stays
+with the kernel, and the socket's next owner sees it in the ordinary way.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
-from ..loops import Io, Loop
-from ..redact import drop_frames
-from .fork import make_dead_end
-from .refs import Refs
-from .transport import EV_READ, EV_WRITE, NO_SIGNAL
+from ...loops import Io, Loop
+from ...redact import drop_frames
+from ..fork import make_dead_end
+from ..refs import Refs
+from ..transport import EV_READ, EV_WRITE, NO_SIGNAL
+from .handshake import Handshake, Proxy
+from .http import HttpConnect
+from .socks import Socks5
 
 # An answer is a few hundred bytes; what is longer is looked at in several portions.
 _PORTION = 4096
 
 
-class Exchange(Protocol):
-    """What is to be said; `proxies.Handshake` is one."""
-
-    done: bool
-
-    def begin(self) -> bytes:
-        """Return what is said first."""
-
-    def receive(self, data: bytes) -> tuple[int, bytes]:
-        """Take what has arrived; return how many bytes were taken, and what is said now. May raise."""
-
-    def ended(self) -> Exception:
-        """Return the error for a peer that has closed the connection."""
+def handshake_of(proxy: Proxy, host: str, port: int) -> Handshake:
+    """Return the handshake that asks a proxy for a tunnel to a server. Raises `ProxyError`."""
+    return (HttpConnect if proxy.scheme == "http" else Socks5)(proxy, host, port)
 
 
 class Tunnel:
-    """One exchange on one socket. Ends with exactly one call of done; with none after `cancel`."""
+    """One handshake on one socket. Ends with exactly one call of done; with none after `cancel`."""
 
     def __init__(
         self,
         loop: Loop,
         refs: Refs,
         sock: socket.socket,
-        exchange: Exchange,
+        handshake: Handshake,
         done: Callable[[socket.socket | Exception], None],
         priority: int = 0,
     ) -> None:
@@ -54,13 +47,13 @@ class Tunnel:
             loop: makes the watchers of the socket.
             refs: the client's.
             sock: connected and non-blocking. It is closed after an error and by `cancel`.
-            exchange: says what is said.
-            done: called with the socket, or with the error: the exchange's, or an OSError.
+            handshake: with the proxy.
+            done: called with the socket, or with the error: the handshake's, or an OSError.
             priority: of the watchers.
         """
         self._refs = refs
         self._sock: socket.socket | None = sock
-        self._exchange = exchange
+        self._handshake = handshake
         self._done = done
         self._unsent = b""
         self._forked = False
@@ -71,10 +64,10 @@ class Tunnel:
     def begin(self) -> None:
         """Say the first word. done may be called before this returns."""
         self._refs.start(self._reader)
-        self._attempt(self._say, self._exchange.begin)
+        self._attempt(self._say, self._handshake.begin)
 
     def cancel(self) -> None:
-        """Stop the exchange, and close the socket. done is not called."""
+        """Stop the handshake, and close the socket. done is not called."""
         sock = self._release()
         if sock is not None:
             sock.close()
@@ -95,7 +88,7 @@ class Tunnel:
     def _attempt(self, step: Callable[..., None], *args: Any) -> None:
         try:
             step(*args)
-        except Exception as exc:  # of the socket, or of the exchange
+        except Exception as exc:  # of the socket, or of the handshake
             drop_frames(exc)  # they hold this object, and what was said
             self.cancel()
             self._done(exc)
@@ -136,11 +129,11 @@ class Tunnel:
         except (BlockingIOError, InterruptedError):
             return
         if not data:
-            raise self._exchange.ended()
-        taken, words = self._exchange.receive(data)
+            raise self._handshake.ended()
+        taken, words = self._handshake.receive(data)
         sock.recv(taken)
         if words:
             self._say(lambda: words)
-        if self._exchange.done:
+        if self._handshake.done:
             self._release()
             self._done(sock)
