@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Literal, NamedTuple, TypedDict, TypeVar, cast, overload
+from typing import Any, NamedTuple, TypedDict, TypeVar, cast, overload
 
 from ..arguments import Milliseconds, Omitted
 from ..connection import Connection, Link
@@ -243,9 +243,9 @@ class Accessors:
     @overload
     def proxy(self) -> str | None: ...
     @overload
-    def proxy(self, url: str | Literal[False] | None) -> str | None: ...
+    def proxy(self, url: str | bool | None) -> str | None: ...
     @without_traceback
-    def proxy(self, url: str | Literal[False] | None = _READ) -> str | None:
+    def proxy(self, url: str | bool | None = _READ) -> str | None:
         """Get or set the proxy, for the next connection. The result shows no user and no password.
 
         None: the environment decides (ALL_PROXY, NO_PROXY). "" or False: no proxy. Raises `BadOptionsError`

@@ -189,7 +189,7 @@ def proxy_of(options: Options, server: Server) -> Proxy | None:
     return parse_proxy(options.proxy) if options.proxy else None
 
 
-class DialDone:
+class Handover:
     """What the user's `dial` gets to call. It holds nothing of the client after its attempt's end."""
 
     __slots__ = ("_stage",)
@@ -237,7 +237,7 @@ class HandedOver:
         self._turn = turn
         self._guard = guard
         self._finish = finish
-        self._done = DialDone(self)
+        self._done = Handover(self)
         self._over = False  # done has been called, or nobody waits for it
         self._result: socket.socket | errors.NatsError | None = None
         self._due: Deadline | None = None
@@ -257,7 +257,7 @@ class HandedOver:
                 raise
 
     def take(self, sock: Any, err: Any) -> None:
-        """Take the socket or the error; see `DialDone`."""
+        """Take the socket or the error; see `Handover`."""
         self._guard.check_thread()
         if self._guard.forked:
             _close(sock)

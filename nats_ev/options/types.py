@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, Literal, Protocol, TypedDict
+from typing import Any, Protocol, TypedDict
 
 from ..arguments import Milliseconds
 from ..errors import NatsError
@@ -47,7 +47,7 @@ class CommonOptions(TypedDict, total=False):
     keepalive: int | timedelta
     priority: int
     name: str | None
-    proxy: str | Literal[False] | None
+    proxy: str | bool | None
     dial: Callable[[str, int, DialDone], object] | None
     local_address: str | tuple[str, int] | None
     ip_resolution_order: int
