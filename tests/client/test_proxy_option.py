@@ -41,13 +41,13 @@ BAD = [
 
 @pytest.mark.parametrize("url", BAD)
 def test_a_bad_url_is_refused_at_the_call_and_shows_no_secret(url):
-    with pytest.raises(BadOptionsError, match="^proxy") as caught:
+    with pytest.raises(BadOptionsError, match=r"^proxy") as caught:
         Options.from_kwargs({"proxy": url})
     assert "hunter2" not in str(caught.value)
 
 
 def test_tls_to_a_proxy_and_old_socks_say_what_is_supported():
-    with pytest.raises(ValueError, match="TLS to a proxy .* is not supported"):
+    with pytest.raises(ValueError, match=r"TLS to a proxy .* is not supported"):
         Options.from_kwargs({"proxy": "https://proxy"})
     with pytest.raises(ValueError, match="socks4:// is not supported"):
         Options.from_kwargs({"proxy": "socks4://proxy"})
@@ -137,7 +137,7 @@ def test_all_proxy_in_its_spellings():
     assert found("nats.example", all_proxy="", ALL_PROXY=PROXY) == PROXY
     assert found("nats.example", ALL_PROXY="proxy:8080") == PROXY
     assert found("127.0.0.1", ALL_PROXY=PROXY) == PROXY
-    with pytest.raises(BadOptionsError, match="^ALL_PROXY: TLS to a proxy") as caught:
+    with pytest.raises(BadOptionsError, match=r"^ALL_PROXY: TLS to a proxy") as caught:
         found("nats.example", ALL_PROXY="https://u:hunter2@proxy")
     assert "hunter2" not in str(caught.value)
 
