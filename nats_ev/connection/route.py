@@ -250,7 +250,8 @@ class HandedOver:
         except BaseException as exc:  # also an interrupt
             hide_frames(exc)
             if not self._over:
-                self._end(_refused(exc))
+                known = isinstance(exc, Exception)
+                self._end(_refused(exc if known else "interrupted"))
             elif isinstance(exc, Exception):  # it has come to its result before
                 self._turn.failed(exc)
             if not isinstance(exc, Exception):

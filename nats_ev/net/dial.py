@@ -114,13 +114,12 @@ def permitted(addresses: list[Address], order: int, local: Local | None = None) 
     families = ORDERS[order] or tuple(dict.fromkeys(family for family, _ in addresses))
     if local is not None:
         own = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
-        families = tuple(family for family in families if family == own)
+        if ORDERS[order] and own not in families:
+            raise OSError("local_address is of another family than ip_resolution_order permits")
+        families = (own,)
     left = _alternating([a for a in addresses if a[0] == family] for family in families)
     if addresses and not left:
-        wanted = " or ".join(_NAMES.get(family, str(family)) for family in families)
-        if not wanted:
-            raise OSError("local_address is of another family than ip_resolution_order permits")
-        raise OSError(f"no {wanted} address")
+        raise OSError(f"no {' or '.join(_NAMES[family] for family in families)} address")
     return left
 
 

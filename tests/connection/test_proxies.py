@@ -188,7 +188,7 @@ def test_tls_inside_the_tunnel_checks_the_servers_name(
 ):
     good = certs.issue("reached-by-proxies", "localhost")
     server = own_server(config=server_config(good, first=first), silent=first)
-    proxy = thread_proxy(names={"nats.internal": "127.0.0.1"}, piecewise=True)
+    proxy = thread_proxy(names={"nats.internal": "127.0.0.1"}, piecewise=not first)
     options = {
         "proxy": f"{scheme}://{proxy.address}",
         "tls_ca_file": certs.ca.cert_file,
