@@ -75,6 +75,7 @@ from .object_store.sources import Data
 from .object_store.store import ObjectInfos
 from .options.types import (
     Content,
+    DialDone,
     ErrorCallback,
     EventCallback,
     ExpiringCallback,
@@ -599,6 +600,10 @@ class Nats:
     def priority(self) -> int: ...
     @overload
     def priority(self, num: int) -> int: ...
+    @overload
+    def proxy(self) -> str | None: ...
+    @overload
+    def proxy(self, url: str | bool | None) -> str | None: ...
     def pub(
         self,
         subject: str,
@@ -916,6 +921,11 @@ def connect(
     keepalive: int | timedelta = 0,
     priority: int = 0,
     name: str | None = None,
+    proxy: str | bool | None = None,
+    dial: Callable[[str, int, DialDone], object] | None = None,
+    local_address: str | tuple[str, int] | None = None,
+    ip_resolution_order: int = 0,
+    tcp_user_timeout: Milliseconds = 0,
     ws_headers: Mapping[str, str | Sequence[str]] | None = None,
     ws_headers_cb: Callable[[], Mapping[str, str | Sequence[str]] | None] | None = None,
     ws_compression: bool = False,
