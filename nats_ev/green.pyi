@@ -9,6 +9,10 @@ from typing import Any, TypeVar, overload
 
 from typing_extensions import Self, Unpack
 
+from .accounts import AuthCallout as _AuthCallout
+from .accounts.callout import AuthCalloutStats, AuthRequest
+from .accounts.claims import Key
+from .accounts.keys import KeyPair
 from .arguments import Milliseconds, Payload
 from .buckets.types import (
     KeyValueConfig,
@@ -92,6 +96,14 @@ from .status import ServerState, Status
 
 T = TypeVar("T")
 
+class AccountResolver:
+    nats: _Nats
+    def __init__(self, nats: Nats | _Nats, timeout_ms: Milliseconds = 5000) -> None: ...
+    def delete(self, operator: KeyPair, accounts: Key | Sequence[Key]) -> int: ...
+    def list_accounts(self) -> list[str]: ...
+    def lookup(self, account: Key) -> str: ...
+    def push(self, jwt: str) -> str: ...
+
 class Advisories:
     sid: int
     subject: str
@@ -137,6 +149,31 @@ class AtomicBatch:
         **options: Unpack[PublishOptions],
     ) -> PubAck: ...
     def discard(self) -> None: ...
+
+class AuthCallout:
+    nats: _Nats
+    service: Service
+    issuer_account: str
+    def __init__(
+        self,
+        nats: Nats | _Nats,
+        issuer_key: KeyPair | str,
+        handler: Callable[[AuthRequest], object],
+        xkey: KeyPair | str | None = None,
+        *,
+        account: str = "$G",
+        issuer_account: Key = "",
+        timeout_ms: Milliseconds | None = None,
+        queue_group: str = "auth-callout",
+        name: str = "auth-callout",
+        error_handler: Callable[[_AuthCallout, NatsError], object] | None = None,
+    ) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc_info: object) -> None: ...
+    def stats(self) -> AuthCalloutStats: ...
+    def stop(self) -> bool: ...
+    @property
+    def stopped(self) -> bool: ...
 
 class Consume:
     stream: str

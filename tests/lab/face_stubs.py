@@ -55,12 +55,16 @@ ATTRIBUTES = {
         "name": "str", "version": "str", "description": "str", "metadata": "dict[str, str]", "id": "str",
         "stopping": "bool", "stopped": "bool", "endpoints": "list[Endpoint]",
     },
+    "AccountResolver": {"nats": "_Nats"},
+    "AuthCallout": {"nats": "_Nats", "service": "Service", "issuer_account": "str"},
     "Consume": {"stream": "str"},
     "OrderedConsumer": {"stream": "str"},
     "PushSubscription": {"stream": "str"},
     "Subscription": {"sid": "int", "subject": "str"},
     "Advisories": {"sid": "int", "subject": "str"},
 }  # fmt: skip
+# Classes that users construct with an object of this face or of the callback API.
+CONSTRUCTED = {"JetStream", "KV", "ObjectStore", "Service", "AccountResolver", "AuthCallout"}
 _CALLBACKS = {"Callback", "MsgCallback", "WatchCallback"}
 # What the result depends on: a parameter, and for each way in which it is given the result.
 _ON_MSG = (
@@ -245,7 +249,7 @@ class Stub:
 
     def _constructor(self, name: str) -> list[str]:
         original = rules.original(name)
-        if name in ("JetStream", "KV", "ObjectStore", "Service"):
+        if name in CONSTRUCTED:
             function = original.__init__
             parameters = list(inspect.signature(function).parameters.values())
             owner = parameters[1]
@@ -384,10 +388,8 @@ class Stub:
         )
 
     def _parameter_type(self, annotation: str, module: str) -> str:
-        if annotation.startswith("Callable[[Service"):  # gets the object of the callback API
-            annotation = annotation.replace("[[Service,", "[[_Service,").replace(
-                "[[Service]", "[[_Service]"
-            )
+        # These get the object of the callback API.
+        annotation = re.sub(r"\[\[(Service|AuthCallout)\b", r"[[_\1", annotation)
         return self.type_of(annotation, module)
 
     # Functions.
