@@ -102,7 +102,7 @@ else:
         ),
         "kv": "Base64Codec ChainCodec KV KvEntry KvWatch PathCodec",
         "object_store": "Download ObjectStore ObjectWatch Upload",
-        "service": "Endpoint Group Service ServiceError ServiceRequest",
+        "service": ("Discovery Endpoint Group Service ServiceClient ServiceError ServiceRequest"),
     }
     _HOMES = {name: home for home, names in _LATER.items() for name in names.split()}
     __all__ += _HOMES

@@ -46,6 +46,9 @@ HOMES = {
     "ObjectWatch": "object_store",
     "Service": "service",
     "Group": "service",
+    "ServiceClient": "service",
+    "SystemClient": "system",
+    "Backup": "extras",
 }
 
 # Methods that call cb more than once, and the class of the iterator that a face's method returns.
@@ -61,6 +64,7 @@ FLOWS = {
     ("KV", "watch"): "KvWatch",
     ("KV", "list_keys"): "KvKeys",
     ("ObjectStore", "watch"): "ObjectWatch",
+    ("SystemClient", "events"): "SystemEvents",
 }
 LATER = {("JetStream", "publish_async")}
 FORGET = {("FastBatch", "add")}

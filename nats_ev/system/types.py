@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
-__all__ = ["ServerAnswer", "ServerError", "ServerIdentity", "SystemOptions"]
+__all__ = ["ServerAnswer", "ServerError", "ServerIdentity"]
 
 # The options of a request, as JSON: those of the monitoring page of the same name, and those that choose
 # among the servers: server_name, cluster, host, exact_match, tags, domain. Durations in ns or as timedelta.
