@@ -17,7 +17,7 @@ from ..arguments import (
 )
 from ..client import Nats
 from ..errors import BadOptionsError, NatsError, NoRespondersError, ProtocolError
-from ..subjects import check_publish
+from ..subjects import check_one_token, check_publish
 from .service import API_PREFIX, ServiceError
 from .types import ServiceIdentity, ServiceInfo, ServiceStats
 
@@ -120,8 +120,10 @@ class ServiceClient:
             raise TypeError("name and id must be str")
         if id and not name:
             raise BadOptionsError("an id needs the name of its service")
+        for what, token in (("service name", name), ("id", id)):
+            if token:
+                check_one_token(token, what)
         subject = ".".join(filter(None, (self._prefix, verb, name, id)))
-        check_publish(subject)
         discovery = Discovery(self.nats, verb, subject, cb)
         discovery.begin(self._timeout, self._stall, self._most)
         return discovery

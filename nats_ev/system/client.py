@@ -19,7 +19,7 @@ from ..arguments import (
 )
 from ..client import Nats
 from ..errors import BadOptionsError, NatsError, NotConnectedError, ProtocolError
-from ..subjects import check_publish
+from ..subjects import check_one_token
 from ..times import to_wire
 from .asking import PREFIX, Asking, ask_one, body_of
 from .events import SUBJECTS, SystemEvent, decode_event
@@ -245,7 +245,7 @@ class SystemClient(Monitoring):
         if kind not in SUBJECTS:
             raise BadOptionsError(f"unknown event {kind!r}: one of {', '.join(SUBJECTS)}")
         if of != "*":
-            check_publish(of)
+            check_one_token(of, "account or server")
 
         def arrived(subject: str, payload: bytes, reply: str | None, headers: object) -> None:
             try:
@@ -270,7 +270,7 @@ class SystemClient(Monitoring):
             return str(json.loads(info).get("server_id"))
         if not isinstance(server, str):
             raise TypeError(f"server must be str, not {type(server).__name__}")
-        check_publish(server)
+        check_one_token(server, "server id")
         return server
 
     def _one(self, verb: str, server: Any, opts: Any, cb: Callback | None) -> None:
@@ -287,7 +287,7 @@ class SystemClient(Monitoring):
     def _of_account(self, account: object, verb: str, opts: Any, cb: Callback | None) -> Asking:
         if not isinstance(account, str):
             raise TypeError(f"account must be str, not {type(account).__name__}")
-        check_publish(account)
+        check_one_token(account, "account")
         return self._ask_all(f"{_ACCOUNTS}.{account}.{verb}", opts, cb)
 
     def _ask_all(self, subject: str, opts: Any, cb: Callback | None) -> Asking:
