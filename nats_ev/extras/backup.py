@@ -20,7 +20,7 @@ from ..arguments import (
     milliseconds,
 )
 from ..errors import BadOptionsError, ConnectionClosedError, ConnectionLostError, NatsError
-from ..jetstream import JetStream, SnapshotError, StreamBackup, StreamNotFoundError
+from ..jetstream import APIError, JetStream, SnapshotError, StreamBackup, StreamNotFoundError
 from ..steps import later_step
 from .backup_files import (
     MANIFEST,
@@ -138,7 +138,7 @@ class Backup:
         """Copy a stream into a folder; ``cb({"config", "state", "bytes", "sha256"}, err)``.
 
         Args:
-            stream: the stream's name; a stream in memory can't be copied.
+            stream: the stream's name.
             folder: is created if it does not exist.
             cb: gets an error as of `JetStream.stream_snapshot`, a `SnapshotError` for one of the file. The
                 folder is as before, then.
@@ -249,7 +249,7 @@ class Backup:
         """Copy all streams of the account, one after the other; ``cb(manifest, err)``.
 
         Each stream is copied at a moment of its own. Buckets and object stores are streams. Streams in
-        memory are skipped, and so are those that are deleted meanwhile.
+        memory that the server can't copy are skipped, and so are streams that are deleted meanwhile.
 
         Args:
             folder: must not have a backup.
@@ -391,6 +391,7 @@ class _AccountBackup(_Account):
         self._options = options
         self._streams: list[CopiedStream] = []
         self._skipped: dict[str, str] = {}
+        self._in_memory: set[str] = set()
 
     def begin(self, listed: Any, error: NatsError | None) -> None:
         """Take the list of streams."""
@@ -401,12 +402,9 @@ class _AccountBackup(_Account):
         for name in listed.get("missing", ()):
             self._failed[str(name)] = "its servers have not answered"
         for info in listed["streams"]:
-            config = info["config"]
-            name = config["name"]
-            if config.get("storage") == "memory":
-                self._skipped[name] = "it is in memory"
-            else:
-                self._left.append(name)
+            self._left.append(info["config"]["name"])
+            if info["config"].get("storage") == "memory":
+                self._in_memory.add(info["config"]["name"])
         self._next()
 
     def _begin_one(self, item: str) -> Any:
@@ -418,6 +416,8 @@ class _AccountBackup(_Account):
     def _ended(self, result: Any, error: NatsError | None) -> None:
         if isinstance(error, StreamNotFoundError):
             self._skipped[self.stream] = "it was deleted meanwhile"
+        elif isinstance(error, APIError) and self.stream in self._in_memory:
+            self._skipped[self.stream] = f"it is in memory: {error.description}"
         elif error is not None:
             self._fail(error)
             if isinstance(error, (ConnectionLostError, ConnectionClosedError)):

@@ -377,8 +377,8 @@ class Snapshots:
         """Copy a stream as bytes, which `stream_restore` takes; ``cb({"config", "state"}, err)``.
 
         The copy has all messages up to ``state["last_seq"]`` of the result, also when others publish
-        meanwhile. A stream in memory can't be copied. The callback comes after the last byte was written;
-        the file is not closed. `nats_ev.extras.Backup` keeps copies in folders.
+        meanwhile. Servers before 2.15 can't copy a stream in memory. The callback comes after the last
+        byte was written; the file is not closed. `nats_ev.extras.Backup` keeps copies in folders.
 
         Args:
             stream: the stream's name.
@@ -433,7 +433,8 @@ class Snapshots:
     ) -> Restore:
         """Create a stream from what `stream_snapshot` has copied; ``cb(info, err)``.
 
-        The stream must not exist, and keeps its name. The server takes the copies of older servers.
+        The stream must not exist, and keeps its name. The server takes the copies of older lines; those of
+        2.15 can't be read by older servers.
 
         Args:
             backup: the result of `stream_snapshot`. Its config may be changed before, such as num_replicas
