@@ -123,7 +123,7 @@ class Administration:
 
         Args:
             stream: the stream's name.
-            cb: ``cb(answer, err)``. err is an `APIError` (err_code 10224) if no change is under way.
+            cb: ``cb(answer, err)``. err is an `APIError` (err_code 10129) if no change is under way.
         """
         check_result_cb(cb)
         self._api.request(f"STREAM.CANCEL_MOVE.{name_of('stream', stream)}", None, cb)

@@ -82,7 +82,7 @@ class SystemClient(Monitoring):
         """Ask for all connections of a server, page after page; data["connections"] has them.
 
         Sorted by cid, which is the default, none is missing or doubled because another one has come or gone
-        meanwhile.
+        meanwhile. Sorted in another way, pages may overlap or leave gaps: servers don't order what is equal.
 
         Args:
             server: its id; None: the server of the connection.
@@ -97,7 +97,11 @@ class SystemClient(Monitoring):
         opts: SystemOptions | ResultCallback[ServerAnswer] | None = None,
         cb: ResultCallback[ServerAnswer] | None = None,
     ) -> Pages:
-        """Ask for all subscriptions of a server; data["subscriptions_list"]. See `all_connz`."""
+        """Ask for all subscriptions of a server; data["subscriptions_list"]. See `all_connz`.
+
+        Servers don't order subscriptions, so pages can't be put together: when more exist than a page has,
+        all come in one answer. An account or another filter in opts keeps that small.
+        """
         return self._pages(SUBSZ, server, opts, cb)
 
     def all_jsz(
@@ -316,4 +320,6 @@ def _paged(given: Any) -> dict[str, Any]:
     opts: dict[str, Any] = to_wire(given or {})
     if "offset" in opts:
         raise BadOptionsError("offset: all pages begin with the first item")
+    if "limit" in opts:
+        integer(opts["limit"], "limit", 1)
     return opts

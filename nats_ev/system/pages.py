@@ -11,11 +11,14 @@ from ..client import Nats
 from ..errors import NatsError, ProtocolError
 from ..steps import later_step
 from .asking import PREFIX, Asking, ask_one, body_of
+from .errors import NotSystemAccountError
 
 __all__: list[str] = []
 
 # How often the list is requested again because it has changed between two of its pages.
 _ATTEMPTS = 5
+# Items of a page, which is the servers' own choice, too.
+_PAGE = 1024
 
 
 class Paged(NamedTuple):
@@ -26,17 +29,20 @@ class Paged(NamedTuple):
         items: the field of data with the list.
         key: the field that names an item, in a list that the server sorts by it; "": it does not.
         options: that the request needs.
+        in_order: whether two pages come from one order. If not, they can't be put together: all is asked for
+            in one page, when its size is known.
     """
 
     verb: str
     items: str
     key: str
     options: dict[str, Any]
+    in_order: bool
 
 
-CONNZ = Paged("CONNZ", "connections", "cid", {})
-SUBSZ = Paged("SUBSZ", "subscriptions_list", "", {"subscriptions": True})
-JSZ = Paged("JSZ", "account_details", "", {"accounts": True})
+CONNZ = Paged("CONNZ", "connections", "cid", {}, True)
+SUBSZ = Paged("SUBSZ", "subscriptions_list", "", {"subscriptions": True}, False)
+JSZ = Paged("JSZ", "account_details", "", {"accounts": True}, True)
 
 
 class Pages:
@@ -58,7 +64,7 @@ class Pages:
         self._nats = nats
         self._server = server
         self._paged = paged
-        self._opts = {**paged.options, **opts}
+        self._opts = {"limit": _PAGE, **paged.options, **opts}
         sorted_by = opts.get("sort") or paged.key
         self._key = paged.key if sorted_by == paged.key else ""
         self._timeout = timeout
@@ -102,13 +108,21 @@ class Pages:
             self._items, self._before = [], []
             self._next(0, 0)
             return
+        if not self._paged.in_order and len(items) >= self._opts["limit"] and self._attempts > 1:
+            self._attempts -= 1
+            # Old servers say in total how many this page has.
+            hints = [total, data.get("num_subscriptions"), 4 * len(items)]
+            self._opts["limit"] = max(hint for hint in hints if type(hint) is int) + 100
+            self._next(0, 0)
+            return
         if items and items == self._before:
             self._cb(None, ProtocolError(f"the answer to {self._paged.verb} has one page twice"))
             return
         self._before = items
         self._items += items[overlap:]
         reached = offset + len(items)
-        if len(items) > overlap and (total is None or reached < total):
+        more = self._paged.in_order and (total is None or reached < total)
+        if len(items) > overlap and more:
             again = 1 if self._key and len(items) > 1 else 0
             self._next(reached - again, again)
             return
@@ -148,12 +162,13 @@ class AllPages:
         self._cb: Callback | None = cb
         self._answers: list[dict[str, Any]] = []
         self._left = 0
-        self._asking = Asking(nats, f"{PREFIX}.PING.IDZ", self._found)
+        self._asking = Asking(nats, f"{PREFIX}.PING.{paged.verb}", self._found)
 
     def begin(self, stall: float, servers: int) -> None:
         """Ask who is there. Raises what a request raises."""
-        chosen = {name: self._opts[name] for name in _CHOICE if name in self._opts}
-        self._asking.begin(body_of(chosen), self._timeout, stall, servers)
+        # The page itself, because not every request lets the options choose among the servers.
+        body = body_of({**self._paged.options, **self._opts, "limit": 1})
+        self._asking.begin(body, self._timeout, stall, servers)
 
     def cancel(self) -> None:
         """End it; no callback comes any more."""
@@ -189,6 +204,8 @@ class AllPages:
             self._answers[place]["error"] = {"code": code, "description": text}
         else:
             self._answers[place] = answer
+        if isinstance(error, NotSystemAccountError):
+            self._end(error)  # some requests to all servers are answered in each account
         self._left -= 1
         if not self._left:
             self._end(None)
@@ -197,7 +214,3 @@ class AllPages:
         cb, self._cb = self._cb, None
         if cb is not None:
             cb(None if error is not None else self._answers, error)
-
-
-# The options that choose among the servers.
-_CHOICE = ("server_name", "cluster", "host", "exact_match", "tags", "domain")
