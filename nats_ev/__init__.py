@@ -86,14 +86,15 @@ else:
             "APIError Advisory ApiLevelError AtomicBatch BadPullRequestError "
             "BatchClosedError BatchError Consume ConsumerDeletedError ConsumerExistsError "
             "ConsumerIsPullError ConsumerIsPushError ConsumerLeadershipChangedError "
-            "ConsumerNameAlreadyInUseError ConsumerNotFoundError FastBatch Fetch "
+            "ConsumerNameAlreadyInUseError ConsumerNotFoundError Convergence FastBatch Fetch "
             "InvalidAnswerError JetStream JetStreamError JetStreamNotEnabledError "
             "JetStreamNotEnabledForAccountError JsMsg MaxBytesExceededError "
             "MaxRequestExceededError MaxWaitingExceededError MaximumMessagesError "
             "MessageNotFoundError MessageTtlError Metadata MsgAlreadyAckedError "
             "MsgNotAckableError NoHeartbeatError NoMessagesError NoStreamResponseError OrderedConsumer "
             "OrderedFetcher PinIdMismatchError PullStatusError PushSubscription "
-            "ResourcesExceededError SequenceMismatchError ServerShutdownError StoredMsg "
+            "ResourcesExceededError Restore SequenceMismatchError ServerShutdownError Snapshot "
+            "SnapshotError StoredMsg "
             "StreamNameAlreadyInUseError StreamNotFoundError StreamRecreatedError "
             "SubjectOverlapError TooManyRequestsError TooManyStalledMsgsError "
             "WrongLastMsgIdError WrongLastSequenceError WrongStreamError decode_advisory "
@@ -101,7 +102,7 @@ else:
         ),
         "kv": "Base64Codec ChainCodec KV KvEntry KvWatch PathCodec",
         "object_store": "Download ObjectStore ObjectWatch Upload",
-        "service": "Endpoint Group Service ServiceError ServiceRequest",
+        "service": ("Discovery Endpoint Group Service ServiceClient ServiceError ServiceRequest"),
     }
     _HOMES = {name: home for home, names in _LATER.items() for name in names.split()}
     __all__ += _HOMES

@@ -6,7 +6,13 @@ Nothing here is loaded by `nats_ev` itself.
 from __future__ import annotations
 
 from ..imports import show_as_public
+from .backup import Backup, Transfer
+from .backup_files import BackupError
 
-__all__: list[str] = []
+__all__: list[str] = [
+    "Backup",
+    "BackupError",
+    "Transfer",
+]
 
 show_as_public(globals(), __all__, "nats_ev.extras")

@@ -567,4 +567,5 @@ BASES: dict[str, type[Flow]] = {
     "KvWatch": Watched,
     "KvKeys": Listed,
     "ObjectWatch": Watched,
+    "SystemEvents": Advisories,
 }

@@ -48,6 +48,9 @@ HOMES = {
     "Group": "service",
     "AccountResolver": "accounts",
     "AuthCallout": "accounts",
+    "ServiceClient": "service",
+    "SystemClient": "system",
+    "Backup": "extras",
 }
 
 # Methods that call cb more than once, and the class of the iterator that a face's method returns.
@@ -63,6 +66,7 @@ FLOWS = {
     ("KV", "watch"): "KvWatch",
     ("KV", "list_keys"): "KvKeys",
     ("ObjectStore", "watch"): "ObjectWatch",
+    ("SystemClient", "events"): "SystemEvents",
 }
 LATER = {("JetStream", "publish_async")}
 FORGET = {("FastBatch", "add")}
