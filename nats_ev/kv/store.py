@@ -14,6 +14,7 @@ other layers is used.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
@@ -52,7 +53,8 @@ from .bucket import KvBucket
 from .codecs import KeyCodec, ValueCodec
 from .encoding import Encoding, Keys
 from .entry import KvEntry
-from .messages import Read, Write
+from .many import GetMany, PutMany
+from .messages import Read, Touch, Write
 from .watch import KvWatch
 
 WatchCallback = ResultCallback[KvEntry]
@@ -348,10 +350,24 @@ class KV(KvBucket):
 
     # Writing.
 
-    def put(self, key: str, value: Payload, cb: ResultCallback[int] | None = None) -> None:
-        """Set a key to a value; ``cb(revision, err)``, the new revision of the key."""
+    def put(
+        self,
+        key: str,
+        value: Payload,
+        cb: ResultCallback[int] | None = None,
+        *,
+        ttl: Milliseconds | None = None,
+    ) -> None:
+        """Set a key to a value; ``cb(revision, err)``, the new revision of the key.
+
+        Args:
+            key: the key.
+            value: the value.
+            cb: gets `MessageTtlError` when ttl is given and the bucket has no limit_marker_ttl.
+            ttl: as in `create`; None: the key expires with the bucket's ttl, if that has one.
+        """
         done = completion(self.js, cb)
-        self._publish(self._encoding.key(key), self._encoding.value(value), done)
+        self._publish(self._encoding.key(key), self._encoding.value(value), done, ttl=ttl)
 
     def create(
         self,
@@ -367,8 +383,8 @@ class KV(KvBucket):
             key: the key.
             value: the value.
             cb: gets `KeyExistsError` when the key has a value.
-            ttl: a timedelta or ms, 1 s or more, after which the key expires; the bucket needs
-                limit_marker_ttl.
+            ttl: a timedelta or ms, 1 s or more, after which the key expires unless a later revision
+                replaces this one; the server cuts it to whole seconds. The bucket needs limit_marker_ttl.
         """
         done = completion(self.js, cb)
         stored_key, data = self._encoding.key(key), self._encoding.value(value)
@@ -399,7 +415,13 @@ class KV(KvBucket):
         write(0, created)
 
     def update(
-        self, key: str, value: Payload, revision: int, cb: ResultCallback[int] | None = None
+        self,
+        key: str,
+        value: Payload,
+        revision: int,
+        cb: ResultCallback[int] | None = None,
+        *,
+        ttl: Milliseconds | None = None,
     ) -> None:
         """Set a key whose latest revision is the given one; ``cb(new revision, err)``.
 
@@ -407,12 +429,85 @@ class KV(KvBucket):
             key: the key.
             value: the value.
             revision: the latest one, deletions counted; 0: the bucket must have no revision of the key.
-            cb: gets `WrongLastSequenceError` when the latest revision is another one.
+            cb: gets `WrongLastSequenceError` when the latest revision is another one, `MessageTtlError`
+                when ttl is given and the bucket has no limit_marker_ttl.
+            ttl: as in `create`. The ttl of the latest revision does not count any more: without another one
+                the key expires with the bucket's ttl, if that has one.
         """
         done = completion(self.js, cb)
         expected = integer(revision, "a revision", 0)
         stored_key, data = self._encoding.key(key), self._encoding.value(value)
-        self._publish(stored_key, data, done, expect_last_subject_seq=expected)
+        self._publish(stored_key, data, done, ttl=ttl, expect_last_subject_seq=expected)
+
+    def touch(
+        self,
+        key: str,
+        cb: ResultCallback[int] | None = None,
+        *,
+        ttl: Milliseconds | None = None,
+    ) -> None:
+        """Let a key live on: store its value again as a new revision; ``cb(revision, err)``.
+
+        The time until the key expires begins again. Reads the latest revision from the stream's leader, and
+        updates that one; if another writer is faster, reads again.
+
+        Args:
+            key: the key.
+            cb: gets `KeyNotFoundError` when the key is missing or deleted, `MessageTtlError` when ttl is
+                given and the bucket has no limit_marker_ttl.
+            ttl: as in `create`; None: that of the latest revision.
+        """
+        Touch(
+            self.js, self._kv_stream, key, self._encoding.key(key), ttl, completion(self.js, cb)
+        ).start()
+
+    def get_many(self, keys: Keys, cb: ResultCallback[dict[str, KvEntry]]) -> None:
+        """Read many keys as they were at one moment; ``cb({key: KvEntry}, err)``.
+
+        Keys that are missing or deleted are left out; the dict is sorted by key. All values are those of one
+        revision of the bucket, and all or none of a `put_many` is among them. Any replica answers, and of a
+        mirror the mirror, so the moment may be a little ago. More than 1000 keys take several requests, which
+        are repeated until they show the bucket at one moment.
+
+        Args:
+            keys: keys and filters such as "a.*" or "a.>", or one of them. None means all; an empty list none.
+            cb: gets `ApiLevelError` from a server before 2.11, `SnapshotError` when writers change the keys so
+                fast that several requests show no common moment until the timeout has passed.
+        """
+        cb = guarded(self.js, cb)
+        GetMany(self.js, self._kv_stream, self._encoding, keys, self._collect, cb).start()
+
+    def put_many(
+        self,
+        values: Mapping[str, Payload],
+        cb: ResultCallback[dict[str, int]] | None = None,
+        *,
+        revisions: Mapping[str, int] | None = None,
+        ttl: Milliseconds | None = None,
+    ) -> None:
+        """Set and delete many keys together or not at all; ``cb({key: new revision}, err)``.
+
+        The server stores all of them as one atomic batch: no reader sees a part, and no other writer comes
+        between them. The bucket needs allow_atomic (nats-server 2.12). After an error that is no refusal,
+        such as a time-out, all may have been stored, or none.
+
+        Args:
+            values: the value of each key, at most 1000; None deletes the key and keeps its history.
+            cb: gets `WrongLastSequenceError` when a key's latest revision is another one than revisions
+                says, `BatchError` when the server has refused the batch, `ApiLevelError` from a server
+                before 2.12.
+            revisions: what the latest revision of some of the keys must be, deletions counted; 0: the
+                bucket must have no revision of the key.
+            ttl: as in `create`, for all values that are set.
+
+        Raises:
+            BadOptionsError: no keys or more than 1000, a revision of a key that is not in values, or two keys
+                that a codec stores as one.
+        """
+        done = completion(self.js, cb)
+        PutMany(
+            self.js, self._kv_stream, self._encoding, values, revisions or {}, ttl, done
+        ).start()
 
     def delete(
         self, key: str, cb: ResultCallback[bool] | None = None, *, revision: int | None = None
