@@ -24,8 +24,16 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..arguments import Callback, Milliseconds, Payload, integer
-from ..buckets import BadBucketError, SnapshotError, bucket_error, call_or_report, recast
+from ..arguments import Callback, Milliseconds, Payload, ResultCallback, integer
+from ..buckets import (
+    BadBucketError,
+    SnapshotError,
+    bucket_error,
+    call_or_report,
+    completion,
+    guarded,
+    recast,
+)
 from ..errors import BadOptionsError, ConnectionClosedError, NatsError
 from ..jetstream import (
     APIError,
@@ -35,6 +43,7 @@ from ..jetstream import (
     last_of_each,
     message_headers,
 )
+from .bucket import KvBucket
 from .encoding import Encoding, Keys
 from .entry import KvEntry
 from .messages import fail, no_ttl
@@ -54,6 +63,64 @@ _AGAIN_MS = 5.0
 Answer = tuple[list[StoredMsg], int]
 # collect(filters, cb, **options) lists the entries of keys, as `KV._collect` does.
 Collect = Callable[..., object]
+
+
+class ManyKeys(KvBucket):
+    """The part of `KV` that reads and writes many keys together."""
+
+    _encoding: Encoding
+
+    def get_many(self, keys: Keys, cb: ResultCallback[dict[str, KvEntry]]) -> None:
+        """Read many keys as they were at one moment; ``cb({key: KvEntry}, err)``.
+
+        Keys that are missing or deleted are left out; the dict is sorted by key. All values are those of one
+        revision of the bucket, and all or none of a `put_many` is among them. Any replica answers, and of a
+        mirror the mirror, so the moment may be a little ago. More than 1000 keys take several requests, which
+        are repeated until they show the bucket at one moment.
+
+        Args:
+            keys: keys and filters such as "a.*" or "a.>", or one of them. None means all; an empty list none.
+            cb: gets `ApiLevelError` from a server before 2.11, `SnapshotError` when writers change the keys so fast
+                that several requests show no common moment until the timeout has passed.
+        """
+        cb = guarded(self.js, cb)
+        GetMany(self.js, self._kv_stream, self._encoding, keys, self._collect, cb).start()
+
+    def put_many(
+        self,
+        values: Mapping[str, Payload],
+        cb: ResultCallback[dict[str, int]] | None = None,
+        *,
+        revisions: Mapping[str, int] | None = None,
+        ttl: Milliseconds | None = None,
+    ) -> None:
+        """Set and delete many keys together or not at all; ``cb({key: new revision}, err)``.
+
+        The server stores all of them as one atomic batch: no reader sees a part, and no other writer comes
+        between them. The bucket needs allow_atomic (nats-server 2.12). After an error that is no refusal,
+        such as a time-out, all may have been stored, or none.
+
+        Args:
+            values: the value of each key, at most 1000; None deletes the key and keeps its history.
+            cb: gets `WrongLastSequenceError` when a key's latest revision is another one than revisions
+                says, `BatchError` when the server has refused the batch, `ApiLevelError` from a server
+                before 2.12.
+            revisions: what the latest revision of some of the keys must be, deletions counted; 0: the
+                bucket must have no revision of the key.
+            ttl: as in `create`, for all values that are set.
+
+        Raises:
+            BadOptionsError: no keys or more than 1000, a revision of a key that is not in values, or two keys
+                that a codec stores as one.
+        """
+        done = completion(self.js, cb)
+        PutMany(
+            self.js, self._kv_stream, self._encoding, values, revisions or {}, ttl, done
+        ).start()
+
+    def _collect(self, filters: list[str], cb: Callback, **options: Any) -> None:
+        """Make a list of a watch's initial entries; ``cb([entry, …], err)``."""
+        raise NotImplementedError
 
 
 class GetMany:

@@ -4,7 +4,7 @@ A bucket ``b`` is the stream ``KV_b`` on the subjects ``$KV.b.>``. An entry is a
 revision is the message's sequence. A deletion is a message too, a marker: without a value, with a header
 that says so.
 
-What is in other files: `bucket` creates and describes the stream; `stream` finds out how its keys are read
+What is in other files: `bucket` creates and describes the stream; `many` reads and writes many keys together; `stream` finds out how its keys are read
 and written; `messages` reads and writes one; `encoding` applies codecs and makes a `KvEntry` of a message.
 Here are the operations. A read asks for one message by subject or sequence. A write is a publish whose
 headers say which revision of the key must be the latest. Of `jetstream` only what that package offers to
@@ -14,7 +14,6 @@ other layers is used.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
@@ -49,11 +48,10 @@ from ..jetstream import (
     is_electing,
     message_headers,
 )
-from .bucket import KvBucket
 from .codecs import KeyCodec, ValueCodec
 from .encoding import Encoding, Keys
 from .entry import KvEntry
-from .many import GetMany, PutMany
+from .many import ManyKeys
 from .messages import Read, Touch, Write
 from .watch import KvWatch
 
@@ -64,7 +62,7 @@ _DELETE_MARKERS_OLDER_THAN = 30 * 60 * 1000  # ms; the default of `KV.purge_dele
 _RETRY_WAIT_MS = 50.0
 
 
-class KV(KvBucket):
+class KV(ManyKeys):
     """A key-value bucket, by its name. To construct one asks nothing of the server: see `create_bucket`.
 
     Callbacks are ``cb(result, err)``, the last argument or a keyword. Where one may be left out, errors
@@ -459,54 +457,6 @@ class KV(KvBucket):
         """
         Touch(
             self.js, self._kv_stream, key, self._encoding.key(key), ttl, completion(self.js, cb)
-        ).start()
-
-    def get_many(self, keys: Keys, cb: ResultCallback[dict[str, KvEntry]]) -> None:
-        """Read many keys as they were at one moment; ``cb({key: KvEntry}, err)``.
-
-        Keys that are missing or deleted are left out; the dict is sorted by key. All values are those of one
-        revision of the bucket, and all or none of a `put_many` is among them. Any replica answers, and of a
-        mirror the mirror, so the moment may be a little ago. More than 1000 keys take several requests, which
-        are repeated until they show the bucket at one moment.
-
-        Args:
-            keys: keys and filters such as "a.*" or "a.>", or one of them. None means all; an empty list none.
-            cb: gets `ApiLevelError` from a server before 2.11, `SnapshotError` when writers change the keys so
-                fast that several requests show no common moment until the timeout has passed.
-        """
-        cb = guarded(self.js, cb)
-        GetMany(self.js, self._kv_stream, self._encoding, keys, self._collect, cb).start()
-
-    def put_many(
-        self,
-        values: Mapping[str, Payload],
-        cb: ResultCallback[dict[str, int]] | None = None,
-        *,
-        revisions: Mapping[str, int] | None = None,
-        ttl: Milliseconds | None = None,
-    ) -> None:
-        """Set and delete many keys together or not at all; ``cb({key: new revision}, err)``.
-
-        The server stores all of them as one atomic batch: no reader sees a part, and no other writer comes
-        between them. The bucket needs allow_atomic (nats-server 2.12). After an error that is no refusal,
-        such as a time-out, all may have been stored, or none.
-
-        Args:
-            values: the value of each key, at most 1000; None deletes the key and keeps its history.
-            cb: gets `WrongLastSequenceError` when a key's latest revision is another one than revisions
-                says, `BatchError` when the server has refused the batch, `ApiLevelError` from a server
-                before 2.12.
-            revisions: what the latest revision of some of the keys must be, deletions counted; 0: the
-                bucket must have no revision of the key.
-            ttl: as in `create`, for all values that are set.
-
-        Raises:
-            BadOptionsError: no keys or more than 1000, a revision of a key that is not in values, or two keys
-                that a codec stores as one.
-        """
-        done = completion(self.js, cb)
-        PutMany(
-            self.js, self._kv_stream, self._encoding, values, revisions or {}, ttl, done
         ).start()
 
     def delete(
