@@ -80,8 +80,8 @@ class ManyKeys(KvBucket):
 
         Args:
             keys: keys and filters such as "a.*" or "a.>", or one of them. None means all; an empty list none.
-            cb: gets `ApiLevelError` from a server before 2.11, `SnapshotError` when writers change the keys so fast
-                that several requests show no common moment until the timeout has passed.
+            cb: gets `ApiLevelError` from a server before 2.11, `SnapshotError` when writers change the keys
+                so fast that several requests show no common moment until the timeout has passed.
         """
         cb = guarded(self.js, cb)
         GetMany(self.js, self._kv_stream, self._encoding, keys, self._collect, cb).start()

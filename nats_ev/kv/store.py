@@ -4,11 +4,11 @@ A bucket ``b`` is the stream ``KV_b`` on the subjects ``$KV.b.>``. An entry is a
 revision is the message's sequence. A deletion is a message too, a marker: without a value, with a header
 that says so.
 
-What is in other files: `bucket` creates and describes the stream; `many` reads and writes many keys together; `stream` finds out how its keys are read
-and written; `messages` reads and writes one; `encoding` applies codecs and makes a `KvEntry` of a message.
-Here are the operations. A read asks for one message by subject or sequence. A write is a publish whose
-headers say which revision of the key must be the latest. Of `jetstream` only what that package offers to
-other layers is used.
+What is in other files: `bucket` creates and describes the stream; `stream` finds out how its keys are read
+and written; `messages` reads and writes one, `many` several together; `encoding` applies codecs and makes a
+`KvEntry` of a message. Here are the other operations. A read asks for one message by subject or sequence. A
+write is a publish whose headers say which revision of the key must be the latest. Of `jetstream` only what
+that package offers to other layers is used.
 """
 
 from __future__ import annotations
