@@ -77,6 +77,7 @@ class _Holding:
         self._ticket: Ticket | None = None
         self._fail: Callable[[NatsError], object] | None = None  # ends an acquire that waits
         self._closed = False
+        self._loss: NatsError | None = None
 
     def __repr__(self) -> str:
         state = "held" if self.held else "waiting" if self._fail is not None else "not held"
@@ -115,6 +116,14 @@ class _Holding:
         """The ms for which `held` stays True without another renewal; 0 when not held."""
         ticket = self._ticket
         return ticket.left * 1000 if ticket is not None and ticket.held else 0.0
+
+    @property
+    def lost(self) -> NatsError | None:
+        """Why what was acquired last is held no more, if nobody has released it; else None."""
+        ticket = self._ticket
+        if ticket is not None and ticket.granted and not ticket.held:
+            return LeaseLostError(f"{self.name}: the lease of ticket {ticket.number} is lost")
+        return self._loss
 
     def acquire(
         self, cb: ResultCallback[int], *, timeout: Milliseconds | None = None
@@ -186,6 +195,7 @@ class _Holding:
 
         ticket = Ticket(self._settings, done, lambda error: self._lost(ticket, error), once)
         ticket.start()
+        self._loss = None
         self._ticket, self._fail = ticket, fail
         if limit is not None:
             deadline = nats.call_later(limit, late)
@@ -194,6 +204,7 @@ class _Holding:
     def _lost(self, ticket: Ticket, error: NatsError) -> None:
         if self._ticket is ticket:
             self._ticket = None
+            self._loss = error
             if self._on_lost is not None:
                 self._nats.call(self._on_lost, error)
 
@@ -319,6 +330,7 @@ class Observation:
 
     def __init__(self, settings: Settings, cb: ResultCallback[Contender]) -> None:
         self.bucket = settings.kv.bucket
+        self.name = settings.name
         self.stopped = False
         self._settings = settings
         self._cb = cb

@@ -494,9 +494,12 @@ class Ticket:
             if cb is not None:
                 cb(result, error if result is None else None)
 
-        # As a step: a drain of the client lets it come to its end.
-        closed = ConnectionClosedError("disconnected")
-        nats.call_later(0, remove, ended=lambda: end(None, closed), step=True)
+        if nats.status() in (Status.DRAINING_SUBS, Status.DRAINING_PUBS, Status.CLOSED):
+            # As a step: a drain of the client lets it come to its end.
+            closed = ConnectionClosedError("disconnected")
+            nats.call_later(0, remove, ended=lambda: end(None, closed), step=True)
+        else:
+            remove()
 
     def _end(self, error: NatsError | None) -> None:
         """End this ticket by itself, and tell: what has been granted is lost."""

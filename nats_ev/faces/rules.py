@@ -46,6 +46,9 @@ HOMES = {
     "ObjectWatch": "object_store",
     "Service": "service",
     "Group": "service",
+    "Lock": "extras",
+    "Semaphore": "extras",
+    "Election": "extras",
 }
 
 # Methods that call cb more than once, and the class of the iterator that a face's method returns.
@@ -61,6 +64,7 @@ FLOWS = {
     ("KV", "watch"): "KvWatch",
     ("KV", "list_keys"): "KvKeys",
     ("ObjectStore", "watch"): "ObjectWatch",
+    ("Election", "observe"): "Leaders",
 }
 LATER = {("JetStream", "publish_async")}
 FORGET = {("FastBatch", "add")}
