@@ -444,7 +444,8 @@ class Ticket:
                 self._gone.add(entry.key)
                 if entry.key in self._ahead:
                     self._ahead.discard(entry.key)
-                    if len(self._ahead) < settings.places:
+                    # Of those before the one that is watched alone nothing is known.
+                    if alone or len(self._ahead) < settings.places:
                         self._look()
             elif alone:
                 seen.append(entry.key)

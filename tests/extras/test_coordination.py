@@ -97,7 +97,7 @@ def test_one_holds_and_the_next_follows_a_release(bucket, run, call, eventually)
 
 
 def test_turns_come_in_the_order_of_the_calls(bucket, run, call, eventually):
-    locks = [Lock(bucket(), "fifo", owner=str(i)) for i in range(6)]
+    locks = [Lock(bucket(), "fifo", lease=60_000, owner=str(i)) for i in range(6)]
     order: list[int] = []
     for i, lock in enumerate(locks):
 
@@ -474,7 +474,7 @@ def test_exceptions_of_callbacks_do_not_end_the_lease(bucket, run, call, excepth
 
 def test_semaphore_has_so_many_holders(bucket, run, call, eventually):
     kvs = [bucket() for _ in range(2)]
-    objects = [Semaphore(kvs[i % 2], "pool", 3, owner=str(i), lease=LEASE) for i in range(6)]
+    objects = [Semaphore(kvs[i % 2], "pool", 3, owner=str(i), lease=60_000) for i in range(6)]
     answers = []
     for i, each in enumerate(objects):
         answers.append(acquired(each))
