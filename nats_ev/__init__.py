@@ -79,7 +79,7 @@ else:
             "CodecError DigestMismatchError InvalidBucketNameError InvalidKeyError "
             "InvalidObjectNameError KeyDeletedError KeyExistsError KeyNotFoundError "
             "ObjectChangedError ObjectDeletedError ObjectExistsError ObjectIncompleteError "
-            "ObjectLinkError ObjectNotFoundError ObjectTransferError"
+            "ObjectLinkError ObjectNotFoundError ObjectTransferError SnapshotError"
         ),
         "contexts": "Context ContextError ContextNotFoundError",
         "jetstream": (

@@ -53,6 +53,7 @@ __all__ = [
     "ObjectLinkError",
     "ObjectNotFoundError",
     "ObjectTransferError",
+    "SnapshotError",
 ]
 
 
@@ -146,6 +147,15 @@ class CodecError(JetStreamError):
     """
 
     key: str = ""
+
+
+class SnapshotError(JetStreamError):
+    """Writers change the keys faster than the requests of a `KV.get_many` can show them at one moment.
+
+    What to do: ask again, or for at most 1000 keys, which take one request and always succeed.
+    """
+
+    bucket: str = ""
 
 
 class ObjectNotFoundError(JetStreamError):

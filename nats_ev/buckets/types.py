@@ -49,6 +49,9 @@ class KeyValueConfig(ObjectStoreConfig, total=False):
     sources: Sequence[StreamSource] | None
     limit_marker_ttl: Duration | None
     allow_msg_ttl: bool | None
+    allow_atomic: bool | None
+    allow_batched: bool | None
+    allow_msg_counter: bool | None
 
 
 class _BucketStatus(TypedDict):

@@ -1,6 +1,6 @@
 """What applications build on streams, buckets and requests, ready to use: each small, on public methods only.
 
-Nothing here is loaded by `nats_ev` itself.
+Nothing here is loaded by `nats_ev` itself. Files: `coordination` (locks, elections, semaphores) on `tickets`.
 """
 
 from __future__ import annotations
@@ -14,5 +14,10 @@ __all__: list[str] = [
     "BackupError",
     "Transfer",
 ]
+from . import coordination
+from .coordination import *  # noqa: F403
+
+__all__: list[str] = []
+__all__ += coordination.__all__
 
 show_as_public(globals(), __all__, "nats_ev.extras")

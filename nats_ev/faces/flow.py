@@ -556,6 +556,16 @@ class Listed(Watched):
         return take
 
 
+class Leaders(Watched):
+    """Who leads, now and after each change; None: nobody does."""
+
+    _room = 64
+
+    def _begin(self, handle: Any) -> None:
+        super()._begin(handle)
+        self._what = f"observation of {handle.name!r}"
+
+
 # The iterator for each name in `rules.FLOWS`.
 BASES: dict[str, type[Flow]] = {
     "Subscription": Subscription,
@@ -568,4 +578,5 @@ BASES: dict[str, type[Flow]] = {
     "KvKeys": Listed,
     "ObjectWatch": Watched,
     "SystemEvents": Advisories,
+    "Leaders": Leaders,
 }

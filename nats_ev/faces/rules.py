@@ -51,6 +51,9 @@ HOMES = {
     "ServiceClient": "service",
     "SystemClient": "system",
     "Backup": "extras",
+    "Lock": "extras",
+    "Semaphore": "extras",
+    "Election": "extras",
 }
 
 # Methods that call cb more than once, and the class of the iterator that a face's method returns.
@@ -67,6 +70,7 @@ FLOWS = {
     ("KV", "list_keys"): "KvKeys",
     ("ObjectStore", "watch"): "ObjectWatch",
     ("SystemClient", "events"): "SystemEvents",
+    ("Election", "observe"): "Leaders",
 }
 LATER = {("JetStream", "publish_async")}
 FORGET = {("FastBatch", "add")}

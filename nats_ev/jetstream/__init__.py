@@ -21,6 +21,7 @@ from .config import STREAM as STREAM
 from .config import check_fields as check_fields
 from .config import external_source as external_source
 from .consume import Consume
+from .direct import last_of_each as last_of_each
 from .direct import stored_message as stored_message
 from .direct import subject_of_last as subject_of_last
 from .errors import *  # noqa: F403

@@ -6,7 +6,7 @@ import pytest
 
 from drills.handovers import run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.since(2, 11)]
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,9 @@ HEAD = '''"""Types of `nats_ev.{name}`, made by `make stubs`. Do not edit."""
 
 '''
 # Results that may be None without an error.
-_OR_NONE = {"KV.get", "KV.entry", "ObjectStore.info"}
+_OR_NONE = {
+    "Election.leader", "KV.get", "KV.entry", "Lock.try_acquire", "ObjectStore.info", "Semaphore.try_acquire",
+}  # fmt: skip
 _RESULT = "ResultCallback["
 ITEMS = {
     "Subscription": "Msg",
@@ -39,6 +41,7 @@ ITEMS = {
     "KvWatch": "KvEntry | None",
     "KvKeys": "str",
     "ObjectWatch": "ObjectInfo | None",
+    "Leaders": "Contender | None",
 }
 # Attributes that the constructors set.
 ATTRIBUTES = {
@@ -60,6 +63,8 @@ ATTRIBUTES = {
     "Consume": {"stream": "str"},
     "OrderedConsumer": {"stream": "str"},
     "PushSubscription": {"stream": "str"},
+    "Semaphore": {"permits": "int"},
+    "Election": {"id": "str", "value": "str"},
     "Subscription": {"sid": "int", "subject": "str"},
     "Advisories": {"sid": "int", "subject": "str"},
 }  # fmt: skip
@@ -249,7 +254,7 @@ class Stub:
 
     def _constructor(self, name: str) -> list[str]:
         original = rules.original(name)
-        if name in CONSTRUCTED:
+        if name in CONSTRUCTED or rules.HOMES[name] == "extras":
             function = original.__init__
             parameters = list(inspect.signature(function).parameters.values())
             owner = parameters[1]
