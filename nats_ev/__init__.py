@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from .contexts import *  # noqa: F403
     from .jetstream import *  # noqa: F403
     from .jetstream.errors import *  # noqa: F403  mypy does not see them in the line above
+    from .jetstream.feature_errors import *  # noqa: F403
     from .kv import *  # noqa: F403
     from .object_store import *  # noqa: F403
     from .service import *  # noqa: F403
@@ -85,15 +86,17 @@ else:
         "jetstream": (
             "APIError Advisory ApiLevelError AtomicBatch BadPullRequestError "
             "BatchClosedError BatchError Consume ConsumerDeletedError ConsumerExistsError "
-            "ConsumerIsPullError ConsumerIsPushError ConsumerLeadershipChangedError "
-            "ConsumerNameAlreadyInUseError ConsumerNotFoundError FastBatch Fetch "
+            "ConsumerInvalidResetError ConsumerIsPullError ConsumerIsPushError "
+            "ConsumerLeadershipChangedError ConsumerNameAlreadyInUseError "
+            "ConsumerNotFoundError CounterError FastBatch Fetch "
             "InvalidAnswerError JetStream JetStreamError JetStreamNotEnabledError "
             "JetStreamNotEnabledForAccountError JsMsg MaxBytesExceededError "
             "MaxRequestExceededError MaxWaitingExceededError MaximumMessagesError "
             "MessageNotFoundError MessageTtlError Metadata MsgAlreadyAckedError "
             "MsgNotAckableError NoHeartbeatError NoMessagesError NoStreamResponseError OrderedConsumer "
             "OrderedFetcher PinIdMismatchError PullStatusError PushSubscription "
-            "ResourcesExceededError SequenceMismatchError ServerShutdownError StoredMsg "
+            "ReconfigurationInProgressError ResourcesExceededError ScheduleError "
+            "SequenceMismatchError ServerShutdownError StoredMsg "
             "StreamNameAlreadyInUseError StreamNotFoundError StreamRecreatedError "
             "SubjectOverlapError TooManyRequestsError TooManyStalledMsgsError "
             "WrongLastMsgIdError WrongLastSequenceError WrongStreamError decode_advisory "

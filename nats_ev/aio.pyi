@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from datetime import datetime, timedelta
 from ssl import SSLContext
 from typing import Any, TypeVar, overload
+from zoneinfo import ZoneInfo
 
 from typing_extensions import Self, Unpack
 
@@ -26,6 +27,8 @@ from .client.request_many import Sentinel
 from .client.subscriptions import SubscriptionInfo
 from .contexts import Context as SavedContext
 from .errors import NatsError
+from .extras.counters import CounterEntry
+from .extras.schedules import Schedule
 from .faces import Msg as Msg
 from .faces import unwrap as unwrap
 from .headers import HeadersLike
@@ -156,6 +159,30 @@ class Consume:
     @property
     def pending(self) -> int: ...
     def stop(self) -> None: ...
+
+class Counters:
+    stream: str
+    js: JetStream
+    def __init__(self, js: JetStream | _JetStream, stream: str) -> None: ...
+    async def add(
+        self,
+        subject: str,
+        n: int,
+        *,
+        msg_id: str | None = None,
+        timeout: Milliseconds | None = None,
+    ) -> int: ...
+    async def check(self) -> StreamInfo: ...
+    async def create_stream(self, config: StreamConfig) -> StreamInfo: ...
+    async def decrement(self, subject: str, n: int = 1, *, msg_id: str | None = None) -> int: ...
+    async def get(self, subject: str) -> int: ...
+    async def get_entries(self, subjects: str | Sequence[str]) -> list[CounterEntry]: ...
+    async def get_entry(self, subject: str) -> CounterEntry: ...
+    async def get_multiple(self, subjects: str | Sequence[str]) -> dict[str, int]: ...
+    async def increment(self, subject: str, n: int = 1, *, msg_id: str | None = None) -> int: ...
+    async def load(self, subject: str) -> int: ...
+    async def load_multiple(self, subjects: str | Sequence[str]) -> dict[str, int]: ...
+    async def reset(self, subject: str, *, purge: bool = False) -> int: ...
 
 class FastBatch:
     size: int
@@ -850,6 +877,64 @@ class PushSubscription:
     @property
     def pending(self) -> int: ...
     def stop(self) -> None: ...
+
+class Schedules:
+    stream: str
+    js: JetStream
+    def __init__(self, js: JetStream | _JetStream, stream: str) -> None: ...
+    async def at(
+        self,
+        subject: str,
+        when: datetime,
+        target: str,
+        payload: Payload,
+        *,
+        headers: HeadersLike | None = None,
+        source: str | None = None,
+        ttl: Milliseconds | str | None = None,
+        rollup: bool = False,
+        replace: bool = True,
+    ) -> PubAck: ...
+    async def cancel(self, subject: str, *, seq: int | None = None) -> bool: ...
+    async def create_stream(self, config: StreamConfig) -> StreamInfo: ...
+    async def cron(
+        self,
+        subject: str,
+        expression: str,
+        target: str,
+        payload: Payload,
+        *,
+        zone: str | ZoneInfo | None = None,
+        headers: HeadersLike | None = None,
+        source: str | None = None,
+        ttl: Milliseconds | str | None = None,
+        rollup: bool = False,
+        replace: bool = True,
+    ) -> PubAck: ...
+    async def every(
+        self,
+        subject: str,
+        interval: Milliseconds,
+        target: str,
+        payload: Payload,
+        *,
+        headers: HeadersLike | None = None,
+        source: str | None = None,
+        ttl: Milliseconds | str | None = None,
+        rollup: bool = False,
+        replace: bool = True,
+    ) -> PubAck: ...
+    async def get(self, subject: str) -> Schedule: ...
+    async def list(self, subjects: str | Sequence[str] = ">") -> Sequence[Schedule]: ...
+    async def stop(
+        self,
+        subject: str,
+        target: str,
+        payload: Payload,
+        *,
+        seq: int | None = None,
+        headers: HeadersLike | None = None,
+    ) -> PubAck: ...
 
 class Service:
     name: str

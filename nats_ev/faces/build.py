@@ -71,7 +71,11 @@ class Face:
     def _face_of(self, kind: type) -> type | None:
         for base in kind.__mro__:
             name = base.__name__
-            if base.__module__ == "nats_ev" and name in rules.HOMES and name not in BASES:
+            if (
+                base.__module__ in ("nats_ev", "nats_ev.extras")
+                and name in rules.HOMES
+                and name not in BASES
+            ):
                 # Of messages only those that can be answered: the others are a class of their own.
                 return (
                     None

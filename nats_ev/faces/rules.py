@@ -46,6 +46,8 @@ HOMES = {
     "ObjectWatch": "object_store",
     "Service": "service",
     "Group": "service",
+    "Counters": "extras",
+    "Schedules": "extras",
 }
 
 # Methods that call cb more than once, and the class of the iterator that a face's method returns.

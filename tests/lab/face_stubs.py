@@ -58,6 +58,8 @@ ATTRIBUTES = {
     "Consume": {"stream": "str"},
     "OrderedConsumer": {"stream": "str"},
     "PushSubscription": {"stream": "str"},
+    "Counters": {"stream": "str", "js": "JetStream"},
+    "Schedules": {"stream": "str", "js": "JetStream"},
     "Subscription": {"sid": "int", "subject": "str"},
     "Advisories": {"sid": "int", "subject": "str"},
 }  # fmt: skip
@@ -94,6 +96,7 @@ _ELSEWHERE = {
     "Future": "asyncio",
     "datetime": "datetime",
     "timedelta": "datetime",
+    "ZoneInfo": "zoneinfo",
     "SSLContext": "ssl",
     "Self": "typing_extensions",
     "Unpack": "typing_extensions",
@@ -245,7 +248,7 @@ class Stub:
 
     def _constructor(self, name: str) -> list[str]:
         original = rules.original(name)
-        if name in ("JetStream", "KV", "ObjectStore", "Service"):
+        if name in ("JetStream", "KV", "ObjectStore", "Service") or rules.HOMES[name] == "extras":
             function = original.__init__
             parameters = list(inspect.signature(function).parameters.values())
             owner = parameters[1]
