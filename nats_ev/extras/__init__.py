@@ -7,16 +7,27 @@ from __future__ import annotations
 
 from ..imports import show_as_public
 from .counters import CounterEntry, Counters, CountersNotEnabledError, OutcomeUnknownError
+from .dead_letters import DeadLetter
 from .schedules import Schedule, ScheduleDelivery, Schedules, schedule_delivery
+from .work_queue import WorkQueue
+from .worker import Job, JobRejectedError, JobRetryError, JobTimeoutError, Worker
+from .worker import takes_done as takes_done
 
 __all__: list[str] = [
     "CounterEntry",
     "Counters",
     "CountersNotEnabledError",
+    "DeadLetter",
+    "Job",
+    "JobRejectedError",
+    "JobRetryError",
+    "JobTimeoutError",
     "OutcomeUnknownError",
     "Schedule",
     "ScheduleDelivery",
     "Schedules",
+    "WorkQueue",
+    "Worker",
     "schedule_delivery",
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from lab.faces import Face, block, got
 from nats_ev import MessageNotFoundError
+from nats_ev.extras import JobRejectedError
 from nats_ev.nuid import next_nuid
 
 
@@ -52,3 +54,68 @@ def test_schedules_have_a_face(face: Face, since: Any) -> None:
             await got(js.stream_delete(name))
 
     face.run(scenario)
+
+
+def test_a_work_queue_has_a_face(face: Face) -> None:
+    async def scenario(face: Face) -> None:
+        async with block(face.connect()) as nc:
+            js = nc.jetstream()
+            name = next_nuid()
+            queue = face.module.WorkQueue(js, name, attempts=2, backoff=[1])
+            await got(queue.create())
+            seen: list[bytes] = []
+
+            def plain(job: Any) -> None:
+                seen.append(job.data)
+                if job.data == b"bad":
+                    raise JobRejectedError("no such job")
+
+            async def asynchronous(job: Any) -> None:
+                await face.sleep(0.001)
+                plain(job)
+
+            handler = asynchronous if face.name.startswith("aio") else plain
+            worker = queue.work(handler, concurrency=2)
+            assert isinstance(worker, face.module.Worker)
+            assert (await got(queue.put(b"good")))["seq"] == 1
+            await got(queue.put(b"bad"))
+            await face.until(lambda: worker.done == 1 and worker.dead == 1, nc)
+            assert await got(worker.drain()) is True
+            assert sorted(seen) == [b"bad", b"good"]
+            (letter,) = await got(queue.dead_letters())
+            assert (letter.data, letter.reason) == (b"bad", "no such job")
+            assert await got(queue.redrive()) == 1
+            for each in (queue.stream, queue.dead_stream, f"{name}-EVENTS"):
+                await got(js.stream_delete(each))
+
+    face.run(scenario)
+
+
+def test_a_handler_of_a_face_may_call_done_or_be_cancelled(tasks: Face) -> None:
+    async def scenario(face: Face) -> None:
+        async with block(face.connect()) as nc:
+            js = nc.jetstream()
+            name = next_nuid()
+            queue = face.module.WorkQueue(js, name, attempts=2, backoff=[1])
+            await got(queue.create())
+
+            def plain(job: Any, done: Any) -> None:
+                if job.attempt == 1:
+                    raise SystemError("once")
+                done()
+
+            async def asynchronous(job: Any, done: Any) -> None:
+                if job.attempt == 1:
+                    raise asyncio.CancelledError
+                done()
+
+            handler = asynchronous if face.name.startswith("aio") else plain
+            worker = queue.work(handler)
+            await got(queue.put(b"x"))
+            await face.until(lambda: worker.done == 1, nc)
+            assert worker.failed == 1
+            worker.stop()
+            for each in (queue.stream, queue.dead_stream, f"{name}-EVENTS"):
+                await got(js.stream_delete(each))
+
+    tasks.run(scenario)

@@ -60,9 +60,17 @@ ATTRIBUTES = {
     "PushSubscription": {"stream": "str"},
     "Counters": {"stream": "str", "js": "JetStream"},
     "Schedules": {"stream": "str", "js": "JetStream"},
+    "WorkQueue": {
+        "name": "str", "js": "JetStream", "subjects": "list[str]", "attempts": "int",
+    },
+    "Worker": {
+        "js": "JetStream", "stream": "str", "done": "int", "failed": "int", "dead": "int",
+    },
     "Subscription": {"sid": "int", "subject": "str"},
     "Advisories": {"sid": "int", "subject": "str"},
 }  # fmt: skip
+# Classes of `nats_ev.extras` that users construct.
+EXTRAS = {"Counters", "Schedules", "WorkQueue"}
 _CALLBACKS = {"Callback", "MsgCallback", "WatchCallback"}
 # What the result depends on: a parameter, and for each way in which it is given the result.
 _ON_MSG = (
@@ -248,7 +256,7 @@ class Stub:
 
     def _constructor(self, name: str) -> list[str]:
         original = rules.original(name)
-        if name in ("JetStream", "KV", "ObjectStore", "Service") or rules.HOMES[name] == "extras":
+        if name in ("JetStream", "KV", "ObjectStore", "Service") or name in EXTRAS:
             function = original.__init__
             parameters = list(inspect.signature(function).parameters.values())
             owner = parameters[1]
