@@ -11,7 +11,6 @@ from .dead_letters import DeadLetter
 from .schedules import Schedule, ScheduleDelivery, Schedules, schedule_delivery
 from .work_queue import WorkQueue
 from .worker import Job, JobRejectedError, JobRetryError, JobTimeoutError, Worker
-from .worker import takes_done as takes_done
 
 __all__: list[str] = [
     "CounterEntry",

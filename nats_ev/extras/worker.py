@@ -8,14 +8,13 @@ is, after ack_wait.
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ..arguments import ResultCallback, check_result_cb
+from ..arguments import ResultCallback, check_result_cb, takes_several
 from ..errors import NatsError
 from ..headers import received
 from ..jetstream import JetStream, JsMsg, MsgNotAckableError, later_request
@@ -99,18 +98,6 @@ Finish = Callable[[BaseException | str | None], None]
 JobHandler = Callable[..., object]
 
 
-def takes_done(handler: Callable[..., object]) -> bool:
-    """Return whether a handler is called with (job, done), and not with (job) alone."""
-    try:
-        parameters = list(inspect.signature(handler).parameters.values())
-    except (TypeError, ValueError):
-        return True
-    if any(each.kind is each.VAR_POSITIONAL for each in parameters):
-        return True
-    places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(each.kind in places and each.default is each.empty for each in parameters) > 1
-
-
 class _Task:
     """A job in hand: it is waiting here, its handler runs, or its dead letter is being stored."""
 
@@ -170,7 +157,7 @@ class Worker:
         self._places = places
         self._rules = rules
         self._handler = job_handler
-        self._takes_done = takes_done(job_handler)
+        self._takes_done = takes_several(job_handler)
         self._on_dead = on_dead
         self._on_error = on_error
         self._tasks: dict[JsMsg, _Task] = {}

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from ..arguments import takes_several
 from ..client import Nats
 from ..errors import NatsError
 
@@ -93,10 +94,8 @@ class JobHandler(Spawned):
     """A handler of a work queue: its end is that of the job, unless it takes ``done`` and calls that."""
 
     def __init__(self, context: Spawner, callback: Callable[..., Any]) -> None:
-        from ..extras import takes_done
-
         super().__init__(context, callback)
-        self._takes_done = takes_done(callback)
+        self._takes_done = takes_several(callback)
 
     async def _await(self, hold: Any, args: tuple[Any, ...]) -> None:
         job, done = args
