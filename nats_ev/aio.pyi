@@ -1076,6 +1076,70 @@ class Subscription:
     def pending(self) -> int: ...
     def unsubscribe(self, max_msgs: int | None = None) -> None: ...
 
+class WorkQueue:
+    name: str
+    js: JetStream
+    subjects: list[str]
+    attempts: int
+    def __init__(
+        self,
+        js: JetStream | _JetStream,
+        name: str,
+        *,
+        subjects: Sequence[str] | None = None,
+        attempts: int = 5,
+        backoff: Sequence[Milliseconds] = ...,
+        ack_wait: Milliseconds = 30000,
+        max_running: int = 1000,
+        config: StreamConfig | None = None,
+        dead_config: StreamConfig | None = None,
+    ) -> None: ...
+    async def create(self) -> bool: ...
+    async def dead_letters(self, *, after: int = 0, limit: int = 100) -> list[DeadLetter]: ...
+    @property
+    def dead_stream(self) -> str: ...
+    async def discard(self, seqs: Sequence[int]) -> int: ...
+    async def put(
+        self,
+        payload: Payload,
+        *,
+        subject: str | None = None,
+        headers: HeadersLike | None = None,
+        msg_id: str | None = None,
+    ) -> PubAck: ...
+    async def redrive(
+        self, *, seqs: Sequence[int] | None = None, subject: str = ">", limit: int | None = None
+    ) -> int: ...
+    @property
+    def stream(self) -> str: ...
+    def work(
+        self,
+        job_handler: JobHandler,
+        *,
+        concurrency: int = 1,
+        prefetch: int = 0,
+        job_timeout: Milliseconds = 0,
+        on_dead: Callable[[Job, str], object] | None = None,
+        on_error: Callable[[NatsError], object] | None = None,
+    ) -> Worker: ...
+
+class Worker:
+    js: JetStream
+    stream: str
+    done: int
+    failed: int
+    dead: int
+    @property
+    def closed(self) -> bool: ...
+    async def drain(self) -> bool: ...
+    @property
+    def draining(self) -> bool: ...
+    @property
+    def running(self) -> int: ...
+    def stop(self) -> None: ...
+    @property
+    def waiting(self) -> int: ...
+
 @overload
 def wrap(thing: _Nats) -> Nats: ...
 @overload

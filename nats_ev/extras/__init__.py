@@ -19,5 +19,28 @@ from .coordination import *  # noqa: F403
 
 __all__: list[str] = []
 __all__ += coordination.__all__
+from .counters import CounterEntry, Counters, CountersNotEnabledError, OutcomeUnknownError
+from .dead_letters import DeadLetter
+from .schedules import Schedule, ScheduleDelivery, Schedules, schedule_delivery
+from .work_queue import WorkQueue
+from .worker import Job, JobRejectedError, JobRetryError, JobTimeoutError, Worker
+
+__all__: list[str] = [
+    "CounterEntry",
+    "Counters",
+    "CountersNotEnabledError",
+    "DeadLetter",
+    "Job",
+    "JobRejectedError",
+    "JobRetryError",
+    "JobTimeoutError",
+    "OutcomeUnknownError",
+    "Schedule",
+    "ScheduleDelivery",
+    "Schedules",
+    "WorkQueue",
+    "Worker",
+    "schedule_delivery",
+]
 
 show_as_public(globals(), __all__, "nats_ev.extras")

@@ -54,6 +54,10 @@ HOMES = {
     "Lock": "extras",
     "Semaphore": "extras",
     "Election": "extras",
+    "Counters": "extras",
+    "Schedules": "extras",
+    "WorkQueue": "extras",
+    "Worker": "extras",
 }
 
 # Methods that call cb more than once, and the class of the iterator that a face's method returns.
@@ -93,7 +97,7 @@ CREATING = {"from_context", "from_env"}
 OWN = {"ask", "pause", "paused", "resume"}
 # Parameters for callbacks each call of which is a task, in a face that has tasks: their results count for
 # nothing. `on_…` are, too.
-TASKS = {"cb", "handler", "done_handler", "error_handler"}
+TASKS = {"cb", "handler", "job_handler", "done_handler", "error_handler"}
 # Parameters for callables whose result is used at once.
 PLAIN = {"coderef", "data", "ended", "into", "progress", "sentinel", "stats_handler"}
 

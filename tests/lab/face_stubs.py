@@ -65,11 +65,22 @@ ATTRIBUTES = {
     "PushSubscription": {"stream": "str"},
     "Semaphore": {"permits": "int"},
     "Election": {"id": "str", "value": "str"},
+    "Counters": {"stream": "str", "js": "JetStream"},
+    "Schedules": {"stream": "str", "js": "JetStream"},
+    "WorkQueue": {
+        "name": "str", "js": "JetStream", "subjects": "list[str]", "attempts": "int",
+    },
+    "Worker": {
+        "js": "JetStream", "stream": "str", "done": "int", "failed": "int", "dead": "int",
+    },
     "Subscription": {"sid": "int", "subject": "str"},
     "Advisories": {"sid": "int", "subject": "str"},
 }  # fmt: skip
 # Classes that users construct with an object of this face or of the callback API.
-CONSTRUCTED = {"JetStream", "KV", "ObjectStore", "Service", "AccountResolver", "AuthCallout"}
+CONSTRUCTED = {
+    *("JetStream", "KV", "ObjectStore", "Service", "AccountResolver", "AuthCallout"),
+    *("Backup", "Counters", "Election", "Lock", "Schedules", "Semaphore", "WorkQueue"),
+}
 _CALLBACKS = {"Callback", "MsgCallback", "WatchCallback"}
 # What the result depends on: a parameter, and for each way in which it is given the result.
 _ON_MSG = (
@@ -103,6 +114,7 @@ _ELSEWHERE = {
     "Future": "asyncio",
     "datetime": "datetime",
     "timedelta": "datetime",
+    "ZoneInfo": "zoneinfo",
     "SSLContext": "ssl",
     "Self": "typing_extensions",
     "Unpack": "typing_extensions",
@@ -254,7 +266,7 @@ class Stub:
 
     def _constructor(self, name: str) -> list[str]:
         original = rules.original(name)
-        if name in CONSTRUCTED or rules.HOMES[name] == "extras":
+        if name in CONSTRUCTED:
             function = original.__init__
             parameters = list(inspect.signature(function).parameters.values())
             owner = parameters[1]
