@@ -6,7 +6,42 @@ Nothing here is loaded by `nats_ev` itself.
 from __future__ import annotations
 
 from ..imports import show_as_public
+from .pcgroups import ConsumerGroups
+from .pcgroups_config import (
+    ConsumerGroupChangedError,
+    ConsumerGroupConfigError,
+    ConsumerGroupDeletedError,
+    ConsumerGroupError,
+    ConsumerGroupExistsError,
+    ConsumerGroupNotFoundError,
+    ElasticConsumerGroupConfig,
+    MemberMapping,
+    NotGroupMemberError,
+    PartitioningFilter,
+    StaticConsumerGroupConfig,
+    elastic_get_partition_filters,
+    generate_partition_filters,
+    static_get_partition_filters,
+)
+from .pcgroups_member import GroupMember
 
-__all__: list[str] = []
+__all__: list[str] = [
+    "ConsumerGroupChangedError",
+    "ConsumerGroupConfigError",
+    "ConsumerGroupDeletedError",
+    "ConsumerGroupError",
+    "ConsumerGroupExistsError",
+    "ConsumerGroupNotFoundError",
+    "ConsumerGroups",
+    "ElasticConsumerGroupConfig",
+    "GroupMember",
+    "MemberMapping",
+    "NotGroupMemberError",
+    "PartitioningFilter",
+    "StaticConsumerGroupConfig",
+    "elastic_get_partition_filters",
+    "generate_partition_filters",
+    "static_get_partition_filters",
+]
 
 show_as_public(globals(), __all__, "nats_ev.extras")
