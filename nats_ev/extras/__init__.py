@@ -6,6 +6,18 @@ Nothing here is loaded by `nats_ev` itself.
 from __future__ import annotations
 
 from ..imports import show_as_public
+from .large_message import LargeMsg
+from .large_messages import LargeMessages, LargeRequest, LargeTransfer
+from .large_subscription import LargeSubscription
+from .large_wire import (
+    LargeMessageCorruptError,
+    LargeMessageError,
+    LargeMessageLostError,
+    LargeMessageNotTakenError,
+    LargeMessageNotUnderstoodError,
+    LargeMessageRefusedError,
+    LargeMessageTooLargeError,
+)
 from .pcgroups import ConsumerGroups
 from .pcgroups_config import (
     ConsumerGroupChangedError,
@@ -35,6 +47,18 @@ __all__: list[str] = [
     "ConsumerGroups",
     "ElasticConsumerGroupConfig",
     "GroupMember",
+    "LargeMessageCorruptError",
+    "LargeMessageError",
+    "LargeMessageLostError",
+    "LargeMessageNotTakenError",
+    "LargeMessageNotUnderstoodError",
+    "LargeMessageRefusedError",
+    "LargeMessageTooLargeError",
+    "LargeMessages",
+    "LargeMsg",
+    "LargeRequest",
+    "LargeSubscription",
+    "LargeTransfer",
     "MemberMapping",
     "NotGroupMemberError",
     "PartitioningFilter",
