@@ -26,6 +26,13 @@ from .client.request_many import Sentinel
 from .client.subscriptions import SubscriptionInfo
 from .contexts import Context as SavedContext
 from .errors import NatsError
+from .extras.large_message import LargeMsg
+from .extras.pcgroups_config import (
+    ElasticConsumerGroupConfig,
+    MemberMapping,
+    PartitioningFilter,
+    StaticConsumerGroupConfig,
+)
 from .faces import Msg as Msg
 from .faces import unwrap as unwrap
 from .headers import HeadersLike
@@ -157,6 +164,73 @@ class Consume:
     def pending(self) -> int: ...
     def stop(self) -> None: ...
 
+class ConsumerGroups:
+    js: JetStream
+    def __init__(self, js: JetStream | _JetStream) -> None: ...
+    async def add_members(self, stream: str, group: str, members: Sequence[str]) -> list[str]: ...
+    async def create_elastic(
+        self,
+        stream: str,
+        group: str,
+        max_members: int,
+        *,
+        partitioning_filters: Sequence[PartitioningFilter] | None = None,
+        max_buffered_msgs: int = 0,
+        max_buffered_bytes: int = 0,
+    ) -> ElasticConsumerGroupConfig: ...
+    async def create_static(
+        self,
+        stream: str,
+        group: str,
+        max_members: int,
+        *,
+        filters: Sequence[str] | None = None,
+        members: Sequence[str] | None = None,
+        member_mappings: Sequence[MemberMapping] | None = None,
+    ) -> StaticConsumerGroupConfig: ...
+    async def delete_elastic(self, stream: str, group: str) -> bool: ...
+    async def delete_member_mappings(self, stream: str, group: str) -> list[str]: ...
+    async def delete_members(
+        self, stream: str, group: str, members: Sequence[str]
+    ) -> list[str]: ...
+    async def delete_static(self, stream: str, group: str) -> bool: ...
+    def elastic_consume(
+        self,
+        stream: str,
+        group: str,
+        member: str,
+        config: ConsumerConfig | None = None,
+        *,
+        on_error: Callable[[NatsError], object] | None = None,
+    ) -> GroupMember: ...
+    async def elastic_is_in_membership_and_active(
+        self, stream: str, group: str, member: str
+    ) -> tuple[bool, bool]: ...
+    async def elastic_member_step_down(self, stream: str, group: str, member: str) -> bool: ...
+    async def get_elastic_consumer_group_config(
+        self, stream: str, group: str
+    ) -> ElasticConsumerGroupConfig: ...
+    async def get_static_consumer_group_config(
+        self, stream: str, group: str
+    ) -> StaticConsumerGroupConfig: ...
+    async def list_elastic_active_members(self, stream: str, group: str) -> list[str]: ...
+    async def list_elastic_consumer_groups(self, stream: str) -> list[str]: ...
+    async def list_static_active_members(self, stream: str, group: str) -> list[str]: ...
+    async def list_static_consumer_groups(self, stream: str) -> list[str]: ...
+    async def set_member_mappings(
+        self, stream: str, group: str, member_mappings: Sequence[MemberMapping]
+    ) -> list[str]: ...
+    def static_consume(
+        self,
+        stream: str,
+        group: str,
+        member: str,
+        config: ConsumerConfig | None = None,
+        *,
+        on_error: Callable[[NatsError], object] | None = None,
+    ) -> GroupMember: ...
+    async def static_member_step_down(self, stream: str, group: str, member: str) -> bool: ...
+
 class FastBatch:
     size: int
     closed: bool
@@ -197,6 +271,27 @@ class Group:
     def group(
         self, name: str, queue_group: str | None = ..., *, queue_group_disabled: bool = False
     ) -> Group: ...
+
+class GroupMember:
+    stream: str
+    group: str
+    member: str
+    name: str
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *exc_info: object) -> None: ...
+    def __aiter__(self) -> Self: ...
+    async def __anext__(self) -> JsMsg: ...
+    def __await__(self) -> Generator[Any, Any, Self]: ...
+    def close(self) -> None: ...
+    @property
+    def closed(self) -> bool: ...
+    async def drain(self) -> None: ...
+    @property
+    def filters(self) -> list[str]: ...
+    async def next(self, timeout: Milliseconds | None = None) -> JsMsg: ...
+    @property
+    def pending(self) -> int: ...
+    def stop(self) -> None: ...
 
 class JetStream:
     nats: _Nats
@@ -472,6 +567,73 @@ class KvWatch:
     def stop(self) -> None: ...
     @property
     def stopped(self) -> bool: ...
+
+class LargeMessages:
+    nats: _Nats
+    def __init__(
+        self,
+        nats: Nats | _Nats,
+        *,
+        max_size: int = 67108864,
+        max_in_progress: int = 4,
+        max_waiting: int = 64,
+        ordered: bool = True,
+        chunk_size: int = 131072,
+        accept_timeout: Milliseconds = 2000,
+        idle_timeout: Milliseconds = 10000,
+        store: ObjectStore | None = None,
+        delete_loaded: bool = False,
+    ) -> None: ...
+    def close(self) -> None: ...
+    async def load(self, msg: Any) -> LargeMsg: ...
+    async def publish(
+        self,
+        subject: str,
+        payload: Payload,
+        *,
+        headers: HeadersLike | None = None,
+        receivers: int = 0,
+    ) -> int: ...
+    async def publish_reference(
+        self,
+        subject: str,
+        payload: Payload,
+        *,
+        headers: HeadersLike | None = None,
+        js: JetStream | None = None,
+    ) -> PubAck | None: ...
+    async def request(
+        self,
+        subject: str,
+        payload: Payload,
+        timeout: Milliseconds = 30000,
+        *,
+        headers: HeadersLike | None = None,
+    ) -> LargeMsg: ...
+    def subscribe(
+        self,
+        subject: str,
+        queue_group: str | None = None,
+        *,
+        on_error: Callable[[NatsError], object] | None = None,
+    ) -> LargeSubscription: ...
+    @property
+    def transfers(self) -> int: ...
+
+class LargeSubscription:
+    sid: int
+    subject: str
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *exc_info: object) -> None: ...
+    def __aiter__(self) -> Self: ...
+    async def __anext__(self) -> LargeMsg: ...
+    def __await__(self) -> Generator[Any, Any, Self]: ...
+    def close(self) -> None: ...
+    async def drain(self) -> None: ...
+    async def next(self, timeout: Milliseconds | None = None) -> LargeMsg: ...
+    @property
+    def pending(self) -> int: ...
+    def stop(self) -> None: ...
 
 class Nats:
     context: SavedContext | None

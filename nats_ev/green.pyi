@@ -25,6 +25,13 @@ from .client.request_many import Sentinel
 from .client.subscriptions import SubscriptionInfo
 from .contexts import Context as SavedContext
 from .errors import NatsError
+from .extras.large_message import LargeMsg
+from .extras.pcgroups_config import (
+    ElasticConsumerGroupConfig,
+    MemberMapping,
+    PartitioningFilter,
+    StaticConsumerGroupConfig,
+)
 from .faces import Later
 from .faces import Msg as Msg
 from .faces import unwrap as unwrap
@@ -154,6 +161,71 @@ class Consume:
     def pending(self) -> int: ...
     def stop(self) -> None: ...
 
+class ConsumerGroups:
+    js: JetStream
+    def __init__(self, js: JetStream | _JetStream) -> None: ...
+    def add_members(self, stream: str, group: str, members: Sequence[str]) -> list[str]: ...
+    def create_elastic(
+        self,
+        stream: str,
+        group: str,
+        max_members: int,
+        *,
+        partitioning_filters: Sequence[PartitioningFilter] | None = None,
+        max_buffered_msgs: int = 0,
+        max_buffered_bytes: int = 0,
+    ) -> ElasticConsumerGroupConfig: ...
+    def create_static(
+        self,
+        stream: str,
+        group: str,
+        max_members: int,
+        *,
+        filters: Sequence[str] | None = None,
+        members: Sequence[str] | None = None,
+        member_mappings: Sequence[MemberMapping] | None = None,
+    ) -> StaticConsumerGroupConfig: ...
+    def delete_elastic(self, stream: str, group: str) -> bool: ...
+    def delete_member_mappings(self, stream: str, group: str) -> list[str]: ...
+    def delete_members(self, stream: str, group: str, members: Sequence[str]) -> list[str]: ...
+    def delete_static(self, stream: str, group: str) -> bool: ...
+    def elastic_consume(
+        self,
+        stream: str,
+        group: str,
+        member: str,
+        config: ConsumerConfig | None = None,
+        *,
+        on_error: Callable[[NatsError], object] | None = None,
+    ) -> GroupMember: ...
+    def elastic_is_in_membership_and_active(
+        self, stream: str, group: str, member: str
+    ) -> tuple[bool, bool]: ...
+    def elastic_member_step_down(self, stream: str, group: str, member: str) -> bool: ...
+    def get_elastic_consumer_group_config(
+        self, stream: str, group: str
+    ) -> ElasticConsumerGroupConfig: ...
+    def get_static_consumer_group_config(
+        self, stream: str, group: str
+    ) -> StaticConsumerGroupConfig: ...
+    def list_elastic_active_members(self, stream: str, group: str) -> list[str]: ...
+    def list_elastic_consumer_groups(self, stream: str) -> list[str]: ...
+    def list_static_active_members(self, stream: str, group: str) -> list[str]: ...
+    def list_static_consumer_groups(self, stream: str) -> list[str]: ...
+    def set_member_mappings(
+        self, stream: str, group: str, member_mappings: Sequence[MemberMapping]
+    ) -> list[str]: ...
+    def static_consume(
+        self,
+        stream: str,
+        group: str,
+        member: str,
+        config: ConsumerConfig | None = None,
+        *,
+        on_error: Callable[[NatsError], object] | None = None,
+    ) -> GroupMember: ...
+    def static_member_step_down(self, stream: str, group: str, member: str) -> bool: ...
+
 class FastBatch:
     size: int
     closed: bool
@@ -194,6 +266,26 @@ class Group:
     def group(
         self, name: str, queue_group: str | None = ..., *, queue_group_disabled: bool = False
     ) -> Group: ...
+
+class GroupMember:
+    stream: str
+    group: str
+    member: str
+    name: str
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc_info: object) -> None: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> JsMsg: ...
+    def close(self) -> None: ...
+    @property
+    def closed(self) -> bool: ...
+    def drain(self) -> None: ...
+    @property
+    def filters(self) -> list[str]: ...
+    def next(self, timeout: Milliseconds | None = None) -> JsMsg: ...
+    @property
+    def pending(self) -> int: ...
+    def stop(self) -> None: ...
 
 class JetStream:
     nats: _Nats
@@ -457,6 +549,72 @@ class KvWatch:
     def stop(self) -> None: ...
     @property
     def stopped(self) -> bool: ...
+
+class LargeMessages:
+    nats: _Nats
+    def __init__(
+        self,
+        nats: Nats | _Nats,
+        *,
+        max_size: int = 67108864,
+        max_in_progress: int = 4,
+        max_waiting: int = 64,
+        ordered: bool = True,
+        chunk_size: int = 131072,
+        accept_timeout: Milliseconds = 2000,
+        idle_timeout: Milliseconds = 10000,
+        store: ObjectStore | None = None,
+        delete_loaded: bool = False,
+    ) -> None: ...
+    def close(self) -> None: ...
+    def load(self, msg: Any) -> LargeMsg: ...
+    def publish(
+        self,
+        subject: str,
+        payload: Payload,
+        *,
+        headers: HeadersLike | None = None,
+        receivers: int = 0,
+    ) -> int: ...
+    def publish_reference(
+        self,
+        subject: str,
+        payload: Payload,
+        *,
+        headers: HeadersLike | None = None,
+        js: JetStream | None = None,
+    ) -> PubAck | None: ...
+    def request(
+        self,
+        subject: str,
+        payload: Payload,
+        timeout: Milliseconds = 30000,
+        *,
+        headers: HeadersLike | None = None,
+    ) -> LargeMsg: ...
+    def subscribe(
+        self,
+        subject: str,
+        queue_group: str | None = None,
+        *,
+        on_error: Callable[[NatsError], object] | None = None,
+    ) -> LargeSubscription: ...
+    @property
+    def transfers(self) -> int: ...
+
+class LargeSubscription:
+    sid: int
+    subject: str
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc_info: object) -> None: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> LargeMsg: ...
+    def close(self) -> None: ...
+    def drain(self) -> None: ...
+    def next(self, timeout: Milliseconds | None = None) -> LargeMsg: ...
+    @property
+    def pending(self) -> int: ...
+    def stop(self) -> None: ...
 
 class Nats:
     context: SavedContext | None

@@ -39,6 +39,8 @@ ITEMS = {
     "KvWatch": "KvEntry | None",
     "KvKeys": "str",
     "ObjectWatch": "ObjectInfo | None",
+    "GroupMember": "JsMsg",
+    "LargeSubscription": "LargeMsg",
 }
 # Attributes that the constructors set.
 ATTRIBUTES = {
@@ -55,6 +57,10 @@ ATTRIBUTES = {
         "name": "str", "version": "str", "description": "str", "metadata": "dict[str, str]", "id": "str",
         "stopping": "bool", "stopped": "bool", "endpoints": "list[Endpoint]",
     },
+    "ConsumerGroups": {"js": "JetStream"},
+    "GroupMember": {"stream": "str", "group": "str", "member": "str", "name": "str"},
+    "LargeMessages": {"nats": "_Nats"},
+    "LargeSubscription": {"sid": "int", "subject": "str"},
     "Consume": {"stream": "str"},
     "OrderedConsumer": {"stream": "str"},
     "PushSubscription": {"stream": "str"},
@@ -245,7 +251,7 @@ class Stub:
 
     def _constructor(self, name: str) -> list[str]:
         original = rules.original(name)
-        if name in ("JetStream", "KV", "ObjectStore", "Service"):
+        if name in ("JetStream", "KV", "ObjectStore", "Service", "ConsumerGroups", "LargeMessages"):
             function = original.__init__
             parameters = list(inspect.signature(function).parameters.values())
             owner = parameters[1]
