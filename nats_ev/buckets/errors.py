@@ -40,6 +40,7 @@ __all__ = [
     "BucketNotFoundError",
     "CodecError",
     "DigestMismatchError",
+    "InconsistentReadError",
     "InvalidBucketNameError",
     "InvalidKeyError",
     "InvalidObjectNameError",
@@ -53,7 +54,6 @@ __all__ = [
     "ObjectLinkError",
     "ObjectNotFoundError",
     "ObjectTransferError",
-    "SnapshotError",
 ]
 
 
@@ -149,7 +149,7 @@ class CodecError(JetStreamError):
     key: str = ""
 
 
-class SnapshotError(JetStreamError):
+class InconsistentReadError(JetStreamError):
     """Writers change the keys faster than the requests of a `KV.get_many` can show them at one moment.
 
     What to do: ask again, or for at most 1000 keys, which take one request and always succeed.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any, NamedTuple
@@ -58,6 +59,10 @@ HOMES = {
     "Schedules": "extras",
     "WorkQueue": "extras",
     "Worker": "extras",
+    "ConsumerGroups": "extras",
+    "GroupMember": "extras",
+    "LargeMessages": "extras",
+    "LargeSubscription": "extras",
 }
 
 # Methods that call cb more than once, and the class of the iterator that a face's method returns.
@@ -75,6 +80,9 @@ FLOWS = {
     ("ObjectStore", "watch"): "ObjectWatch",
     ("SystemClient", "events"): "SystemEvents",
     ("Election", "observe"): "Leaders",
+    ("ConsumerGroups", "static_consume"): "GroupMember",
+    ("ConsumerGroups", "elastic_consume"): "GroupMember",
+    ("LargeMessages", "subscribe"): "LargeSubscription",
 }
 LATER = {("JetStream", "publish_async")}
 FORGET = {("FastBatch", "add")}
@@ -171,7 +179,9 @@ def rule(kind: type, name: str) -> Rule:
     )
     returns = str(function.__annotations__.get("return", ""))
     bound = type(member) if isinstance(member, (staticmethod, classmethod)) else None
-    takes_faces = any(annotation.endswith("ObjectStore") for annotation in annotations.values())
+    takes_faces = any(
+        re.search(r"\b(ObjectStore|JetStream)\b", each) for each in annotations.values()
+    )
     return Rule(found, name, function, position, callables, returns, bound, takes_faces)
 
 

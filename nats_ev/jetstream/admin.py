@@ -35,7 +35,7 @@ _IN_PROGRESS = 10226
 _LOOKS = 250.0
 
 # Called as progress(info), for each look.
-Progress = Callable[[Any], object]
+ConvergenceProgress = Callable[[Any], object]
 
 
 class Administration:
@@ -174,7 +174,7 @@ class Administration:
         *,
         consumer: str | None = None,
         timeout: Milliseconds = 0,
-        progress: Progress | None = None,
+        progress: ConvergenceProgress | None = None,
     ) -> Convergence:
         """Wait until a stream or consumer is where it should be; ``cb(info, err)``.
 
@@ -212,7 +212,12 @@ class Convergence:
     """A wait of `JetStream.wait_until_converged`."""
 
     def __init__(
-        self, api: Api, verb: str, progress: Progress | None, timeout: float, cb: Callback
+        self,
+        api: Api,
+        verb: str,
+        progress: ConvergenceProgress | None,
+        timeout: float,
+        cb: Callback,
     ) -> None:
         self._api = api
         self._verb = verb

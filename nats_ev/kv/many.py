@@ -27,7 +27,7 @@ from typing import Any
 from ..arguments import Callback, Milliseconds, Payload, ResultCallback, integer
 from ..buckets import (
     BadBucketError,
-    SnapshotError,
+    InconsistentReadError,
     bucket_error,
     call_or_report,
     completion,
@@ -80,8 +80,8 @@ class ManyKeys(KvBucket):
 
         Args:
             keys: keys and filters such as "a.*" or "a.>", or one of them. None means all; an empty list none.
-            cb: gets `ApiLevelError` from a server before 2.11, `SnapshotError` when writers change the keys
-                so fast that several requests show no common moment until the timeout has passed.
+            cb: gets `ApiLevelError` from a server before 2.11, `InconsistentReadError` when writers change
+                the keys so fast that several requests show no common moment until the timeout has passed.
         """
         cb = guarded(self.js, cb)
         GetMany(self.js, self._kv_stream, self._encoding, keys, self._collect, cb).start()
@@ -223,7 +223,7 @@ class GetMany:
         reach = min(up_to for _, up_to in answers)
         if not whole:
             text = f"bucket {self._stream.bucket}: the keys have more bytes than the server sends at once"
-            self._cb(None, SnapshotError(text, bucket=self._stream.bucket))
+            self._cb(None, InconsistentReadError(text, bucket=self._stream.bucket))
         elif len(answers) == 1 or newest is None or newest.seq <= reach:
             if self._listed is None:
                 self._finish(messages)
@@ -238,7 +238,7 @@ class GetMany:
         if time.monotonic() >= self._until:
             bucket = self._stream.bucket
             text = f"bucket {bucket} changes faster than {len(self._names)} keys can be read"
-            self._cb(None, SnapshotError(text, bucket=bucket))
+            self._cb(None, InconsistentReadError(text, bucket=bucket))
             return
         error = ConnectionClosedError("disconnected")
         self._js.nats.call_later(

@@ -42,6 +42,9 @@ ITEMS = {
     "KvKeys": "str",
     "ObjectWatch": "ObjectInfo | None",
     "Leaders": "Contender | None",
+    "SystemEvents": "SystemEvent",
+    "GroupMember": "JsMsg",
+    "LargeSubscription": "LargeMsg",
 }
 # Attributes that the constructors set.
 ATTRIBUTES = {
@@ -59,7 +62,14 @@ ATTRIBUTES = {
         "stopping": "bool", "stopped": "bool", "endpoints": "list[Endpoint]",
     },
     "AccountResolver": {"nats": "_Nats"},
+    "ServiceClient": {"nats": "_Nats"},
+    "SystemClient": {"nats": "_Nats"},
+    "SystemEvents": {"sid": "int", "subject": "str"},
     "AuthCallout": {"nats": "_Nats", "service": "Service", "issuer_account": "str"},
+    "ConsumerGroups": {"js": "JetStream"},
+    "GroupMember": {"stream": "str", "group": "str", "member": "str", "name": "str"},
+    "LargeMessages": {"nats": "_Nats"},
+    "LargeSubscription": {"sid": "int", "subject": "str"},
     "Consume": {"stream": "str"},
     "OrderedConsumer": {"stream": "str"},
     "PushSubscription": {"stream": "str"},
@@ -79,7 +89,8 @@ ATTRIBUTES = {
 # Classes that users construct with an object of this face or of the callback API.
 CONSTRUCTED = {
     *("JetStream", "KV", "ObjectStore", "Service", "AccountResolver", "AuthCallout"),
-    *("Backup", "Counters", "Election", "Lock", "Schedules", "Semaphore", "WorkQueue"),
+    *("Backup", "ConsumerGroups", "Counters", "Election", "LargeMessages", "Lock", "Schedules"),
+    *("Semaphore", "ServiceClient", "SystemClient", "WorkQueue"),
 }
 _CALLBACKS = {"Callback", "MsgCallback", "WatchCallback"}
 # What the result depends on: a parameter, and for each way in which it is given the result.
