@@ -84,6 +84,7 @@ class Infos:
         self.js = js
         self.bucket = bucket
         self.stream = stream_name(bucket)
+        self.batched: bool | None = None  # whether the stream takes fast batches; None: not known
 
     def of_bucket(self, bucket: str) -> Infos:
         """Return the infos of the store with that name. Raises `InvalidBucketNameError`."""

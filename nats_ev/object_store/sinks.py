@@ -37,23 +37,27 @@ class Sink:
 
 
 class BytesSink(Sink):
-    """Keeps the content in memory; the get's result is bytes."""
+    """Keeps the content in memory; the get's result is bytes.
+
+    A `BytesIO` grows in place and gives its bytes away without a copy. A list of parts to join would need the
+    memory twice, and the kernel would have to clear all of it.
+    """
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
+        self._buffer = io.BytesIO()
 
     def write(self, data: bytes) -> None:
         """See `Sink`."""
-        self._parts.append(data)
+        self._buffer.write(data)
 
     def finish(self) -> bytes:
         """Return the content, and keep nothing of it: it may have gigabytes."""
-        parts, self._parts = self._parts, []
-        return b"".join(parts)
+        buffer, self._buffer = self._buffer, io.BytesIO()
+        return buffer.getvalue()
 
     def abandon(self) -> None:
         """See `Sink`."""
-        self._parts.clear()
+        self._buffer = io.BytesIO()
 
 
 class CallbackSink(Sink):

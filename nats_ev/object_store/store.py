@@ -87,6 +87,10 @@ class ObjectStore(ObjectBucket):
         self._infos = Infos(self.js, self.bucket)
         self.chunk_size = integer(chunk_size, "chunk_size", 1)
 
+    def _change_stream(self, done: Callback, change: Callable[[Callback], object]) -> None:
+        self._infos.batched = None
+        super()._change_stream(done, change)
+
     # Content.
 
     def put(

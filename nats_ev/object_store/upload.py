@@ -9,6 +9,9 @@ The parts of an object must be in the stream in order, each once. To wait for ea
 cost a round trip per part, so a window of 4 MiB, or 1024 parts, is sent ahead of the acknowledgements. The
 source is read only as the window has room; memory does not depend on the object's size.
 
+Where the store takes fast batches, the parts of a large object go in one (`parts`), and single parts are
+what is left when it ends early.
+
 *Resending.* To let `JetStream.publish` send a part again by itself would put that part after later ones. A
 lost connection leaves open which parts were stored. So after the first error that may pass, nothing new is
 sent. When no part is in flight any more, and there is a connection, all unacknowledged parts are sent again
@@ -54,9 +57,9 @@ from ..errors import (
     RequestTimeoutError,
 )
 from ..jetstream import StreamInfoOptions, WrongLastSequenceError, part
-from ..steps import later_step
 from .infos import FIRST_RETRY_FOR, RETRY_FOR, Infos, is_transient, may_pass
 from .meta import Info, chunk_subject, digest_text, link_of
+from .parts import Parts, of_batch
 from .sources import Source
 
 # Called as progress(bytes stored, bytes in all or None).
@@ -66,6 +69,8 @@ Progress = Callable[[int, "int | None"], object]
 # needs about twice as much memory.
 _WINDOW = 4 * 1024 * 1024
 _MOST_PARTS = 1024
+# In place of the sequence of a part that came in a batch.
+_IN_BATCH = -1
 # After an error that may pass, send again after this time (ms). Give up when nothing has been
 # acknowledged for RETRY_FOR, which is shorter than the stream's duplicate window of 2 min.
 _RETRY_WAIT_MS = 250.0
@@ -121,10 +126,9 @@ class ObjectWriter:
         self._callback = callback
         self._subject = chunk_subject(infos.bucket, info["nuid"])
         self._hash = hashlib.sha256()
-        # The message id of a part makes the server drop the same part when it comes again. As a raw header
-        # block: a part is published with fewer calls than by ``msg_id=``.
-        self._header = f"NATS/1.0\r\nNats-Msg-Id: {info['nuid']}-".encode()
         self._window = min(max(2, _WINDOW // source.chunk_size), _MOST_PARTS)  # in parts
+        self._parts = Parts(infos, self._subject, info["nuid"], self._window)
+        self._opening = False  # it is being asked whether the store takes batches
         self._unacked: deque[tuple[int, bytes]] = deque()  # (number, content), in order
         # Number → sequence, of acknowledged parts that come after one that is not.
         self._acks: dict[int, int] = {}
@@ -169,9 +173,13 @@ class ObjectWriter:
 
     def _pump(self) -> None:
         """Read and send parts while the window has room."""
-        if self._reading:
+        if self._reading or self._opening:
             return  # the source runs the loop: what it returns comes first
         while self._healthy and not self._all_read and len(self._unacked) < self._window:
+            if self._parts.may_open(self._info["size"], self._source):
+                if not self._in_flight:
+                    self._open()
+                return
             chunk = self._read()
             if not self._healthy:
                 return  # the source has failed, or cancelled the put
@@ -183,8 +191,42 @@ class ObjectWriter:
                 self._send(*self._unacked[-1])
             else:
                 self._all_read = True
+                self._end_batch()
         if not self._in_flight:
             self._settled()
+
+    def _open(self) -> None:
+        """Begin a batch, if the store takes them. No part is in flight: the stream keeps their order."""
+
+        def ready() -> None:
+            self._opening = False
+            if self._error is not None:
+                self._give_up()
+            else:
+                self._pump()
+
+        self._opening = True
+        self._parts.open(ready)
+
+    def _end_batch(self) -> None:
+        """End the batch, if one is open: what it holds is acknowledged, and nothing comes after that."""
+
+        def ended(ack: Any, error: NatsError | None) -> None:
+            self._in_flight -= 1
+            if error is not None:
+                self._note(error)
+            elif ack["seq"] < self._last_seq:
+                self._error = ObjectTransferError("parts were stored out of order")
+            else:
+                self._last_seq = ack["seq"]
+            if not self._in_flight:
+                self._settled()
+
+        try:
+            if self._parts.end(ended):
+                self._in_flight += 1
+        except NatsError as exc:
+            self._note(exc)
 
     def _read(self) -> bytes:
         """Return the source's next part; b"" at its end, and when it fails."""
@@ -208,11 +250,12 @@ class ObjectWriter:
     def _send(self, number: int, chunk: bytes) -> None:
         def stored(ack: Any, error: NatsError | None) -> None:
             self._in_flight -= 1
-            if error is None and not ack["seq"]:
+            seq = 0 if ack is None else ack.get("seq", _IN_BATCH)
+            if error is None and not seq:
                 # nats-server 2.10: a duplicate of a part that the cluster is just storing.
                 error = RequestTimeoutError("request timeout")
             if error is None:
-                self._acks[number] = ack["seq"]
+                self._acks[number] = seq
                 self._advance()
             else:
                 self._note(error)
@@ -223,15 +266,7 @@ class ObjectWriter:
 
         self._in_flight += 1
         try:
-            # Without retries in `publish`: they would put this part after later ones.
-            later_step(
-                self._js.publish,
-                self._subject,
-                chunk,
-                stored,
-                headers=b"%b%d\r\n\r\n" % (self._header, number),
-                retry_attempts=0,
-            )
+            self._parts.send(number, chunk, stored)
         except NotConnectedError:  # the client has ended since the put began
             self._in_flight -= 1
             self._note(ConnectionClosedError("disconnected"))
@@ -241,17 +276,21 @@ class ObjectWriter:
 
     def _note(self, error: NatsError) -> None:
         """Remember an error: one that may pass, or the one that fails the put."""
-        if is_transient(error):
+        if is_transient(error) or of_batch(error):
             self._trouble = error
         else:
             self._error = self._error or bucket_error(error)
+        self._end_batch()  # its parts are acknowledged, or sent again one by one
 
     def _advance(self) -> None:
         """Drop the parts that are acknowledged, up to the first one that is not."""
         before = self.confirmed
         while self._unacked and (seq := self._acks.pop(self._unacked[0][0], None)) is not None:
+            if seq == _IN_BATCH:
+                seq = self._last_seq + 1  # at least
             if seq <= self._last_seq:
                 self._error = ObjectTransferError("parts were stored out of order")
+                self._end_batch()
                 return
             self._last_seq = seq
             self.confirmed += len(self._unacked.popleft()[1])
@@ -399,7 +438,8 @@ class ObjectWriter:
     def _fail(self, error: NatsError) -> None:
         """Fail the put, as soon as no part is in flight."""
         self._error = self._error or error
-        if not self._in_flight:
+        self._end_batch()
+        if not self._in_flight and not self._opening:
             self._js.nats.call_soon(self._give_up)
 
     def _give_up(self) -> None:
