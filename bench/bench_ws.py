@@ -4,7 +4,7 @@ Rows, turns, checks and report are those of `benchmark.py`. The first client is 
 other client says how many times as fast nats_ev over WebSocket is. nats_ev also runs with masked frames,
 with compression, over TLS, and without WebSocket. nats.js needs Node.js and what `make peers` has fetched.
 
-    python bench/bench_ws.py [--runs 5] [--messages 200000] [--payload 100]
+    python bench/bench_ws.py [--runs 5] [--messages 200000] [--payload 100] [--clients "ev ws,py ws"]
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ def main(argv: list[str] | None = None) -> int:
                 (Client("py ws", "", [*ws, *PY]), clear),
                 *((client, clear) for client in with_nats_js(clear.ws_url)),
             ]
+            if args.clients:
+                pairs = [pair for pair in pairs if pair[0].name in args.clients.split(",")]
             print(f"nats-server {'.'.join(map(str, clear.version))}; Python", end=" ")
             print(f"{platform.python_version()}; {args.runs} runs: median (least … most)")
             for number in range(args.runs):
