@@ -72,6 +72,7 @@ OF_NATS_PY = {
     "url": "servers",
     "user_credentials": "creds_file",
     "user_jwt_cb": "jwt_cb",
+    "ws_connection_headers": "ws_headers",
 }
 
 # Of a code object: *args, a generator, a coroutine, an asynchronous generator.

@@ -313,9 +313,15 @@ def closed_by_server(state: State | None) -> errors.NatsError:
     return errors.ConnectError(f"connection closed by the server{when}")
 
 
-def timed_out(mute: bool) -> errors.NatsError:
-    """Return the error of an attempt that takes too long; mute: the peer has said nothing."""
-    hint = "the peer sends no INFO (is it a NATS server?): " if mute else ""
+def timed_out(mute: bool, ws: bool = False) -> errors.NatsError:
+    """Return the error of an attempt that takes too long.
+
+    Args:
+        mute: the peer has said nothing of NATS.
+        ws: by WebSocket.
+    """
+    speaker = "a server with WebSocket" if ws else "a NATS server"
+    hint = f"the peer sends no INFO (is it {speaker}?): " if mute else ""
     return errors.ConnectTimeoutError(f"{hint}connect timeout")
 
 

@@ -194,6 +194,22 @@ def test_a_bomb_is_bounded_and_ends_with_1009() -> None:
     assert decode(exactly * 3, [len(exactly)])[0] == bytes(3 * MOST)
 
 
+@settings(max_examples=300)
+@given(st.lists(st.binary(max_size=40), max_size=8), st.booleans())
+def test_random_bytes_are_payload_or_a_fault(parts: list[bytes], deflate: bool) -> None:
+    payload: list[bytes] = []
+    decoder = Decoder(deflate, 1000)
+    try:
+        for part in parts:
+            decoder.feed(part, payload)
+            if decoder.closed is not None:
+                break
+    except Fault as exc:
+        assert exc.code in (1002, 1003, 1007, 1009)
+        assert type(exc.error) is ProtocolError
+    assert sum(map(len, payload)) <= 1000 * (sum(map(len, parts)) + 1)
+
+
 def test_what_comes_before_a_fault_is_not_lost() -> None:
     payload: list[bytes] = []
     with pytest.raises(Fault):
