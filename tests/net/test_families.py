@@ -95,6 +95,7 @@ class Scripted:
         self.begun: list[tuple[str, float]] = []
         self.open: set[str] = set()
         self.refused: set[str] = set()
+        self.others: list[socket.socket] = []  # the other ends
         monkeypatch.setattr(Dialer, "_connect", lambda *args: self._connect(*args))
 
     def _connect(self, dialer: Any, family: int, address: Any) -> None:
@@ -103,7 +104,8 @@ class Scripted:
         if host in self.refused:
             raise ConnectionRefusedError(111, "Connection refused")
         # One end of a pair whose buffer is full becomes writable when the test reads from the other one.
-        ours, self.theirs = socket.socketpair()
+        ours, theirs = socket.socketpair()
+        self.others.append(theirs)
         ours.setblocking(False)
         try:
             while True:
@@ -136,7 +138,8 @@ def test_a_silent_address_delays_the_next_one_by_a_quarter_of_a_second(loop, run
     ]
     assert all(gap > 0.24 for gap in gaps)
     dialer.cancel()
-    scripted.theirs.close()
+    for sock in scripted.others:
+        sock.close()
 
 
 def test_a_refused_address_delays_nothing(loop, run, monkeypatch):
