@@ -47,6 +47,8 @@ from .user_claims import (
     decorate_seed,
     format_user_config,
     issue_user_jwt,
+    parse_decorated_jwt,
+    parse_decorated_nkey,
     write_creds,
 )
 
@@ -75,6 +77,8 @@ __all__ = [
     "decorate_seed",
     "format_user_config",
     "issue_user_jwt",
+    "parse_decorated_jwt",
+    "parse_decorated_nkey",
     "write_creds",
 ]
 

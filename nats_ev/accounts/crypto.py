@@ -104,12 +104,12 @@ def unseal(box: bytes, nonce: bytes, public: bytes, secret: bytearray) -> bytes:
     """
     if len(box) < TAG_SIZE:
         raise DecryptError("could not decrypt: too short")
-    key = _shared_key(public, secret)
     tag, encrypted = box[:TAG_SIZE], box[TAG_SIZE:]
-    once = _xored(bytes(KEY_SIZE), nonce, key)
-    if not hmac.compare_digest(tag, _tag(once, encrypted)):
+    # The first bytes of the key stream are the tag's key.
+    opened = _xored(bytes(KEY_SIZE) + encrypted, nonce, _shared_key(public, secret))
+    if not hmac.compare_digest(tag, _tag(opened[:KEY_SIZE], encrypted)):
         raise DecryptError("could not decrypt: sealed for or by another key, or changed")
-    return _xored(bytes(KEY_SIZE) + encrypted, nonce, key)[KEY_SIZE:]
+    return opened[KEY_SIZE:]
 
 
 def _shared_key(public: bytes, secret: bytearray) -> bytes:

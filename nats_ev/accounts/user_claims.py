@@ -6,6 +6,7 @@ import base64
 import contextlib
 import hashlib
 import os
+import re
 import tempfile
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -281,6 +282,23 @@ def format_user_config(jwt: str, user: KeyPair) -> str:
     if claims.subject != user.public_key():
         raise JwtError("the JWT is that of another user")
     return decorate_jwt(jwt) + decorate_seed(user)
+
+
+def parse_decorated_jwt(text: str) -> str:
+    """Return the first JWT in a text such as that of a .creds file. Raises `JwtError` if it has none."""
+    found = re.search(r"(?<![\w.-])eyJ[\w-]+\.[\w-]+\.[\w-]+(?![\w.-])", text, re.ASCII)
+    if found is None:
+        raise JwtError("no JWT in this text")
+    return found[0]
+
+
+def parse_decorated_nkey(text: str) -> KeyPair:
+    """Return the key of the first seed in a text such as that of a .creds file.
+
+    Raises `NkeyError` if the text has none.
+    """
+    found = re.search(r"(?<![A-Z0-9])S[A-Z][A-Z2-7]{56}(?![A-Z0-9])", text)
+    return KeyPair.from_seed(found[0] if found is not None else "")
 
 
 def write_creds(path: str | os.PathLike[str], jwt: str, user: KeyPair) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from lab.operators import Operator, credentials
-from nats_ev import AuthorizationError, PermissionsViolationError
+from nats_ev import AuthorizationError, MaxPayloadError, PermissionsViolationError
 from nats_ev.accounts import (
     AccountClaims,
     AuthCallout,
@@ -72,7 +74,7 @@ def refused(client: Any, run: Any) -> Any:
     """refused(server, **options): the error with which a server refuses a client."""
 
     def refused(server: Any, **options: Any) -> Any:
-        nats = client(server, **options)
+        nats = client(server, connect_timeout=20_000, **options)
         run(lambda: nats.recorder.errors)
         assert not nats.is_connected()
         return nats.recorder.errors[0]
@@ -149,22 +151,30 @@ def test_what_a_request_tells(any_binary: Any, own_server: Any, connected: Any, 
     assert not request.drop()
 
 
-def test_an_answer_later_and_one_too_late(
-    own_server: Any, connected: Any, client: Any, refused: Any, run: Any
-) -> None:
+def test_an_answer_later(own_server: Any, connected: Any, client: Any, run: Any) -> None:
+    site = Site(timeout=20)
+    server = site.serve(own_server)
+    requests: list[Any] = []
+    callout = site.callout(connected(server, **OWN), requests.append)
+    alice = client(server, connect_timeout=20_000, **ALICE)
+    run(lambda: requests)
+    assert not alice.is_connected()
+    assert callout.stats()["pending"] == 1
+    assert requests[0].accept()
+    run(alice.is_connected)
+    assert not requests[0].accept()
+    assert callout.stats()["pending"] == 0
+
+
+def test_an_answer_too_late(own_server: Any, connected: Any, refused: Any, run: Any) -> None:
     site = Site(timeout=1)
     server = site.serve(own_server)
     requests: list[Any] = []
     callout = site.callout(connected(server, **OWN), requests.append)
-    alice = client(server, **ALICE)
-    run(lambda: requests)
-    assert not alice.is_connected()
-    assert requests[0].accept()
-    run(alice.is_connected)
     assert isinstance(refused(server, **ALICE), AuthorizationError)
     run(lambda: callout.stats()["timed_out"] == 1)
-    assert requests[1].answered
-    assert not requests[1].accept()
+    assert requests[0].answered
+    assert not requests[0].accept()
     assert callout.stats()["pending"] == 0
 
 
@@ -212,7 +222,7 @@ def test_a_dropped_request_waits_for_the_servers_time_out(
 def test_instances_share_and_a_restart_is_survived(
     own_server: Any, connected: Any, client: Any, refused: Any, run: Any, call: Any
 ) -> None:
-    site = Site(encrypted=True, timeout=1)
+    site = Site(encrypted=True, timeout=3)
     server = site.serve(own_server)
     first = connected(server, **OWN)
     second = connected(server, reconnect=True, reconnect_delay=50, **OWN)
@@ -276,6 +286,65 @@ def test_the_end_of_the_client_ends_all(
     run(lambda: callout.stopped)
     run(lambda: callout.stats()["pending"] == 0)
     assert requests[0].answered
+
+
+def test_what_a_handler_may_do_besides(
+    own_server: Any, connected: Any, run: Any, excepthook: Any
+) -> None:
+    """It raises after its answer, and stops the callout."""
+    site = Site()
+    server = site.serve(own_server)
+    stopped: list[Any] = []
+
+    def handler(request: Any) -> None:
+        assert request.accept()
+        callout.stop(lambda result, err: stopped.append((result, err)))
+        raise RuntimeError("too late")
+
+    callout = site.callout(connected(server, **OWN), handler)
+    connected(server, **ALICE)
+    run(lambda: stopped and excepthook)
+    stats = callout.stats()
+    assert (stats["accepted"], stats["failed"], stats["pending"]) == (1, 0, 0)
+    assert stopped == [(True, None)]
+
+
+def test_what_is_too_large_for_an_answer_is_refused(
+    own_server: Any, connected: Any, refused: Any, run: Any, excepthook: Any
+) -> None:
+    site = Site(encrypted=True)
+    site.config += "\nmax_payload: 4096\n"
+    server = site.serve(own_server)
+
+    def handler(request: Any) -> None:
+        request.accept(request.user_claims().allow_sub(*(f"subject.{i}" for i in range(1000))))
+
+    callout = site.callout(connected(server, **OWN), handler)
+    assert isinstance(refused(server, **ALICE), AuthorizationError)
+    run(lambda: excepthook)
+    assert isinstance(excepthook[0], MaxPayloadError)
+    assert callout.stats()["failed"] == 1
+
+
+def test_nothing_holds_a_callout_that_has_stopped(
+    own_server: Any, connected: Any, call: Any, eventually: Any
+) -> None:
+    site = Site()
+    server = site.serve(own_server)
+    nats = connected(server, **OWN)
+    requests: list[Any] = []
+
+    def handler(request: Any) -> None:
+        requests.append(weakref.ref(request))
+        request.accept()
+
+    callout = site.callout(nats, handler)
+    connected(server, **ALICE)
+    assert call(callout.stop) == (True, None)
+    gone = weakref.ref(callout)
+    del callout
+    eventually(lambda: gc.collect() is not None and gone() is None)
+    assert requests[0]() is None
 
 
 def test_an_xkey_on_one_side_alone(own_server: Any, connected: Any, refused: Any, run: Any) -> None:

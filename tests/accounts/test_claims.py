@@ -33,6 +33,8 @@ from nats_ev.accounts import (
     decorate_seed,
     format_user_config,
     issue_user_jwt,
+    parse_decorated_jwt,
+    parse_decorated_nkey,
     write_creds,
 )
 from nats_ev.auth import parse_creds
@@ -582,6 +584,11 @@ def test_no_signed_garbage_raises_another_error(kind: Any, nats: Any, more: Any)
 
 def test_creds_files(tmp_path: Path) -> None:
     text = format_user_config(GOOD, USER)
+    assert parse_decorated_jwt(text) == parse_decorated_jwt(f" {GOOD}\n") == GOOD
+    assert parse_decorated_nkey(text) == parse_decorated_nkey(USER.seed()) == USER
+    for parse in (parse_decorated_jwt, parse_decorated_nkey):
+        with pytest.raises(BadOptionsError):
+            parse("neither")
     found = parse_creds(bytearray(text, "ascii"), "creds")
     assert (found.jwt, bytes(found.seed)) == (GOOD, USER.seed().encode())
     assert text == decorate_jwt(GOOD) + decorate_seed(USER)
