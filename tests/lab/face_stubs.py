@@ -39,6 +39,7 @@ ITEMS = {
     "KvWatch": "KvEntry | None",
     "KvKeys": "str",
     "ObjectWatch": "ObjectInfo | None",
+    "SystemEvents": "SystemEvent",
 }
 # Attributes that the constructors set.
 ATTRIBUTES = {
@@ -60,6 +61,10 @@ ATTRIBUTES = {
     "PushSubscription": {"stream": "str"},
     "Subscription": {"sid": "int", "subject": "str"},
     "Advisories": {"sid": "int", "subject": "str"},
+    "SystemEvents": {"sid": "int", "subject": "str"},
+    "SystemClient": {"nats": "_Nats"},
+    "ServiceClient": {"nats": "_Nats"},
+    "Backup": {"js": "JetStream"},
 }  # fmt: skip
 _CALLBACKS = {"Callback", "MsgCallback", "WatchCallback"}
 # What the result depends on: a parameter, and for each way in which it is given the result.
@@ -245,7 +250,10 @@ class Stub:
 
     def _constructor(self, name: str) -> list[str]:
         original = rules.original(name)
-        if name in ("JetStream", "KV", "ObjectStore", "Service"):
+        if name in (
+            *("JetStream", "KV", "ObjectStore", "Service"),
+            *("ServiceClient", "SystemClient", "Backup"),
+        ):
             function = original.__init__
             parameters = list(inspect.signature(function).parameters.values())
             owner = parameters[1]
