@@ -198,6 +198,7 @@ class AuthCallout:
     def stopped(self) -> bool: ...
 
 class Backup:
+    js: JetStream
     def __init__(self, js: JetStream | _JetStream) -> None: ...
     async def backup_account(
         self,

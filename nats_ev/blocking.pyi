@@ -196,6 +196,7 @@ class AuthCallout:
     def stopped(self) -> bool: ...
 
 class Backup:
+    js: JetStream
     def __init__(self, js: JetStream | _JetStream) -> None: ...
     def backup_account(
         self,

@@ -62,9 +62,6 @@ ATTRIBUTES = {
         "stopping": "bool", "stopped": "bool", "endpoints": "list[Endpoint]",
     },
     "AccountResolver": {"nats": "_Nats"},
-    "ServiceClient": {"nats": "_Nats"},
-    "SystemClient": {"nats": "_Nats"},
-    "SystemEvents": {"sid": "int", "subject": "str"},
     "AuthCallout": {"nats": "_Nats", "service": "Service", "issuer_account": "str"},
     "ConsumerGroups": {"js": "JetStream"},
     "GroupMember": {"stream": "str", "group": "str", "member": "str", "name": "str"},
@@ -85,6 +82,10 @@ ATTRIBUTES = {
     },
     "Subscription": {"sid": "int", "subject": "str"},
     "Advisories": {"sid": "int", "subject": "str"},
+    "SystemEvents": {"sid": "int", "subject": "str"},
+    "SystemClient": {"nats": "_Nats"},
+    "ServiceClient": {"nats": "_Nats"},
+    "Backup": {"js": "JetStream"},
 }  # fmt: skip
 # Classes that users construct with an object of this face or of the callback API.
 CONSTRUCTED = {
