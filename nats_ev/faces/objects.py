@@ -34,7 +34,7 @@ class Facing:
     _context_for: ClassVar[Callable[[Any], Context]]
     _adapt: ClassVar[Callable[..., None]]
 
-    def __init__(self, owner: Any, *args: Any, **options: Any) -> None:
+    def __init__(self, owner: Any, /, *args: Any, **options: Any) -> None:
         """owner: what the class of the callback API takes first, of this face or of that API."""
         context = owner._context if isinstance(owner, Facing) else type(self)._context_for(owner)
         type(self)._adapt(context, options)

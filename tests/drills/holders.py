@@ -240,6 +240,16 @@ class Drill:
         assert refused <= self.stops, f"{refused} accesses with a stale token"
         return refused
 
+    def explain(self) -> None:
+        """Let the processes write what they know to standard error."""
+        with contextlib.suppress(Exception), blocking.connect(self._cluster.urls) as nc:
+            js = nc.jetstream()
+            print(js.stream_info(f"KV_{BUCKET}"), file=sys.stderr, flush=True)
+            print(js.key_value(BUCKET).get_many(None), file=sys.stderr, flush=True)
+        for process in self._processes:
+            process.command("state")
+        self._wait(1.0)
+
     def close(self) -> None:
         for process in list(self._processes):
             self._remove(process)
@@ -260,8 +270,12 @@ def run(cluster: Any, kind: str, rounds: list[str], seed: int = 0) -> Drill:
     with tempfile.NamedTemporaryFile() as file:
         drill = Drill(kind, cluster, file.name, seed)
         try:
-            for what in rounds:
-                drill.round(what)
+            for number, what in enumerate(rounds):
+                try:
+                    drill.round(what)
+                except AssertionError as exc:
+                    drill.explain()
+                    raise AssertionError(f"round {number}, {what}: {exc}") from exc
             drill._wait(0.3)
             drill.refused = drill.check()
         finally:
