@@ -57,6 +57,8 @@ _RETRY_MS = 250.0
 _LAG_MS = 25.0
 # How long after its whole lease a ticket that has not been renewed is looked up, in ms.
 _OVERDUE_MS = 250.0
+# How often to look when the tickets can't be watched, in ms.
+_UNWATCHED_MS = 1000.0
 
 _BOOT_TIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
@@ -433,9 +435,10 @@ class Ticket:
         def changed(entry: KvEntry | None, error: NatsError | None) -> None:
             if self.over or self.granted or watched != self._watched:
                 return
-            if error is not None:
+            if error is not None:  # a hint is missing, nothing else: look from time to time
                 self._stop_watch()
-                self._failed(error, self._look, "look")
+                wait = settings.retry_ms if passes(error) else _UNWATCHED_MS
+                self._later("look", wait, self._look)
             elif entry is None:
                 if alone and not seen:
                     self._look()

@@ -35,7 +35,7 @@ class Facing:
     # Gives the callbacks of a new object to the face: ``_adapt(context, args, options)`` returns args.
     _adapt: ClassVar[Callable[..., tuple[Any, ...]]]
 
-    def __init__(self, owner: Any, *args: Any, **options: Any) -> None:
+    def __init__(self, owner: Any, /, *args: Any, **options: Any) -> None:
         """owner: what the class of the callback API takes first, of this face or of that API."""
         context = owner._context if isinstance(owner, Facing) else type(self)._context_for(owner)
         args = type(self)._adapt(context, args, options)

@@ -382,7 +382,8 @@ class KV(ManyKeys):
             value: the value.
             cb: gets `KeyExistsError` when the key has a value.
             ttl: a timedelta or ms, 1 s or more, after which the key expires unless a later revision
-                replaces this one; the server cuts it to whole seconds. The bucket needs limit_marker_ttl.
+                replaces this one; the server cuts it to whole seconds. The bucket needs limit_marker_ttl. If
+                it has a history, an older revision that lives longer shows up again then.
         """
         done = completion(self.js, cb)
         stored_key, data = self._encoding.key(key), self._encoding.value(value)

@@ -84,8 +84,17 @@ class Holder:
             os.write(self._file, b"%d %d\n" % (holds.token, os.getpid()))
 
     def _command(self, watcher: Any, revents: int) -> None:
-        if not os.read(0, 4096):
+        words = os.read(0, 4096).split()
+        if not words:
             sys.exit(0)
+        if words == [b"state"]:
+            lock = self._lock if self._election is None else self._election._lock
+            ticket = lock._ticket
+            state = (
+                {} if ticket is None else {k: v for k, v in vars(ticket).items() if k[:2] != "__"}
+            )
+            print(f"{os.getpid()} {lock!r} {lock.js.nats!r} {state}", file=sys.stderr, flush=True)
+            return
         tell("releases", self._lock.token)
         if self._election is not None:
             self._election.resign(self._released)

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.natsserver import Cluster
+from lab.paths import ROOT
 from lab.process import die_with_us
 from nats_ev import blocking
 from nats_ev.testing import CuttingProxy
@@ -46,6 +47,7 @@ class Process:
         command = [sys.executable, "-m", "drills.holder"]
         self.popen = subprocess.Popen(
             [*command, kind, BUCKET, name, str(LEASE * 1000), path, *urls],
+            env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
@@ -95,6 +97,7 @@ class Drill:
         self._cluster = cluster
         self._path = path
         self._name = kind
+        self._urls = [server.url for server in cluster]
         self._ports = [server.port for server in cluster]
         self._selector = selectors.DefaultSelector()
         self._processes: list[Process] = []
@@ -209,11 +212,11 @@ class Drill:
         return heal
 
     def _step_down(self, process: Process) -> None:
-        with contextlib.suppress(Exception), blocking.connect(self._cluster.urls) as nc:
+        with contextlib.suppress(Exception), blocking.connect(self._urls) as nc:
             nc.request(f"$JS.API.STREAM.LEADER.STEPDOWN.KV_{BUCKET}", b"", 2000)
 
     def _kill_server(self, process: Process) -> Callable[[], None]:
-        with blocking.connect(self._cluster.urls) as nc:
+        with blocking.connect(self._urls) as nc:
             info = nc.jetstream().stream_info(f"KV_{BUCKET}")
         leader = info["cluster"].get("leader")
         server = next((each for each in self._cluster if each.name == leader), self._cluster[0])
@@ -240,6 +243,17 @@ class Drill:
         assert refused <= self.stops, f"{refused} accesses with a stale token"
         return refused
 
+    def explain(self) -> None:
+        """Let the processes write what they know to standard error."""
+        with contextlib.suppress(Exception), blocking.connect(self._urls) as nc:
+            js = nc.jetstream()
+            print(js.stream_info(f"KV_{BUCKET}"), file=sys.stderr, flush=True)
+            print(js.key_value(BUCKET).get_many(None), file=sys.stderr, flush=True)
+        with contextlib.suppress(AssertionError, OSError):  # of a process that has ended
+            for process in self._processes:
+                process.command("state")
+            self._wait(1.0)
+
     def close(self) -> None:
         for process in list(self._processes):
             self._remove(process)
@@ -253,15 +267,22 @@ ROUNDS = [
 
 
 def run(cluster: Any, kind: str, rounds: list[str], seed: int = 0) -> Drill:
-    """Let these things happen, one after the other; returns the drill, whose fence has been checked."""
-    with blocking.connect(cluster.urls) as nc:
+    """Let these things happen, one after the other; returns the drill, whose fence has been checked.
+
+    cluster: a `Cluster`, or a list with one server, which can't have another leader.
+    """
+    with blocking.connect([server.url for server in cluster]) as nc:
         kv = nc.jetstream().key_value(BUCKET)
         kv.create_bucket({"limit_marker_ttl": timedelta(seconds=1), "replicas": len(cluster)})
     with tempfile.NamedTemporaryFile() as file:
         drill = Drill(kind, cluster, file.name, seed)
         try:
-            for what in rounds:
-                drill.round(what)
+            for number, what in enumerate(rounds):
+                try:
+                    drill.round(what)
+                except AssertionError as exc:
+                    drill.explain()
+                    raise AssertionError(f"round {number}, {what}: {exc}") from exc
             drill._wait(0.3)
             drill.refused = drill.check()
         finally:

@@ -27,7 +27,7 @@ def test_lock_in_a_block(face):
     async def scenario(face: Any) -> None:
         async with block(face.connect()) as nc:
             kv = await bucket_of(nc)
-            lock, other = face.module.Lock(kv, "a"), face.module.Lock(kv, "a")
+            lock, other = face.module.Lock(kv, "a", owner="me"), face.module.Lock(kv, "a")
             async with block(lock) as held:
                 assert held is lock
                 assert lock.held
@@ -37,7 +37,7 @@ def test_lock_in_a_block(face):
                     await got(other.acquire(timeout=50))
                 with pytest.raises(NotReentrantError):
                     await got(lock.acquire())
-                assert (await got(other.queue()))[0].token == lock.token
+                assert (await got(other.queue()))[0] == ("me", "", lock.token)
             assert not lock.held
             token = await got(other.acquire())
             assert other.held
