@@ -367,6 +367,8 @@ class Mover:
         pending = info.get("num_ack_pending")
         passed = part(info, "ack_floor" if pending else "delivered").get("stream_seq")
         last = passed if isinstance(passed, int) else 0
+        most = part(info, "config").get("max_deliver")
+        deliveries = most if isinstance(most, int) else 0
         found: set[tuple[int, str]] = set()
 
         def each(job: StoredMsg, go: Callable[[bool], None]) -> None:
@@ -376,7 +378,7 @@ class Mover:
             found.add((job.seq, job.time))
             if (job.seq, job.time) in self._suspects:
                 reason = "it was left after its last delivery"
-                self._move(job, reason, 0, lambda done, err: next_one(go, err))
+                self._move(job, reason, deliveries, lambda done, err: next_one(go, err))
             else:
                 go(True)
 
