@@ -2,11 +2,11 @@
 
 Theory of operation
 -------------------
-A job is known by its sequence and the time at which its stream stored it: a stream that was created again has
-other times. Both are in the last token of the subject under which its dead letter is stored, and the message
-is accepted only where that subject has none yet; its message id is the same, for a letter that was deleted
-just before. So whoever stores the letter, and however often, there is one. The job is taken out of the queue
-when its letter is stored, not before.
+A job is known by its sequence and the time at which its stream stored it: a stream that was created again
+has other times. Both are in the subject under which its dead letter is stored, and the letter is accepted
+only where that subject has none yet; its message id says the same, for a letter that was deleted just before.
+So whoever stores the letter, and however often, there is one. The job is taken out of the queue when its
+letter is stored, not before.
 
 Three find jobs that failed for good:
 
@@ -52,6 +52,8 @@ _AGAIN_MS = 1000
 # How many jobs one look for left ones reads.
 _LOOK = 100
 _OWN = "Dead-Letter-"
+# The reason in the advisory of a job that was in a worker's hand when it was deleted, as by a mover.
+_DELETED = "Unacknowledged message was deleted"
 # The err_code of a deletion of a message that is not there.
 _NOT_THERE = 10057
 
@@ -136,7 +138,9 @@ def bury(js: JetStream, places: Places, dead: Dead, cb: Callback) -> None:
         known = error is None or isinstance(error, WrongLastSequenceError)
         cb(True if known else None, None if known else error)
 
-    subject = f"{places.dead}.{dead.subject}.{token}" if dead.subject else f"{places.dead}.{token}"
+    subject = f"{places.dead}.{dead.seq}.{dead.stored}"
+    if dead.subject:
+        subject += f".{dead.subject}"
     options: Any = {
         "msg_id": f"{places.queue}-{token}",
         "expect_stream": places.dead,
@@ -290,8 +294,11 @@ class Mover:
                 reason = str(event.data.get("reason") or "terminated")
             self._move(job, reason, deliveries, done)
         elif isinstance(error, MessageNotFoundError) and terminated:
-            reason = f"terminated: {event.data.get('reason') or 'no reason'}"
-            lost = Dead(seq, "", b"", None, 0, reason, deliveries)
+            reason = str(event.data.get("reason") or "")
+            if reason == _DELETED:
+                self._answer(msg.ack)
+                return
+            lost = Dead(seq, "", b"", None, 0, f"terminated: {reason or 'no reason'}", deliveries)
             self._bury(lost, done)
         elif isinstance(error, (MessageNotFoundError, StreamNotFoundError)):
             self._answer(msg.ack)
@@ -360,6 +367,8 @@ class Mover:
         pending = info.get("num_ack_pending")
         passed = part(info, "ack_floor" if pending else "delivered").get("stream_seq")
         last = passed if isinstance(passed, int) else 0
+        most = part(info, "config").get("max_deliver")
+        deliveries = most if isinstance(most, int) else 0
         found: set[tuple[int, str]] = set()
 
         def each(job: StoredMsg, go: Callable[[bool], None]) -> None:
@@ -369,7 +378,7 @@ class Mover:
             found.add((job.seq, job.time))
             if (job.seq, job.time) in self._suspects:
                 reason = "it was left after its last delivery"
-                self._move(job, reason, 0, lambda done, err: next_one(go, err))
+                self._move(job, reason, deliveries, lambda done, err: next_one(go, err))
             else:
                 go(True)
 

@@ -151,7 +151,7 @@ class WorkQueue:
         movers: dict[str, Any] = {
             "durable_name": places.movers,
             "ack_policy": "explicit",
-            "ack_wait": timedelta(seconds=30),
+            "ack_wait": timedelta(seconds=10),
         }
         stream: Any = js.stream_create_or_update
         consumer: Any = js.consumer_create_or_update

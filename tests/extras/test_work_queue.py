@@ -245,7 +245,8 @@ def test_a_job_that_was_left_without_an_advisory_is_found(queue, call, run, even
     worker = queue.work(lambda job: None)
     run(lambda: worker.dead == 1)
     (letter,) = letters(queue, call)
-    assert (letter.data, letter.reason) == (b"left", "it was left after its last delivery")
+    assert (letter.data, letter.deliveries) == (b"left", 3)
+    assert letter.reason == "it was left after its last delivery"
     eventually(lambda: left(queue, call) == 0)
     worker.stop()
 
