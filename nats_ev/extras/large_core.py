@@ -21,6 +21,7 @@ from .large_wire import (
     SERVICE_ERROR,
     SERVICE_ERROR_CODE,
     SIZE,
+    USUAL_MAX_PAYLOAD,
     VERSION,
     LargeMessageCorruptError,
     LargeMessageError,
@@ -78,6 +79,8 @@ class Core:
         """Return whether a message can be an ordinary one."""
         size = len(data) + (len(encode_headers(headers)) if headers is not None else 0)
         limit = self.nats.max_payload()
+        if self.nats.server_info() is None:  # the server's limit is not known yet
+            limit = min(limit or USUAL_MAX_PAYLOAD, USUAL_MAX_PAYLOAD)
         # A request that fits has one header more.
         return not limit or size <= limit - min(ROOM_FOR_HEADERS, limit // 8)
 

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,6 +116,10 @@ class Drill:
         self.sent: Counter[str] = Counter()
         self.events: Counter[str] = Counter()
         self._failed: list[Any] = []
+        self.slowest = (
+            0.0,
+            0,
+        )  # the longest time in s until the server had stored a message, and when
 
     def _call(self, method: Any, *args: Any, **options: Any) -> Any:
         answers: list[Any] = []
@@ -210,7 +215,8 @@ class Drill:
                 key = f"k{self._random.randrange(KEYS)}"
                 self.sent[key] += 1
                 count += 1
-                self._js.publish_async(f"w.{key}", str(self.sent[key]), self._stored)
+                stored = partial(self._stored, now)
+                self._js.publish_async(f"w.{key}", str(self.sent[key]), stored)
             run_until(self._loop, lambda end=now + 0.01: time.monotonic() >= end, 30_000)
             for due in [each for each in self._due if each[0] <= now]:
                 self._due.remove(due)
@@ -221,7 +227,10 @@ class Drill:
             assert not self._failed, self._failed
         self._call(self._js.publish_complete)
 
-    def _stored(self, ack: Any, error: Any) -> None:
+    def _stored(self, sent: float, ack: Any, error: Any) -> None:
+        slow = time.monotonic() - sent
+        if slow > self.slowest[0]:
+            self.slowest = slow, time.monotonic_ns()
         if error is not None:
             self._failed.append(error)
 
@@ -297,7 +306,9 @@ def run(
         finally:
             drill.close()
         found = drill.verdict()
+        slowest, when = drill.slowest
         print(f"{kind}, seed {seed}: {found}; {dict(drill.events)}", flush=True)
+        print(f"the server has stored a message within {slowest:.2f} s (at {when})", flush=True)
     for wrong in ("lost", "out of order", "twice"):
         assert not found.get(wrong), f"{wrong}: {found[wrong]}"
     return found
