@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lab.natsserver import NatsServer
+from lab.paths import TESTS
 from lab.process import die_with_us
 from nats_ev import JetStream, JsMsg, Nats, pyev
 from nats_ev.extras import ConsumerGroups, GroupMember
@@ -29,7 +30,7 @@ from nats_ev.testing import run_until
 PARTITIONS = 12
 KEYS = 200
 NAMES = [f"m{number}" for number in range(6)]
-ACK_WAIT = 2_000_000_000  # ns
+ACK_WAIT = 5_000_000_000  # ns; a process that gets no CPU for so long is one that was killed
 FINISH_WITHIN = 120.0  # seconds
 
 
@@ -78,8 +79,13 @@ class Process:
         self.killed = 0  # when, in ns
         self._process = subprocess.Popen(
             [sys.executable, "-m", "drills.groups", "member", url, kind, member, str(path)],
+            env={**os.environ, "PYTHONPATH": str(TESTS)},
             preexec_fn=die_with_us,
         )
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
 
     def kill(self) -> None:
         self._process.kill()
@@ -225,6 +231,7 @@ class Drill:
                 next_event = now + self._random.uniform(0.5, 1.5) * every
                 self.event()
             assert not self._failed, self._failed
+            assert not any(each.ended for each in self._alive), "a process has ended by itself"
         self._call(self._js.publish_complete)
 
     def _stored(self, sent: float, ack: Any, error: Any) -> None:
@@ -291,9 +298,17 @@ class Drill:
 
 
 def run(
-    seconds: float, rate: float, kind: str, every: float = 3.0, seed: int | None = None
+    seconds: float,
+    rate: float,
+    kind: str,
+    every: float = 3.0,
+    seed: int | None = None,
+    strict: bool = True,
 ) -> dict[str, int]:
-    """Run the drill on a private server; return what happened."""
+    """Run the drill on a private server; return what happened.
+
+    strict: nothing may be handled twice but after a kill, which takes a machine that is not starved.
+    """
     seed = random.randrange(1 << 30) if seed is None else seed
     with NatsServer(jetstream=True) as server, tempfile.TemporaryDirectory() as folder:
         drill = Drill(server, kind, Path(folder), seed)
@@ -309,7 +324,7 @@ def run(
         slowest, when = drill.slowest
         print(f"{kind}, seed {seed}: {found}; {dict(drill.events)}", flush=True)
         print(f"the server has stored a message within {slowest:.2f} s (at {when})", flush=True)
-    for wrong in ("lost", "out of order", "twice"):
+    for wrong in ("lost", "out of order", "twice") if strict else ("lost", "out of order"):
         assert not found.get(wrong), f"{wrong}: {found[wrong]}"
     return found
 
