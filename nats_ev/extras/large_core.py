@@ -17,10 +17,11 @@ from .large_wire import (
     ERROR,
     OBJECT,
     OFFER,
-    ROOM_FOR_HEADERS,
+    ONE_HEADER,
     SERVICE_ERROR,
     SERVICE_ERROR_CODE,
     SIZE,
+    USUAL_MAX_PAYLOAD,
     VERSION,
     LargeMessageCorruptError,
     LargeMessageError,
@@ -74,12 +75,18 @@ class Core:
             raise BadOptionsError("references need a store: LargeMessages(nats, store=…)")
         return self.store
 
-    def fits(self, data: bytes, headers: HeadersLike | None) -> bool:
-        """Return whether a message can be an ordinary one."""
-        size = len(data) + (len(encode_headers(headers)) if headers is not None else 0)
+    def fits(self, data: bytes, headers: HeadersLike | None, more: int = 0) -> bool:
+        """Return whether a message can be an ordinary one.
+
+        Args:
+            data, headers: the message.
+            more: bytes of further headers.
+        """
+        size = len(data) + (len(encode_headers(headers)) if headers is not None else 0) + more
         limit = self.nats.max_payload()
-        # A request that fits has one header more.
-        return not limit or size <= limit - min(ROOM_FOR_HEADERS, limit // 8)
+        if self.nats.server_info() is None:  # the server's limit is not known yet
+            limit = min(limit or USUAL_MAX_PAYLOAD, USUAL_MAX_PAYLOAD)
+        return not limit or size <= limit
 
     def is_large(self, headers: bytes | None) -> bool:
         """Return whether a message stands for a large one."""
@@ -92,7 +99,7 @@ class Core:
         """See `Responder`."""
         done = self.completion(cb)
         answer = {ANSWER: VERSION} if question.offered else {}
-        if self.fits(data, headers):
+        if self.fits(data, headers, ONE_HEADER if answer else 0):
             if answer:
                 made = (
                     Headers.parse(headers) if isinstance(headers, bytes) else Headers(headers or {})

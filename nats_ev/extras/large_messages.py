@@ -41,6 +41,7 @@ from .large_wire import (
     ERROR,
     OBJECT,
     OFFER,
+    ONE_HEADER,
     SIZE,
     VERSION,
     is_ours,
@@ -275,10 +276,11 @@ class LargeMessages:
             The request, whose `cancel` gives it up.
         """
         check_result_cb(cb)
+        self.nats.refuse_if_draining()
         limit = _positive("timeout", timeout)
         data = payload_bytes(payload)
         request = LargeRequest(self._core, subject, cb)
-        if self._core.fits(data, headers):
+        if self._core.fits(data, headers, ONE_HEADER):
             ask = _Ask(self._core, request)
             ask.start(subject, headers, data)
             request._ends.append(ask)

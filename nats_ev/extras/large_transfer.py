@@ -25,6 +25,8 @@ from .large_wire import (
     INDEX,
     OFFER,
     PULL,
+    ROOM_FOR_HEADERS,
+    USUAL_MAX_PAYLOAD,
     Assembler,
     LargeMessageCorruptError,
     LargeMessageError,
@@ -172,8 +174,9 @@ class Sending:
         self._subject, self._payload = subject, payload
         self._ended, self._answered = ended, answered
         self._wanted = receivers
-        limit = exchange.nats.max_payload() or settings.chunk_size
-        self._offer = Offer(len(payload), max(1, min(settings.chunk_size, limit - 1024)))
+        limit = exchange.nats.max_payload() or USUAL_MAX_PAYLOAD
+        most = limit - min(ROOM_FOR_HEADERS, limit // 2)
+        self._offer = Offer(len(payload), max(1, min(settings.chunk_size, most)))
         self._headers = offer_headers(
             headers, len(payload), self._offer.chunk, wants_reply=answered is not None
         )
@@ -193,13 +196,8 @@ class Sending:
         """Send the offer. Raises what `Nats.publish` raises."""
         self._inbox = self._exchange.open(self)
         try:
-            later_step(
-                self._exchange.nats.hpublish,
-                self._subject,
-                self._headers,
-                offer_text(len(self._payload)),
-                self._inbox,
-            )
+            text = offer_text(len(self._payload))
+            self._exchange.nats.hpublish(self._subject, self._headers, text, self._inbox)
         except BaseException:
             self._close()
             raise

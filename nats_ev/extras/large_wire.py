@@ -29,8 +29,11 @@ SERVICE_ERROR, SERVICE_ERROR_CODE = "Nats-Service-Error", "Nats-Service-Error-Co
 
 # In bytes.
 DEFAULT_CHUNK = 128 * 1024
-# Of max_payload, for the headers of a chunk.
+# Of max_payload, for the headers of a chunk, and for one more header.
 ROOM_FOR_HEADERS = 1024
+ONE_HEADER = 64
+# That of a server without a configuration.
+USUAL_MAX_PAYLOAD = 1024 * 1024
 _MOST_CHUNKS = 1 << 31
 
 

@@ -520,8 +520,10 @@ class MemberEngine:
             self._report(error)
         if isinstance(error, ConsumerNotFoundError):
             self._held = None  # they come again, from another consumer
-        else:
-            self._release()
+            return
+        for msg in (self._held or {}).values():  # their time has run since they came
+            self._attempt(msg.in_progress)
+        self._release()
 
     def _others_done(self, patience: float) -> Steps[None]:
         """Wait until no messages are unacknowledged but those that are held."""

@@ -16,10 +16,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lab.natsserver import NatsServer
+from lab.paths import TESTS
 from lab.process import die_with_us
 from nats_ev import JetStream, JsMsg, Nats, pyev
 from nats_ev.extras import ConsumerGroups, GroupMember
@@ -28,7 +30,7 @@ from nats_ev.testing import run_until
 PARTITIONS = 12
 KEYS = 200
 NAMES = [f"m{number}" for number in range(6)]
-ACK_WAIT = 2_000_000_000  # ns
+ACK_WAIT = 5_000_000_000  # ns; a process that gets no CPU for so long is one that was killed
 FINISH_WITHIN = 120.0  # seconds
 
 
@@ -77,8 +79,13 @@ class Process:
         self.killed = 0  # when, in ns
         self._process = subprocess.Popen(
             [sys.executable, "-m", "drills.groups", "member", url, kind, member, str(path)],
+            env={**os.environ, "PYTHONPATH": str(TESTS)},
             preexec_fn=die_with_us,
         )
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
 
     def kill(self) -> None:
         self._process.kill()
@@ -115,6 +122,10 @@ class Drill:
         self.sent: Counter[str] = Counter()
         self.events: Counter[str] = Counter()
         self._failed: list[Any] = []
+        self.slowest = (
+            0.0,
+            0,
+        )  # the longest time in s until the server had stored a message, and when
 
     def _call(self, method: Any, *args: Any, **options: Any) -> Any:
         answers: list[Any] = []
@@ -210,7 +221,8 @@ class Drill:
                 key = f"k{self._random.randrange(KEYS)}"
                 self.sent[key] += 1
                 count += 1
-                self._js.publish_async(f"w.{key}", str(self.sent[key]), self._stored)
+                stored = partial(self._stored, now)
+                self._js.publish_async(f"w.{key}", str(self.sent[key]), stored)
             run_until(self._loop, lambda end=now + 0.01: time.monotonic() >= end, 30_000)
             for due in [each for each in self._due if each[0] <= now]:
                 self._due.remove(due)
@@ -219,9 +231,13 @@ class Drill:
                 next_event = now + self._random.uniform(0.5, 1.5) * every
                 self.event()
             assert not self._failed, self._failed
+            assert not any(each.ended for each in self._alive), "a process has ended by itself"
         self._call(self._js.publish_complete)
 
-    def _stored(self, ack: Any, error: Any) -> None:
+    def _stored(self, sent: float, ack: Any, error: Any) -> None:
+        slow = time.monotonic() - sent
+        if slow > self.slowest[0]:
+            self.slowest = slow, time.monotonic_ns()
         if error is not None:
             self._failed.append(error)
 
@@ -282,9 +298,17 @@ class Drill:
 
 
 def run(
-    seconds: float, rate: float, kind: str, every: float = 3.0, seed: int | None = None
+    seconds: float,
+    rate: float,
+    kind: str,
+    every: float = 3.0,
+    seed: int | None = None,
+    strict: bool = True,
 ) -> dict[str, int]:
-    """Run the drill on a private server; return what happened."""
+    """Run the drill on a private server; return what happened.
+
+    strict: nothing may be handled twice but after a kill, which takes a machine that is not starved.
+    """
     seed = random.randrange(1 << 30) if seed is None else seed
     with NatsServer(jetstream=True) as server, tempfile.TemporaryDirectory() as folder:
         drill = Drill(server, kind, Path(folder), seed)
@@ -297,8 +321,10 @@ def run(
         finally:
             drill.close()
         found = drill.verdict()
+        slowest, when = drill.slowest
         print(f"{kind}, seed {seed}: {found}; {dict(drill.events)}", flush=True)
-    for wrong in ("lost", "out of order", "twice"):
+        print(f"the server has stored a message within {slowest:.2f} s (at {when})", flush=True)
+    for wrong in ("lost", "out of order", "twice") if strict else ("lost", "out of order"):
         assert not found.get(wrong), f"{wrong}: {found[wrong]}"
     return found
 

@@ -76,7 +76,7 @@ def flushed(call: Any, *larges: LargeMessages) -> None:
         assert call(large.nats.rtt)[1] is None
 
 
-@pytest.mark.parametrize("size", [0, 1, MIB - 2000, MIB - 100, MIB, MIB + 1, 5 * MIB])
+@pytest.mark.parametrize("size", [0, 1, MIB - 30, MIB - 29, MIB, MIB + 1, 5 * MIB])
 def test_any_size_arrives_with_its_headers(
     make: Make, call: Any, run: Any, subject: str, size: int
 ) -> None:
@@ -87,7 +87,7 @@ def test_any_size_arrives_with_its_headers(
     headers = Headers([("Kind", "a"), ("Kind", "b")])
     count, err = call(sender.publish, subject, payload, headers=headers, receivers=1)
     assert err is None
-    assert count == (1 if size > MIB - 2000 else 0)
+    assert count == (1 if size > MIB - 30 else 0)
     run(lambda: taken.msgs)
     (msg,) = taken.msgs
     assert (msg.payload, msg.data, msg.subject, msg.reply) == (payload, payload, subject, None)
@@ -97,6 +97,18 @@ def test_any_size_arrives_with_its_headers(
     assert (sender.transfers, receiver.transfers, taken.errors) == (0, 0, [])
     with pytest.raises(BadOptionsError):
         msg.respond(b"")
+
+
+@pytest.mark.parametrize("limit", [200, 1000, 5000])
+def test_small_limits(make: Make, call: Any, run: Any, subject: str, limit: int) -> None:
+    sender, receiver, taken = make(), make(), Taken()
+    taken.subscribe(receiver, subject)
+    flushed(call, receiver)
+    sender.nats.max_payload(max(limit, 700))
+    payload = os.urandom(20_000)
+    assert call(sender.publish, subject, payload, receivers=1) == (1, None)
+    run(lambda: taken.msgs)
+    assert taken.msgs[0].payload == payload
 
 
 def test_all_subscribers_get_the_message(make: Make, call: Any, run: Any, subject: str) -> None:

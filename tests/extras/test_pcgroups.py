@@ -427,3 +427,33 @@ def test_an_older_server_is_refused(connected: Any, line_server: Any, call: Any,
     run(lambda: seen.errors)
     assert isinstance(seen.errors["a"], ApiLevelError)
     delete_streams(js, call)
+
+
+def test_members_survive_a_restart_of_the_server(
+    connected: Any, own_server: Any, call: Any, run: Any
+) -> None:
+    server = own_server(jetstream=True)
+    js = JetStream(connected(server, reconnect=True, reconnect_delay=50))
+    call(js.stream_create, {"name": "S", "subjects": ["o.*"]})
+    groups = ConsumerGroups(js)
+    call(groups.create_elastic, "S", "g", 6, partitioning_filters=BY_KEY)
+    call(groups.add_members, "S", "g", ["a", "b"])
+    seen = Seen()
+    members = [groups.elastic_consume("S", "g", who, FAST, seen.taker(who)) for who in "abc"]
+    publish(js, call, "o", 0, 50)
+    run(partial(seen.has, 50))
+    server.restart()
+    run(lambda: not js.nats.is_connected())
+    run(js.nats.is_connected)
+    call(groups.add_members, "S", "g", ["c"])
+    publish(js, call, "o", 50, 50)
+    run(lambda: len({number for _, _, number in seen.all}) == 100)
+    run(lambda: all(len(each.filters) == 2 for each in members))
+    first = {}
+    for _, key, number in seen.all:
+        first.setdefault(key, []).append(number)
+    # What was acknowledged just before may come again; nothing new comes before something older.
+    for numbers in first.values():
+        fresh = [number for at, number in enumerate(numbers) if number not in numbers[:at]]
+        assert fresh == sorted(fresh)
+    assert not seen.errors
