@@ -734,11 +734,25 @@ class ObjectStore:
     def delete_bucket(self) -> bool: ...
     @overload
     def get(
-        self, name: str, into: None = None, *, progress: Callable[[int, int], object] | None = None
+        self,
+        name: str,
+        into: None = None,
+        *,
+        progress: Callable[[int, int], object] | None = None,
+        offset: int = 0,
+        length: int | None = None,
+        resume: bool = False,
     ) -> bytes | None: ...
     @overload
     def get(
-        self, name: str, into: Destination, *, progress: Callable[[int, int], object] | None = None
+        self,
+        name: str,
+        into: Destination,
+        *,
+        progress: Callable[[int, int], object] | None = None,
+        offset: int = 0,
+        length: int | None = None,
+        resume: bool = False,
     ) -> ObjectInfo | None: ...
     def info(self, name: str, *, show_deleted: bool = False) -> ObjectInfo | None: ...
     def list(self, *, show_deleted: bool = False) -> builtins.list[str]: ...

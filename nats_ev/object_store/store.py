@@ -32,7 +32,7 @@ from ..jetstream import JetStream
 from ..nuid import next_nuid
 from .bucket import ObjectBucket
 from .download import Download, ObjectReader
-from .infos import Infos
+from .infos import Infos, ObjectWatch, info_reader
 from .links import Search, add_link, put_link
 from .meta import (
     CHUNK_SIZE,
@@ -45,7 +45,6 @@ from .renames import rename
 from .sinks import Destination, Into, sink_of
 from .sources import Data, source_of
 from .upload import ObjectWriter, Upload
-from .watch import ObjectWatch, info_reader
 
 WatchCallback = ResultCallback[ObjectInfo]
 _PROGRESS = "bytes so far, bytes in all", 2  # what progress is called with
@@ -161,6 +160,9 @@ class ObjectStore(ObjectBucket):
         cb: ResultCallback[bytes] | None = None,
         *,
         progress: Callable[[int, int], object] | None = None,
+        offset: int = 0,
+        length: int | None = None,
+        resume: bool = False,
     ) -> Download: ...
     @overload
     def get(
@@ -170,6 +172,9 @@ class ObjectStore(ObjectBucket):
         cb: ResultCallback[ObjectInfo],
         *,
         progress: Callable[[int, int], object] | None = None,
+        offset: int = 0,
+        length: int | None = None,
+        resume: bool = False,
     ) -> Download: ...
     def get(
         self,
@@ -178,6 +183,9 @@ class ObjectStore(ObjectBucket):
         cb: Callback | None = None,
         *,
         progress: Callable[[int, int], object] | None = None,
+        offset: int = 0,
+        length: int | None = None,
+        resume: bool = False,
     ) -> Download:
         """Read an object, or the one that a link leads to.
 
@@ -194,6 +202,12 @@ class ObjectStore(ObjectBucket):
             cb: gets `DigestMismatchError`, `ObjectIncompleteError`, `ObjectChangedError` when the object was
                 replaced or deleted meanwhile, `ObjectLinkError`, `ObjectTransferError` when into has failed.
             progress: ``progress(bytes so far, bytes in all)`` for each part.
+            offset, length: read these bytes only; None: to the end. As of a slice, what is beyond the end is
+                left out. Only the parts that have these bytes are read. Their digest is not known, so nothing
+                but their number is checked.
+            resume: with a path: after an error, and when the process has died, what has come stays in a
+                hidden file beside it. The next get with resume goes on there, and checks the whole. When the
+                object was replaced meanwhile, it begins again.
 
         Returns:
             The `Download`, which can be paused and cancelled.
@@ -201,13 +215,19 @@ class ObjectStore(ObjectBucket):
         Raises:
             InvalidObjectNameError: an object can't have this name.
             OSError: the file can't be created.
+            BadOptionsError: resume without a path, or with a range.
         """
         into, cb = optional_before_cb(into, cb)
         cb = guarded(self.js, cb)
         callable_or_none(progress, "progress", _PROGRESS)
         check_name(name)
-        sink = sink_of(cast(Into, into))
-        reader = ObjectReader(self._infos, name, sink, progress, cb)
+        span = (integer(offset, "offset", 0), length) if offset or length is not None else None
+        if length is not None:
+            integer(length, "length", 0)
+        if resume and span is not None:
+            raise BadOptionsError("resume reads the whole object: it excludes offset and length")
+        sink = sink_of(cast(Into, into), resume)
+        reader = ObjectReader(self._infos, name, sink, progress, cb, span)
         try:
             Search(self._infos, name, reader).start()
         except BaseException:  # RuntimeError, in another thread than the loop's
