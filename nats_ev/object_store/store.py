@@ -8,6 +8,7 @@ content (`upload`, `download`). Only public methods of `JetStream` are used.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, cast, overload
@@ -43,7 +44,7 @@ from .meta import (
 )
 from .renames import rename
 from .sinks import Destination, Into, sink_of
-from .sources import Data, source_of
+from .sources import Data, Source, UploadState, source_of
 from .upload import ObjectWriter, Upload
 
 WatchCallback = ResultCallback[ObjectInfo]
@@ -103,6 +104,7 @@ class ObjectStore(ObjectBucket):
         metadata: Mapping[str, str] | None = None,
         chunk_size: int | None = None,
         progress: Callable[[int, int | None], object] | None = None,
+        resume: os.PathLike[Any] | None = None,
     ) -> Upload:
         """Store an object in the place of the one that has the name; ``cb(info, err)`` when it is complete.
 
@@ -121,19 +123,28 @@ class ObjectStore(ObjectBucket):
             description, headers, metadata: stored with the object.
             chunk_size: bytes per part; at most the server's max_payload.
             progress: ``progress(bytes stored, bytes in all or None)`` now and then.
+            resume: the path of a small file that says which upload this is, when data is a path. When the
+                process dies, or the connection is lost for good, the parts that are stored and this file
+                stay. The next put of the same name, data and resume goes on there; success, `Upload.cancel`
+                and other errors remove the file. When data has changed meanwhile, cb gets
+                `ObjectTransferError`, and what is stored is removed.
 
         Returns:
             The `Upload`, which can be cancelled.
 
         Raises:
             InvalidObjectNameError: an object can't have this name.
-            OSError: a path can't be opened.
+            OSError: a path can't be opened, or another put uses the file of resume.
+            BadOptionsError: resume without a path as data, or a file of something else.
         """
         done = completion(self.js, cb)
         callable_or_none(progress, "progress", _PROGRESS)
         check_name(name)
         fields = meta_fields(description, headers, metadata)
         size = self.chunk_size if chunk_size is None else integer(chunk_size, "chunk_size", 1)
+        state = self._upload_state(name, data, resume)
+        if state is not None:
+            size = state.fields.get("chunk_size", size)
         info: Info = {
             "name": name,
             **fields,
@@ -143,14 +154,28 @@ class ObjectStore(ObjectBucket):
             "size": 0,
             "chunks": 0,
         }
-        source = source_of(data, size)
-        writer = ObjectWriter(self._infos, info, source, progress, done)
+        source: Source | None = None
         try:
+            source = source_of(data, size)
+            writer = ObjectWriter(self._infos, info, source, progress, done, state)
             writer.start()
         except BaseException:  # RuntimeError, in another thread than the loop's
-            source.close()
+            if source is not None:
+                source.close()
+            if state is not None:
+                state.keep()
             raise
         return Upload(writer)
+
+    def _upload_state(self, name: str, data: Data, resume: object) -> UploadState | None:
+        """Return the state of an upload that may be resumed."""
+        if resume is None:
+            return None
+        if not isinstance(resume, os.PathLike):
+            raise TypeError(f"resume must be a path, not {type(resume).__name__}")
+        if not isinstance(data, os.PathLike):
+            raise BadOptionsError("resume needs the path of a file, as a pathlib.Path")
+        return UploadState(resume, bucket=self.bucket, name=name)
 
     @overload
     def get(
