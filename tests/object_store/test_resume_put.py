@@ -112,7 +112,7 @@ def test_a_put_that_was_killed_goes_on(store, server, call, paths, subjects):
     command = [sys.executable, "-c", PUT, server.url, store.bucket, str(file), str(state)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        for line in process.stdout:
+        for _line in process.stdout:
             process.send_signal(signal.SIGKILL)
             break
     assert process.returncode == -signal.SIGKILL
