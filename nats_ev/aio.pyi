@@ -1160,11 +1160,25 @@ class ObjectStore:
     async def delete_bucket(self) -> bool: ...
     @overload
     async def get(
-        self, name: str, into: None = None, *, progress: Callable[[int, int], object] | None = None
+        self,
+        name: str,
+        into: None = None,
+        *,
+        progress: Callable[[int, int], object] | None = None,
+        offset: int = 0,
+        length: int | None = None,
+        resume: bool = False,
     ) -> bytes | None: ...
     @overload
     async def get(
-        self, name: str, into: Destination, *, progress: Callable[[int, int], object] | None = None
+        self,
+        name: str,
+        into: Destination,
+        *,
+        progress: Callable[[int, int], object] | None = None,
+        offset: int = 0,
+        length: int | None = None,
+        resume: bool = False,
     ) -> ObjectInfo | None: ...
     async def info(self, name: str, *, show_deleted: bool = False) -> ObjectInfo | None: ...
     async def list(self, *, show_deleted: bool = False) -> builtins.list[str]: ...
@@ -1179,6 +1193,7 @@ class ObjectStore:
         metadata: Mapping[str, str] | None = None,
         chunk_size: int | None = None,
         progress: Callable[[int, int | None], object] | None = None,
+        resume: os.PathLike[Any] | None = None,
     ) -> ObjectInfo: ...
     async def seal(self) -> bool: ...
     async def status(self) -> ObjectStoreStatus: ...

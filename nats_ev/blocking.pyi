@@ -1138,11 +1138,25 @@ class ObjectStore:
     def delete_bucket(self) -> bool: ...
     @overload
     def get(
-        self, name: str, into: None = None, *, progress: Callable[[int, int], object] | None = None
+        self,
+        name: str,
+        into: None = None,
+        *,
+        progress: Callable[[int, int], object] | None = None,
+        offset: int = 0,
+        length: int | None = None,
+        resume: bool = False,
     ) -> bytes | None: ...
     @overload
     def get(
-        self, name: str, into: Destination, *, progress: Callable[[int, int], object] | None = None
+        self,
+        name: str,
+        into: Destination,
+        *,
+        progress: Callable[[int, int], object] | None = None,
+        offset: int = 0,
+        length: int | None = None,
+        resume: bool = False,
     ) -> ObjectInfo | None: ...
     def info(self, name: str, *, show_deleted: bool = False) -> ObjectInfo | None: ...
     def list(self, *, show_deleted: bool = False) -> builtins.list[str]: ...
@@ -1157,6 +1171,7 @@ class ObjectStore:
         metadata: Mapping[str, str] | None = None,
         chunk_size: int | None = None,
         progress: Callable[[int, int | None], object] | None = None,
+        resume: os.PathLike[Any] | None = None,
     ) -> ObjectInfo: ...
     def seal(self) -> bool: ...
     def status(self) -> ObjectStoreStatus: ...

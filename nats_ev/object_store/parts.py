@@ -11,15 +11,26 @@ the server drops what it has stored already. A batch is never continued and neve
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import Callback
 from ..buckets import call_or_report
 from ..errors import ConnectionDrainingError, NatsError
-from ..jetstream import ApiLevelError, BatchClosedError, BatchError, FastBatch, JetStream, part
+from ..jetstream import (
+    ApiLevelError,
+    BatchClosedError,
+    BatchError,
+    FastBatch,
+    JetStream,
+    finish_in_drain,
+    part,
+)
 from ..steps import later_step
 from .infos import Infos
 from .sources import Source
+
+if TYPE_CHECKING:
+    from ..jetstream import JsMsg, OrderedConsumer
 
 # What a batch may end with although the store takes parts all the same, one by one.
 _OF_BATCH = (BatchClosedError, BatchError, ApiLevelError, ConnectionDrainingError)
@@ -113,3 +124,72 @@ class Parts:
 
         later_step(batch.close, closed)
         return True
+
+
+class Stored:
+    """A look at the parts that an earlier put of the same upload has stored."""
+
+    def __init__(
+        self,
+        infos: Infos,
+        subject: str,
+        found: Callable[[list[int] | None, int], object],
+        failed: Callable[[NatsError], object],
+    ) -> None:
+        """Note where to look, and whom to tell.
+
+        Args:
+            infos, subject: where the parts are.
+            found: ``found(sizes, last sequence)``; sizes None: not all are there up to the last one.
+            failed: ``failed(err)``.
+        """
+        self._infos = infos
+        self._subject = subject
+        self._nuid = subject.rpartition(".")[2]
+        self._found = found
+        self._failed = failed
+        self._consumer: OrderedConsumer | None = None
+        self._sizes: list[int] = []
+
+    def start(self) -> None:
+        """Read the parts' message ids and sizes, without their content."""
+        config: dict[str, Any] = {
+            "filter_subject": self._subject,
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": 1,
+            "headers_only": True,
+            "on_start": self._on_start,
+        }
+        js, stream = self._infos.js, self._infos.stream
+        try:
+            self._consumer = later_step(js.ordered_consumer, stream, config, self._on_part)
+            finish_in_drain(self._consumer)
+        except NatsError as exc:
+            js.nats.call_soon(self._failed, exc)
+
+    def _on_start(self, consumer: Any) -> None:
+        if not consumer["num_pending"] and not self._sizes:
+            self._end([], 0)
+
+    def _on_part(self, message: JsMsg | None, error: NatsError | None) -> None:
+        if message is None:
+            assert error is not None
+            self._stop()
+            self._failed(error)
+            return
+        meta = message.metadata
+        if message.header("Nats-Msg-Id") != f"{self._nuid}-{len(self._sizes) + 1}":
+            self._end(None, 0)
+            return
+        self._sizes.append(int(message.header("Nats-Msg-Size") or 0))
+        if not meta.num_pending:
+            self._end(self._sizes, meta.stream_sequence)
+
+    def _end(self, sizes: list[int] | None, seq: int) -> None:
+        self._stop()
+        self._found(sizes, seq)
+
+    def _stop(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            consumer.stop()

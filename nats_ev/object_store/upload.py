@@ -57,10 +57,11 @@ from ..errors import (
     RequestTimeoutError,
 )
 from ..jetstream import StreamInfoOptions, WrongLastSequenceError, part
+from ..nuid import next_nuid
 from .infos import FIRST_RETRY_FOR, RETRY_FOR, Infos, is_transient, may_pass
 from .meta import Info, chunk_subject, digest_text, link_of
-from .parts import Parts, of_batch
-from .sources import Source
+from .parts import Parts, Stored, of_batch
+from .sources import Source, UploadState
 
 # Called as progress(bytes stored, bytes in all or None).
 Progress = Callable[[int, "int | None"], object]
@@ -114,7 +115,9 @@ class ObjectWriter:
         source: Source,
         progress: Progress | None,
         callback: Callback,
+        state: UploadState | None = None,
     ) -> None:
+        """state: of an upload that a later put may go on with; see `Infos` for the rest."""
         self.name: str = info["name"]
         self.done = False
         self.confirmed = 0  # bytes that are acknowledged, without a gap
@@ -124,11 +127,14 @@ class ObjectWriter:
         self._source = source
         self._progress = progress
         self._callback = callback
-        self._subject = chunk_subject(infos.bucket, info["nuid"])
         self._hash = hashlib.sha256()
         self._window = min(max(2, _WINDOW // source.chunk_size), _MOST_PARTS)  # in parts
-        self._parts = Parts(infos, self._subject, info["nuid"], self._window)
-        self._opening = False  # it is being asked whether the store takes batches
+        self._opening = False  # it is being asked what the store takes, or has
+        self._state = state
+        self._stored_before = 0  # parts, by an earlier put of the same upload
+        if state is not None:
+            info["nuid"] = state.fields.get("nuid", info["nuid"])
+        self._name_content(info["nuid"])
         self._unacked: deque[tuple[int, bytes]] = deque()  # (number, content), in order
         # Number → sequence, of acknowledged parts that come after one that is not.
         self._acks: dict[int, int] = {}
@@ -146,6 +152,12 @@ class ObjectWriter:
         self._old: Info | None = None  # what the info is to replace
         self._committing = False  # the info may be stored already
         self._info_attempts = 0
+
+    def _name_content(self, nuid: str) -> None:
+        infos = self._infos
+        self._info["nuid"] = nuid
+        self._subject = chunk_subject(infos.bucket, nuid)
+        self._parts = Parts(infos, self._subject, nuid, self._window)
 
     def cancel(self) -> None:
         """See `Upload.cancel`."""
@@ -167,7 +179,90 @@ class ObjectWriter:
             self._moved_at = time.monotonic()
             self._had_trouble = False  # no part was sent yet
             self._known = True
+            if self._state is None:
+                self._pump()
+            elif old is not None and old["nuid"] == self._info["nuid"]:
+                self._old = {"nuid": self._state.fields.get("replaces", ""), "options": {}}
+                self._remove_old(old)
+            else:
+                self._take_up(self._state)
+
+    # What an earlier put has left.
+
+    def _take_up(self, state: UploadState) -> None:
+        """Go on with the upload of the state, or begin it."""
+        file = self._source.stat()
+        if "nuid" not in state.fields:
+            size = self._source.chunk_size
+            state.write(nuid=self._info["nuid"], chunk_size=size, file=file)
             self._pump()
+        elif state.fields["file"] != file:
+            self._fail_changed()
+        else:
+            self._opening = True
+            Stored(self._infos, self._subject, self._found_stored, self._not_found).start()
+
+    def _fail_changed(self) -> None:
+        self._info["chunks"] = self._info["chunks"] or 1  # remove what is stored
+        self._fail(ObjectTransferError("the file has changed since its upload began"))
+
+    def _not_found(self, error: NatsError) -> None:
+        """Ask again after an error that may pass."""
+        self._opening = False
+        if is_transient(error):
+            self._trouble = error
+            assert self._state is not None
+            self._retry(partial(self._take_up, self._state))
+        else:
+            self._fail(bucket_error(error) or error)
+
+    def _found_stored(self, sizes: list[int] | None, seq: int) -> None:
+        """Take that the stream has parts of these sizes; None: not one after the other."""
+        size, total = self._source.chunk_size, self._source.total or 0
+        if self._error is not None:
+            self._opening = False
+            self._info["chunks"] = 1
+            self._give_up()
+        elif sizes is None or any(s != min(size, total - n * size) for n, s in enumerate(sizes)):
+            self._infos.remove_content(self._info["nuid"], self._begin_again)
+        else:
+            self._stored_before, self._last_seq = len(sizes), seq
+            self._had_trouble = True  # the parts are counted in the end
+            self._read_stored()
+
+    def _begin_again(self) -> None:
+        """Begin with another nuid: the server may know the message ids of the former one."""
+        assert self._state is not None
+        self._opening = False
+        if self._error is not None:
+            self._give_up()
+            return
+        self._name_content(next_nuid())
+        self._state.write(nuid=self._info["nuid"])
+        self._pump()
+
+    def _read_stored(self) -> None:
+        """Hash the parts that are stored, some per turn of the loop; then send those after them."""
+        self._opening = False
+        for _ in range(max(1, _WINDOW // self._source.chunk_size)):
+            if self._error is None and self._info["chunks"] < self._stored_before:
+                chunk = self._read()
+                self._hash.update(chunk)
+                self._info["size"] += len(chunk)
+                self._info["chunks"] += 1
+                self.confirmed += len(chunk)
+        self._moved_at = time.monotonic()
+        if self._error is not None:
+            self._give_up()
+        elif self._info["chunks"] < self._stored_before:
+            self._opening = True
+            self._js.nats.call_later(0, self._read_stored, ended=self._client_ended, step=True)
+        else:
+            self._pump()
+
+    def _client_ended(self) -> None:
+        self._opening = False
+        self._fail(ConnectionClosedError("disconnected"))
 
     # The content.
 
@@ -191,6 +286,8 @@ class ObjectWriter:
                 self._send(*self._unacked[-1])
             else:
                 self._all_read = True
+                if self._state is not None and self._source.stat() != self._state.fields["file"]:
+                    self._fail_changed()
                 self._end_batch()
         if not self._in_flight:
             self._settled()
@@ -267,15 +364,14 @@ class ObjectWriter:
         self._in_flight += 1
         try:
             self._parts.send(number, chunk, stored)
-        except NotConnectedError:  # the client has ended since the put began
-            self._in_flight -= 1
-            self._note(ConnectionClosedError("disconnected"))
         except NatsError as exc:
             self._in_flight -= 1
             self._note(exc)
 
     def _note(self, error: NatsError) -> None:
         """Remember an error: one that may pass, or the one that fails the put."""
+        if isinstance(error, NotConnectedError):  # the client has ended since the put began
+            error = ConnectionClosedError("disconnected")
         if is_transient(error) or of_batch(error):
             self._trouble = error
         else:
@@ -396,6 +492,8 @@ class ObjectWriter:
 
     def _publish_info(self) -> None:
         self._committing = True
+        if self._state is not None:
+            self._state.write(replaces=self._old["nuid"] if self._old is not None else "")
         self._info["digest"] = digest_text(self._hash)
         call_or_report(
             self._info_stored,
@@ -437,6 +535,8 @@ class ObjectWriter:
 
     def _fail(self, error: NatsError) -> None:
         """Fail the put, as soon as no part is in flight."""
+        if isinstance(error, NotConnectedError):  # the client has ended since the put began
+            error = ConnectionClosedError("disconnected")
         self._error = self._error or error
         self._end_batch()
         if not self._in_flight and not self._opening:
@@ -448,10 +548,16 @@ class ObjectWriter:
         self.done = True
         if self._committing:  # the object exists or not: the last info tells
             call_or_report(self._decide, lambda: self._infos.last(self.name, self._decide))
+        elif self._state is not None and self._may_go_on():
+            self._end(None, self._error)
         elif self._info["chunks"]:
             self._remove_own()
         else:
             self._end(None, self._error)
+
+    def _may_go_on(self) -> bool:
+        """Return whether a later put may go on with this upload after the error."""
+        return is_transient(self._error) or isinstance(self._error, ConnectionClosedError)
 
     def _decide(self, current: Info | None, error: NatsError | None) -> None:
         if current is not None and current["nuid"] == self._info["nuid"]:
@@ -467,6 +573,10 @@ class ObjectWriter:
     def _end(self, info: Info | None, error: NatsError | None) -> None:
         self.done = True
         self._js.nats.call(self._source.close)  # may be a user's code
+        if self._state is not None:
+            if error is None or not self._may_go_on():
+                self._state.remove()
+            self._state.keep()
         # What is left of the put, a handle or a removal under way, must not keep the content.
         self._unacked.clear()
         callback, self._callback = self._callback, _nothing

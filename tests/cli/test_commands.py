@@ -378,6 +378,14 @@ def test_object_stores(ev: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "--force replaces it" in ev("object", "get", "FILES", "logs/text", status=1).err
     assert ev("object", "get", "FILES", "report.bin", "-O", "copy").err == "Wrote copy: 500.0 KiB\n"
     assert Path("copy").read_bytes() == content
+    ev("object", "get", "FILES", "report.bin", "-O", "copy", "--resume", "--force")
+    assert Path("copy").read_bytes() == Path("report.bin").read_bytes()
+    ev("object", "put", "FILES", "report.bin", "--resume", "state")
+    assert not Path("state").exists()
+    assert (
+        "needs a file"
+        in ev("object", "get", "FILES", "report.bin", "-O", "-", "--resume", status=2).err
+    )
     assert ev("object", "ls", "FILES", "--names").out == "logs/text\nreport.bin\n"
     assert "500.0 KiB" in ev("object", "ls", "FILES").out
     assert "FILES" in ev("object", "ls").out
