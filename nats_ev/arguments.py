@@ -131,6 +131,19 @@ def _check_takes(cb: Any, name: str, takes: Takes) -> None:
         )
 
 
+def takes_several(callback: Callable[..., object]) -> bool:
+    """Return whether a callback takes more than one argument by position, as far as that can be seen."""
+    import inspect  # most programs do not need it
+
+    try:
+        parameters = inspect.signature(callback).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    required = [each for each in parameters if each.kind in places and each.default is each.empty]
+    return len(required) > 1 or any(each.kind is each.VAR_POSITIONAL for each in parameters)
+
+
 def callable_or_none(value: Any, name: str, takes: Takes | None = None) -> Hook:
     """Return value if it is a callback or None, else raise TypeError; takes as for `check_callback`."""
     if value is not None:
