@@ -437,23 +437,6 @@ class TestSilence:
         run()  # nothing keeps the loop running
         assert nats.recorder.errors == []
 
-    def test_a_client_that_does_not_count_lets_the_loop_end(
-        self, fake, client, run, loop, scheme, hears
-    ):
-        heard: list[Any] = []
-        proxy = fake(lambda peer: (hears(peer), heard.append(peer), silent(peer)))
-        nats = client(
-            None, servers=["nats.example:4222"], proxy=f"{scheme}://127.0.0.1:{proxy.port}",
-            connect_timeout=0,
-        )  # fmt: skip
-        run(lambda: heard)
-        nats.unref()
-        run()
-        assert inside.is_dialling(nats)
-        nats.ref()
-        nats.disconnect()
-        run()
-
     def test_a_proxy_that_closes_is_an_error_and_a_retry(self, fake, client, run, scheme, hears):
         proxy = fake(hears and (lambda peer: (hears(peer), peer.close())))
         nats = client(
