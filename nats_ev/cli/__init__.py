@@ -30,6 +30,7 @@ from nats_ev import (
 )
 
 from . import (
+    accounts,
     bench,
     consumers,
     contexts,
@@ -70,6 +71,7 @@ def root() -> None:
 
 _MODULES = (
     *(messages, server, tracing, bench, streams, consumers, kv, objects, services, contexts),
+    accounts,
 )
 for module in _MODULES:
     for each in module.COMMANDS:
