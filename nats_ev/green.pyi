@@ -25,7 +25,7 @@ from .client.request_many import Sentinel
 from .client.subscriptions import SubscriptionInfo
 from .contexts import Context as SavedContext
 from .errors import NatsError
-from .extras.backup import AccountProgress, Folder, Manifest, Progress, Restored, StreamCopy
+from .extras.backup import AccountProgress, BackupProgress, Folder, Manifest, Restored, StreamCopy
 from .faces import Later
 from .faces import Msg as Msg
 from .faces import unwrap as unwrap
@@ -35,11 +35,11 @@ from .inquiries.report import Trace
 from .instrumentation.hook import Instrumentation
 from .jetstream import JetStream as _JetStream
 from .jetstream import JsMsg as _JsMsg
-from .jetstream.admin import Progress
+from .jetstream.admin import MoveProgress
 from .jetstream.advisory import Advisory
 from .jetstream.message import StoredMsg
 from .jetstream.publish_options import PublishOptions
-from .jetstream.snapshot import Progress, Readable, StreamBackup, Writable
+from .jetstream.snapshot import Readable, SnapshotProgress, StreamBackup, Writable
 from .jetstream.types import (
     AccountInfo,
     ConsumeOptions,
@@ -164,7 +164,7 @@ class Backup:
         check: bool = False,
         overwrite: bool = False,
         timeout: Milliseconds = 30000,
-        progress: Progress | None = None,
+        progress: BackupProgress | None = None,
     ) -> StreamCopy: ...
     def restore_account(
         self,
@@ -181,7 +181,7 @@ class Backup:
         *,
         config: Mapping[str, Any] | None = None,
         timeout: Milliseconds = 30000,
-        progress: Progress | None = None,
+        progress: BackupProgress | None = None,
     ) -> Any: ...
 
 class Consume:
@@ -438,7 +438,7 @@ class JetStream:
         chunk_size: int = 131072,
         timeout: Milliseconds = 30000,
         build_timeout: Milliseconds = 3600000.0,
-        progress: Progress | None = None,
+        progress: SnapshotProgress | None = None,
         total: int | None = None,
     ) -> StreamInfo: ...
     def stream_snapshot(
@@ -451,7 +451,7 @@ class JetStream:
         chunk_size: int = 131072,
         window_size: int = 8388608,
         timeout: Milliseconds = 30000,
-        progress: Progress | None = None,
+        progress: SnapshotProgress | None = None,
     ) -> StreamBackup: ...
     def stream_update(self, config: StreamConfig) -> StreamInfo: ...
     @property
@@ -465,7 +465,7 @@ class JetStream:
         *,
         consumer: str | None = None,
         timeout: Milliseconds = 0,
-        progress: Progress | None = None,
+        progress: MoveProgress | None = None,
     ) -> StreamInfo | ConsumerInfo: ...
 
 class JsMsg(_JsMsg):

@@ -36,7 +36,7 @@ from .backup_files import (
 __all__ = ["Backup", "BackupError", "Transfer"]
 
 Folder = str | os.PathLike[str]
-Progress = Callable[[int, "int | None"], object]
+BackupProgress = Callable[[int, "int | None"], object]
 # Called as progress(stream, bytes, bytes in all or None).
 AccountProgress = Callable[[str, int, "int | None"], object]
 
@@ -133,7 +133,7 @@ class Backup:
         check: bool = False,
         overwrite: bool = False,
         timeout: Milliseconds = 30_000,
-        progress: Progress | None = None,
+        progress: BackupProgress | None = None,
     ) -> Transfer:
         """Copy a stream into a folder; ``cb({"config", "state", "bytes", "sha256"}, err)``.
 
@@ -190,7 +190,7 @@ class Backup:
         *,
         config: Mapping[str, Any] | None = None,
         timeout: Milliseconds = 30_000,
-        progress: Progress | None = None,
+        progress: BackupProgress | None = None,
     ) -> Transfer:
         """Create a stream from a folder; ``cb(info, err)``.
 

@@ -35,7 +35,7 @@ _IN_PROGRESS = 10226
 _LOOKS = 250.0
 
 # Called as progress(info), for each look.
-Progress = Callable[[Any], object]
+MoveProgress = Callable[[Any], object]
 
 
 class Administration:
@@ -174,7 +174,7 @@ class Administration:
         *,
         consumer: str | None = None,
         timeout: Milliseconds = 0,
-        progress: Progress | None = None,
+        progress: MoveProgress | None = None,
     ) -> Convergence:
         """Wait until a stream or consumer is where it should be; ``cb(info, err)``.
 
@@ -212,7 +212,7 @@ class Convergence:
     """A wait of `JetStream.wait_until_converged`."""
 
     def __init__(
-        self, api: Api, verb: str, progress: Progress | None, timeout: float, cb: Callback
+        self, api: Api, verb: str, progress: MoveProgress | None, timeout: float, cb: Callback
     ) -> None:
         self._api = api
         self._verb = verb
@@ -221,6 +221,10 @@ class Convergence:
         self._until = time.monotonic() + timeout / 1000
         self._cb: Callback | None = cb
         self._timer = api.timer(self._look, lambda error: self._end(None, error))
+
+    def __repr__(self) -> str:
+        state = "done" if self._cb is None else "waiting"
+        return f"<{type(self).__name__} {self._verb} {state}>"
 
     def cancel(self) -> None:
         """End the waiting; no callback comes any more."""

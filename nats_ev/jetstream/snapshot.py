@@ -43,7 +43,7 @@ _BUILDS_WITHIN = 3_600_000.0
 _SHAPE = {"config!": CONFIG, "state!": {"messages": int, "bytes": int}}
 
 # Called as progress(bytes so far, bytes in all or None).
-Progress = Callable[[int, "int | None"], object]
+SnapshotProgress = Callable[[int, "int | None"], object]
 
 
 class SnapshotError(JetStreamError):
@@ -93,7 +93,7 @@ class Snapshot(Exchange):
         api: Api,
         stream: str,
         write: Callable[[bytes], object],
-        progress: Progress | None,
+        progress: SnapshotProgress | None,
         timeout: float,
         cb: Callback,
     ) -> None:
@@ -225,7 +225,7 @@ class Restore:
         api: Api,
         stream: str,
         chunks: Iterator[bytes],
-        progress: Progress | None,
+        progress: SnapshotProgress | None,
         total: int | None,
         timeouts: tuple[float, float],
         cb: Callback,
@@ -372,7 +372,7 @@ class Snapshots:
         chunk_size: int = _CHUNK,
         window_size: int = _WINDOW,
         timeout: Milliseconds = 30_000,
-        progress: Progress | None = None,
+        progress: SnapshotProgress | None = None,
     ) -> Snapshot:
         """Copy a stream as bytes, which `stream_restore` takes; ``cb({"config", "state"}, err)``.
 
@@ -428,7 +428,7 @@ class Snapshots:
         chunk_size: int = _CHUNK,
         timeout: Milliseconds = 30_000,
         build_timeout: Milliseconds = _BUILDS_WITHIN,
-        progress: Progress | None = None,
+        progress: SnapshotProgress | None = None,
         total: int | None = None,
     ) -> Restore:
         """Create a stream from what `stream_snapshot` has copied; ``cb(info, err)``.
