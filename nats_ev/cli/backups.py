@@ -13,7 +13,7 @@ import click
 from nats_ev import blocking
 
 from .client import Settings
-from .command import Group, completes, with_settings
+from .command import Group, completes, connection_options, with_settings
 from .output import note, progress, write_json
 from .server import show_info
 from .streams import stream
@@ -137,7 +137,9 @@ def restore_stream(
         note(f"Restored {name}: {state['messages']:,} messages, {shown_size(state['bytes'])}")
 
 
-@click.group("account", cls=Group, invoke_without_command=True)
+@click.group(
+    "account", cls=Group, invoke_without_command=True, params=connection_options(hidden=True)
+)
 @_JSON
 @click.pass_context
 def account(ctx: click.Context, as_json: bool) -> None:

@@ -6,6 +6,7 @@ The words are those of the official tools. Most of these calls are answered befo
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -149,7 +150,7 @@ class Administration:
     def _patiently(self, verb: str, body: Mapping[str, Any], cb: Callback) -> None:
         """Send a request, again and again while another change of the stream is under way."""
         check_result_cb(cb)
-        until = time.monotonic() + self._api.timeout / 1000
+        until = time.monotonic() + (self._api.timeout or math.inf) / 1000
 
         def answered(answer: Any, error: NatsError | None) -> None:
             busy = isinstance(error, APIError) and error.err_code == _IN_PROGRESS

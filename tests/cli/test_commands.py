@@ -540,6 +540,7 @@ def test_an_account_is_copied_and_restored(ev: Run, tmp_path: Path) -> None:
     assert ev("kv", "get", "TWO", "key", "--raw").out.strip() == "value"
     assert ev("account", "info", "--json").json["jetstream"]["streams"] == 2
     assert ev("account", "--json").json["jetstream"]["streams"] == 2
+    assert ev("account", "--timeout", "9s", "info", "--json").json["jetstream"]["streams"] == 2
 
 
 SYSTEM = """
