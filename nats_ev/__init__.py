@@ -76,10 +76,10 @@ else:
     _LATER = {
         "buckets": (
             "BadBucketError BadObjectMetaError BucketExistsError BucketNotFoundError "
-            "CodecError DigestMismatchError InvalidBucketNameError InvalidKeyError "
+            "CodecError DigestMismatchError InconsistentReadError InvalidBucketNameError InvalidKeyError "
             "InvalidObjectNameError KeyDeletedError KeyExistsError KeyNotFoundError "
             "ObjectChangedError ObjectDeletedError ObjectExistsError ObjectIncompleteError "
-            "ObjectLinkError ObjectNotFoundError ObjectTransferError SnapshotError"
+            "ObjectLinkError ObjectNotFoundError ObjectTransferError"
         ),
         "contexts": "Context ContextError ContextNotFoundError",
         "jetstream": (

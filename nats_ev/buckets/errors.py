@@ -40,6 +40,7 @@ __all__ = [
     "BucketNotFoundError",
     "CodecError",
     "DigestMismatchError",
+    "InconsistentReadError",
     "InvalidBucketNameError",
     "InvalidKeyError",
     "InvalidObjectNameError",
@@ -53,7 +54,6 @@ __all__ = [
     "ObjectLinkError",
     "ObjectNotFoundError",
     "ObjectTransferError",
-    "SnapshotError",
 ]
 
 
@@ -149,7 +149,7 @@ class CodecError(JetStreamError):
     key: str = ""
 
 
-class SnapshotError(JetStreamError):
+class InconsistentReadError(JetStreamError):
     """The requests of a `KV.get_many` have not shown all keys at one moment until the timeout had passed.
 
     Writers change more than the client can read, a replica lags for long, or the keys have more bytes than

@@ -30,7 +30,7 @@ from typing import Any
 from ..arguments import Callback, Milliseconds, Payload, ResultCallback, integer
 from ..buckets import (
     BadBucketError,
-    SnapshotError,
+    InconsistentReadError,
     bucket_error,
     call_or_report,
     completion,
@@ -85,8 +85,8 @@ class ManyKeys(KvBucket):
 
         Args:
             keys: keys and filters such as "a.*" or "a.>", or one of them. None means all; an empty list none.
-            cb: gets `ApiLevelError` from a server before 2.11, `SnapshotError` when several requests show no
-                common moment until the timeout has passed, or have more bytes than the server sends.
+            cb: gets `ApiLevelError` from a server before 2.11, `InconsistentReadError` when several requests
+                show no common moment until the timeout has passed, or have more bytes than the server sends.
         """
         cb = guarded(self.js, cb)
         GetMany(self.js, self._kv_stream, self._encoding, keys, self._collect, cb).start()
@@ -229,7 +229,7 @@ class GetMany:
         moment = min(up_to for _, up_to in answers)
         if not whole:
             text = f"bucket {self._stream.bucket}: the keys have more bytes than the server sends at once"
-            self._cb(None, SnapshotError(text, bucket=self._stream.bucket))
+            self._cb(None, InconsistentReadError(text, bucket=self._stream.bucket))
         elif newest is None or (len(answers) == 1 and self._listed is None):
             self._finish(messages)
         elif not moment:
@@ -282,7 +282,7 @@ class GetMany:
         if time.monotonic() >= self._until:
             bucket = self._stream.bucket
             text = f"bucket {bucket} changes faster than its keys can be read"
-            self._cb(None, SnapshotError(text, bucket=bucket))
+            self._cb(None, InconsistentReadError(text, bucket=bucket))
             return
         error = ConnectionClosedError("disconnected")
         self._js.nats.call_later(

@@ -21,12 +21,12 @@ from nats_ev import (
     BatchError,
     BucketNotFoundError,
     CodecError,
+    InconsistentReadError,
     InvalidKeyError,
     JetStream,
     KeyNotFoundError,
     MessageTtlError,
     PathCodec,
-    SnapshotError,
     WrongLastSequenceError,
 )
 
@@ -480,7 +480,7 @@ def test_views_over_several_requests_are_one_moment(connected, server, make, cal
             assert len(entries) == 1500
             seen.append((entries[names[0]].value, entries[names[-1]].value))
         elif error is not None:
-            assert isinstance(error, SnapshotError)
+            assert isinstance(error, InconsistentReadError)
         if running:
             kv.get_many(names if len(seen) % 2 else "k.*", read)
         else:
