@@ -12,4 +12,4 @@ pytestmark = pytest.mark.slow
 
 
 def test_no_job_is_lost_and_no_dead_letter_double(own_server: Any) -> None:
-    assert "none lost" in run(own_server(jetstream=True), 60, 1)
+    assert "none lost" in run(own_server(jetstream=True), 30, 1)
