@@ -398,3 +398,18 @@ def field_tables() -> dict[str, Any]:
         "own": pull_options._OWN,
         "object info": meta._INFO,
     }
+
+
+def engine_of(member: Any) -> Any:
+    """What a member of a consumer group does its work with."""
+    return member._engine
+
+
+def core_of(large: Any) -> Any:
+    """What the parts of a `LargeMessages` share."""
+    return large._core
+
+
+def assembled(assembler: Any) -> bytes:
+    """What an `Assembler` of large messages has so far."""
+    return bytes(assembler._data)
