@@ -583,6 +583,16 @@ class Listed(Watched):
         return take
 
 
+class Leaders(Watched):
+    """Who leads, now and after each change; None: nobody does."""
+
+    _room = 64
+
+    def _begin(self, handle: Any) -> None:
+        super()._begin(handle)
+        self._what = f"observation of {handle.name!r}"
+
+
 # The iterator for each name in `rules.FLOWS`.
 BASES: dict[str, type[Flow]] = {
     "Subscription": Subscription,
@@ -594,6 +604,8 @@ BASES: dict[str, type[Flow]] = {
     "KvWatch": Watched,
     "KvKeys": Listed,
     "ObjectWatch": Watched,
+    "SystemEvents": Advisories,
+    "Leaders": Leaders,
     "GroupMember": Messages,
     "LargeSubscription": Larges,
 }

@@ -47,6 +47,18 @@ HOMES = {
     "ObjectWatch": "object_store",
     "Service": "service",
     "Group": "service",
+    "AccountResolver": "accounts",
+    "AuthCallout": "accounts",
+    "ServiceClient": "service",
+    "SystemClient": "system",
+    "Backup": "extras",
+    "Lock": "extras",
+    "Semaphore": "extras",
+    "Election": "extras",
+    "Counters": "extras",
+    "Schedules": "extras",
+    "WorkQueue": "extras",
+    "Worker": "extras",
     "ConsumerGroups": "extras",
     "GroupMember": "extras",
     "LargeMessages": "extras",
@@ -66,6 +78,8 @@ FLOWS = {
     ("KV", "watch"): "KvWatch",
     ("KV", "list_keys"): "KvKeys",
     ("ObjectStore", "watch"): "ObjectWatch",
+    ("SystemClient", "events"): "SystemEvents",
+    ("Election", "observe"): "Leaders",
     ("ConsumerGroups", "static_consume"): "GroupMember",
     ("ConsumerGroups", "elastic_consume"): "GroupMember",
     ("LargeMessages", "subscribe"): "LargeSubscription",
@@ -91,7 +105,7 @@ CREATING = {"from_context", "from_env"}
 OWN = {"ask", "pause", "paused", "resume"}
 # Parameters for callbacks each call of which is a task, in a face that has tasks: their results count for
 # nothing. `on_…` are, too.
-TASKS = {"cb", "handler", "done_handler", "error_handler"}
+TASKS = {"cb", "handler", "job_handler", "done_handler", "error_handler"}
 # Parameters for callables whose result is used at once.
 PLAIN = {"coderef", "data", "ended", "into", "progress", "sentinel", "stats_handler"}
 
