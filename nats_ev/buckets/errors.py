@@ -40,6 +40,7 @@ __all__ = [
     "BucketNotFoundError",
     "CodecError",
     "DigestMismatchError",
+    "InconsistentReadError",
     "InvalidBucketNameError",
     "InvalidKeyError",
     "InvalidObjectNameError",
@@ -146,6 +147,15 @@ class CodecError(JetStreamError):
     """
 
     key: str = ""
+
+
+class InconsistentReadError(JetStreamError):
+    """Writers change the keys faster than the requests of a `KV.get_many` can show them at one moment.
+
+    What to do: ask again, or for at most 1000 keys, which take one request and always succeed.
+    """
+
+    bucket: str = ""
 
 
 class ObjectNotFoundError(JetStreamError):

@@ -33,6 +33,7 @@ class Stream:
 
     __slots__ = ("_recv", "_send", "sock")
     secure = False
+    framed = False  # WebSocket
     direct = True  # C may read and write the descriptor
     version: str | None = None  # of TLS
     cipher: str | None = None

@@ -13,7 +13,14 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from ..arguments import integer, is_unicode, milliseconds, shown_number
+from ..arguments import (
+    URL_CHARACTERS,
+    http_headers,
+    integer,
+    is_unicode,
+    milliseconds,
+    shown_number,
+)
 from ..auth import (
     check_creds,
     check_creds_text,
@@ -287,6 +294,25 @@ def as_urls(value: Any, name: str) -> list[str] | None:
     if not urls:
         raise BadOptionsError(f"{name} must name at least one server")
     return urls
+
+
+def as_ws_headers(value: Any, name: str) -> tuple[tuple[str, str], ...] | None:
+    """Accept a mapping of HTTP headers."""
+    return http_headers(value, name) or None
+
+
+def as_ws_path(value: Any, name: str) -> str | None:
+    """Accept the path of a URL, perhaps with a query."""
+    path = (as_text(value, name) or "").strip()
+    if any(c <= " " or c in "#\x7f" for c in path):
+        raise BadOptionsError(f"{name} must be a path, without blanks and #")
+    if not path:
+        return None
+    if "://" in path:
+        raise BadOptionsError(f"{name} must be a path, not a URL")
+    from urllib.parse import quote
+
+    return quote(path if path.startswith("/") else f"/{path}", safe=URL_CHARACTERS)
 
 
 def as_inbox_prefix(value: Any, name: str) -> str:

@@ -103,6 +103,12 @@ class Options:
     ip_resolution_order: int = _option(0, checks.as_resolution_order)
     tcp_user_timeout: int = _option(0, checks.as_user_timeout)  # ms (Linux); 0: the system's
 
+    # WebSocket: for servers with ws:// or wss://.
+    ws_headers: Any = _option(None, checks.as_ws_headers, secret=True)  # of the HTTP request
+    ws_headers_cb: Hook = _option(None, hook_of(), secret=True)  # () -> more of them, per attempt
+    ws_compression: bool = _option(False, checks.as_flag)  # if the server agrees
+    ws_proxy_path: str | None = _option(None, checks.as_ws_path)  # in place of all URLs' paths
+
     # Credentials. The callbacks are called at each attempt to connect. The repr of a callback may show the
     # arguments that are bound to it.
     user: str | None = _option(None, checks.as_text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Protocol, TypedDict
 
@@ -52,6 +52,11 @@ class CommonOptions(TypedDict, total=False):
     local_address: str | tuple[str, int] | None
     ip_resolution_order: int
     tcp_user_timeout: Milliseconds
+
+    ws_headers: Mapping[str, str | Sequence[str]] | None
+    ws_headers_cb: Callable[[], Mapping[str, str | Sequence[str]] | None] | None
+    ws_compression: bool
+    ws_proxy_path: str | None
 
     user: str | None
     password: str | None

@@ -399,3 +399,19 @@ def field_tables() -> dict[str, Any]:
         "own": pull_options._OWN,
         "object info": meta._INFO,
     }
+
+
+def before_ending(nats: Nats, act: Callable[[], object]) -> None:
+    """Call act once, at the moment when the requests leave their tables because the connection is lost.
+
+    A finalizer or a signal handler may run there.
+    """
+
+    class Ending(dict[Any, Any]):
+        def update(self, *args: Any, **kwargs: Any) -> None:
+            nats._requests.ending = plain
+            act()
+            plain.update(*args, **kwargs)
+
+    plain: dict[Any, Any] = {}
+    nats._requests.ending = Ending()
