@@ -203,6 +203,27 @@ def test_tls_inside_the_tunnel_checks_the_servers_name(
     assert proxy.asked == [f"localhost:{server.port}", f"nats.internal:{server.port}"]
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+def test_websocket_inside_the_tunnel(own_server, certs, client, run, thread_proxy, scheme, tls):
+    config = server_config(certs.issue("websocket-by-proxy", "nats.internal"))
+    server = own_server(websocket=config if tls else True)
+    proxy = thread_proxy(names={"nats.internal": "127.0.0.1"}, login="u:p")
+    url = f"{'wss' if tls else 'ws'}://nats.internal:{server.ws_port}"
+    nats = client(
+        None, servers=[url], proxy=f"{scheme}://u:p@{proxy.address}", ws_compression=True,
+        tls_ca_file=certs.ca.cert_file if tls else None, **FAST,
+    )  # fmt: skip
+    for number in range(2):
+        run(lambda: nats.is_connected() and nats.stats()["reconnects"] == number)  # noqa: B023
+        check_works(nats, run)
+        proxy.cut()
+        run(lambda: nats.stats()["reconnects"] > number)  # noqa: B023
+    assert set(proxy.asked) == {f"nats.internal:{server.ws_port}"}
+    error = failure_of(client, run, servers=[url], proxy=f"{scheme}://u:x@{proxy.address}")
+    assert isinstance(error, ProxyError)
+
+
 def test_jetstream_and_reconnects_go_through_the_proxy(own_server, client, run, call, thread_proxy):
     server = own_server(jetstream=True)
     proxy = thread_proxy()

@@ -41,6 +41,8 @@ exclusions: tuple[Exclusion, ...] = (
     Exclusion("connection/test_tls", OWN_TLS),
     Exclusion("test_server_known.py::test_name_version_domain_addresses", PORTS),
     Exclusion("connection/test_websocket", OWN_WS),
+    Exclusion("connection/test_proxies.py", PORTS),
+    Exclusion("connection/test_dial_option.py", PORTS),
 )
 
 
