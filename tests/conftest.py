@@ -208,7 +208,6 @@ def fake() -> Iterator[Callable[..., FakeServer]]:
 
     def start(*scripts: Any) -> FakeServer:
         servers.append(FakeServer(*scripts))
-        transports.taken(servers[-1].port)
         return servers[-1]
 
     yield start
