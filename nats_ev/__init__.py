@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from .contexts import *  # noqa: F403
     from .jetstream import *  # noqa: F403
     from .jetstream.errors import *  # noqa: F403  mypy does not see them in the line above
+    from .jetstream.feature_errors import *  # noqa: F403
     from .kv import *  # noqa: F403
     from .object_store import *  # noqa: F403
     from .service import *  # noqa: F403
@@ -76,7 +77,7 @@ else:
     _LATER = {
         "buckets": (
             "BadBucketError BadObjectMetaError BucketExistsError BucketNotFoundError "
-            "CodecError DigestMismatchError InvalidBucketNameError InvalidKeyError "
+            "CodecError DigestMismatchError InconsistentReadError InvalidBucketNameError InvalidKeyError "
             "InvalidObjectNameError KeyDeletedError KeyExistsError KeyNotFoundError "
             "ObjectChangedError ObjectDeletedError ObjectExistsError ObjectIncompleteError "
             "ObjectLinkError ObjectNotFoundError ObjectTransferError"
@@ -85,16 +86,17 @@ else:
         "jetstream": (
             "APIError Advisory ApiLevelError AtomicBatch BadPullRequestError "
             "BatchClosedError BatchError Consume ConsumerDeletedError ConsumerExistsError "
-            "ConsumerIsPullError ConsumerIsPushError ConsumerLeadershipChangedError "
-            "ConsumerNameAlreadyInUseError ConsumerNotFoundError Convergence FastBatch Fetch "
+            "ConsumerInvalidResetError ConsumerIsPullError ConsumerIsPushError "
+            "ConsumerLeadershipChangedError ConsumerNameAlreadyInUseError "
+            "ConsumerNotFoundError Convergence CounterError FastBatch Fetch "
             "InvalidAnswerError JetStream JetStreamError JetStreamNotEnabledError "
             "JetStreamNotEnabledForAccountError JsMsg MaxBytesExceededError "
             "MaxRequestExceededError MaxWaitingExceededError MaximumMessagesError "
             "MessageNotFoundError MessageTtlError Metadata MsgAlreadyAckedError "
             "MsgNotAckableError NoHeartbeatError NoMessagesError NoStreamResponseError OrderedConsumer "
             "OrderedFetcher PinIdMismatchError PullStatusError PushSubscription "
-            "ResourcesExceededError Restore SequenceMismatchError ServerShutdownError Snapshot "
-            "SnapshotError StoredMsg "
+            "ReconfigurationInProgressError ResourcesExceededError Restore ScheduleError "
+            "SequenceMismatchError ServerShutdownError Snapshot SnapshotError StoredMsg "
             "StreamNameAlreadyInUseError StreamNotFoundError StreamRecreatedError "
             "SubjectOverlapError TooManyRequestsError TooManyStalledMsgsError "
             "WrongLastMsgIdError WrongLastSequenceError WrongStreamError decode_advisory "

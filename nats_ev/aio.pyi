@@ -7,9 +7,14 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, S
 from datetime import datetime, timedelta
 from ssl import SSLContext
 from typing import Any, TypeVar, overload
+from zoneinfo import ZoneInfo
 
 from typing_extensions import Self, Unpack
 
+from .accounts import AuthCallout as _AuthCallout
+from .accounts.callout import AuthCalloutStats, AuthRequest
+from .accounts.claims import Key
+from .accounts.keys import KeyPair
 from .arguments import Milliseconds, Payload
 from .buckets.types import (
     KeyValueConfig,
@@ -27,6 +32,19 @@ from .client.subscriptions import SubscriptionInfo
 from .contexts import Context as SavedContext
 from .errors import NatsError
 from .extras.backup import AccountProgress, BackupProgress, Folder, Manifest, Restored, StreamCopy
+from .extras.coordination import Lost
+from .extras.counters import CounterEntry
+from .extras.dead_letters import DeadLetter
+from .extras.large_message import LargeMsg
+from .extras.pcgroups_config import (
+    ElasticConsumerGroupConfig,
+    MemberMapping,
+    PartitioningFilter,
+    StaticConsumerGroupConfig,
+)
+from .extras.schedules import Schedule
+from .extras.tickets import Contender
+from .extras.worker import Job, JobHandler
 from .faces import Msg as Msg
 from .faces import unwrap as unwrap
 from .headers import HeadersLike
@@ -79,6 +97,7 @@ from .object_store.sources import Data
 from .object_store.store import ObjectInfos
 from .options.types import (
     Content,
+    DialDone,
     ErrorCallback,
     EventCallback,
     ExpiringCallback,
@@ -96,6 +115,14 @@ from .system.events import SystemEvent
 from .system.types import ServerAnswer, SystemOptions
 
 T = TypeVar("T")
+
+class AccountResolver:
+    nats: _Nats
+    def __init__(self, nats: Nats | _Nats, timeout_ms: Milliseconds = 5000) -> None: ...
+    async def delete(self, operator: KeyPair, accounts: Key | Sequence[Key]) -> int: ...
+    async def list_accounts(self) -> list[str]: ...
+    async def lookup(self, account: Key) -> str: ...
+    async def push(self, jwt: str) -> str: ...
 
 class Advisories:
     sid: int
@@ -144,6 +171,31 @@ class AtomicBatch:
         **options: Unpack[PublishOptions],
     ) -> PubAck: ...
     def discard(self) -> None: ...
+
+class AuthCallout:
+    nats: _Nats
+    service: Service
+    issuer_account: str
+    def __init__(
+        self,
+        nats: Nats | _Nats,
+        issuer_key: KeyPair | str,
+        handler: Callable[[AuthRequest], object],
+        xkey: KeyPair | str | None = None,
+        *,
+        account: str = "$G",
+        issuer_account: Key = "",
+        timeout_ms: Milliseconds | None = None,
+        queue_group: str = "auth-callout",
+        name: str = "auth-callout",
+        error_handler: Callable[[_AuthCallout, NatsError], object] | None = None,
+    ) -> None: ...
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *exc_info: object) -> None: ...
+    def stats(self) -> AuthCalloutStats: ...
+    async def stop(self) -> bool: ...
+    @property
+    def stopped(self) -> bool: ...
 
 class Backup:
     js: JetStream
@@ -204,6 +256,128 @@ class Consume:
     def pending(self) -> int: ...
     def stop(self) -> None: ...
 
+class ConsumerGroups:
+    js: JetStream
+    def __init__(self, js: JetStream | _JetStream) -> None: ...
+    async def add_members(self, stream: str, group: str, members: Sequence[str]) -> list[str]: ...
+    async def create_elastic(
+        self,
+        stream: str,
+        group: str,
+        max_members: int,
+        *,
+        partitioning_filters: Sequence[PartitioningFilter] | None = None,
+        max_buffered_msgs: int = 0,
+        max_buffered_bytes: int = 0,
+    ) -> ElasticConsumerGroupConfig: ...
+    async def create_static(
+        self,
+        stream: str,
+        group: str,
+        max_members: int,
+        *,
+        filters: Sequence[str] | None = None,
+        members: Sequence[str] | None = None,
+        member_mappings: Sequence[MemberMapping] | None = None,
+    ) -> StaticConsumerGroupConfig: ...
+    async def delete_elastic(self, stream: str, group: str) -> bool: ...
+    async def delete_member_mappings(self, stream: str, group: str) -> list[str]: ...
+    async def delete_members(
+        self, stream: str, group: str, members: Sequence[str]
+    ) -> list[str]: ...
+    async def delete_static(self, stream: str, group: str) -> bool: ...
+    def elastic_consume(
+        self,
+        stream: str,
+        group: str,
+        member: str,
+        config: ConsumerConfig | None = None,
+        *,
+        on_error: Callable[[NatsError], object] | None = None,
+    ) -> GroupMember: ...
+    async def elastic_is_in_membership_and_active(
+        self, stream: str, group: str, member: str
+    ) -> tuple[bool, bool]: ...
+    async def elastic_member_step_down(self, stream: str, group: str, member: str) -> bool: ...
+    async def get_elastic_consumer_group_config(
+        self, stream: str, group: str
+    ) -> ElasticConsumerGroupConfig: ...
+    async def get_static_consumer_group_config(
+        self, stream: str, group: str
+    ) -> StaticConsumerGroupConfig: ...
+    async def list_elastic_active_members(self, stream: str, group: str) -> list[str]: ...
+    async def list_elastic_consumer_groups(self, stream: str) -> list[str]: ...
+    async def list_static_active_members(self, stream: str, group: str) -> list[str]: ...
+    async def list_static_consumer_groups(self, stream: str) -> list[str]: ...
+    async def set_member_mappings(
+        self, stream: str, group: str, member_mappings: Sequence[MemberMapping]
+    ) -> list[str]: ...
+    def static_consume(
+        self,
+        stream: str,
+        group: str,
+        member: str,
+        config: ConsumerConfig | None = None,
+        *,
+        on_error: Callable[[NatsError], object] | None = None,
+    ) -> GroupMember: ...
+    async def static_member_step_down(self, stream: str, group: str, member: str) -> bool: ...
+
+class Counters:
+    stream: str
+    js: JetStream
+    def __init__(self, js: JetStream | _JetStream, stream: str) -> None: ...
+    async def add(
+        self,
+        subject: str,
+        n: int,
+        *,
+        msg_id: str | None = None,
+        timeout: Milliseconds | None = None,
+    ) -> int: ...
+    async def check(self) -> StreamInfo: ...
+    async def create_stream(self, config: StreamConfig) -> StreamInfo: ...
+    async def decrement(self, subject: str, n: int = 1, *, msg_id: str | None = None) -> int: ...
+    async def get(self, subject: str) -> int: ...
+    async def get_entries(self, subjects: str | Sequence[str]) -> list[CounterEntry]: ...
+    async def get_entry(self, subject: str) -> CounterEntry: ...
+    async def get_multiple(self, subjects: str | Sequence[str]) -> dict[str, int]: ...
+    async def increment(self, subject: str, n: int = 1, *, msg_id: str | None = None) -> int: ...
+    async def load(self, subject: str) -> int: ...
+    async def load_multiple(self, subjects: str | Sequence[str]) -> dict[str, int]: ...
+    async def reset(self, subject: str, *, purge: bool = False) -> int: ...
+
+class Election:
+    id: str
+    value: str
+    def __init__(
+        self,
+        kv: KV | _KV,
+        name: str,
+        *,
+        lease: Milliseconds = 10000,
+        margin: Milliseconds | None = None,
+        id: str | None = None,
+        value: str = "",
+        on_elected: Callable[[int], object] | None = None,
+        on_lost: Lost | None = None,
+    ) -> None: ...
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *exc_info: object) -> None: ...
+    async def campaign(self) -> int: ...
+    def close(self) -> None: ...
+    @property
+    def js(self) -> Any: ...
+    async def leader(self) -> Contender | None: ...
+    @property
+    def leading(self) -> bool: ...
+    @property
+    def name(self) -> str: ...
+    def observe(self) -> Leaders: ...
+    async def resign(self) -> bool: ...
+    @property
+    def token(self) -> int: ...
+
 class FastBatch:
     size: int
     closed: bool
@@ -244,6 +418,27 @@ class Group:
     def group(
         self, name: str, queue_group: str | None = ..., *, queue_group_disabled: bool = False
     ) -> Group: ...
+
+class GroupMember:
+    stream: str
+    group: str
+    member: str
+    name: str
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *exc_info: object) -> None: ...
+    def __aiter__(self) -> Self: ...
+    async def __anext__(self) -> JsMsg: ...
+    def __await__(self) -> Generator[Any, Any, Self]: ...
+    def close(self) -> None: ...
+    @property
+    def closed(self) -> bool: ...
+    async def drain(self) -> None: ...
+    @property
+    def filters(self) -> list[str]: ...
+    async def next(self, timeout: Milliseconds | None = None) -> JsMsg: ...
+    @property
+    def pending(self) -> int: ...
+    def stop(self) -> None: ...
 
 class JetStream:
     nats: _Nats
@@ -509,6 +704,7 @@ class KV:
     async def delete_bucket(self) -> bool: ...
     async def entry(self, key: str) -> KvEntry | None: ...
     async def get(self, key: str) -> bytes | None: ...
+    async def get_many(self, keys: Keys) -> dict[str, KvEntry]: ...
     async def get_revision(self, key: str, revision: int) -> KvEntry: ...
     async def history(
         self, key: str, *, ignore_deletes: bool = False, meta_only: bool = False
@@ -519,9 +715,19 @@ class KV:
         self, key: str, *, revision: int | None = None, ttl: Milliseconds | None = None
     ) -> bool: ...
     async def purge_deletes(self, older_than: Milliseconds | None = None) -> int: ...
-    async def put(self, key: str, value: Payload) -> int: ...
+    async def put(self, key: str, value: Payload, *, ttl: Milliseconds | None = None) -> int: ...
+    async def put_many(
+        self,
+        values: Mapping[str, Payload],
+        *,
+        revisions: Mapping[str, int] | None = None,
+        ttl: Milliseconds | None = None,
+    ) -> dict[str, int]: ...
     async def status(self) -> KeyValueStatus: ...
-    async def update(self, key: str, value: Payload, revision: int) -> int: ...
+    async def touch(self, key: str, *, ttl: Milliseconds | None = None) -> int: ...
+    async def update(
+        self, key: str, value: Payload, revision: int, *, ttl: Milliseconds | None = None
+    ) -> int: ...
     async def update_bucket(self, config: KeyValueConfig) -> StreamInfo: ...
     def watch(
         self,
@@ -561,6 +767,116 @@ class KvWatch:
     def stop(self) -> None: ...
     @property
     def stopped(self) -> bool: ...
+
+class LargeMessages:
+    nats: _Nats
+    def __init__(
+        self,
+        nats: Nats | _Nats,
+        *,
+        max_size: int = 67108864,
+        max_in_progress: int = 4,
+        max_waiting: int = 64,
+        ordered: bool = True,
+        chunk_size: int = 131072,
+        accept_timeout: Milliseconds = 2000,
+        idle_timeout: Milliseconds = 10000,
+        store: ObjectStore | None = None,
+        delete_loaded: bool = False,
+    ) -> None: ...
+    def close(self) -> None: ...
+    async def load(self, msg: Any) -> LargeMsg: ...
+    async def publish(
+        self,
+        subject: str,
+        payload: Payload,
+        *,
+        headers: HeadersLike | None = None,
+        receivers: int = 0,
+    ) -> int: ...
+    async def publish_reference(
+        self,
+        subject: str,
+        payload: Payload,
+        *,
+        headers: HeadersLike | None = None,
+        js: JetStream | None = None,
+    ) -> PubAck | None: ...
+    async def request(
+        self,
+        subject: str,
+        payload: Payload,
+        timeout: Milliseconds = 30000,
+        *,
+        headers: HeadersLike | None = None,
+    ) -> LargeMsg: ...
+    def subscribe(
+        self,
+        subject: str,
+        queue_group: str | None = None,
+        *,
+        on_error: Callable[[NatsError], object] | None = None,
+    ) -> LargeSubscription: ...
+    @property
+    def transfers(self) -> int: ...
+
+class LargeSubscription:
+    sid: int
+    subject: str
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *exc_info: object) -> None: ...
+    def __aiter__(self) -> Self: ...
+    async def __anext__(self) -> LargeMsg: ...
+    def __await__(self) -> Generator[Any, Any, Self]: ...
+    def close(self) -> None: ...
+    async def drain(self) -> None: ...
+    async def next(self, timeout: Milliseconds | None = None) -> LargeMsg: ...
+    @property
+    def pending(self) -> int: ...
+    def stop(self) -> None: ...
+
+class Leaders:
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *exc_info: object) -> None: ...
+    def __aiter__(self) -> Self: ...
+    async def __anext__(self) -> Contender | None: ...
+    def __await__(self) -> Generator[Any, Any, Self]: ...
+    def close(self) -> None: ...
+    async def next(self, timeout: Milliseconds | None = None) -> Contender | None: ...
+    @property
+    def pending(self) -> int: ...
+    def stop(self) -> None: ...
+
+class Lock:
+    def __init__(
+        self,
+        kv: KV | _KV,
+        name: str,
+        *,
+        lease: Milliseconds = 10000,
+        margin: Milliseconds | None = None,
+        owner: str | None = None,
+        on_lost: Lost | None = None,
+    ) -> None: ...
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *exc_info: object) -> None: ...
+    async def acquire(self, *, timeout: Milliseconds | None = None) -> int: ...
+    def close(self) -> None: ...
+    @property
+    def expires_in(self) -> float: ...
+    @property
+    def held(self) -> bool: ...
+    @property
+    def js(self) -> Any: ...
+    @property
+    def lost(self) -> NatsError | None: ...
+    @property
+    def name(self) -> str: ...
+    async def queue(self) -> list[Contender]: ...
+    async def release(self) -> bool: ...
+    @property
+    def token(self) -> int: ...
+    async def try_acquire(self) -> int | None: ...
 
 class Nats:
     context: SavedContext | None
@@ -703,6 +1019,10 @@ class Nats:
     def priority(self) -> int: ...
     @overload
     def priority(self, num: int) -> int: ...
+    @overload
+    def proxy(self) -> str | None: ...
+    @overload
+    def proxy(self, url: str | bool | None) -> str | None: ...
     def pub(
         self,
         subject: str,
@@ -840,11 +1160,25 @@ class ObjectStore:
     async def delete_bucket(self) -> bool: ...
     @overload
     async def get(
-        self, name: str, into: None = None, *, progress: Callable[[int, int], object] | None = None
+        self,
+        name: str,
+        into: None = None,
+        *,
+        progress: Callable[[int, int], object] | None = None,
+        offset: int = 0,
+        length: int | None = None,
+        resume: bool = False,
     ) -> bytes | None: ...
     @overload
     async def get(
-        self, name: str, into: Destination, *, progress: Callable[[int, int], object] | None = None
+        self,
+        name: str,
+        into: Destination,
+        *,
+        progress: Callable[[int, int], object] | None = None,
+        offset: int = 0,
+        length: int | None = None,
+        resume: bool = False,
     ) -> ObjectInfo | None: ...
     async def info(self, name: str, *, show_deleted: bool = False) -> ObjectInfo | None: ...
     async def list(self, *, show_deleted: bool = False) -> builtins.list[str]: ...
@@ -859,6 +1193,7 @@ class ObjectStore:
         metadata: Mapping[str, str] | None = None,
         chunk_size: int | None = None,
         progress: Callable[[int, int | None], object] | None = None,
+        resume: os.PathLike[Any] | None = None,
     ) -> ObjectInfo: ...
     async def seal(self) -> bool: ...
     async def status(self) -> ObjectStoreStatus: ...
@@ -939,6 +1274,97 @@ class PushSubscription:
     @property
     def pending(self) -> int: ...
     def stop(self) -> None: ...
+
+class Schedules:
+    stream: str
+    js: JetStream
+    def __init__(self, js: JetStream | _JetStream, stream: str) -> None: ...
+    async def at(
+        self,
+        subject: str,
+        when: datetime,
+        target: str,
+        payload: Payload,
+        *,
+        headers: HeadersLike | None = None,
+        source: str | None = None,
+        ttl: Milliseconds | str | None = None,
+        rollup: bool = False,
+        replace: bool = True,
+    ) -> PubAck: ...
+    async def cancel(self, subject: str, *, seq: int | None = None) -> bool: ...
+    async def create_stream(self, config: StreamConfig) -> StreamInfo: ...
+    async def cron(
+        self,
+        subject: str,
+        expression: str,
+        target: str,
+        payload: Payload,
+        *,
+        zone: str | ZoneInfo | None = None,
+        headers: HeadersLike | None = None,
+        source: str | None = None,
+        ttl: Milliseconds | str | None = None,
+        rollup: bool = False,
+        replace: bool = True,
+    ) -> PubAck: ...
+    async def every(
+        self,
+        subject: str,
+        interval: Milliseconds,
+        target: str,
+        payload: Payload,
+        *,
+        headers: HeadersLike | None = None,
+        source: str | None = None,
+        ttl: Milliseconds | str | None = None,
+        rollup: bool = False,
+        replace: bool = True,
+    ) -> PubAck: ...
+    async def get(self, subject: str) -> Schedule: ...
+    async def list(self, subjects: str | Sequence[str] = ">") -> Sequence[Schedule]: ...
+    async def stop(
+        self,
+        subject: str,
+        target: str,
+        payload: Payload,
+        *,
+        seq: int | None = None,
+        headers: HeadersLike | None = None,
+    ) -> PubAck: ...
+
+class Semaphore:
+    permits: int
+    def __init__(
+        self,
+        kv: KV | _KV,
+        name: str,
+        permits: int,
+        *,
+        lease: Milliseconds = 10000,
+        margin: Milliseconds | None = None,
+        owner: str | None = None,
+        on_lost: Lost | None = None,
+    ) -> None: ...
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *exc_info: object) -> None: ...
+    async def acquire(self, *, timeout: Milliseconds | None = None) -> int: ...
+    def close(self) -> None: ...
+    @property
+    def expires_in(self) -> float: ...
+    @property
+    def held(self) -> bool: ...
+    @property
+    def js(self) -> Any: ...
+    @property
+    def lost(self) -> NatsError | None: ...
+    @property
+    def name(self) -> str: ...
+    async def queue(self) -> list[Contender]: ...
+    async def release(self) -> bool: ...
+    @property
+    def token(self) -> int: ...
+    async def try_acquire(self) -> int | None: ...
 
 class Service:
     name: str
@@ -1133,6 +1559,70 @@ class SystemEvents:
     def pending(self) -> int: ...
     def unsubscribe(self, max_msgs: int | None = None) -> None: ...
 
+class WorkQueue:
+    name: str
+    js: JetStream
+    subjects: list[str]
+    attempts: int
+    def __init__(
+        self,
+        js: JetStream | _JetStream,
+        name: str,
+        *,
+        subjects: Sequence[str] | None = None,
+        attempts: int = 5,
+        backoff: Sequence[Milliseconds] = ...,
+        ack_wait: Milliseconds = 30000,
+        max_running: int = 1000,
+        config: StreamConfig | None = None,
+        dead_config: StreamConfig | None = None,
+    ) -> None: ...
+    async def create(self) -> bool: ...
+    async def dead_letters(self, *, after: int = 0, limit: int = 100) -> list[DeadLetter]: ...
+    @property
+    def dead_stream(self) -> str: ...
+    async def discard(self, seqs: Sequence[int]) -> int: ...
+    async def put(
+        self,
+        payload: Payload,
+        *,
+        subject: str | None = None,
+        headers: HeadersLike | None = None,
+        msg_id: str | None = None,
+    ) -> PubAck: ...
+    async def redrive(
+        self, *, seqs: Sequence[int] | None = None, subject: str = ">", limit: int | None = None
+    ) -> int: ...
+    @property
+    def stream(self) -> str: ...
+    def work(
+        self,
+        job_handler: JobHandler,
+        *,
+        concurrency: int = 1,
+        prefetch: int = 0,
+        job_timeout: Milliseconds = 0,
+        on_dead: Callable[[Job, str], object] | None = None,
+        on_error: Callable[[NatsError], object] | None = None,
+    ) -> Worker: ...
+
+class Worker:
+    js: JetStream
+    stream: str
+    done: int
+    failed: int
+    dead: int
+    @property
+    def closed(self) -> bool: ...
+    async def drain(self) -> bool: ...
+    @property
+    def draining(self) -> bool: ...
+    @property
+    def running(self) -> int: ...
+    def stop(self) -> None: ...
+    @property
+    def waiting(self) -> int: ...
+
 @overload
 def wrap(thing: _Nats) -> Nats: ...
 @overload
@@ -1164,6 +1654,15 @@ def connect(
     keepalive: int | timedelta = 0,
     priority: int = 0,
     name: str | None = None,
+    proxy: str | bool | None = None,
+    dial: Callable[[str, int, DialDone], object] | None = None,
+    local_address: str | tuple[str, int] | None = None,
+    ip_resolution_order: int = 0,
+    tcp_user_timeout: Milliseconds = 0,
+    ws_headers: Mapping[str, str | Sequence[str]] | None = None,
+    ws_headers_cb: Callable[[], Mapping[str, str | Sequence[str]] | None] | None = None,
+    ws_compression: bool = False,
+    ws_proxy_path: str | None = None,
     user: str | None = None,
     password: str | None = None,
     token: str | None = None,

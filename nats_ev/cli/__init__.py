@@ -30,6 +30,7 @@ from nats_ev import (
 )
 
 from . import (
+    accounts,
     backups,
     bench,
     consumers,
@@ -72,7 +73,7 @@ def root() -> None:
 
 _MODULES = (
     *(messages, server, backups, system, tracing, bench, streams, consumers, kv, objects),
-    *(services, contexts),
+    *(services, contexts, accounts),
 )
 for module in _MODULES:
     for each in module.COMMANDS:

@@ -3,12 +3,12 @@
 Files: `jetstream` (the class), `stream`, `direct`, `consumer`, `publish`, `batch`, `advisory`,
 `snapshot` (copies of streams), `admin` (clusters) (its methods);
 `fetch`, `consume` on `pull`, `ordered`, `ordered_fetch`, `push` (ways to receive); `handle` (the base of what
-these return); `message`, `errors`; `config` (fields), `store` (storing configurations), `api` (requests),
-`answers` (how what servers send becomes values), `types` (for annotations).
+these return); `message`, `errors` (`feature_errors`); `config` (fields), `store` (storing configurations),
+`api` (requests), `answers` (how what servers send becomes values), `types` (for annotations).
 """
 
 from ..imports import show_as_public
-from . import errors
+from . import errors, feature_errors
 from .admin import Convergence
 from .advisory import Advisory, decode_advisory
 from .answers import attempt as attempt
@@ -21,12 +21,14 @@ from .config import STREAM as STREAM
 from .config import check_fields as check_fields
 from .config import external_source as external_source
 from .consume import Consume
+from .direct import last_of_each as last_of_each
 from .direct import stored_message as stored_message
 from .direct import subject_of_last as subject_of_last
 from .errors import *  # noqa: F403
 from .errors import JetStreamError as JetStreamError
 from .errors import is_electing as is_electing
 from .errors import nobody as nobody
+from .feature_errors import *  # noqa: F403
 from .fetch import Fetch
 from .jetstream import JetStream
 from .message import JsMsg, Metadata, StoredMsg, parse_ack_reply
@@ -66,5 +68,6 @@ __all__: list[str] = [
     "parse_ack_reply",
 ]
 __all__ += errors.__all__
+__all__ += feature_errors.__all__
 
 show_as_public(globals(), __all__)

@@ -314,6 +314,19 @@ def test_pausing_a_consumer(ev: Run, js_server: NatsServer) -> None:
     assert "Paused until" not in ev("consumer", "info", "PAUSED", "one").out
 
 
+@pytest.mark.since(2, 12)
+def test_keys_with_a_time_to_live(ev: Run) -> None:
+    status = ev("kv", "add", "SESSIONS", "--marker-ttl", "1s", "--atomic", "--json")
+    assert status.json["config"]["allow_atomic"] is True
+    assert ev("kv", "put", "SESSIONS", "42", "alice", "--ttl", "1h").out == "1\n"
+    assert ev("kv", "touch", "SESSIONS", "42").out == "2\n"
+    assert ev("kv", "update", "SESSIONS", "42", "bob", "2", "--ttl", "30m").out == "3\n"
+    assert ev("kv", "touch", "SESSIONS", "42", "--ttl", "2h", "--quiet").out == ""
+    assert "key not found" in ev("kv", "touch", "SESSIONS", "43", status=1).err
+    assert ev("kv", "get", "SESSIONS", "42").out == "bob\n"
+    ev("kv", "rm", "SESSIONS", "--force")
+
+
 def test_key_value_buckets(ev: Run) -> None:
     status = ev(
         "kv", "add", "CONFIG", "--history", "5", "--ttl", "1d", "--storage", "memory", "--json"
@@ -365,6 +378,14 @@ def test_object_stores(ev: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "--force replaces it" in ev("object", "get", "FILES", "logs/text", status=1).err
     assert ev("object", "get", "FILES", "report.bin", "-O", "copy").err == "Wrote copy: 500.0 KiB\n"
     assert Path("copy").read_bytes() == content
+    ev("object", "get", "FILES", "report.bin", "-O", "copy", "--resume", "--force")
+    assert Path("copy").read_bytes() == Path("report.bin").read_bytes()
+    ev("object", "put", "FILES", "report.bin", "--resume", "state")
+    assert not Path("state").exists()
+    assert (
+        "needs a file"
+        in ev("object", "get", "FILES", "report.bin", "-O", "-", "--resume", status=2).err
+    )
     assert ev("object", "ls", "FILES", "--names").out == "logs/text\nreport.bin\n"
     assert "500.0 KiB" in ev("object", "ls", "FILES").out
     assert "FILES" in ev("object", "ls").out
