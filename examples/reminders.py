@@ -2,7 +2,9 @@
 
 `reminders.py in SECONDS USER TEXT` schedules one, `reminders.py list` shows those that wait,
 `reminders.py cancel NAME` deletes one, and `reminders.py watch USER` prints what comes, with the number of
-reminders so far, until Ctrl-C. No program has to run for a reminder to be sent. NATS_HOST and NATS_PORT say where the server is.
+reminders so far, until Ctrl-C. No program has to run for a reminder to be sent.
+
+NATS_HOST and NATS_PORT say where the server is.
 """
 
 from __future__ import annotations
