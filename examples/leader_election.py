@@ -1,9 +1,9 @@
 """Leader election: one process leads; when it ends, is killed or cut off, another process takes over.
 
-The leader's name is the value of a key that expires after LEASE unless the leader updates the key. A leader
-that cannot update the key in time steps down by its own clock, before another process can be elected.
+All processes stand for election, and the one that has asked first leads. A leader that is stopped or cut off
+knows that it leads no more before another process is elected.
 
-NATS_HOST and NATS_PORT say where the server is.
+NATS_HOST and NATS_PORT say where the server is (2.11 or later).
 """
 
 from __future__ import annotations
@@ -12,14 +12,12 @@ import argparse
 import fcntl
 import os
 import sys
-import time
 from datetime import timedelta
 from typing import Any
 
-from nats_ev import KV, JetStream, KvEntry, Nats, NatsError, NoRespondersError, pyev
+from nats_ev import KV, JetStream, Nats, NatsError, NoRespondersError, pyev
+from nats_ev.extras import Contender, Election
 
-LEASE = 1.5  # seconds
-MARGIN = 0.2  # seconds before the lease expires, when the leader steps down
 arguments = argparse.ArgumentParser(description=__doc__)
 arguments.add_argument(
     "file", nargs="?", help="a file that only the leader may touch: locked while this process leads"
@@ -27,48 +25,28 @@ arguments.add_argument(
 guarded = arguments.parse_args().file
 GUARD = open(guarded, "ab") if guarded is not None else None  # noqa: SIM115
 
-loop = pyev.default_loop()
 nats = Nats(
     host=os.environ.get("NATS_HOST", "127.0.0.1"),
     port=int(os.environ.get("NATS_PORT", "4222")),
     reconnect=True,
     retry_on_failed_connect=False,
 )
-kv = KV(JetStream(nats, timeout=timedelta(seconds=1)), "election")
-me = f"{os.uname().nodename}:{os.getpid()}"
-term = 0  # the key's revision while this process leads
-valid_until = 0.0
+kv = KV(JetStream(nats), "election")
 
 
-def campaign(watcher: Any = None, revents: int = 0) -> None:
-    """Try to become the leader, or to remain the leader."""
-    asked = time.monotonic()
-
-    def answered(revision: int | None, err: NatsError | None) -> None:
-        global term, valid_until
-        if err is not None or revision is None:
-            return  # another process leads, or the server does not answer: `check` decides by the clock
-        if time.monotonic() > asked + LEASE - MARGIN:
-            return
-        valid_until = asked + LEASE - MARGIN
-        if not term:
-            guard(True)
-            print(f"leader {revision}", flush=True)
-        term = revision
-
-    if term:
-        kv.update("leader", me, term, answered)
-    else:
-        kv.create("leader", me, answered)
+def elected(token: int) -> None:
+    guard(True)
+    print(f"leader {token}", flush=True)
 
 
-def check(watcher: Any, revents: int) -> None:
-    """Step down when the lease is about to expire."""
-    global term
-    if term and time.monotonic() > valid_until:
-        guard(False)
-        print(f"stepped down {term}", flush=True)
-        term = 0
+def lost(err: NatsError) -> None:
+    guard(False)
+    print(f"stepped down: {err}", flush=True)
+
+
+def follow(leader: Contender | None, err: NatsError | None) -> None:
+    if leader is not None and leader.owner != election.id:
+        print(f"follower of {leader.owner}", flush=True)
 
 
 def guard(lock: bool) -> None:
@@ -81,31 +59,21 @@ def guard(lock: bool) -> None:
             os._exit(1)
 
 
-def changed(entry: KvEntry | None, err: NatsError | None) -> None:
-    if entry is not None and not term:
-        if entry.deleted:
-            campaign()
-        elif entry.value != me.encode():
-            print(f"follower of {entry.value.decode()}", flush=True)
-
-
 def ready(info: Any, err: NatsError | None) -> None:
+    if isinstance(err, NoRespondersError):
+        sys.exit(f"no bucket: {err}")
     if err is not None:
         print("no bucket yet:", err, file=sys.stderr)
-        if isinstance(err, NoRespondersError):
-            sys.exit(1)
         nats.call_later(1000, start)
         return
-    kv.watch("leader", changed)
-    campaign()
-    for timer in timers:
-        timer.start()
+    election.observe(follow)
+    election.campaign()
 
 
 def start() -> None:
-    kv.create_bucket({"ttl": timedelta(seconds=LEASE)}, ready)
+    kv.create_bucket({"limit_marker_ttl": timedelta(seconds=1)}, ready)
 
 
-timers = [loop.timer(LEASE / 4, LEASE / 4, campaign), loop.timer(0.05, 0.05, check)]
+election = Election(kv, "leader", lease=timedelta(seconds=2), on_elected=elected, on_lost=lost)
 start()
-loop.start()
+pyev.default_loop().start()

@@ -77,7 +77,7 @@ else:
     _LATER = {
         "buckets": (
             "BadBucketError BadObjectMetaError BucketExistsError BucketNotFoundError "
-            "CodecError DigestMismatchError InvalidBucketNameError InvalidKeyError "
+            "CodecError DigestMismatchError InconsistentReadError InvalidBucketNameError InvalidKeyError "
             "InvalidObjectNameError KeyDeletedError KeyExistsError KeyNotFoundError "
             "ObjectChangedError ObjectDeletedError ObjectExistsError ObjectIncompleteError "
             "ObjectLinkError ObjectNotFoundError ObjectTransferError"
@@ -88,15 +88,15 @@ else:
             "BatchClosedError BatchError Consume ConsumerDeletedError ConsumerExistsError "
             "ConsumerInvalidResetError ConsumerIsPullError ConsumerIsPushError "
             "ConsumerLeadershipChangedError ConsumerNameAlreadyInUseError "
-            "ConsumerNotFoundError CounterError FastBatch Fetch "
+            "ConsumerNotFoundError Convergence CounterError FastBatch Fetch "
             "InvalidAnswerError JetStream JetStreamError JetStreamNotEnabledError "
             "JetStreamNotEnabledForAccountError JsMsg MaxBytesExceededError "
             "MaxRequestExceededError MaxWaitingExceededError MaximumMessagesError "
             "MessageNotFoundError MessageTtlError Metadata MsgAlreadyAckedError "
             "MsgNotAckableError NoHeartbeatError NoMessagesError NoStreamResponseError OrderedConsumer "
             "OrderedFetcher PinIdMismatchError PullStatusError PushSubscription "
-            "ReconfigurationInProgressError ResourcesExceededError ScheduleError "
-            "SequenceMismatchError ServerShutdownError StoredMsg "
+            "ReconfigurationInProgressError ResourcesExceededError Restore ScheduleError "
+            "SequenceMismatchError ServerShutdownError Snapshot SnapshotError StoredMsg "
             "StreamNameAlreadyInUseError StreamNotFoundError StreamRecreatedError "
             "SubjectOverlapError TooManyRequestsError TooManyStalledMsgsError "
             "WrongLastMsgIdError WrongLastSequenceError WrongStreamError decode_advisory "
@@ -104,7 +104,7 @@ else:
         ),
         "kv": "Base64Codec ChainCodec KV KvEntry KvWatch PathCodec",
         "object_store": "Download ObjectStore ObjectWatch Upload",
-        "service": "Endpoint Group Service ServiceError ServiceRequest",
+        "service": ("Discovery Endpoint Group Service ServiceClient ServiceError ServiceRequest"),
     }
     _HOMES = {name: home for home, names in _LATER.items() for name in names.split()}
     __all__ += _HOMES

@@ -40,6 +40,7 @@ __all__ = [
     "BucketNotFoundError",
     "CodecError",
     "DigestMismatchError",
+    "InconsistentReadError",
     "InvalidBucketNameError",
     "InvalidKeyError",
     "InvalidObjectNameError",
@@ -146,6 +147,18 @@ class CodecError(JetStreamError):
     """
 
     key: str = ""
+
+
+class InconsistentReadError(JetStreamError):
+    """The requests of a `KV.get_many` have not shown all keys at one moment until the timeout had passed.
+
+    Writers change more than the client can read, a replica lags for long, or the keys have more bytes than
+    the server sends for one request (64 MiB by default).
+
+    What to do: ask for fewer keys; at most 1000 of them take one request, which needs no second look.
+    """
+
+    bucket: str = ""
 
 
 class ObjectNotFoundError(JetStreamError):

@@ -36,12 +36,14 @@ _FIELDS = (
     Field("--description", "description", str, "a text"),
     Field("--compress/--no-compress", "compression", bool, "compress the file"),
     Field("--marker-ttl", "limit_marker_ttl", DURATION, "let keys have TTLs of their own"),
+    Field("--atomic/--no-atomic", "allow_atomic", bool, "let several keys be put together"),
     Field("--mirror", "mirror", str, "another bucket that it copies"),
     Field("--source", "sources", [str], "another bucket that it also takes values from"),
     Field("--metadata", "metadata", [Pair("=")], "a name with a value; may be repeated"),
 )
 _NAMES = completes(blocking.KV.bucket_names)
 _JSON = click.option("--json", "as_json", is_flag=True, help="print JSON")
+_TTL = click.option("--ttl", type=DURATION, help="how long the key is kept (see add --marker-ttl)")
 _FORCE = click.option("--force", "-f", is_flag=True, help="do not ask")
 
 
@@ -263,18 +265,27 @@ _QUIET = click.option("--quiet", "-q", is_flag=True, help="do not print the revi
     examples="""
         kv put CONFIG app.colour red
         kv put CONFIG app.json < app.json
+        kv put CONFIG session.42 alice --ttl 30m
     """,
 )
 @click.argument("bucket", shell_complete=_NAMES)
 @click.argument("key")
 @click.argument("value", required=False)
+@_TTL
 @_QUIET
 @with_settings
-def put(settings: Settings, bucket: str, key: str, value: str | None, quiet: bool) -> None:
+def put(
+    settings: Settings,
+    bucket: str,
+    key: str,
+    value: str | None,
+    ttl: timedelta | None,
+    quiet: bool,
+) -> None:
     """Set a key, whatever its value is, and print the revision. Without VALUE it is read from a pipe."""
     data = body_of(value)
     with settings.jetstream() as js:
-        _report(js.key_value(bucket).put(key, data), quiet)
+        _report(js.key_value(bucket).put(key, data, ttl=ttl), quiet)
 
 
 def _report(revision: int, quiet: bool) -> None:
@@ -286,7 +297,7 @@ def _report(revision: int, quiet: bool) -> None:
 @click.argument("bucket", shell_complete=_NAMES)
 @click.argument("key")
 @click.argument("value", required=False)
-@click.option("--ttl", type=DURATION, help="how long the key is kept (see add --marker-ttl)")
+@_TTL
 @_QUIET
 @with_settings
 def create(
@@ -308,15 +319,34 @@ def create(
 @click.argument("key")
 @click.argument("value")
 @click.argument("revision", type=Number(0))
+@_TTL
 @_QUIET
 @with_settings
 def update(
-    settings: Settings, bucket: str, key: str, value: str, revision: int, quiet: bool
+    settings: Settings,
+    bucket: str,
+    key: str,
+    value: str,
+    revision: int,
+    ttl: timedelta | None,
+    quiet: bool,
 ) -> None:
     """Set a key whose latest revision must be REVISION. Exit status 1 if it is not."""
     data = body_of(value)
     with settings.jetstream() as js:
-        _report(js.key_value(bucket).update(key, data, revision), quiet)
+        _report(js.key_value(bucket).update(key, data, revision, ttl=ttl), quiet)
+
+
+@kv.command("touch", examples="kv touch CONFIG session.42 --ttl 30m")
+@click.argument("bucket", shell_complete=_NAMES)
+@click.argument("key")
+@_TTL
+@_QUIET
+@with_settings
+def touch(settings: Settings, bucket: str, key: str, ttl: timedelta | None, quiet: bool) -> None:
+    """Let a key live on: its value becomes a new revision. Exit status 1 if there is none."""
+    with settings.jetstream() as js:
+        _report(js.key_value(bucket).touch(key, ttl=ttl), quiet)
 
 
 @kv.command(

@@ -135,6 +135,9 @@ class Handler(Spawned):
         from ..service import ServiceError
 
         request = args[0]
+        if (failed := getattr(request, "handler_failed", None)) is not None:
+            failed(error)  # of an auth callout
+            return
         if isinstance(error, ServiceError):
             code, text = error.code, error.description
         else:

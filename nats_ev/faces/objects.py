@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -31,12 +32,14 @@ class Facing:
     # Of the classes that `build` makes: the class of `_it`, and the context for what an object is made from.
     _original: ClassVar[type]
     _context_for: ClassVar[Callable[[Any], Context]]
-    _adapt: ClassVar[Callable[..., None]]
+    # Gives the callbacks of a new object to the face: ``_adapt(context, args, options)`` returns args.
+    _adapt: ClassVar[Callable[..., tuple[Any, ...]]]
 
-    def __init__(self, owner: Any, *args: Any, **options: Any) -> None:
+    def __init__(self, owner: Any, /, *args: Any, **options: Any) -> None:
         """owner: what the class of the callback API takes first, of this face or of that API."""
         context = owner._context if isinstance(owner, Facing) else type(self)._context_for(owner)
-        type(self)._adapt(context, options)
+        args = type(self)._adapt(context, args, options)
+        options = {name: unwrap(value) for name, value in options.items()}
         self._set(context.on_loop(self._original, unwrap(owner), *args, **options), context)
 
     @classmethod
@@ -205,10 +208,10 @@ class Streams(Facing):
 
 
 class Handlers(Facing):
-    """The base of a face's `Service`. As a context manager it ends with `stop`."""
+    """The base of a face's `Service` and `AuthCallout`. As a context manager it ends with `stop`."""
 
     async def stop(self) -> bool:
-        """Stop the service; return True when all requests that the server has sent are handled.
+        """Stop answering; return True when all requests that the server has sent are handled.
 
         Handlers that are tasks of their own have ended by then. The client stays connected. Raises what
         has ended the connection before.
@@ -224,10 +227,105 @@ class Handlers(Facing):
         await Handlers.stop(self)
 
 
+class Claiming(Facing):
+    """The base of what waits for a turn and has it."""
+
+    async def _claim(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Call ``method(*args, cb)`` and wait for the turn. Who stops waiting does not keep a turn either."""
+        waiter = self._context.waiter()
+        claim = method(*args, lambda token, error: settle(waiter, token, error), **options)
+        try:
+            return await waiter
+        except BaseException:
+            claim.stop()
+            self._give_back()
+            raise
+
+    def _give_back(self) -> None:
+        """Release what has been acquired while the task was being cancelled."""
+
+
+class Holding(Claiming):
+    """The base of a face's `Lock` and `Semaphore`. As a context manager it acquires, and releases at the end.
+
+    The end of the block raises `LeaseLostError`, or what else has taken the lock away, if no other
+    exception leaves the block.
+    """
+
+    def _give_back(self) -> None:
+        self._it.release()
+
+    async def acquire(self, *, timeout: Milliseconds | None = None) -> int:
+        """Wait until it is this object's turn; return the fencing token.
+
+        A cancelled call gives up its place in the queue, or releases what it has got by then.
+
+        Args:
+            timeout: in ms or a timedelta; None: no limit.
+
+        Raises:
+            RequestTimeoutError: the timeout has passed.
+            NotReentrantError: this object holds already, or waits.
+            NatsError: the client has ended, the object was closed, or the bucket refuses the ticket.
+        """
+        token: int = await self._claim(self._it.acquire, timeout=timeout)
+        return token
+
+    async def try_acquire(self) -> int | None:
+        """Acquire if nobody holds or waits for all places; return the fencing token, else None.
+
+        Raises as `acquire`.
+        """
+        token: int | None = await self._claim(self._it.try_acquire)
+        return token
+
+    async def _enter(self) -> Any:
+        await Holding.acquire(self)
+        return self
+
+    async def _leave(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        lost: NatsError | None = self._it.lost
+        with contextlib.suppress(NatsError):  # else the lease ends by itself
+            await self._context.answer(self._it.release)
+        if error is None and lost is not None:
+            raise lost
+
+
+class Standing(Claiming):
+    """The base of a face's `Election`. As a context manager it ends with `resign`."""
+
+    async def campaign(self) -> int:
+        """Stand for election until `resign`; return the fencing token at the first victory.
+
+        A cancelled call resigns.
+
+        Raises:
+            NotReentrantError: it stands or leads already.
+            NatsError: as of `Lock.acquire`.
+        """
+        token: int = await self._claim(self._it.campaign)
+        return token
+
+    async def _enter(self) -> Any:
+        return self
+
+    async def _leave(self, *exc_info: object) -> None:
+        with contextlib.suppress(NatsError):
+            await self._context.answer(self._it.resign)
+
+
 # Methods that construct an object: its class takes this object first, then the method's arguments.
 FACTORIES = {
     "Nats": {"jetstream": "JetStream", "service": "Service"},
     "JetStream": {"key_value": "KV", "object_store": "ObjectStore"},
 }
 # The base for each name in `rules.HOMES` that has one.
-BASES: dict[str, type[Facing]] = {"Nats": Client, "JetStream": Streams, "Service": Handlers}
+BASES: dict[str, type[Facing]] = {
+    "Nats": Client,
+    "JetStream": Streams,
+    "Service": Handlers,
+    "AuthCallout": Handlers,
+    "Lock": Holding,
+    "Semaphore": Holding,
+    "Election": Standing,
+}

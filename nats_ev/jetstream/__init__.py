@@ -1,6 +1,7 @@
 """JetStream: streams, consumers, and publishing with acknowledgement (ADR-37).
 
-Files: `jetstream` (the class), `stream`, `direct`, `consumer`, `publish`, `batch`, `advisory` (its methods);
+Files: `jetstream` (the class), `stream`, `direct`, `consumer`, `publish`, `batch`, `advisory`,
+`snapshot` (copies of streams), `admin` (clusters) (its methods);
 `fetch`, `consume` on `pull`, `ordered`, `ordered_fetch`, `push` (ways to receive); `handle` (the base of what
 these return); `message`, `errors` (`feature_errors`); `config` (fields), `store` (storing configurations),
 `api` (requests), `answers` (how what servers send becomes values), `types` (for annotations).
@@ -8,6 +9,7 @@ these return); `message`, `errors` (`feature_errors`); `config` (fields), `store
 
 from ..imports import show_as_public
 from . import errors, feature_errors
+from .admin import Convergence
 from .advisory import Advisory, decode_advisory
 from .answers import attempt as attempt
 from .answers import converted as converted
@@ -19,6 +21,7 @@ from .config import STREAM as STREAM
 from .config import check_fields as check_fields
 from .config import external_source as external_source
 from .consume import Consume
+from .direct import last_of_each as last_of_each
 from .direct import stored_message as stored_message
 from .direct import subject_of_last as subject_of_last
 from .errors import *  # noqa: F403
@@ -40,12 +43,15 @@ from .publish_options import PublishOptions as PublishOptions
 from .publish_options import message_headers as message_headers
 from .pull import MsgCallback as MsgCallback
 from .push import PushSubscription
+from .snapshot import Restore, Snapshot, SnapshotError
+from .snapshot import StreamBackup as StreamBackup
 from .types import *  # noqa: F403
 
 __all__: list[str] = [
     "Advisory",
     "AtomicBatch",
     "Consume",
+    "Convergence",
     "FastBatch",
     "Fetch",
     "JetStream",
@@ -54,6 +60,9 @@ __all__: list[str] = [
     "OrderedConsumer",
     "OrderedFetcher",
     "PushSubscription",
+    "Restore",
+    "Snapshot",
+    "SnapshotError",
     "StoredMsg",
     "decode_advisory",
     "parse_ack_reply",

@@ -123,6 +123,37 @@ def subject_of_last(js: DirectGets, stream: str) -> str:
     return f"{js._api.prefix}.DIRECT.GET.{name_of('stream', stream)}."
 
 
+def last_of_each(
+    js: DirectGets, stream: str, subjects: list[str], up_to_seq: int, cb: Callback
+) -> None:
+    """Read the last message of each subject with one request; ``cb(([StoredMsg, …], up to), err)``.
+
+    The server reads them all at one moment, and no atomic batch is half stored then: "up to" is the stream's
+    last sequence at that moment, or up_to_seq; 0: the subjects have no messages, and nothing tells it.
+
+    Args:
+        js: sends the request.
+        stream: the stream's name.
+        subjects: which may have wildcards.
+        up_to_seq: no later messages; 0: the present.
+        cb: gets `ApiLevelError` from a server before 2.11, an `APIError` with code 413 for more than 1024.
+    """
+    api = js._api
+    body: dict[str, Any] = {"multi_last": subjects}
+    if up_to_seq:
+        body["up_to_seq"] = up_to_seq
+    subject = f"{api.prefix}.DIRECT.GET.{name_of('stream', stream)}"
+
+    def begin(level: int | None) -> None:
+        batch = _Batch(api, lambda messages, error: finished(batch, messages, error))
+        batch.start(subject, encode(body))
+
+    def finished(batch: _Batch, messages: Any, error: NatsError | None) -> None:
+        cb((messages, batch.up_to) if error is None else None, error)
+
+    api.require({"direct_get_batch": V2_11}, begin, cb)
+
+
 def get_opts(opts: object) -> dict[str, Any]:
     """Return the options that select a message, checked and as they are sent."""
     if not isinstance(opts, Mapping):
@@ -147,6 +178,7 @@ class _Batch(Exchange):
         self._cb = cb
         self._messages: list[StoredMsg] = []
         self._subject = ""
+        self.up_to = 0  # the sequence at which multi_last has looked; 0: the server has not said
 
     def start(self, subject: str, payload: bytes) -> None:
         self._subject = subject
@@ -161,6 +193,8 @@ class _Batch(Exchange):
         if not data and status is not None and "Nats-Stream" not in appended(raw):
             # 204 ends the batch.
             nothing = status == 404 and not self._messages
+            if raw is not None:
+                self.up_to = whole(last_values(raw).get("Nats-UpTo-Sequence")) or 0
             self.end(None if nothing or status == 204 else _error_of(raw, self._subject))
             return
         message, error = stored_message(data, raw, batch=True)

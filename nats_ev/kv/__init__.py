@@ -1,7 +1,8 @@
 """Key-value buckets (ADR-8): `KV`.
 
 Files: `store` (`KV`, the operations), `bucket` (a bucket's configuration and state), `stream` (what is
-known of a bucket's stream), `encoding` (keys and values in messages), `codecs`, `entry`, `watch`.
+known of a bucket's stream), `messages` (reading and writing one key), `many` (many keys together),
+`encoding` (keys and values in messages), `codecs`, `entry`, `watch`.
 """
 
 from ..imports import show_as_public

@@ -35,6 +35,9 @@ class KvBucket(Bucket[KeyValueConfig, KeyValueStatus]):
         "sources": "sources",
         "limit_marker_ttl": "subject_delete_marker_ttl",
         "allow_msg_ttl": "allow_msg_ttl",
+        "allow_atomic": "allow_atomic",
+        "allow_batched": "allow_batched",
+        "allow_msg_counter": "allow_msg_counter",
     }
 
     def __init__(self, js: JetStream, bucket: str) -> None:
@@ -58,7 +61,9 @@ class KvBucket(Bucket[KeyValueConfig, KeyValueStatus]):
                 "memory"); replicas; description; placement; republish; compression (bool); metadata;
                 limit_marker_ttl (a timedelta or ns, 1 s or more: keys may have a ttl, and the server keeps
                 a marker of an expired key for that long; once on, it can't be switched off;
-                nats-server 2.11); mirror or sources (as of a
+                nats-server 2.11); allow_atomic (`KV.put_many`; nats-server 2.12), allow_batched (fast
+                batches of `JetStream`; 2.14), allow_msg_counter (keys are counters, and take no other
+                value; 2.12; once on, it can't be switched off); mirror or sources (as of a
                 stream; names of buckets get their ``KV_``, and their keys are mapped).
             cb: may be left out; errors then go to the client's on_error.
         """

@@ -95,6 +95,22 @@ class Encoding:
         except Exception as exc:
             return None, codec_error(key, exc)
 
+    def named_entry(
+        self, stored_key: str, key: str | None, message: StoredMsg
+    ) -> tuple[KvEntry | None, NatsError | None]:
+        """Return (entry, None) for a message of a stored key, or (None, err) if it can't be read.
+
+        key: the program's name of the key, if it is known; else the codec tells.
+        """
+        if key is None:
+            key = stored_key
+            if self._key_codec is not None:
+                try:
+                    key = _text(self._key_codec.decode_key(stored_key))
+                except Exception as exc:
+                    return None, codec_error(stored_key, exc)
+        return self.entry(key, message)
+
     def stored_value(self, key: str, message: StoredMsg) -> tuple[bytes | None, NatsError | None]:
         """Return (value, None) for the latest message of a key, or (None, err) if it can't be decoded.
 

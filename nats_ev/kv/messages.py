@@ -1,4 +1,4 @@
-"""What a `KV` asks of its stream: to read one message, and to publish one (ADR-8, 31).
+"""What a `KV` asks of its stream for one key: to read a message, to publish one, or both (ADR-8, 31, 48).
 
 Each is an object, and its steps are methods. Closures that call each other would hold what an operation has,
 a value of a megabyte and the user's callback, until the garbage collector comes.
@@ -9,11 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..arguments import Callback
-from ..buckets import BucketNotFoundError, bucket_error, call_or_report
+from ..arguments import Callback, Milliseconds
+from ..buckets import BucketNotFoundError, KeyNotFoundError, bucket_error, call_or_report
 from ..errors import NatsError, NoRespondersError
-from ..jetstream import JetStream, MessageTtlError, nobody, publish_checked, stored_message
+from ..headers import received
+from ..jetstream import (
+    JetStream,
+    MessageNotFoundError,
+    MessageTtlError,
+    StoredMsg,
+    WrongLastSequenceError,
+    message_headers,
+    nobody,
+    publish_checked,
+    stored_message,
+)
+from .entry import PUT, operation
 from .stream import KvStream
+
+# How often `Touch` reads again because another writer was faster.
+_TOUCHES = 20
 
 
 class Read:
@@ -119,7 +134,7 @@ class Write:
 
     def _write(self) -> None:
         if self._ttl and not self._stream.has_ttl:
-            self._js.nats.call_soon(self._cb, None, _no_ttl(self._stream.bucket))
+            self._js.nats.call_soon(self._cb, None, no_ttl(self._stream.bucket))
         else:
             subject = self._stream.write_prefix + self._key
             publish_checked(self._js, subject, self._data, self._headers, self._stored)
@@ -130,6 +145,74 @@ class Write:
         else:
             # Only "no responders" can lead to another write: then nothing was stored.
             fail(self._stream, error, self._cb, self._write)
+
+
+class Touch:
+    """Stores a key's latest message again, as it is stored; ``cb(revision, err)``.
+
+    Args:
+        js: sends the requests.
+        stream: what is known of the bucket's stream.
+        key: the key.
+        stored_key: as subjects have it.
+        ttl: a timedelta or ms; None: that of the message.
+        cb: called once.
+    """
+
+    __slots__ = ("_cb", "_header", "_js", "_key", "_stored_key", "_stream", "_tries")
+
+    def __init__(
+        self,
+        js: JetStream,
+        stream: KvStream,
+        key: str,
+        stored_key: str,
+        ttl: Milliseconds | None,
+        cb: Callback,
+    ) -> None:
+        self._js = js
+        self._stream = stream
+        self._key = key
+        self._stored_key = stored_key
+        # Bad options raise at the call.
+        self._header = None if ttl is None else message_headers(None, {"ttl": ttl})
+        self._cb = cb
+        self._tries = 0
+
+    def start(self) -> None:
+        """Send the first request as soon as the stream is known. Raises what a request raises."""
+        Read(self._js, self._stream, self._stored_key, self._read, leader=True).start()
+
+    def _read(self, message: StoredMsg | None, error: NatsError | None) -> None:
+        if message is not None and operation(message.headers) == PUT:
+            call_or_report(self._cb, lambda: self._write(message))
+        elif message is not None or isinstance(error, MessageNotFoundError):
+            bucket, key = self._stream.bucket, self._key
+            self._cb(None, KeyNotFoundError(f"key not found: {key}", bucket=bucket, key=key))
+        else:
+            self._cb(None, error)
+
+    def _write(self, message: StoredMsg) -> None:
+        ttl: str | None = None
+        if self._header is None and message.headers is not None:
+            ttl = received(message.headers).get("Nats-TTL")
+        block = message_headers(self._header, {"ttl": ttl, "expect_last_subject_seq": message.seq})
+        Write(
+            self._js,
+            self._stream,
+            self._stored_key,
+            message.data,
+            block,
+            self._stored,
+            ttl=self._header is not None or ttl is not None,
+        ).start()
+
+    def _stored(self, revision: int | None, error: NatsError | None) -> None:
+        if isinstance(error, WrongLastSequenceError) and self._tries < _TOUCHES:
+            self._tries += 1
+            call_or_report(self._cb, self.start)
+        else:
+            self._cb(revision, error)
 
 
 def fail(
@@ -160,6 +243,7 @@ def fail(
         cb(None, error)
 
 
-def _no_ttl(bucket: str) -> MessageTtlError:
+def no_ttl(bucket: str) -> MessageTtlError:
+    """Return the error for a ttl in a bucket that has none for keys."""
     text = f"bucket {bucket} has no TTL for keys: it needs limit_marker_ttl"
     return MessageTtlError(text, code=400, err_code=10166, description=text)

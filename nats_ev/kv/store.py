@@ -5,10 +5,10 @@ revision is the message's sequence. A deletion is a message too, a marker: witho
 that says so.
 
 What is in other files: `bucket` creates and describes the stream; `stream` finds out how its keys are read
-and written; `messages` reads and writes one; `encoding` applies codecs and makes a `KvEntry` of a message.
-Here are the operations. A read asks for one message by subject or sequence. A write is a publish whose
-headers say which revision of the key must be the latest. Of `jetstream` only what that package offers to
-other layers is used.
+and written; `messages` reads and writes one, `many` several together; `encoding` applies codecs and makes a
+`KvEntry` of a message. Here are the other operations. A read asks for one message by subject or sequence. A
+write is a publish whose headers say which revision of the key must be the latest. Of `jetstream` only what
+that package offers to other layers is used.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ from ..jetstream import (
     is_electing,
     message_headers,
 )
-from .bucket import KvBucket
 from .codecs import KeyCodec, ValueCodec
 from .encoding import Encoding, Keys
 from .entry import KvEntry
-from .messages import Read, Write
+from .many import ManyKeys
+from .messages import Read, Touch, Write
 from .watch import KvWatch
 
 WatchCallback = ResultCallback[KvEntry]
@@ -62,7 +62,7 @@ _DELETE_MARKERS_OLDER_THAN = 30 * 60 * 1000  # ms; the default of `KV.purge_dele
 _RETRY_WAIT_MS = 50.0
 
 
-class KV(KvBucket):
+class KV(ManyKeys):
     """A key-value bucket, by its name. To construct one asks nothing of the server: see `create_bucket`.
 
     Callbacks are ``cb(result, err)``, the last argument or a keyword. Where one may be left out, errors
@@ -348,10 +348,24 @@ class KV(KvBucket):
 
     # Writing.
 
-    def put(self, key: str, value: Payload, cb: ResultCallback[int] | None = None) -> None:
-        """Set a key to a value; ``cb(revision, err)``, the new revision of the key."""
+    def put(
+        self,
+        key: str,
+        value: Payload,
+        cb: ResultCallback[int] | None = None,
+        *,
+        ttl: Milliseconds | None = None,
+    ) -> None:
+        """Set a key to a value; ``cb(revision, err)``, the new revision of the key.
+
+        Args:
+            key: the key.
+            value: the value.
+            cb: gets `MessageTtlError` when ttl is given and the bucket has no limit_marker_ttl.
+            ttl: as in `create`; None: the key expires with the bucket's ttl, if that has one.
+        """
         done = completion(self.js, cb)
-        self._publish(self._encoding.key(key), self._encoding.value(value), done)
+        self._publish(self._encoding.key(key), self._encoding.value(value), done, ttl=ttl)
 
     def create(
         self,
@@ -367,8 +381,9 @@ class KV(KvBucket):
             key: the key.
             value: the value.
             cb: gets `KeyExistsError` when the key has a value.
-            ttl: a timedelta or ms, 1 s or more, after which the key expires; the bucket needs
-                limit_marker_ttl.
+            ttl: a timedelta or ms, 1 s or more, after which the key expires unless a later revision
+                replaces this one; the server cuts it to whole seconds. The bucket needs limit_marker_ttl. If
+                it has a history, an older revision that lives longer shows up again then.
         """
         done = completion(self.js, cb)
         stored_key, data = self._encoding.key(key), self._encoding.value(value)
@@ -399,7 +414,13 @@ class KV(KvBucket):
         write(0, created)
 
     def update(
-        self, key: str, value: Payload, revision: int, cb: ResultCallback[int] | None = None
+        self,
+        key: str,
+        value: Payload,
+        revision: int,
+        cb: ResultCallback[int] | None = None,
+        *,
+        ttl: Milliseconds | None = None,
     ) -> None:
         """Set a key whose latest revision is the given one; ``cb(new revision, err)``.
 
@@ -407,12 +428,37 @@ class KV(KvBucket):
             key: the key.
             value: the value.
             revision: the latest one, deletions counted; 0: the bucket must have no revision of the key.
-            cb: gets `WrongLastSequenceError` when the latest revision is another one.
+            cb: gets `WrongLastSequenceError` when the latest revision is another one, `MessageTtlError`
+                when ttl is given and the bucket has no limit_marker_ttl.
+            ttl: as in `create`. The ttl of the latest revision does not count any more: without another one
+                the key expires with the bucket's ttl, if that has one.
         """
         done = completion(self.js, cb)
         expected = integer(revision, "a revision", 0)
         stored_key, data = self._encoding.key(key), self._encoding.value(value)
-        self._publish(stored_key, data, done, expect_last_subject_seq=expected)
+        self._publish(stored_key, data, done, ttl=ttl, expect_last_subject_seq=expected)
+
+    def touch(
+        self,
+        key: str,
+        cb: ResultCallback[int] | None = None,
+        *,
+        ttl: Milliseconds | None = None,
+    ) -> None:
+        """Let a key live on: store its value again as a new revision; ``cb(revision, err)``.
+
+        The time until the key expires begins again. Reads the latest revision from the stream's leader, and
+        updates that one; if another writer is faster, reads again.
+
+        Args:
+            key: the key.
+            cb: gets `KeyNotFoundError` when the key is missing or deleted, `MessageTtlError` when ttl is
+                given and the bucket has no limit_marker_ttl.
+            ttl: as in `create`; None: that of the latest revision.
+        """
+        Touch(
+            self.js, self._kv_stream, key, self._encoding.key(key), ttl, completion(self.js, cb)
+        ).start()
 
     def delete(
         self, key: str, cb: ResultCallback[bool] | None = None, *, revision: int | None = None

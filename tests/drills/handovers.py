@@ -1,8 +1,9 @@
 """Lock and leadership go from process to process while their holders are killed: never two at a time.
 
 `python -m drills.handovers [count]`, or `make handovers`: for each of examples/distributed_lock.py and
-leader_election.py three processes on a private server; each holder is killed (SIGKILL) and replaced,
-count times. What each of them guards is a file that it locks while it holds: the kernel sees any overlap.
+leader_election.py three processes on a private server; each holder is killed (SIGKILL) and replaced, a
+twentieth of count times. What each of them guards is a file that it locks while it holds: the kernel sees any
+overlap. Then `drills.holders` with count hand-overs on a cluster, and all that can happen to a holder.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 
+from drills import holders
 from lab.natsserver import NatsServer
 from lab.paths import EXAMPLES
 from lab.process import die_with_us
@@ -109,7 +111,8 @@ def run(port: int, count: int, script: str, word: str, *arguments: str, kill: bo
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 60
+    whole = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    count = max(1, whole // 20)
     with NatsServer(jetstream=True) as server:
         for script, word, *arguments in (
             ("distributed_lock.py", "held", "30"),
@@ -123,6 +126,7 @@ def main() -> None:
                 f"longest wait {longest:.1f} s",
                 flush=True,
             )
+    holders.report(whole)
 
 
 if __name__ == "__main__":

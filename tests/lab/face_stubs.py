@@ -27,7 +27,9 @@ HEAD = '''"""Types of `nats_ev.{name}`, made by `make stubs`. Do not edit."""
 
 '''
 # Results that may be None without an error.
-_OR_NONE = {"KV.get", "KV.entry", "ObjectStore.info"}
+_OR_NONE = {
+    "Election.leader", "KV.get", "KV.entry", "Lock.try_acquire", "ObjectStore.info", "Semaphore.try_acquire",
+}  # fmt: skip
 _RESULT = "ResultCallback["
 ITEMS = {
     "Subscription": "Msg",
@@ -39,6 +41,10 @@ ITEMS = {
     "KvWatch": "KvEntry | None",
     "KvKeys": "str",
     "ObjectWatch": "ObjectInfo | None",
+    "Leaders": "Contender | None",
+    "SystemEvents": "SystemEvent",
+    "GroupMember": "JsMsg",
+    "LargeSubscription": "LargeMsg",
 }
 # Attributes that the constructors set.
 ATTRIBUTES = {
@@ -55,9 +61,17 @@ ATTRIBUTES = {
         "name": "str", "version": "str", "description": "str", "metadata": "dict[str, str]", "id": "str",
         "stopping": "bool", "stopped": "bool", "endpoints": "list[Endpoint]",
     },
+    "AccountResolver": {"nats": "_Nats"},
+    "AuthCallout": {"nats": "_Nats", "service": "Service", "issuer_account": "str"},
+    "ConsumerGroups": {"js": "JetStream"},
+    "GroupMember": {"stream": "str", "group": "str", "member": "str", "name": "str"},
+    "LargeMessages": {"nats": "_Nats"},
+    "LargeSubscription": {"sid": "int", "subject": "str"},
     "Consume": {"stream": "str"},
     "OrderedConsumer": {"stream": "str"},
     "PushSubscription": {"stream": "str"},
+    "Semaphore": {"permits": "int"},
+    "Election": {"id": "str", "value": "str"},
     "Counters": {"stream": "str", "js": "JetStream"},
     "Schedules": {"stream": "str", "js": "JetStream"},
     "WorkQueue": {
@@ -68,9 +82,17 @@ ATTRIBUTES = {
     },
     "Subscription": {"sid": "int", "subject": "str"},
     "Advisories": {"sid": "int", "subject": "str"},
+    "SystemEvents": {"sid": "int", "subject": "str"},
+    "SystemClient": {"nats": "_Nats"},
+    "ServiceClient": {"nats": "_Nats"},
+    "Backup": {"js": "JetStream"},
 }  # fmt: skip
-# Classes of `nats_ev.extras` that users construct.
-EXTRAS = {"Counters", "Schedules", "WorkQueue"}
+# Classes that users construct with an object of this face or of the callback API.
+CONSTRUCTED = {
+    *("JetStream", "KV", "ObjectStore", "Service", "AccountResolver", "AuthCallout"),
+    *("Backup", "ConsumerGroups", "Counters", "Election", "LargeMessages", "Lock", "Schedules"),
+    *("Semaphore", "ServiceClient", "SystemClient", "WorkQueue"),
+}
 _CALLBACKS = {"Callback", "MsgCallback", "WatchCallback"}
 # What the result depends on: a parameter, and for each way in which it is given the result.
 _ON_MSG = (
@@ -256,7 +278,7 @@ class Stub:
 
     def _constructor(self, name: str) -> list[str]:
         original = rules.original(name)
-        if name in ("JetStream", "KV", "ObjectStore", "Service") or name in EXTRAS:
+        if name in CONSTRUCTED:
             function = original.__init__
             parameters = list(inspect.signature(function).parameters.values())
             owner = parameters[1]
@@ -395,10 +417,8 @@ class Stub:
         )
 
     def _parameter_type(self, annotation: str, module: str) -> str:
-        if annotation.startswith("Callable[[Service"):  # gets the object of the callback API
-            annotation = annotation.replace("[[Service,", "[[_Service,").replace(
-                "[[Service]", "[[_Service]"
-            )
+        # These get the object of the callback API.
+        annotation = re.sub(r"\[\[(Service|AuthCallout)\b", r"[[_\1", annotation)
         return self.type_of(annotation, module)
 
     # Functions.
