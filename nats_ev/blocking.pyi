@@ -25,8 +25,8 @@ from .client.request_many import Sentinel
 from .client.subscriptions import SubscriptionInfo
 from .contexts import Context as SavedContext
 from .errors import NatsError
+from .extras.contenders import Contender
 from .extras.coordination import Lost
-from .extras.tickets import Contender
 from .faces import Later
 from .faces import Msg as Msg
 from .faces import unwrap as unwrap

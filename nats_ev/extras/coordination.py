@@ -22,17 +22,18 @@ from ..arguments import (
 from ..errors import ConnectionClosedError, ConnectionDrainingError, NatsError, RequestTimeoutError
 from ..kv import KV, KvEntry, KvWatch
 from ..status import Status
-from .tickets import (
+from .contenders import (
     Contender,
     LeaseLostError,
     LockClosedError,
     NotReentrantError,
     Settings,
-    Ticket,
     contender,
+    living,
     passes,
     queue,
 )
+from .tickets import Ticket
 
 __all__ = [
     "Acquisition",
@@ -369,7 +370,7 @@ class Observation:
 
         def seen(entries: dict[str, KvEntry] | None, error: NatsError | None) -> None:
             if entries is not None and not self.stopped:
-                for key in before - entries.keys():
+                for key in before - living(entries).keys():
                     self._entries.pop(key, None)
                 self._tell()
 
