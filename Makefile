@@ -19,8 +19,8 @@ C_FILES := $(filter-out %cdef.h,$(wildcard $(addsuffix /*.[ch],csrc tests/csrc t
 CLANG_FORMAT := .venv/bin/clang-format
 
 .PHONY: demo check test build counts stubs lint format structure coverage coverage-c pytest bench bench-full bench-js \
-    packaging wheel release-notes fuzz sanitize references soak soak-js tls-soak reconnects chaos cuts monkey interrupts handovers loops \
-    webserver bigobject mutants servers peers system install-core docs clean
+    bench-objects packaging wheel release-notes fuzz sanitize references soak soak-js tls-soak reconnects chaos cuts monkey \
+    interrupts handovers jobs groups loops webserver bigobject mutants servers peers system install-core docs clean
 
 demo: build
 	$(PY) examples/demo.py
@@ -144,6 +144,9 @@ docs: build
 bench-js: build
 	$(PY) bench/bench_js.py
 
+bench-objects: build
+	$(PY) bench/bench_objects.py $(BENCH_ARGS)
+
 # The types of the faces, nats_ev/aio.pyi and its like, from the signatures of the callback API.
 stubs: build
 	$(IN_TESTS) -m lab.face_stubs
@@ -178,7 +181,7 @@ loops: build .venv/.servers .venv/.peers
 reconnects: build
 	$(IN_TESTS) -m drills.reconnects 10000 all
 
-cuts monkey interrupts handovers webserver bigobject mutants: build
+cuts monkey interrupts handovers jobs groups webserver bigobject mutants: build
 	$(IN_TESTS) -m drills.$@
 
 # Rolling restarts under a publisher; then leaders killed and suspended under JetStream, on each server line.

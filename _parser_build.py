@@ -56,11 +56,12 @@ static Py_ssize_t nats_ev_pointer(struct _cffi_ctypedescr *type, PyObject *arg, 
 #define _cffi_prepare_pointer_call_argument nats_ev_pointer
 #include "nats_parser.h"
 #include "nats_wbuf.h"
+#include "nats_ws.h"
 #include "py_hot.h"
 """
 
 SOURCES = [
-    *("nats_parser", "nats_wbuf", "nats_unsent"),
+    *("nats_parser", "nats_wbuf", "nats_unsent", "nats_ws"),
     *("py_answers", "py_expiry", "py_headers", "py_inbound", "py_method", "py_outbound"),
     *("py_taker", "py_turn", "py_types", "py_waiting"),
 ]

@@ -40,12 +40,14 @@ class Client(JetStreamRows):
     def connect(self, connected: Callable[[], object]) -> Nats:
         """Return a client that calls connected when its connection is there."""
         ca_file = os.environ.get("BENCH_TLS_CA")
+        masked = {"Nats-No-Masking": "false"} if "BENCH_MASKED" in os.environ else None
         return Nats(
-            host=self.host,
-            port=self.port,
+            servers=os.environ.get("BENCH_URL", f"nats://{self.host}:{self.port}"),
             on_error=fail,
             on_connect=connected,
             tls_ca_file=ca_file,
+            ws_compression="BENCH_COMPRESSED" in os.environ,
+            ws_headers=masked,
         )
 
     def pub(self, count: int, payload: bytes, window: int) -> None:

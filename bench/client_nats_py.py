@@ -288,7 +288,7 @@ async def main(
     options: dict[str, Any] = {"pending_size": 64 * 1024 * 1024} if int(size) > 100_000 else {}
     if ca := os.environ.get("BENCH_TLS_CA"):
         options["tls"] = ssl.create_default_context(cafile=ca)
-    url = f"nats://{host}:{port}"
+    url = os.environ.get("BENCH_URL", f"nats://{host}:{port}")
     connection = await nats.connect(url, **options)
     client = Client(connection, int(number), url)
     run: Callable[[int, bytes, int], Awaitable[None]] | None = getattr(client, row, None)

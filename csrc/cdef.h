@@ -147,3 +147,5 @@ size_t nats_wbuf_last_line(const nats_wbuf *wbuf, char *line, size_t cap);
 const char *nats_wbuf_strerror(int error);
 
 int nats_py_types(void *list);
+
+void nats_ws_mask(char *data, size_t len, const void *key);

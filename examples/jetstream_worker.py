@@ -1,11 +1,11 @@
-"""A worker on JetStream that tries again, and puts aside what it cannot do: dead letters.
+"""A worker on a work queue that tries again, and puts aside what it cannot do: dead letters.
 
 `jetstream_worker.py add ADDRESS...` queues mails. `jetstream_worker.py` sends them until SIGTERM or Ctrl-C;
-any number of workers share the work. `jetstream_worker.py dead` lists the dead letters, with the reason.
+any number of workers share the work. `jetstream_worker.py dead` lists the dead letters, with the reason, and
+`jetstream_worker.py again` puts them back into the queue.
 
-A mail that fails is delivered again after a pause that doubles. After ATTEMPTS it is stored as a dead letter,
-and only then taken out of the queue: at no moment would a killed worker lose it. NATS_HOST and NATS_PORT say
-where the server is.
+A mail that fails is delivered again after a pause that doubles. After three attempts it becomes a dead
+letter, even when every worker that has tried it was killed. NATS_HOST and NATS_PORT say where the server is.
 """
 
 from __future__ import annotations
@@ -14,21 +14,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
-from nats_ev import Headers, JetStream, JsMsg, Nats, NatsError, Status, pyev
-
-ATTEMPTS = 3
-PAUSE = timedelta(milliseconds=50)
-QUEUE = {"name": "MAILS", "subjects": ["mails.>"], "retention": "workqueue"}
-DEAD = {"name": "DEAD-MAILS", "subjects": ["dead.mails.>"]}
-CONSUMER = {
-    "durable_name": "senders",
-    "ack_policy": "explicit",
-    "ack_wait": timedelta(seconds=30),
-    "max_ack_pending": 100,
-}
+from nats_ev import JetStream, Nats, NatsError, Status, pyev
+from nats_ev.extras import DeadLetter, Job, WorkQueue
 
 loop = pyev.default_loop(debug=True)  # an exception in a callback ends the program
 nats = Nats(
@@ -38,7 +27,7 @@ nats = Nats(
     retry_on_failed_connect=False,
     on_error=lambda err: on_error(err),
 )
-js = JetStream(nats)
+mails = WorkQueue(JetStream(nats), "MAILS", attempts=3, backoff=[50, 100], ack_wait=30_000)
 
 
 def on_error(err: NatsError) -> None:
@@ -58,52 +47,25 @@ def then(do: Callable[[Any], object]) -> Callable[[Any, NatsError | None], None]
     return callback
 
 
-def send(address: str) -> None:
-    """The work."""
+def send(job: Job) -> None:
+    """The work: an exception is a failure."""
+    address = job.data.decode()
     if "@" not in address:
         raise ValueError("an address without @")
     print(f"sent to {address}", flush=True)
 
 
-def on_mail(msg: JsMsg | None, err: NatsError | None) -> None:
-    if msg is None:
-        sys.exit(f"error: {err}")
-    attempt = msg.metadata.num_delivered
-    try:
-        if attempt > ATTEMPTS:
-            raise RuntimeError("every worker that has tried it has ended")
-        send(msg.data.decode())
-    except Exception as exc:
-        if attempt < ATTEMPTS:
-            msg.nak(delay=PAUSE * 2 ** (attempt - 1))
-        else:
-            bury(msg, f"{type(exc).__name__}: {exc}")
-    else:
-        msg.ack()
-
-
-def bury(msg: JsMsg, reason: str) -> None:
-    """Store a dead letter, then take the mail out of the queue."""
-
-    def stored(ack: Any, err: NatsError | None) -> None:
-        if err is None:
-            msg.term(reason)
-            print(f"buried {msg.data.decode()}: {reason}", flush=True)
-        else:  # not answered: the mail comes again after ack_wait
-            print("no dead letter:", err, file=sys.stderr, flush=True)
-
-    # Of two workers that bury the same mail the second stores nothing.
-    once = f"{msg.metadata.stream}-{msg.metadata.stream_sequence}"
-    js.publish(f"dead.{msg.subject}", msg.data, stored, headers={"Reason": reason}, msg_id=once)
+def buried(job: Job, reason: str) -> None:
+    print(f"buried {job.data.decode()}: {reason}", flush=True)
 
 
 def work() -> None:
-    mails = js.consume("MAILS", "senders", {"max_messages": 20}, on_mail)
+    worker = mails.work(send, concurrency=20, on_dead=buried, on_error=on_error)
 
     def leave(watcher: pyev.Signal, revents: int) -> None:
         for stop in stops:
             stop.stop()
-        mails.drain(lambda result, err: nats.drain(lambda err: sys.exit(1) if err else None))
+        worker.drain(lambda result, err: nats.drain(lambda err: sys.exit(1) if err else None))
 
     stops = [loop.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)]
     for stop in stops:
@@ -114,44 +76,38 @@ def work() -> None:
 def add(addresses: list[str]) -> None:
     def stored(ack: Any) -> None:
         if addresses:
-            js.publish("mails.new", addresses.pop(0), then(stored))
+            mails.put(addresses.pop(0), then(stored))
         else:
             nats.drain()
 
     stored(None)
 
 
-def list_dead(info: Any) -> None:
-    count = info["state"]["messages"]
-    print(count, "dead letters")
-    seen = 0
+def list_dead(letters: list[DeadLetter]) -> None:
+    print(len(letters), "dead letters")
+    for letter in letters:
+        print(f"{letter.data.decode()}: {letter.reason}")
+    nats.drain()
 
-    def on_letter(msg: JsMsg) -> None:
-        nonlocal seen
-        seen += 1
-        print(f"{msg.data.decode()}: {Headers.parse(msg.headers)['Reason']}")
-        if seen == count:
-            letters.stop()
-            nats.drain()
 
-    if count:
-        letters = js.ordered_consumer("DEAD-MAILS", then(on_letter))
-    else:
-        nats.drain()
+def put_back(count: int) -> None:
+    print(count, "dead letters are back")
+    nats.drain()
 
 
 def begin() -> None:
     match sys.argv[1:]:
         case []:
-            js.consumer_create_or_update("MAILS", CONSUMER, then(lambda info: work()))
+            work()
         case ["add", address, *more]:
             add([address, *more])
         case ["dead"]:
-            js.stream_info("DEAD-MAILS", then(list_dead))
+            mails.dead_letters(then(list_dead))
+        case ["again"]:
+            mails.redrive(then(put_back))
         case _:
             sys.exit(__doc__)
 
 
-create = js.stream_create_or_update
-create(DEAD, then(lambda info: create(QUEUE, then(lambda info: begin()))))
+mails.create(then(lambda result: begin()))
 loop.start()

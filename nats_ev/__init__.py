@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from .contexts import *  # noqa: F403
     from .jetstream import *  # noqa: F403
     from .jetstream.errors import *  # noqa: F403  mypy does not see them in the line above
+    from .jetstream.feature_errors import *  # noqa: F403
     from .kv import *  # noqa: F403
     from .object_store import *  # noqa: F403
     from .service import *  # noqa: F403
@@ -85,15 +86,17 @@ else:
         "jetstream": (
             "APIError Advisory ApiLevelError AtomicBatch BadPullRequestError "
             "BatchClosedError BatchError Consume ConsumerDeletedError ConsumerExistsError "
-            "ConsumerIsPullError ConsumerIsPushError ConsumerLeadershipChangedError "
-            "ConsumerNameAlreadyInUseError ConsumerNotFoundError FastBatch Fetch "
+            "ConsumerInvalidResetError ConsumerIsPullError ConsumerIsPushError "
+            "ConsumerLeadershipChangedError ConsumerNameAlreadyInUseError "
+            "ConsumerNotFoundError Convergence CounterError FastBatch Fetch "
             "InvalidAnswerError JetStream JetStreamError JetStreamNotEnabledError "
             "JetStreamNotEnabledForAccountError JsMsg MaxBytesExceededError "
             "MaxRequestExceededError MaxWaitingExceededError MaximumMessagesError "
             "MessageNotFoundError MessageTtlError Metadata MsgAlreadyAckedError "
             "MsgNotAckableError NoHeartbeatError NoMessagesError NoStreamResponseError OrderedConsumer "
             "OrderedFetcher PinIdMismatchError PullStatusError PushSubscription "
-            "ResourcesExceededError SequenceMismatchError ServerShutdownError StoredMsg "
+            "ReconfigurationInProgressError ResourcesExceededError Restore ScheduleError "
+            "SequenceMismatchError ServerShutdownError Snapshot SnapshotError StoredMsg "
             "StreamNameAlreadyInUseError StreamNotFoundError StreamRecreatedError "
             "SubjectOverlapError TooManyRequestsError TooManyStalledMsgsError "
             "WrongLastMsgIdError WrongLastSequenceError WrongStreamError decode_advisory "
@@ -101,7 +104,7 @@ else:
         ),
         "kv": "Base64Codec ChainCodec KV KvEntry KvWatch PathCodec",
         "object_store": "Download ObjectStore ObjectWatch Upload",
-        "service": "Endpoint Group Service ServiceError ServiceRequest",
+        "service": ("Discovery Endpoint Group Service ServiceClient ServiceError ServiceRequest"),
     }
     _HOMES = {name: home for home, names in _LATER.items() for name in names.split()}
     __all__ += _HOMES

@@ -3,13 +3,18 @@
 import builtins
 import os
 from asyncio import Future
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from ssl import SSLContext
 from typing import Any, TypeVar, overload
+from zoneinfo import ZoneInfo
 
 from typing_extensions import Self, Unpack
 
+from .accounts import AuthCallout as _AuthCallout
+from .accounts.callout import AuthCalloutStats, AuthRequest
+from .accounts.claims import Key
+from .accounts.keys import KeyPair
 from .arguments import Milliseconds, Payload
 from .buckets.types import (
     KeyValueConfig,
@@ -26,8 +31,20 @@ from .client.request_many import Sentinel
 from .client.subscriptions import SubscriptionInfo
 from .contexts import Context as SavedContext
 from .errors import NatsError
+from .extras.backup import AccountProgress, BackupProgress, Folder, Manifest, Restored, StreamCopy
 from .extras.contenders import Contender
 from .extras.coordination import Lost
+from .extras.counters import CounterEntry
+from .extras.dead_letters import DeadLetter
+from .extras.large_message import LargeMsg
+from .extras.pcgroups_config import (
+    ElasticConsumerGroupConfig,
+    MemberMapping,
+    PartitioningFilter,
+    StaticConsumerGroupConfig,
+)
+from .extras.schedules import Schedule
+from .extras.worker import Job, JobHandler
 from .faces import Msg as Msg
 from .faces import unwrap as unwrap
 from .headers import HeadersLike
@@ -36,9 +53,11 @@ from .inquiries.report import Trace
 from .instrumentation.hook import Instrumentation
 from .jetstream import JetStream as _JetStream
 from .jetstream import JsMsg as _JsMsg
+from .jetstream.admin import MoveProgress
 from .jetstream.advisory import Advisory
 from .jetstream.message import StoredMsg
 from .jetstream.publish_options import PublishOptions
+from .jetstream.snapshot import Readable, SnapshotProgress, StreamBackup, Writable
 from .jetstream.types import (
     AccountInfo,
     ConsumeOptions,
@@ -55,6 +74,7 @@ from .jetstream.types import (
     OrderedConfig,
     OrderedConsumerConfig,
     OrderedFetchOptions,
+    Placement,
     PubAck,
     PurgeResult,
     PushOptions,
@@ -77,6 +97,7 @@ from .object_store.sources import Data
 from .object_store.store import ObjectInfos
 from .options.types import (
     Content,
+    DialDone,
     ErrorCallback,
     EventCallback,
     ExpiringCallback,
@@ -90,8 +111,18 @@ from .service import Service as _Service
 from .service.service import Endpoint, ServiceRequest
 from .service.types import ServiceIdentity, ServiceInfo, ServiceStats
 from .status import ServerState, Status
+from .system.events import SystemEvent
+from .system.types import ServerAnswer, SystemOptions
 
 T = TypeVar("T")
+
+class AccountResolver:
+    nats: _Nats
+    def __init__(self, nats: Nats | _Nats, timeout_ms: Milliseconds = 5000) -> None: ...
+    async def delete(self, operator: KeyPair, accounts: Key | Sequence[Key]) -> int: ...
+    async def list_accounts(self) -> list[str]: ...
+    async def lookup(self, account: Key) -> str: ...
+    async def push(self, jwt: str) -> str: ...
 
 class Advisories:
     sid: int
@@ -141,6 +172,72 @@ class AtomicBatch:
     ) -> PubAck: ...
     def discard(self) -> None: ...
 
+class AuthCallout:
+    nats: _Nats
+    service: Service
+    issuer_account: str
+    def __init__(
+        self,
+        nats: Nats | _Nats,
+        issuer_key: KeyPair | str,
+        handler: Callable[[AuthRequest], object],
+        xkey: KeyPair | str | None = None,
+        *,
+        account: str = "$G",
+        issuer_account: Key = "",
+        timeout_ms: Milliseconds | None = None,
+        queue_group: str = "auth-callout",
+        name: str = "auth-callout",
+        error_handler: Callable[[_AuthCallout, NatsError], object] | None = None,
+    ) -> None: ...
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *exc_info: object) -> None: ...
+    def stats(self) -> AuthCalloutStats: ...
+    async def stop(self) -> bool: ...
+    @property
+    def stopped(self) -> bool: ...
+
+class Backup:
+    js: JetStream
+    def __init__(self, js: JetStream | _JetStream) -> None: ...
+    async def backup_account(
+        self,
+        folder: Folder,
+        *,
+        consumers: bool = True,
+        check: bool = False,
+        timeout: Milliseconds = 30000,
+        progress: AccountProgress | None = None,
+    ) -> Manifest: ...
+    async def backup_stream(
+        self,
+        stream: str,
+        folder: Folder,
+        *,
+        consumers: bool = True,
+        check: bool = False,
+        overwrite: bool = False,
+        timeout: Milliseconds = 30000,
+        progress: BackupProgress | None = None,
+    ) -> StreamCopy: ...
+    async def restore_account(
+        self,
+        folder: Folder,
+        *,
+        config: Mapping[str, Any] | None = None,
+        skip_existing: bool = False,
+        timeout: Milliseconds = 30000,
+        progress: AccountProgress | None = None,
+    ) -> Restored: ...
+    async def restore_stream(
+        self,
+        folder: Folder,
+        *,
+        config: Mapping[str, Any] | None = None,
+        timeout: Milliseconds = 30000,
+        progress: BackupProgress | None = None,
+    ) -> Any: ...
+
 class Consume:
     stream: str
     async def __aenter__(self) -> Self: ...
@@ -158,6 +255,97 @@ class Consume:
     @property
     def pending(self) -> int: ...
     def stop(self) -> None: ...
+
+class ConsumerGroups:
+    js: JetStream
+    def __init__(self, js: JetStream | _JetStream) -> None: ...
+    async def add_members(self, stream: str, group: str, members: Sequence[str]) -> list[str]: ...
+    async def create_elastic(
+        self,
+        stream: str,
+        group: str,
+        max_members: int,
+        *,
+        partitioning_filters: Sequence[PartitioningFilter] | None = None,
+        max_buffered_msgs: int = 0,
+        max_buffered_bytes: int = 0,
+    ) -> ElasticConsumerGroupConfig: ...
+    async def create_static(
+        self,
+        stream: str,
+        group: str,
+        max_members: int,
+        *,
+        filters: Sequence[str] | None = None,
+        members: Sequence[str] | None = None,
+        member_mappings: Sequence[MemberMapping] | None = None,
+    ) -> StaticConsumerGroupConfig: ...
+    async def delete_elastic(self, stream: str, group: str) -> bool: ...
+    async def delete_member_mappings(self, stream: str, group: str) -> list[str]: ...
+    async def delete_members(
+        self, stream: str, group: str, members: Sequence[str]
+    ) -> list[str]: ...
+    async def delete_static(self, stream: str, group: str) -> bool: ...
+    def elastic_consume(
+        self,
+        stream: str,
+        group: str,
+        member: str,
+        config: ConsumerConfig | None = None,
+        *,
+        on_error: Callable[[NatsError], object] | None = None,
+    ) -> GroupMember: ...
+    async def elastic_is_in_membership_and_active(
+        self, stream: str, group: str, member: str
+    ) -> tuple[bool, bool]: ...
+    async def elastic_member_step_down(self, stream: str, group: str, member: str) -> bool: ...
+    async def get_elastic_consumer_group_config(
+        self, stream: str, group: str
+    ) -> ElasticConsumerGroupConfig: ...
+    async def get_static_consumer_group_config(
+        self, stream: str, group: str
+    ) -> StaticConsumerGroupConfig: ...
+    async def list_elastic_active_members(self, stream: str, group: str) -> list[str]: ...
+    async def list_elastic_consumer_groups(self, stream: str) -> list[str]: ...
+    async def list_static_active_members(self, stream: str, group: str) -> list[str]: ...
+    async def list_static_consumer_groups(self, stream: str) -> list[str]: ...
+    async def set_member_mappings(
+        self, stream: str, group: str, member_mappings: Sequence[MemberMapping]
+    ) -> list[str]: ...
+    def static_consume(
+        self,
+        stream: str,
+        group: str,
+        member: str,
+        config: ConsumerConfig | None = None,
+        *,
+        on_error: Callable[[NatsError], object] | None = None,
+    ) -> GroupMember: ...
+    async def static_member_step_down(self, stream: str, group: str, member: str) -> bool: ...
+
+class Counters:
+    stream: str
+    js: JetStream
+    def __init__(self, js: JetStream | _JetStream, stream: str) -> None: ...
+    async def add(
+        self,
+        subject: str,
+        n: int,
+        *,
+        msg_id: str | None = None,
+        timeout: Milliseconds | None = None,
+    ) -> int: ...
+    async def check(self) -> StreamInfo: ...
+    async def create_stream(self, config: StreamConfig) -> StreamInfo: ...
+    async def decrement(self, subject: str, n: int = 1, *, msg_id: str | None = None) -> int: ...
+    async def get(self, subject: str) -> int: ...
+    async def get_entries(self, subjects: str | Sequence[str]) -> list[CounterEntry]: ...
+    async def get_entry(self, subject: str) -> CounterEntry: ...
+    async def get_multiple(self, subjects: str | Sequence[str]) -> dict[str, int]: ...
+    async def increment(self, subject: str, n: int = 1, *, msg_id: str | None = None) -> int: ...
+    async def load(self, subject: str) -> int: ...
+    async def load_multiple(self, subjects: str | Sequence[str]) -> dict[str, int]: ...
+    async def reset(self, subject: str, *, purge: bool = False) -> int: ...
 
 class Election:
     id: str
@@ -231,6 +419,27 @@ class Group:
         self, name: str, queue_group: str | None = ..., *, queue_group_disabled: bool = False
     ) -> Group: ...
 
+class GroupMember:
+    stream: str
+    group: str
+    member: str
+    name: str
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *exc_info: object) -> None: ...
+    def __aiter__(self) -> Self: ...
+    async def __anext__(self) -> JsMsg: ...
+    def __await__(self) -> Generator[Any, Any, Self]: ...
+    def close(self) -> None: ...
+    @property
+    def closed(self) -> bool: ...
+    async def drain(self) -> None: ...
+    @property
+    def filters(self) -> list[str]: ...
+    async def next(self, timeout: Milliseconds | None = None) -> JsMsg: ...
+    @property
+    def pending(self) -> int: ...
+    def stop(self) -> None: ...
+
 class JetStream:
     nats: _Nats
     prefix: str
@@ -265,6 +474,9 @@ class JetStream:
     ) -> ConsumerInfo: ...
     async def consumer_delete(self, stream: str, consumer: str) -> Success: ...
     async def consumer_info(self, stream: str, consumer: str) -> ConsumerInfo: ...
+    async def consumer_leader_stepdown(
+        self, stream: str, consumer: str, placement: Placement | None = None
+    ) -> Success: ...
     async def consumer_list(self, stream: str) -> ConsumerList: ...
     async def consumer_names(self, stream: str) -> list[str]: ...
     async def consumer_pause(
@@ -336,6 +548,8 @@ class JetStream:
     ) -> KV: ...
     async def list_consumers(self, stream: str) -> ConsumerList: ...
     async def list_streams(self, opts: StreamListOptions | None = None) -> StreamList: ...
+    async def meta_leader_stepdown(self, placement: Placement | None = None) -> Success: ...
+    async def meta_peer_remove(self, peer: str, *, id: str = "") -> Success: ...
     async def next(self, stream: str, consumer: str, opts: FetchOptions | None = None) -> JsMsg: ...
     def object_store(
         self, bucket: str, chunk_size: int = 131072, timeout: float | timedelta | None = None
@@ -405,25 +619,62 @@ class JetStream:
     ) -> ConsumerResetResult: ...
     async def resume_consumer(self, stream: str, consumer: str) -> ConsumerPauseResult: ...
     async def secure_delete_msg(self, stream: str, seq: int) -> Success: ...
+    async def stream_cancel_move(self, stream: str) -> StreamInfo: ...
     async def stream_create(self, config: StreamConfig) -> StreamInfo: ...
     async def stream_create_or_update(self, config: StreamConfig) -> StreamInfo: ...
     async def stream_delete(self, name: str) -> Success: ...
     async def stream_info(self, name: str, opts: StreamInfoOptions | None = None) -> StreamInfo: ...
+    async def stream_leader_stepdown(
+        self, stream: str, placement: Placement | None = None
+    ) -> Success: ...
     async def stream_list(self, opts: StreamListOptions | None = None) -> StreamList: ...
     async def stream_msg_delete(self, stream: str, seq: int) -> Success: ...
     async def stream_msg_erase(self, stream: str, seq: int) -> Success: ...
     async def stream_msg_get(self, stream: str, opts: MsgGetOptions) -> MsgGetResult: ...
     async def stream_name_by_subject(self, subject: str) -> str: ...
     async def stream_names(self, opts: StreamListOptions | None = None) -> list[str]: ...
+    async def stream_peer_evacuate(self, stream: str, peer: str) -> StreamInfo: ...
+    async def stream_peer_remove(self, stream: str, peer: str) -> Success: ...
     async def stream_purge(
         self, name: str, opts: StreamPurgeOptions | None = None
     ) -> PurgeResult: ...
+    async def stream_restore(
+        self,
+        backup: StreamBackup,
+        data: bytes | Readable | Iterable[bytes],
+        *,
+        chunk_size: int = 131072,
+        timeout: Milliseconds = 30000,
+        build_timeout: Milliseconds = 3600000.0,
+        progress: SnapshotProgress | None = None,
+        total: int | None = None,
+    ) -> StreamInfo: ...
+    async def stream_snapshot(
+        self,
+        stream: str,
+        into: Writable | Callable[[bytes], object],
+        *,
+        consumers: bool = True,
+        check: bool = False,
+        chunk_size: int = 131072,
+        window_size: int = 8388608,
+        timeout: Milliseconds = 30000,
+        progress: SnapshotProgress | None = None,
+    ) -> StreamBackup: ...
     async def stream_update(self, config: StreamConfig) -> StreamInfo: ...
     @property
     def timeout(self) -> float: ...
     async def unpin_consumer(self, stream: str, consumer: str, group: str) -> Success: ...
     async def update_consumer(self, stream: str, config: ConsumerConfig) -> ConsumerInfo: ...
     async def update_stream(self, config: StreamConfig) -> StreamInfo: ...
+    async def wait_until_converged(
+        self,
+        stream: str,
+        *,
+        consumer: str | None = None,
+        timeout: Milliseconds = 0,
+        progress: MoveProgress | None = None,
+    ) -> StreamInfo | ConsumerInfo: ...
 
 class JsMsg(_JsMsg):
     async def ack_sync(self, timeout: Milliseconds = 5000) -> bool: ...  # type: ignore[override]
@@ -516,6 +767,73 @@ class KvWatch:
     def stop(self) -> None: ...
     @property
     def stopped(self) -> bool: ...
+
+class LargeMessages:
+    nats: _Nats
+    def __init__(
+        self,
+        nats: Nats | _Nats,
+        *,
+        max_size: int = 67108864,
+        max_in_progress: int = 4,
+        max_waiting: int = 64,
+        ordered: bool = True,
+        chunk_size: int = 131072,
+        accept_timeout: Milliseconds = 2000,
+        idle_timeout: Milliseconds = 10000,
+        store: ObjectStore | None = None,
+        delete_loaded: bool = False,
+    ) -> None: ...
+    def close(self) -> None: ...
+    async def load(self, msg: Any) -> LargeMsg: ...
+    async def publish(
+        self,
+        subject: str,
+        payload: Payload,
+        *,
+        headers: HeadersLike | None = None,
+        receivers: int = 0,
+    ) -> int: ...
+    async def publish_reference(
+        self,
+        subject: str,
+        payload: Payload,
+        *,
+        headers: HeadersLike | None = None,
+        js: JetStream | None = None,
+    ) -> PubAck | None: ...
+    async def request(
+        self,
+        subject: str,
+        payload: Payload,
+        timeout: Milliseconds = 30000,
+        *,
+        headers: HeadersLike | None = None,
+    ) -> LargeMsg: ...
+    def subscribe(
+        self,
+        subject: str,
+        queue_group: str | None = None,
+        *,
+        on_error: Callable[[NatsError], object] | None = None,
+    ) -> LargeSubscription: ...
+    @property
+    def transfers(self) -> int: ...
+
+class LargeSubscription:
+    sid: int
+    subject: str
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *exc_info: object) -> None: ...
+    def __aiter__(self) -> Self: ...
+    async def __anext__(self) -> LargeMsg: ...
+    def __await__(self) -> Generator[Any, Any, Self]: ...
+    def close(self) -> None: ...
+    async def drain(self) -> None: ...
+    async def next(self, timeout: Milliseconds | None = None) -> LargeMsg: ...
+    @property
+    def pending(self) -> int: ...
+    def stop(self) -> None: ...
 
 class Leaders:
     async def __aenter__(self) -> Self: ...
@@ -701,6 +1019,10 @@ class Nats:
     def priority(self) -> int: ...
     @overload
     def priority(self, num: int) -> int: ...
+    @overload
+    def proxy(self) -> str | None: ...
+    @overload
+    def proxy(self, url: str | bool | None) -> str | None: ...
     def pub(
         self,
         subject: str,
@@ -838,11 +1160,25 @@ class ObjectStore:
     async def delete_bucket(self) -> bool: ...
     @overload
     async def get(
-        self, name: str, into: None = None, *, progress: Callable[[int, int], object] | None = None
+        self,
+        name: str,
+        into: None = None,
+        *,
+        progress: Callable[[int, int], object] | None = None,
+        offset: int = 0,
+        length: int | None = None,
+        resume: bool = False,
     ) -> bytes | None: ...
     @overload
     async def get(
-        self, name: str, into: Destination, *, progress: Callable[[int, int], object] | None = None
+        self,
+        name: str,
+        into: Destination,
+        *,
+        progress: Callable[[int, int], object] | None = None,
+        offset: int = 0,
+        length: int | None = None,
+        resume: bool = False,
     ) -> ObjectInfo | None: ...
     async def info(self, name: str, *, show_deleted: bool = False) -> ObjectInfo | None: ...
     async def list(self, *, show_deleted: bool = False) -> builtins.list[str]: ...
@@ -857,6 +1193,7 @@ class ObjectStore:
         metadata: Mapping[str, str] | None = None,
         chunk_size: int | None = None,
         progress: Callable[[int, int | None], object] | None = None,
+        resume: os.PathLike[Any] | None = None,
     ) -> ObjectInfo: ...
     async def seal(self) -> bool: ...
     async def status(self) -> ObjectStoreStatus: ...
@@ -937,6 +1274,64 @@ class PushSubscription:
     @property
     def pending(self) -> int: ...
     def stop(self) -> None: ...
+
+class Schedules:
+    stream: str
+    js: JetStream
+    def __init__(self, js: JetStream | _JetStream, stream: str) -> None: ...
+    async def at(
+        self,
+        subject: str,
+        when: datetime,
+        target: str,
+        payload: Payload,
+        *,
+        headers: HeadersLike | None = None,
+        source: str | None = None,
+        ttl: Milliseconds | str | None = None,
+        rollup: bool = False,
+        replace: bool = True,
+    ) -> PubAck: ...
+    async def cancel(self, subject: str, *, seq: int | None = None) -> bool: ...
+    async def create_stream(self, config: StreamConfig) -> StreamInfo: ...
+    async def cron(
+        self,
+        subject: str,
+        expression: str,
+        target: str,
+        payload: Payload,
+        *,
+        zone: str | ZoneInfo | None = None,
+        headers: HeadersLike | None = None,
+        source: str | None = None,
+        ttl: Milliseconds | str | None = None,
+        rollup: bool = False,
+        replace: bool = True,
+    ) -> PubAck: ...
+    async def every(
+        self,
+        subject: str,
+        interval: Milliseconds,
+        target: str,
+        payload: Payload,
+        *,
+        headers: HeadersLike | None = None,
+        source: str | None = None,
+        ttl: Milliseconds | str | None = None,
+        rollup: bool = False,
+        replace: bool = True,
+    ) -> PubAck: ...
+    async def get(self, subject: str) -> Schedule: ...
+    async def list(self, subjects: str | Sequence[str] = ">") -> Sequence[Schedule]: ...
+    async def stop(
+        self,
+        subject: str,
+        target: str,
+        payload: Payload,
+        *,
+        seq: int | None = None,
+        headers: HeadersLike | None = None,
+    ) -> PubAck: ...
 
 class Semaphore:
     permits: int
@@ -1019,6 +1414,21 @@ class Service:
     def stats(self) -> ServiceStats: ...
     async def stop(self) -> bool: ...
 
+class ServiceClient:
+    nats: _Nats
+    def __init__(
+        self,
+        nats: Nats | _Nats,
+        *,
+        prefix: str = "$SRV",
+        timeout: Milliseconds = 5000,
+        stall: Milliseconds = 300,
+        max_answers: int = 0,
+    ) -> None: ...
+    async def info(self, name: str = "", id: str = "") -> list[ServiceInfo]: ...
+    async def ping(self, name: str = "", id: str = "") -> list[ServiceIdentity]: ...
+    async def stats(self, name: str = "", id: str = "") -> list[ServiceStats]: ...
+
 class Subscription:
     sid: int
     subject: str
@@ -1033,6 +1443,185 @@ class Subscription:
     @property
     def pending(self) -> int: ...
     def unsubscribe(self, max_msgs: int | None = None) -> None: ...
+
+class SystemClient:
+    nats: _Nats
+    def __init__(
+        self,
+        nats: Nats | _Nats,
+        *,
+        timeout: Milliseconds = 5000,
+        stall: Milliseconds = 300,
+        servers: int = 0,
+    ) -> None: ...
+    async def account_connz(
+        self, account: str, opts: SystemOptions | None = None
+    ) -> list[ServerAnswer]: ...
+    async def account_info(
+        self, account: str, opts: SystemOptions | None = None
+    ) -> list[ServerAnswer]: ...
+    async def account_jsz(
+        self, account: str, opts: SystemOptions | None = None
+    ) -> list[ServerAnswer]: ...
+    async def account_leafz(
+        self, account: str, opts: SystemOptions | None = None
+    ) -> list[ServerAnswer]: ...
+    async def account_statz(
+        self, account: str, opts: SystemOptions | None = None
+    ) -> list[ServerAnswer]: ...
+    async def account_statz_ping(self, opts: SystemOptions | None = None) -> list[ServerAnswer]: ...
+    async def account_subsz(
+        self, account: str, opts: SystemOptions | None = None
+    ) -> list[ServerAnswer]: ...
+    async def accountz(
+        self, server: str | None, opts: SystemOptions | None = None
+    ) -> ServerAnswer: ...
+    async def accountz_ping(self, opts: SystemOptions | None = None) -> list[ServerAnswer]: ...
+    async def all_connz(
+        self, server: str | None, opts: SystemOptions | None = None
+    ) -> ServerAnswer: ...
+    async def all_connz_ping(self, opts: SystemOptions | None = None) -> list[ServerAnswer]: ...
+    async def all_jsz(
+        self, server: str | None, opts: SystemOptions | None = None
+    ) -> ServerAnswer: ...
+    async def all_jsz_ping(self, opts: SystemOptions | None = None) -> list[ServerAnswer]: ...
+    async def all_subsz(
+        self, server: str | None, opts: SystemOptions | None = None
+    ) -> ServerAnswer: ...
+    async def all_subsz_ping(self, opts: SystemOptions | None = None) -> list[ServerAnswer]: ...
+    async def connz(
+        self, server: str | None, opts: SystemOptions | None = None
+    ) -> ServerAnswer: ...
+    async def connz_ping(self, opts: SystemOptions | None = None) -> list[ServerAnswer]: ...
+    def events(self, kind: str, *, of: str = "*") -> SystemEvents: ...
+    async def expvarz(
+        self, server: str | None, opts: SystemOptions | None = None
+    ) -> ServerAnswer: ...
+    async def expvarz_ping(self, opts: SystemOptions | None = None) -> list[ServerAnswer]: ...
+    async def gatewayz(
+        self, server: str | None, opts: SystemOptions | None = None
+    ) -> ServerAnswer: ...
+    async def gatewayz_ping(self, opts: SystemOptions | None = None) -> list[ServerAnswer]: ...
+    async def healthz(
+        self, server: str | None, opts: SystemOptions | None = None
+    ) -> ServerAnswer: ...
+    async def healthz_ping(self, opts: SystemOptions | None = None) -> list[ServerAnswer]: ...
+    async def idz(self, server: str | None, opts: SystemOptions | None = None) -> ServerAnswer: ...
+    async def idz_ping(self, opts: SystemOptions | None = None) -> list[ServerAnswer]: ...
+    async def ipqueuesz(
+        self, server: str | None, opts: SystemOptions | None = None
+    ) -> ServerAnswer: ...
+    async def ipqueuesz_ping(self, opts: SystemOptions | None = None) -> list[ServerAnswer]: ...
+    async def jsz(self, server: str | None, opts: SystemOptions | None = None) -> ServerAnswer: ...
+    async def jsz_ping(self, opts: SystemOptions | None = None) -> list[ServerAnswer]: ...
+    async def kick(self, server: str | None, cid: int) -> ServerAnswer: ...
+    async def ldm(self, server: str | None, cid: int) -> ServerAnswer: ...
+    async def leafz(
+        self, server: str | None, opts: SystemOptions | None = None
+    ) -> ServerAnswer: ...
+    async def leafz_ping(self, opts: SystemOptions | None = None) -> list[ServerAnswer]: ...
+    async def profilez(
+        self, server: str | None, opts: SystemOptions | None = None
+    ) -> ServerAnswer: ...
+    async def profilez_ping(self, opts: SystemOptions | None = None) -> list[ServerAnswer]: ...
+    async def raftz(
+        self, server: str | None, opts: SystemOptions | None = None
+    ) -> ServerAnswer: ...
+    async def raftz_ping(self, opts: SystemOptions | None = None) -> list[ServerAnswer]: ...
+    async def reload(self, server: str | None) -> ServerAnswer: ...
+    async def routez(
+        self, server: str | None, opts: SystemOptions | None = None
+    ) -> ServerAnswer: ...
+    async def routez_ping(self, opts: SystemOptions | None = None) -> list[ServerAnswer]: ...
+    async def statsz(
+        self, server: str | None, opts: SystemOptions | None = None
+    ) -> ServerAnswer: ...
+    async def statsz_ping(self, opts: SystemOptions | None = None) -> list[ServerAnswer]: ...
+    async def subsz(
+        self, server: str | None, opts: SystemOptions | None = None
+    ) -> ServerAnswer: ...
+    async def subsz_ping(self, opts: SystemOptions | None = None) -> list[ServerAnswer]: ...
+    async def varz(self, server: str | None, opts: SystemOptions | None = None) -> ServerAnswer: ...
+    async def varz_ping(self, opts: SystemOptions | None = None) -> list[ServerAnswer]: ...
+
+class SystemEvents:
+    sid: int
+    subject: str
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *exc_info: object) -> None: ...
+    def __aiter__(self) -> Self: ...
+    async def __anext__(self) -> SystemEvent: ...
+    def __await__(self) -> Generator[Any, Any, Self]: ...
+    def close(self) -> None: ...
+    async def drain(self) -> None: ...
+    async def next(self, timeout: Milliseconds | None = None) -> SystemEvent: ...
+    @property
+    def pending(self) -> int: ...
+    def unsubscribe(self, max_msgs: int | None = None) -> None: ...
+
+class WorkQueue:
+    name: str
+    js: JetStream
+    subjects: list[str]
+    attempts: int
+    def __init__(
+        self,
+        js: JetStream | _JetStream,
+        name: str,
+        *,
+        subjects: Sequence[str] | None = None,
+        attempts: int = 5,
+        backoff: Sequence[Milliseconds] = ...,
+        ack_wait: Milliseconds = 30000,
+        max_running: int = 1000,
+        config: StreamConfig | None = None,
+        dead_config: StreamConfig | None = None,
+    ) -> None: ...
+    async def create(self) -> bool: ...
+    async def dead_letters(self, *, after: int = 0, limit: int = 100) -> list[DeadLetter]: ...
+    @property
+    def dead_stream(self) -> str: ...
+    async def discard(self, seqs: Sequence[int]) -> int: ...
+    async def put(
+        self,
+        payload: Payload,
+        *,
+        subject: str | None = None,
+        headers: HeadersLike | None = None,
+        msg_id: str | None = None,
+    ) -> PubAck: ...
+    async def redrive(
+        self, *, seqs: Sequence[int] | None = None, subject: str = ">", limit: int | None = None
+    ) -> int: ...
+    @property
+    def stream(self) -> str: ...
+    def work(
+        self,
+        job_handler: JobHandler,
+        *,
+        concurrency: int = 1,
+        prefetch: int = 0,
+        job_timeout: Milliseconds = 0,
+        on_dead: Callable[[Job, str], object] | None = None,
+        on_error: Callable[[NatsError], object] | None = None,
+    ) -> Worker: ...
+
+class Worker:
+    js: JetStream
+    stream: str
+    done: int
+    failed: int
+    dead: int
+    @property
+    def closed(self) -> bool: ...
+    async def drain(self) -> bool: ...
+    @property
+    def draining(self) -> bool: ...
+    @property
+    def running(self) -> int: ...
+    def stop(self) -> None: ...
+    @property
+    def waiting(self) -> int: ...
 
 @overload
 def wrap(thing: _Nats) -> Nats: ...
@@ -1065,6 +1654,15 @@ def connect(
     keepalive: int | timedelta = 0,
     priority: int = 0,
     name: str | None = None,
+    proxy: str | bool | None = None,
+    dial: Callable[[str, int, DialDone], object] | None = None,
+    local_address: str | tuple[str, int] | None = None,
+    ip_resolution_order: int = 0,
+    tcp_user_timeout: Milliseconds = 0,
+    ws_headers: Mapping[str, str | Sequence[str]] | None = None,
+    ws_headers_cb: Callable[[], Mapping[str, str | Sequence[str]] | None] | None = None,
+    ws_compression: bool = False,
+    ws_proxy_path: str | None = None,
     user: str | None = None,
     password: str | None = None,
     token: str | None = None,

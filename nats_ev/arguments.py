@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from types import FunctionType, GenericAlias, MethodType
@@ -71,6 +72,7 @@ OF_NATS_PY = {
     "url": "servers",
     "user_credentials": "creds_file",
     "user_jwt_cb": "jwt_cb",
+    "ws_connection_headers": "ws_headers",
 }
 
 # Of a code object: *args, a generator, a coroutine, an asynchronous generator.
@@ -127,6 +129,19 @@ def _check_takes(cb: Any, name: str, takes: Takes) -> None:
             f"{name} is called with ({takes[0]}): {where} does not take {takes[1]} "
             f"argument{'s' if takes[1] != 1 else ''}"
         )
+
+
+def takes_several(callback: Callable[..., object]) -> bool:
+    """Return whether a callback takes more than one argument by position, as far as that can be seen."""
+    import inspect  # most programs do not need it
+
+    try:
+        parameters = inspect.signature(callback).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    required = [each for each in parameters if each.kind in places and each.default is each.empty]
+    return len(required) > 1 or any(each.kind is each.VAR_POSITIONAL for each in parameters)
 
 
 def callable_or_none(value: Any, name: str, takes: Takes | None = None) -> Hook:
@@ -269,6 +284,42 @@ def str_mapping(value: Any, name: str) -> dict[str, str]:
         if not isinstance(key, str) or not isinstance(item, str):
             raise TypeError(f"{name} is str to str, not {key!r}: {item!r}")
     return copy
+
+
+# What a URL's path and query may hold as they are.
+URL_CHARACTERS = "/?:@!$&'()*+,;=-._~%"
+# Names of HTTP's header lines that belong to the WebSocket handshake itself, or to a body.
+_OF_THE_HANDSHAKE = frozenset(
+    ("connection", "upgrade", "content-length", "transfer-encoding", "expect")
+)
+_HTTP_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HTTP_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+
+
+def http_headers(value: Any, name: str) -> tuple[tuple[str, str], ...]:
+    """Accept a mapping of HTTP headers, each with a str or several; return the lines, or () for None.
+
+    No error shows a value: it may be a secret.
+    """
+    if value is None:
+        return ()
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping, not {type(value).__name__}")
+    lines: list[tuple[str, str]] = []
+    for key, found in value.items():
+        if not isinstance(key, str):
+            raise TypeError(f"{name}: names must be str, not {type(key).__name__}")
+        if not _HTTP_NAME.fullmatch(key):
+            raise BadOptionsError(f"{name}: {key!r} is no name of a header")
+        if key.lower() in _OF_THE_HANDSHAKE or key.lower().startswith("sec-websocket-"):
+            raise BadOptionsError(f"{name}: {key} is set by the client itself")
+        for each in found if isinstance(found, (list, tuple)) else (found,):
+            if not isinstance(each, str):
+                raise TypeError(f"{name}: {key} must be str, not {type(each).__name__}")
+            if not _HTTP_VALUE.fullmatch(each) or not is_unicode(each):
+                raise BadOptionsError(f"{name}: {key} has a line break or a control character")
+            lines.append((key, each.strip()))
+    return tuple(lines)
 
 
 def payload_bytes(payload: Payload, name: str = "payload") -> bytes:

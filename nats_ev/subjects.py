@@ -94,3 +94,15 @@ def matches(pattern: str, subject: str) -> bool:
         if i >= len(tokens) or token not in ("*", tokens[i]):
             return False
     return len(wanted) == len(tokens)
+
+
+def check_one_token(token: str, what: str) -> None:
+    """Check a text that becomes one token of a request's subject. Raises TypeError or `BadSubjectError`.
+
+    Args:
+        token: the text.
+        what: its meaning, for the error's text.
+    """
+    check_publish(token)
+    if "." in token or token in ("*", ">"):
+        raise BadSubjectError(f"invalid {what} {token!r}: not one token", subject=token)

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from lab import loops
+from lab import loops, transports
 from lab.fakeserver import FakeServer
 from lab.js_servers import any_js, js, line_server  # noqa: F401
 from lab.loops.exclusions import excluded
@@ -40,6 +40,7 @@ from lab.server_versions import any_binary  # noqa: F401
 from nats_ev import Nats, pyev
 from nats_ev.testing import CuttingProxy, run_until
 from nats_ev.testing.certificates import Certificates
+from nats_ev.testing.process import temporary_folder
 from nats_ev.testing.waiting import described
 
 pytest_plugins = ["pytester"]
@@ -53,14 +54,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=loops.DEFAULT,
         help=f"run the tests that use a loop on this kind, and no others: {', '.join(loops.KINDS)}",
     )
+    parser.addoption(
+        "--transport",
+        default=transports.DEFAULT,
+        help=f"what clients reach the tests' servers through: {', '.join(transports.KINDS)}",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """A script's background jobs ignore SIGINT, and so would all that the tests start and interrupt."""
     try:
         loops.choose(config.getoption("--loop"))
+        transports.choose(config.getoption("--transport"), lambda: temporary_folder("nats_ev-wss-"))
     except ValueError as exc:
         raise pytest.UsageError(str(exc)) from None
+    for name in ("ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
+        os.environ.pop(name, None)  # the developer's: servers of tests are on this machine
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # gevent's own subprocess asks libuv for such times.
@@ -75,6 +84,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     if loops.chosen.name != loops.DEFAULT:
         _keep_what_uses_the_loop(config, items)
+    if transports.chosen != transports.DEFAULT:
+        for item in items:
+            if why := transports.excluded(item.nodeid):
+                item.add_marker(pytest.mark.skip(reason=f"{transports.chosen}: {why}"))
     for item in items:
         if "needs_server" in getattr(item, "fixturenames", ()):
             item.add_marker("server")
@@ -211,7 +224,9 @@ def proxy() -> Iterator[Callable[..., CuttingProxy]]:
     proxies: list[CuttingProxy] = []
 
     def start(port: int) -> CuttingProxy:
-        proxies.append(CuttingProxy(port))
+        proxies.append(CuttingProxy(transports.port_of(port)))
+        if transports.port_of(port) != port:
+            transports.started(proxies[-1].port, proxies[-1].port)
         return proxies[-1]
 
     yield start

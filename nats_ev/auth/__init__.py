@@ -21,6 +21,8 @@ from .creds import undecorated as undecorated
 from .nkeys import HAS_NKEY
 from .nkeys import check_public as check_public
 from .nkeys import check_seed as check_seed
+from .nkeys import decode_key as decode_key
+from .nkeys import encode_key as encode_key
 from .nkeys import nkey_generate_user_seed as nkey_generate_user_seed
 from .nkeys import nkey_public_from_seed as nkey_public_from_seed
 from .nkeys import private_key as private_key

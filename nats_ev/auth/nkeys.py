@@ -41,7 +41,8 @@ def wipe(secret: bytearray) -> None:
     secret[:] = bytes(len(secret))
 
 
-def _encode_key(raw: bytes) -> str:
+def encode_key(raw: bytes) -> str:
+    """Return a key, type bytes first, as base 32 with its checksum."""
     import base64
 
     checked = raw + crc_hqx(raw, 0).to_bytes(2, "little")  # CRC-16/XMODEM
@@ -131,7 +132,7 @@ def nkey_generate_user_seed() -> str:
     """
     _key_type()
     head = bytes([_SEED | _USER >> 5, (_USER & 31) << 3])
-    return _encode_key(head + os.urandom(32))
+    return encode_key(head + os.urandom(32))
 
 
 def nkey_public_from_seed(seed: str) -> str:
@@ -152,4 +153,4 @@ def public_key(prefix: int, key: Ed25519PrivateKey) -> str:
         prefix: the type byte, as `private_key` returns it.
         key: the private key.
     """
-    return _encode_key(bytes([prefix]) + key.public_key().public_bytes_raw())
+    return encode_key(bytes([prefix]) + key.public_key().public_bytes_raw())

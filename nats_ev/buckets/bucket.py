@@ -27,7 +27,7 @@ from ..times import to_wire
 from .calls import call_or_report, completion, guarded, optional_before_cb
 from .errors import BucketNotFoundError, InvalidBucketNameError, bucket_error
 from .settings import repairs
-from .types import ObjectStoreConfig
+from .types import BucketConfig
 
 Config = Mapping[str, Any]  # within this package; users see the types of each kind
 
@@ -52,7 +52,7 @@ _NUMBERS = {
     "subject_delete_marker_ttl",
 }  # fmt: skip
 
-ConfigT = TypeVar("ConfigT", bound=ObjectStoreConfig)
+ConfigT = TypeVar("ConfigT", bound=BucketConfig)
 StatusT = TypeVar("StatusT")
 
 

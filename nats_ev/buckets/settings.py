@@ -16,6 +16,8 @@ _REPAIRED: dict[str, Any] = {"discard": "new", "allow_direct": True, "allow_roll
 # Left as the bucket has it. nats.js leaves deny_delete false, and nobody can undo a true one; most clients
 # leave duplicate_window to the server; a mirror without mirror_direct is only read more slowly.
 _LEFT = {"deny_delete", "duplicate_window", "mirror_direct"}
+# Added where it is asked for, and else left: clients that do not know fast batches publish as before.
+_ADDED = {"allow_batched"}
 # How a server or a client writes what is not set. None, "", 0, False, [] and {} mean the same everywhere.
 _UNSET: dict[str, Any] = {
     "max_bytes": -1, "max_msg_size": -1, "max_msgs": -1, "max_consumers": -1,
@@ -38,14 +40,15 @@ def repairs(ours: Mapping[str, Any], theirs: object) -> dict[str, Any] | None:
             return None
     except (TypeError, AttributeError):  # wrong types within theirs
         return None
-    return {k: v for k, v in _REPAIRED.items() if k in ours and theirs.get(k) != v}
+    repaired = {k: v for k, v in _REPAIRED.items() if k in ours and theirs.get(k) != v}
+    return repaired | {k: True for k in _ADDED if ours.get(k) and not theirs.get(k)}
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that a user can ask for and that are set, in one form."""
     plain: dict[str, Any] = {}
     for field, value in config.items():
-        if field in _REPAIRED or field in _LEFT or value == _UNSET.get(field):
+        if field in _REPAIRED or field in _LEFT or field in _ADDED or value == _UNSET.get(field):
             continue
         if field == "metadata":
             value = {k: v for k, v in (value or {}).items() if not k.startswith("_nats.")}

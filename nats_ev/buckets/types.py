@@ -23,8 +23,8 @@ __all__ = [
 ]
 
 
-class ObjectStoreConfig(TypedDict, total=False):
-    """The configuration of an object store. `ObjectStore.create_bucket` explains it."""
+class BucketConfig(TypedDict, total=False):
+    """What the configurations of both kinds of buckets have."""
 
     description: str | None
     ttl: Duration | None
@@ -38,7 +38,13 @@ class ObjectStoreConfig(TypedDict, total=False):
     metadata: dict[str, str] | None
 
 
-class KeyValueConfig(ObjectStoreConfig, total=False):
+class ObjectStoreConfig(BucketConfig, total=False):
+    """The configuration of an object store. `ObjectStore.create_bucket` explains it."""
+
+    allow_batched: bool | None
+
+
+class KeyValueConfig(BucketConfig, total=False):
     """The configuration of a key-value bucket. `KV.create_bucket` explains it."""
 
     history: int | None

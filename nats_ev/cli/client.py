@@ -37,6 +37,8 @@ _VARIABLES = (
     *("NATS_CONTEXT", "NATS_URL", "NATS_USER", "NATS_PASSWORD", "NATS_TOKEN", "NATS_CREDS"),
     *("NATS_NKEY", "NATS_JWT", "NATS_SEED", "NATS_CERT", "NATS_KEY", "NATS_CA", "NATS_SOCKS_PROXY"),
 )
+# What the official tool takes for no proxy.
+_NO_PROXY = ("none", "NONE", "-")
 # Options of a client that lasts until Ctrl-C, once it has been connected.
 _LASTING = {
     "reconnect": True,
@@ -61,6 +63,7 @@ class Settings:
     tlskey: str | None = None
     tlsca: str | None = None
     tlsfirst: bool | None = None
+    proxy: str | None = None
     timeout: timedelta | None = None
     js_domain: str | None = None
     js_api_prefix: str | None = None
@@ -85,6 +88,11 @@ class Settings:
                 raise click.UsageError(f"NATS_TIMEOUT: {error.message}") from None
         return self.timeout
 
+    @property
+    def proxy_url(self) -> str | None:
+        """The URL of the proxy; "": none, whatever else says so; None: it is not said."""
+        return "" if self.proxy in _NO_PROXY else self.proxy
+
     def options(self) -> dict[str, Any]:
         """Return the options of the client that the command line and the environment ask for."""
         given = {
@@ -99,6 +107,7 @@ class Settings:
             "servers": None if self.server is None else [u.strip() for u in self.server.split(",")],
             "tls_handshake_first": self.tlsfirst,
             "inbox_prefix": self.inbox_prefix,
+            "proxy": self.proxy_url,
         }
         options: dict[str, Any] = {
             name: value for name, value in given.items() if value is not None

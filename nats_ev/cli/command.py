@@ -33,6 +33,12 @@ _OPTIONS: tuple[tuple[tuple[str, ...], str, Any, str], ...] = (
     (("--tlskey",), "tlskey", str, "file with its private key (NATS_KEY)"),
     (("--tlsca",), "tlsca", str, "file with the authorities to trust (NATS_CA)"),
     (("--tlsfirst",), "tlsfirst", bool, "begin with TLS, before the server speaks"),
+    (
+        ("--proxy", "--socks-proxy"),
+        "proxy",
+        str,
+        "URL of a proxy, http:// or socks5://, or none (NATS_SOCKS_PROXY, ALL_PROXY)",
+    ),
     (("--timeout",), "timeout", DURATION, "limit of each step, such as 5s (NATS_TIMEOUT)"),
     (("--js-domain",), "js_domain", str, "JetStream domain"),
     (("--js-api-prefix",), "js_api_prefix", str, "prefix of JetStream's API"),

@@ -36,6 +36,7 @@ _FIELDS = (
     Field("--replicas", "replicas", Number(1), "servers that have a copy"),
     Field("--description", "description", str, "a text"),
     Field("--compress/--no-compress", "compression", bool, "compress the file"),
+    Field("--allow-batched/--no-allow-batched", "allow_batched", bool, "put in fast batches"),
     Field("--metadata", "metadata", [Pair("=")], "a name with a value; may be repeated"),
 )
 _NAMES = completes(blocking.ObjectStore.bucket_names)
@@ -94,6 +95,7 @@ def edit(settings: Settings, bucket: str, as_json: bool, **how: Any) -> None:
 @click.option("--header", "-H", "pairs", type=Pair(), multiple=True, help="a header, as name:value")
 @click.option("--metadata", type=Pair("="), multiple=True, help="a name with a value")
 @click.option("--chunk-size", type=SIZE, help="size of the parts; by default 128KB")
+@click.option("--resume", help="state file: a put that was interrupted goes on where it stopped")
 @_NO_PROGRESS
 @_JSON
 @with_settings
@@ -111,6 +113,7 @@ def put(settings: Settings, bucket: str, file: str, name: str | None, **how: Any
             headers=headers_of(how["pairs"]),
             metadata=dict(how["metadata"]) or None,
             chunk_size=how["chunk_size"],
+            resume=Path(how["resume"]).expanduser() if how["resume"] else None,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     if how["as_json"]:
@@ -125,6 +128,7 @@ def put(settings: Settings, bucket: str, file: str, name: str | None, **how: Any
         object get FILES report.pdf
         object get FILES logs/app.log --output app.log --force
         object get FILES dump.sql -O - | psql
+        object get FILES backup.tar --resume
     """,
 )
 @click.argument("bucket", shell_complete=_NAMES)
@@ -133,6 +137,7 @@ def put(settings: Settings, bucket: str, file: str, name: str | None, **how: Any
     "--output", "-O", help="file to write; -: standard output. By default the last part of NAME"
 )
 @click.option("--force", "-f", is_flag=True, help="replace a file that exists")
+@click.option("--resume", is_flag=True, help="go on where a get of the same file was interrupted")
 @_NO_PROGRESS
 @with_settings
 def get(settings: Settings, bucket: str, name: str, output: str | None, **how: Any) -> None:
@@ -143,11 +148,16 @@ def get(settings: Settings, bucket: str, name: str, output: str | None, **how: A
     path = Path(target).expanduser()
     if target != "-" and path.exists() and not how["force"]:
         raise click.ClickException(f"{target} exists: --force replaces it")
+    if target == "-" and how["resume"]:
+        raise click.UsageError("--resume needs a file")
     into: BinaryIO | Path = sys.stdout.buffer if target == "-" else path
     with settings.jetstream() as js, progress(transfer=True, quiet=how["no_progress"]) as bar:
         task = bar.add_task(name, total=None)
         info = js.object_store(bucket).get(
-            name, into, progress=lambda done, total: bar.update(task, completed=done, total=total)
+            name,
+            into,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            resume=how["resume"],
         )
     if info is None:
         raise ObjectNotFoundError(f"object not found: {name!r} in bucket {bucket!r}")

@@ -22,6 +22,7 @@ from ..options import (
     Options,
     ServersCallback,
     SlowConsumerCallback,
+    parse_proxy,
 )
 from ..protocol import PENDING_BYTES_LIMIT, PENDING_MSGS_LIMIT, Outbound, ServerInfo
 from ..redact import without_traceback
@@ -238,6 +239,22 @@ class Accessors:
         A new value counts for the next connection.
         """
         return cast(int, self._option("keepalive", seconds))
+
+    @overload
+    def proxy(self) -> str | None: ...
+    @overload
+    def proxy(self, url: str | bool | None) -> str | None: ...
+    @without_traceback
+    def proxy(self, url: str | bool | None = _READ) -> str | None:
+        """Get or set the proxy, for the next connection. The result shows no user and no password.
+
+        None: the environment decides (ALL_PROXY, NO_PROXY). "" or False: no proxy. Raises `BadOptionsError`
+        if url is no proxy's, or if the option dial is set.
+        """
+        if url is not _READ and url and self._options.dial is not None:
+            raise BadOptionsError("dial and proxy exclude each other")
+        found = cast("str | None", self._option("proxy", url))
+        return parse_proxy(found).url if found else found
 
     def reconnect(
         self,

@@ -23,6 +23,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
+from itertools import repeat
 from operator import itemgetter
 from typing import Any, Protocol
 
@@ -330,16 +331,22 @@ class Requests:
                 self._out.remove(tags)
 
     def take_all(self) -> list[Source]:
-        """Empty the tables. Return (number, a function that fails the request) for each request."""
-        waiting, many = list(self.waiting), list(self.many)
-        self.ending.update(self.waiting)
-        self.ending.update(self.many)
-        self.waiting.clear()
+        """Empty the tables. Return (number, a function that fails the request) for each request.
+
+        Meanwhile a finalizer or a signal handler may send or cancel requests. So each request leaves its
+        table alone, and one that is sent meanwhile stays.
+        """
         self.times.stop()  # no deadline for what has failed
-        for one in self.many.values():
-            self.deadlines.end(one)
-            self.deadlines.end(one.stalled)
-        self.many.clear()
+        waiting, many = list(self.waiting), list(self.many)
+        # In C, and each step at once: None for one that was cancelled meanwhile.
+        taken = map(self.waiting.pop, waiting, repeat(None))
+        self.ending.update(zip(waiting, taken, strict=True))
+        for order in many:
+            one = self.many.pop(order, None)
+            if one is not None:
+                self.ending[order] = one
+                self.deadlines.end(one)
+                self.deadlines.end(one.stalled)
         return [map(self._ending, waiting), map(self._ending, many)]
 
     def _ending(self, order: int) -> tuple[int, Completion]:

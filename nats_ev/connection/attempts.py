@@ -17,11 +17,12 @@ from typing import Any, Protocol
 from .. import errors
 from ..instrumentation import Journal
 from ..loops import Loop
-from ..net import Deadline, Deadlines, Dialer, Refs, Resolver, Turn
+from ..net import Deadline, Deadlines, Guard, Refs, Resolver, Turn
 from ..options import Options
 from ..protocol import ServerInfo
 from ..redact import drop_frames
 from .pool import ServerPool
+from .route import Route
 from .server import Server
 
 # Each 16 portions of the handshake (about 40,000 SUBs) extend the attempt by one connect_timeout.
@@ -34,6 +35,7 @@ _SHARES = 8
 class Owner(Protocol):
     """What attempts need of their connection."""
 
+    guard: Guard
     journal: Journal
 
     def dialed(self, sock: socket.socket) -> None:
@@ -67,8 +69,8 @@ class Attempts:
         self._pool = pool
         self._owner = owner
         self._resolver = Resolver(loop, refs=refs)
-        self._dialer: Dialer | None = None
-        self._tried: list[str] = []  # by the dialer that has come to its end
+        self._route: Route | None = None
+        self._tried: list[str] = []  # by the route that has come to its end
         self._due: Deadline | None = None
         self._question: Any = None  # the arguments of `ask`, while its callbacks are to be called
         self.asking = False  # these are running
@@ -84,8 +86,8 @@ class Attempts:
 
     @property
     def tried(self) -> list[str]:
-        """The numeric addresses that this attempt has begun with."""
-        return self._tried if self._dialer is None else self._dialer.tried
+        """What this attempt has begun with: numeric addresses, or the proxy."""
+        return self._tried if self._route is None else self._route.tried
 
     @property
     def began(self) -> bool:
@@ -137,15 +139,15 @@ class Attempts:
         self._deadlines.end(self._due)
         self._due = None
         self.reached()
-        if self._dialer is not None:
-            self._dialer.cancel()
-            self._dialer = None
+        if self._route is not None:
+            self._route.cancel()
+            self._route = None
 
     def forked(self) -> None:
         """Cut the dialled socket off from the parent's, in the child of a fork; the loop may be shared."""
-        dialer, self._dialer = self._dialer, None
-        if dialer is not None:
-            dialer.forked()
+        route, self._route = self._route, None
+        if route is not None:
+            route.forked()
 
     def _begin(self) -> None:
         if self._turn.busy:
@@ -168,21 +170,11 @@ class Attempts:
         assert server is not None
         self._owner.journal.attempt(server.url)
         self._set_limit()
-        self._dialer = dialer = Dialer(
-            self._loop,
-            self._resolver,
-            self._deadlines,
-            self._dialed,
-            keepalive=self._options.keepalive,
-            priority=self._options.priority,
-            timeout=self._options.connect_timeout / 1000,
-            shuffle=self._options.randomize_servers,
-            refs=self._refs,
-        )
-        if server.path is not None:
-            dialer.unix(server.path)
-        else:
-            dialer.tcp(server.host, server.port)
+        self._route = route = Route(
+            self._loop, self._options, self._deadlines, self._turn, self._owner.guard,
+            self._resolver, self._refs, self._dialed,
+        )  # fmt: skip
+        route.begin(server)
 
     def _put_question(
         self,
@@ -217,17 +209,17 @@ class Attempts:
         """Wait for one share of the timeout, then for the next; after the last one the attempt fails."""
         if left:
             self._limit = self._deadlines.after(share, lambda: self._count_down(share, left - 1))
+        elif self._route is not None and self._route.waits_for:
+            why = f"{self._route.waits_for}: {errors.ConnectTimeoutError.text}"
+            self._owner.failed(errors.ConnectTimeoutError(why))
         else:
             self._owner.timed_out()
 
-    def _dialed(self, result: socket.socket | OSError) -> None:
-        if self._dialer is not None:
-            self._tried = self._dialer.tried
-        self._dialer = None
-        if isinstance(result, OSError):
-            error = errors.ConnectError(result.strerror or str(result))
-            error.__cause__ = result
-            drop_frames(error)  # they hold the dialer, and the client keeps the error
-            self._owner.failed(error)
+    def _dialed(self, result: socket.socket | errors.NatsError) -> None:
+        if self._route is not None:
+            self._tried = self._route.tried
+        self._route = None
+        if isinstance(result, errors.NatsError):
+            self._owner.failed(result)
         else:
             self._owner.dialed(result)

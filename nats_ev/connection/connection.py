@@ -520,7 +520,8 @@ class Connection(ConnectionBase):
     def timed_out(self) -> None:
         """See `attempts.Owner`."""
         session = self._session
-        self.failed(timed_out(session is not None and session.state is State.GREETING))
+        mute = session is not None and session.state is State.GREETING
+        self.failed(timed_out(mute, self.link is not None and self.link.websocket))
 
     def callback_failed(self, error: BaseException) -> None:
         """See `session.Events`."""

@@ -6,6 +6,9 @@ The server speaks first, in one of three orders:
     TLS         INFO  →  TLS handshake   →  CONNECT, PING  →  PONG
     TLS first   TLS handshake  →  INFO   →  CONNECT, PING  →  PONG
 
+With WebSocket an HTTP request and its answer come before INFO. ``wss`` is TLS before that request, and
+nothing inside is ever secured again: INFO describes the listener for WebSocket.
+
 TLS comes if an option, a URL or an earlier connection asks for it, or if INFO does. An INFO that came
 before TLS may have been written by anybody on the way. Therefore nothing may follow it, and what it says
 about the cluster is not believed; what it says about the server decides only how to go on.
@@ -20,6 +23,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from .. import errors
+from ..arguments import http_headers
 from ..auth import expiry_of
 from ..options import Options
 from ..protocol import ServerInfo, Subscription
@@ -69,14 +73,21 @@ class Handshake:
         self.heard_info = False  # the peer has shown that it is a NATS server
 
     def begin(self) -> None:
-        """Start TLS if it comes first; else the server's INFO is next."""
-        if self._pool.secure and self._options.tls_handshake_first:
+        """Start TLS if it comes first, or WebSocket; else the server's INFO is next."""
+        first = self._options.tls_handshake_first or self._server.ws
+        if self._pool.secure and first:
             self._start_tls()
+        elif self._server.ws:
+            self._start_websocket()
 
     def greeted(self, info: ServerInfo) -> None:
         """Go on from the first INFO: to TLS, to CONNECT, or to the attempt's end."""
         self.heard_info = True
-        if self._link.secure or not (self._pool.secure or info.tls_required):
+        if (
+            self._link.websocket
+            or self._link.secure
+            or not (self._pool.secure or info.tls_required)
+        ):
             self._send_connect(info)
         elif not (info.tls_required or info.tls_available):
             self._owner.failed(
@@ -91,8 +102,13 @@ class Handshake:
             self._start_tls()
 
     def secured(self) -> None:
-        """Go on after the TLS handshake: to CONNECT, or, if TLS came first, to the server's INFO."""
+        """Go on after the handshake of TLS or WebSocket: to that, to CONNECT, or to the server's INFO."""
+        if self._link.websocket:
+            return
         self._pool.secured()
+        if self._server.ws:
+            self._start_websocket()
+            return
         greeting, self._greeting = self._greeting, None
         if greeting is not None:
             self._send_connect(greeting)
@@ -108,10 +124,43 @@ class Handshake:
             if not isinstance(exc, errors.TlsError):
                 raise
 
+    def _start_websocket(self) -> None:
+        from ..net import Upgrade
+
+        options, server = self._options, self._server
+        try:
+            upgrade = Upgrade(
+                server.authority(self._link.secure),
+                options.ws_proxy_path or server.target,
+                self._http_headers(),
+                options.ws_compression,
+            )
+        except BaseException as exc:  # of the callback: also an interrupt
+            hide_frames(exc)
+            error = errors.ConnectError(f"ws_headers_cb: {str(exc) or type(exc).__name__}")
+            error.__cause__ = exc
+            if not self._link.closed:  # else the callback has disconnected
+                self._owner.failed(error)
+            if not isinstance(exc, Exception):
+                raise exc
+            return
+        if not self._link.closed:
+            self._link.start_websocket(upgrade)
+
+    def _http_headers(self) -> list[tuple[str, str]]:
+        """Return the user's headers for the HTTP request."""
+        own = self._options.ws_headers or ()
+        if self._options.ws_headers_cb is None:
+            return list(own)
+        more = http_headers(self._options.ws_headers_cb(), "the result")
+        replaced = {name.lower() for name, _ in more}
+        return [*(line for line in own if line[0].lower() not in replaced), *more]
+
     def _send_connect(self, info: ServerInfo) -> None:
         """Frame CONNECT, the subscriptions and a PING."""
         owner, link = self._owner, self._link
         owner.server_described(info)
+        link.limit_messages(info.max_payload)
         fields = capabilities(self._options, info, link.secure)
         try:
             fields.update(identity(self._options, info.nonce, self._server, self._pool.credential))

@@ -20,6 +20,11 @@ OF_THE_BUFFER = frozenset(
 )
 
 
+def largest_message(options: Options, max_payload: int = 0) -> int:
+    """Return the bytes that an inbound message may have; max_payload: of the server, 0 if it is unknown."""
+    return options.max_message_size or max(_LEAST_MESSAGE_LIMIT, 2 * max_payload)
+
+
 class Limits:
     """Sets the limits of a write buffer, and knows that of an inbound message."""
 
@@ -61,7 +66,7 @@ class Limits:
     @property
     def max_message(self) -> int:
         """Largest inbound message (headers and payload), in bytes."""
-        return self._options.max_message_size or max(_LEAST_MESSAGE_LIMIT, 2 * self._server)
+        return largest_message(self._options, self._server)
 
 
 class Unsent:

@@ -8,8 +8,8 @@ server wait by TCP. But one read may hold thousands of messages, and their callb
 watchers from their turn. So the session delivers for at most 10 ms, then the link gives way: the reader is
 stopped and the rest follows in the loop's next iteration.
 
-`read` and `flush` are C (``csrc/py_turn.c``). After the handshake, and without TLS, they read and deliver,
-and write, without a call of Python. For all else they call the methods here.
+`read` and `flush` are C (``csrc/py_turn.c``). After the handshake, and without TLS and WebSocket, they read
+and deliver, and write, without a call of Python. For all else they call the methods here.
 
 A callback may nest `loop.start()`, raise what stops the loop, or never return. What was received after
 its message is then delivered by whoever comes first: the nested loop or the loop's next run. The session
@@ -55,10 +55,11 @@ from ..net import (
 from ..options import Options
 from ..protocol import END, GAVE_WAY, NOTHING, Outbound, Session, State
 from ..redact import drop_frames
+from .limits import largest_message
 from .tls_context import TlsContext
 
 if TYPE_CHECKING:
-    from ..net import TlsStream
+    from ..net import TlsStream, Upgrade, WsStream
     from .server import Server
 
 
@@ -135,8 +136,8 @@ class Link(LinkBase):
         self._options = options
         self._refs = refs
         self._journal = journal
-        self._socket = stream
-        self._stream: Stream | TlsStream = journal.traced(stream)
+        self._bare: Stream | TlsStream | WsStream = stream  # not traced
+        self._stream: Stream | TlsStream | WsStream = journal.traced(stream)
         self._out: Outbound = out
         self._owner: Owner = owner
         self._before_write = before_write
@@ -193,10 +194,37 @@ class Link(LinkBase):
 
     def start_tls(self, tls: TlsContext, server: Server) -> None:
         """Begin the TLS handshake. Raises `TlsError` if it can't begin."""
-        stream = tls.wrap(self._socket, server)
+        assert isinstance(self._bare, Stream)
+        stream = tls.wrap(self._bare, server)
         if not self._closed:  # else a callback for certificates has disconnected
+            self._bare = stream
             self._stream = self._journal.traced(stream)
             self._shake_hands()
+
+    def start_websocket(self, upgrade: Upgrade) -> None:
+        """Ask for a WebSocket connection, on the plain socket or on its TLS."""
+        from ..net import WsStream
+
+        assert not isinstance(self._bare, WsStream)
+        self._bare = stream = WsStream(self._bare, upgrade, largest_message(self._options))
+        self._stream = self._journal.traced(stream)
+        try:
+            stream.begin()
+        except OSError as exc:
+            self._fail(read_error(exc, False))
+            return
+        self._watch_writable(stream.unsent)
+
+    def limit_messages(self, max_payload: int) -> None:
+        """Keep WebSocket messages to the server's max_payload in one direction, to ours in the other one."""
+        if self.websocket:
+            most = largest_message(self._options, max_payload)
+            self._stream.limit(max_payload, most)  # type: ignore[union-attr]
+
+    @property
+    def websocket(self) -> bool:
+        """Whether NATS is spoken in WebSocket frames, or will be after the handshake of that."""
+        return self._stream.framed
 
     def _shake_hands(self) -> None:
         stream = self._stream
@@ -204,7 +232,7 @@ class Link(LinkBase):
         try:
             done = stream.handshake()
         except OSError as exc:
-            self._fail(handshake_error(exc))
+            self._fail(read_error(exc, False) if stream.framed else handshake_error(exc))
             return
         self._watch_writable(stream.unsent)
         if done:
@@ -276,9 +304,10 @@ class Link(LinkBase):
         stream = self._stream
         if stream.handshaking:
             self._shake_hands()
+            stream = self._stream  # another one if WebSocket follows TLS
             if self._closed or stream.handshaking:
                 return False
-            # The server's first INFO may have come together with the end of its TLS handshake.
+            # The server's first INFO may have come together with the end of the handshake.
         return self._read_stream(stream)
 
     def _not_drained(self, code: int, spoke_at: float) -> bool:
@@ -293,8 +322,8 @@ class Link(LinkBase):
             self._fail(read_error(os_error(-code), self._owner.connected))
         return False
 
-    def _read_stream(self, stream: Stream | TlsStream) -> bool:
-        """Read once by Python, and deliver: before the handshake is complete, and from TLS."""
+    def _read_stream(self, stream: Stream | TlsStream | WsStream) -> bool:
+        """Read once by Python, and deliver: before the handshake is complete, from TLS and from WebSocket."""
         try:
             data = stream.recv()
         except OSError as exc:

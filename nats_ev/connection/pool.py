@@ -104,6 +104,10 @@ class ServerPool:
                 if first.user is None and first.token is None:
                     first.user, first.password = server.user, server.password
                     first.token = server.token
+        if len({server.ws for server in servers.values()}) > 1:
+            raise BadOptionsError(
+                "servers with WebSocket (ws, wss) and without it can't be mixed in one pool"
+            )
         current = self.current
         secure = self._seen_tls or self._url_wants_tls
         self._replace(list(servers.values()))
@@ -424,6 +428,9 @@ class ServerPool:
         """
         listed: dict[tuple[str, int, str | None], Server] = {}
         current = self.current
+        ws = current is not None and current.ws
+        if any(server.ws != ws for server in self._configured):
+            return []  # the pool has been replaced, and the connection is still to one of the others
         # Invalid addresses count, too: a million of them would hold up the loop for seconds.
         for address in islice(addresses, MAX_DISCOVERED):
             try:
@@ -433,9 +440,13 @@ class ServerPool:
             server.discovered = True
             # A Unix socket's path would be one on this machine: a server has no business to name
             # it.
+            if server.ws and not ws:
+                continue
+            server.ws = ws
             if server.path is None and server.key not in self._refused:
                 listed[server.key] = server
         known = {server.key for server in self._servers}
+        known |= {(server.host.lower(), server.port, None) for server in self._servers if server.ws}
         gone = [
             s for s in self._servers if s.discovered and s.key not in listed and s is not current
         ]

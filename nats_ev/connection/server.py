@@ -8,11 +8,14 @@ import socket
 from collections.abc import Sequence
 
 from .. import errors
-from ..arguments import is_unicode
+from ..arguments import URL_CHARACTERS, is_unicode
 from ..errors import BadOptionsError
 from ..protocol import State
 
 DEFAULT_PORT = 4222
+# Of WebSocket URLs.
+_WS_PORT, _WSS_PORT = 80, 443
+_SCHEMES = ("nats", "tls", "ws", "wss")
 # Addresses of one name, and servers, that a text shows; the others are counted.
 _MOST_SHOWN = 3
 # Bytes of what something else than a NATS server has sent.
@@ -39,6 +42,9 @@ class Server:
         self.port = port
         self.path = path
         self.tls = tls
+        # WebSocket: whether it is spoken, and the path and query of the HTTP request.
+        self.ws = False
+        self.target = "/"
         self.user: str | None = None
         self.password: str | None = None
         self.token: str | None = None
@@ -60,9 +66,11 @@ class Server:
 
     @property
     def url(self) -> str:
-        """The server's URL, without credentials."""
+        """The server's URL, without credentials; one of WebSocket without its query, too."""
         if self.path is not None:
             return f"unix://{self.path}"
+        if self.ws:
+            return f"{'wss' if self.tls else 'ws'}://{self.address}{self._route or ''}"
         return f"{'tls' if self.tls else 'nats'}://{self.address}"
 
     @property
@@ -76,18 +84,31 @@ class Server:
     @property
     def key(self) -> tuple[str, int, str | None]:
         """What is equal for two entries of the same server."""
-        return self.host.lower(), self.port, self.path
+        return self.host.lower(), self.port, self._route if self.ws else self.path
+
+    @property
+    def _route(self) -> str | None:
+        """The path of a WebSocket URL; None without one."""
+        path = self.target.partition("?")[0]
+        return path if path != "/" else None
+
+    def authority(self, secure: bool) -> str:
+        """Return what the header Host names in the request for a WebSocket connection."""
+        host = self.host.partition("%")[0]  # an IPv6 zone is local to this machine
+        host = f"[{host}]" if ":" in host else host
+        return host if self.port == (_WSS_PORT if secure else _WS_PORT) else f"{host}:{self.port}"
 
 
 def parse_server(url: str, port: int | None = None) -> Server:
-    """Return the server of a URL: ``nats://``, ``tls://``, ``unix://``, a bare host, or host:port.
+    """Return the server of a URL, a bare host, or host:port.
 
+    Schemes are ``nats://``, ``tls://``, ``unix://``, ``ws://`` and ``wss://``.
     User, password or token before an @ are percent-decoded. Raises `BadOptionsError`, whose text leaves out
     what may be secret in the URL.
 
     Args:
         url: blanks and line breaks around it are ignored.
-        port: of a URL that names no port; None: 4222.
+        port: of a URL that names no port; None: 4222, with WebSocket 80 or 443.
     """
     text = url.strip()
     if any(c < " " or c == "\x7f" for c in text):  # urlsplit would drop some of them
@@ -117,15 +138,21 @@ def _parse_url(text: str, port: int | None) -> Server:
         host, own_port = parts.hostname, parts.port
     except ValueError:
         raise _invalid(text) from None
-    if parts.scheme not in ("nats", "tls"):
-        raise _invalid(text, "nats, tls or unix, please")
+    if parts.scheme not in _SCHEMES:
+        raise _invalid(text, "nats, tls, ws, wss or unix, please")
+    ws = parts.scheme in ("ws", "wss")
     if not host or own_port == 0 or any(c <= " " or c == "\x7f" for c in host):
         raise _invalid(text)
-    if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise _invalid(text, "nothing may follow the port")
+    if parts.fragment or (not ws and (parts.path not in ("", "/") or parts.query)):
+        raise _invalid(text, "no # may follow" if ws else "nothing may follow the port")
     if ":" in host:
         host = _with_plain_zone(host)
-    server = Server(host=host, port=own_port or port or DEFAULT_PORT, tls=parts.scheme == "tls")
+    secure = parts.scheme in ("tls", "wss")
+    default = (_WSS_PORT if secure else _WS_PORT) if ws else DEFAULT_PORT
+    server = Server(host=host, port=own_port or port or default, tls=secure)
+    if ws:
+        server.ws = True
+        server.target = _target(parts.path, parts.query)
     if parts.password is not None:
         server.user = _unquoted(parts.username or "")
         server.password = _unquoted(parts.password)
@@ -149,15 +176,23 @@ def server_at(host: str, port: int) -> Server:
             )
         if any(c in bare for c in "/?#"):
             raise BadOptionsError(
-                f"host must be a name, an address, or a URL that begins with nats://: {bare!r}"
+                f"host must be a name, an address, or a URL that begins with nats:// or ws://: {bare!r}"
             )
         return Server(host=_with_plain_zone(bare) if ":" in bare else bare, port=port)
-    server = parse_server(host, port)
+    ws = host.lower().startswith(("ws://", "wss://"))
+    server = parse_server(host, None if ws and port == DEFAULT_PORT else port)
     if server.path is None and port not in (server.port, DEFAULT_PORT):
         raise BadOptionsError(
             f"host names port {server.port}, and port is {port}: give one of them"
         )
     return server
+
+
+def _target(path: str, query: str) -> str:
+    """Return path and query of a URL as an HTTP request has them."""
+    from urllib.parse import quote
+
+    return quote((path or "/") + (f"?{query}" if query else ""), safe=URL_CHARACTERS)
 
 
 def _with_plain_zone(address: str) -> str:
@@ -194,6 +229,8 @@ def _invalid(text: str, why: str = "") -> BadOptionsError:
         host = f"{name}:…"
         why = why or "the port is not a number; a comma in a password is %2C"
     shown = host + rest[len(authority) :] if "@" not in rest else host
+    if scheme.lower() in ("ws", "wss"):  # a query may hold a token
+        shown = shown.partition("?")[0].partition("#")[0]
     if scheme.lower() not in ("nats", "tls"):
         shown = f"{scheme}://{shown}"
     return BadOptionsError(f"invalid server URL: {shown!r}" + (f" ({why})" if why else ""))
@@ -276,9 +313,15 @@ def closed_by_server(state: State | None) -> errors.NatsError:
     return errors.ConnectError(f"connection closed by the server{when}")
 
 
-def timed_out(mute: bool) -> errors.NatsError:
-    """Return the error of an attempt that takes too long; mute: the peer has said nothing."""
-    hint = "the peer sends no INFO (is it a NATS server?): " if mute else ""
+def timed_out(mute: bool, ws: bool = False) -> errors.NatsError:
+    """Return the error of an attempt that takes too long.
+
+    Args:
+        mute: the peer has said nothing of NATS.
+        ws: by WebSocket.
+    """
+    speaker = "a server with WebSocket" if ws else "a NATS server"
+    hint = f"the peer sends no INFO (is it {speaker}?): " if mute else ""
     return errors.ConnectTimeoutError(f"{hint}connect timeout")
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from ..auth import check_creds_text
 from ..errors import BadOptionsError, BadSubjectError
-from ..options import NAMES
 from .errors import ContextError, ContextNotFoundError
 from .files import (
     kind_of,
@@ -66,6 +65,7 @@ _FIELD_OF = {
     "nkey_seed_file": "nkey",
     "nkey_seed": "user_seed",
     "jwt": "user_jwt",
+    "proxy": "socks_proxy",
     **{option: field for field, option in _TLS_FILES.items()},
 }
 # Where it comes from if that field is not set.
@@ -319,8 +319,6 @@ class Context:
         if self["inbox_prefix"]:
             made["inbox_prefix"] = self["inbox_prefix"]
         if self["socks_proxy"]:
-            if "proxy" not in NAMES:
-                raise self._error("socks_proxy", "this client does not support proxies yet")
             made["proxy"] = self["socks_proxy"]
         for field in _FIELDS:
             if field.startswith("windows_") and self[field]:

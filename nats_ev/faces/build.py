@@ -71,11 +71,8 @@ class Face:
     def _face_of(self, kind: type) -> type | None:
         for base in kind.__mro__:
             name = base.__name__
-            if (
-                base.__module__ in ("nats_ev", "nats_ev.extras")
-                and name in rules.HOMES
-                and name not in BASES
-            ):
+            shown = ("nats_ev", f"nats_ev.{rules.HOMES.get(name)}")
+            if base.__module__ in shown and name in rules.HOMES and name not in BASES:
                 # Of messages only those that can be answered: the others are a class of their own.
                 return (
                     None
@@ -133,7 +130,8 @@ class Face:
         elif name in rules.HOMES:
             bases = (objects.BASES.get(name, Facing),)
             space["_context_for"] = staticmethod(self.context)
-            space["_adapt"] = staticmethod(_adapt_options)
+            names = tuple(inspect.signature(cast(Any, rules.original(name)).__init__).parameters)
+            space["_adapt"] = staticmethod(partial(_adapt_new, names[2:]))
         else:
             raise KeyError(name)
         if name in rules.HOMES:
@@ -301,13 +299,26 @@ def _adapted(
     return tuple(changed)
 
 
-def _adapt_options(context: Context, options: dict[str, Any]) -> None:
-    """Replace the callbacks among the options of a new object by those that the face passes on."""
-    for name, value in options.items():
+def _adapt_new(
+    names: tuple[str, ...], context: Context, args: tuple[Any, ...], options: dict[str, Any]
+) -> tuple[Any, ...]:
+    """Replace the callbacks that a new object is given by those that the face passes on.
+
+    Args:
+        names: of the constructor's parameters after the object's owner.
+        context: of the client.
+        args, options: of the call. The former are returned, the latter are changed.
+    """
+
+    def adapted(name: str, value: Any) -> Any:
         if rules.is_task(name):
-            options[name] = context.task(name, value)
-        elif name in rules.PLAIN:
-            context.plain(name, value)
+            return context.task(name, value)
+        return context.plain(name, value) if name in rules.PLAIN else value
+
+    for name, value in options.items():
+        options[name] = adapted(name, value)
+    named = [adapted(name, value) for name, value in zip(names, args, strict=False)]
+    return (*named, *args[len(named) :])
 
 
 def _give_up(context: Context, rule: Rule, handle: Any) -> None:

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from ..arguments import takes_several
 from ..client import Nats
 from ..errors import NatsError
 
@@ -89,6 +90,44 @@ class Spawned:
         self._context.nats.call(_raise, error)
 
 
+class JobHandler(Spawned):
+    """A handler of a work queue: its end is that of the job, unless it takes ``done`` and calls that."""
+
+    def __init__(self, context: Spawner, callback: Callable[..., Any]) -> None:
+        super().__init__(context, callback)
+        self._takes_done = takes_several(callback)
+
+    async def _await(self, hold: Any, args: tuple[Any, ...]) -> None:
+        job, done = args
+        try:
+            await (self._callback(job, done) if self._takes_done else self._callback(job))
+        except BaseException as error:  # a task that is cancelled has failed, too
+            done(error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._done(done)
+        finally:
+            self._ended(hold)
+
+    def _run(self, hold: Any, args: tuple[Any, ...]) -> None:
+        job, done = args
+        try:
+            self._callback(job, done) if self._takes_done else self._callback(job)
+        except BaseException as error:
+            done(error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._done(done)
+        finally:
+            self._ended(hold)
+
+    def _done(self, done: Callable[..., object]) -> None:
+        if not self._takes_done:
+            done(None)
+
+
 class Handler(Spawned):
     """A handler of a service. What it raises is the answer, as that of a handler of the callback API."""
 
@@ -96,6 +135,9 @@ class Handler(Spawned):
         from ..service import ServiceError
 
         request = args[0]
+        if (failed := getattr(request, "handler_failed", None)) is not None:
+            failed(error)  # of an auth callout
+            return
         if isinstance(error, ServiceError):
             code, text = error.code, error.description
         else:

@@ -18,7 +18,7 @@ from ..errors import ConnectionClosedError, NatsError, PermissionsViolationError
 from ..headers import HeadersLike
 from ..instrumentation import ERROR, complain
 from ..status import Status
-from .callbacks import Handler, Spawned, is_asynchronous
+from .callbacks import Handler, JobHandler, Spawned, is_asynchronous
 
 if TYPE_CHECKING:
     from .flow import Buffer
@@ -29,6 +29,9 @@ _DRAIN_TIMEOUT = 30_000.0
 _LOOK_EVERY = 5.0
 # How long it waits for a task that has called `next` and may be at work with the last message, in ms.
 _IDLE = 1000.0
+
+# What makes a task of each call of a parameter's callback, where that is special.
+_SPAWNED: dict[str, type[Spawned]] = {"handler": Handler, "job_handler": JobHandler}
 
 
 class Awaited(Protocol):
@@ -189,7 +192,7 @@ class Context:
         """Return the callback to pass on for a user's: one whose calls are tasks, if they are to be."""
         if callback is None or not callable(callback) or not self.runs_as_task(callback):
             return callback
-        return (Handler if name == "handler" else Spawned)(self, callback)
+        return _SPAWNED.get(name, Spawned)(self, callback)
 
     def plain(self, name: str, callback: Any) -> Any:
         """Return a callback whose result counts at once. Raises TypeError for a coroutine function."""

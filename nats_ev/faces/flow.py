@@ -527,6 +527,33 @@ class Messages(Drained):
         self.close()
 
 
+class Larges(Drained):
+    """Messages of any size, as `LargeMsg`."""
+
+    def _weigh(self, item: Any) -> int:
+        return len(item.payload) + WEIGHT
+
+    def _callback(self) -> Callable[..., None]:
+        buffer = self._buffer
+
+        def take(msg: Any, error: NatsError | None) -> None:
+            if error is not None:
+                buffer.finish(error)
+            else:
+                buffer.put(msg, len(msg.payload) + WEIGHT)
+
+        return take
+
+    def _begin(self, handle: Any) -> None:
+        super()._begin(handle)
+        self._buffer.drain_source = handle.drain
+        self._what = repr(handle.subject)
+
+    def stop(self) -> None:
+        """End the iterator and the subscription at once: the same as `close`."""
+        self.close()
+
+
 class Watched(Flow):
     """The entries of a watch. None marks the end of the initial data, once."""
 
@@ -577,5 +604,8 @@ BASES: dict[str, type[Flow]] = {
     "KvWatch": Watched,
     "KvKeys": Listed,
     "ObjectWatch": Watched,
+    "SystemEvents": Advisories,
     "Leaders": Leaders,
+    "GroupMember": Messages,
+    "LargeSubscription": Larges,
 }

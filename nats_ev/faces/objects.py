@@ -32,12 +32,14 @@ class Facing:
     # Of the classes that `build` makes: the class of `_it`, and the context for what an object is made from.
     _original: ClassVar[type]
     _context_for: ClassVar[Callable[[Any], Context]]
-    _adapt: ClassVar[Callable[..., None]]
+    # Gives the callbacks of a new object to the face: ``_adapt(context, args, options)`` returns args.
+    _adapt: ClassVar[Callable[..., tuple[Any, ...]]]
 
     def __init__(self, owner: Any, /, *args: Any, **options: Any) -> None:
         """owner: what the class of the callback API takes first, of this face or of that API."""
         context = owner._context if isinstance(owner, Facing) else type(self)._context_for(owner)
-        type(self)._adapt(context, options)
+        args = type(self)._adapt(context, args, options)
+        options = {name: unwrap(value) for name, value in options.items()}
         self._set(context.on_loop(self._original, unwrap(owner), *args, **options), context)
 
     @classmethod
@@ -206,10 +208,10 @@ class Streams(Facing):
 
 
 class Handlers(Facing):
-    """The base of a face's `Service`. As a context manager it ends with `stop`."""
+    """The base of a face's `Service` and `AuthCallout`. As a context manager it ends with `stop`."""
 
     async def stop(self) -> bool:
-        """Stop the service; return True when all requests that the server has sent are handled.
+        """Stop answering; return True when all requests that the server has sent are handled.
 
         Handlers that are tasks of their own have ended by then. The client stays connected. Raises what
         has ended the connection before.
@@ -322,6 +324,7 @@ BASES: dict[str, type[Facing]] = {
     "Nats": Client,
     "JetStream": Streams,
     "Service": Handlers,
+    "AuthCallout": Handlers,
     "Lock": Holding,
     "Semaphore": Holding,
     "Election": Standing,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any, NamedTuple
@@ -46,9 +47,22 @@ HOMES = {
     "ObjectWatch": "object_store",
     "Service": "service",
     "Group": "service",
+    "AccountResolver": "accounts",
+    "AuthCallout": "accounts",
+    "ServiceClient": "service",
+    "SystemClient": "system",
+    "Backup": "extras",
     "Lock": "extras",
     "Semaphore": "extras",
     "Election": "extras",
+    "Counters": "extras",
+    "Schedules": "extras",
+    "WorkQueue": "extras",
+    "Worker": "extras",
+    "ConsumerGroups": "extras",
+    "GroupMember": "extras",
+    "LargeMessages": "extras",
+    "LargeSubscription": "extras",
 }
 
 # Methods that call cb more than once, and the class of the iterator that a face's method returns.
@@ -64,7 +78,11 @@ FLOWS = {
     ("KV", "watch"): "KvWatch",
     ("KV", "list_keys"): "KvKeys",
     ("ObjectStore", "watch"): "ObjectWatch",
+    ("SystemClient", "events"): "SystemEvents",
     ("Election", "observe"): "Leaders",
+    ("ConsumerGroups", "static_consume"): "GroupMember",
+    ("ConsumerGroups", "elastic_consume"): "GroupMember",
+    ("LargeMessages", "subscribe"): "LargeSubscription",
 }
 LATER = {("JetStream", "publish_async")}
 FORGET = {("FastBatch", "add")}
@@ -87,7 +105,7 @@ CREATING = {"from_context", "from_env"}
 OWN = {"ask", "pause", "paused", "resume"}
 # Parameters for callbacks each call of which is a task, in a face that has tasks: their results count for
 # nothing. `on_…` are, too.
-TASKS = {"cb", "handler", "done_handler", "error_handler"}
+TASKS = {"cb", "handler", "job_handler", "done_handler", "error_handler"}
 # Parameters for callables whose result is used at once.
 PLAIN = {"coderef", "data", "ended", "into", "progress", "sentinel", "stats_handler"}
 
@@ -161,7 +179,9 @@ def rule(kind: type, name: str) -> Rule:
     )
     returns = str(function.__annotations__.get("return", ""))
     bound = type(member) if isinstance(member, (staticmethod, classmethod)) else None
-    takes_faces = any(annotation.endswith("ObjectStore") for annotation in annotations.values())
+    takes_faces = any(
+        re.search(r"\b(ObjectStore|JetStream)\b", each) for each in annotations.values()
+    )
     return Rule(found, name, function, position, callables, returns, bound, takes_faces)
 
 

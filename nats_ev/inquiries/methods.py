@@ -14,8 +14,9 @@ from .report import Trace
 if TYPE_CHECKING:
     from .asker import Asker
     from .expiry import Expiry
+    from .trace import Tracing
 else:
-    Expiry = Any  # loaded when it is needed
+    Expiry = Tracing = Any  # loaded when they are needed
 
 # The first nats-server that traces. An older one would deliver the message.
 _TRACES = (2, 11)
@@ -79,7 +80,7 @@ class Inquiries:
         *,
         headers: HeadersLike | None = None,
         deliver: bool = False,
-    ) -> None:
+    ) -> Tracing | None:
         """Publish a message of which each server on its way reports what it does with it (ADR-41).
 
         The message is delivered to nobody and into no stream, unless deliver is true. Needs nats-server
@@ -94,6 +95,9 @@ class Inquiries:
             timeout_ms: for all reports, in ms or a timedelta; 0: no limit.
             deliver: also deliver the message.
 
+        Returns:
+            An object whose ``cancel()`` stops the collecting without a callback; None if nothing was sent.
+
         Raises:
             NotConnectedError: there is no connection at the moment.
             Others: as `publish`.
@@ -107,10 +111,12 @@ class Inquiries:
         if _version_of(info.version) < _TRACES:
             text = f"tracing needs nats-server 2.11, and this one is {info.version}: not sent"
             asker.call_soon(cb, None, UnsupportedError(text))
-            return
+            return None
         from .trace import Tracing
 
-        Tracing(asker, cb, limit).begin(subject, payload, headers, deliver)
+        tracing = Tracing(asker, cb, limit)
+        tracing.begin(subject, payload, headers, deliver)
+        return tracing
 
     def _watch_expiry(self) -> None:
         """Let `on_auth_expiring` be called for this connection and all that follow."""

@@ -60,6 +60,11 @@ class Tracing:
         if self._timeout:
             self._limit = self._nats.call_later(self._timeout, self._timed_out)
 
+    def cancel(self) -> None:
+        """Stop collecting, without a callback. Does nothing at the end."""
+        self._cb = _nothing
+        self._end(None, None)
+
     def _arrived(self, subject: str, payload: bytes, reply: object, headers: object) -> None:
         try:
             report = json.loads(payload)
@@ -92,3 +97,7 @@ class Tracing:
         self._nats.unsubscribe(self._sid)
         hold.cancel()
         self._cb(trace, err)
+
+
+def _nothing(trace: Trace | None, err: NatsError | None) -> None:
+    """Stand in for the callback of a trace that was cancelled."""

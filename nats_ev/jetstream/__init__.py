@@ -1,13 +1,15 @@
 """JetStream: streams, consumers, and publishing with acknowledgement (ADR-37).
 
-Files: `jetstream` (the class), `stream`, `direct`, `consumer`, `publish`, `batch`, `advisory` (its methods);
+Files: `jetstream` (the class), `stream`, `direct`, `consumer`, `publish`, `batch`, `advisory`,
+`snapshot` (copies of streams), `admin` (clusters) (its methods);
 `fetch`, `consume` on `pull`, `ordered`, `ordered_fetch`, `push` (ways to receive); `handle` (the base of what
-these return); `message`, `errors`; `config` (fields), `store` (storing configurations), `api` (requests),
-`answers` (how what servers send becomes values), `types` (for annotations).
+these return); `message`, `errors` (`feature_errors`); `config` (fields), `store` (storing configurations),
+`api` (requests), `answers` (how what servers send becomes values), `types` (for annotations).
 """
 
 from ..imports import show_as_public
-from . import errors
+from . import errors, feature_errors
+from .admin import Convergence
 from .advisory import Advisory, decode_advisory
 from .answers import attempt as attempt
 from .answers import converted as converted
@@ -26,6 +28,7 @@ from .errors import *  # noqa: F403
 from .errors import JetStreamError as JetStreamError
 from .errors import is_electing as is_electing
 from .errors import nobody as nobody
+from .feature_errors import *  # noqa: F403
 from .fetch import Fetch
 from .jetstream import JetStream
 from .message import JsMsg, Metadata, StoredMsg, parse_ack_reply
@@ -40,12 +43,15 @@ from .publish_options import PublishOptions as PublishOptions
 from .publish_options import message_headers as message_headers
 from .pull import MsgCallback as MsgCallback
 from .push import PushSubscription
+from .snapshot import Restore, Snapshot, SnapshotError
+from .snapshot import StreamBackup as StreamBackup
 from .types import *  # noqa: F403
 
 __all__: list[str] = [
     "Advisory",
     "AtomicBatch",
     "Consume",
+    "Convergence",
     "FastBatch",
     "Fetch",
     "JetStream",
@@ -54,10 +60,14 @@ __all__: list[str] = [
     "OrderedConsumer",
     "OrderedFetcher",
     "PushSubscription",
+    "Restore",
+    "Snapshot",
+    "SnapshotError",
     "StoredMsg",
     "decode_advisory",
     "parse_ack_reply",
 ]
 __all__ += errors.__all__
+__all__ += feature_errors.__all__
 
 show_as_public(globals(), __all__)

@@ -13,7 +13,8 @@
     │   ├── ApiLevelError                   the server is too old for the request
     │   ├── MaximumMessagesError · ResourcesExceededError
     │   ├── MessageTtlError
-    │   └── BatchError
+    │   ├── BatchError
+    │   └── CounterError · ScheduleError · ConsumerInvalidResetError · ReconfigurationInProgressError
     ├── NoStreamResponseError               no stream or consumer answers; also a NoRespondersError
     ├── PullStatusError                     a status that ends a pull request, or a consumer
     │   ├── BadPullRequestError (400) · NoMessagesError (404) · TooManyRequestsError (429)

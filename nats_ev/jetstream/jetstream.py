@@ -1,4 +1,4 @@
-"""`JetStream`: one class made of the methods of `stream`, `consumer`, `batch`, `advisory` and `publish`.
+"""`JetStream`: one class made of the methods of `stream`, `consumer`, `batch`, `publish` and others.
 
 The methods have the manual's words (``stream_create``). nats.go's words (``create_stream``) are aliases of
 them, declared here.
@@ -15,11 +15,13 @@ from ..client import Nats
 from ..errors import BadOptionsError
 from ..options import NatsOptions
 from ..subjects import check_subscribe
+from .admin import Administration
 from .advisory import Advisories
 from .api import Api
 from .batch import Batches
 from .consumer import Consumers
 from .publish import Publishing
+from .snapshot import Snapshots
 from .stream import Streams
 
 _FIELD_OF = {"domain": "domain", "prefix": "api_prefix", "event_prefix": "event_prefix"}
@@ -32,7 +34,7 @@ else:
     Self = Context = Any  # Python 3.10 has no Self; most programs have no context
 
 
-class JetStream(Streams, Consumers, Batches, Advisories, Publishing):
+class JetStream(Streams, Consumers, Batches, Advisories, Publishing, Snapshots, Administration):
     """JetStream on a client's connection.
 
     Every method takes a callback, ``cb(result, err)``, as its last positional argument or as ``cb``. It is

@@ -98,7 +98,8 @@ class Publishing:
         """Publish a message to a stream; ``cb(ack, err)`` when it is stored.
 
         ack has stream, seq and duplicate, and fields that the server adds: domain, val (a counter's new
-        value). A message that timed out may have been stored: publish it again with the same msg_id.
+        value; a duplicate's ack has none). A message that timed out may have been stored: publish it again
+        with the same msg_id.
 
         Args:
             subject: a subject that a stream stores.
@@ -292,7 +293,8 @@ class _Message:
             except TypeError as exc:
                 show_misfit(exc, self.cb, 1)
                 raise
-        elif "incr" in self.needs and "val" not in ack:  # it did not count
+        elif "incr" in self.needs and "val" not in ack and not ack.get("duplicate"):
+            # It did not count. A duplicate has counted before, and its acknowledgement has no value.
             self.done(None, ApiLevelError.lacking({"incr": self.needs["incr"]}, ack))
         else:
             self.api.levels.confirm(ack, self.needs, self.done)

@@ -18,12 +18,14 @@ However a look-up ends, its name can be looked up again.
 interpreter's own: see `native`.
 
 *Order.* The addresses of one name alternate between IPv6 and IPv4, so that a broken network of one
-family delays the attempt by one address and not by all of that family. With `shuffle` they are in
-random order within each family (ADR-11).
+family delays the attempt by one address and not by all of that family (RFC 8305, "Happy Eyeballs"). The
+family that the system's resolver puts first comes first, which is its choice by RFC 6724, unless `order` says
+otherwise. With `shuffle` they are in random order within each family (ADR-11).
 
 *Time.* If there is more than one address, the next one is begun after an equal share of half of `timeout`,
-at most 0.25 s. Otherwise the first one that swallows packets would use up the time of all. The former ones
-are not given up: the first that answers is the one.
+at most 0.25 s, and at once if the one before has failed. Otherwise the first one that swallows packets would
+use up the time of all. The former ones are not given up: the first that answers is the one, and the others
+are closed. What RFC 8305 says about look-ups does not apply: `getaddrinfo` has all addresses or none.
 
 *Two peculiarities of kernels.* A Unix socket whose backlog is full answers EAGAIN to `connect`, and
 no event says that there is room again: `_retry` tries again 20 ms later. While nobody listens on a
@@ -38,7 +40,7 @@ import errno
 import os
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import chain, zip_longest
 from typing import Any
@@ -49,7 +51,7 @@ from .deadlines import Deadline, Deadlines
 from .fork import make_dead_end
 from .native import getaddrinfo, start_thread
 from .refs import Refs
-from .transport import EV_WRITE, open_socket
+from .transport import EV_WRITE, open_socket, set_user_timeout
 
 # Seconds until a Unix socket with a full backlog is tried again.
 _BACKLOG_RETRY = 0.02
@@ -58,6 +60,17 @@ _MOST_SHARE = 0.25
 
 Address = tuple[int, Any]  # (family, sockaddr)
 Lookup = Callable[[str, int], list[Address]]
+Local = tuple[str, int]  # an address of this machine, and a port or 0
+
+_NAMES: dict[int, str] = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
+# The families that an order permits, the preferred one first; 0: all, in the order of the resolver.
+ORDERS: dict[int, tuple[int, ...]] = {
+    0: (),
+    4: (socket.AF_INET,),
+    6: (socket.AF_INET6,),
+    46: (socket.AF_INET, socket.AF_INET6),
+    64: (socket.AF_INET6, socket.AF_INET),
+}
 
 
 def numeric_addresses(host: str, port: int) -> list[Address]:
@@ -80,7 +93,34 @@ def look_up(host: str, port: int) -> list[Address]:
         addresses = by_family.setdefault(family, [])
         if (family, address) not in addresses:
             addresses.append((family, address))
-    return [a for a in chain.from_iterable(zip_longest(*by_family.values())) if a is not None]
+    return _alternating(by_family.values())
+
+
+def _alternating(families: Iterable[list[Address]]) -> list[Address]:
+    return [a for a in chain.from_iterable(zip_longest(*families)) if a is not None]
+
+
+def permitted(addresses: list[Address], order: int, local: Local | None = None) -> list[Address]:
+    """Return the addresses that may be tried, in the order in which they are.
+
+    Args:
+        addresses: families alternating.
+        order: one of `ORDERS`.
+        local: our own address, which only connects to addresses of its family.
+
+    Raises:
+        OSError: there were addresses, and none of them may be tried.
+    """
+    families = ORDERS[order] or tuple(dict.fromkeys(family for family, _ in addresses))
+    if local is not None:
+        own = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
+        if ORDERS[order] and own not in families:
+            raise OSError("local_address is of another family than ip_resolution_order permits")
+        families = (own,)
+    left = _alternating([a for a in addresses if a[0] == family] for family in families)
+    if addresses and not left:
+        raise OSError(f"no {' or '.join(_NAMES[family] for family in families)} address")
+    return left
 
 
 def shuffled(addresses: list[Address]) -> list[Address]:
@@ -198,6 +238,9 @@ class Dialer:
         timeout: float = 0.0,
         shuffle: bool = False,
         refs: Refs | None = None,
+        order: int = 0,
+        local: Local | None = None,
+        user_timeout: int = 0,
     ) -> None:
         """Make a dialer; `tcp` or `unix` starts it.
 
@@ -212,10 +255,16 @@ class Dialer:
             shuffle: use the addresses of a name in random order, so that not all clients go to the
                 first one.
             refs: the client's.
+            order: of the families, one of `ORDERS`.
+            local: our own address; None: the kernel's choice.
+            user_timeout: see `set_user_timeout`.
         """
         self._loop = loop
         self._refs = refs or Refs(loop)
         self._resolver = resolver
+        self._order = order
+        self._local = local
+        self._user_timeout = user_timeout
         self._deadlines = deadlines
         self._done = done
         self._keepalive = keepalive
@@ -234,7 +283,7 @@ class Dialer:
         """Connect to a host. done may be called before this returns."""
         addresses = numeric_addresses(host, port)
         if addresses:
-            self._try_all(addresses)
+            self._resolved(addresses)
             return
         try:
             self._resolver.resolve(host, port, self._resolved)
@@ -263,8 +312,15 @@ class Dialer:
     def _resolved(self, result: list[Address] | OSError) -> None:
         if isinstance(result, OSError):
             self._done(result)
-        else:
-            self._try_all(shuffled(result) if self._shuffle else result)
+            return
+        if self._order or self._local is not None:
+            try:
+                result = permitted(result, self._order, self._local)
+            except OSError as exc:
+                drop_frames(exc)
+                self._done(exc)
+                return
+        self._try_all(shuffled(result) if self._shuffle else result)
 
     def _try_all(self, addresses: list[Address]) -> None:
         self._addresses.extend(addresses)
@@ -296,6 +352,12 @@ class Dialer:
         """Begin with an address. It has failed if this raises; then its socket is closed."""
         sock = open_socket(family, self._keepalive)
         try:
+            if family != socket.AF_UNIX:
+                self._prepare(sock)
+        except BaseException:
+            sock.close()
+            raise
+        try:
             code = sock.connect_ex(address)
             if code in (errno.EINPROGRESS, errno.EINTR):
                 self._await(sock)
@@ -315,6 +377,20 @@ class Dialer:
         else:
             sock.close()
             raise OSError(code, os.strerror(code))
+
+    def _prepare(self, sock: socket.socket) -> None:
+        """Set what must be set before a socket is connected."""
+        set_user_timeout(sock, self._user_timeout)
+        if self._local is None:
+            return
+        if self._local[1]:  # a former connection from this port may not be over for the kernel
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(self._local)
+        except OSError as exc:
+            host, port = self._local
+            text = f"can't connect from {host}{f' port {port}' if port else ''}"
+            raise OSError(exc.errno, f"{text}: {exc.strerror or exc}") from None
 
     def _await(self, sock: socket.socket) -> None:
         """Wait until the kernel has connected a socket; meanwhile begin with the next address."""

@@ -51,6 +51,13 @@ def new_socket(family: int) -> socket.socket:
     return sock
 
 
+def socket_of(fd: int) -> socket.socket:
+    """Return the socket that an open descriptor is. Raises OSError if it is another kind of file."""
+    kind = _before_gevent("socket", "socket") or socket.socket
+    sock: socket.socket = kind(fileno=fd)
+    return sock
+
+
 def start_thread(function: Callable[..., object], *args: object) -> None:
     """Call ``function(*args)`` in a daemon thread. Raises RuntimeError if there are too many threads."""
     start = _before_gevent("_thread", "start_new_thread")

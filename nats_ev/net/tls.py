@@ -73,6 +73,7 @@ class TlsStream:
         "held",
     )
     secure = True
+    framed = False
     direct = False
 
     def __init__(
@@ -108,6 +109,11 @@ class TlsStream:
     def fileno(self) -> int:
         """The descriptor to watch."""
         return self._sock.fileno()
+
+    @property
+    def sock(self) -> socket.socket:
+        """The connected socket."""
+        return self._sock
 
     @property
     def peer(self) -> str:

@@ -24,6 +24,18 @@ class TruncatedError(OSError):
         super().__init__("TLS connection was cut off (no close_notify)")
 
 
+class StreamError(OSError):
+    """What a protocol between NATS and the socket has found, in the client's words.
+
+    Attributes:
+        error: for on_error, of a connection that is up or of an attempt.
+    """
+
+    def __init__(self, error: errors.NatsError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 def _loaded_ssl() -> ModuleType | None:
     return sys.modules.get("ssl")
 
@@ -57,7 +69,7 @@ def read_error(exc: OSError, connected: bool) -> errors.NatsError:
     """Return the client's error for what a stream's `recv` or `send` raised, without frames.
 
     Args:
-        exc: of a `Stream` or a `TlsStream`.
+        exc: of a `Stream`, a `TlsStream` or a `WsStream`.
         connected: whether the NATS handshake is complete. Before that the error is one of the attempt: a
             `ConnectError`, and a `TlsError` for an error of TLS, because with TLS 1.3 the server rejects our
             certificate only after the client has finished.
@@ -66,6 +78,10 @@ def read_error(exc: OSError, connected: bool) -> errors.NatsError:
         return handshake_error(exc)
     drop_frames(exc)
     error: errors.NatsError
+    if isinstance(exc, StreamError):
+        if connected or not isinstance(exc.error, errors.ConnectionLostError):
+            return exc.error
+        return errors.ConnectError(str(exc.error))
     if not connected:
         error = errors.ConnectError(describe(exc))
     elif isinstance(exc, TruncatedError):

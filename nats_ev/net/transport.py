@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from .native import new_socket
+from .native import new_socket, socket_of
 
 # From libev's ev.h: what the owner watches a descriptor for.
 EV_READ = 0x01
@@ -33,6 +33,7 @@ class Stream:
 
     __slots__ = ("_recv", "_send", "sock")
     secure = False
+    framed = False  # WebSocket
     direct = True  # C may read and write the descriptor
     version: str | None = None  # of TLS
     cipher: str | None = None
@@ -109,6 +110,56 @@ def set_keepalive(sock: socket.socket, seconds: int) -> None:
     idle = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE", None)
     if idle is not None:
         sock.setsockopt(socket.IPPROTO_TCP, idle, seconds)
+
+
+def set_user_timeout(sock: socket.socket, ms: int) -> None:
+    """Let the kernel give up a connection whose sent bytes are not acknowledged for so many ms.
+
+    0 leaves the kernel's own time. Raises OSError where the system has no TCP_USER_TIMEOUT.
+    """
+    if ms > 0:
+        option = getattr(socket, "TCP_USER_TIMEOUT", None)
+        if option is None:
+            raise OSError("this system has no TCP_USER_TIMEOUT")
+        sock.setsockopt(socket.IPPROTO_TCP, option, ms)
+
+
+def adopt(sock: Any, keepalive: int, user_timeout: int) -> socket.socket:
+    """Return a connected socket of somebody else's as the client uses one; the given object is closed.
+
+    Args:
+        sock: a stream socket of Python's, or of gevent's.
+        keepalive, user_timeout: as for `open_socket` and `set_user_timeout`; for TCP only.
+
+    Raises:
+        TypeError: it is something else.
+        OSError: it is not connected. It has been closed.
+    """
+    if not callable(getattr(sock, "detach", None)) or not hasattr(sock, "getpeername"):
+        raise TypeError(f"a connected socket is wanted, not {type(sock).__name__}")
+    if hasattr(sock, "getpeercert"):
+        raise TypeError("a plain socket is wanted, not one with TLS: the client encrypts it itself")
+    fd = sock.detach()
+    if fd < 0:
+        raise OSError("the socket is closed")
+    try:
+        own = socket_of(fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    try:
+        if own.type != socket.SOCK_STREAM:
+            raise TypeError(f"a stream socket is wanted, not {own.type!r}")
+        own.setblocking(False)
+        own.getpeername()
+        if own.family in (socket.AF_INET, socket.AF_INET6):
+            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            set_keepalive(own, keepalive)
+            set_user_timeout(own, user_timeout)
+    except BaseException:
+        own.close()
+        raise
+    return own
 
 
 def os_error(number: int) -> OSError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from ..arguments import ResultCallback, explained
 from ..buckets import (
@@ -23,7 +23,7 @@ class ObjectBucket(Bucket[ObjectStoreConfig, ObjectStoreStatus]):
     """The part of `ObjectStore` that deals with the bucket as a whole."""
 
     _STREAM_PREFIX = STREAM_PREFIX
-    _FIELDS = COMMON_FIELDS
+    _FIELDS: ClassVar[dict[str, str]] = {**COMMON_FIELDS, "allow_batched": "allow_batched"}
 
     @explained(other="a configuration is one dict, as in create_bucket({'storage': 'file'}, cb)")
     def create_bucket(
@@ -38,7 +38,8 @@ class ObjectBucket(Bucket[ObjectStoreConfig, ObjectStoreStatus]):
 
         Args:
             config: description; ttl or max_age (a timedelta or ns, after which objects expire); max_bytes;
-                storage ("file", "memory"); replicas; placement; compression (bool); metadata.
+                storage ("file", "memory"); replicas; placement; compression (bool); metadata;
+                allow_batched: True: `put` sends parts in fast batches (nats-server 2.14; ADR-50).
             cb: may be left out; errors then go to the client's on_error.
         """
         super().create_bucket(config, cb)

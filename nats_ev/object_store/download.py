@@ -13,6 +13,10 @@ once, also over a lost connection. Three things are left to do.
 object's size. To pause means to stop the consumer; to resume, to start another one after the last part
 that the sink has taken. No part is kept in between, whatever the length of the pause.
 
+*Part of an object.* A get of a range, and one that a file has a part of already, begin with a later part,
+which `ranges` finds. What the file has is hashed again, so that the digest can be compared in the end. The
+digest of a range is not known.
+
 *The end.* The info says how many parts there are, and the last one completes the object. Only then are size
 and digest compared, and only then does the sink show its result (a file gets its name). A sink gets either
 `finish` or `abandon`, once.
@@ -53,12 +57,15 @@ from ..jetstream import (
     InvalidAnswerError,
     MessageNotFoundError,
     MsgGetOptions,
+    StreamInfoOptions,
     finish_in_drain,
     parse_ack_reply,
+    part,
 )
 from ..steps import later_step
 from .infos import RETRY_FOR, Infos, is_transient
 from .meta import CHUNK_SIZE, DIGEST, Info, chunk_subject, digest_matches
+from .ranges import Locator, Span, bounds
 from .sinks import Sink
 
 if TYPE_CHECKING:
@@ -68,6 +75,8 @@ if TYPE_CHECKING:
 # Called as progress(bytes so far, bytes in all).
 Progress = Callable[[int, int], object]
 
+# The content is not the object's: nothing of it is worth keeping.
+_WRONG = (DigestMismatchError, ObjectChangedError, ObjectIncompleteError)
 # Content that the consumer asks for at a time: in bytes, and in parts at least and at most. Each costs a
 # kilobyte beside its content.
 _WINDOW = 4 * 1024 * 1024
@@ -132,19 +141,25 @@ class ObjectReader:
         sink: Sink,
         progress: Progress | None,
         callback: Callback,
+        span: Span | None = None,
     ) -> None:
+        """span: the bytes to read; None: all, and the digest is compared."""
         self.name = name
         self.done = False
         self.paused = False
         self.info: Info = {}
-        self.size = 0  # bytes so far
+        self.size = 0  # bytes so far, as the sink has them
         self._infos = infos
         self._js = infos.js
         self._sink = sink
         self._progress = progress
         self._callback = callback
         self._hash = hashlib.sha256()
-        self._chunks = 0  # parts so far
+        self._span = span
+        self._begin = self._stop = 0  # the bytes to read, as offsets in the object
+        self._position = 0  # the offset of the next part
+        self._locator: Locator | None = None  # searches for the first part
+        self._chunks = 0  # parts before the next one
         self._seq = 0  # of the last part in the stream
         self._subject = ""  # of the parts; "": the info is not known yet
         self._consumer: OrderedConsumer | None = None
@@ -153,6 +168,7 @@ class ObjectReader:
         self._moved_at = time.monotonic()  # the last part, or the last time that none could come
         self._trouble: NatsError | None = None  # what has befallen the consumer since then
         self._next_tick: Deadline | None = None
+        self._ready = False  # the sink has begun, and what it has is hashed
         self._cancelled = False  # `fail` follows in this turn, and no part before that
         self._hold: Deadline | None = None  # lets a drain wait, also while no consumer runs
 
@@ -170,13 +186,70 @@ class ObjectReader:
         if info["chunks"] and not info["nuid"]:
             self.fail(BadObjectMetaError(f"{info['name']} has parts, and does not say where"))
             return
-        if not info["chunks"]:
+        self._begin, self._stop = bounds(self._span, info["size"])
+        self._hold = self._js.nats.hold_drain(self._client_ended)
+        self._tick_later()
+        if not self._use_sink(self._take_up):
+            return
+        if self._begin:
+            self._locator = Locator(
+                infos, info, self._subject, self._located, self._count, self._ended_early
+            )
+        self._hash_former(0)
+
+    def _take_up(self, sink: Sink) -> None:
+        """Let the sink begin; what it has of the object from an earlier get need not be read again."""
+        has = sink.begin(self.info)
+        if has:
+            self._begin = self.size = has
+
+    def _hash_former(self, at: int) -> None:
+        """Hash what the sink has already, a piece per turn of the loop; then read the rest."""
+        if self.done or self._cancelled:
+            return
+        if self._span is None and at < self._begin:
+            data = b""
+
+            def read(sink: Sink) -> None:
+                nonlocal data
+                data = sink.read(at, min(_WINDOW, self._begin - at))
+                if not data:
+                    raise EOFError("the file has become shorter")
+
+            if self._use_sink(read):
+                self._hash.update(data)
+                self._moved_at = time.monotonic()
+                self._js.nats.call_later(
+                    0, self._hash_former, at + len(data), ended=self._client_ended, step=True
+                )
+            return
+        self._ready = True
+        if not self.info["chunks"] or (self._begin >= self._stop and (self._span or self._begin)):
             self._complete()
-        else:
-            self._hold = self._js.nats.hold_drain(self._client_ended)
-            self._tick_later()
-            if not self.paused and not self._cancelled:
-                self._consume()
+        elif not self.paused:
+            self._consume()
+
+    def _located(self, seq: int, index: int, position: int) -> None:
+        """Begin with the part after seq."""
+        self._locator = None
+        self._seq, self._chunks, self._position = seq, index, position
+        self._moved_at = time.monotonic()
+        self._consume()
+
+    def _count(self) -> None:
+        """Ask the stream's leader whether parts are missing, as a replica says that may lag."""
+
+        def counted(info: Any, error: NatsError | None) -> None:
+            if self.done:
+                return
+            count = part(part(info, "state"), "subjects").get(self._subject, 0) if info else 0
+            if error is not None or count == self.info["chunks"]:
+                self._ended_early(error or RequestTimeoutError("request timeout"))
+            else:
+                self._find_reason()
+
+        opts: StreamInfoOptions = {"subjects_filter": self._subject}
+        call_or_report(counted, lambda: self._js.stream_info(self._infos.stream, opts, counted))
 
     def _client_ended(self) -> None:
         self.fail(ConnectionClosedError("disconnected"))
@@ -197,13 +270,16 @@ class ObjectReader:
         """See `Download.resume`."""
         if self.paused:
             self.paused = False
-            if self._subject and not self.done and not self._cancelled:
+            if self._ready and not self.done and not self._cancelled:
                 self._consume()
 
     def fail(self, error: NatsError) -> None:
         """Stop, and give the error to the callback."""
         if not self.done:
-            self._sink.abandon()
+            if isinstance(error, _WRONG):
+                self._sink.reject()
+            else:
+                self._sink.abandon()
             self._end(None, bucket_error(error))
 
     def missing(self) -> None:
@@ -214,16 +290,21 @@ class ObjectReader:
     # Parts.
 
     def _consume(self) -> None:
-        """Start a consumer after the last part."""
+        """Start a consumer after the last part, or search for the first one."""
+        if self._locator is not None:
+            self._locator.start(self._begin)
+            return
         chunk_size = (self.info.get("options") or {}).get("max_chunk_size") or CHUNK_SIZE
         # Whatever that says, parts are on average of this size.
         average = self.info["size"] // self.info["chunks"]
-        parts = _WINDOW // max(1, average, int(chunk_size))
+        parts = max(_LEAST_PARTS, _WINDOW // max(1, average, int(chunk_size)))
+        if self._span is not None:  # not many more than the range needs
+            parts = min(parts, (self._stop - self._position) // max(1, average) + 2)
         config: dict[str, Any] = {
             "filter_subject": self._subject,
             "deliver_policy": "by_start_sequence",
             "opt_start_seq": self._seq + 1,
-            "max_messages": min(max(_LEAST_PARTS, parts), _MOST_PARTS),
+            "max_messages": min(parts, _MOST_PARTS),
             "on_start": self._on_start,
             "on_error": self._note,
         }
@@ -240,7 +321,7 @@ class ObjectReader:
         self._trouble = error
 
     def _consume_again(self) -> None:
-        if not self.done and not self.paused and self._consumer is None:
+        if not self.done and not self.paused and self._consumer is None and self._ready:
             self._consume()
 
     def _silent(self) -> bool:
@@ -251,6 +332,8 @@ class ObjectReader:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             consumer.stop()
+        if self._locator is not None:
+            self._locator.stop()
 
     def _on_start(self, consumer: dict[str, Any]) -> None:
         if not self.done and consumer["num_pending"] < self.info["chunks"] - self._chunks:
@@ -262,12 +345,7 @@ class ObjectReader:
         if message is None:
             assert error is not None
             self._consumer = None
-            if is_transient(error) and not self._silent():
-                self._js.nats.call_later(
-                    _RETRY_WAIT_MS, self._consume_again, ended=lambda: self.fail(error)
-                )
-            else:
-                self.fail(error)
+            self._ended_early(error)
             return
         meta = parse_ack_reply(message.reply)
         if meta is None:
@@ -278,21 +356,36 @@ class ObjectReader:
         self._seq = meta.stream_sequence
         self._chunks += 1
         self._idle_looks = 0
-        self.size += len(data)
-        self._hash.update(data)
-        if self.size > self.info["size"]:
+        start = self._position
+        self._position += len(data)
+        if self._position > self.info["size"]:
             self.fail(DigestMismatchError(f"{self.name} is larger than its info says"))
             return
+        if start < self._begin or self._position > self._stop:
+            data = data[max(0, self._begin - start) : self._stop - start]
+        if self._span is None:
+            self._hash.update(data)
+        self.size += len(data)
         if not self._use_sink(lambda sink: sink.write(data)):
             return
         if self._progress is not None:
-            self._js.nats.call(self._progress, self.size, self.info["size"])
+            total = self._stop - (0 if self._span is None else self._begin)
+            self._js.nats.call(self._progress, self.size, total)
         if self.done or self._cancelled:  # by the sink or the progress callback
             return
-        if self._chunks == self.info["chunks"]:
+        if self._chunks == self.info["chunks"] or (self._span and self._position >= self._stop):
             self._complete()
         elif not meta.num_pending:
             self._look()
+
+    def _ended_early(self, error: NatsError) -> None:
+        """Go on with another consumer a little later, after an error that may pass."""
+        if is_transient(error) and not self._silent():
+            self._js.nats.call_later(
+                _RETRY_WAIT_MS, self._consume_again, ended=lambda: self.fail(error)
+            )
+        else:
+            self.fail(error)
 
     # Missing parts.
 
@@ -325,12 +418,13 @@ class ObjectReader:
             elif error is None:
                 self._there()
             if isinstance(error, MessageNotFoundError):
-                call_or_report(
-                    self._explain, lambda: self._infos.last(self.info["name"], self._explain)
-                )
+                self._find_reason()
 
         opts: MsgGetOptions = {"next_by_subj": self._subject, "seq": self._seq + 1}
         call_or_report(found, lambda: self._js.get_msg(self._infos.stream, opts, found))
+
+    def _find_reason(self) -> None:
+        call_or_report(self._explain, lambda: self._infos.last(self.info["name"], self._explain))
 
     def _there(self) -> None:
         """Note that the stream has the next part; replace a consumer that does not send it.
@@ -338,7 +432,7 @@ class ObjectReader:
         The answer has come after all that the server had sent before, so no part is on its way.
         """
         self._idle_looks += 1
-        if self._idle_looks >= _IDLE_LOOKS and not self.paused:
+        if self._idle_looks >= _IDLE_LOOKS and self._ready and not self.paused:
             self._idle_looks = 0
             self._stop_consumer()
             self._consume()
@@ -362,9 +456,14 @@ class ObjectReader:
     def _complete(self) -> None:
         """Check the content as a whole, and give the sink's result to the callback."""
         info = self.info
-        if self.size != info["size"]:
-            self.fail(ObjectIncompleteError(f"{self.size} of {info['size']} bytes are there"))
-        elif info.get("digest") and not digest_matches(info["digest"], self._hash):
+        wanted = self._stop - (0 if self._span is None else self._begin)
+        if self.size != wanted:
+            self.fail(ObjectIncompleteError(f"{self.size} of {wanted} bytes are there"))
+        elif (
+            self._span is None
+            and info.get("digest")
+            and not digest_matches(info["digest"], self._hash)
+        ):
             self.fail(DigestMismatchError("digest mismatch"))
         else:
             self._use_sink(self._finish)

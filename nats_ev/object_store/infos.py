@@ -15,10 +15,12 @@ import json
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import Callback
 from ..buckets import (
+    Reader,
+    Watch,
     bucket_error,
     call_or_report,
     check_bucket,
@@ -42,6 +44,9 @@ from ..jetstream import (
 )
 from ..times import rfc3339
 from .meta import Info, chunk_subject, encode, meta_subject, name_token, parse, stream_name
+
+if TYPE_CHECKING:
+    from ..jetstream import JsMsg, Metadata
 
 # Makes the new info of the old one, or of None; or says why that is impossible.
 Change = Callable[["Info | None"], "Info | NatsError"]
@@ -84,6 +89,7 @@ class Infos:
         self.js = js
         self.bucket = bucket
         self.stream = stream_name(bucket)
+        self.batched: bool | None = None  # whether the stream takes fast batches; None: not known
 
     def of_bucket(self, bucket: str) -> Infos:
         """Return the infos of the store with that name. Raises `InvalidBucketNameError`."""
@@ -288,3 +294,20 @@ def _seq(info: Info | None) -> int:
 def _wrong_last(seq: int) -> WrongLastSequenceError:
     text = f"wrong last sequence: {seq}"
     return WrongLastSequenceError(text, code=400, err_code=10071, description=text)
+
+
+class ObjectWatch(Watch):
+    """A running watch of objects: what `ObjectStore.watch` returns.
+
+    `stop` ends the watch, `stopped` tells whether the watch has ended, `bucket` is the store's name.
+    """
+
+
+def info_reader(bucket: str) -> Reader:
+    """Return the reader for a watch of this store: it makes an info of a message."""
+
+    def read(key: str, message: JsMsg, meta: Metadata) -> tuple[Info, bool]:
+        info = parse(bucket, key, message.data, rfc3339(meta.timestamp), meta.stream_sequence)
+        return info, info["deleted"]
+
+    return read

@@ -1,28 +1,44 @@
 """Sinks: where a downloaded object's content goes. One class for each kind of target that `get` takes.
 
-An `ObjectReader` calls `write` for each part, then either `finish` or `abandon`, once.
+An `ObjectReader` calls `begin` when it knows the object, `write` for each part, then `finish`, `abandon` or
+`reject`, once.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import io
 import os
+import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, cast
+
+from ..errors import BadOptionsError
 
 Destination = os.PathLike[Any] | BinaryIO | Callable[[bytes], object]
 Into = Destination | None
 
 
+# How the name of a file ends that a later get goes on with; before that is the content's nuid.
+_RESUMABLE = b".resume"
+_NUID = re.compile(rb"[A-Za-z0-9_-]+")
 # Bytes of a file's name in the name of the hidden file beside it.
 _NAME_SHOWN = 100
 
 
 class Sink:
     """Takes the content of one object."""
+
+    def begin(self, info: Mapping[str, Any]) -> int:
+        """Begin; return how many bytes of this object an earlier get has left. May raise, as `write`."""
+        return 0
+
+    def read(self, at: int, most: int) -> bytes:
+        """Return bytes that `begin` has counted; fewer than most only if there are no more."""
+        raise NotImplementedError
 
     def write(self, data: bytes) -> None:
         """Take the next part. Whatever this raises ends the get."""
@@ -35,25 +51,33 @@ class Sink:
     def abandon(self) -> None:
         """End without the object: the get has failed. Must not raise."""
 
+    def reject(self) -> None:
+        """End without the object: what has come is not its content. Must not raise."""
+        self.abandon()
+
 
 class BytesSink(Sink):
-    """Keeps the content in memory; the get's result is bytes."""
+    """Keeps the content in memory; the get's result is bytes.
+
+    A `BytesIO` grows in place and gives its bytes away without a copy. A list of parts to join would need the
+    memory twice, and the kernel would have to clear all of it.
+    """
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
+        self._buffer = io.BytesIO()
 
     def write(self, data: bytes) -> None:
         """See `Sink`."""
-        self._parts.append(data)
+        self._buffer.write(data)
 
     def finish(self) -> bytes:
         """Return the content, and keep nothing of it: it may have gigabytes."""
-        parts, self._parts = self._parts, []
-        return b"".join(parts)
+        buffer, self._buffer = self._buffer, io.BytesIO()
+        return buffer.getvalue()
 
     def abandon(self) -> None:
         """See `Sink`."""
-        self._parts.clear()
+        self._buffer = io.BytesIO()
 
 
 class CallbackSink(Sink):
@@ -99,15 +123,18 @@ class FileSink(Sink):
     def __init__(self, path: os.PathLike[Any]) -> None:
         self._path = os.path.realpath(path)
         self._former = _stat_regular(self._path)
-        folder, name = os.path.split(os.fsencode(self._path))
-        # Shortened: the file's own name may be as long as names can be.
-        hidden = b".%b.%d-%x.part" % (name[:_NAME_SHOWN], os.getpid(), id(self))
-        self._partial = os.path.join(folder, hidden)
+        self._partial = self._hidden(b"%d-%x.part" % (os.getpid(), id(self)))
         # Made with the umask's mode, which can't be asked for otherwise without changing it.
         file = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         self._mode = stat.S_IMODE((self._former or os.fstat(file)).st_mode)
         os.fchmod(file, 0o600)
         self._file = os.fdopen(file, "wb")
+
+    def _hidden(self, ending: bytes) -> bytes:
+        """Return the path of a hidden file beside the file."""
+        folder, name = os.path.split(os.fsencode(self._path))
+        # Shortened: the file's own name may be as long as names can be.
+        return os.path.join(folder, b".%b.%b" % (name[:_NAME_SHOWN], ending))
 
     def write(self, data: bytes) -> None:
         """See `Sink`."""
@@ -125,21 +152,92 @@ class FileSink(Sink):
 
     def abandon(self) -> None:
         """See `Sink`."""
-        with contextlib.suppress(OSError):
-            self._file.close()  # writes what is left: on a full disk that fails, too
+        self._close()
         with contextlib.suppress(OSError):
             os.unlink(self._partial)
 
+    def _close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.close()  # writes what is left: on a full disk that fails, too
 
-def sink_of(into: Into) -> Sink:
-    """Return the sink for the argument into of a get.
 
-    Raises TypeError for what can't take content, and OSError for a file that can't be created.
+class ResumingFileSink(FileSink):
+    """Writes a file, and goes on where an earlier get, in this process or another one, has stopped.
+
+    The hidden file stays after a failure. Its name has the nuid of the object's content, so it is never taken
+    for a part of another content; hidden files of other contents are removed. A lock keeps two gets of the
+    same content and file apart; the system removes the lock with its process.
     """
+
+    def __init__(self, path: os.PathLike[Any]) -> None:
+        super().__init__(path)  # shows whether the file can be created, and with which mode
+        super().abandon()
+
+    def begin(self, info: Mapping[str, Any]) -> int:
+        """See `Sink`."""
+        ending = b"%b%b" % (os.fsencode(info["nuid"]), _RESUMABLE)
+        self._partial = self._hidden(ending)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        file = os.open(self._partial, flags, 0o600)
+        self._file = os.fdopen(file, "wb")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise BlockingIOError(
+                errno.EWOULDBLOCK, "another get writes this file", os.fsdecode(self._partial)
+            ) from None
+        self._remove_others(os.path.basename(self._partial), len(ending))
+        size = os.fstat(file).st_size
+        if size > info["size"]:
+            size = 0
+            os.ftruncate(file, 0)
+        os.lseek(file, size, os.SEEK_SET)
+        return size
+
+    def _remove_others(self, own: bytes, length: int) -> None:
+        """Remove what there is of other contents, and what no process has locked."""
+        folder = os.path.dirname(self._partial)
+        for name in os.listdir(folder):
+            if (
+                name != own
+                and name[: len(own) - length] == own[: len(own) - length]
+                and name.endswith(_RESUMABLE)
+                and _NUID.fullmatch(name[len(own) - length : -len(_RESUMABLE)])
+            ):
+                with contextlib.suppress(OSError):
+                    file = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_CLOEXEC)
+                    try:
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        os.unlink(os.path.join(folder, name))
+                    finally:
+                        os.close(file)
+
+    def read(self, at: int, most: int) -> bytes:
+        """See `Sink`."""
+        return os.pread(self._file.fileno(), most, at)
+
+    def abandon(self) -> None:
+        """See `Sink`. What has come stays, for the next get."""
+        self._close()
+
+    def reject(self) -> None:
+        """See `Sink`."""
+        super().abandon()
+
+
+def sink_of(into: Into, resume: bool = False) -> Sink:
+    """Return the sink for the arguments into and resume of a get.
+
+    Raises TypeError for what can't take content, OSError for a file that can't be created, and
+    `BadOptionsError` for resume without a file's path.
+    """
+    if resume and not isinstance(into, os.PathLike):
+        raise BadOptionsError("resume needs the path of a file, as a pathlib.Path")
     if into is None:
         return BytesSink()
     if isinstance(into, os.PathLike):
-        return FileSink(into)
+        return ResumingFileSink(into) if resume else FileSink(into)
     if callable(getattr(into, "write", None)):
         return WriterSink(cast(BinaryIO, into))
     if not callable(into):

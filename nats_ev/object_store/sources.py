@@ -5,14 +5,18 @@ An `ObjectWriter` calls `next` when it has room for another part, then `close` o
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
+import json
 import os
 import stat
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, cast
 
 from ..arguments import payload_bytes
+from ..errors import BadOptionsError
 
 Data = (
     bytes | bytearray | memoryview | str | os.PathLike[Any] | BinaryIO | Iterable[bytes]
@@ -21,6 +25,8 @@ Data = (
 
 
 _END: Any = object()
+# Bytes of a state file that are read: a name may have a megabyte.
+_MOST_STATE = 4 * 1024 * 1024
 # How a text begins that may have been meant as a file's name.
 _PATHS = ("/", "./", "../")
 
@@ -39,6 +45,10 @@ class Source:
 
     def close(self) -> None:
         """Release what the source holds: no part is wanted any more."""
+
+    def stat(self) -> list[int]:
+        """Return what shows whether a file has changed."""
+        return []
 
 
 class BytesSource(Source):
@@ -95,6 +105,11 @@ class FileSource(Source):
         if self._owned:
             self._file.close()
 
+    def stat(self) -> list[int]:
+        """See `Source`."""
+        found = os.fstat(self._file.fileno())
+        return [found.st_size, found.st_mtime_ns, found.st_ino]
+
 
 class IterableSource(Source):
     """Reads pieces of any size, one after the other."""
@@ -124,6 +139,72 @@ class IterableSource(Source):
         close = getattr(pieces, "close", None)
         if close is not None:
             close()
+
+
+class UploadState:
+    """The file that lets a later put, of any process, go on with an upload: which one, and of which file.
+
+    Its first line is JSON. A lock keeps two puts with one state file apart; the system removes the lock with
+    its process.
+    """
+
+    def __init__(self, path: os.PathLike[Any], **upload: Any) -> None:
+        """Open the file, or create it.
+
+        Args:
+            path: the file's.
+            upload: what the state must be of: bucket and name.
+
+        Raises:
+            OSError: the file can't be opened or created, or another put has it.
+            BadOptionsError: the file is something else, or the state of another upload.
+        """
+        self._path = os.path.abspath(path)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._file = os.fdopen(os.open(self._path, flags, 0o600), "r+b", buffering=0)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            line = self._file.read(_MOST_STATE).partition(b"\n")[0]
+            self.fields = _state_of(line, upload, self._path)
+        except BlockingIOError:
+            self._file.close()
+            raise BlockingIOError(
+                errno.EWOULDBLOCK, "another put uses this file", self._path
+            ) from None
+        except BaseException:
+            self._file.close()
+            raise
+
+    def write(self, **fields: Any) -> None:
+        """Change the state. A process that is killed meanwhile leaves the former one or this one."""
+        self.fields.update(fields)
+        os.pwrite(self._file.fileno(), json.dumps(self.fields).encode() + b"\n", 0)
+
+    def keep(self) -> None:
+        """Close the file, for a later put."""
+        self._file.close()
+
+    def remove(self) -> None:
+        """Remove the file: the upload has ended."""
+        if not self._file.closed:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+            self._file.close()
+
+
+def _state_of(line: bytes, upload: Mapping[str, Any], path: str) -> dict[str, Any]:
+    if not line:
+        return dict(upload)
+    try:
+        fields = json.loads(line)
+        known = {name: fields[name] for name in upload}
+        fields["nuid"], fields["chunk_size"], fields["file"]
+    except (ValueError, TypeError, KeyError):
+        raise BadOptionsError(f"{path} is not the state of an upload") from None
+    if known != upload:
+        raise BadOptionsError(f"{path} is the state of another upload: {known}")
+    found: dict[str, Any] = fields
+    return found
 
 
 def source_of(data: Data, chunk_size: int) -> Source:

@@ -8,6 +8,7 @@ content (`upload`, `download`). Only public methods of `JetStream` are used.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, cast, overload
@@ -32,7 +33,7 @@ from ..jetstream import JetStream
 from ..nuid import next_nuid
 from .bucket import ObjectBucket
 from .download import Download, ObjectReader
-from .infos import Infos
+from .infos import Infos, ObjectWatch, info_reader
 from .links import Search, add_link, put_link
 from .meta import (
     CHUNK_SIZE,
@@ -43,9 +44,8 @@ from .meta import (
 )
 from .renames import rename
 from .sinks import Destination, Into, sink_of
-from .sources import Data, source_of
+from .sources import Data, Source, UploadState, source_of
 from .upload import ObjectWriter, Upload
-from .watch import ObjectWatch, info_reader
 
 WatchCallback = ResultCallback[ObjectInfo]
 _PROGRESS = "bytes so far, bytes in all", 2  # what progress is called with
@@ -87,6 +87,10 @@ class ObjectStore(ObjectBucket):
         self._infos = Infos(self.js, self.bucket)
         self.chunk_size = integer(chunk_size, "chunk_size", 1)
 
+    def _change_stream(self, done: Callback, change: Callable[[Callback], object]) -> None:
+        self._infos.batched = None
+        super()._change_stream(done, change)
+
     # Content.
 
     def put(
@@ -100,6 +104,7 @@ class ObjectStore(ObjectBucket):
         metadata: Mapping[str, str] | None = None,
         chunk_size: int | None = None,
         progress: Callable[[int, int | None], object] | None = None,
+        resume: os.PathLike[Any] | None = None,
     ) -> Upload:
         """Store an object in the place of the one that has the name; ``cb(info, err)`` when it is complete.
 
@@ -118,19 +123,28 @@ class ObjectStore(ObjectBucket):
             description, headers, metadata: stored with the object.
             chunk_size: bytes per part; at most the server's max_payload.
             progress: ``progress(bytes stored, bytes in all or None)`` now and then.
+            resume: the path of a small file that says which upload this is, when data is a path. When the
+                process dies, or the connection is lost for good, the parts that are stored and this file
+                stay. The next put of the same name, data and resume goes on there; success, `Upload.cancel`
+                and other errors remove the file. When data has changed meanwhile, cb gets
+                `ObjectTransferError`, and what is stored is removed.
 
         Returns:
             The `Upload`, which can be cancelled.
 
         Raises:
             InvalidObjectNameError: an object can't have this name.
-            OSError: a path can't be opened.
+            OSError: a path can't be opened, or another put uses the file of resume.
+            BadOptionsError: resume without a path as data, or a file of something else.
         """
         done = completion(self.js, cb)
         callable_or_none(progress, "progress", _PROGRESS)
         check_name(name)
         fields = meta_fields(description, headers, metadata)
         size = self.chunk_size if chunk_size is None else integer(chunk_size, "chunk_size", 1)
+        state = self._upload_state(name, data, resume)
+        if state is not None:
+            size = state.fields.get("chunk_size", size)
         info: Info = {
             "name": name,
             **fields,
@@ -140,14 +154,28 @@ class ObjectStore(ObjectBucket):
             "size": 0,
             "chunks": 0,
         }
-        source = source_of(data, size)
-        writer = ObjectWriter(self._infos, info, source, progress, done)
+        source: Source | None = None
         try:
+            source = source_of(data, size)
+            writer = ObjectWriter(self._infos, info, source, progress, done, state)
             writer.start()
         except BaseException:  # RuntimeError, in another thread than the loop's
-            source.close()
+            if source is not None:
+                source.close()
+            if state is not None:
+                state.keep()
             raise
         return Upload(writer)
+
+    def _upload_state(self, name: str, data: Data, resume: object) -> UploadState | None:
+        """Return the state of an upload that may be resumed."""
+        if resume is None:
+            return None
+        if not isinstance(resume, os.PathLike):
+            raise TypeError(f"resume must be a path, not {type(resume).__name__}")
+        if not isinstance(data, os.PathLike):
+            raise BadOptionsError("resume needs the path of a file, as a pathlib.Path")
+        return UploadState(resume, bucket=self.bucket, name=name)
 
     @overload
     def get(
@@ -157,6 +185,9 @@ class ObjectStore(ObjectBucket):
         cb: ResultCallback[bytes] | None = None,
         *,
         progress: Callable[[int, int], object] | None = None,
+        offset: int = 0,
+        length: int | None = None,
+        resume: bool = False,
     ) -> Download: ...
     @overload
     def get(
@@ -166,6 +197,9 @@ class ObjectStore(ObjectBucket):
         cb: ResultCallback[ObjectInfo],
         *,
         progress: Callable[[int, int], object] | None = None,
+        offset: int = 0,
+        length: int | None = None,
+        resume: bool = False,
     ) -> Download: ...
     def get(
         self,
@@ -174,6 +208,9 @@ class ObjectStore(ObjectBucket):
         cb: Callback | None = None,
         *,
         progress: Callable[[int, int], object] | None = None,
+        offset: int = 0,
+        length: int | None = None,
+        resume: bool = False,
     ) -> Download:
         """Read an object, or the one that a link leads to.
 
@@ -190,6 +227,12 @@ class ObjectStore(ObjectBucket):
             cb: gets `DigestMismatchError`, `ObjectIncompleteError`, `ObjectChangedError` when the object was
                 replaced or deleted meanwhile, `ObjectLinkError`, `ObjectTransferError` when into has failed.
             progress: ``progress(bytes so far, bytes in all)`` for each part.
+            offset, length: read these bytes only; None: to the end. As of a slice, what is beyond the end is
+                left out. Only the parts that have these bytes are read. Their digest is not known, so nothing
+                but their number is checked.
+            resume: with a path: after an error, and when the process has died, what has come stays in a
+                hidden file beside it. The next get with resume goes on there, and checks the whole. When the
+                object was replaced meanwhile, it begins again.
 
         Returns:
             The `Download`, which can be paused and cancelled.
@@ -197,13 +240,19 @@ class ObjectStore(ObjectBucket):
         Raises:
             InvalidObjectNameError: an object can't have this name.
             OSError: the file can't be created.
+            BadOptionsError: resume without a path, or with a range.
         """
         into, cb = optional_before_cb(into, cb)
         cb = guarded(self.js, cb)
         callable_or_none(progress, "progress", _PROGRESS)
         check_name(name)
-        sink = sink_of(cast(Into, into))
-        reader = ObjectReader(self._infos, name, sink, progress, cb)
+        span = (integer(offset, "offset", 0), length) if offset or length is not None else None
+        if length is not None:
+            integer(length, "length", 0)
+        if resume and span is not None:
+            raise BadOptionsError("resume reads the whole object: it excludes offset and length")
+        sink = sink_of(cast(Into, into), resume)
+        reader = ObjectReader(self._infos, name, sink, progress, cb, span)
         try:
             Search(self._infos, name, reader).start()
         except BaseException:  # RuntimeError, in another thread than the loop's

@@ -9,6 +9,9 @@ The parts of an object must be in the stream in order, each once. To wait for ea
 cost a round trip per part, so a window of 4 MiB, or 1024 parts, is sent ahead of the acknowledgements. The
 source is read only as the window has room; memory does not depend on the object's size.
 
+Where the store takes fast batches, the parts of a large object go in one (`parts`), and single parts are
+what is left when it ends early.
+
 *Resending.* To let `JetStream.publish` send a part again by itself would put that part after later ones. A
 lost connection leaves open which parts were stored. So after the first error that may pass, nothing new is
 sent. When no part is in flight any more, and there is a connection, all unacknowledged parts are sent again
@@ -54,10 +57,11 @@ from ..errors import (
     RequestTimeoutError,
 )
 from ..jetstream import StreamInfoOptions, WrongLastSequenceError, part
-from ..steps import later_step
+from ..nuid import next_nuid
 from .infos import FIRST_RETRY_FOR, RETRY_FOR, Infos, is_transient, may_pass
 from .meta import Info, chunk_subject, digest_text, link_of
-from .sources import Source
+from .parts import Parts, Stored, of_batch
+from .sources import Source, UploadState
 
 # Called as progress(bytes stored, bytes in all or None).
 Progress = Callable[[int, "int | None"], object]
@@ -66,6 +70,8 @@ Progress = Callable[[int, "int | None"], object]
 # needs about twice as much memory.
 _WINDOW = 4 * 1024 * 1024
 _MOST_PARTS = 1024
+# In place of the sequence of a part that came in a batch.
+_IN_BATCH = -1
 # After an error that may pass, send again after this time (ms). Give up when nothing has been
 # acknowledged for RETRY_FOR, which is shorter than the stream's duplicate window of 2 min.
 _RETRY_WAIT_MS = 250.0
@@ -109,7 +115,9 @@ class ObjectWriter:
         source: Source,
         progress: Progress | None,
         callback: Callback,
+        state: UploadState | None = None,
     ) -> None:
+        """state: of an upload that a later put may go on with; see `Infos` for the rest."""
         self.name: str = info["name"]
         self.done = False
         self.confirmed = 0  # bytes that are acknowledged, without a gap
@@ -119,12 +127,14 @@ class ObjectWriter:
         self._source = source
         self._progress = progress
         self._callback = callback
-        self._subject = chunk_subject(infos.bucket, info["nuid"])
         self._hash = hashlib.sha256()
-        # The message id of a part makes the server drop the same part when it comes again. As a raw header
-        # block: a part is published with fewer calls than by ``msg_id=``.
-        self._header = f"NATS/1.0\r\nNats-Msg-Id: {info['nuid']}-".encode()
         self._window = min(max(2, _WINDOW // source.chunk_size), _MOST_PARTS)  # in parts
+        self._opening = False  # it is being asked what the store takes, or has
+        self._state = state
+        self._stored_before = 0  # parts, by an earlier put of the same upload
+        if state is not None:
+            info["nuid"] = state.fields.get("nuid", info["nuid"])
+        self._name_content(info["nuid"])
         self._unacked: deque[tuple[int, bytes]] = deque()  # (number, content), in order
         # Number → sequence, of acknowledged parts that come after one that is not.
         self._acks: dict[int, int] = {}
@@ -142,6 +152,12 @@ class ObjectWriter:
         self._old: Info | None = None  # what the info is to replace
         self._committing = False  # the info may be stored already
         self._info_attempts = 0
+
+    def _name_content(self, nuid: str) -> None:
+        infos = self._infos
+        self._info["nuid"] = nuid
+        self._subject = chunk_subject(infos.bucket, nuid)
+        self._parts = Parts(infos, self._subject, nuid, self._window)
 
     def cancel(self) -> None:
         """See `Upload.cancel`."""
@@ -163,15 +179,105 @@ class ObjectWriter:
             self._moved_at = time.monotonic()
             self._had_trouble = False  # no part was sent yet
             self._known = True
+            if self._state is None:
+                self._pump()
+            elif old is not None and old["nuid"] == self._info["nuid"] and not old["deleted"]:
+                self._old = {"nuid": self._state.fields.get("replaces", ""), "options": {}}
+                self._remove_old(old)
+            else:
+                self._take_up(self._state)
+
+    # What an earlier put has left.
+
+    def _take_up(self, state: UploadState) -> None:
+        """Go on with the upload of the state, or begin it."""
+        file = self._source.stat()
+        if "nuid" not in state.fields:
+            size = self._source.chunk_size
+            state.write(nuid=self._info["nuid"], chunk_size=size, file=file)
             self._pump()
+        elif state.fields["file"] != file:
+            self._fail_changed()
+        else:
+            self._opening = True
+            Stored(self._infos, self._subject, self._found_stored, self._not_found).start()
+
+    def _fail_changed(self) -> None:
+        self._info["chunks"] = self._info["chunks"] or 1  # remove what is stored
+        self._fail(ObjectTransferError("the file has changed since its upload began"))
+
+    def _not_found(self, error: NatsError) -> None:
+        """Ask again after an error that may pass."""
+        self._opening = False
+        if is_transient(error):
+            self._trouble = error
+            assert self._state is not None
+            self._retry(partial(self._take_up, self._state))
+        else:
+            self._fail(bucket_error(error) or error)
+
+    def _found_stored(self, sizes: list[int] | None, seq: int) -> None:
+        """Take that the stream has parts of these sizes; None: not one after the other.
+
+        With none at all the upload begins again as well: they may have been removed, with their object.
+        """
+        size, total = self._source.chunk_size, self._source.total or 0
+        if self._error is not None:
+            self._opening = False
+            self._info["chunks"] = 1
+            self._give_up()
+        elif not sizes or any(s != min(size, total - n * size) for n, s in enumerate(sizes)):
+            self._infos.remove_content(self._info["nuid"], self._begin_again)
+        else:
+            self._stored_before, self._last_seq = len(sizes), seq
+            self._had_trouble = True  # the parts are counted in the end
+            self._read_stored()
+
+    def _begin_again(self) -> None:
+        """Begin with another nuid: the server may know the message ids of the former one."""
+        assert self._state is not None
+        self._opening = False
+        if self._error is not None:
+            self._give_up()
+            return
+        self._name_content(next_nuid())
+        self._state.write(nuid=self._info["nuid"])
+        self._pump()
+
+    def _read_stored(self) -> None:
+        """Hash the parts that are stored, some per turn of the loop; then send those after them."""
+        self._opening = False
+        for _ in range(max(1, _WINDOW // self._source.chunk_size)):
+            if self._error is None and self._info["chunks"] < self._stored_before:
+                chunk = self._read()
+                self._hash.update(chunk)
+                self._info["size"] += len(chunk)
+                self._info["chunks"] += 1
+                self.confirmed += len(chunk)
+        self._moved_at = time.monotonic()
+        if self._error is not None:
+            self._give_up()
+        elif self._info["chunks"] < self._stored_before:
+            self._opening = True
+            self._js.nats.call_later(0, self._read_stored, ended=self._client_ended, step=True)
+        else:
+            self._pump()
+
+    def _client_ended(self) -> None:
+        self._opening = False
+        self._fail(ConnectionClosedError("disconnected"))
 
     # The content.
 
     def _pump(self) -> None:
         """Read and send parts while the window has room."""
-        if self._reading:
+        if self._reading or self._opening:
             return  # the source runs the loop: what it returns comes first
         while self._healthy and not self._all_read and len(self._unacked) < self._window:
+            if self._parts.may_open(self._info["size"], self._source):
+                if not self._in_flight:
+                    self._open()
+                return
             chunk = self._read()
             if not self._healthy:
                 return  # the source has failed, or cancelled the put
@@ -183,8 +289,44 @@ class ObjectWriter:
                 self._send(*self._unacked[-1])
             else:
                 self._all_read = True
+                if self._state is not None and self._source.stat() != self._state.fields["file"]:
+                    self._fail_changed()
+                self._end_batch()
         if not self._in_flight:
             self._settled()
+
+    def _open(self) -> None:
+        """Begin a batch, if the store takes them. No part is in flight: the stream keeps their order."""
+
+        def ready() -> None:
+            self._opening = False
+            if self._error is not None:
+                self._give_up()
+            else:
+                self._pump()
+
+        self._opening = True
+        self._parts.open(ready)
+
+    def _end_batch(self) -> None:
+        """End the batch, if one is open: what it holds is acknowledged, and nothing comes after that."""
+
+        def ended(ack: Any, error: NatsError | None) -> None:
+            self._in_flight -= 1
+            if error is not None:
+                self._note(error)
+            elif ack["seq"] < self._last_seq:
+                self._error = ObjectTransferError("parts were stored out of order")
+            else:
+                self._last_seq = ack["seq"]
+            if not self._in_flight:
+                self._settled()
+
+        try:
+            if self._parts.end(ended):
+                self._in_flight += 1
+        except NatsError as exc:
+            self._note(exc)
 
     def _read(self) -> bytes:
         """Return the source's next part; b"" at its end, and when it fails."""
@@ -208,11 +350,12 @@ class ObjectWriter:
     def _send(self, number: int, chunk: bytes) -> None:
         def stored(ack: Any, error: NatsError | None) -> None:
             self._in_flight -= 1
-            if error is None and not ack["seq"]:
+            seq = 0 if ack is None else ack.get("seq", _IN_BATCH)
+            if error is None and not seq:
                 # nats-server 2.10: a duplicate of a part that the cluster is just storing.
                 error = RequestTimeoutError("request timeout")
             if error is None:
-                self._acks[number] = ack["seq"]
+                self._acks[number] = seq
                 self._advance()
             else:
                 self._note(error)
@@ -223,35 +366,30 @@ class ObjectWriter:
 
         self._in_flight += 1
         try:
-            # Without retries in `publish`: they would put this part after later ones.
-            later_step(
-                self._js.publish,
-                self._subject,
-                chunk,
-                stored,
-                headers=b"%b%d\r\n\r\n" % (self._header, number),
-                retry_attempts=0,
-            )
-        except NotConnectedError:  # the client has ended since the put began
-            self._in_flight -= 1
-            self._note(ConnectionClosedError("disconnected"))
+            self._parts.send(number, chunk, stored)
         except NatsError as exc:
             self._in_flight -= 1
             self._note(exc)
 
     def _note(self, error: NatsError) -> None:
         """Remember an error: one that may pass, or the one that fails the put."""
-        if is_transient(error):
+        if isinstance(error, NotConnectedError):  # the client has ended since the put began
+            error = ConnectionClosedError("disconnected")
+        if is_transient(error) or of_batch(error):
             self._trouble = error
         else:
             self._error = self._error or bucket_error(error)
+        self._end_batch()  # its parts are acknowledged, or sent again one by one
 
     def _advance(self) -> None:
         """Drop the parts that are acknowledged, up to the first one that is not."""
         before = self.confirmed
         while self._unacked and (seq := self._acks.pop(self._unacked[0][0], None)) is not None:
+            if seq == _IN_BATCH:
+                seq = self._last_seq + 1  # at least
             if seq <= self._last_seq:
                 self._error = ObjectTransferError("parts were stored out of order")
+                self._end_batch()
                 return
             self._last_seq = seq
             self.confirmed += len(self._unacked.popleft()[1])
@@ -357,6 +495,8 @@ class ObjectWriter:
 
     def _publish_info(self) -> None:
         self._committing = True
+        if self._state is not None:
+            self._state.write(replaces=self._old["nuid"] if self._old is not None else "")
         self._info["digest"] = digest_text(self._hash)
         call_or_report(
             self._info_stored,
@@ -398,8 +538,11 @@ class ObjectWriter:
 
     def _fail(self, error: NatsError) -> None:
         """Fail the put, as soon as no part is in flight."""
+        if isinstance(error, NotConnectedError):  # the client has ended since the put began
+            error = ConnectionClosedError("disconnected")
         self._error = self._error or error
-        if not self._in_flight:
+        self._end_batch()
+        if not self._in_flight and not self._opening:
             self._js.nats.call_soon(self._give_up)
 
     def _give_up(self) -> None:
@@ -408,10 +551,16 @@ class ObjectWriter:
         self.done = True
         if self._committing:  # the object exists or not: the last info tells
             call_or_report(self._decide, lambda: self._infos.last(self.name, self._decide))
+        elif self._state is not None and self._may_go_on():
+            self._end(None, self._error)
         elif self._info["chunks"]:
             self._remove_own()
         else:
             self._end(None, self._error)
+
+    def _may_go_on(self) -> bool:
+        """Return whether a later put may go on with this upload after the error."""
+        return is_transient(self._error) or isinstance(self._error, ConnectionClosedError)
 
     def _decide(self, current: Info | None, error: NatsError | None) -> None:
         if current is not None and current["nuid"] == self._info["nuid"]:
@@ -427,6 +576,10 @@ class ObjectWriter:
     def _end(self, info: Info | None, error: NatsError | None) -> None:
         self.done = True
         self._js.nats.call(self._source.close)  # may be a user's code
+        if self._state is not None:
+            if error is None or not self._may_go_on():
+                self._state.remove()
+            self._state.keep()
         # What is left of the put, a handle or a removal under way, must not keep the content.
         self._unacked.clear()
         callback, self._callback = self._callback, _nothing

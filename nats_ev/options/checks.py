@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from ..arguments import integer, is_unicode
+from ..arguments import (
+    URL_CHARACTERS,
+    http_headers,
+    integer,
+    is_unicode,
+    milliseconds,
+    shown_number,
+)
 from ..auth import (
     check_creds,
     check_creds_text,
@@ -23,6 +31,7 @@ from ..auth import (
 )
 from ..errors import BadOptionsError, BadSubjectError
 from ..subjects import check_subscribe
+from .proxy import parse_proxy
 
 # (value, name of the option) -> the value to store. Raises TypeError or `BadOptionsError`.
 Check = Callable[[Any, str], Any]
@@ -222,6 +231,52 @@ def as_loop(value: Any, name: str) -> Any:
     return value
 
 
+def as_proxy(value: Any, name: str) -> str | None:
+    """Accept the URL of a proxy; "" and False are none, whatever the environment says."""
+    if value is False:
+        return ""
+    text = as_text(value, name)
+    if text is None or not (text := text.strip()):
+        return text
+    parse_proxy(text, name)
+    return text
+
+
+def as_local_address(value: Any, name: str) -> tuple[str, int] | None:
+    """Accept a numeric address of this machine, or that with a port."""
+    if value is None:
+        return None
+    host, port = value, 0
+    if isinstance(value, (tuple, list)):
+        if len(value) != 2:
+            raise TypeError(f"{name} must be an address or (address, port)")
+        host, port = value
+    from ipaddress import ip_address
+
+    text = as_text(host, name) or ""
+    text = text[1:-1] if text[:1] == "[" and text[-1:] == "]" else text
+    try:
+        ip_address(text)
+    except ValueError:
+        raise BadOptionsError(f"{name} must be a numeric address, not {text!r}") from None
+    return text, integer(port, f"{name}: the port", 0, 65535)
+
+
+def as_resolution_order(value: Any, name: str) -> int:
+    """Accept which families of addresses to use, and which of them first, in digits."""
+    if integer(value, name) not in (0, 4, 6, 46, 64):
+        raise BadOptionsError(f"{name} must be 0, 4, 6, 46 or 64, not {shown_number(value)}")
+    return int(value)
+
+
+def as_user_timeout(value: Any, name: str) -> int:
+    """Accept ms, where the system can do it."""
+    ms = math.ceil(milliseconds(value, name))
+    if ms and not sys.platform.startswith("linux"):
+        raise BadOptionsError(f"{name} needs Linux: this system has no TCP_USER_TIMEOUT")
+    return integer(ms, name, 0, 2**31 - 1)
+
+
 def as_urls(value: Any, name: str) -> list[str] | None:
     """Accept URLs in a list, or in a text with commas."""
     if value is None:
@@ -237,6 +292,25 @@ def as_urls(value: Any, name: str) -> list[str] | None:
     if not urls:
         raise BadOptionsError(f"{name} must name at least one server")
     return urls
+
+
+def as_ws_headers(value: Any, name: str) -> tuple[tuple[str, str], ...] | None:
+    """Accept a mapping of HTTP headers."""
+    return http_headers(value, name) or None
+
+
+def as_ws_path(value: Any, name: str) -> str | None:
+    """Accept the path of a URL, perhaps with a query."""
+    path = (as_text(value, name) or "").strip()
+    if any(c <= " " or c in "#\x7f" for c in path):
+        raise BadOptionsError(f"{name} must be a path, without blanks and #")
+    if not path:
+        return None
+    if "://" in path:
+        raise BadOptionsError(f"{name} must be a path, not a URL")
+    from urllib.parse import quote
+
+    return quote(path if path.startswith("/") else f"/{path}", safe=URL_CHARACTERS)
 
 
 def as_inbox_prefix(value: Any, name: str) -> str:

@@ -64,6 +64,7 @@ _EXCLUSIVE = {
     "creds_cb": (*_SIGNERS, "jwt", "jwt_cb"),
     "nkey_seed": ("nkey_seed_file", "signature_cb", "nkey"),
     "nkey_seed_file": ("signature_cb", "nkey"),
+    "dial": ("proxy",),
 }
 
 
@@ -93,6 +94,20 @@ class Options:
     keepalive: int = _option(0, checks.as_seconds)  # seconds of idleness before TCP probes; 0: off
     priority: int = _option(0, checks.between(-2, 2))  # of the socket's watchers, -2 to 2
     name: str | None = _option(None, checks.as_text)  # shown in the server's monitoring
+    # A URL. None: the environment decides (ALL_PROXY, NO_PROXY). "" or False: no proxy
+    proxy: str | None = _option(None, checks.as_proxy, secret=True)
+    # (host, port, done) calls done(socket) or done(None, err), once, at any time
+    dial: Hook = _option(None, hook_of("host", "port", "done"))
+    local_address: Any = _option(None, checks.as_local_address)  # an address, or (address, port)
+    # Families of addresses, in digits, the preferred one first; 0: as the system's resolver says
+    ip_resolution_order: int = _option(0, checks.as_resolution_order)
+    tcp_user_timeout: int = _option(0, checks.as_user_timeout)  # ms (Linux); 0: the system's
+
+    # WebSocket: for servers with ws:// or wss://.
+    ws_headers: Any = _option(None, checks.as_ws_headers, secret=True)  # of the HTTP request
+    ws_headers_cb: Hook = _option(None, hook_of(), secret=True)  # () -> more of them, per attempt
+    ws_compression: bool = _option(False, checks.as_flag)  # if the server agrees
+    ws_proxy_path: str | None = _option(None, checks.as_ws_path)  # in place of all URLs' paths
 
     # Credentials. The callbacks are called at each attempt to connect. The repr of a callback may show the
     # arguments that are bound to it.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, TypedDict
+from typing import Any, Protocol, TypedDict
 
 from ..arguments import Milliseconds
 from ..errors import NatsError
@@ -27,6 +27,13 @@ NextServer = ServerState | str | tuple[ServerState | str | None, Milliseconds | 
 Content = bytes | bytearray | memoryview | str
 
 
+class DialDone(Protocol):
+    """What the option dial gets as its last argument, and calls once."""
+
+    def __call__(self, sock: Any = None, err: BaseException | str | None = None) -> None:
+        """Hand over a connected socket, or why there is none."""
+
+
 class CommonOptions(TypedDict, total=False):
     """What `Nats` and all faces take. `nats_ev.Nats` explains them; a test compares them with `Options`."""
 
@@ -40,6 +47,16 @@ class CommonOptions(TypedDict, total=False):
     keepalive: int | timedelta
     priority: int
     name: str | None
+    proxy: str | bool | None
+    dial: Callable[[str, int, DialDone], object] | None
+    local_address: str | tuple[str, int] | None
+    ip_resolution_order: int
+    tcp_user_timeout: Milliseconds
+
+    ws_headers: Mapping[str, str | Sequence[str]] | None
+    ws_headers_cb: Callable[[], Mapping[str, str | Sequence[str]] | None] | None
+    ws_compression: bool
+    ws_proxy_path: str | None
 
     user: str | None
     password: str | None

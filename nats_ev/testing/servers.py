@@ -134,6 +134,7 @@ class Server:
         host: 127.0.0.1.
         port: of the clients; 0 before the first start.
         monitor_port: of the monitoring pages.
+        ws_port: of clients with WebSocket, 0 without websocket.
         ports: all that it listens on, as its file of ports has it: ``{"nats": ["nats://…"], …}``.
         folder: where log and store are.
         binary: the program.
@@ -149,6 +150,8 @@ class Server:
         tls: True: a certificate for localhost and 127.0.0.1, of a new authority; or `Certificates`, which
             issue it.
         tls_verify: whether clients must show a certificate; `options` has one.
+        websocket: True: the server also takes WebSocket connections, with TLS if tls is set, and compresses
+            if the client wishes. A str: further lines of the configuration's block for that.
         binary: the program; default: `find_binary`.
         name: the server's.
         silent: the server says nothing before the client does (TLS first).
@@ -166,6 +169,7 @@ class Server:
         jetstream: bool = False,
         tls: bool | Certificates = False,
         tls_verify: bool = False,
+        websocket: bool | str = False,
         binary: str | None = None,
         name: str = "test",
         silent: bool = False,
@@ -176,11 +180,14 @@ class Server:
         self.touched = False
         self.port = 0
         self.monitor_port = 0
+        self.ws_port = 0
         self.ports: dict[str, list[str]] = {}
         self._args = args
         self._jetstream = jetstream
         self._silent = silent
         self._verify = tls_verify
+        self._websocket = websocket
+        self._tls_config = ""
         self._resources = _Resources("nats_ev-testing-")
         self.folder = self._resources.folder
         self.certificates: Certificates | None = None
@@ -212,6 +219,16 @@ class Server:
     def url(self) -> str:
         """Return where clients connect to: ``nats://127.0.0.1:PORT``, with tls ``tls://…``."""
         return f"{'tls' if self.certificates else 'nats'}://{self.host}:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        """Return where clients with WebSocket connect to: ``ws://127.0.0.1:PORT``, with tls ``wss://…``."""
+        return f"{'wss' if self.certificates else 'ws'}://{self.host}:{self.ws_port}"
+
+    @property
+    def ws_options(self) -> dict[str, Any]:
+        """Return what a client needs to connect by WebSocket: ``Nats(**server.ws_options)``."""
+        return {**self.options, "servers": [self.ws_url]}
 
     @property
     def options(self) -> dict[str, Any]:
@@ -272,6 +289,8 @@ class Server:
             self.port = int(self.ports["nats"][0].rpartition(":")[2])
             if pages := self.ports.get("monitoring"):
                 self.monitor_port = int(pages[0].rpartition(":")[2])
+            if self._websocket:
+                self.ws_port = int(self.ports["websocket"][0].rpartition(":")[2])
             wait_for(self._accepts, _READY_WITHIN)
         except BaseException as exc:
             status = self._running().poll()
@@ -289,7 +308,7 @@ class Server:
         command += ["-l", str(self.folder / "log"), "-n", self.name, *self._args]
         if self._jetstream:
             command += ["-js", "-sd", str(self.folder / "jetstream")]
-        if self._config:
+        if self._config or self._websocket:
             self._write_config(self._config)
             command += ["-c", str(self.folder / "server.conf")]
         return command
@@ -371,7 +390,15 @@ class Server:
 
     def _write_config(self, text: str) -> None:
         # On a reload the server looks for its name here, and not among its arguments.
-        (self.folder / "server.conf").write_text(f'server_name: "{self.name}"\n{text}')
+        text = f'server_name: "{self.name}"\n{text}'
+        if self._websocket:
+            lines = [f"listen: '{self.host}:{self.ws_port or -1}'", "compression: true"]
+            more = self._websocket if isinstance(self._websocket, str) else ""
+            lines.append(more)
+            if "tls" not in more:
+                lines.append(self._tls_config or "no_tls: true")
+            text += "\nwebsocket {\n  " + "\n  ".join(lines) + "\n}\n"
+        (self.folder / "server.conf").write_text(text)
 
     def remove(self) -> None:
         """Kill the server and delete its folder. The server cannot be started again."""

@@ -6,7 +6,7 @@ import inspect
 import ssl
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -36,10 +36,16 @@ VALUES: dict[str, Any] = {
     "loop": pyev.Loop,
     "TLS context": ssl.SSLContext,
     "dict": {"x": 1},
+    "dict of str": {"x": "y"},
 }
 # What the client accepts and no type promises: an int for a flag, any iterable for servers, a path as bytes.
 LENIENT = {*((name, "int") for name, hint in HINTS.items() if bool in (hint, *get_args(hint)))}
-LENIENT |= {("servers", "dict"), ("creds_file", "bytes"), ("nkey_seed_file", "bytes")}
+LENIENT |= {
+    ("servers", "dict"),
+    ("servers", "dict of str"),
+    ("creds_file", "bytes"),
+    ("nkey_seed_file", "bytes"),
+}
 LENIENT |= {(name, "bytes") for name in HINTS if name.startswith("tls_") and name.endswith("_file")}
 
 
@@ -63,6 +69,11 @@ def fits(value: Any, hint: Any) -> bool:
     if origin is Sequence:
         (item,) = get_args(hint)
         return isinstance(value, list) and all(fits(each, item) for each in value)
+    if origin is Mapping:
+        key, item = get_args(hint)
+        return isinstance(value, dict) and all(
+            fits(k, key) and fits(v, item) for k, v in value.items()
+        )
     if getattr(origin, "_is_protocol", False) and origin.__module__ == "nats_ev.loops":
         return isinstance(value, pyev.Loop)
     if origin is float:

@@ -365,3 +365,25 @@ def test_publish_takes_headers(connected, server, run):
     nats.publish("h", b"x", "reply", headers={"A": "b"})
     run(lambda: got)
     assert got == [("h", b"x", "reply", b"NATS/1.0\r\nA: b\r\n\r\n")]
+
+
+def test_requests_that_are_sent_while_all_others_fail_are_kept(connected, own_server, proxy, run):
+    """As by a finalizer, which may run between any two steps; the other is cancelled there."""
+    server = own_server()
+    gate = proxy(server.port)
+    nats = connected(None, host="127.0.0.1", port=gate.port, reconnect=True, reconnect_delay=10)
+    nats.subscribe("silent", lambda *message: None)
+    nats.subscribe("echo", lambda s, payload, reply, h: nats.publish(reply, payload))
+    calls: list[Any] = []
+    nats.request("silent", b"", lambda *answer: calls.append(("first", answer[0])), 0)
+    gone = nats.request("silent", b"", lambda *answer: calls.append(("gone", answer[0])), 0)
+
+    def meanwhile() -> None:
+        nats.cancel_request(gone)
+        nats.request("echo", b"late", lambda *answer: calls.append(("late", answer[0])), 30_000)
+
+    inside.before_ending(nats, meanwhile)
+    gate.cut()
+    run(lambda: len(calls) == 2)
+    assert calls == [("first", None), ("late", b"late")]
+    assert inside.waiting_requests(nats) == 0

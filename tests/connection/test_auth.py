@@ -514,7 +514,7 @@ def test_user_jwt_that_expires_is_replaced_from_the_file(any_decentral, client, 
 
 def test_account_that_expires_ends_the_connection_and_is_asked_for_again(own_server, client, run):
     setup = Setup()
-    server = own_server(config=setup.config(exp=int(time.time()) + 2))
+    server = own_server(config=setup.config(expires=int(time.time()) + 2))
     key = Key("user")
     nats = client(
         server,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from nats_ev import (
     RequestTimeoutError,
     Trace,
     UnsupportedError,
+    aio,
 )
 from nats_ev.testing import free_port
 
@@ -316,3 +318,27 @@ def test_faces_return_the_trace(server: Any) -> None:
     with blocking.connect(server.url) as nc:
         assert nc.trace("x", b"").complete
         assert nc.user_info()["account"] == "$G"
+
+
+def test_a_cancelled_trace_leaves_nothing(server: Any, connected: Any, call: Any, run: Any) -> None:
+    nats = connected(server)
+    before, got = nats.subscription_count(), []
+    tracing = nats.trace("nobody.here", b"", lambda *answer: got.append(answer), 0)
+    tracing.cancel()
+    tracing.cancel()
+    assert nats.subscription_count() == before
+    assert call(nats.trace, "nobody.here", b"")[1] is None
+    assert got == []
+
+    async def cancelled() -> None:
+        async with aio.connect(server.url) as nc:
+            count = nc.subscription_count()
+            task = asyncio.ensure_future(nc.trace("nobody.here", b"", timeout_ms=0))
+            await asyncio.sleep(0)
+            assert nc.subscription_count() == count + 1
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            assert nc.subscription_count() == count
+
+    asyncio.run(cancelled())

@@ -197,7 +197,7 @@ def test_the_callback_may_be_set_later_replaced_and_cleared(
 )
 def test_an_odd_expiry_is_none(fake: Any, connected: Any, run: Any, exp: Any) -> None:
     user = Key("user")
-    jwt = Setup().account.jwt(user, "u", {}, exp=exp)
+    jwt = Setup().account.odd_jwt(sub=user.public, exp=exp)
     seen: list[float] = []
     nats = connected(
         fake(lambda peer: (peer.handshake(nonce="n0nce"), peer.at_eof())), jwt=jwt, nkey_seed=user.seed,

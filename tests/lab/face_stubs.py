@@ -42,6 +42,9 @@ ITEMS = {
     "KvKeys": "str",
     "ObjectWatch": "ObjectInfo | None",
     "Leaders": "Contender | None",
+    "SystemEvents": "SystemEvent",
+    "GroupMember": "JsMsg",
+    "LargeSubscription": "LargeMsg",
 }
 # Attributes that the constructors set.
 ATTRIBUTES = {
@@ -58,14 +61,38 @@ ATTRIBUTES = {
         "name": "str", "version": "str", "description": "str", "metadata": "dict[str, str]", "id": "str",
         "stopping": "bool", "stopped": "bool", "endpoints": "list[Endpoint]",
     },
+    "AccountResolver": {"nats": "_Nats"},
+    "AuthCallout": {"nats": "_Nats", "service": "Service", "issuer_account": "str"},
+    "ConsumerGroups": {"js": "JetStream"},
+    "GroupMember": {"stream": "str", "group": "str", "member": "str", "name": "str"},
+    "LargeMessages": {"nats": "_Nats"},
+    "LargeSubscription": {"sid": "int", "subject": "str"},
     "Consume": {"stream": "str"},
     "OrderedConsumer": {"stream": "str"},
     "PushSubscription": {"stream": "str"},
     "Semaphore": {"permits": "int"},
     "Election": {"id": "str", "value": "str"},
+    "Counters": {"stream": "str", "js": "JetStream"},
+    "Schedules": {"stream": "str", "js": "JetStream"},
+    "WorkQueue": {
+        "name": "str", "js": "JetStream", "subjects": "list[str]", "attempts": "int",
+    },
+    "Worker": {
+        "js": "JetStream", "stream": "str", "done": "int", "failed": "int", "dead": "int",
+    },
     "Subscription": {"sid": "int", "subject": "str"},
     "Advisories": {"sid": "int", "subject": "str"},
+    "SystemEvents": {"sid": "int", "subject": "str"},
+    "SystemClient": {"nats": "_Nats"},
+    "ServiceClient": {"nats": "_Nats"},
+    "Backup": {"js": "JetStream"},
 }  # fmt: skip
+# Classes that users construct with an object of this face or of the callback API.
+CONSTRUCTED = {
+    *("JetStream", "KV", "ObjectStore", "Service", "AccountResolver", "AuthCallout"),
+    *("Backup", "ConsumerGroups", "Counters", "Election", "LargeMessages", "Lock", "Schedules"),
+    *("Semaphore", "ServiceClient", "SystemClient", "WorkQueue"),
+}
 _CALLBACKS = {"Callback", "MsgCallback", "WatchCallback"}
 # What the result depends on: a parameter, and for each way in which it is given the result.
 _ON_MSG = (
@@ -99,6 +126,7 @@ _ELSEWHERE = {
     "Future": "asyncio",
     "datetime": "datetime",
     "timedelta": "datetime",
+    "ZoneInfo": "zoneinfo",
     "SSLContext": "ssl",
     "Self": "typing_extensions",
     "Unpack": "typing_extensions",
@@ -250,7 +278,7 @@ class Stub:
 
     def _constructor(self, name: str) -> list[str]:
         original = rules.original(name)
-        if name in ("JetStream", "KV", "ObjectStore", "Service") or rules.HOMES[name] == "extras":
+        if name in CONSTRUCTED:
             function = original.__init__
             parameters = list(inspect.signature(function).parameters.values())
             owner = parameters[1]
@@ -389,10 +417,8 @@ class Stub:
         )
 
     def _parameter_type(self, annotation: str, module: str) -> str:
-        if annotation.startswith("Callable[[Service"):  # gets the object of the callback API
-            annotation = annotation.replace("[[Service,", "[[_Service,").replace(
-                "[[Service]", "[[_Service]"
-            )
+        # These get the object of the callback API.
+        annotation = re.sub(r"\[\[(Service|AuthCallout)\b", r"[[_\1", annotation)
         return self.type_of(annotation, module)
 
     # Functions.

@@ -63,8 +63,8 @@ def is_active(nats: Nats) -> bool:
 
 
 def is_dialling(nats: Nats) -> bool:
-    """Return whether a name is looked up or a socket is being connected."""
-    return nats._connection._attempts._dialer is not None
+    """Return whether a socket is on its way: by a look-up, a connect, a proxy, or the option dial."""
+    return nats._connection._attempts._route is not None
 
 
 def attempt_began_at(nats: Nats) -> float:
@@ -93,8 +93,8 @@ def reads_in_c(nats: Nats) -> bool:
 
 
 def attempt_of(nats: Nats) -> tuple[Any, Any]:
-    """Return what the attempt under way has: the dialler, the socket with its watchers; None for each."""
-    return nats._connection._attempts._dialer, nats._connection.link
+    """Return what the attempt under way has: the route, the socket with its watchers; None for each."""
+    return nats._connection._attempts._route, nats._connection.link
 
 
 def close_link(nats: Nats) -> None:
@@ -398,3 +398,34 @@ def field_tables() -> dict[str, Any]:
         "own": pull_options._OWN,
         "object info": meta._INFO,
     }
+
+
+def engine_of(member: Any) -> Any:
+    """What a member of a consumer group does its work with."""
+    return member._engine
+
+
+def core_of(large: Any) -> Any:
+    """What the parts of a `LargeMessages` share."""
+    return large._core
+
+
+def assembled(assembler: Any) -> bytes:
+    """What an `Assembler` of large messages has so far."""
+    return bytes(assembler._data)
+
+
+def before_ending(nats: Nats, act: Callable[[], object]) -> None:
+    """Call act once, at the moment when the requests leave their tables because the connection is lost.
+
+    A finalizer or a signal handler may run there.
+    """
+
+    class Ending(dict[Any, Any]):
+        def update(self, *args: Any, **kwargs: Any) -> None:
+            nats._requests.ending = plain
+            act()
+            plain.update(*args, **kwargs)
+
+    plain: dict[Any, Any] = {}
+    nats._requests.ending = Ending()

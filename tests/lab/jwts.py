@@ -1,26 +1,17 @@
-"""NKeys and NATS JWTs for tests: operators, accounts and users, made without the code under test."""
+"""NKeys and NATS JWTs for tests, made by `nats_ev.accounts`: operators, accounts and users."""
 
 from __future__ import annotations
 
 import base64
-import binascii
-import hashlib
 import json
 import time
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from nats_ev.accounts import AccountClaims, Claims, KeyPair, OperatorClaims, UserClaims
+from nats_ev.auth import encode_key as encode  # noqa: F401
 
-# First byte of an encoded public key: its role's letter, shifted.
-ROLES = {"operator": 14 << 3, "account": 0, "user": 20 << 3, "server": 13 << 3, "cluster": 2 << 3}
-
-
-def encode(raw: bytes) -> str:
-    """Base32 with checksum, as the nkeys specification has it."""
-    return (
-        base64.b32encode(raw + binascii.crc_hqx(raw, 0).to_bytes(2, "little")).decode().rstrip("=")
-    )
+ROLES = ("operator", "account", "user", "server", "cluster")
 
 
 class Key:
@@ -28,25 +19,22 @@ class Key:
 
     def __init__(self, role: str) -> None:
         self.role = role
-        self._private = Ed25519PrivateKey.generate()
-        prefix = ROLES[role]
-        raw = self._private.private_bytes_raw()
-        self.seed = encode(bytes([18 << 3 | prefix >> 5, (prefix & 31) << 3]) + raw)
-        self.public = encode(bytes([prefix]) + self._private.public_key().public_bytes_raw())
+        self.pair = KeyPair.create_pair(role)
+        self.seed = self.pair.seed()
+        self.public = self.pair.public_key()
 
     def sign(self, data: bytes) -> bytes:
         """An Ed25519 signature."""
-        return self._private.sign(data)
+        return self.pair.sign(data)
 
-    def jwt(self, subject: Key, name: str, nats: dict[str, Any], **claims: Any) -> str:
-        """A JWT about subject, signed by this key."""
-        body: dict[str, Any] = {"iat": int(time.time()), "iss": self.public, "name": name}
-        body |= {
-            "sub": subject.public,
-            "nats": {"type": subject.role, "version": 2} | nats,
-        } | claims
-        body["jti"] = base64.b32encode(hashlib.sha256(_json(body)).digest()).decode().rstrip("=")
-        text = ".".join(map(_b64, [_json({"typ": "JWT", "alg": "ed25519-nkey"}), _json(body)]))
+    def jwt(self, claims: Claims) -> str:
+        """Claims, signed by this key."""
+        return claims.encode(self.pair)
+
+    def odd_jwt(self, **claims: Any) -> str:
+        """A JWT with any claims, which need not make sense."""
+        parts = [{"typ": "JWT", "alg": "ed25519-nkey"}, {"iss": self.public, **claims}]
+        text = ".".join(_b64(json.dumps(part).encode()) for part in parts)
         return f"{text}.{_b64(self.sign(text.encode()))}"
 
 
@@ -57,30 +45,22 @@ class Setup:
         self.operator = Key("operator")
         self.account = Key("account")
         # Once: a server does not let its operator change.
-        self._operator_jwt = self.operator.jwt(self.operator, "operator", {})
-        self._revoked: dict[str, int] = {}
+        self._operator_jwt = self.operator.jwt(OperatorClaims(self.operator.pair, name="operator"))
+        self._account = AccountClaims(self.account.pair, name="account")
 
-    def user(self, key: Key, seconds: float | None = None, **nats: Any) -> str:
+    def user(self, key: Key, seconds: float | None = None, **fields: Any) -> str:
         """A user's JWT, good for so long."""
-        claims = {} if seconds is None else {"exp": int(time.time() + seconds)}
-        limits = {"pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1}
-        return self.account.jwt(key, "user", limits | nats, **claims)
+        expires = None if seconds is None else int(time.time() + seconds)
+        return self.account.jwt(UserClaims(key.pair, name="user", expires=expires, **fields))
 
     def revoke(self, key: Key) -> None:
         """Revoke all that the user has been given up to now; reload the server's configuration."""
-        self._revoked[key.public] = int(time.time())
+        self._account.revoke(key.pair)
 
-    def config(self, more: str = "", **account_claims: Any) -> str:
+    def config(self, more: str = "", expires: int | None = None) -> str:
         """Operator, account and memory resolver."""
-        limits = dict.fromkeys(
-            ("subs", "data", "payload", "imports", "exports", "conn", "leaf"), -1
-        ) | {"wildcards": True}
-        account = self.operator.jwt(
-            self.account,
-            "account",
-            {"limits": limits, "revocations": self._revoked},
-            **account_claims,
-        )
+        self._account.expires = expires or 0
+        account = self.operator.jwt(self._account)
         return (
             f"server_name: test\noperator: {self._operator_jwt}\nresolver: MEMORY\n"
             f"resolver_preload: {{\n  {self.account.public}: {account}\n}}\n{more}"
@@ -104,10 +84,6 @@ def write_creds(path: Path, jwt: str, seed: str, eol: str = "\n", mode: int = 0o
     path.chmod(mode)
     path.write_bytes(creds_text(jwt, seed, eol).encode())
     return path
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def _b64(data: bytes) -> str:

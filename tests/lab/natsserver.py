@@ -12,6 +12,7 @@ import re
 import shutil
 from typing import Any, TypeVar
 
+from lab import transports
 from lab.paths import CACHE
 from nats_ev import testing
 from nats_ev.testing import binary_version as binary_version
@@ -51,12 +52,19 @@ class NatsServer(testing.Server):
     """A private server. It refuses to start in a test without the marker `server`."""
 
     def __init__(self, *args: str, binary: str | None = None, **options: Any) -> None:
+        options.setdefault("websocket", transports.for_server(options, options.get("config", "")))
         super().__init__(*args, binary=binary or find_binary(), **options)
 
     def start(self: S) -> S:
         if test := os.environ.get(NO_SERVER):
             raise RuntimeError(f"mark {test} as one that starts a server: pytest.mark.server")
-        return super().start()
+        super().start()
+        transports.started(self.port, self.ws_port)
+        return self
+
+    def remove(self) -> None:
+        transports.taken(self.port)
+        super().remove()
 
 
 class Cluster(testing.Cluster):

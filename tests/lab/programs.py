@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from lab.paths import EXAMPLES
@@ -17,7 +18,7 @@ LIMIT = 30  # seconds
 class Program:
     """An example that runs, its output line by line."""
 
-    def __init__(self, server: Any, name: str, *args: str) -> None:
+    def __init__(self, server: Any, name: str, *args: str, cwd: Path | None = None) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-W", "error", str(EXAMPLES / name), *args],
             env=os.environ
@@ -26,6 +27,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            cwd=cwd,
             preexec_fn=die_with_us,
         )
 

@@ -14,8 +14,8 @@ from lab.programs import Program
 def program(server: Any) -> Iterator[Any]:
     started: list[Program] = []
 
-    def start(name: str, *args: str) -> Program:
-        started.append(Program(server, name, *args))
+    def start(name: str, *args: str, at: Any = None, **options: Any) -> Program:
+        started.append(Program(at or server, name, *args, **options))
         return started[-1]
 
     yield start

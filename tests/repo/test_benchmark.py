@@ -81,6 +81,18 @@ def test_the_benchmark_of_tls_runs_and_verifies_too():
     assert "came back wrong" not in done.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.server
+def test_the_benchmark_of_websocket_runs_and_verifies_too():
+    clients = ("ev ws", "ev masked", "ev wss", "py ws")
+    command = [sys.executable, str(BENCH / "bench_ws.py"), "--messages", "300", "--runs", "1"]
+    done = run_whole([*command, "--clients", ",".join(clients)], 120)
+    assert done.returncode == 0, done.stderr
+    for client in clients:
+        assert done.stdout.count(f"  {client} ") == 4
+    assert "came back wrong" not in done.stdout
+
+
 @pytest.fixture
 def held() -> Iterator[tuple[int, int]]:
     """A pipe; when its reading end is at its end, all processes that inherited the writing end are gone."""

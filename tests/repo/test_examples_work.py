@@ -18,6 +18,7 @@ from lab import jwts
 from lab.paths import EXAMPLES
 from lab.process import die_with_us, run_whole
 from lab.programs import LIMIT
+from nats_ev import AuthorizationError
 from nats_ev.testing import wait_for
 from nats_ev.testing.certificates import Certificates, server_config
 
@@ -143,6 +144,36 @@ def test_tls_with_creds(
     assert done.returncode == status, done.stdout + done.stderr
     assert re.match(says, done.stdout + done.stderr), done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_auth_callout(
+    program: Any, own_server: Any, connected: Any, client: Any, run: Any, tmp_path: Path
+) -> None:
+    def ask(*arguments: str) -> str:
+        said: str = program("auth_callout.py", *arguments, cwd=tmp_path).end()
+        return said
+
+    assert ask("setup") == "written: callout.keys, callout.conf; only you can read them\n"
+    assert ask("add", "ann", "s3cret", "news.>") == "ann may use news.>\n"
+    for name in ("callout.keys", "callout.conf", "people.json"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+    assert "s3cret" not in (tmp_path / "people.json").read_text()
+    server = own_server(config=(tmp_path / "callout.conf").read_text())
+    service = program("auth_callout.py", at=server, cwd=tmp_path)
+    service.expect("^ready$")
+    ann = connected(server, user="ann", password="s3cret")
+    ann.publish("elsewhere", "")
+    run(lambda: ann.recorder.errors)
+    for wrong in ({"user": "ann", "password": "guess"}, {"user": "bob", "password": "s3cret"}):
+        nats = client(server, **wrong)
+        run(lambda nats=nats: nats.recorder.errors)
+        assert isinstance(nats.recorder.errors[0], AuthorizationError)
+    service.process.send_signal(signal.SIGTERM)
+    assert service.end().splitlines() == [
+        "'ann' from 127.0.0.1: accepted", "'ann' from 127.0.0.1: refused",
+        "'bob' from 127.0.0.1: refused", "1 accepted, 2 refused",
+    ]  # fmt: skip
+    assert "auth_callout.py setup" in program("auth_callout.py", "help").fails()
 
 
 class Shell:
