@@ -266,6 +266,8 @@ class Lock(_Holding):
     and the deed. So give `token` to what the lock protects, and let that refuse a token smaller than one it
     has seen: tokens grow with every holder, as long as the bucket's stream loses no messages.
 
+    An object that is dropped keeps what it holds, as long as the client lives: release or close it.
+
     Args:
         kv: a bucket with limit_marker_ttl, or at least allow_msg_ttl (nats-server 2.11). Its codecs do not
             count here. All who use a name must use the same bucket.
