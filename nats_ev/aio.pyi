@@ -32,6 +32,7 @@ from .client.subscriptions import SubscriptionInfo
 from .contexts import Context as SavedContext
 from .errors import NatsError
 from .extras.backup import AccountProgress, BackupProgress, Folder, Manifest, Restored, StreamCopy
+from .extras.contenders import Contender
 from .extras.coordination import Lost
 from .extras.counters import CounterEntry
 from .extras.dead_letters import DeadLetter
@@ -43,7 +44,6 @@ from .extras.pcgroups_config import (
     StaticConsumerGroupConfig,
 )
 from .extras.schedules import Schedule
-from .extras.tickets import Contender
 from .extras.worker import Job, JobHandler
 from .faces import Msg as Msg
 from .faces import unwrap as unwrap
