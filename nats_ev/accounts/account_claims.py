@@ -66,7 +66,7 @@ class AccountClaims(Claims):
     shape = shapes.ACCOUNT
 
     nats: AccountFields
-    """All fields of this kind, with the wire\'s names: a `types.AccountFields`."""
+    """All fields of this kind, with the wire's names: a `types.AccountFields`."""
 
     def __init__(
         self,
@@ -342,7 +342,7 @@ class OperatorClaims(Claims):
     shape = shapes.OPERATOR
 
     nats: OperatorFields
-    """All fields of this kind, with the wire\'s names: a `types.OperatorFields`."""
+    """All fields of this kind, with the wire's names: a `types.OperatorFields`."""
 
     def __init__(
         self,

@@ -65,7 +65,7 @@ class UserClaims(Claims):
     shape = shapes.USER
 
     nats: UserFields
-    """All fields of this kind, with the wire\'s names: a `types.UserFields`."""
+    """All fields of this kind, with the wire's names: a `types.UserFields`."""
 
     def __init__(
         self,
@@ -172,7 +172,7 @@ class ActivationClaims(Claims):
     shape = shapes.ACTIVATION
 
     nats: ActivationFields
-    """All fields of this kind, with the wire\'s names: a `types.ActivationFields`."""
+    """All fields of this kind, with the wire's names: a `types.ActivationFields`."""
 
     def __init__(
         self,
