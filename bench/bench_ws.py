@@ -1,8 +1,9 @@
 """Benchmark of WebSocket: nats_ev, nats-py (on aiohttp) and nats.js, on one private server.
 
 Rows, turns, checks and report are those of `benchmark.py`. The first client is nats_ev; the ratio after each
-other client says how many times as fast nats_ev over WebSocket is. nats-py has no row of large messages. nats_ev also runs with masked frames,
-with compression, over TLS, and without WebSocket. nats.js needs Node.js and what `make peers` has fetched.
+other client says how many times as fast nats_ev over WebSocket is. nats_ev also runs with masked frames,
+with compression, over TLS, and without WebSocket. nats-py has no row of large messages. nats.js needs
+Node.js and what `make peers` has fetched.
 
     python bench/bench_ws.py [--runs 5] [--messages 200000] [--payload 100] [--clients "ev ws,py ws"]
 """
