@@ -512,7 +512,16 @@ class MemberEngine:
 
     def _settle(self) -> Steps[None]:
         # As long as a program may take that keeps messages by in_progress, within reason.
-        yield from self._others_done(time.monotonic() + max(2 * self._ack_wait, 5))
+        patience = time.monotonic() + max(3 * self._ack_wait, 10)
+        while True:
+            try:
+                yield from self._others_done(patience)
+                return
+            except NatsError as exc:
+                if _is_final(exc) or time.monotonic() >= patience:
+                    raise
+                self._report(exc)  # such as a time-out of a server under load: ask again
+                yield pause, self._js.nats, _FIRST_PAUSE
 
     def _settled(self, result: object, error: NatsError | None) -> None:
         self._settling = None

@@ -47,11 +47,16 @@ def consume(url: str, kind: str, member: str, path: str) -> None:
             nats.disconnect()
             return
         key = msg.subject.partition(".")[2]
-        os.write(out, f"{time.monotonic_ns()} {key} {msg.data.decode()}\n".encode())
+        os.write(out, f"{time.monotonic_ns()} {key} {msg.data.decode()} {msg.seq}\n".encode())
         msg.ack()
 
     join = groups.elastic_consume if kind == "elastic" else groups.static_consume
-    handle: GroupMember = join("S", "g", member, {"ack_wait": ACK_WAIT}, take)
+
+    def survived(error: Any) -> None:
+        print(f"{time.monotonic_ns()} {os.path.basename(path)}: {error!r}", flush=True)
+
+    config: Any = {"ack_wait": ACK_WAIT}
+    handle: GroupMember = join("S", "g", member, config, take, on_error=survived)
 
     def leave(watcher: Any, events: int) -> None:
         watcher.stop()
@@ -67,6 +72,7 @@ class Handled(NamedTuple):
 
     when: int
     number: int
+    seq: int
     process: str
 
 
@@ -113,7 +119,7 @@ class Drill:
         self._random = random.Random(seed)
         self._loop = pyev.Loop()
         self._nats = Nats(loop=self._loop, servers=[self._url])
-        self._js = JetStream(self._nats)
+        self._js = JetStream(self._nats, timeout=30_000)
         self._groups = ConsumerGroups(self._js)
         self._alive: list[Process] = []
         self.all: list[Process] = []
@@ -141,7 +147,7 @@ class Drill:
             "src": "w.*",
             "dest": f"{{{{Partition({PARTITIONS},1)}}}}.w.{{{{Wildcard(1)}}}}",
         }
-        config: Any = {"name": "S", "subjects": ["w.*"]}
+        config: Any = {"name": "S", "subjects": ["w.*"], "storage": "memory"}
         if self.kind == "elastic":
             self._call(self._js.stream_create, config)
             filters: Any = [{"filter": "w.*", "partitioning_wildcards": [1]}]
@@ -272,8 +278,9 @@ class Drill:
         killed = {each.path.name: each.killed for each in self.all}
         for path in self._paths():
             for line in path.read_bytes().split(b"\n")[:-1]:
-                when, key, number = line.split()
-                handled[key.decode()].append(Handled(int(when), int(number), path.name))
+                when, key, number, seq = line.split()
+                found_one = Handled(int(when), int(number), int(seq), path.name)
+                handled[key.decode()].append(found_one)
         found: Counter[str] = Counter(sent=self.sent.total())
         for key, events in handled.items():
             events.sort()
@@ -290,9 +297,12 @@ class Drill:
                     if explained:
                         first[each.number] = each
                     continue
-                found["out of order"] += each.number < most
+                if each.seq < most:
+                    found["out of order"] += 1
+                    if found["out of order"] <= 3:
+                        print(f"{key}: after sequence {most} {each}", flush=True)
                 first[each.number] = each
-                most = max(most, each.number)
+                most = max(most, each.seq)
             found["lost"] += self.sent[key] - len(first)
         return dict(found)
 

@@ -19,6 +19,7 @@ from nats_ev import (
     NoRespondersError,
     ObjectStore,
     RequestTimeoutError,
+    StoredMsg,
 )
 from nats_ev.extras import (
     LargeMessageLostError,
@@ -444,7 +445,7 @@ def test_references_through_streams_and_without(
     assert "not the store" in str(blind.errors[0])
     with pytest.raises(BadOptionsError):
         other.publish_reference(subject, b"x")
-    plain, err = call(large.load, LargeMsg(large._core, "s", b"p", None, None, False))
+    plain, err = call(large.load, StoredMsg("S", "s", 1, "", b"p", None))
     assert (plain.payload, err) == (b"p", None)
     call(js.stream_delete, stream)
     call(store.delete_bucket)

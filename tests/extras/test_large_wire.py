@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.inside import assembled
 from nats_ev import Headers
 from nats_ev.extras import LargeMessageCorruptError
 from nats_ev.extras.large_wire import (
@@ -64,8 +65,8 @@ def test_whatever_comes_never_makes_more_or_another_message(
         except LargeMessageCorruptError:
             continue
         assert not taken or len(data) <= size
-        assert len(assembler._data) <= offer.size
-    if assembler.complete and bytes(assembler._data) != message:
+        assert len(assembled(assembler)) <= offer.size
+    if assembler.complete and assembled(assembler) != message:
         with pytest.raises(LargeMessageCorruptError):
             assembler.message(digest_of(message))
 

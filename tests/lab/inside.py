@@ -400,6 +400,21 @@ def field_tables() -> dict[str, Any]:
     }
 
 
+def engine_of(member: Any) -> Any:
+    """What a member of a consumer group does its work with."""
+    return member._engine
+
+
+def core_of(large: Any) -> Any:
+    """What the parts of a `LargeMessages` share."""
+    return large._core
+
+
+def assembled(assembler: Any) -> bytes:
+    """What an `Assembler` of large messages has so far."""
+    return bytes(assembler._data)
+
+
 def before_ending(nats: Nats, act: Callable[[], object]) -> None:
     """Call act once, at the moment when the requests leave their tables because the connection is lost.
 
