@@ -1,8 +1,8 @@
 """A worker on a work queue that tries again, and puts aside what it cannot do: dead letters.
 
 `jetstream_worker.py add ADDRESS...` queues mails. `jetstream_worker.py` sends them until SIGTERM or Ctrl-C;
-any number of workers share the work. `jetstream_worker.py dead` lists the dead letters, with the reason, and
-`jetstream_worker.py again` puts them back into the queue.
+any number of workers share the work. `jetstream_worker.py dead` lists the dead letters, with the reason,
+and `jetstream_worker.py again` puts them back into the queue.
 
 A mail that fails is delivered again after a pause that doubles. After three attempts it becomes a dead
 letter, even when every worker that has tried it was killed. NATS_HOST and NATS_PORT say where the server is.

@@ -76,11 +76,9 @@ class Nats(Client, Origins, Inquiries, Accessors, Extension):
     * Servers: host, port (4222), path (of a Unix socket), servers (URLs: ``nats://``, ``tls://``, ``unix://``,
       host:port; or ``ws://``, ``wss://``), randomize_servers (True), ignore_discovered_servers (False).
     * The connection: loop (that of `nats_ev.pyev.default_loop`), name, connect_timeout (2000; 0: none),
-      keepalive (seconds of idleness before TCP probes; 0: off), priority (of its watchers, -2 to 2; 0),
-      tcp_user_timeout (Linux; 0: the system's), local_address (an address, or (address, port)),
-      ip_resolution_order (4, 6, 46, 64; 0: the system's), proxy (``http://`` or ``socks5://``; None:
-      ALL_PROXY and NO_PROXY decide; "": none), ``dial(host, port, done)``, which connects itself and
-      calls ``done(socket)`` or ``done(None, err)``.
+      keepalive (seconds of idleness before TCP probes; 0: off), tcp_user_timeout (Linux; 0: the system's),
+      priority (of its watchers, -2 to 2; 0), local_address, ip_resolution_order (4, 6, 46, 64), proxy (a
+      URL; None: ALL_PROXY decides; "": none), ``dial(host, port, done)``, which calls ``done(socket)``.
     * WebSocket: ws_headers, a mapping of HTTP headers for the request; ``ws_headers_cb()``, called at each
       attempt, returns more of them; ws_compression (False), ws_proxy_path (in place of the URLs' paths).
     * Credentials: user, password, token, creds_file, user_credential_bytes (its content), jwt, nkey_seed,

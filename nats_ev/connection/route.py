@@ -54,7 +54,7 @@ class Route:
         self._refs = refs
         self._done = done
         self._stage: _Stage | None = None
-        self._dialer: Dialer | None = None  # also when its stage is over
+        self._tried: list[str] = []  # by the dialer, also when its stage is over
         self._proxy: Proxy | None = None
         # What the client waits for, if it is not the server's address.
         self.waits_for = ""
@@ -64,7 +64,7 @@ class Route:
         """What a text about the attempt shows besides the server: numeric addresses, or the proxy."""
         if self._proxy is not None:
             return [f"through {self._proxy.url}"]
-        return self._dialer.tried if self._dialer is not None else []
+        return self._tried
 
     def begin(self, server: Server) -> None:
         """Start. done may be called before this returns."""
@@ -116,7 +116,7 @@ class Route:
 
     def _dial(self, done: Callable[[socket.socket | OSError], None]) -> Dialer:
         options = self._options
-        self._stage = self._dialer = Dialer(
+        self._stage = dialer = Dialer(
             self._loop,
             self._resolver,
             self._deadlines,
@@ -130,7 +130,8 @@ class Route:
             local=options.local_address,
             user_timeout=options.tcp_user_timeout,
         )
-        return self._dialer
+        self._tried = dialer.tried
+        return dialer
 
     def _dialed(self, result: socket.socket | OSError) -> None:
         if isinstance(result, OSError):
@@ -273,6 +274,7 @@ class HandedOver:
         self._over = True
         self._done.forget()
         self._deadlines.end(self._due)
+        self._due = None
         result, self._result = self._result, None
         if isinstance(result, socket.socket):
             result.close()
@@ -298,6 +300,7 @@ class HandedOver:
         self._due = self._deadlines.after(0.0, self._go_on)
 
     def _go_on(self) -> None:
+        self._due = None
         result, self._result = self._result, None
         if result is not None:
             self._finish(result)

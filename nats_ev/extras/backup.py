@@ -6,6 +6,7 @@ either can restore what the other has copied.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -100,6 +101,11 @@ class Transfer:
             if self._running is not None:
                 self._running.cancel()
             self._abandon()  # now: the loop of a program that is interrupted may never run again
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _nothing() -> None:
@@ -279,9 +285,22 @@ class Backup:
         path = Path(folder)
         if (path / MANIFEST).exists() or (path / STREAMS).exists():
             raise FileExistsError(f"{path} has a backup already")
+        call = callable_or_none(progress, "progress")
+        is_new = not path.is_dir()
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        job = _AccountBackup(self, path, options, callable_or_none(progress, "progress"), cb)
-        self.js.stream_list(cb=job.begin)
+
+        def listed(found: Any, error: NatsError | None) -> None:
+            if found is None and is_new:
+                _remove_empty(path)
+            job.begin(found, error)
+
+        job = _AccountBackup(self, path, options, call, cb)
+        try:
+            self.js.stream_list(cb=listed)
+        except BaseException:
+            if is_new:
+                _remove_empty(path)
+            raise
         return job
 
     def restore_account(

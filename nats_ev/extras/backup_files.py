@@ -198,7 +198,12 @@ def sources_in(folder: Path) -> list[Source]:
             raise BackupError(f"{folder / MANIFEST} lists no streams")
         names = [each.get("name") if isinstance(each, dict) else None for each in listed]
         for name in names:
-            if not isinstance(name, str) or not name or name in (".", "..") or "/" in name:
+            if (
+                not isinstance(name, str)
+                or not name
+                or name in (".", "..")
+                or set(name) & set("/\0")
+            ):
                 raise BackupError(f"{folder / MANIFEST} has a bad name: {name!r}")
         folders = [folder / STREAMS / str(name) for name in names]
     else:

@@ -22,17 +22,18 @@ from ..arguments import (
 from ..errors import ConnectionClosedError, ConnectionDrainingError, NatsError, RequestTimeoutError
 from ..kv import KV, KvEntry, KvWatch
 from ..status import Status
-from .tickets import (
+from .contenders import (
     Contender,
     LeaseLostError,
     LockClosedError,
     NotReentrantError,
     Settings,
-    Ticket,
     contender,
+    living,
     passes,
     queue,
 )
+from .tickets import Ticket
 
 __all__ = [
     "Acquisition",
@@ -265,6 +266,8 @@ class Lock(_Holding):
     and the deed. So give `token` to what the lock protects, and let that refuse a token smaller than one it
     has seen: tokens grow with every holder, as long as the bucket's stream loses no messages.
 
+    An object that is dropped keeps what it holds, as long as the client lives: release or close it.
+
     Args:
         kv: a bucket with limit_marker_ttl, or at least allow_msg_ttl (nats-server 2.11). Its codecs do not
             count here. All who use a name must use the same bucket.
@@ -369,7 +372,7 @@ class Observation:
 
         def seen(entries: dict[str, KvEntry] | None, error: NatsError | None) -> None:
             if entries is not None and not self.stopped:
-                for key in before - entries.keys():
+                for key in before - living(entries).keys():
                     self._entries.pop(key, None)
                 self._tell()
 

@@ -30,7 +30,6 @@ from ..jetstream import (
     InvalidAnswerError,
     JetStream,
     StoredMsg,
-    StreamConfig,
     StreamInfo,
     attempt,
     later_request,
@@ -126,7 +125,7 @@ class Counters:
 
     # The stream.
 
-    def create_stream(self, config: StreamConfig, cb: ResultCallback[StreamInfo]) -> None:
+    def create_stream(self, config: Mapping[str, Any], cb: ResultCallback[StreamInfo]) -> None:
         """Create the stream, or change its configuration; ``cb(info, err)``.
 
         Args:

@@ -9,7 +9,7 @@ the same stream, which has ``allow_msg_schedules``. Only consumers of the stream
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -32,7 +32,6 @@ from ..jetstream import (
     MessageNotFoundError,
     PubAck,
     StoredMsg,
-    StreamConfig,
     StreamInfo,
     attempt,
     later_request,
@@ -149,7 +148,7 @@ class Schedules:
     def __repr__(self) -> str:
         return f"<Schedules {self.stream}>"
 
-    def create_stream(self, config: StreamConfig, cb: ResultCallback[StreamInfo]) -> None:
+    def create_stream(self, config: Mapping[str, Any], cb: ResultCallback[StreamInfo]) -> None:
         """Create the stream, or change its configuration; ``cb(info, err)``.
 
         Args:

@@ -17,6 +17,12 @@ all. A release leaves a marker, an expired key leaves one too if the bucket has 
 markers, and for a waiter that was away for longer than a marker lives, a time tells: a ticket that has not
 been renewed for its whole lease is looked up.
 
+*What a server has forgotten to delete.* A server that is killed can lose the expiry of keys, or bring back
+expired ones: nats-server 2.15.1 does. A ticket that was not renewed for longer than its lease, by the times
+at which the stream has stored it and the own ticket, is deleted by whoever waits after it, on the condition
+that its revision is still that one. So its owner can't renew it any more, and by the owner's clock it has
+ended.
+
 *The lease.* The TTL of the ticket is the lease, in whole seconds: the server cuts it to those. It begins when
 the server stores the ticket. The holder counts it from before it has sent the request, and ends it a margin
 earlier, on a clock that also counts while the process or the machine is stopped: by its own clock a holder
@@ -27,184 +33,28 @@ that has expired has none, and is lost.
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-from ..arguments import Callback, Milliseconds, milliseconds
+from ..arguments import Callback
 from ..buckets import KeyExistsError
-from ..client import Nats
-from ..errors import (
-    BadOptionsError,
-    ConnectionClosedError,
-    ConnectionDrainingError,
-    ConnectionLostError,
-    NatsError,
-    NoRespondersError,
-    RequestTimeoutError,
-)
-from ..jetstream import APIError, WrongLastSequenceError
-from ..kv import KV, KvEntry, KvWatch
+from ..errors import ConnectionClosedError, ConnectionDrainingError, NatsError
+from ..jetstream import MessageNotFoundError, WrongLastSequenceError
+from ..kv import KvEntry, KvWatch
 from ..nuid import next_nuid
 from ..status import Status
+from .contenders import LATE, LeaseLostError, Settings, clock, contender, overdue, passes
 
-# How long to wait before another attempt, in ms; a shorter lease has shorter waits.
-_RETRY_MS = 250.0
 # A replica that does not have the own ticket yet is asked again after so many ms.
 _LAG_MS = 25.0
 # How long after its whole lease a ticket that has not been renewed is looked up, in ms.
 _OVERDUE_MS = 250.0
+# How many tickets that have outlived their leases are deleted at a time.
+_SWEEP = 100
 # How often to look when the tickets can't be watched, in ms.
 _UNWATCHED_MS = 1000.0
-
-_BOOT_TIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
-
-
-def clock() -> float:
-    """Return the seconds since some moment; the time in which the machine sleeps counts if the system can."""
-    return time.monotonic() if _BOOT_TIME is None else time.clock_gettime(_BOOT_TIME)
-
-
-class LeaseLostError(NatsError):
-    """The lease has ended, or is about to: the server has not confirmed its renewal in time.
-
-    The process was stopped, the connection was away for too long, or the server was. Another process may hold
-    the lock, the place or the leadership from the end of the lease on.
-
-    What to do: stop what the lock protects at once, and acquire it again; a longer lease survives longer
-    interruptions.
-    """
-
-    text = "the lease is lost"
-
-
-class NotReentrantError(NatsError):
-    """The object holds its lock or place already, or is waiting for it.
-
-    What to do: release or close it first; several tasks of one process need an object each.
-    """
-
-    text = "it is held already, or being acquired"
-
-
-class LockClosedError(NatsError):
-    """The object has been closed, and what waited for it has ended.
-
-    What to do: nothing if the program has closed it; else use another object.
-    """
-
-    text = "it has been closed"
-
-
-class Contender(NamedTuple):
-    """One who holds, leads or waits.
-
-    Attributes:
-        owner: who it is, as given to `Lock`, `Semaphore` or `Election`.
-        value: what an `Election` has been given as its value, "" elsewhere.
-        token: the number of its ticket: its fencing token if it holds.
-    """
-
-    owner: str
-    value: str
-    token: int
-
-
-class Settings:
-    """What all tickets of one object have in common.
-
-    Args:
-        kv: a bucket with limit_marker_ttl; its codecs do not count.
-        name: a key.
-        lease: a timedelta or ms.
-        margin: a timedelta or ms; None: a tenth of the lease.
-        owner, value: for others to see.
-        places: how many tickets have their turn at a time.
-    """
-
-    def __init__(
-        self,
-        kv: KV,
-        name: str,
-        lease: Milliseconds,
-        margin: Milliseconds | None,
-        owner: str,
-        value: str,
-        places: int,
-    ) -> None:
-        ms = milliseconds(lease, "lease")
-        if ms < 1000 or ms % 1000:
-            raise BadOptionsError(f"lease must be whole seconds, 1 s or more, not {ms:g} ms")
-        early = ms / 10 if margin is None else milliseconds(margin, "margin")
-        if not 0 < early < ms / 2:
-            raise BadOptionsError(
-                f"margin must be above 0 and below half of the lease, not {early:g} ms"
-            )
-        for word, text in (("owner", owner), ("value", value)):
-            if not isinstance(text, str):
-                raise TypeError(f"{word} must be str, not {type(text).__name__}")
-        if not hasattr(kv, "js"):
-            raise TypeError(f"kv must be a KV, not {type(kv).__name__}")
-        self.lease_ms = ms
-        self.lease = ms / 1000
-        self.margin = early / 1000
-        self.name = name
-        self.owner = owner
-        self.value = value
-        self.places = places
-        # An answer that takes longer than until the next renewal is asked for again.
-        self.kv = KV(kv.js, kv.bucket, timeout=ms / 3)
-        self.retry_ms = min(_RETRY_MS, ms / 10)
-
-    @property
-    def nats(self) -> Nats:
-        """The client."""
-        return self.kv.js.nats
-
-    def data(self, number: int) -> str:
-        """Return the value of a ticket; number: 0 before it is known."""
-        fields: dict[str, Any] = {"owner": self.owner, "lease": self.lease_ms}
-        if self.value:
-            fields["value"] = self.value
-        if number:
-            fields["ticket"] = number
-        return json.dumps(fields)
-
-
-def contender(entry: KvEntry) -> tuple[Contender, float]:
-    """Return who has put a ticket, and its lease in ms; any program may have written the value."""
-    try:
-        fields = json.loads(entry.value)
-    except ValueError:
-        fields = None
-    if not isinstance(fields, dict):
-        fields = {}
-    number, lease = fields.get("ticket"), fields.get("lease")
-    # The first revision has no number, and no later one has a larger number than its own revision.
-    known = type(number) is int and 0 < number <= entry.revision
-    known_lease = isinstance(lease, (int, float)) and 0 < lease < math.inf
-    found = Contender(
-        str(fields.get("owner", "")),
-        str(fields.get("value", "")),
-        number if known else entry.revision,  # type: ignore[arg-type]
-    )
-    return found, lease if known_lease else 1000.0  # type: ignore[return-value]
-
-
-def queue(entries: dict[str, KvEntry]) -> list[Contender]:
-    """Return all who hold or wait, in the order of their tickets."""
-    return sorted((contender(entry)[0] for entry in entries.values()), key=lambda each: each.token)
-
-
-def passes(error: NatsError) -> bool:
-    """Return whether another attempt may succeed."""
-    if isinstance(error, APIError):
-        return (error.code or 0) >= 500
-    kinds = (RequestTimeoutError, NoRespondersError, ConnectionLostError, ConnectionClosedError)
-    return isinstance(error, kinds)
 
 
 class Ticket:
@@ -395,14 +245,22 @@ class Ticket:
         self._step(self._kv.get_many, f"{self._settings.name}.*", seen)
 
     def _judge(self, entries: dict[str, KvEntry]) -> None:
-        settings = self._settings
+        settings, now = self._settings, entries[self._key].created
         ahead: dict[str, tuple[int, float]] = {}
+        dead: list[KvEntry] = []
+        late = False
         for key, entry in entries.items():
             who, lease = contender(entry)
             if who.token < self.number and key != self._key and key not in self._gone:
                 ahead[key] = who.token, lease
+                age = overdue(entry, lease, now)
+                late = late or age > 0
+                if age > LATE:
+                    dead.append(entry)
         self._ahead = set(ahead)
-        if len(ahead) < settings.places:
+        if dead:
+            self._sweep(dead[:_SWEEP])
+        elif len(ahead) < settings.places:
             if clock() < self._until:
                 self._grant()
             else:
@@ -410,7 +268,45 @@ class Ticket:
         elif self._once:
             self._end(None)
         else:
-            self._wait(max(ahead, key=ahead.__getitem__), max(lease for _, lease in ahead.values()))
+            longest = max(lease for _, lease in ahead.values())
+            patience = _OVERDUE_MS if late else longest + _OVERDUE_MS
+            self._wait(max(ahead, key=ahead.__getitem__), patience)
+
+    def _sweep(self, dead: list[KvEntry]) -> None:
+        """Delete tickets that have outlived their leases, and look again."""
+        turn = self._round
+        left = len(dead)
+
+        def done() -> None:
+            nonlocal left
+            left -= 1
+            if not left and not self.over and turn == self._round:
+                # Not at once: a replica that lags has them still.
+                self._later("look", _LAG_MS, self._look)
+
+        def sweep(entry: KvEntry) -> None:
+            def deleted(result: bool | None, error: NatsError | None) -> None:
+                if error is None:
+                    self._gone.add(entry.key)
+                elif isinstance(error, WrongLastSequenceError):  # renewed, or gone for the leader
+                    self._step(js.get_last_msg, stream, f"$KV.{bucket}.{entry.key}", read)
+                    return
+                done()
+
+            def read(message: Any, error: NatsError | None) -> None:
+                if isinstance(error, MessageNotFoundError):
+                    self._gone.add(entry.key)
+                done()
+
+            ttl = self._settings.lease_ms
+            self._step_with(
+                deleted,
+                lambda: self._kv.purge(entry.key, deleted, revision=entry.revision, ttl=ttl),
+            )
+
+        js, stream, bucket = self._kv.js, self._kv.stream, self._kv.bucket
+        for entry in dead:
+            sweep(entry)
 
     def _grant(self) -> None:
         self.granted = True
@@ -420,13 +316,17 @@ class Ticket:
         if done is not None:
             done(self.number, None)
 
-    def _wait(self, before: str, lease_ms: float) -> None:
-        """Look again when a ticket before this one ends. before: the key of the last of those."""
+    def _wait(self, before: str, patience: float) -> None:
+        """Look again when a ticket before this one ends.
+
+        Args:
+            before: the key of the last of those.
+            patience: after so many ms without a word look in any case.
+        """
         settings = self._settings
         alone = settings.places == 1
         watched = before if alone else f"{settings.name}.*"
-        overdue = lease_ms + _OVERDUE_MS
-        self._later("look", overdue, self._look)
+        self._later("look", patience, self._look)
         if self._watch is not None and not self._watch.stopped and watched == self._watched:
             return
         self._stop_watch()
@@ -453,7 +353,7 @@ class Ticket:
             elif alone:
                 seen.append(entry.key)
                 del seen[1:]
-                self._later("look", overdue, self._look)
+                self._later("look", patience, self._look)
 
         seen: list[str] = []
 
@@ -558,6 +458,13 @@ class Ticket:
                 self._nats.call_soon(self._failed, exc, failed, what)
             else:
                 self._nats.call_soon(args[-1], None, exc)
+
+    def _step_with(self, cb: Callback, step: Callable[[], object]) -> None:
+        """Call what sends a request; cb gets what that raises."""
+        try:
+            step()
+        except NatsError as exc:
+            self._nats.call_soon(cb, None, exc)
 
     def _later(self, what: str, ms: float, step: Callable[[], object]) -> None:
         """Call a step after some ms, in place of the one of that kind that is waiting."""

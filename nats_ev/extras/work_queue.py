@@ -29,7 +29,7 @@ from ..arguments import (
 )
 from ..errors import BadOptionsError, MaxPayloadError, NatsError
 from ..headers import HeadersLike
-from ..jetstream import JetStream, PubAck, StoredMsg, StreamConfig, attempt, later_request
+from ..jetstream import JetStream, PubAck, StoredMsg, attempt, later_request
 from ..subjects import check_publish, check_subscribe, matches
 from .dead_letters import DeadLetter, Places, Redrive, letter_of, walk
 from .worker import Job, JobHandler, Rules, Worker
@@ -75,8 +75,8 @@ class WorkQueue:
         backoff: Sequence[Milliseconds] = (1000, 5000, 30_000),
         ack_wait: Milliseconds = 30_000,
         max_running: int = 1000,
-        config: StreamConfig | None = None,
-        dead_config: StreamConfig | None = None,
+        config: Mapping[str, Any] | None = None,
+        dead_config: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(js, JetStream):
             raise TypeError(f"js must be a JetStream, not {type(js).__name__}")

@@ -261,6 +261,11 @@ class Worker:
         """Forget a job: the client has ended."""
         task.finished = True
         self._tasks.pop(task.msg, None)
+        if task.began:
+            self._running -= 1
+        else:
+            self._ready.remove(task)
+        self._end_if_idle()
 
     def _pump(self) -> None:
         if self._pumping:

@@ -108,14 +108,14 @@ class Administration:
         """
         self._patiently(f"STREAM.PEER.REMOVE.{name_of('stream', stream)}", _peer(peer), cb)
 
-    def stream_peer_evacuate(self, stream: str, peer: str, cb: ResultCallback[StreamInfo]) -> None:
+    def stream_peer_evacuate(self, stream: str, peer: str, cb: ResultCallback[Success]) -> None:
         """Move a stream off a server, which serves the stream until another one has all; nats-server 2.15.
 
         Args:
             stream: the stream's name.
             peer: the server's name, or its peer id.
-            cb: ``cb(answer, err)``, when the move has begun; a single server refuses it. An older server
-                does not know the request: `RequestTimeoutError` or `NoRespondersError`.
+            cb: ``cb({"success": True}, err)``, when the move has begun; a single server refuses it. An older
+                server does not know the request: `RequestTimeoutError` or `NoRespondersError`.
         """
         self._patiently(f"STREAM.PEER.EVACUATE.{name_of('stream', stream)}", _peer(peer), cb)
 
@@ -124,7 +124,7 @@ class Administration:
 
         Args:
             stream: the stream's name.
-            cb: ``cb(answer, err)``. err is an `APIError` (err_code 10129) if no change is under way.
+            cb: ``cb(info, err)``. err is an `APIError` (err_code 10129) if no change is under way.
         """
         check_result_cb(cb)
         self._api.request(f"STREAM.CANCEL_MOVE.{name_of('stream', stream)}", None, cb)
@@ -139,13 +139,23 @@ class Administration:
             cb: as in `meta_leader_stepdown`.
             id: its peer id, if the name is not unique.
         """
+        self._meta_peer("SERVER.REMOVE", peer, id, cb)
+
+    def meta_peer_evacuate(self, peer: str, cb: ResultCallback[Success], *, id: str = "") -> None:
+        """Move all streams and consumers off a server that runs; nats-server 2.15, the system account alone.
+
+        Arguments as in `meta_peer_remove`; cb is called when the moves have begun.
+        """
+        self._meta_peer("SERVER.EVACUATE", peer, id, cb)
+
+    def _meta_peer(self, verb: str, peer: object, id: object, cb: Callback) -> None:
         check_result_cb(cb)
         if not isinstance(peer, str) or not isinstance(id, str):
             raise TypeError("peer and id must be str")
         if not peer and not id:
             raise BadOptionsError("peer or id required")
         body = {"peer": peer, **({"peer_id": id} if id else {})}
-        self._api.request("SERVER.REMOVE", body, _for_system(cb))
+        self._api.request(verb, body, _for_system(cb))
 
     def _patiently(self, verb: str, body: Mapping[str, Any], cb: Callback) -> None:
         """Send a request, again and again while another change of the stream is under way."""

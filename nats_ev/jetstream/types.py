@@ -177,10 +177,11 @@ class PeerInfo(_PeerInfo, total=False):
     lag: int
     observer: bool
     peer: str
+    pending: bool
 
 
 class ClusterInfo(TypedDict, total=False):
-    """Where a stream or consumer is in a cluster."""
+    """Where a stream or consumer is in a cluster; desired: where it is moving to (nats-server 2.15)."""
 
     name: str
     leader: str
@@ -189,6 +190,7 @@ class ClusterInfo(TypedDict, total=False):
     leader_since: str
     system_account: bool
     traffic_account: str
+    desired: dict[str, Any]
 
 
 class _StreamSourceInfo(TypedDict):

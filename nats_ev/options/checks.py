@@ -233,7 +233,9 @@ def as_loop(value: Any, name: str) -> Any:
 
 def as_proxy(value: Any, name: str) -> str | None:
     """Accept the URL of a proxy; "" and False are none, whatever the environment says."""
-    if value is False:
+    if isinstance(value, bool):
+        if value:
+            raise BadOptionsError(f"{name} must be a URL, or False for no proxy, not True")
         return ""
     text = as_text(value, name)
     if text is None or not (text := text.strip()):

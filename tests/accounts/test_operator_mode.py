@@ -196,6 +196,15 @@ def test_networks_hours_and_connection_types(own_server: Any, connected: Any, re
         assert isinstance(refused(server, **credentials(account, **fails)), AuthorizationError)
 
 
+def test_a_user_for_websocket_alone(own_server: Any, connected: Any, refused: Any) -> None:
+    operator = Operator()
+    account = operator.account()
+    server = own_server(config=operator.config(), websocket=True)
+    options = credentials(account, allowed_connection_types=["WEBSOCKET"])
+    connected(None, **server.ws_options, **options)
+    assert isinstance(refused(server, **options), AuthorizationError)
+
+
 def test_a_bearer_token_needs_no_signature(own_server: Any, connected: Any, refused: Any) -> None:
     operator = Operator()
     account, strict = operator.account(), KeyPair.create_account()

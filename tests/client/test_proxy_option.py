@@ -53,10 +53,15 @@ def test_tls_to_a_proxy_and_old_socks_say_what_is_supported():
         Options.from_kwargs({"proxy": "socks4://proxy"})
 
 
-@pytest.mark.parametrize("value", [1, True, b"http://proxy", ["http://proxy"]])
+@pytest.mark.parametrize("value", [1, 0, b"http://proxy", ["http://proxy"]])
 def test_what_is_no_url_is_a_type_error(value):
     with pytest.raises(TypeError, match="proxy must be str"):
         Options.from_kwargs({"proxy": value})
+
+
+def test_true_is_no_proxy():
+    with pytest.raises(BadOptionsError, match="proxy must be a URL"):
+        Options.from_kwargs({"proxy": True})
 
 
 def test_a_false_value_is_no_proxy_and_none_is_the_environments():

@@ -101,6 +101,12 @@ def test_a_socket_in_the_call(server, client, run):
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 2500
 
 
+def test_no_proxy_of_the_environment_counts(server, client, run, monkeypatch):
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    nats = client(None, servers=[server.url], dial=connect)
+    run(nats.is_connected)
+
+
 def test_a_socket_later_gets_the_servers_name_unresolved(server, client, run):
     later = Later()
     nats = client(None, servers=[f"tls.nats.example:{server.port}"], dial=later, connect_timeout=0)

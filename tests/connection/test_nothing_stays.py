@@ -164,6 +164,8 @@ def hangs_up(certs: Any) -> Callable[[Peer], None]:
     return lambda peer: (peer.send_info(tls_required=True), peer.close())
 
 
+# What an attempt leaves when it is over.
+ENDED = ("Link", "Dialer", "Tunnel", "HandedOver")
 FAILURES: list[tuple[Any, dict[str, Any]]] = [
     (wrong_certificate, {}),
     (no_tls, {}),
@@ -173,6 +175,11 @@ FAILURES: list[tuple[Any, dict[str, Any]]] = [
     (hangs_up, {"host": "no-such-host.invalid"}),
     (hangs_up, {"path": "/nowhere/nats.sock"}),
     (hangs_up, {"path": "/" + "x" * 200}),
+    (hangs_up, {"proxy": "http://127.0.0.1:1"}),
+    (hangs_up, {"proxy": "socks5://itself"}),
+    (bad_greeting, {"proxy": "http://itself"}),
+    (hangs_up, {"dial": lambda host, port, done: done(None, LookupError("no way"))}),
+    (hangs_up, {"dial": lambda host, port, done: done(socket.create_connection((host, port)))}),
 ]
 
 
@@ -182,6 +189,8 @@ def test_a_failed_attempt_leaves_no_garbage(
 ):
     server = fake(script(certs))
     target = None if "path" in options else server
+    if "itself" in options.get("proxy", ""):  # the server is no proxy
+        options = {"proxy": options["proxy"].replace("itself", f"127.0.0.1:{server.port}")}
     nats = client(
         target, **{"tls_ca_file": str(certs.ca.cert_file)} | options,
         reconnect=True, reconnect_delay=1, max_reconnect_delay=1,
@@ -190,7 +199,7 @@ def test_a_failed_attempt_leaves_no_garbage(
     run(lambda: len(errors) > 1)
     gc.collect()
     run(lambda: len(errors) > 1 + ROUNDS)
-    links = [weakref.ref(o) for o in gc.get_objects() if type(o).__name__ in ("Link", "Dialer")]
+    links = [weakref.ref(o) for o in gc.get_objects() if type(o).__name__ in ENDED]
     alive = [o for o in links if o() is not None and o() not in inside.attempt_of(nats)]
     assert alive == []
     gc.set_debug(gc.DEBUG_SAVEALL)

@@ -203,6 +203,27 @@ def test_tls_inside_the_tunnel_checks_the_servers_name(
     assert proxy.asked == [f"localhost:{server.port}", f"nats.internal:{server.port}"]
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+def test_websocket_inside_the_tunnel(own_server, certs, client, run, thread_proxy, scheme, tls):
+    config = server_config(certs.issue("websocket-by-proxy", "nats.internal"))
+    server = own_server(websocket=config if tls else True)
+    proxy = thread_proxy(names={"nats.internal": "127.0.0.1"}, login="u:p")
+    url = f"{'wss' if tls else 'ws'}://nats.internal:{server.ws_port}"
+    nats = client(
+        None, servers=[url], proxy=f"{scheme}://u:p@{proxy.address}", ws_compression=True,
+        tls_ca_file=certs.ca.cert_file if tls else None, **FAST,
+    )  # fmt: skip
+    for number in range(2):
+        run(lambda: nats.is_connected() and nats.stats()["reconnects"] == number)  # noqa: B023
+        check_works(nats, run)
+        proxy.cut()
+        run(lambda: nats.stats()["reconnects"] > number)  # noqa: B023
+    assert set(proxy.asked) == {f"nats.internal:{server.ws_port}"}
+    error = failure_of(client, run, servers=[url], proxy=f"{scheme}://u:x@{proxy.address}")
+    assert isinstance(error, ProxyError)
+
+
 def test_jetstream_and_reconnects_go_through_the_proxy(own_server, client, run, call, thread_proxy):
     server = own_server(jetstream=True)
     proxy = thread_proxy()
@@ -289,7 +310,7 @@ def test_the_environment_names_a_proxy_and_exceptions(
     nats = client(None, servers=[server.url])
     run(nats.is_connected)
     assert len(proxy.asked) == 1
-    for how in ({"proxy": ""}, {"proxy": False}, {"dial": connect}):
+    for how in ({"proxy": ""}, {"proxy": False}):
         direct = client(None, servers=[server.url], **how)
         run(direct.is_connected)
     monkeypatch.setenv("NO_PROXY", "example.org, 127.0.0.0/8")
@@ -299,11 +320,6 @@ def test_the_environment_names_a_proxy_and_exceptions(
     explicit = client(None, servers=[server.url], proxy=f"http://{proxy.address}")
     run(explicit.is_connected)
     assert len(proxy.asked) == 2
-
-
-def connect(host: str, port: int, done: Any) -> None:
-    """Connect at once: an option dial."""
-    done(socket.create_connection((host, port)))
 
 
 def test_a_bad_variable_is_an_error_of_the_attempt(server, client, run, monkeypatch):
@@ -374,17 +390,20 @@ def test_the_faces_go_through_proxies(server, thread_proxy, scheme):
 
 
 def http_head(peer: Any) -> None:
-    peer.until("")
+    with contextlib.suppress(EOFError, OSError):  # the client has given up
+        peer.until("")
 
 
 def greeting(peer: Any) -> None:
-    assert peer.sock.recv(3) == b"\x05\x01\x00"
+    with contextlib.suppress(OSError):
+        assert peer.sock.recv(3) in (b"\x05\x01\x00", b"")
 
 
 def socks_request(peer: Any) -> None:
     greeting(peer)
-    peer.send(b"\x05\x00")
-    assert peer.sock.recv(10)
+    with contextlib.suppress(OSError):
+        peer.send(b"\x05\x00")
+        peer.sock.recv(10)
 
 
 # What a proxy hears before it falls silent.
@@ -518,9 +537,13 @@ def test_a_proxy_whose_name_is_not_found(client, run, monkeypatch):
 
 
 def test_failed_tunnels_leave_no_descriptors(fake, client, run):
-    proxy = fake(
-        lambda peer: (http_head(peer), peer.send(b"HTTP/1.1 503 No\r\n\r\n"), peer.close())
-    )
+    def script(peer: Any) -> None:
+        http_head(peer)
+        with contextlib.suppress(OSError):
+            peer.send(b"HTTP/1.1 503 No\r\n\r\n")
+        peer.close()
+
+    proxy = fake(script)
     nats = client(
         None, servers=["nats.example:4222"], proxy=f"http://127.0.0.1:{proxy.port}", **FAST
     )

@@ -88,7 +88,7 @@ class Drill:
     def __init__(self, kind: str, cluster: Any, path: str, seed: int) -> None:
         self.kind = kind
         self.times: dict[str, list[float]] = {}
-        self.stops = 0
+        self._stopped: set[tuple[int, int]] = set()  # (process, token)
         self.refused = 0
         self.since = 0.0
         self.survived = 0
@@ -193,8 +193,8 @@ class Drill:
         self._add()
 
     def _stop(self, process: Process) -> Callable[[], None]:
-        self.stops += 1
         process.popen.send_signal(signal.SIGSTOP)
+        self._stopped.add((process.popen.pid, process.held))
 
         def go_on() -> None:
             self._wait(self._random.uniform(0.0, 0.5))
@@ -233,15 +233,18 @@ class Drill:
     def check(self) -> int:
         """Return how many accesses a fence has to refuse. Raises AssertionError for what can't be."""
         assert self._tokens == sorted(set(self._tokens)), "a token that does not grow"
-        highest = refused = accesses = 0
+        highest = accesses = 0
+        refused: list[tuple[int, int]] = []
         for line in Path(self._path).read_text().splitlines():
-            token = int(line.split()[0])
-            refused += token < highest
+            token, pid = map(int, line.split())
+            if token < highest:
+                refused.append((pid, token))
             highest = max(highest, token)
             accesses += 1
         assert accesses
-        assert refused <= self.stops, f"{refused} accesses with a stale token"
-        return refused
+        assert len(set(refused)) == len(refused), f"a stale token more than once: {refused}"
+        assert self._stopped.issuperset(refused), f"stale without a stop: {refused}"
+        return len(refused)
 
     def explain(self) -> None:
         """Let the processes write what they know to standard error."""

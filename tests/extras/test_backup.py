@@ -12,6 +12,8 @@ import pytest
 from nats_ev import (
     BadOptionsError,
     JetStream,
+    NoRespondersError,
+    NotConnectedError,
     SnapshotError,
     StreamNotFoundError,
     aio,
@@ -185,6 +187,18 @@ def test_an_account_with_a_failure(streams: JetStream, call: Any, tmp_path: Path
         backup.restore_account(folder, lambda *answer: None)
 
 
+def test_an_account_that_cannot_be_listed(
+    js: Any, connected: Any, line_server: Any, call: Any, tmp_path: Path
+) -> None:
+    other = JetStream(connected(line_server("newest")), prefix="nobody")
+    _, err = call(Backup(other).backup_account, tmp_path / "new")
+    assert isinstance(err, NoRespondersError)
+    other.nats.disconnect()
+    with pytest.raises(NotConnectedError):
+        Backup(other).backup_account(tmp_path / "new", lambda *answer: None)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_account_is_cancelled(streams: JetStream, call: Any, run: Any, tmp_path: Path) -> None:
     got: list[Any] = []
     transfer = Backup(streams).backup_account(
@@ -208,6 +222,7 @@ def test_an_account_is_cancelled(streams: JetStream, call: Any, run: Any, tmp_pa
         '{"type": "nats_ev.account_backup", "version": 1, "streams": [1]}',
         '{"type": "nats_ev.account_backup", "version": 1, "streams": [{"name": "../x"}]}',
         '{"type": "nats_ev.account_backup", "version": 1, "streams": [{"name": ".."}]}',
+        '{"type": "nats_ev.account_backup", "version": 1, "streams": [{"name": "a\\u0000"}]}',
         '{"type": "nats_ev.account_backup", "version": 1, "streams": [{"name": "gone"}]}',
     ],
 )

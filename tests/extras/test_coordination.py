@@ -582,3 +582,40 @@ def test_recorder_is_silent(bucket, run, call, eventually):
     lock.close()
     eventually(lambda: call(lock.queue)[0] == [])
     assert recorder.errors == []
+
+
+def test_tickets_that_the_server_has_not_deleted_are_swept_away(bucket, run, call, eventually):
+    """A killed server may forget when keys expire: here they never had a TTL."""
+    kv = bucket()
+    for i in range(3):
+        assert call(kv.put, f"a.dead{i}", f'{{"owner": "dead{i}", "lease": 1000}}')[1] is None
+    assert call(kv.put, "a.odd", b"\xff")[1] is None  # another program's: counts as a lease of 1 s
+    lock = Lock(kv, "a", lease=1000)
+    waits = acquired(lock)
+    run(lambda: waits.all)
+    assert lock.held
+    assert [each.token for each in call(lock.queue)[0]] == [waits.token]
+    lock.release()
+    call(kv.put, "a.dead", '{"lease": 1000}')
+    eventually(lambda: call(lock.try_acquire)[0])
+    lock.release()
+
+
+def test_living_tickets_are_not_swept_away(bucket, run, call, eventually):
+    lost: list[Any] = []
+    first = Lock(bucket(), "a", lease=1000, on_lost=lost.append)
+    second, third = Lock(bucket(), "a", lease=60_000), Lock(bucket(), "a", lease=1000)
+    call(first.acquire)
+    answers = [acquired(second)]
+    eventually(lambda: len(call(first.queue)[0]) == 2)
+    answers.append(acquired(third))
+    until = time.monotonic() + 4
+    run(lambda: time.monotonic() > until)
+    assert first.held
+    assert not lost
+    assert not any(each.all for each in answers)
+    first.release()
+    run(lambda: answers[0].all)
+    second.release()
+    run(lambda: answers[1].all)
+    third.release()

@@ -202,13 +202,7 @@ def test_a_stopped_worker_gives_all_its_jobs_back(queue, call, run):
 
 def test_a_drain_of_the_client_waits_for_handlers(queue, call, run, line_server, connected):
     put(queue, call, "a")
-    js = queue.js
-    server = js.nats.connected_url().rpartition(":")[2]
-
-    class Target:
-        host, port = "127.0.0.1", int(server)
-
-    nats: Nats = connected(Target)
+    nats: Nats = connected(line_server("newest"))
     theirs = WorkQueue(JetStream(nats), "Q", attempts=3, ack_wait=1000)
     dones: list[Any] = []
     worker = theirs.work(lambda job, done: dones.append(done))
@@ -220,6 +214,50 @@ def test_a_drain_of_the_client_waits_for_handlers(queue, call, run, line_server,
     run(lambda: not nats.is_connected())
     run(lambda: worker.closed)
     assert left(queue, call) == 0
+
+
+def test_a_worker_ends_with_its_client(queue, call, run, line_server, connected):
+    put(queue, call, "a", "b")
+    nats = connected(line_server("newest"))
+    theirs = WorkQueue(JetStream(nats), "Q", attempts=3, ack_wait=1000)
+    dones: list[Any] = []
+    errors: list[Any] = []
+    worker = theirs.work(lambda job, done: dones.append(done), prefetch=1, on_error=errors.append)
+    run(lambda: dones and worker.waiting == 1)
+    nats.disconnect()
+    run(lambda: worker.closed)
+    assert [type(err).__name__ for err in errors][:1] == ["ConnectionClosedError"]
+    assert (worker.running, worker.waiting) == (0, 0)
+    dones[0]()
+    assert worker.done == 0
+    other = queue.work(lambda job: None)
+    run(lambda: other.done == 2)
+    other.stop()
+
+
+def test_a_drain_waits_for_a_connection(
+    queue, call, run, eventually, line_server, proxy, connected
+):
+    put(queue, call, "a")
+    through = proxy(line_server("newest").port)
+    nats = connected(through, reconnect=True, reconnect_delay=20, max_reconnect_attempts=0)
+    theirs = WorkQueue(JetStream(nats), "Q", attempts=3, ack_wait=1000)
+    dones: list[Any] = []
+    worker = theirs.work(lambda job, done: dones.append(done))
+    run(lambda: dones)
+    through.refuse()
+    through.cut()
+    run(lambda: not nats.is_connected())
+    ended: list[Any] = []
+    worker.drain(lambda *end: ended.append(end))
+    dones[0]()
+    assert not ended
+    through.accept()
+    run(lambda: ended)
+    assert worker.closed
+    other = queue.work(lambda job: None)  # an answer that was lost lets the job come again
+    eventually(lambda: left(queue, call) == 0)
+    other.stop()
 
 
 def test_a_job_that_nobody_answers_becomes_a_dead_letter_once(any_queue, call, run, eventually):

@@ -170,6 +170,27 @@ def test_the_leader_of_all_steps_down(user: Any, call: Any, clusters: Any, event
     assert isinstance(err, APIError)
 
 
+@pytest.mark.since(2, 15)
+def test_a_server_is_evacuated(client: Any, run: Any, call: Any, eventually: Any) -> None:
+    with Cluster(3, jetstream=True, config=CONFIG) as servers_:
+        made = []
+        for who in ("a", "sys"):
+            nats = client(None, **servers_.options, user=who, password="p")
+            run(nats.is_connected)
+            made.append(JetStream(nats, timeout=10_000))
+        js, system = made
+        peer = sorted(servers(replicated(js, call, 2)))[0]
+        answer, err = call(system.meta_peer_evacuate, peer)
+        assert (answer["success"], err) == (True, None)
+
+        def is_gone() -> bool:
+            info, err = call(js.wait_until_converged, "S", timeout=60_000)
+            assert err is None
+            return peer not in servers(info)
+
+        eventually(is_gone)
+
+
 def test_waiting_ends(user: Any, call: Any, run: Any) -> None:
     js = user()
     _, err = call(js.wait_until_converged, "NO")

@@ -310,6 +310,54 @@ def test_values_above_what_a_message_may_have_store_nothing(make, call):
     assert list(call(kv.get_many, None)[0]) == ["a", "c"]
 
 
+@pytest.mark.since(2, 12)
+@pytest.mark.parametrize("what", ["names", "filter", "put", "touch"])
+def test_what_was_begun_before_a_drain_comes_to_its_end(make, connected, server, call, run, what):
+    kv = make()
+    names = [f"k.{i}" for i in range(1500)]
+    for part in (names[:1000], names[1000:]):
+        assert call(kv.put_many, dict.fromkeys(part, b"0"))[1] is None
+    nats = connected(server)
+    draining = KV(JetStream(nats), kv.bucket)
+    answers: list[Any] = []
+    drained: list[Any] = []
+
+    def answer(result: Any, error: Any) -> None:
+        answers.append((result, error))
+
+    if what == "put":
+        draining.put_many({"a": b"1", "b": b"2"}, answer)
+    elif what == "touch":
+        draining.touch("k.1", answer)
+    else:
+        draining.get_many(names if what == "names" else "k.>", answer)
+    nats.drain(drained.append)
+    run(lambda: drained)
+    assert drained == [None]
+    ((result, error),) = answers
+    assert error is None
+    assert len(result) == (2 if what == "put" else 1500) if what != "touch" else result > 1500
+
+
+@pytest.mark.since(2, 12)
+@pytest.mark.parametrize("end", ["force_reconnect", "disconnect"])
+def test_lost_connection_ends_what_is_under_way_once(make, connected, server, call, run, end):
+    kv = make()
+    nats = connected(server, reconnect=True)
+    other = KV(JetStream(nats), kv.bucket)
+    answers: list[Any] = []
+    for begin in (
+        lambda cb: other.get_many([f"k.{i}" for i in range(2500)], cb),
+        lambda cb: other.get_many(">", cb),
+        lambda cb: other.put_many({"a": b"1", "b": b"2"}, cb),
+        lambda cb: other.touch("a", cb),
+    ):
+        begin(lambda result, error: answers.append((result, error)))
+    getattr(nats, end)()
+    run(lambda: len(answers) == 4)
+    assert [str(error) for _, error in answers] == ["disconnected"] * 4
+
+
 # Consistency.
 
 ACCOUNTS = [f"account.{i}" for i in range(12)]

@@ -93,8 +93,9 @@ def reads_in_c(nats: Nats) -> bool:
 
 
 def attempt_of(nats: Nats) -> tuple[Any, Any]:
-    """Return what the attempt under way has: the route, the socket with its watchers; None for each."""
-    return nats._connection._attempts._route, nats._connection.link
+    """Return what the attempt under way has: the stage of its route, the connected socket; None for each."""
+    route = nats._connection._attempts._route
+    return (route and route._stage), nats._connection.link
 
 
 def close_link(nats: Nats) -> None:

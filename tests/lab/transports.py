@@ -50,6 +50,8 @@ exclusions: tuple[Exclusion, ...] = (
     Exclusion("test_an_observer_of_events_takes_no_fast_path", IN_C),
     Exclusion("test_only_the_level_of_the_loggers_own_switches_the_trace_on", IN_C),
     Exclusion("connection/test_websocket", OWN_WS),
+    Exclusion("connection/test_proxies.py", PORTS),
+    Exclusion("connection/test_dial_option.py", PORTS),
 )
 
 

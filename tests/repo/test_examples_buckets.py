@@ -109,7 +109,7 @@ ALL = [
     ("service.py",), ("service.py", "ask", "3"), ("asyncio_worker.py",), ("notebook.py",),
     ("gevent_web.py", "0"), ("jetstream_worker.py",), ("jetstream_worker.py", "dead"),
     ("thread_bridge.py",), ("thread_bridge.py", "ask", "x"), ("http_gateway.py", "0"),
-    ("shell_tool.py", "pub", "a", "b"), ("shell_tool.py", "sub", "a"),
+    ("shell_tool.py", "pub", "a", "b"), ("shell_tool.py", "sub", "a"), ("reminders.py", "list"),
 ]  # fmt: skip
 # Without on_error the error comes out of `start`, or of a face's `connect`.
 WITH_TRACEBACK = {

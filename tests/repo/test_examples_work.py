@@ -53,6 +53,22 @@ def test_what_cannot_be_done_becomes_a_dead_letter(program: Any) -> None:
     assert late.end() == ""
 
 
+def test_reminders_come_in_time_and_are_counted(program: Any, since: Any) -> None:
+    if not since(2, 12):
+        pytest.skip("schedules: nats-server 2.12")
+    watching = program("reminders.py", "watch", "ann")
+    watching.expect("ready")
+    late = program("reminders.py", "in", "3600", "ann", "tomorrow").end().strip()
+    assert program("reminders.py", "list").end() == f"{late} ann tomorrow\n"
+    program("reminders.py", "in", "0.2", "ann", "tea").end()
+    watching.expect("1: tea")
+    assert program("reminders.py", "cancel", late).end() == "cancelled\n"
+    assert program("reminders.py", "cancel", late).end() == "no such reminder\n"
+    assert program("reminders.py", "list").end() == ""
+    watching.process.send_signal(signal.SIGINT)
+    assert watching.process.wait(LIMIT) == 130
+
+
 def test_threads_answer_through_the_loop(program: Any) -> None:
     bridge = program("thread_bridge.py")
     bridge.expect("ready")

@@ -37,7 +37,7 @@ class Socks5(Handshake):
         super().__init__(proxy, host, port)
         self._needs = 2  # bytes of the next answer, as far as it is known
         self._request = self._connect()
-        self._step: Callable[[bytes], bytes | None] = self._greeted
+        self._step: Callable[[Socks5, bytes], bytes | None] = Socks5._greeted
 
     def begin(self) -> bytes:
         """Return the greeting: the ways to log in that the client knows."""
@@ -54,7 +54,7 @@ class Socks5(Handshake):
             self.heard += part
             if len(self.heard) < self._needs:
                 break
-            answer = self._step(self.heard)
+            answer = self._step(self, self.heard)
             if answer is not None:  # the step is over
                 self.heard = b""
                 says += answer
@@ -67,7 +67,7 @@ class Socks5(Handshake):
         if method == _NO_LOGIN:
             return self._ask()
         if method == _LOGIN and self.proxy.user is not None:
-            self._step = self._logged_in
+            self._step = Socks5._logged_in
             user, password = self.proxy.user.encode(), self.proxy.password.encode()
             return b"".join(
                 (bytes([_LOGIN_VERSION, len(user)]), user, bytes([len(password)]), password)
@@ -92,7 +92,7 @@ class Socks5(Handshake):
         return self._ask()
 
     def _ask(self) -> bytes:
-        self._step = self._connected
+        self._step = Socks5._connected
         return self._request
 
     def _connected(self, heard: bytes) -> bytes | None:

@@ -58,8 +58,9 @@ class Tunnel:
         self._unsent = b""
         self._forked = False
         fd = sock.fileno()
-        self._reader: Io = loop.io(fd, EV_READ, self._on_readable, None, priority)
-        self._writer: Io = loop.io(fd, EV_WRITE, self._on_writable, None, priority)
+        # The watchers hold this object: they go when it has come to its end.
+        self._reader: Io | None = loop.io(fd, EV_READ, self._on_readable, None, priority)
+        self._writer: Io | None = loop.io(fd, EV_WRITE, self._on_writable, None, priority)
 
     def begin(self) -> None:
         """Say the first word. done may be called before this returns."""
@@ -81,8 +82,10 @@ class Tunnel:
     def _release(self) -> socket.socket | None:
         """Stop the watchers, and let go of the socket."""
         sock, self._sock = self._sock, None
-        self._refs.stop(self._reader)
-        self._refs.stop(self._writer)
+        for watcher in (self._reader, self._writer):
+            if watcher is not None:
+                self._refs.stop(watcher)
+        self._reader = self._writer = None
         return sock
 
     def _do(self, step: Callable[[], None]) -> None:
