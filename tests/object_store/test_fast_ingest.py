@@ -175,6 +175,22 @@ def test_a_drain_waits_for_the_put(store, run, server, connected, call, parts):
     check(store, call, parts, told[0][0])
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_drain_that_begins_before_the_batch(store, run, server, connected, call, parts, known):
+    told: list[Any] = []
+    nats = connected(server)
+    mine = ObjectStore(JetStream(nats), store.bucket, chunk_size=PART)
+    if known:  # that the store takes batches
+        call(mine.put, "before", CONTENT)
+        call(mine.delete, "before")
+    mine.put("o", CONTENT, lambda *result: told.append(result))
+    nats.drain(lambda *args: told.append("drained"))
+    run(lambda: len(told) == 2)
+    assert told[1] == "drained"
+    assert told[0][1] is None
+    check(store, call, parts, told[0][0])
+
+
 @pytest.mark.parametrize("at", [2, 60, 290])
 def test_a_lost_connection_is_survived(store, proxy, server, connected, run, call, parts, at):
     """After it the batch goes on if nothing was lost, and else its parts are published one by one."""
