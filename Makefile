@@ -19,9 +19,8 @@ C_FILES := $(filter-out %cdef.h,$(wildcard $(addsuffix /*.[ch],csrc tests/csrc t
 CLANG_FORMAT := .venv/bin/clang-format
 
 .PHONY: demo check test build counts stubs lint format structure coverage coverage-c pytest bench bench-full bench-js \
-    bench-objects packaging wheel release-notes fuzz sanitize references soak soak-js tls-soak reconnects chaos cuts monkey interrupts \
-    handovers groups loops \
-    webserver bigobject mutants servers peers system install-core docs clean
+    bench-objects packaging wheel release-notes fuzz sanitize references soak soak-js tls-soak reconnects chaos cuts monkey \
+    interrupts handovers jobs groups loops webserver bigobject mutants servers peers system install-core docs clean
 
 demo: build
 	$(PY) examples/demo.py
@@ -182,7 +181,7 @@ loops: build .venv/.servers .venv/.peers
 reconnects: build
 	$(IN_TESTS) -m drills.reconnects 10000 all
 
-cuts monkey interrupts handovers groups webserver bigobject mutants: build
+cuts monkey interrupts handovers jobs groups webserver bigobject mutants: build
 	$(IN_TESTS) -m drills.$@
 
 # Rolling restarts under a publisher; then leaders killed and suspended under JetStream, on each server line.

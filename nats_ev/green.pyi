@@ -53,7 +53,7 @@ from .inquiries.report import Trace
 from .instrumentation.hook import Instrumentation
 from .jetstream import JetStream as _JetStream
 from .jetstream import JsMsg as _JsMsg
-from .jetstream.admin import ConvergenceProgress
+from .jetstream.admin import MoveProgress
 from .jetstream.advisory import Advisory
 from .jetstream.message import StoredMsg
 from .jetstream.publish_options import PublishOptions
@@ -657,7 +657,7 @@ class JetStream:
         *,
         consumer: str | None = None,
         timeout: Milliseconds = 0,
-        progress: ConvergenceProgress | None = None,
+        progress: MoveProgress | None = None,
     ) -> StreamInfo | ConsumerInfo: ...
 
 class JsMsg(_JsMsg):

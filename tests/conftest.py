@@ -68,6 +68,8 @@ def pytest_configure(config: pytest.Config) -> None:
         transports.choose(config.getoption("--transport"), lambda: temporary_folder("nats_ev-wss-"))
     except ValueError as exc:
         raise pytest.UsageError(str(exc)) from None
+    for name in ("ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
+        os.environ.pop(name, None)  # the developer's: servers of tests are on this machine
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # gevent's own subprocess asks libuv for such times.
@@ -206,7 +208,6 @@ def fake() -> Iterator[Callable[..., FakeServer]]:
 
     def start(*scripts: Any) -> FakeServer:
         servers.append(FakeServer(*scripts))
-        transports.taken(servers[-1].port)
         return servers[-1]
 
     yield start

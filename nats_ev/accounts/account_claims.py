@@ -91,7 +91,9 @@ class AccountClaims(Claims):
 
     def set_limits(self, **limits: Unpack[OperatorLimits]) -> Self:
         """Set limits; -1: no limit. Those that are left out stay. Raises `JwtError`."""
-        self.nats["limits"] |= self._checked_fields({"limits": limits})["limits"]
+        self.nats.setdefault("limits", {}).update(
+            self._checked_fields({"limits": limits})["limits"]
+        )
         return self
 
     def enable_jetstream(
@@ -116,7 +118,7 @@ class AccountClaims(Claims):
         }
         wanted = {"tiered_limits": {tier: given}} if tier is not None else given
         found = self._checked_fields({"limits": wanted})["limits"]
-        mine: Any = self.nats["limits"]
+        mine: Any = self.nats.setdefault("limits", {})
         if tier is not None:
             mine.setdefault("tiered_limits", {}).update(found["tiered_limits"])
         else:

@@ -14,7 +14,8 @@ from ..arguments import (
     milliseconds,
 )
 from ..client import Nats
-from ..errors import NatsError
+from ..errors import ConnectionClosedError, NatsError
+from ..redact import drop_frames, without_traceback
 from ..service import Endpoint, Service, ServiceRequest
 from . import shapes, validation
 from .claims import Claims, Key, When, public_of, register
@@ -258,7 +259,8 @@ class AuthCallout:
 
         callout = AuthCallout(nats, issuer_key, decide)
 
-    It is a `Service`: several instances share the requests, and tools discover them. It answers from
+    The user of the client needs to be allowed to subscribe to ``$SYS.REQ.USER.AUTH`` and ``$SRV.>``, and to
+    answer. It is a `Service`: several instances share the requests, and tools discover them. It answers from
     now until `stop` or the end of the client. A drain waits for the requests that have no answer yet.
 
     Attributes:
@@ -279,7 +281,7 @@ class AuthCallout:
             With an operator it has no meaning: there the account is that of the key that signs.
         issuer_account: the public key of the callout's account, if issuer_key is a signing key of it.
         timeout_ms: how long a request waits for its answer, in ms or a timedelta. Default: as long as the
-            server does (``authorization.timeout``, 2 seconds). Then it is too late to answer.
+            server does (``authorization.timeout``, 2 seconds). Then it is too late to answer. 0: no limit.
         queue_group: of the instances.
         name: of the service.
         error_handler: ``error_handler(callout, err)``, called for each request that can't be decrypted or
@@ -292,6 +294,7 @@ class AuthCallout:
         NatsError: what `Service` raises.
     """
 
+    @without_traceback
     def __init__(
         self,
         nats: Nats,
@@ -316,7 +319,7 @@ class AuthCallout:
         self._account = account
         self.issuer_account = _account_of(issuer_account)
         self._limit = None if timeout_ms is None else milliseconds(timeout_ms, "timeout_ms")
-        self._pending: dict[AuthRequest, tuple[Deadline, Deadline]] = {}
+        self._pending: dict[AuthRequest, list[Deadline]] = {}
         self._stopping: list[Callable[[Any, NatsError | None], object]] = []
         self._counts = dict.fromkeys(
             ("requests", "accepted", "refused", "dropped", "failed", "timed_out", "bad_requests"), 0
@@ -376,6 +379,7 @@ class AuthCallout:
         try:
             claims = claims_of(message.data, sender, self._xkey)
         except NatsError as error:
+            drop_frames(error)  # which may hold what a client has sent
             self._counts["bad_requests"] += 1
             self._last_error = f"{type(error).__name__}: {error}"
             if self._error_handler is not None:
@@ -383,10 +387,10 @@ class AuthCallout:
             return
         request = AuthRequest(self, claims, message)
         self._counts["requests"] += 1
-        self._pending[request] = (
-            self.nats.hold_drain(lambda: self._close(request)),
-            self.nats.call_later(self._limit_of(request), self._late, request),
-        )
+        deadlines = [self.nats.hold_drain(lambda: self._lost(request))]
+        if limit := self._limit_of(request):
+            deadlines.append(self.nats.call_later(limit, self._late, request))
+        self._pending[request] = deadlines
         try:
             self._handler(request)
         except Exception as error:
@@ -404,7 +408,11 @@ class AuthCallout:
             self._counts["timed_out"] += 1
             self._close(request)
 
-    def _close(self, request: AuthRequest) -> None:
+    def _lost(self, request: AuthRequest) -> None:
+        """Forget a request whose answer can't be sent any more: the client has ended."""
+        self._close(request, ConnectionClosedError("disconnected"))
+
+    def _close(self, request: AuthRequest, error: NatsError | None = None) -> None:
         """Forget a request that has its answer, or gets none any more."""
         request.answered = True
         for deadline in self._pending.pop(request, ()):
@@ -412,7 +420,7 @@ class AuthCallout:
         if not self._pending:
             waiting, self._stopping = self._stopping, []
             for cb in waiting:
-                self.nats.call_soon(cb, True, None)
+                self.nats.call_soon(cb, True if error is None else None, error)
 
     # Of `AuthRequest`.
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 VERSION = 2
 _EARLIEST = 1_000_000_000  # seconds since 1970: a smaller int was meant as a time from now
-_LATEST = 1 << 62
+_LATEST = 253_402_300_800  # the year 10000
 
 When = datetime | timedelta | int | None
 Key = KeyPair | str
@@ -39,10 +39,15 @@ def seconds(when: When, what: str, exact: bool = False) -> int:
     if isinstance(when, timedelta):
         when = validation.now() + round(when.total_seconds())
     if isinstance(when, datetime):
-        when = int(when.timestamp())
+        try:
+            when = int(when.timestamp())
+        except (OverflowError, OSError, ValueError):  # near the ends of the calendar
+            raise JwtError(f"{what} is out of range: {when}") from None
     if isinstance(when, bool) or not isinstance(when, int):
         raise TypeError(f"{what} must be a datetime, timedelta or int, not {type(when).__name__}")
-    if not 0 <= when < _LATEST or (0 < when < _EARLIEST and not exact):
+    if when >= _LATEST:
+        raise JwtError(f"{what} is out of range: {when}")
+    if when < 0 or (0 < when < _EARLIEST and not exact):
         raise JwtError(f"{what} is in seconds since 1970, not {when}: use a timedelta")
     return when
 
@@ -307,8 +312,6 @@ def _migrated(body: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         moved["kind"] = nats["type"]
     if kind == "user":
         moved |= {name: -1 for name in ("subs", "data", "payload") if name not in nats}
-        if isinstance(nats.get("src"), str):
-            moved["src"] = [each.strip().lower() for each in nats["src"].split(",") if each.strip()]
     return {**body, "nats": {**nats, **moved, "type": kind, "version": 1}}, True
 
 

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..auth import decode_key, encode_key, wipe
+from ..redact import without_traceback
 from . import crypto
 from .errors import DecryptError, NkeyError
 
@@ -103,11 +104,7 @@ class KeyPair:
         """
         if kind not in PREFIXES:
             raise NkeyError(f"no such kind of key: {kind!r}; there are {', '.join(PREFIXES)}")
-        secret = bytearray(crypto.KEY_SIZE)
-        with open("/dev/urandom", "rb", buffering=0) as source:  # into memory that can be wiped
-            if source.readinto(secret) != len(secret):
-                secret[:] = os.urandom(len(secret))
-        return cls._of_secret(kind, secret)
+        return cls._of_secret(kind, bytearray(os.urandom(crypto.KEY_SIZE)))
 
     @classmethod
     def create_operator(cls) -> Self:
@@ -140,6 +137,7 @@ class KeyPair:
         return cls.create_pair("curve")
 
     @classmethod
+    @without_traceback
     def from_seed(cls, seed: str | bytes | bytearray) -> Self:
         """Return the key pair of a seed (``SU…``, ``SA…``, …); blanks around it are ignored.
 
@@ -167,6 +165,7 @@ class KeyPair:
         return cls._of_secret(kind, secret)
 
     @classmethod
+    @without_traceback
     def from_public_key(cls, public: str) -> Self:
         """Return a key pair that has no secret: it can verify, and be named. Raises `NkeyError`."""
         found = _decoded_public(public)

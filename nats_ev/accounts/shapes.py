@@ -45,6 +45,10 @@ class Duration:
     """A time span: ns, or a `timedelta`."""
 
 
+class Networks:
+    """A list of networks; a text with commas between is read, too."""
+
+
 # A shape is one of the above, str, int, bool, or a list with the shape of its items.
 _STRINGS = [str]
 _PERMISSION = Struct({"allow": _STRINGS, "deny": _STRINGS})
@@ -56,7 +60,7 @@ _PERMISSIONS = {
 _BOTH_WAYS = frozenset({"pub", "sub"})
 _USER_LIMITS = {
     **_PERMISSIONS,
-    "src": Either((_STRINGS, str), "a list of networks"),
+    "src": Networks,
     "times": [Struct({"start": str, "end": str})],
     "times_location": str,
     "subs": int,
@@ -205,7 +209,13 @@ REQUEST = Struct(
 RESPONSE = Struct({"jwt": str, "error": str, "issuer_account": str, **_GENERIC})
 GENERIC = Struct({})
 
-_WORDS = {str: "str", int: "int", bool: "bool", Duration: "ns as int, or a timedelta"}
+_WORDS = {
+    Networks: "a list of networks",
+    str: "str",
+    int: "int",
+    bool: "bool",
+    Duration: "ns as int, or a timedelta",
+}
 
 
 def checked(value: Any, shape: Any, path: str, strict: bool = False) -> Any:
@@ -236,6 +246,10 @@ def checked(value: Any, shape: Any, path: str, strict: bool = False) -> Any:
         raise _wrong(path, shape.words, value)
     if shape is Duration:
         return _checked_duration(value, path, strict)
+    if shape is Networks:
+        if isinstance(value, str):
+            return [each.strip().lower() for each in value.split(",") if each.strip()]
+        return checked(value, _STRINGS, path, strict)
     if not _fits(value, shape):
         raise _wrong(path, _WORDS[shape], value)
     if shape is int and not -_INT64 <= value < _INT64:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ..arguments import Unpack
+from ..redact import without_traceback
 from . import shapes, validation
 from .claims import Claims, Key, When, decode, public_of, register
 from .errors import JwtError
@@ -265,6 +266,7 @@ def decorate_seed(key: KeyPair) -> str:
     return _NOTICE + _block(f"{key.kind.upper()} NKEY SEED", key.seed()) + _END
 
 
+@without_traceback
 def format_user_config(jwt: str, user: KeyPair) -> str:
     """Return the text of a .creds file.
 
@@ -292,6 +294,7 @@ def parse_decorated_jwt(text: str) -> str:
     return found[0]
 
 
+@without_traceback
 def parse_decorated_nkey(text: str) -> KeyPair:
     """Return the key of the first seed in a text such as that of a .creds file.
 
@@ -301,6 +304,7 @@ def parse_decorated_nkey(text: str) -> KeyPair:
     return KeyPair.from_seed(found[0] if found is not None else "")
 
 
+@without_traceback
 def write_creds(path: str | os.PathLike[str], jwt: str, user: KeyPair) -> None:
     """Write a .creds file that only its owner can read; one that exists is replaced at once.
 

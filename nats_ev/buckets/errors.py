@@ -150,9 +150,12 @@ class CodecError(JetStreamError):
 
 
 class InconsistentReadError(JetStreamError):
-    """Writers change the keys faster than the requests of a `KV.get_many` can show them at one moment.
+    """The requests of a `KV.get_many` have not shown all keys at one moment until the timeout had passed.
 
-    What to do: ask again, or for at most 1000 keys, which take one request and always succeed.
+    Writers change more than the client can read, a replica lags for long, or the keys have more bytes than
+    the server sends for one request (64 MiB by default).
+
+    What to do: ask for fewer keys; at most 1000 of them take one request, which needs no second look.
     """
 
     bucket: str = ""

@@ -30,6 +30,8 @@ from nats_ev import (
 )
 
 from . import (
+    accounts,
+    backups,
     bench,
     consumers,
     contexts,
@@ -39,6 +41,7 @@ from . import (
     server,
     services,
     streams,
+    system,
     tracing,
 )
 from .client import Settings
@@ -69,7 +72,8 @@ def root() -> None:
 
 
 _MODULES = (
-    *(messages, server, tracing, bench, streams, consumers, kv, objects, services, contexts),
+    *(messages, server, backups, system, tracing, bench, streams, consumers, kv, objects),
+    *(services, contexts, accounts),
 )
 for module in _MODULES:
     for each in module.COMMANDS:

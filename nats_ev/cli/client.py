@@ -88,6 +88,11 @@ class Settings:
                 raise click.UsageError(f"NATS_TIMEOUT: {error.message}") from None
         return self.timeout
 
+    @property
+    def proxy_url(self) -> str | None:
+        """The URL of the proxy; "": none, whatever else says so; None: it is not said."""
+        return "" if self.proxy in _NO_PROXY else self.proxy
+
     def options(self) -> dict[str, Any]:
         """Return the options of the client that the command line and the environment ask for."""
         given = {
@@ -102,7 +107,7 @@ class Settings:
             "servers": None if self.server is None else [u.strip() for u in self.server.split(",")],
             "tls_handshake_first": self.tlsfirst,
             "inbox_prefix": self.inbox_prefix,
-            "proxy": "" if self.proxy in _NO_PROXY else self.proxy,
+            "proxy": self.proxy_url,
         }
         options: dict[str, Any] = {
             name: value for name, value in given.items() if value is not None

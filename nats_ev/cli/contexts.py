@@ -28,6 +28,7 @@ _FIELDS = {
     "js_domain": "jetstream_domain",
     "js_api_prefix": "jetstream_api_prefix",
     "inbox_prefix": "inbox_prefix",
+    "proxy": "socks_proxy",
 }
 # Fields that say who the client is: a new one replaces all.
 _IDENTITY = ("user", "password", "token", "creds", "nkey", "nsc", "user_jwt", "user_seed")
@@ -120,6 +121,7 @@ def save(settings: Settings, name: str, description: str | None, select: bool) -
     """Save the options for connecting as a context. What no option names stays in one that exists."""
     saved = Context.load(name) if name in Context.list() else Context(name)
     given = {field: getattr(settings, option) for option, field in _FIELDS.items()}
+    given["socks_proxy"] = settings.proxy_url
     given["description"] = description
     changes = {field: value for field, value in given.items() if value is not None}
     if changes.keys() & set(_IDENTITY) - {"password"}:

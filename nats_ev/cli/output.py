@@ -28,7 +28,7 @@ def is_terminal(stream: Any = None) -> bool:
 
 
 def console(stderr: bool = False) -> Console:
-    """Return rich's console for a stream: with colours on a terminal only, and with NO_COLOR never."""
+    """Return rich's console for a stream: with colours and bold on a terminal without NO_COLOR only."""
     from rich.console import Console
 
     class Ours(Console):
@@ -37,7 +37,11 @@ def console(stderr: bool = False) -> Console:
 
     stream = sys.stderr if stderr else sys.stdout
     width = None if is_terminal(stream) or "COLUMNS" in os.environ else _ENDLESS
-    return Ours(file=stream, width=width, highlight=False, markup=False, emoji=False)
+    # With NO_COLOR rich itself would leave out colours alone, and keep bold.
+    colours: Any = None if os.environ.get("NO_COLOR") else "auto"
+    return Ours(
+        file=stream, width=width, color_system=colours, highlight=False, markup=False, emoji=False
+    )
 
 
 def write(text: str = "", *, flush: bool = True) -> None:

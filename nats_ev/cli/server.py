@@ -59,7 +59,6 @@ def rtt(settings: Settings, count: int, as_json: bool) -> None:
 
 @click.command(
     cls=Command,
-    aliases=("account",),
     examples="""
         info
         info --json
@@ -69,6 +68,11 @@ def rtt(settings: Settings, count: int, as_json: bool) -> None:
 @with_settings
 def info(settings: Settings, as_json: bool) -> None:
     """Show the server, the connection, and the use of JetStream."""
+    show_info(settings, as_json)
+
+
+def show_info(settings: Settings, as_json: bool) -> None:
+    """Print what the commands ``info`` and ``account info`` show."""
     with settings.connect() as nc:
         server = json.loads(nc.server_info() or "{}")
         round_trip = nc.rtt()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
-from nats_ev import NoRespondersError
+from nats_ev import blocking
 
 from .client import Settings
 from .command import Group, with_settings
@@ -40,16 +39,10 @@ def _ask(
         names: of a service, then of one instance; None: all.
         wait: the longest time between two answers.
     """
-    subject = ".".join(["$SRV", verb, *(name for name in names if name)])
-    answers = []
     with settings.connect() as nc:
-        try:
-            for answer in nc.request_many(subject, b"", settings.wait, stall_ms=wait):
-                answers.append(json.loads(answer.payload))
-        except NoRespondersError:
-            pass
-        except ValueError:
-            raise click.ClickException(f"an answer to {subject} is not JSON") from None
+        client = blocking.ServiceClient(nc, timeout=settings.wait, stall=wait)
+        ask: Any = {"PING": client.ping, "INFO": client.info, "STATS": client.stats}[verb]
+        answers = ask(*(name for name in names if name))
     return sorted(answers, key=lambda answer: (answer["name"], answer["id"]))
 
 

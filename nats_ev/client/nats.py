@@ -69,14 +69,12 @@ class Nats(Client, Origins, Inquiries, Accessors, Extension):
     every publish is checked). In the child of a fork a client refuses to work; make a new one there.
 
     For programs and layers on top: `call`, `call_soon`, `call_later`, `call_threadsafe`, `report`, `unref`,
-    and the listeners (`add_status_listener`, `add_error_listener`) act in time with the client; see
-    `Extension`.
+    and the listeners (`add_status_listener`, `add_error_listener`) act in time with the client; see `Extension`.
 
     Options, all by keyword; in parentheses the default. Times are ms or a timedelta, sizes are bytes.
 
-    * Servers: host, port (4222), path (of a Unix socket), servers (URLs: ``nats://``, ``tls://``,
-      ``unix://``, or host:port; or only ``ws://`` and ``wss://``), randomize_servers (True),
-      ignore_discovered_servers (False).
+    * Servers: host, port (4222), path (of a Unix socket), servers (URLs: ``nats://``, ``tls://``, ``unix://``,
+      host:port; or ``ws://``, ``wss://``), randomize_servers (True), ignore_discovered_servers (False).
     * The connection: loop (that of `nats_ev.pyev.default_loop`), name, connect_timeout (2000; 0: none),
       keepalive (seconds of idleness before TCP probes; 0: off), priority (of its watchers, -2 to 2; 0),
       tcp_user_timeout (Linux; 0: the system's), local_address (an address, or (address, port)),
@@ -95,9 +93,9 @@ class Nats(Client, Origins, Inquiries, Accessors, Extension):
       PEM: ``root_cas_cb()``, and ``tls_cert_cb()`` for (certificate, key) or both in one. Without any
       the server decides, with ``tls=False`` too.
     * The protocol: echo (True: receive what this client publishes itself), no_responders (False; True:
-      requests fail at once when nobody listens), inbox_prefix ("_INBOX"),
-      strict_subjects (False; True: publish and request refuse wildcards and empty tokens), verbose and
-      pedantic (False), ping_interval (120,000; 0: none), max_pings_outstanding (2; 0: any number).
+      requests fail at once when nobody listens), inbox_prefix ("_INBOX"), strict_subjects (False; True:
+      publish and request refuse wildcards and empty tokens), verbose and pedantic (False), ping_interval (120,000; 0:
+      none), max_pings_outstanding (2; 0: any number).
     * Reconnecting: reconnect (False), reconnect_delay (2000), max_reconnect_delay (30,000),
       max_reconnect_attempts (60 failures in a row; 0: unlimited), retry_on_failed_connect (as
       reconnect), ignore_auth_error_abort (False; True: also try a server again that has refused

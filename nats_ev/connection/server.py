@@ -230,7 +230,7 @@ def _invalid(text: str, why: str = "") -> BadOptionsError:
         why = why or "the port is not a number; a comma in a password is %2C"
     shown = host + rest[len(authority) :] if "@" not in rest else host
     if scheme.lower() in ("ws", "wss"):  # a query may hold a token
-        shown = re.split(r"[?#]", shown, maxsplit=1)[0]
+        shown = shown.partition("?")[0].partition("#")[0]
     if scheme.lower() not in ("nats", "tls"):
         shown = f"{scheme}://{shown}"
     return BadOptionsError(f"invalid server URL: {shown!r}" + (f" ({why})" if why else ""))

@@ -84,6 +84,7 @@ class Transfer:
         self.done = False
         self._running: Any = None  # what `JetStream` has returned
         self._cancelled = False
+        self._abandon: Callable[[], object] = _nothing
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.stream} {'done' if self.done else 'running'}>"
@@ -98,6 +99,11 @@ class Transfer:
             self._cancelled = True
             if self._running is not None:
                 self._running.cancel()
+            self._abandon()  # now: the loop of a program that is interrupted may never run again
+
+
+def _nothing() -> None:
+    """Do nothing: there is no file to abandon."""
 
 
 class Backup:
@@ -159,6 +165,7 @@ class Backup:
         check_result_cb(cb)
         transfer = Transfer(stream)
         target = Target(Path(folder), overwrite)
+        transfer._abandon = target.abandon
 
         def copied(backup: Any, error: NatsError | None) -> None:
             transfer.done = True

@@ -414,13 +414,30 @@ class Redrive:
         self._limit = limit
         self._cb = cb
         self._count = 0
+        self._last = 0  # the sequence of the last letter that there was at the beginning
 
     def start(self, seqs: Sequence[int] | None) -> None:
         """Begin; seqs: the sequences of letters, None: all."""
-        if seqs is None:
-            walk(self._js, self._places.dead, 1, self._each, self._ended)
-        else:
+        if seqs is not None:
             self._next(list(seqs))
+            return
+
+        def told(info: Any, error: NatsError | None) -> None:
+            if error is not None:
+                self._ended(None, error)
+                return
+            last = part(info, "state").get("last_seq")
+            self._last = last if isinstance(last, int) else 0
+            walk(self._js, self._places.dead, 1, self._up_to_last, self._ended)
+
+        self._js.stream_info(self._places.dead, told)
+
+    def _up_to_last(self, message: StoredMsg, go: Callable[[bool], None]) -> None:
+        # A letter of a job that was put back just now, and has failed again, is left alone.
+        if message.seq > self._last:
+            go(False)
+        else:
+            self._each(message, go)
 
     def _ended(self, done: object, error: NatsError | None) -> None:
         self._cb(self._count if error is None else None, error)

@@ -35,7 +35,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..arguments import Callback, Milliseconds, milliseconds
-from ..buckets.errors import KeyExistsError
+from ..buckets import KeyExistsError
 from ..client import Nats
 from ..errors import (
     BadOptionsError,

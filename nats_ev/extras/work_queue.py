@@ -254,7 +254,7 @@ class WorkQueue:
             on_dead: ``on_dead(job, reason)`` when a job of this worker has become a dead letter.
             on_error: ``on_error(err)`` for what goes wrong besides: an answer that could not be sent, a dead
                 letter that could not be stored, and what has ended the worker, such as
-                `ConsumerDeletedError` (then `Worker.closed` is True).
+                `ConsumerDeletedError` (then `Worker.closed` is True). Default: the client's `on_error`.
 
         Raises:
             TypeError, BadOptionsError: an argument is wrong.

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from ..arguments import ResultCallback, check_result_cb, takes_several
-from ..errors import NatsError
+from ..errors import ConnectionClosedError, NatsError
 from ..headers import received
 from ..jetstream import JetStream, JsMsg, MsgNotAckableError, later_request
 from .dead_letters import Dead, Mover, Places, bury
@@ -415,6 +415,8 @@ class Worker:
     def _report(self, error: NatsError) -> None:
         if self._on_error is not None:
             self.js.nats.call_soon(self._on_error, error)
+        elif not isinstance(error, ConnectionClosedError):
+            self.js.nats.report(error)
 
 
 def _reason(err: BaseException | str) -> str:

@@ -6,6 +6,7 @@ The words are those of the official tools. Most of these calls are answered befo
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -35,7 +36,7 @@ _IN_PROGRESS = 10226
 _LOOKS = 250.0
 
 # Called as progress(info), for each look.
-ConvergenceProgress = Callable[[Any], object]
+MoveProgress = Callable[[Any], object]
 
 
 class Administration:
@@ -149,7 +150,7 @@ class Administration:
     def _patiently(self, verb: str, body: Mapping[str, Any], cb: Callback) -> None:
         """Send a request, again and again while another change of the stream is under way."""
         check_result_cb(cb)
-        until = time.monotonic() + self._api.timeout / 1000
+        until = time.monotonic() + (self._api.timeout or math.inf) / 1000
 
         def answered(answer: Any, error: NatsError | None) -> None:
             busy = isinstance(error, APIError) and error.err_code == _IN_PROGRESS
@@ -174,7 +175,7 @@ class Administration:
         *,
         consumer: str | None = None,
         timeout: Milliseconds = 0,
-        progress: ConvergenceProgress | None = None,
+        progress: MoveProgress | None = None,
     ) -> Convergence:
         """Wait until a stream or consumer is where it should be; ``cb(info, err)``.
 
@@ -212,12 +213,7 @@ class Convergence:
     """A wait of `JetStream.wait_until_converged`."""
 
     def __init__(
-        self,
-        api: Api,
-        verb: str,
-        progress: ConvergenceProgress | None,
-        timeout: float,
-        cb: Callback,
+        self, api: Api, verb: str, progress: MoveProgress | None, timeout: float, cb: Callback
     ) -> None:
         self._api = api
         self._verb = verb
@@ -226,6 +222,10 @@ class Convergence:
         self._until = time.monotonic() + timeout / 1000
         self._cb: Callback | None = cb
         self._timer = api.timer(self._look, lambda error: self._end(None, error))
+
+    def __repr__(self) -> str:
+        state = "done" if self._cb is None else "waiting"
+        return f"<{type(self).__name__} {self._verb} {state}>"
 
     def cancel(self) -> None:
         """End the waiting; no callback comes any more."""

@@ -27,7 +27,7 @@ from ..headers import received
 from ..steps import later_step
 from ..times import to_wire
 from .answers import CONFIG, STORED, decode, part, whole
-from .api import Api, Exchange, name_of
+from .api import NO_LIMIT, Api, Exchange, name_of
 from .errors import APIError, InvalidAnswerError, JetStreamError, about
 from .types import StreamConfig, StreamInfo, StreamState
 
@@ -186,8 +186,9 @@ class Snapshot(Exchange):
             cb({"config": answer["config"], "state": answer["state"]}, None)
 
     def _wait(self) -> None:
-        if self._timeout and not self.ended:
-            self.late.start(self._timeout)
+        if not self.ended:
+            # Also without a limit: the timer tells of the client's end.
+            self.late.start(self._timeout or NO_LIMIT)
 
     def _answered(self, answer: dict[str, Any] | None, error: NatsError | None) -> None:
         if self.ended:
@@ -531,6 +532,8 @@ def _pieces(data: Any, size: int) -> Iterator[bytes]:
 def _read(file: Readable, size: int) -> Iterator[bytes]:
     while piece := file.read(size):
         yield piece
+    if piece is None:  # not the end
+        raise BlockingIOError("a non-blocking file has nothing to read now")
 
 
 def _cut(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:

@@ -4,18 +4,21 @@ Theory of operation: a view of more keys than one request may name
 -------------------------------------------------------------------
 
 A server reads the last messages of up to 1024 subjects at one moment, and says which sequence the stream had
-reached. Several such answers come from several moments, and perhaps from several replicas. So the requests
-are all sent together, and their answers are compared. Each answer is true from the newest revision in it up
-to the sequence that the server has said. If the newest revision of all answers is within the reach of every
-answer, they all are true at the smallest of these sequences: that is the view. If not, a key has changed
-between two answers, or a replica lags: all requests are sent again.
+reached: its answer is true there. Several such answers come from several moments, and perhaps from several
+replicas. So another request follows, for all messages after the smallest of these sequences. The stream has
+the last message of each key that has changed since, and the server reads them at one moment, too: put over
+the answers they make the view of that moment. If they are more than one request gives, the next request goes
+on after the last of them. A key that changes meanwhile comes again, so that the view is that of the moment of
+the last request.
 
-An answer without a message says no sequence. So from the second round on each request also names the key
-with the newest revision.
+That moment must not be before those of the answers: a replica may lag. What it gives has to reach up to the
+newest revision that is known, else all is asked again.
 
-Filters that match more than 1024 keys are refused by the server. Then the names come from a list, which is
-made before the view and after it: a key that is new in the second list may have existed at the moment of the
-view, so that the view is made again.
+An answer without a message says no sequence. Then the requests are repeated, and each names a key that
+exists besides its own.
+
+Filters that match more than 1024 keys are refused by the server. Then the names come from a list. It has all
+keys up to the newest revision in it; keys that are newer come with the messages after that revision.
 """
 
 from __future__ import annotations
@@ -38,11 +41,13 @@ from ..errors import BadOptionsError, ConnectionClosedError, NatsError
 from ..jetstream import (
     APIError,
     BatchError,
+    DirectGetBatchOptions,
     JetStream,
     StoredMsg,
     last_of_each,
     message_headers,
 )
+from ..subjects import matches
 from .bucket import KvBucket
 from .encoding import Encoding, Keys
 from .entry import KvEntry
@@ -75,13 +80,13 @@ class ManyKeys(KvBucket):
 
         Keys that are missing or deleted are left out; the dict is sorted by key. All values are those of one
         revision of the bucket, and all or none of a `put_many` is among them. Any replica answers, and of a
-        mirror the mirror, so the moment may be a little ago. More than 1000 keys take several requests, which
-        are repeated until they show the bucket at one moment.
+        mirror the mirror, so the moment may be a little ago. More than 1000 keys take several requests, and
+        one more for what has changed meanwhile.
 
         Args:
             keys: keys and filters such as "a.*" or "a.>", or one of them. None means all; an empty list none.
-            cb: gets `ApiLevelError` from a server before 2.11, `InconsistentReadError` when writers change
-                the keys so fast that several requests show no common moment until the timeout has passed.
+            cb: gets `ApiLevelError` from a server before 2.11, `InconsistentReadError` when several requests
+                show no common moment until the timeout has passed, or have more bytes than the server sends.
         """
         cb = guarded(self.js, cb)
         GetMany(self.js, self._kv_stream, self._encoding, keys, self._collect, cb).start()
@@ -155,7 +160,8 @@ class GetMany:
         # The programs' names of keys, by the stored ones: a codec may decode to another name.
         self._names = {encoding.filters([key])[0]: key for key in given if not _is_wild(key)}
         self._wild = [each for each in self._filters if each not in self._names]
-        self._listed: set[str] | None = None  # stored keys, when the names come from a list
+        # When the names come from a list: the newest revision in it.
+        self._listed: int | None = None
         self._until = 0.0
         self._answers: list[Answer] = []
         self._left = 0  # answers to come
@@ -220,29 +226,67 @@ class GetMany:
         messages = {each.subject: each for found, _ in answers for each in found}
         whole = all(not found or not found[-1].num_pending for found, _ in answers)
         newest = max(messages.values(), key=_seq, default=None)
-        reach = min(up_to for _, up_to in answers)
+        moment = min(up_to for _, up_to in answers)
         if not whole:
             text = f"bucket {self._stream.bucket}: the keys have more bytes than the server sends at once"
             self._cb(None, InconsistentReadError(text, bucket=self._stream.bucket))
-        elif len(answers) == 1 or newest is None or newest.seq <= reach:
-            if self._listed is None:
-                self._finish(messages)
-            else:
-                self._list(messages)
-        else:
+        elif newest is None or (len(answers) == 1 and self._listed is None):
+            self._finish(messages)
+        elif not moment:
             self._newest = newest.subject
             self._later(lambda: self._ask(keys))
+        else:
+            listed = moment if self._listed is None else self._listed
+            self._follow(messages, set(keys), min(moment, listed), max(newest.seq, listed))
 
-    def _later(self, again: Callable[[], object]) -> None:
-        """Try another time, unless the time is over."""
+    def _follow(
+        self, messages: dict[str, StoredMsg], keys: set[str], moment: int, needed: int
+    ) -> None:
+        """Put what has changed after a moment over the messages, and finish.
+
+        Args:
+            messages: by subject; each is the last one of its subject at that moment or later.
+            keys: those that were asked for.
+            moment: a sequence.
+            needed: a revision that the server must have.
+        """
+        stream = self._stream
+        cut = len(stream.read_prefix)
+        filters = self._filters if self._listed is not None and len(self._filters) == 1 else [">"]
+
+        def changed(found: list[StoredMsg] | None, error: NatsError | None) -> None:
+            if found is None:
+                fail(stream, error, self._cb)
+                return
+            for each in found:
+                key = each.subject[cut:]
+                if key in keys or any(matches(pattern, key) for pattern in self._wild):
+                    messages[each.subject] = each
+            last = found[-1].seq if found else moment
+            if found and found[-1].num_pending:
+                self._later(lambda: self._follow(messages, keys, last, needed), 0)
+            elif last >= needed:
+                self._finish(messages)
+            else:
+                self._later(lambda: self._ask(sorted(keys)))
+
+        options: DirectGetBatchOptions = {
+            "seq": moment + 1,
+            "next_by_subj": stream.read_prefix + filters[0],
+            "batch": _MOST_SUBJECTS,
+        }
+        self._js.direct_get_batch(stream.name, options, changed)
+
+    def _later(self, again: Callable[[], object], wait: float = _AGAIN_MS) -> None:
+        """Take another step after some ms, unless the time is over."""
         if time.monotonic() >= self._until:
             bucket = self._stream.bucket
-            text = f"bucket {bucket} changes faster than {len(self._names)} keys can be read"
+            text = f"bucket {bucket} changes faster than its keys can be read"
             self._cb(None, InconsistentReadError(text, bucket=bucket))
             return
         error = ConnectionClosedError("disconnected")
         self._js.nats.call_later(
-            _AGAIN_MS,
+            wait,
             call_or_report,
             self._cb,
             again,
@@ -250,21 +294,17 @@ class GetMany:
             step=True,
         )
 
-    def _list(self, messages: dict[str, StoredMsg] | None = None) -> None:
-        """List the stored keys that the filters match; with a view, check that no key is new."""
+    def _list(self) -> None:
+        """List the stored keys that the filters match, and read these."""
 
         def listed(entries: Any, error: NatsError | None) -> None:
             if error is not None:
                 self._cb(None, bucket_error(error))
                 return
-            before, found = self._listed, {entry.key for entry in entries}
-            self._listed = found | set(self._names) | (before or set())
-            if messages is not None and before is not None and self._listed <= before:
-                self._finish(messages)
-            elif messages is not None:
-                self._later(lambda: self._ask(sorted(self._listed or ())))
-            elif self._listed:
-                call_or_report(self._cb, lambda: self._ask(sorted(self._listed or ())))
+            keys = {entry.key for entry in entries} | set(self._names)
+            self._listed = max((entry.revision for entry in entries), default=0)
+            if keys:
+                call_or_report(self._cb, lambda: self._ask(sorted(keys)))
             else:
                 self._cb({}, None)
 

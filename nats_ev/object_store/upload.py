@@ -181,7 +181,7 @@ class ObjectWriter:
             self._known = True
             if self._state is None:
                 self._pump()
-            elif old is not None and old["nuid"] == self._info["nuid"]:
+            elif old is not None and old["nuid"] == self._info["nuid"] and not old["deleted"]:
                 self._old = {"nuid": self._state.fields.get("replaces", ""), "options": {}}
                 self._remove_old(old)
             else:
@@ -217,13 +217,16 @@ class ObjectWriter:
             self._fail(bucket_error(error) or error)
 
     def _found_stored(self, sizes: list[int] | None, seq: int) -> None:
-        """Take that the stream has parts of these sizes; None: not one after the other."""
+        """Take that the stream has parts of these sizes; None: not one after the other.
+
+        With none at all the upload begins again as well: they may have been removed, with their object.
+        """
         size, total = self._source.chunk_size, self._source.total or 0
         if self._error is not None:
             self._opening = False
             self._info["chunks"] = 1
             self._give_up()
-        elif sizes is None or any(s != min(size, total - n * size) for n, s in enumerate(sizes)):
+        elif not sizes or any(s != min(size, total - n * size) for n, s in enumerate(sizes)):
             self._infos.remove_content(self._info["nuid"], self._begin_again)
         else:
             self._stored_before, self._last_seq = len(sizes), seq

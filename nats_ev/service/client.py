@@ -140,6 +140,10 @@ class Discovery:
         self._found: list[dict[str, Any]] = []
         self._number = 0
 
+    def __repr__(self) -> str:
+        state = "done" if self._cb is None else f"{len(self._found)} answers"
+        return f"<{type(self).__name__} {self._subject} {state}>"
+
     def begin(self, timeout: float, stall: float, most: int) -> None:
         """Send the request. Raises what `Nats.request_many` raises."""
         self._number = self._nats.request_many(
@@ -177,7 +181,7 @@ def _read(verb: str, subject: str, payload: bytes) -> dict[str, Any]:
     try:
         answer = json.loads(payload)
     except (ValueError, RecursionError):
-        answer = None
+        raise ProtocolError(f"an answer to {subject} is not JSON") from None
     if not isinstance(answer, dict):
         raise ProtocolError(f"an answer to {subject} is not a JSON object")
     _complete(subject, answer, _FIELDS[verb])

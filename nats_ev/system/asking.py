@@ -83,43 +83,67 @@ def error_of(subject: str, answer: dict[str, Any]) -> SystemRequestError | None:
     )
 
 
-def ask_one(nats: Nats, server: str, verb: str, body: bytes, cb: Callback, timeout: float) -> None:
-    """Ask one server; ``cb(answer, err)``. Raises what `Nats.request` raises."""
-    subject = f"{PREFIX}.{server}.{verb}"
+class One:
+    """A request to one server that is under way."""
 
-    def answered(payload: bytes | None, error: NatsError | None, headers: object) -> None:
+    def __init__(self, nats: Nats, server: str, verb: str, cb: Callback, timeout: float) -> None:
+        self._nats = nats
+        self._server = server
+        self._subject = f"{PREFIX}.{server}.{verb}"
+        self._cb = cb
+        self._timeout = timeout
+        self._number = 0
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._subject}>"
+
+    def begin(self, body: bytes) -> None:
+        """Send the request; ``cb(answer, err)``. Raises what `Nats.request` raises."""
+        self._number = self._nats.request(
+            self._subject, body, self._answered, self._timeout, no_responders=True
+        )
+
+    def cancel(self) -> None:
+        """End the request; no callback comes any more. Does nothing at the end."""
+        self._nats.cancel_request(self._number)
+
+    def _answered(self, payload: bytes | None, error: NatsError | None, headers: object) -> None:
         if payload is None:
             if isinstance(error, NoRespondersError):
-                _explain(nats, server, cb, timeout)
+                self._explain()
             else:
-                cb(None, error)
+                self._cb(None, error)
             return
+        answer: dict[str, Any] | None = None
         try:
-            answer = read_answer(subject, payload)
+            answer = read_answer(self._subject, payload)
         except ProtocolError as exc:
-            answer, error = None, exc
-        if answer is not None:
-            error = error_of(subject, answer)
-        cb(None if error is not None else answer, error)
-
-    nats.request(subject, body, answered, timeout, no_responders=True)
-
-
-def _explain(nats: Nats, server: str, cb: Callback, timeout: float) -> None:
-    """Give cb the reason why nobody has answered a request to one server: do others answer?"""
-
-    def answered(payload: bytes | None, error: NatsError | None, headers: object) -> None:
-        if payload is not None:
-            cb(None, UnknownServerError(f"no server has the id {server!r}"))
-        elif isinstance(error, NoRespondersError):
-            cb(None, NotSystemAccountError())
+            error = exc
         else:
-            cb(None, error)
+            error = error_of(self._subject, answer)
+        self._cb(None if error is not None else answer, error)
 
-    try:
-        later_step(nats.request, f"{PREFIX}.PING.IDZ", b"", answered, timeout, no_responders=True)
-    except NatsError as exc:
-        cb(None, exc)
+    def _explain(self) -> None:
+        """Find out why nobody has answered: do other servers answer?"""
+
+        def answered(payload: bytes | None, error: NatsError | None, headers: object) -> None:
+            if payload is not None:
+                error = UnknownServerError(f"no server has the id {self._server!r}")
+            elif isinstance(error, NoRespondersError):
+                error = NotSystemAccountError()
+            self._cb(None, error)
+
+        try:
+            self._number = later_step(
+                self._nats.request,
+                f"{PREFIX}.PING.IDZ",
+                b"",
+                answered,
+                self._timeout,
+                no_responders=True,
+            )
+        except NatsError as exc:
+            self._cb(None, exc)
 
 
 class Asking:

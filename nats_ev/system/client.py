@@ -21,7 +21,7 @@ from ..client import Nats
 from ..errors import BadOptionsError, NatsError, NotConnectedError, ProtocolError
 from ..subjects import check_one_token
 from ..times import to_wire
-from .asking import PREFIX, Asking, ask_one, body_of
+from .asking import PREFIX, Asking, One, body_of
 from .events import SUBJECTS, SystemEvent, decode_event
 from .monitoring import Monitoring
 from .pages import CONNZ, JSZ, SUBSZ, AllPages, Paged, Pages
@@ -36,12 +36,12 @@ class SystemClient(Monitoring):
     """Requests to the servers, for a user of the system account (orbit's natssysclient).
 
     Each monitoring page has a method for one server, which takes the server's id, and one for all
-    (``…_ping``), which gives the list of answers: an answer of which only its server knows has ``error``
-    in place of ``data``. What is no answer of a server goes to on_error. ``all_…`` ask for all pages of
+    (``…_ping``), which gives the list of answers; that of a server that can't answer has ``error`` in place
+    of ``data``. What is no answer of a server goes to on_error. ``all_…`` ask for all pages of
     long lists. Callbacks get ``cb(result, err)`` once, on the loop; err is `NotSystemAccountError` for a
     user of another account, `UnknownServerError`, `SystemRequestError` with the server's code, or as for
-    `Nats.request`. What JetStream's own administrators need is in `JetStream.meta_leader_stepdown` and
-    beside it.
+    `Nats.request`. All methods but `events` return an object whose ``cancel()`` ends the request without a
+    callback. `JetStream.meta_leader_stepdown` is for these users, too.
 
     Args:
         nats: the client.
@@ -139,7 +139,7 @@ class SystemClient(Monitoring):
 
     # Commands.
 
-    def kick(self, server: str | None, cid: int, cb: ResultCallback[ServerAnswer]) -> None:
+    def kick(self, server: str | None, cid: int, cb: ResultCallback[ServerAnswer]) -> One:
         """Close a client's connection; most clients connect again. nats-server 2.10.
 
         Args:
@@ -147,18 +147,18 @@ class SystemClient(Monitoring):
             cid: the number of the connection, as `connz` lists it.
             cb: ``cb({"server"}, err)``.
         """
-        self._command("KICK", server, {"cid": integer(cid, "cid", 1)}, cb)
+        return self._command("KICK", server, {"cid": integer(cid, "cid", 1)}, cb)
 
-    def ldm(self, server: str | None, cid: int, cb: ResultCallback[ServerAnswer]) -> None:
+    def ldm(self, server: str | None, cid: int, cb: ResultCallback[ServerAnswer]) -> One:
         """Tell a client that its server is about to end, so that it moves to another one.
 
         Arguments as in `kick`.
         """
-        self._command("LDM", server, {"cid": integer(cid, "cid", 1)}, cb)
+        return self._command("LDM", server, {"cid": integer(cid, "cid", 1)}, cb)
 
-    def reload(self, server: str | None, cb: ResultCallback[ServerAnswer]) -> None:
+    def reload(self, server: str | None, cb: ResultCallback[ServerAnswer]) -> One:
         """Let a server read its configuration again; err has the reason if it can't use it."""
-        self._command("RELOAD", server, None, cb)
+        return self._command("RELOAD", server, None, cb)
 
     # Accounts.
 
@@ -277,13 +277,18 @@ class SystemClient(Monitoring):
         check_one_token(server, "server id")
         return server
 
-    def _one(self, verb: str, server: Any, opts: Any, cb: Callback | None) -> None:
+    def _one(self, verb: str, server: Any, opts: Any, cb: Callback | None) -> One:
         given, done = optional_middle(opts, cb)
-        ask_one(self.nats, self._server(server), verb, body_of(given), done, self._timeout)
+        return self._ask_one(verb, server, given, done)
 
-    def _command(self, verb: str, server: Any, opts: Any, cb: Callback) -> None:
+    def _command(self, verb: str, server: Any, opts: Any, cb: Callback) -> One:
         check_result_cb(cb)
-        ask_one(self.nats, self._server(server), verb, body_of(opts), cb, self._timeout)
+        return self._ask_one(verb, server, opts, cb)
+
+    def _ask_one(self, verb: str, server: Any, opts: Any, cb: Callback) -> One:
+        one = One(self.nats, self._server(server), verb, cb, self._timeout)
+        one.begin(body_of(opts))
+        return one
 
     def _all(self, verb: str, opts: Any, cb: Callback | None) -> Asking:
         return self._ask_all(f"{PREFIX}.PING.{verb}", opts, cb)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..arguments import Callback, ResultCallback
-from .asking import Asking
+from .asking import Asking, One
 from .types import ServerAnswer, SystemOptions
 
 __all__: list[str] = []
@@ -18,7 +18,7 @@ class Monitoring:
     and data.
     """
 
-    def _one(self, verb: str, server: Any, opts: Any, cb: Callback | None) -> None:
+    def _one(self, verb: str, server: Any, opts: Any, cb: Callback | None) -> One:
         raise NotImplementedError
 
     def _all(self, verb: str, opts: Any, cb: Callback | None) -> Asking:
@@ -29,9 +29,9 @@ class Monitoring:
         server: str | None,
         opts: SystemOptions | ResultCallback[ServerAnswer] | None = None,
         cb: ResultCallback[ServerAnswer] | None = None,
-    ) -> None:
+    ) -> One:
         """Ask for the figures and the configuration of a server; ``cb(answer, err)``."""
-        self._one("VARZ", server, opts, cb)
+        return self._one("VARZ", server, opts, cb)
 
     def varz_ping(
         self,
@@ -46,9 +46,9 @@ class Monitoring:
         server: str | None,
         opts: SystemOptions | ResultCallback[ServerAnswer] | None = None,
         cb: ResultCallback[ServerAnswer] | None = None,
-    ) -> None:
+    ) -> One:
         """Ask for the load of a server, as it publishes it itself; ``cb(answer, err)``."""
-        self._one("STATSZ", server, opts, cb)
+        return self._one("STATSZ", server, opts, cb)
 
     def statsz_ping(
         self,
@@ -63,13 +63,13 @@ class Monitoring:
         server: str | None,
         opts: SystemOptions | ResultCallback[ServerAnswer] | None = None,
         cb: ResultCallback[ServerAnswer] | None = None,
-    ) -> None:
+    ) -> One:
         """Ask for one page of the connections of a server; ``cb(answer, err)``.
 
         opts: sort, auth, subscriptions, subscriptions_detail, offset, limit, cid, state, user, acc,
             filter_subject.
         """
-        self._one("CONNZ", server, opts, cb)
+        return self._one("CONNZ", server, opts, cb)
 
     def connz_ping(
         self,
@@ -84,9 +84,9 @@ class Monitoring:
         server: str | None,
         opts: SystemOptions | ResultCallback[ServerAnswer] | None = None,
         cb: ResultCallback[ServerAnswer] | None = None,
-    ) -> None:
+    ) -> One:
         """Ask for the routes of a server to the others of its cluster; ``cb(answer, err)``."""
-        self._one("ROUTEZ", server, opts, cb)
+        return self._one("ROUTEZ", server, opts, cb)
 
     def routez_ping(
         self,
@@ -101,9 +101,9 @@ class Monitoring:
         server: str | None,
         opts: SystemOptions | ResultCallback[ServerAnswer] | None = None,
         cb: ResultCallback[ServerAnswer] | None = None,
-    ) -> None:
+    ) -> One:
         """Ask for the gateways of a server to other clusters; ``cb(answer, err)``."""
-        self._one("GATEWAYZ", server, opts, cb)
+        return self._one("GATEWAYZ", server, opts, cb)
 
     def gatewayz_ping(
         self,
@@ -118,9 +118,9 @@ class Monitoring:
         server: str | None,
         opts: SystemOptions | ResultCallback[ServerAnswer] | None = None,
         cb: ResultCallback[ServerAnswer] | None = None,
-    ) -> None:
+    ) -> One:
         """Ask for the leaf nodes of a server; ``cb(answer, err)``."""
-        self._one("LEAFZ", server, opts, cb)
+        return self._one("LEAFZ", server, opts, cb)
 
     def leafz_ping(
         self,
@@ -135,12 +135,12 @@ class Monitoring:
         server: str | None,
         opts: SystemOptions | ResultCallback[ServerAnswer] | None = None,
         cb: ResultCallback[ServerAnswer] | None = None,
-    ) -> None:
+    ) -> One:
         """Ask for one page of the subscriptions of a server; ``cb(answer, err)``.
 
         opts: subscriptions (True: list them), offset, limit, account, test (a subject).
         """
-        self._one("SUBSZ", server, opts, cb)
+        return self._one("SUBSZ", server, opts, cb)
 
     def subsz_ping(
         self,
@@ -155,12 +155,12 @@ class Monitoring:
         server: str | None,
         opts: SystemOptions | ResultCallback[ServerAnswer] | None = None,
         cb: ResultCallback[ServerAnswer] | None = None,
-    ) -> None:
+    ) -> One:
         """Ask for the accounts of a server, or one of them; ``cb(answer, err)``.
 
         opts: account.
         """
-        self._one("ACCOUNTZ", server, opts, cb)
+        return self._one("ACCOUNTZ", server, opts, cb)
 
     def accountz_ping(
         self,
@@ -175,12 +175,12 @@ class Monitoring:
         server: str | None,
         opts: SystemOptions | ResultCallback[ServerAnswer] | None = None,
         cb: ResultCallback[ServerAnswer] | None = None,
-    ) -> None:
+    ) -> One:
         """Ask for JetStream on a server; ``cb(answer, err)``.
 
         opts: account, accounts, streams, consumer, config, leader_only, offset, limit, raft.
         """
-        self._one("JSZ", server, opts, cb)
+        return self._one("JSZ", server, opts, cb)
 
     def jsz_ping(
         self,
@@ -195,12 +195,12 @@ class Monitoring:
         server: str | None,
         opts: SystemOptions | ResultCallback[ServerAnswer] | None = None,
         cb: ResultCallback[ServerAnswer] | None = None,
-    ) -> None:
+    ) -> One:
         """Ask for the health of a server: data has status, ``ok`` or not, and error; ``cb(answer, err)``.
 
         opts: js-enabled-only, js-server-only, account, stream, consumer, details.
         """
-        self._one("HEALTHZ", server, opts, cb)
+        return self._one("HEALTHZ", server, opts, cb)
 
     def healthz_ping(
         self,
@@ -215,9 +215,9 @@ class Monitoring:
         server: str | None,
         opts: SystemOptions | ResultCallback[ServerAnswer] | None = None,
         cb: ResultCallback[ServerAnswer] | None = None,
-    ) -> None:
+    ) -> One:
         """Ask for the name, host and id of a server; ``cb(answer, err)``."""
-        self._one("IDZ", server, opts, cb)
+        return self._one("IDZ", server, opts, cb)
 
     def idz_ping(
         self,
@@ -232,12 +232,12 @@ class Monitoring:
         server: str | None,
         opts: SystemOptions | ResultCallback[ServerAnswer] | None = None,
         cb: ResultCallback[ServerAnswer] | None = None,
-    ) -> None:
+    ) -> One:
         """Ask for a profile of a server, in Go's format; ``cb(answer, err)``.
 
         opts: name (such as heap), debug, duration.
         """
-        self._one("PROFILEZ", server, opts, cb)
+        return self._one("PROFILEZ", server, opts, cb)
 
     def profilez_ping(
         self,
@@ -252,9 +252,9 @@ class Monitoring:
         server: str | None,
         opts: SystemOptions | ResultCallback[ServerAnswer] | None = None,
         cb: ResultCallback[ServerAnswer] | None = None,
-    ) -> None:
+    ) -> One:
         """Ask for the internal variables of a server; ``cb(answer, err)``."""
-        self._one("EXPVARZ", server, opts, cb)
+        return self._one("EXPVARZ", server, opts, cb)
 
     def expvarz_ping(
         self,
@@ -269,12 +269,12 @@ class Monitoring:
         server: str | None,
         opts: SystemOptions | ResultCallback[ServerAnswer] | None = None,
         cb: ResultCallback[ServerAnswer] | None = None,
-    ) -> None:
+    ) -> One:
         """Ask for the internal queues of a server; ``cb(answer, err)``.
 
         opts: all, filter.
         """
-        self._one("IPQUEUESZ", server, opts, cb)
+        return self._one("IPQUEUESZ", server, opts, cb)
 
     def ipqueuesz_ping(
         self,
@@ -289,12 +289,12 @@ class Monitoring:
         server: str | None,
         opts: SystemOptions | ResultCallback[ServerAnswer] | None = None,
         cb: ResultCallback[ServerAnswer] | None = None,
-    ) -> None:
+    ) -> One:
         """Ask for the Raft groups of a server; ``cb(answer, err)``.
 
         opts: account, group.
         """
-        self._one("RAFTZ", server, opts, cb)
+        return self._one("RAFTZ", server, opts, cb)
 
     def raftz_ping(
         self,

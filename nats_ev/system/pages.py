@@ -10,7 +10,7 @@ from ..arguments import Callback
 from ..client import Nats
 from ..errors import NatsError, ProtocolError
 from ..steps import later_step
-from .asking import PREFIX, Asking, ask_one, body_of
+from .asking import PREFIX, Asking, One, body_of
 from .errors import NotSystemAccountError
 
 __all__: list[str] = []
@@ -73,10 +73,13 @@ class Pages:
         self._before: list[Any] = []
         self._attempts = _ATTEMPTS
         self._cancelled = False
+        self._one: One | None = None
 
     def cancel(self) -> None:
         """End it; no callback comes any more."""
         self._cancelled = True
+        if self._one is not None:
+            self._one.cancel()
 
     def begin(self) -> None:
         """Ask for the first page. Raises what a request raises."""
@@ -84,14 +87,14 @@ class Pages:
 
     def _ask(self, offset: int, overlap: int) -> None:
         body = json.dumps({**self._opts, "offset": offset}, separators=(",", ":")).encode()
-        ask_one(
+        self._one = One(
             self._nats,
             self._server,
             self._paged.verb,
-            body,
-            lambda answer, error: self._page(offset, overlap, answer, error),
+            partial(self._page, offset, overlap),
             self._timeout,
         )
+        self._one.begin(body)
 
     def _page(self, offset: int, overlap: int, answer: Any, error: NatsError | None) -> None:
         if self._cancelled:
@@ -162,6 +165,7 @@ class AllPages:
         self._cb: Callback | None = cb
         self._answers: list[dict[str, Any]] = []
         self._left = 0
+        self._pages: list[Pages] = []
         self._asking = Asking(nats, f"{PREFIX}.PING.{paged.verb}", self._found)
 
     def begin(self, stall: float, servers: int) -> None:
@@ -174,6 +178,8 @@ class AllPages:
         """End it; no callback comes any more."""
         self._cb = None
         self._asking.cancel()
+        for pages in self._pages:
+            pages.cancel()
 
     def _found(self, servers: list[dict[str, Any]] | None, error: NatsError | None) -> None:
         if servers is None:
@@ -190,6 +196,7 @@ class AllPages:
                 self._timeout,
                 partial(self._one, place),
             )
+            self._pages.append(pages)
             try:
                 later_step(pages.begin)
             except NatsError as exc:
@@ -207,7 +214,7 @@ class AllPages:
         if isinstance(error, NotSystemAccountError):
             self._end(error)  # some requests to all servers are answered in each account
         self._left -= 1
-        if not self._left:
+        if not self._left or self._cb is None:
             self._end(None)
 
     def _end(self, error: NatsError | None) -> None:

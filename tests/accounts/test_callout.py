@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 
 from lab.operators import Operator, credentials
-from nats_ev import AuthorizationError, MaxPayloadError, PermissionsViolationError
+from nats_ev import (
+    AuthorizationError,
+    ConnectionClosedError,
+    MaxPayloadError,
+    PermissionsViolationError,
+)
 from nats_ev.accounts import (
     AccountClaims,
     AuthCallout,
@@ -155,7 +160,7 @@ def test_an_answer_later(own_server: Any, connected: Any, client: Any, run: Any)
     site = Site(timeout=20)
     server = site.serve(own_server)
     requests: list[Any] = []
-    callout = site.callout(connected(server, **OWN), requests.append)
+    callout = site.callout(connected(server, **OWN), requests.append, timeout_ms=0)
     alice = client(server, connect_timeout=20_000, **ALICE)
     run(lambda: requests)
     assert not alice.is_connected()
@@ -282,10 +287,41 @@ def test_the_end_of_the_client_ends_all(
     callout = site.callout(nats, requests.append)
     client(server, **ALICE)
     run(lambda: requests)
-    nats.disconnect()
+    stopped: list[Any] = []
+    callout.stop(lambda result, err: stopped.append((result, err)))
     run(lambda: callout.stopped)
-    run(lambda: callout.stats()["pending"] == 0)
+    assert not stopped
+    nats.disconnect()
+    run(lambda: stopped)
+    assert stopped[0][0] is None
+    assert isinstance(stopped[0][1], ConnectionClosedError)
+    assert len(stopped) == 1
+    assert callout.stats()["pending"] == 0
     assert requests[0].answered
+    assert not requests[0].accept()
+
+
+def test_a_callout_that_may_do_nothing_else(
+    own_server: Any, connected: Any, refused: Any, run: Any
+) -> None:
+    site = Site(encrypted=True, timeout=1)
+    allowed = '"$SYS.REQ.USER.AUTH", "$SRV.>"'
+    rights = f'subscribe: [{allowed}], publish: {{ deny: ">" }}, allow_responses: true'
+    site.config = site.config.replace(
+        "password: pwd",
+        f"password: pwd, permissions: {{ {rights} }}",
+    )
+    server = site.serve(own_server)
+    site.callout(connected(server, **OWN), decide)
+    connected(server, **ALICE)
+    # Without discovery the service stops; the client is told.
+    site.config = site.config.replace(', "$SRV.>"', "")
+    server = site.serve(own_server)
+    nats = connected(server, **OWN)
+    callout = site.callout(nats, decide)
+    run(lambda: callout.stopped)
+    assert isinstance(nats.recorder.errors[0], PermissionsViolationError)
+    assert isinstance(refused(server, **ALICE), AuthorizationError)
 
 
 def test_what_a_handler_may_do_besides(

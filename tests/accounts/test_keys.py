@@ -5,13 +5,23 @@ from __future__ import annotations
 import copy
 import pickle
 import random
+import traceback
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nats_ev import BadOptionsError, Nats, NatsError
-from nats_ev.accounts import DecryptError, KeyPair, NkeyError, crypto
+from nats_ev.accounts import (
+    AuthCallout,
+    DecryptError,
+    KeyPair,
+    NkeyError,
+    UserClaims,
+    crypto,
+    write_creds,
+)
 
 KINDS = {
     "operator": ("O", "SO"),
@@ -179,6 +189,23 @@ def test_the_secret_shows_nowhere() -> None:
     with pytest.raises(NkeyError) as caught:
         KeyPair.from_seed(seed[:-1] + ("A" if seed[-1] != "A" else "B"))
     assert seed[4:-1] not in str(caught.value)
+
+
+def test_frames_of_refused_seeds_hold_no_secret(tmp_path: Path) -> None:
+    pair = KeyPair.create_user()
+    bad = pair.seed()[:-1] + "1"
+    jwt = UserClaims(pair).encode(KeyPair.create_account())
+    for call in (
+        lambda: KeyPair.from_seed(bad),
+        lambda: KeyPair.from_public_key(bad),
+        lambda: AuthCallout(Nats(), bad, print),
+        lambda: write_creds(tmp_path / "missing" / "x", jwt, pair),
+    ):
+        with pytest.raises((ValueError, OSError)) as caught:
+            call()
+        found = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+        ours = [frame for frame in found.stack if "nats_ev/accounts" in frame.filename]
+        assert not ours
 
 
 @pytest.mark.parametrize("wrong", [None, 1, object(), ["x"]])

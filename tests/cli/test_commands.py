@@ -519,3 +519,81 @@ def test_threads_end(ev: Run) -> None:
     before = threading.active_count()
     ev("rtt")
     assert threading.active_count() == before
+
+
+# Backups, and all servers.
+
+
+def test_a_stream_is_copied_and_restored(ev: Run, tmp_path: Path) -> None:
+    ev("stream", "add", "COPY", "--subjects", "copy.>")
+    ev("pub", "copy.a", "x", "--count", "5")
+    folder = str(tmp_path / "copy")
+    done = ev("stream", "backup", "COPY", folder)
+    assert done.err.startswith("Copied 5 messages of COPY, up to sequence 5: ")
+    assert "has a backup" in ev("stream", "backup", "COPY", folder, status=1).err
+    found = ev("stream", "backup", "COPY", folder, "--overwrite", "--json").json
+    assert (found["stream"], found["state"]["messages"]) == ("COPY", 5)
+    assert "COPY" in ev("stream", "restore", folder, status=1).err
+    ev("stream", "rm", "COPY", "--force")
+    assert ev("stream", "restore", folder).err.startswith("Restored COPY: 5 messages")
+    ev("stream", "rm", "COPY", "--force")
+    info = ev("stream", "restore", folder, "--replicas", "1", "--json").json
+    assert info["state"]["messages"] == 5
+    assert "backup.json" in ev("stream", "restore", str(tmp_path), status=1).err
+
+
+def test_an_account_is_copied_and_restored(ev: Run, tmp_path: Path) -> None:
+    ev("stream", "add", "ONE", "--subjects", "one.>")
+    ev("kv", "add", "TWO")
+    ev("kv", "put", "TWO", "key", "value")
+    folder = str(tmp_path / "all")
+    assert ev("account", "backup", folder).err.startswith("Copied 2 streams: ")
+    assert "exists already" in ev("account", "restore", folder, status=1).err
+    ev("stream", "rm", "ONE", "--force")
+    done = ev("account", "restore", folder, "--skip-existing")
+    assert "Restored 1 streams: ONE" in done.err
+    assert "KV_TWO" in done.err
+    ev("kv", "rm", "TWO", "--force")
+    assert ev("account", "restore", folder, "--skip-existing", "--json").json == {
+        "restored": ["KV_TWO"],
+        "skipped": ["ONE"],
+    }
+    assert ev("kv", "get", "TWO", "key", "--raw").out.strip() == "value"
+    assert ev("account", "info", "--json").json["jetstream"]["streams"] == 2
+    assert ev("account", "--json").json["jetstream"]["streams"] == 2
+    assert ev("account", "--timeout", "9s", "info", "--json").json["jetstream"]["streams"] == 2
+
+
+SYSTEM = """
+accounts {
+    SYS { users [ { user: sys, password: p } ] }
+    A { jetstream: enabled, users [ { user: a, password: p } ] }
+}
+system_account: SYS
+"""
+
+
+def test_all_servers(offline: Run, own_server) -> None:
+    server = own_server(config=SYSTEM, jetstream=True, name="cli1")
+    to = ("--server", server.url, "--user", "sys", "--password", "p")
+    with blocking.connect(server.url, user="a", password="p", name="watched", background=True):
+        for command in (
+            ("server", "ls"),
+            ("server", "ping", "--expect", "1"),
+            ("server", "info"),
+            ("server", "info", "cli1"),
+            ("server", "report", "connections"),
+            ("server", "report", "jetstream", "--account", "A"),
+        ):
+            done = offline(*command, *to)
+            assert (done.status, done.err) == (0, ""), done
+            assert "cli1" in done.out
+            assert offline(*command, *to, "--json").json
+        found = offline("server", "report", "connections", "--account", "A", *to, "--json").json
+        assert [each["name"] for each in found] == ["watched"]
+    done = offline("server", "info", "cli2", *to)
+    assert (done.status, "cli2" in done.err) == (1, True)
+    done = offline("server", "ping", "--expect", "2", *to)
+    assert (done.status, "1 of 2" in done.err) == (1, True)
+    done = offline("server", "ls", "--server", server.url, "--user", "a", "--password", "p")
+    assert (done.status, "system account" in done.err) == (1, True)

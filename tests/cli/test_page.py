@@ -39,7 +39,8 @@ def test_what_it_only_shows_can_be_called() -> None:
     for part in [part for line in lines for part in line.split(" | ")]:
         words = shlex.split(part)
         if words[0] == "nats-ev" and words[1] != "--help":
-            path = tuple(words[1:3]) if tuple(words[1:3]) in COMMANDS else (words[1],)
+            whole = [tuple(words[1:end]) for end in (4, 3)]
+            path = next((words for words in whole if words in COMMANDS), (words[1],))
             rest = words[1 + len(path) :]
             COMMANDS[path].make_context(path[-1], rest, obj=Settings())
 

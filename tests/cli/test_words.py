@@ -29,7 +29,9 @@ from nats_ev.cli.values import (
 from .conftest import Run
 
 # Modules that the guide tells users to import.
-PUBLIC = {"nats_ev", "nats_ev.blocking", "nats_ev.headers", "nats_ev.pyev", "nats_ev.types"}
+PUBLIC = {
+    f"nats_ev{name}" for name in ("", ".accounts", ".blocking", ".headers", ".pyev", ".types")
+}
 
 
 def commands(

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from lab import inside
+from lab.fakeserver import silent
 from lab.steps import flushed
 from nats_ev import Nats, pyev
 from nats_ev.testing import free_port
@@ -223,3 +225,22 @@ assert done == [None]
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+def test_a_tunnel_under_way_counts_as_its_client_does(fake, client, run, loop, scheme):
+    heard: list[Any] = []
+    proxy = fake(lambda peer: (heard.append(peer.sock.recv(1)), silent(peer)))
+    nats = client(
+        None, servers=["nats.example:4222"], proxy=f"{scheme}://127.0.0.1:{proxy.port}",
+        connect_timeout=0,
+    )  # fmt: skip
+    run(lambda: heard)
+    assert not ends(loop)
+    nats.unref()
+    assert ends(loop)
+    assert inside.is_dialling(nats)
+    nats.ref()
+    assert not ends(loop)
+    nats.disconnect()
+    assert ends(loop)

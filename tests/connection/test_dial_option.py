@@ -225,6 +225,19 @@ def test_the_faces_take_dial(server):
     asyncio.run(main())
 
 
+def test_a_greenlet_connects_in_its_own_time(server):
+    gevent = pytest.importorskip("gevent")
+    from gevent import socket as green_socket
+
+    from nats_ev import green
+
+    def dial(host: str, port: int, done: Any) -> None:
+        gevent.spawn(lambda: done(green_socket.create_connection((host, port))))
+
+    with green.connect(servers=server.url, dial=dial) as nc:
+        nc.flush()
+
+
 # What goes wrong.
 
 

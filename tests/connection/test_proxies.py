@@ -437,23 +437,6 @@ class TestSilence:
         run()  # nothing keeps the loop running
         assert nats.recorder.errors == []
 
-    def test_a_client_that_does_not_count_lets_the_loop_end(
-        self, fake, client, run, loop, scheme, hears
-    ):
-        heard: list[Any] = []
-        proxy = fake(lambda peer: (hears(peer), heard.append(peer), silent(peer)))
-        nats = client(
-            None, servers=["nats.example:4222"], proxy=f"{scheme}://127.0.0.1:{proxy.port}",
-            connect_timeout=0,
-        )  # fmt: skip
-        run(lambda: heard)
-        nats.unref()
-        run()
-        assert inside.is_dialling(nats)
-        nats.ref()
-        nats.disconnect()
-        run()
-
     def test_a_proxy_that_closes_is_an_error_and_a_retry(self, fake, client, run, scheme, hears):
         proxy = fake(hears and (lambda peer: (hears(peer), peer.close())))
         nats = client(
@@ -489,6 +472,49 @@ class TestSilence:
         assert inside.is_dialling(nats)
         nats.disconnect()
         wait_for(lambda: go_on)
+
+
+@pytest.fixture
+def full_port() -> Iterator[int]:
+    """A port that never answers: its listener's backlog is full and nobody accepts."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(16):
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            sock.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+def test_a_proxy_that_is_not_reached_in_time(client, run, full_port, scheme):
+    url = f"{scheme}://127.0.0.1:{full_port}"
+    error = failure_of(client, run, servers=["nats.example:4222"], proxy=url, connect_timeout=100)
+    assert isinstance(error, ConnectTimeoutError)
+    assert str(error) == (
+        f"nats.example:4222 (through {url}): the proxy can't be reached: connect timeout"
+    )
+    nats = client(None, servers=["nats.example:4222"], proxy=url, connect_timeout=0)
+    run(lambda: inside.is_dialling(nats))
+    nats.disconnect()
+    run()
+    assert not nats.recorder.errors
+
+
+def test_a_proxy_whose_name_is_not_found(client, run, monkeypatch):
+    def unknown(host: str, *args: Any, **options: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    error = failure_of(
+        client, run, servers=["10.0.0.1:4222"], proxy="http://u:p@no.such.proxy:8080"
+    )
+    assert isinstance(error, ProxyError)
+    assert str(error) == (
+        "10.0.0.1:4222 (through http://no.such.proxy:8080): the proxy: Name or service not known"
+    )
 
 
 def test_failed_tunnels_leave_no_descriptors(fake, client, run):

@@ -292,7 +292,7 @@ def test_what_the_callback_does_wrong_ends_the_attempt(fake, client, run, wrong)
 def test_a_callback_may_disconnect(fake, client, run):
     nats = client(ws_headers_cb=lambda: nats.disconnect())
     nats.connect(url_of(fake(lambda peer: peer.at_eof())))
-    run(lambda: nats.status is Status.CLOSED)
+    run(lambda: nats.status() is Status.CLOSED)
     assert nats.recorder.errors == []
 
 

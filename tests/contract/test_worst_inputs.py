@@ -25,6 +25,7 @@ import pytest
 
 import nats_ev
 from nats_ev import errors, subjects, times
+from nats_ev.arguments import http_headers
 from nats_ev.auth import check_seed, read_creds, undecorated
 from nats_ev.connection.server import parse_server, server_at
 from nats_ev.headers import Headers, set_in_block, status_of
@@ -34,13 +35,15 @@ from nats_ev.jetstream.answers import whole
 from nats_ev.jetstream.message import parse_ack_reply
 from nats_ev.kv import entry
 from nats_ev.kv.codecs import Base64Codec, PathCodec
+from nats_ev.net.tls_errors import StreamError
+from nats_ev.net.websocket.upgrade import Upgrade
 from nats_ev.object_store import meta
 from nats_ev.protocol.info import ServerInfo
 from nats_ev.protocol.session import Session, State
 
 MEGABYTE = 1_000_000
 INFO = b'INFO {"max_payload":1048576}\r\n'
-REFUSED = (errors.NatsError, ValueError, RecursionError)
+REFUSED = (errors.NatsError, ValueError, RecursionError, StreamError)
 
 
 class Events:
@@ -168,6 +171,9 @@ JSONS: dict[str, Callable[[int], bytes]] = {
 URLS = ":@/[]%.?#&\\-1a \n"
 TEXTS: dict[str, tuple[Callable[[str], object], str]] = {
     "URL": (parse_server, URLS),
+    "WebSocket URL": (lambda text: parse_server("ws://h/" + text), URLS),
+    "HTTP header": (lambda text: http_headers({"X": text}, "x"), "x \t\r"),
+    "HTTP answer": (lambda text: Upgrade("h", "/", (), True).feed(text.encode()), "H\r\n: "),
     "host": (lambda text: server_at(text, 4222), URLS),
     "subject": (subjects.check_subscribe, ".*>a"),
     "match": (lambda text: subjects.matches(text, text), ".*>a"),
@@ -188,6 +194,10 @@ CREDS = [
 ]  # fmt: skip
 # All expressions of the package: how each is used, and what makes it get beyond its first step.
 EXPRESSIONS = {
+    "arguments._HTTP_NAME": ("fullmatch", [""]),
+    "arguments._HTTP_VALUE": ("fullmatch", [""]),
+    "net.websocket.upgrade._NAME": ("fullmatch", [""]),
+    "net.websocket.upgrade._STATUS": ("fullmatch", ["", "HTTP/1.1 101", "HTTP/1.1 101 "]),
     "errors._PERMISSION": ("match", ["", VIOLATION[1:], VIOLATION[1:] + 'a" (sid "']),
     "errors._ESCAPE": ("findall", ["", "\\x"]),
     "service.service._NAME": ("fullmatch", [""]),

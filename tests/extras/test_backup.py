@@ -92,8 +92,11 @@ def test_a_failed_one_leaves_nothing(
         backup.backup_stream("a.b", tmp_path / "x", lambda *answer: None)
     got: list[Any] = []
     transfer = backup.backup_stream("A", tmp_path / "x", lambda *answer: got.append(answer))
+    assert len(list((tmp_path / "x").iterdir())) == 1
     transfer.cancel()
+    assert list(tmp_path.iterdir()) == [], "at once: the loop may never run again"
     run(lambda: got)
+    transfer.cancel()
     assert isinstance(got[0][1], SnapshotError)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
@@ -240,6 +243,13 @@ def test_in_the_faces(streams: JetStream, line_server: Any, tmp_path: Path) -> N
         async with aio.connect(url) as nc:
             js = nc.jetstream()
             await js.stream_delete("A")
+            task = asyncio.ensure_future(aio.Backup(js).backup_stream("B", tmp_path / "no"))
+            await asyncio.sleep(0)
+            assert (tmp_path / "no").exists()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert not (tmp_path / "no").exists()
             return await aio.Backup(js).restore_stream(tmp_path / "one")
 
     assert asyncio.run(ask())["state"]["messages"] == 30

@@ -310,6 +310,25 @@ def test_dead_letters_are_put_back(any_queue, call, run, eventually):
     worker.stop()
 
 
+def test_letters_that_come_during_a_redrive_are_left_alone(queue, call, run):
+    def reject(job: Any) -> None:
+        raise JobRejectedError("never")
+
+    worker = queue.work(reject, concurrency=3)
+    put(queue, call, "a", "b", "c")
+    run(lambda: worker.dead == 3)
+    assert call(queue.redrive) == (3, None)
+    run(lambda: worker.dead == 6)
+    assert len(letters(queue, call)) == 3
+    worker.stop()
+
+
+def test_a_worker_without_a_queue_tells_the_client(js, call, run):
+    worker = WorkQueue(js, "NONE").work(lambda job: None)
+    run(lambda: worker.closed)
+    assert "NONE" in str(js.nats.recorder.errors[-1])
+
+
 def test_a_letter_that_a_killed_mover_has_stored_twice_is_one(queue, call, run, eventually):
     from nats_ev.extras.dead_letters import Dead, bury
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -102,6 +103,33 @@ def test_election(face):
             assert elected == [token, elected[1]]
 
     face.run(scenario)
+
+
+def test_lock_of_a_blocking_program_is_renewed_in_the_background(server):
+    from nats_ev import blocking
+
+    with blocking.connect(server.url, background=True) as nc:
+        kv = nc.jetstream().key_value(f"faces{next(_numbers)}")
+        kv.create_bucket({"limit_marker_ttl": timedelta(seconds=1), "storage": "memory"})
+        with blocking.Lock(kv, "a", lease=1000) as lock:
+            token, until = lock.token, time.monotonic() + 2.5
+            while time.monotonic() < until:
+                time.sleep(0.05)
+            assert lock.held
+            assert lock.token == token
+        assert not lock.held
+
+
+def test_lock_of_a_client_whose_loop_stands_still_is_lost(server):
+    """And the end of the block says so."""
+    from nats_ev import blocking
+
+    with blocking.connect(server.url) as nc:
+        kv = nc.jetstream().key_value(f"faces{next(_numbers)}")
+        kv.create_bucket({"limit_marker_ttl": timedelta(seconds=1), "storage": "memory"})
+        with pytest.raises(LeaseLostError), blocking.Lock(kv, "a", lease=1000) as lock:
+            while lock.held:
+                time.sleep(0.05)
 
 
 def test_cancelled_acquire_keeps_nothing(server):

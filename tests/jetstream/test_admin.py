@@ -14,6 +14,7 @@ from nats_ev import (
     APIError,
     BadOptionsError,
     JetStream,
+    NatsError,
     RequestTimeoutError,
     StreamNotFoundError,
     aio,
@@ -222,3 +223,34 @@ def test_in_aio(clusters: Any) -> None:
             return answer
 
     assert asyncio.run(ask())["success"]
+
+
+def test_a_replicated_stream_is_copied_while_its_leader_steps_down(
+    user: Any, call: Any, run: Any
+) -> None:
+    """The copy is complete, or there is an error; the restored stream has as many replicas."""
+    js = user()
+    replicated(js, call, 3)
+    for number in range(300):
+        js.publish_async("s", b"%06d" % number * 500, lambda ack, err: None)
+    assert call(js.publish_complete) == (True, None)
+    got: list[Any] = []
+    pieces: list[bytes] = []
+    small = {"chunk_size": 1024, "window_size": 4096}
+    js.stream_snapshot("S", pieces.append, lambda *answer: got.append(answer), **small)
+    run(lambda: pieces)
+    assert call(js.stream_leader_stepdown, "S")[1] is None
+    run(lambda: got)
+    [(backup, err)] = got
+    if err is not None:
+        assert isinstance(err, NatsError)
+        pieces.clear()
+        assert call(js.wait_until_converged, "S", timeout=30_000)[1] is None
+        backup, err = call(js.stream_snapshot, "S", pieces.append)
+        assert err is None
+    assert call(js.stream_delete, "S")[1] is None
+    info, err = call(js.stream_restore, backup, pieces)
+    assert err is None
+    info, err = call(js.wait_until_converged, "S", timeout=30_000)
+    assert (info["state"]["messages"], len(servers(info)), err) == (300, 3, None)
+    assert call(js.consumer_names, "S") == (["d"], None)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from typing import Any
 
 import pytest
 
+from lab import inside
 from lab.server_versions import LINES
 from nats_ev import (
     APIError,
     BadOptionsError,
     ConnectionClosedError,
     ConnectionLostError,
+    InvalidAnswerError,
     JetStream,
+    NatsError,
+    NoRespondersError,
     PermissionsViolationError,
+    RequestTimeoutError,
     SnapshotError,
     StreamNotFoundError,
     aio,
@@ -269,6 +275,76 @@ def test_a_lost_connection_ends_both(
     assert isinstance(got[0][1], (ConnectionLostError, ConnectionClosedError))
     assert other.nats.subscription_count() == 1  # that of all requests
     assert isinstance(call(js.stream_info, "S")[1], StreamNotFoundError)
+
+
+def test_a_client_that_ends_inside_ends_it(filled: JetStream, run: Any) -> None:
+    """Also without a limit of time."""
+    got: list[Any] = []
+    filled.stream_snapshot(
+        "S", lambda data: filled.nats.disconnect(), lambda *answer: got.append(answer),
+        chunk_size=1024, window_size=1024, timeout=0,
+    )  # fmt: skip
+    run(lambda: got)
+    assert isinstance(got[0][1], ConnectionClosedError)
+    filled.nats.connect()
+    run(filled.nats.is_connected)
+
+
+def test_odd_answers_and_subjects(js: Any, connected: Any, line_server: Any, call: Any) -> None:
+    """From what answers in the place of a server."""
+    there = connected(line_server("newest"))
+    other = JetStream(connected(line_server("newest")), prefix="odd")
+    answers: list[bytes] = []
+    there.subscribe("odd.>", lambda s, p, reply, h: there.publish(reply, answers[-1]))
+    assert call(lambda cb: there.flush(lambda err: cb(None, err)))[1] is None
+    backup = {"config": {"name": "S"}, "state": {}}
+    for odd in (b"", b"{", b"[]", b'{"config": 1}', b'{"config": {}, "state": []}', b"[" * 99_999):
+        answers.append(odd)
+        assert isinstance(call(other.stream_snapshot, "S", io.BytesIO())[1], InvalidAnswerError)
+        assert isinstance(call(other.stream_restore, backup, b"x")[1], InvalidAnswerError)
+    for odd in (b'{"deliver_subject": "a b"}', b'{"deliver_subject": ""}'):
+        answers.append(odd)
+        assert isinstance(call(other.stream_restore, backup, b"x")[1], NatsError)
+    answers.append(b'{"deliver_subject": "odd.again"}')
+    assert isinstance(call(other.stream_restore, backup, b"x")[1], InvalidAnswerError)
+    answers.append(b'{"deliver_subject": "nobody.is.here"}')
+    assert isinstance(call(other.stream_restore, backup, b"x")[1], NoRespondersError)
+    assert inside.waiting_requests(other.nats) == 0
+
+
+def test_statuses_and_gaps(js: Any, connected: Any, line_server: Any, call: Any) -> None:
+    there = connected(line_server("newest"))
+    other = JetStream(connected(line_server("newest")), prefix="odd")
+    ack = "$JS.SNAPSHOT.ACK.S.x.3"
+    frames: list[Any] = []
+
+    def answer(subject: str, payload: bytes, reply: str, headers: Any) -> None:
+        there.publish(reply, b'{"config": {"name": "S"}, "state": {"messages": 1}}')
+        for data, number, head in frames:
+            where = json.loads(payload)["deliver_subject"]
+            to = f"{ack}.{number}" if number else None
+            there.publish(where, data, to, headers=head)
+
+    there.subscribe("odd.>", answer)
+    assert call(lambda cb: there.flush(lambda err: cb(None, err)))[1] is None
+    good = [(b"abc", 1, None), (b"def", 2, None), (b"g", 0, None)]
+    for code, end in ((408, "No Flow Response"), (500, "bad disk"), (408, "No Interest")):
+        frames[:] = [*good, (b"", 0, f"NATS/1.0 {code} {end}\r\n\r\n".encode())]
+        _, err = call(other.stream_snapshot, "S", io.BytesIO())
+        assert isinstance(err, SnapshotError)
+        assert (err.code, end in str(err)) == (code, True)
+    for end in (None, b"NATS/1.0 204\r\n\r\n"):
+        frames[:] = [*good, (b"", 0, end)]
+        file = io.BytesIO()
+        assert call(other.stream_snapshot, "S", file)[1] is None
+        assert file.getvalue() == b"abcdefg"
+    frames[:] = [good[0], (b"ghi", 3, None), (b"", 0, None)]
+    _, err = call(other.stream_snapshot, "S", io.BytesIO())
+    assert isinstance(err, SnapshotError)
+    assert "missing" in str(err)
+    frames[:] = good[:1]  # and then silence
+    _, err = call(other.stream_snapshot, "S", io.BytesIO(), timeout=50)
+    assert isinstance(err, RequestTimeoutError)
 
 
 def test_a_drain_lets_them_end(

@@ -13,8 +13,9 @@ WATCH = {"ask", "bucket", "pause", "paused", "resume", "stop", "stopped"}
 OFFERED = {
     KV: {
         "bucket", "bucket_names", "buckets", "create", "create_bucket", "create_or_update_bucket", "delete",
-        "delete_bucket", "entry", "get", "get_revision", "history", "js", "keys", "list_keys", "purge",
-        "purge_deletes", "put", "status", "stream", "update", "update_bucket", "watch",
+        "delete_bucket", "entry", "get", "get_many", "get_revision", "history", "js", "keys", "list_keys",
+        "purge", "purge_deletes", "put", "put_many", "status", "stream", "touch", "update", "update_bucket",
+        "watch",
     },
     KvEntry: {
         "bucket", "count", "created", "deleted", "delta", "index", "key", "operation", "revision", "value",

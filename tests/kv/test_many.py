@@ -401,14 +401,21 @@ class Bank:
         assert batches
 
 
-def run_bank(kvs: list[KV], run: Any, call: Any, seconds: float) -> tuple[Bank, list[Any]]:
+def run_bank(
+    kvs: list[KV], run: Any, call: Any, seconds: float, wide: int = 0
+) -> tuple[Bank, list[Any]]:
+    """Let writers and readers run for some seconds; wide: keys that readers read besides the accounts."""
     kv = kvs[0]
+    others = [f"other.{i}" for i in range(wide)]
+    for first in range(0, wide, 600):
+        assert call(kv.put_many, dict.fromkeys(others[first : first + 600], b""))[1] is None
     assert call(kv.put_many, dict.fromkeys(ACCOUNTS, b"100"))[1] is None
     bank = Bank(kvs, 1)
     for each in kvs:
         bank.write(each)
-    for keys in (ACCOUNTS, "account.*"):
-        bank.read(kv, keys)
+    for each in kvs:
+        bank.read(each, [*ACCOUNTS[:6], *others, *ACCOUNTS[6:]])
+    bank.read(kv, "account.*")
     until = time.monotonic() + seconds
     run(lambda: time.monotonic() > until and len(bank.seen) > 20 and len(bank.committed) > 20)
     bank.running = False
@@ -428,7 +435,7 @@ def test_sums_hold_under_concurrent_writers(connected, server, make, call, run):
     name = f"bank{next(_numbers)}"
     kvs = [KV(JetStream(connected(server)), name) for _ in range(4)]
     assert call(kvs[0].create_bucket, {**WHOLE, "history": 1})[1] is None
-    bank, _ = run_bank(kvs, run, call, 1.5)
+    bank, _ = run_bank(kvs, run, call, 1.5, 1200)
     assert bank.lost > 0, "the writers have not met"
 
 
@@ -504,5 +511,5 @@ def test_sums_hold_on_a_cluster_whose_stream_changes_its_leader(connected, call,
         subject = f"$JS.API.STREAM.LEADER.STEPDOWN.{kvs[0].stream}"
         for after in (500, 1500, 2500):
             nats.call_later(after, nats.request, subject, b"", lambda *answer: None)
-        bank, histories = run_bank(kvs, run, call, 4.0)
+        bank, histories = run_bank(kvs, run, call, 4.0, 1200)
         bank.check_history(histories)

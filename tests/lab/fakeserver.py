@@ -16,6 +16,8 @@ import struct
 import threading
 from typing import Any
 
+from lab import transports
+
 INFO: dict[str, Any] = {
     "server_id": "FAKE",
     "version": "2.99.0",
@@ -150,6 +152,7 @@ class FakeServer:
         self._scripts = scripts
         self._listener = socket.create_server((self.host, 0))
         self.port = int(self._listener.getsockname()[1])
+        transports.taken(self.port)
         self.connections = 0
         self.peers: list[Peer] = []
         self.errors: queue.Queue[BaseException] = queue.Queue()

@@ -62,6 +62,10 @@ class NatsServer(testing.Server):
         transports.started(self.port, self.ws_port)
         return self
 
+    def remove(self) -> None:
+        transports.taken(self.port)
+        super().remove()
+
 
 class Cluster(testing.Cluster):
     """A private cluster of such servers."""

@@ -33,13 +33,22 @@ class Exclusion(NamedTuple):
 
 BYTES = "looks at the bytes on the socket, or at the calls that write them"
 OWN_TLS = "is about TLS on the port for nats://"
-PORTS = "compares the port in use with that for nats://"
+PORTS = "compares ports or URLs with those for nats://, or lets a pool have a port at which nobody listens"
+IN_C = "looks whether C reads the socket"
 OWN_WS = "chooses WebSocket, or not, itself"
 
 exclusions: tuple[Exclusion, ...] = (
     Exclusion("client/test_coalescing.py", BYTES),
     Exclusion("connection/test_tls", OWN_TLS),
     Exclusion("test_server_known.py::test_name_version_domain_addresses", PORTS),
+    Exclusion("test_xt_01_cluster_failover", PORTS),
+    Exclusion("test_a_cluster_is_discovered_and_failed_over_to", PORTS),
+    Exclusion("test_log.py::test_a_connection_a_loss_and_a_reconnect_are_told", PORTS),
+    Exclusion("test_log.py::test_servers_that_a_cluster_names_are_told", PORTS),
+    Exclusion("test_log.py::test_the_pool_shows_what_has_become_of_each_server", PORTS),
+    Exclusion("test_the_delay_is_asked_for_before_each_round_with_its_number", PORTS),
+    Exclusion("test_an_observer_of_events_takes_no_fast_path", IN_C),
+    Exclusion("test_only_the_level_of_the_loggers_own_switches_the_trace_on", IN_C),
     Exclusion("connection/test_websocket", OWN_WS),
 )
 

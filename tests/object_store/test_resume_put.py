@@ -155,6 +155,21 @@ def test_a_put_that_was_killed_after_its_end_removes_what_it_has_replaced(
     assert not state.exists()
 
 
+def test_an_object_that_was_deleted_before_its_put_went_on(store, call, paths, subjects):
+    file, state = paths
+    info, _ = call(store.put, "o", file)
+    found = os.stat(file)
+    fields = {
+        "bucket": store.bucket, "name": "o", "nuid": info["nuid"], "chunk_size": PART,
+        "file": [found.st_size, found.st_mtime_ns, found.st_ino], "replaces": "",
+    }  # fmt: skip
+    state.write_text(json.dumps(fields))
+    call(store.delete, "o")
+    again, error = call(store.put, "o", file, resume=state)
+    assert error is None
+    check(store, call, subjects, again)
+
+
 def test_a_file_that_has_changed_is_an_error_and_begins_again(
     store, call, paths, stopped, subjects
 ):
@@ -191,8 +206,6 @@ def test_parts_that_were_lost_meanwhile(store, call, paths, stopped, subjects, l
         assert call(store.js.stream_msg_delete, store.stream, lost)[1] is None
     else:
         call(store.js.stream_purge, store.stream)
-        fields = json.loads(state.read_text().partition("\n")[0])
-        state.write_text(json.dumps({**fields, "nuid": "N" * 22}))  # nor are their ids known
     info, error = call(store.put, "o", file, resume=state)
     assert error is None
     assert info["nuid"] != nuid

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -199,3 +200,21 @@ def test_service(program: Any) -> None:
         answered += int(service.expect(r"(\d+) requests answered")[1])
         service.end()
     assert answered == 2
+
+
+def test_backup(program: Any, connected: Any, server: Any, call: Any, tmp_path: Path) -> None:
+    js = JetStream(connected(server))
+    assert call(js.stream_create, {"name": "EXAMPLE", "subjects": ["example"]})[1] is None
+    assert call(js.publish, "example", b"kept")[1] is None
+    job = program("backup.py", str(tmp_path), "0.01", "2")
+    for _ in range(4):
+        job.expect(r"\d+ streams, [\d,]+ bytes")
+    job.process.kill()
+    job.process.wait()
+    assert 1 <= len(list(tmp_path.glob("*/manifest.json"))) <= 3
+    assert call(js.stream_delete, "EXAMPLE")[1] is None
+    assert "EXAMPLE" in program("backup.py", str(tmp_path), "restore").end()
+    message, err = call(js.get_msg, "EXAMPLE", 1)
+    assert (message.data, err) == (b"kept", None)
+    call(js.stream_delete, "EXAMPLE")
+    assert "no copy" in program("backup.py", str(tmp_path / "none"), "restore").fails()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from lab import inside
 from lab.natsserver import Cluster
 from lab.server_versions import LINES, line_binary
 from nats_ev import (
@@ -343,7 +344,9 @@ def test_silence_cancelling_and_the_end(server: Any, connected: Any, call: Any, 
     for method, *args in ((system.varz, "X"), (system.varz_ping,), (system.all_subsz_ping,)):
         assert isinstance(call(method, *args)[1], RequestTimeoutError)
     got: list[Any] = []
+    system = SystemClient(nats, timeout=0)
     for method, *args in (
+        (system.varz, "X"),
         (system.varz_ping,),
         (system.all_connz, "X"),
         (system.all_connz_ping,),
@@ -351,7 +354,8 @@ def test_silence_cancelling_and_the_end(server: Any, connected: Any, call: Any, 
         asking = method(*args, cb=lambda *answer: got.append(answer))
         asking.cancel()
         asking.cancel()
-    assert isinstance(call(system.varz, "X")[1], RequestTimeoutError)
+    assert inside.waiting_requests(nats) == 0
+    assert isinstance(call(SystemClient(nats, timeout=50).varz, "X")[1], RequestTimeoutError)
     assert got == []
     lasting = SystemClient(nats, timeout=0)
     lasting.varz("X", lambda *answer: got.append(answer))

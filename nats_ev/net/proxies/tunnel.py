@@ -64,7 +64,7 @@ class Tunnel:
     def begin(self) -> None:
         """Say the first word. done may be called before this returns."""
         self._refs.start(self._reader)
-        self._attempt(self._say, self._handshake.begin)
+        self._do(self._greet)
 
     def cancel(self) -> None:
         """Stop the handshake, and close the socket. done is not called."""
@@ -85,16 +85,31 @@ class Tunnel:
         self._refs.stop(self._writer)
         return sock
 
-    def _attempt(self, step: Callable[..., None], *args: Any) -> None:
+    def _do(self, step: Callable[[], None]) -> None:
+        """Make a step, and tell the owner if it was the last one."""
+        if self._forked:
+            self.cancel()
+            return
         try:
-            step(*args)
+            step()
         except Exception as exc:  # of the socket, or of the handshake
             drop_frames(exc)  # they hold this object, and what was said
             self.cancel()
             self._done(exc)
+            return
+        if self._handshake.done:
+            sock = self._release()
+            assert sock is not None
+            self._done(sock)
 
-    def _say(self, words: Callable[[], bytes]) -> None:
-        self._unsent += words()
+    def _on_writable(self, watcher: Any, revents: int) -> None:
+        self._do(self._send)
+
+    def _on_readable(self, watcher: Any, revents: int) -> None:
+        self._do(self._receive)
+
+    def _greet(self) -> None:
+        self._unsent = self._handshake.begin()
         self._send()
 
     def _send(self) -> None:
@@ -108,32 +123,17 @@ class Tunnel:
             self._unsent = self._unsent[sent:]
         self._refs.stop(self._writer)
 
-    def _on_writable(self, watcher: Any, revents: int) -> None:
-        if self._forked:
-            self.cancel()
-        else:
-            self._attempt(self._send)
-
-    def _on_readable(self, watcher: Any, revents: int) -> None:
-        if self._forked:
-            self.cancel()
-        else:
-            self._attempt(self._receive)
-
     def _receive(self) -> None:
         """Take one portion of what has arrived."""
-        sock = self._sock
-        assert sock is not None
+        assert self._sock is not None
         try:
-            data = sock.recv(_PORTION, socket.MSG_PEEK)
+            data = self._sock.recv(_PORTION, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
             return
         if not data:
             raise self._handshake.ended()
         taken, words = self._handshake.receive(data)
-        sock.recv(taken)
+        self._sock.recv(taken)
         if words:
-            self._say(lambda: words)
-        if self._handshake.done:
-            self._release()
-            self._done(sock)
+            self._unsent += words
+            self._send()

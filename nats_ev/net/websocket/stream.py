@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 # The most bytes that are framed ahead of the stream below: the size of the write buffer's high-water mark.
 _MOST_AHEAD = 1024 * 1024
+# More are framed when no more than these wait: each refill copies what is left.
+_REFILL = 128 * 1024
 
 
 class WsStream:
@@ -226,9 +228,10 @@ class WsStream:
         Raises:
             OSError: of the stream below.
         """
-        room = _MOST_AHEAD - len(self._wire)
-        if room > 0 and self._encoder is not None and len(data) > self.held and not self._ended:
-            fresh = memoryview(data)[self.held : self.held + room]
+        ready = self._encoder is not None and not self._ended
+        if ready and len(data) > self.held and len(self._wire) <= _REFILL:
+            assert self._encoder is not None
+            fresh = memoryview(data)[self.held : self.held + _MOST_AHEAD]
             self._frames += self._encoder.message(self._wire, fresh)
             self.held += len(fresh)
         return self._push()

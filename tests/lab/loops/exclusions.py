@@ -39,8 +39,12 @@ ENDS_START = (
     "an error that ends a client without `on_error` comes out of `start` of `nats_ev.pyev` alone"
 )
 UNREF = "asyncio's loops do not end for want of watchers, so `unref` has nothing to do"
+DIALS = (
+    "the tests' dial blocks, and nothing may block in gevent's hub where gevent has patched sockets"
+)
 
 EXCLUSIONS = (
+    Exclusion(f"{GEVENT}-patched", "connection/test_dial_option.py", DIALS),
     Exclusion(f"{GEVENT}|{ASYNCIO}", "client/test_interrupts.py", HELD_INTERRUPTS),
     Exclusion(
         f"{GEVENT}|{ASYNCIO}",
