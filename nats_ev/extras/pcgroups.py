@@ -95,7 +95,7 @@ class ConsumerGroups:
             cb: gets `ConsumerGroupExistsError` when the group exists with another configuration.
             filters: of the subjects after the partition's number; without any all messages count.
             members: names, among which the partitions are distributed.
-            member_mappings: instead, who has which partitions.
+            member_mappings: instead, who has which partitions. filters do not count then, as in orbit.go.
 
         Raises:
             BadOptionsError, TypeError: the arguments make no sense together.

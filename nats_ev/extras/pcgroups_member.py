@@ -43,6 +43,7 @@ from ..jetstream import (
     ConsumerNotFoundError,
     JetStream,
     JsMsg,
+    PinIdMismatchError,
     StreamNotFoundError,
 )
 from ..kv import KV, KvEntry, KvWatch
@@ -304,7 +305,9 @@ class MemberEngine:
             self._js.nats.call(self._cb, None, error)
 
     def _report(self, error: NatsError) -> None:
-        if self._on_error is not None and not self.closed:
+        # That another instance has been pinned is no error here.
+        ordinary = isinstance(error, PinIdMismatchError)
+        if self._on_error is not None and not self.closed and not ordinary:
             self._js.nats.call_soon(self._on_error, error)
 
     def _step_back(self) -> None:

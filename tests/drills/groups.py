@@ -119,7 +119,7 @@ class Drill:
         self._random = random.Random(seed)
         self._loop = pyev.Loop()
         self._nats = Nats(loop=self._loop, servers=[self._url])
-        self._js = JetStream(self._nats, timeout=30_000)
+        self._js = JetStream(self._nats, timeout=60_000, stall_wait=120_000)
         self._groups = ConsumerGroups(self._js)
         self._alive: list[Process] = []
         self.all: list[Process] = []
@@ -236,7 +236,7 @@ class Drill:
             if now >= next_event and now < began + seconds - 2 * every:
                 next_event = now + self._random.uniform(0.5, 1.5) * every
                 self.event()
-            assert not self._failed, self._failed
+            assert not self._failed, self._failed[0]
             assert not any(each.ended for each in self._alive), "a process has ended by itself"
         self._call(self._js.publish_complete)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lab.js_servers import delete_streams
-from nats_ev import KV, ApiLevelError, BadOptionsError, JetStream, JsMsg
+from nats_ev import KV, ApiLevelError, BadOptionsError, JetStream, JsMsg, RequestTimeoutError
 from nats_ev.extras import (
     ConsumerGroupChangedError,
     ConsumerGroupConfigError,
@@ -330,6 +330,39 @@ def test_take_over_puts_what_the_predecessor_left_first(
     publish(js, call, "p", 10, 10)
     run(lambda: sum(who == "second" for who, _, _ in seen.all) >= 20)
     assert [number for who, _, number in seen.all if who == "second"] == list(range(20))
+
+
+class Deaf(JetStream):
+    """A JetStream whose first questions about consumers are answered too late."""
+
+    late = 3
+
+    def consumer_info(self, stream: str, consumer: str, cb: Any) -> None:
+        if self.late:
+            self.late -= 1
+            self.nats.call_soon(cb, None, RequestTimeoutError("request timeout"))
+        else:
+            super().consumer_info(stream, consumer, cb)
+
+
+def test_take_over_asks_again_while_a_server_under_load_does_not_answer(
+    groups: ConsumerGroups, connected: Any, js: JetStream, call: Any, run: Any
+) -> None:
+    call(groups.create_static, "P", "g", 4, members=["m"])
+    seen, errors = Seen(), []
+    victim = connected(None, servers=[js.nats.connected_url()])
+    taker = seen.taker("first", ack=False)
+    ConsumerGroups(JetStream(victim)).static_consume("P", "g", "m", FAST, taker)
+    publish(js, call, "p", 0, 10)
+    run(partial(seen.has, 10))
+    deaf = Deaf(js.nats)
+    taker = seen.taker("second")
+    ConsumerGroups(deaf).static_consume("P", "g", "m", FAST, taker, on_error=errors.append)
+    victim.disconnect()
+    publish(js, call, "p", 10, 10)
+    run(lambda: sum(who == "second" for who, _, _ in seen.all) >= 20)
+    assert [number for who, _, number in seen.all if who == "second"] == list(range(20))
+    assert [type(each) for each in errors] == [RequestTimeoutError] * 3
 
 
 def test_pause_and_resume(groups: ConsumerGroups, js: JetStream, call: Any, run: Any) -> None:
