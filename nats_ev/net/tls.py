@@ -272,8 +272,14 @@ class TlsStream:
             self.held += plain
 
     def _push_own(self) -> None:
-        """Offer what TLS itself has written to the kernel. What the kernel does not take is `unsent`."""
+        """Offer what TLS itself has written to the kernel. What the kernel does not take is `unsent`.
+
+        While bytes of the caller wait, TLS's own join them: only `send` can say that the caller's are gone.
+        """
         self._note_own()
+        if self.held:
+            self._cipher += self._outgoing.read()
+            return
         try:
             self._push()
         except OSError as exc:

@@ -113,6 +113,28 @@ def test_bytes_count_as_gone_when_the_kernel_has_their_whole_record(certs, good,
     engine.close()
 
 
+def test_what_tls_writes_itself_does_not_lose_count_of_the_callers_bytes(certs, good):
+    """An alert joins the bytes that wait: otherwise these would be gone, and sent again."""
+    engine = Engine(certs, good, ssl.TLSVersion.TLSv1_3, 5000)
+    stream = engine.stream
+    buffer, got = bytearray(random.Random(1).randbytes(200_000)), bytearray()
+    sent = stream.send(buffer)
+    assert stream.unsent
+    got += engine.read(1_000_000)  # the kernel has room again
+    engine.sock.send(b"\x17\x03\x03\x00\x14" + bytes(20))  # a record that can't be decrypted
+    with pytest.raises(ssl.SSLError):
+        stream.recv()
+    while stream.held or sent < len(buffer):
+        sent += stream.send(buffer[sent:])
+        try:
+            got += engine.read(1_000_000)
+        except ssl.SSLError:  # the alert
+            break
+    assert got == buffer[: len(got)]
+    assert len(got) <= sent
+    engine.close()
+
+
 class CountingSocket:
     """A socket that counts its sends."""
 
