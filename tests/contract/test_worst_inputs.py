@@ -196,6 +196,15 @@ CREDS = [
 EXPRESSIONS = {
     "arguments._HTTP_NAME": ("fullmatch", [""]),
     "arguments._HTTP_VALUE": ("fullmatch", [""]),
+    "accounts.tokens._BASE64URL": ("fullmatch", [""]),
+    "accounts.validation._OF_DAY": ("fullmatch", ["", "1", "12:3"]),
+    "accounts.validation._VERSION": ("fullmatch", ["", "1.", "1.2."]),
+    "extras.pcgroups_config._NAME": ("fullmatch", [""]),
+    "extras.schedules._RANGE": ("fullmatch", ["", "1-", "*/", "1-2/"]),
+    "extras.work_queue._NAME": ("fullmatch", [""]),
+    "net.proxies.http._BLANK_LINE": ("search", ["", "\r\n"]),
+    "net.proxies.http._STATUS_LINE": ("match", ["", "HTTP/1.1", "HTTP/1.1 200 "]),
+    "object_store.sinks._NUID": ("fullmatch", [""]),
     "net.websocket.upgrade._NAME": ("fullmatch", [""]),
     "net.websocket.upgrade._STATUS": ("fullmatch", ["", "HTTP/1.1 101", "HTTP/1.1 101 "]),
     "errors._PERMISSION": ("match", ["", VIOLATION[1:], VIOLATION[1:] + 'a" (sid "']),
@@ -222,7 +231,10 @@ EXPRESSIONS = {
 SAME = {"sub": "findall", "finditer": "findall"}  # uses that look at all of a text
 USES = ("match", "search", "fullmatch", "findall", *SAME)
 # Expressions that stand in a call, as ``re.split(r"[/?#]", …)``: one class of characters each.
-IN_CALLS = {"connection.server": 2, "testing.binary": 1}
+IN_CALLS = {
+    "connection.server": 2, "testing.binary": 1, "extras.schedules": 1, "accounts.user_claims": 2,
+    "accounts.validation": 2,
+}  # fmt: skip
 
 
 def outsiders(path: Path) -> Iterator[tuple[str, Callable[[Any], object], Callable[[int], Any]]]:

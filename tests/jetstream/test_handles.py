@@ -48,7 +48,10 @@ NAMES: dict[str, set[str]] = {
     | {"consumer_unpin", "consumer_reset"}
     | {"fetch", "next", "consume", "ordered_consumer", "ordered_fetcher", "push_subscribe"}
     | {"publish", "publish_async", "publish_async_pending", "publish_ready", "publish_complete"}
-    | {"atomic_batch", "fast_batch"},
+    | {"atomic_batch", "fast_batch"}
+    | {"stream_snapshot", "stream_restore", "stream_leader_stepdown", "consumer_leader_stepdown"}
+    | {"meta_leader_stepdown", "meta_peer_evacuate", "meta_peer_remove", "stream_peer_evacuate"}
+    | {"stream_peer_remove", "stream_cancel_move", "wait_until_converged"},
 }
 
 # nats.go's word → the manual's.
@@ -192,6 +195,8 @@ def test_every_word_of_the_manual_has_one_of_nats_go() -> None:
     same = {
         "stream_info", "stream_names", "stream_name_by_subject", "consumer_info", "consumer_names",
         "stream_msg_get",  # get_msg, decoded
+        "stream_snapshot", "stream_restore", "stream_leader_stepdown", "consumer_leader_stepdown",
+        "stream_peer_evacuate", "stream_peer_remove", "stream_cancel_move",
     }  # fmt: skip
     words = {name for name in public(JetStream) if re.match("(stream|consumer)_", name)}
     assert words - same == {name for name in ALIASES.values() if name in words}
