@@ -233,7 +233,7 @@ USES = ("match", "search", "fullmatch", "findall", *SAME)
 # Expressions that stand in a call, as ``re.split(r"[/?#]", …)``: one class of characters each.
 IN_CALLS = {
     "connection.server": 2, "testing.binary": 1, "extras.schedules": 1, "accounts.user_claims": 2,
-    "accounts.validation": 2,
+    "accounts.validation": 2, "faces.rules": 1,
 }  # fmt: skip
 
 
