@@ -2,7 +2,8 @@
 
 Rows, turns, checks and report are those of `benchmark.py`. The first client is nats_ev; the ratio after each
 other client says how many times as fast nats_ev over WebSocket is. nats_ev also runs with masked frames,
-with compression, over TLS, and without WebSocket. nats.js needs Node.js and what `make peers` has fetched.
+with compression, over TLS, and without WebSocket. nats-py has no row of large messages. nats.js needs
+Node.js and what `make peers` has fetched.
 
     python bench/bench_ws.py [--runs 5] [--messages 200000] [--payload 100] [--clients "ev ws,py ws"]
 """
@@ -71,13 +72,16 @@ def main(argv: list[str] | None = None) -> int:
                 turn = number % len(pairs)
                 for row in rows:
                     for client, server in pairs[turn:] + pairs[:turn]:
+                        if row.payload > args.payload and client.name == "py ws":
+                            continue  # it stalls now and then with 16 MiB on the way
                         before = traffic(server)
                         result = run_once(client, row, server.host, server.port)
                         seen = tuple(b - a for a, b in zip(before, traffic(server), strict=True))
                         result["lost"] = int(seen != row.expected(row.payload))
                         row.results.setdefault(client.name, []).append(result)
     clients = [client for client, _ in pairs]
-    report(rows, clients)
+    for row in rows:
+        report([row], [client for client in clients if client.name in row.results])
     ours = [
         r for row in rows for name, found in row.results.items() if name[:2] == "ev" for r in found
     ]

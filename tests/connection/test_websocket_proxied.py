@@ -17,6 +17,7 @@ import pytest
 from lab import debian, inside
 from lab.natsserver import wait_for
 from lab.process import die_with_us
+from lab.proxies import ThreadProxy
 from lab.steps import collect, flushed
 from nats_ev import WebSocketError
 from nats_ev.testing import free_port
@@ -186,3 +187,30 @@ def test_a_new_configuration_of_the_proxy_breaks_no_connection(nginx, connected,
     )  # new workers; the old one goes on with its connections
     flushed(nats, run)
     assert nats.recorder.count("disconnect") == 0
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5h"])
+@pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
+def test_the_tunnel_of_a_proxy_comes_before_tls_and_http(
+    own_server, connected, run, certs, scheme, tls
+):
+    server = own_server(websocket=True, tls=certs if tls else False)
+    with ThreadProxy(names={"nats.internal": "127.0.0.1"}) as proxy:
+        options = {"tls_hostname": "localhost"} if tls else {}
+        url = server.ws_url.replace("127.0.0.1", "nats.internal")
+        options |= server.ws_options | {"servers": [url], "proxy": f"{scheme}://{proxy.address}"}
+        nats = connected(None, **options)
+        assert proxy.asked == [f"nats.internal:{server.ws_port}"]
+        flushed(nats, run)
+        assert nats.connected_url() == url
+
+
+def test_a_socket_of_the_users_own_carries_websocket(own_server, connected, run):
+    server = own_server(websocket=True)
+
+    def dial(host: str, port: int, done: Any) -> None:
+        done(socket.create_connection(("127.0.0.1", server.ws_port)))
+
+    nats = connected(None, servers=["ws://elsewhere.example/x"], dial=dial)
+    flushed(nats, run)
+    assert nats.connected_url() == "ws://elsewhere.example:80/x"
