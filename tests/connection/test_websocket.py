@@ -192,6 +192,11 @@ def test_websocket_and_other_servers_are_not_mixed(loop) -> None:
     assert sorted(entry["url"] for entry in nats.server_pool()) == ["ws://a:80", "wss://b:443/c"]
 
 
+def test_no_repr_shows_a_query_that_may_be_secret(loop) -> None:
+    nats = Nats(loop=loop, servers="ws://h/p?s3cret=1", ws_proxy_path="/q?s3cret=2")
+    assert "s3cret" not in f"{nats!r} {nats._options!r} {nats.server_pool()}"
+
+
 def test_bad_headers_and_paths_are_refused_and_not_shown(loop) -> None:
     for headers in (
         {"X": "s3cret\r\nY: z"},
