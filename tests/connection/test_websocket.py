@@ -163,8 +163,13 @@ def test_urls_have_default_ports_paths_and_queries() -> None:
     assert parse_server("ws://h").authority(False) == "h"
     assert parse_server("wss://h").authority(True) == "h"
     assert parse_server("wss://[::1]:80").authority(True) == "[::1]:80"
+    assert parse_server("ws://bücher.example:81/").authority(False) == "xn--bcher-kva.example:81"
     assert parse_server("ws://t0ken@h").token == "t0ken"
-    for bad in ("ws://", "ws://h/#f", "ws://h:0", "wss://h:x/?t=s3cret", "wsx://h", "nats://h/p"):
+    for bad in (
+        "ws://", "ws://h/#f", "ws://h:0", "wss://h:x/?t=s3cret", "wsx://h", "nats://h/p",
+        "ws://h:99999/?t=a@s3cret", "WS://h/?t=a@s3cret#f", "ws://h:0/p#s3cret", "ws:h/?t=s3cret",
+        "http://h/?t=s3cret", "h/?t=s3cret", "h/?t=a@s3cret", "nats://h/p@h?t=s3cret",
+    ):  # fmt: skip
         with pytest.raises(BadOptionsError) as caught:
             parse_server(bad)
         assert "s3cret" not in str(caught.value)
@@ -179,6 +184,13 @@ def test_host_may_be_a_url_and_port_its_port(loop) -> None:
         nats = Nats(loop=loop, **options)
         assert [entry["url"] for entry in nats.server_pool()] == [url]
         nats.disconnect()
+
+
+def test_a_host_that_is_none_shows_no_query(loop) -> None:
+    for host in ("h/?t=s3cret", "h/?t=a#s3cret", "h#s3cret"):
+        with pytest.raises(BadOptionsError, match="host must be") as caught:
+            Nats(loop=loop, host=host)
+        assert "s3cret" not in str(caught.value)
 
 
 def test_websocket_and_other_servers_are_not_mixed(loop) -> None:
