@@ -16,7 +16,17 @@ import pytest
 from lab import inside
 from lab.natsserver import NatsServer
 from lab.steps import collect, flushed
-from lab.ws_frames import BINARY, CLOSE, DEFLATE, WsPeer, answer, deflated, frame, read_request
+from lab.ws_frames import (
+    BINARY,
+    CLOSE,
+    DEFLATE,
+    WsPeer,
+    answer,
+    deflated,
+    frame,
+    inflated,
+    read_request,
+)
 from nats_ev import (
     BadOptionsError,
     ConnectError,
@@ -119,6 +129,27 @@ def test_a_small_max_payload_bounds_what_is_deflated_at_once(ws_server, connecte
         nats.publish("a", b"x" * 900)
     run(lambda: len(got) == 200)
     assert nats.recorder.errors == []
+
+
+def test_a_later_info_bounds_what_is_deflated_at_once(fake, connected, run):
+    sizes: list[int] = []
+
+    def script(peer: Any) -> None:
+        ws = handshaken(peer, Sec_WebSocket_Extensions=DEFLATE)
+        ws.send('INFO {"server_id":"F","version":"2.11.0","max_payload":1000}\r\n')
+        while len(sizes) < 20:
+            bits, opcode, _, payload = ws.raw.frame()
+            if opcode == BINARY:
+                sizes.append(len(inflated(payload) if bits & 4 else payload))
+                assert sizes[-1] <= 1000 or not bits & 4
+        ws.at_eof()
+
+    nats = connected(None, servers=[url_of(fake(script))], ws_compression=True)
+    run(lambda: json.loads(nats.server_info()).get("max_payload") == 1000)
+    for _ in range(200):
+        nats.publish("a", b"x" * 900)
+    run(lambda: len(sizes) >= 20)
+    assert max(sizes) == 1000
 
 
 def test_one_iteration_is_one_frame_in_one_send(ws_server, connected, run, monkeypatch, loop):
