@@ -626,6 +626,17 @@ def test_an_answer_that_refuses_is_an_error_of_the_attempt(fake, client, run, na
     assert "s3cret" not in str(error)
 
 
+def test_a_peer_that_repeats_the_request_shows_nothing_of_it(fake, client, run):
+    def echo(peer: Any) -> None:
+        peer.sock.sendall(peer.sock.recv(65536))
+        peer.at_eof()
+
+    nats = client(servers=[f"{url_of(fake(echo))}/p?t=s3cret"], ws_headers={"A": "s3cret"})
+    run(lambda: nats.recorder.errors)
+    assert "it begins with b'GET'" in str(nats.recorder.errors[0])
+    assert "s3cret" not in str(nats.recorder.errors[0])
+
+
 def test_a_wrong_key_is_refused(fake, client, run):
     server = fake(lambda peer: WsPeer(peer, Sec_WebSocket_Accept="AAAA").at_eof())
     nats = client(servers=[url_of(server)])
