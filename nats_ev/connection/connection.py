@@ -411,7 +411,7 @@ class Connection(ConnectionBase):
         self.info = info
         self._limits.set_server(info)
         self.out.no_headers = self.connected and not info.headers
-        self.link.session.set_max_message(self._limits.max_message)
+        self.link.limit_messages(info.max_payload, self._limits.max_message)
         if info.connect_urls is not None and not self._options.ignore_discovered_servers:
             found = self.pool.update_discovered(info.connect_urls)
             if found:

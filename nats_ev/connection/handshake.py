@@ -160,7 +160,6 @@ class Handshake:
         """Frame CONNECT, the subscriptions and a PING."""
         owner, link = self._owner, self._link
         owner.server_described(info)
-        link.limit_messages(info.max_payload)
         fields = capabilities(self._options, info, link.secure)
         try:
             fields.update(identity(self._options, info.nonce, self._server, self._pool.credential))

@@ -215,11 +215,11 @@ class Link(LinkBase):
             return
         self._watch_writable(stream.unsent)
 
-    def limit_messages(self, max_payload: int) -> None:
-        """Keep WebSocket messages to the server's max_payload in one direction, to ours in the other one."""
+    def limit_messages(self, theirs: int, ours: int) -> None:
+        """Follow an INFO: theirs is the server's max_payload, ours the most bytes of an inbound message."""
+        self.session.set_max_message(ours)
         if self.websocket:
-            most = largest_message(self._options, max_payload)
-            self._stream.limit(max_payload, most)  # type: ignore[union-attr]
+            self._stream.limit(theirs, ours)  # type: ignore[union-attr]
 
     @property
     def websocket(self) -> bool:
@@ -329,7 +329,7 @@ class Link(LinkBase):
         except OSError as exc:
             self._fail(read_error(exc, self._owner.connected))
             return False
-        if stream.unsent:
+        if stream.unsent and not self._broken:  # else what is unsent stays so
             self._watch_writable(True)
         if data is None:
             return False

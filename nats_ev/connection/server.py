@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
@@ -95,6 +96,9 @@ class Server:
     def authority(self, secure: bool) -> str:
         """Return what the header Host names in the request for a WebSocket connection."""
         host = self.host.partition("%")[0]  # an IPv6 zone is local to this machine
+        if not host.isascii():
+            with contextlib.suppress(UnicodeError):  # a name that only a proxy or `dial` knows
+                host = host.encode("idna").decode()
         host = f"[{host}]" if ":" in host else host
         return host if self.port == (_WSS_PORT if secure else _WS_PORT) else f"{host}:{self.port}"
 
@@ -176,7 +180,8 @@ def server_at(host: str, port: int) -> Server:
             )
         if any(c in bare for c in "/?#"):
             raise BadOptionsError(
-                f"host must be a name, an address, or a URL that begins with nats:// or ws://: {bare!r}"
+                "host must be a name, an address, or a URL that begins with nats:// or ws://: "
+                f"{bare.partition('?')[0].partition('#')[0]!r}"
             )
         return Server(host=_with_plain_zone(bare) if ":" in bare else bare, port=port)
     ws = host.lower().startswith(("ws://", "wss://"))
@@ -221,7 +226,10 @@ def _invalid(text: str, why: str = "") -> BadOptionsError:
         "@" in rest and re.search(r"[][]", rest.rpartition("@")[0])
     ):
         hint = "write / as %2F, ? as %3F, # as %23, [ as %5B, ] as %5D in a user, password or token"
-        return BadOptionsError(f"invalid server URL: {rest.rpartition('@')[2]!r} ({hint})")
+        before, _, shown = rest.rpartition("@")
+        # After a ? the @ may be one of a query, which may hold a token.
+        shown = "…" if "?" in before else shown.partition("?")[0].partition("#")[0]
+        return BadOptionsError(f"invalid server URL: {shown!r} ({hint})")
     host = authority.rpartition("@")[2]
     # What follows a colon and is not a number may be a password, if the host is missing or a comma is in it.
     name, colon, port = host.rpartition(":") if host.startswith("[") else host.partition(":")
@@ -229,8 +237,8 @@ def _invalid(text: str, why: str = "") -> BadOptionsError:
         host = f"{name}:…"
         why = why or "the port is not a number; a comma in a password is %2C"
     shown = host + rest[len(authority) :] if "@" not in rest else host
-    if scheme.lower() in ("ws", "wss"):  # a query may hold a token
-        shown = shown.partition("?")[0].partition("#")[0]
+    # A query may hold a token, also where the scheme is missing or a wrong one.
+    shown = shown.partition("?")[0].partition("#")[0]
     if scheme.lower() not in ("nats", "tls"):
         shown = f"{scheme}://{shown}"
     return BadOptionsError(f"invalid server URL: {shown!r}" + (f" ({why})" if why else ""))

@@ -178,6 +178,8 @@ def shown_address(ask: Callable[[], Any]) -> str:
     except OSError:  # the peer is gone
         return ""
     if isinstance(address, tuple):
+        if not isinstance(address[0], str):  # VSOCK: two numbers, of a virtual machine and its port
+            return ":".join(str(part) for part in address)
         host = f"[{address[0]}]" if ":" in address[0] else address[0]
         return f"{host}:{address[1]}"
     return os.fsdecode(address)

@@ -107,7 +107,8 @@ class Options:
     ws_headers: Any = _option(None, checks.as_ws_headers, secret=True)  # of the HTTP request
     ws_headers_cb: Hook = _option(None, hook_of(), secret=True)  # () -> more of them, per attempt
     ws_compression: bool = _option(False, checks.as_flag)  # if the server agrees
-    ws_proxy_path: str | None = _option(None, checks.as_ws_path)  # in place of all URLs' paths
+    # In place of all URLs' paths. Its query may be a secret.
+    ws_proxy_path: str | None = _option(None, checks.as_ws_path, secret=True)
 
     # Credentials. The callbacks are called at each attempt to connect. The repr of a callback may show the
     # arguments that are bound to it.

@@ -19,6 +19,8 @@ NO_PROXY = ("no_proxy", "NO_PROXY")
 _PORTS = {"http": 80, "socks5": 1080, "socks5h": 1080}
 # The length of a user and of a password has one byte in SOCKS5.
 _MOST_BYTES = 255
+# Of a port. Python raises ValueError for a number of thousands of digits.
+_MOST_DIGITS = 5
 
 
 class Proxy(NamedTuple):
@@ -184,4 +186,5 @@ def _number(port: str) -> int | None:
     """Return a port; -1, which no server has, for a text that is none."""
     if not port:
         return None
-    return int(port) if port.isascii() and port.isdigit() else -1
+    known = port.isascii() and port.isdigit() and len(port) <= _MOST_DIGITS
+    return int(port) if known else -1

@@ -170,7 +170,7 @@ def test_no_proxy_names_servers_that_are_reached_directly(host, exceptions):
         ("nats.example", ""), ("nats.example", "ats.example"), ("nats.example", "a.nats.example"),
         ("nats.example", "nats.example:4223"), ("nats.example", "nats.example:x"), ("127.0.0.1", "127.0.0"),
         ("127.0.0.1", "10.0.0.0/8"), ("127.0.0.1", "::1"), ("127.0.0.1", "127.0.0.1/99"),
-        ("::1", "127.0.0.1"),
+        ("::1", "127.0.0.1"), ("nats.example", "nats.example:" + "9" * 5000),
         ("nats.example", ","), ("nats.example", "."), ("127.0.0.1", "localhost"),
         ("nats.example", "10.0.0.0/8"),
     ],

@@ -16,7 +16,9 @@ import pytest
 from lab import inside
 from lab.fakeserver import Peer
 from lab.steps import collect
+from lab.ws_frames import WsPeer
 from nats_ev import ConnectionLostError
+from nats_ev.connection.link import Link
 
 
 @pytest.fixture
@@ -86,6 +88,46 @@ def test_what_still_comes_is_delivered_before_the_connection_is_lost(deaf, clien
     nats.publish("x", b"y")
     run(lambda: nats.recorder.count("disconnect"))
     assert got == [b"deaf"] + [b"more"] * 30 + [b"last"]
+
+
+def test_frames_that_cannot_leave_do_not_keep_the_loop_busy(client, run, monkeypatch):
+    """What is framed and unsent when the write side breaks stays so: nobody waits for a writable socket."""
+    calls: list[Any] = []
+    made = Link._on_writable
+
+    def note(self: Any, *args: Any) -> None:
+        calls.append(args)
+        made(self, *args)
+
+    monkeypatch.setattr(Link, "_on_writable", note)
+    ours, theirs = socket.socketpair()
+
+    def serve() -> None:
+        with theirs:
+            peer = WsPeer(Peer(theirs))
+            peer.handshake()
+            peer.until("SUB a 1")
+            theirs.shutdown(socket.SHUT_RD)
+            for _ in range(10):
+                peer.send("MSG a 1 4\r\nmore\r\n")
+                time.sleep(0.05)
+            over.wait(20)
+
+    over = threading.Event()
+    thread = threading.Thread(target=serve)
+    thread.start()
+    got: list[bytes] = []
+    nats = client(servers="ws://h", dial=lambda host, port, done: done(ours))
+    run(nats.is_connected)
+    nats.subscribe("a", collect(got))
+    run(lambda: got)
+    before = len(calls)
+    nats.publish("x", b"y")
+    run(lambda: nats.recorder.count("disconnect"))
+    over.set()
+    thread.join()
+    assert got == [b"more"] * 10
+    assert len(calls) - before < 10
 
 
 def test_what_was_read_before_is_delivered_by_slow_callbacks(deaf, client, run):

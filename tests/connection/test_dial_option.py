@@ -18,6 +18,7 @@ from lab import inside
 from lab.located import words
 from lab.process import descriptors
 from nats_ev import ConnectError, ConnectTimeoutError, Status, aio, blocking
+from nats_ev.net import transport
 from nats_ev.testing import wait_for
 from nats_ev.testing.certificates import server_config
 
@@ -335,6 +336,26 @@ def test_a_socket_that_comes_too_late_is_closed(client, run, end):
     done(5)
     assert inside.is_dialling(nats) == (end == "reconnect")
     assert len(nats.recorder.errors) == (end == "time-out")
+
+
+class Numbered(socket.socket):
+    """A socket whose addresses are numbers, as those of VSOCK are."""
+
+    def getpeername(self) -> Any:
+        return (2, 4222)
+
+    def getsockname(self) -> Any:
+        return (3, 50_000)
+
+
+def test_a_socket_of_a_family_whose_addresses_are_numbers(server, client, run, monkeypatch):
+    monkeypatch.setattr(
+        transport, "socket_of", lambda fd: Numbered(socket.AF_INET, socket.SOCK_STREAM, 0, fd)
+    )
+
+    nats = client(servers=server.url, dial=connect)
+    run(nats.is_connected)
+    assert (nats.connected_addr(), nats.local_addr()) == ("2:4222", "3:50000")
 
 
 def test_done_counts_once(server, client, run):

@@ -16,7 +16,17 @@ import pytest
 from lab import inside
 from lab.natsserver import NatsServer
 from lab.steps import collect, flushed
-from lab.ws_frames import BINARY, CLOSE, DEFLATE, WsPeer, answer, deflated, frame, read_request
+from lab.ws_frames import (
+    BINARY,
+    CLOSE,
+    DEFLATE,
+    WsPeer,
+    answer,
+    deflated,
+    frame,
+    inflated,
+    read_request,
+)
 from nats_ev import (
     BadOptionsError,
     ConnectError,
@@ -121,6 +131,27 @@ def test_a_small_max_payload_bounds_what_is_deflated_at_once(ws_server, connecte
     assert nats.recorder.errors == []
 
 
+def test_a_later_info_bounds_what_is_deflated_at_once(fake, connected, run):
+    sizes: list[int] = []
+
+    def script(peer: Any) -> None:
+        ws = handshaken(peer, Sec_WebSocket_Extensions=DEFLATE)
+        ws.send('INFO {"server_id":"F","version":"2.11.0","max_payload":1000}\r\n')
+        while len(sizes) < 20:
+            bits, opcode, _, payload = ws.raw.frame()
+            if opcode == BINARY:
+                sizes.append(len(inflated(payload) if bits & 4 else payload))
+                assert sizes[-1] <= 1000 or not bits & 4
+        ws.at_eof()
+
+    nats = connected(None, servers=[url_of(fake(script))], ws_compression=True)
+    run(lambda: json.loads(nats.server_info()).get("max_payload") == 1000)
+    for _ in range(200):
+        nats.publish("a", b"x" * 900)
+    run(lambda: len(sizes) >= 20)
+    assert max(sizes) == 1000
+
+
 def test_one_iteration_is_one_frame_in_one_send(ws_server, connected, run, monkeypatch, loop):
     nats = connected(None, servers=[ws_server().ws_url])
     sends: list[bytes] = []
@@ -163,8 +194,13 @@ def test_urls_have_default_ports_paths_and_queries() -> None:
     assert parse_server("ws://h").authority(False) == "h"
     assert parse_server("wss://h").authority(True) == "h"
     assert parse_server("wss://[::1]:80").authority(True) == "[::1]:80"
+    assert parse_server("ws://bücher.example:81/").authority(False) == "xn--bcher-kva.example:81"
     assert parse_server("ws://t0ken@h").token == "t0ken"
-    for bad in ("ws://", "ws://h/#f", "ws://h:0", "wss://h:x/?t=s3cret", "wsx://h", "nats://h/p"):
+    for bad in (
+        "ws://", "ws://h/#f", "ws://h:0", "wss://h:x/?t=s3cret", "wsx://h", "nats://h/p",
+        "ws://h:99999/?t=a@s3cret", "WS://h/?t=a@s3cret#f", "ws://h:0/p#s3cret", "ws:h/?t=s3cret",
+        "http://h/?t=s3cret", "h/?t=s3cret", "h/?t=a@s3cret", "nats://h/p@h?t=s3cret",
+    ):  # fmt: skip
         with pytest.raises(BadOptionsError) as caught:
             parse_server(bad)
         assert "s3cret" not in str(caught.value)
@@ -181,6 +217,13 @@ def test_host_may_be_a_url_and_port_its_port(loop) -> None:
         nats.disconnect()
 
 
+def test_a_host_that_is_none_shows_no_query(loop) -> None:
+    for host in ("h/?t=s3cret", "h/?t=a#s3cret", "h#s3cret"):
+        with pytest.raises(BadOptionsError, match="host must be") as caught:
+            Nats(loop=loop, host=host)
+        assert "s3cret" not in str(caught.value)
+
+
 def test_websocket_and_other_servers_are_not_mixed(loop) -> None:
     for urls in (["ws://a", "nats://b"], ["b", "wss://a"], ["unix:///x", "ws://a"]):
         with pytest.raises(ValueError, match="can't be mixed"):
@@ -190,6 +233,11 @@ def test_websocket_and_other_servers_are_not_mixed(loop) -> None:
     with pytest.raises(ValueError, match="can't be mixed"):
         nats.set_server_pool(["ws://a", "tls://b"])
     assert sorted(entry["url"] for entry in nats.server_pool()) == ["ws://a:80", "wss://b:443/c"]
+
+
+def test_no_repr_shows_a_query_that_may_be_secret(loop) -> None:
+    nats = Nats(loop=loop, servers="ws://h/p?s3cret=1", ws_proxy_path="/q?s3cret=2")
+    assert "s3cret" not in f"{nats!r} {nats._options!r} {nats.server_pool()}"
 
 
 def test_bad_headers_and_paths_are_refused_and_not_shown(loop) -> None:
@@ -576,6 +624,17 @@ def test_an_answer_that_refuses_is_an_error_of_the_attempt(fake, client, run, na
     assert error.status == status
     assert (error.server, error.address) == (url_of(server), f"127.0.0.1:{server.port}")
     assert "s3cret" not in str(error)
+
+
+def test_a_peer_that_repeats_the_request_shows_nothing_of_it(fake, client, run):
+    def echo(peer: Any) -> None:
+        peer.sock.sendall(peer.sock.recv(65536))
+        peer.at_eof()
+
+    nats = client(servers=[f"{url_of(fake(echo))}/p?t=s3cret"], ws_headers={"A": "s3cret"})
+    run(lambda: nats.recorder.errors)
+    assert "it begins with b'GET'" in str(nats.recorder.errors[0])
+    assert "s3cret" not in str(nats.recorder.errors[0])
 
 
 def test_a_wrong_key_is_refused(fake, client, run):

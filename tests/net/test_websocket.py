@@ -482,6 +482,25 @@ def test_a_fault_is_answered_by_its_code(pair: Pair) -> None:
     assert [(op, p) for _, op, _, p in all_frames(pair.wire)] == [(CLOSE, b"\x03\xeb")]
 
 
+def test_a_flood_of_pings_that_nobody_reads_the_pongs_of_is_answered_within_bounds(
+    pair: Pair,
+) -> None:
+    pair.stream.send(memoryview(random.Random(1).randbytes(400_000)))
+    assert pair.stream.unsent  # the peer reads nothing
+    before = pair.stream.backlog
+    flood = frame(PING, bytes(125)) * 200 + frame(PING, b"last")
+    for _ in range(100):
+        pair.peer.setblocking(True)
+        pair.peer.sendall(flood)
+        assert pair.stream.recv() is None
+    assert pair.stream.backlog - before < 100_000
+    while pair.stream.unsent:
+        pair.stream.send(memoryview(b""))
+        pair.drain()
+    pongs = [p for _, op, _, p in all_frames(pair.wire) if op == PONG]
+    assert pongs[-1] == b"last"
+
+
 def test_closing_says_so(pair: Pair) -> None:
     pair.stream.close()
     pair.drain()

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 from ...redact import drop_frames
 from ..transport import NO_BUFFERS, Stream
 from .errors import Fault
-from .frames import CLOSE, MOST_DEFLATED, NORMAL, PLAIN_ENDS, Decoder, Encoder
+from .frames import CLOSE, MOST_DEFLATED, NORMAL, PLAIN_ENDS, PONG, Decoder, Encoder
 from .upgrade import Upgrade as Upgrade
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 _MOST_AHEAD = 1024 * 1024
 # More are framed when no more than these wait: each refill copies what is left.
 _REFILL = 128 * 1024
+# Unsent bytes above which only the last ping of a read is answered, which RFC 6455 permits (5.5.3): a peer
+# that sends pings and reads nothing would fill the memory with our pongs.
+_PONG_FLOOD = 64 * 1024
 
 
 class WsStream:
@@ -254,7 +257,8 @@ class WsStream:
         empty = not self._wire
         while decoder.replies:
             opcode, payload = decoder.replies.popleft()
-            if not self._ended:
+            flooded = opcode == PONG and decoder.replies and len(self._wire) > _PONG_FLOOD
+            if not self._ended and not flooded:
                 self._append_control(opcode, payload)
         if decoder.closed is not None:
             self._ended = True

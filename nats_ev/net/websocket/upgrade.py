@@ -99,6 +99,8 @@ class Upgrade:
         hint = ""
         if line.startswith(b"INFO "):
             line, hint = b"INFO", ", as the port for nats:// does"
+        elif line.startswith(b"GET "):  # our own request, whose query may be secret
+            line, hint = b"GET", "; does it only repeat what it gets?"
         elif line[:1] in (b"\x15", b"\x16"):
             hint = "; is it a port for wss://?"
         return refused(f"the server's answer is not HTTP/1.1: it begins with {line!r}{hint}")
