@@ -153,15 +153,23 @@ class Source:
         return str(self.backup["config"]["name"])
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield the bytes. Raises `BackupError` at the end if they are not those that were written."""
+        """Yield the bytes. Raises `BackupError` at the end if they are not those that were written.
+
+        That is before the last piece: a server that has it builds the stream.
+        """
         sha = hashlib.sha256()
+        last = b""
         with self._data.open("rb") as file:
             while piece := file.read(_SLICE):
                 sha.update(piece)
-                yield piece
+                if last:
+                    yield last
+                last = piece
         wanted = self._own.get("sha256")
         if wanted is not None and sha.hexdigest() != wanted:
             raise BackupError(f"{self._data} is damaged: its SHA-256 is another one")
+        if last:
+            yield last
 
 
 def read_json(path: Path) -> dict[str, Any]:

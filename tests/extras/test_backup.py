@@ -20,6 +20,7 @@ from nats_ev import (
     blocking,
 )
 from nats_ev.extras import Backup, BackupError
+from nats_ev.extras.backup_files import Source
 
 
 def files(folder: Path) -> list[str]:
@@ -139,6 +140,27 @@ def test_a_damaged_byte_is_found(streams: JetStream, call: Any, tmp_path: Path) 
     call(streams.stream_delete, "A")
     _, err = call(backup.restore_stream, tmp_path)
     assert err is not None
+    assert isinstance(call(streams.stream_info, "A")[1], StreamNotFoundError)
+
+
+def test_a_damaged_copy_is_found_before_the_server_has_all(
+    streams: JetStream, call: Any, tmp_path: Path
+) -> None:
+    """A server builds the stream when it has the last byte."""
+    assert call(Backup(streams).backup_stream, "A", tmp_path)[1] is None
+    path = tmp_path / "backup.json"
+    content = json.loads(path.read_text())
+    content["nats_ev"]["sha256"] = "0" * 64
+    path.write_text(json.dumps(content))
+    source = Source(tmp_path)
+    pieces: list[bytes] = []
+    with pytest.raises(BackupError, match="damaged"):
+        pieces.extend(source.pieces())
+    assert len(b"".join(pieces)) < source.size
+    call(streams.stream_delete, "A")
+    _, err = call(Backup(streams).restore_stream, tmp_path)
+    assert isinstance(err, SnapshotError)
+    assert isinstance(err.__cause__, BackupError)
     assert isinstance(call(streams.stream_info, "A")[1], StreamNotFoundError)
 
 
