@@ -20,7 +20,7 @@ from nats_ev import (
     blocking,
 )
 from nats_ev.extras import Backup, BackupError
-from nats_ev.extras.backup_files import Source
+from nats_ev.extras.backup_files import Source, Target
 
 
 def files(folder: Path) -> list[str]:
@@ -105,6 +105,43 @@ def test_a_failed_one_leaves_nothing(
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         backup.backup_stream("A", tmp_path / "file" / "x", lambda *answer: None)
+
+
+def test_a_full_disk_leaves_the_former_backup(tmp_path: Path) -> None:
+    """Also when only backup.json does not fit any more."""
+    resource = pytest.importorskip("resource")
+    former = {}
+    for limit in (None, 5000, 50):
+        target = Target(tmp_path, overwrite=True)
+        target.write(bytes(100))
+        backup = {"config": {"name": "S", "description": "x" * 10_000}, "state": {}}
+        if limit is None:
+            target.finish(backup)
+            former = {path: path.read_bytes() for path in tmp_path.iterdir()}
+            continue
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                target.finish(backup)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        target.abandon()
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == former
+    abandoned = Target(tmp_path, overwrite=True)
+    abandoned.abandon()
+    with pytest.raises(FileNotFoundError):
+        abandoned.finish({"config": {"name": "S"}, "state": {}})
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == former
+
+
+def test_files_are_for_their_owner_alone(streams: JetStream, call: Any, tmp_path: Path) -> None:
+    """Also in a folder that others can read."""
+    tmp_path.chmod(0o755)
+    assert call(Backup(streams).backup_account, tmp_path)[1] is None
+    paths = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(paths) >= 5
+    assert [path for path in paths if path.stat().st_mode & 0o077] == []
 
 
 def test_files_that_are_no_backup(streams: JetStream, call: Any, tmp_path: Path) -> None:
