@@ -12,6 +12,7 @@ import pytest
 from nats_ev import (
     BadOptionsError,
     JetStream,
+    NatsError,
     NoRespondersError,
     NotConnectedError,
     SnapshotError,
@@ -165,6 +166,26 @@ def test_files_that_are_no_backup(streams: JetStream, call: Any, tmp_path: Path)
     (tmp_path / "stream.tar.s2").unlink()
     with pytest.raises(BackupError, match="incomplete"):
         backup.restore_stream(tmp_path, cb)
+
+
+@pytest.mark.parametrize("name", ["../../../out", "{tmp}/out/x", "", "a\0b", "a/b", None])
+def test_names_from_elsewhere_are_no_paths(
+    js: Any, connected: Any, line_server: Any, call: Any, tmp_path: Path, name: str | None
+) -> None:
+    """A server may say anything: nothing appears outside of the folder, and the callback comes."""
+    there = connected(line_server("newest"))
+    config = {} if name is None else {"name": name.format(tmp=tmp_path)}
+    listed = {"total": 1, "offset": 0, "limit": 256, "streams": [{"config": config, "state": {}}]}
+    there.subscribe("odd.>", lambda s, p, reply, h: there.publish(reply, json.dumps(listed)))
+    assert call(lambda cb: there.flush(lambda err: cb(None, err)))[1] is None
+    folder = tmp_path / "a" / "b" / "c"
+    _, err = call(Backup(JetStream(js.nats, prefix="odd")).backup_account, folder)
+    assert isinstance(err, NatsError)
+    assert {path.relative_to(folder).parts for path in folder.rglob("*")} <= {("manifest.json",)}
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+    with pytest.raises(BadOptionsError):
+        Backup(js).backup_stream(name or "", tmp_path / "x", lambda *answer: None)
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_damaged_byte_is_found(streams: JetStream, call: Any, tmp_path: Path) -> None:
