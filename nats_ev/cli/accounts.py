@@ -209,6 +209,8 @@ def user(
     for method, given in subjects.items():
         if given:
             getattr(claims, method)(*given)
+    if scoped and not claims.has_empty_permissions():
+        raise click.UsageError("--scoped: the rights are those of the signing key, and no others")
     jwt = claims.encode(_key_of(signer))
     if output is None:
         write(format_user_config(jwt, pair))

@@ -58,6 +58,9 @@ def test_users_and_what_their_jwts_say(offline: Run, tmp_path: Path) -> None:
     ]
     scoped = ("auth", "user", "bob", "--key", str(seed), "--scoped", "--account")
     assert offline(*scoped, account).status == 0
+    both = offline(*scoped, account, "--allow-pub", "x")
+    assert (both.status, both.out) == (2, "")
+    assert "those of the signing key" in both.err
     for wrong in (
         offline(*scoped, "A"),
         offline(*scoped, account, "--bearer"),
