@@ -126,8 +126,8 @@ class AuthRequest:
         """Let the client connect, with the permissions and limits of a user.
 
         Args:
-            user: claims from `user_claims`, or a JWT that was issued for `user_nkey`. None: all rights in
-                the account.
+            user: claims from `user_claims`, or a JWT that was issued for `user_nkey`, which takes no other
+                argument. None: all rights in the account.
             account: the name of the account that the client is put into, where the server's configuration
                 has the accounts. Default: that of the callout.
             key: signs the user in place of the callout's key, where an operator has the accounts: the
@@ -144,6 +144,8 @@ class AuthRequest:
         if user is None:
             user = self.user_claims()
         if isinstance(user, str):
+            if account or key is not None or issuer_account:
+                raise JwtError("a JWT has its account already: give accept claims, or nothing else")
             found, jwt = UserClaims.decode(user), user.strip()
         elif isinstance(user, UserClaims):
             found, jwt = user, ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import shapes, tokens, validation
 from .errors import JwtError, JwtValidationError, ValidationIssue
-from .keys import KeyPair, kind_of
+from .keys import KeyPair, is_secret, kind_of
 from .validation import Issues
 
 if TYPE_CHECKING:
@@ -53,10 +53,15 @@ def seconds(when: When, what: str, exact: bool = False) -> int:
 
 
 def public_of(key: Key, what: str = "key") -> str:
-    """Return the public key of a `KeyPair`, or the text that is one. Raises TypeError."""
+    """Return the public key of a `KeyPair`, or the text that is one. Raises TypeError.
+
+    A seed or private key is a `JwtError`: JWTs are for all to read.
+    """
     if isinstance(key, KeyPair):
         return key.public_key()
     if isinstance(key, str):
+        if is_secret(key):
+            raise JwtError(f"{what} is a secret key, and its public key is needed")
         return key
     raise TypeError(f"{what} must be a KeyPair or str, not {type(key).__name__}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..auth import decode_key, encode_key, wipe
@@ -25,6 +26,7 @@ PREFIXES = {
 _KINDS = {prefix: kind for kind, prefix in PREFIXES.items()}
 _SEED_PREFIX, _PRIVATE_PREFIX = 18 << 3, 15 << 3  # S, P
 _SEED_LENGTH, _PUBLIC_LENGTH = 58, 56
+_SECRET = re.compile(r"S[A-Z][A-Z2-7]{56}|P[A-Z2-7]{55,}")
 _SEALED_AS = b"xkv1"  # the version of sealed messages
 
 Bytes = bytes | bytearray | memoryview
@@ -103,7 +105,7 @@ class KeyPair:
             NkeyError: no such kind, or the package cryptography is missing.
         """
         if kind not in PREFIXES:
-            raise NkeyError(f"no such kind of key: {kind!r}; there are {', '.join(PREFIXES)}")
+            raise NkeyError(f"no such kind of key: {shown(kind)}; there are {', '.join(PREFIXES)}")
         return cls._of_secret(kind, bytearray(os.urandom(crypto.KEY_SIZE)))
 
     @classmethod
@@ -170,7 +172,7 @@ class KeyPair:
         """Return a key pair that has no secret: it can verify, and be named. Raises `NkeyError`."""
         found = _decoded_public(public)
         if found is None:
-            raise NkeyError(f"invalid public NKey {_shown(public)}")
+            raise NkeyError(f"invalid public NKey {shown(public)}")
         return cls._of(found[0], None, found[1])
 
     def __repr__(self) -> str:
@@ -279,7 +281,7 @@ class KeyPair:
         secret = self._need_secret("can't seal or open")
         found = _decoded_public(other)
         if found is None or found[0] != "curve":
-            raise NkeyError(f"not a public curve key: {_shown(other)}")
+            raise NkeyError(f"not a public curve key: {shown(other)}")
         return secret, found[1]
 
     def _need_secret(self, what: str) -> bytearray:
@@ -289,10 +291,15 @@ class KeyPair:
         return self._secret
 
 
-def _shown(public: object) -> str:
+def shown(public: object) -> str:
     """Return a value that should be a public key for an error's text; not what may be a secret."""
     if not isinstance(public, str):
         return f"of type {type(public).__name__}"
-    if public[:1] in ("S", "P") or len(public) > _PUBLIC_LENGTH:
+    if public.strip()[:1] in ("S", "P") or len(public) > _PUBLIC_LENGTH:
         return f"({len(public)} characters)"
     return repr(public)
+
+
+def is_secret(text: str) -> bool:
+    """Return whether a text has the form of a seed or a private key, which nobody else may see."""
+    return _SECRET.fullmatch(text.strip()) is not None

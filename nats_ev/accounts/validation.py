@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .errors import ValidationIssue
-from .keys import kind_of
+from .keys import kind_of, shown
 from .shapes import JETSTREAM_LIMITS
 
 ANY = "*"
@@ -40,7 +40,7 @@ class Issues(list[ValidationIssue]):
         """Add a blocking issue unless key is a public key of a kind."""
         if kind_of(key) != kind:
             article = "an" if kind[0] in "aou" and kind != "user" else "a"
-            self.error(f"{what} is not {article} {kind} public key: {key[:60]!r}")
+            self.error(f"{what} is not {article} {kind} public key: {shown(key)}")
 
 
 def now() -> int:

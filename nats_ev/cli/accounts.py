@@ -64,12 +64,21 @@ def key(kind: str, output: str | None) -> None:
         write(pair.seed())
     else:
         try:
-            descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(descriptor, "w") as file:
-                file.write(pair.seed() + "\n")
+            _write_seed(output, pair)
         except OSError as error:
             raise click.ClickException(f"{output}: {error.strerror}") from None
     write(pair.public_key())
+
+
+def _write_seed(path: str, pair: KeyPair) -> None:
+    """Write a seed into a new file, which does not exist if it can't have all of it. Raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with open(descriptor, "w") as file:
+            file.write(pair.seed() + "\n")
+    except BaseException:
+        os.unlink(path)
+        raise
 
 
 @auth.command(
@@ -200,6 +209,8 @@ def user(
     for method, given in subjects.items():
         if given:
             getattr(claims, method)(*given)
+    if scoped and not claims.has_empty_permissions():
+        raise click.UsageError("--scoped: the rights are those of the signing key, and no others")
     jwt = claims.encode(_key_of(signer))
     if output is None:
         write(format_user_config(jwt, pair))

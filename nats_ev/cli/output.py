@@ -60,7 +60,7 @@ def write_bytes(data: bytes) -> None:
 
 def note(text: str) -> None:
     """Print a line for people to standard error: what is going on, and no result."""
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{printable(text, sys.stderr)}\n")
     sys.stderr.flush()
 
 
@@ -90,11 +90,16 @@ def _jsonable(value: Any) -> Any:
     return str(value)
 
 
-def printable(data: bytes | str) -> str:
-    """Return a payload as text: bytes that are no UTF-8, and on a terminal control characters, as escapes."""
+def printable(data: bytes | str, stream: Any = None) -> str:
+    """Return a payload as text: bytes that are no UTF-8, and on a terminal control characters, as escapes.
+
+    Args:
+        data: the payload.
+        stream: where the text will be printed; None: standard output.
+    """
     text = data if isinstance(data, str) else data.decode(errors="backslashreplace")
     text = text.encode(errors="backslashreplace").decode()
-    if is_terminal():
+    if is_terminal(stream):
         text = _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
     return text
 

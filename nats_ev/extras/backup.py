@@ -21,7 +21,14 @@ from ..arguments import (
     milliseconds,
 )
 from ..errors import BadOptionsError, ConnectionClosedError, ConnectionLostError, NatsError
-from ..jetstream import APIError, JetStream, SnapshotError, StreamBackup, StreamNotFoundError
+from ..jetstream import (
+    APIError,
+    JetStream,
+    SnapshotError,
+    StreamBackup,
+    StreamNotFoundError,
+    name_of,
+)
 from ..steps import later_step
 from .backup_files import (
     MANIFEST,
@@ -169,6 +176,7 @@ class Backup:
             NatsError: what `JetStream.stream_snapshot` raises.
         """
         check_result_cb(cb)
+        name_of("stream", stream)  # before it creates anything
         transfer = Transfer(stream)
         target = Target(Path(folder), overwrite)
         transfer._abandon = target.abandon
@@ -370,7 +378,7 @@ class _Account(Transfer):
             return
         try:
             self._running = later_step(self._begin_one, self._left.pop(0))
-        except (NatsError, OSError) as exc:
+        except Exception as exc:  # an odd name or configuration, too: the callback must come
             error = exc if isinstance(exc, NatsError) else BackupError(str(exc))
             self._backup.js.nats.call_soon(self._ended, None, error)
 
@@ -428,13 +436,15 @@ class _AccountBackup(_Account):
         for name in listed.get("missing", ()):
             self._failed[str(name)] = "its servers have not answered"
         for info in listed["streams"]:
-            self._left.append(info["config"]["name"])
+            name = info["config"].get("name", "")
+            self._left.append(name)
             if info["config"].get("storage") == "memory":
-                self._in_memory.add(info["config"]["name"])
+                self._in_memory.add(name)
         self._next()
 
     def _begin_one(self, item: str) -> Any:
         self.stream = item
+        name_of("stream", item)  # it becomes that of a folder, and comes from elsewhere
         return self._backup.backup_stream(
             item, self._folder / STREAMS / item, self._ended, progress=self._shown, **self._options
         )

@@ -20,6 +20,7 @@ CONFIG, DATA, MANIFEST, STREAMS = "backup.json", "stream.tar.s2", "manifest.json
 _OWN = "nats_ev"
 _FORMAT = "nats_ev.account_backup"
 _SLICE = 128 * 1024
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 class BackupError(NatsError):
@@ -67,8 +68,7 @@ class Target:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._part = folder / f".{DATA}.{next_nuid()}.part"
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._file = os.fdopen(os.open(self._part, flags, 0o600), "wb")
+            self._file = os.fdopen(os.open(self._part, _NEW_FILE, 0o600), "wb")
         except BaseException:
             self._remove_folder()
             raise
@@ -83,14 +83,17 @@ class Target:
         """Give the files their names. Return what is known of the copy. Raises OSError."""
         self._file.close()
         found = {"bytes": self.bytes, "sha256": self._sha.hexdigest()}
-        text = json.dumps({**backup, _OWN: found}, indent=2)
-        # The folder has a backup as long as it has this file: it comes last.
-        (self._folder / CONFIG).unlink(missing_ok=True)
-        os.replace(self._part, self._folder / DATA)
+        config = self._folder / CONFIG
+        # All is written before the former backup goes: a full disk leaves that one.
+        part = _write_part(config, json.dumps({**backup, _OWN: found}, indent=2))
         try:
-            write_json(self._folder / CONFIG, text)
+            self._part.stat()  # raises if the copy was abandoned
+            # The folder has a backup as long as it has this file: it comes last.
+            config.unlink(missing_ok=True)
+            os.replace(self._part, self._folder / DATA)
+            os.replace(part, config)
         except BaseException:
-            (self._folder / DATA).unlink()
+            part.unlink(missing_ok=True)
             raise
         return found
 
@@ -110,13 +113,25 @@ class Target:
 
 def write_json(path: Path, text: str) -> None:
     """Write a small file that has all of its content, or does not exist. Raises OSError."""
-    part = path.parent / f".{path.name}.{next_nuid()}.part"
+    part = _write_part(path, text)
     try:
-        part.write_text(text + "\n", encoding="utf-8")
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _write_part(path: Path, text: str) -> Path:
+    """Write a file that will get the name path, for its owner alone, and return its name until then."""
+    part = path.parent / f".{path.name}.{next_nuid()}.part"
+    descriptor = os.open(part, _NEW_FILE, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return part
 
 
 class Source:
@@ -153,15 +168,23 @@ class Source:
         return str(self.backup["config"]["name"])
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield the bytes. Raises `BackupError` at the end if they are not those that were written."""
+        """Yield the bytes. Raises `BackupError` at the end if they are not those that were written.
+
+        That is before the last piece: a server that has it builds the stream.
+        """
         sha = hashlib.sha256()
+        last = b""
         with self._data.open("rb") as file:
             while piece := file.read(_SLICE):
                 sha.update(piece)
-                yield piece
+                if last:
+                    yield last
+                last = piece
         wanted = self._own.get("sha256")
         if wanted is not None and sha.hexdigest() != wanted:
             raise BackupError(f"{self._data} is damaged: its SHA-256 is another one")
+        if last:
+            yield last
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from .answers import converted as converted
 from .answers import later_request as later_request
 from .answers import part as part
 from .answers import read_json as read_json
+from .api import name_of as name_of
 from .batch import AtomicBatch, FastBatch
 from .config import STREAM as STREAM
 from .config import check_fields as check_fields

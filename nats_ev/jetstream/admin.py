@@ -244,10 +244,24 @@ class Convergence:
 
     def begin(self) -> None:
         """Look for the first time. Raises what a request raises."""
-        self._api.request(self._verb, None, self._answered, shape=_SHAPE)
+        self._api.request(
+            self._verb, None, self._answered, shape=_SHAPE, timeout=self._look_within()
+        )
 
     def _look(self) -> None:
-        self._api.request_or_report(self._verb, None, self._answered, shape=_SHAPE)
+        self._api.request_or_report(
+            self._verb, None, self._answered, shape=_SHAPE, timeout=self._look_within()
+        )
+
+    def _look_within(self) -> float | None:
+        """Return how many ms a look may take, at most what is left; None: as the `JetStream` has it."""
+        left = self._left()
+        return min(left, self._api.timeout or left) if self._timeout else None
+
+    def _left(self) -> float:
+        """Return how many ms the wait may still take."""
+        left = (self._until - time.monotonic()) * 1000
+        return max(1.0, left) if self._timeout else math.inf
 
     def _answered(self, info: dict[str, Any] | None, error: NatsError | None) -> None:
         if self._cb is None:
@@ -265,7 +279,7 @@ class Convergence:
             text = f"request timeout: {self._verb} has not converged in {self._timeout:g} ms{why}"
             self._end(None, RequestTimeoutError(text))
         else:
-            self._timer.start(_LOOKS)
+            self._timer.start(min(_LOOKS, self._left()))
 
     def _end(self, info: Any, error: NatsError | None) -> None:
         cb, self._cb, self._progress = self._cb, None, None

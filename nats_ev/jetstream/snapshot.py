@@ -22,7 +22,12 @@ from ..arguments import (
     integer,
     milliseconds,
 )
-from ..errors import NatsError, RequestTimeoutError
+from ..errors import (
+    NatsError,
+    NoRespondersError,
+    PermissionsViolationError,
+    RequestTimeoutError,
+)
 from ..headers import received
 from ..steps import later_step
 from ..times import to_wire
@@ -40,6 +45,8 @@ _WINDOW, _MOST_WINDOW = 8 * 1024 * 1024, 32 * 1024 * 1024
 _AHEAD = 8
 # For how long, in ms, the server may build the stream after the last chunk.
 _BUILDS_WITHIN = 3_600_000.0
+# After these errors the server has not built the stream.
+_CERTAIN = (APIError, InvalidAnswerError, NoRespondersError, PermissionsViolationError)
 _SHAPE = {"config!": CONFIG, "state!": {"messages": int, "bytes": int}}
 
 # Called as progress(bytes so far, bytes in all or None).
@@ -51,7 +58,7 @@ class SnapshotError(JetStreamError):
 
     `__cause__` is what the target or the source of the bytes has raised, if that is the reason. The bytes
     that were written until then are no backup. After a restore that has failed the stream does not exist:
-    the server discards what it has received. If the connection was lost at the end, the text says that this
+    the server discards what it has received. If it failed after all bytes were sent, the text says that this
     is not certain.
 
     What to do: look at the text. Code 408 means that the acknowledgements came too late: take a smaller
@@ -115,9 +122,12 @@ class Snapshot(Exchange):
     def cancel(self) -> None:
         """Stop the snapshot; its callback gets `SnapshotError`, on the loop. Does nothing at the end."""
         if not self.ended:
-            error = self._error("the snapshot was cancelled")
-            self.api.nats.call_soon(self.end, error)
-            self._write = None
+            self._abort(self._error("the snapshot was cancelled"))
+
+    def _abort(self, error: NatsError) -> None:
+        """Take no more chunks, and end on the loop's next turn."""
+        self._write = None
+        self.api.nats.call_soon(self.end, error)
 
     def begin(self, body: Mapping[str, Any]) -> None:
         """Ask for the snapshot. Raises what a request raises, and then nothing has begun."""
@@ -166,6 +176,9 @@ class Snapshot(Exchange):
                 self._progress(self.bytes, part(self._answer or {}, "state").get("bytes"))
         except Exception as exc:
             failure = self._error("the target of the snapshot failed", cause=exc)
+        except BaseException as exc:  # an interrupt of the program: this chunk may be missing
+            self._abort(self._error("the target of the snapshot failed", cause=exc))
+            raise
         if failure is not None:
             self.end(failure)
         else:
@@ -241,8 +254,10 @@ class Restore:
         self._timeout, self._builds_within = timeouts
         self._cb = cb
         self._subject = ""
+        self._sent = 0
         self._asked: deque[int] = deque()  # the numbers of the requests that wait
         self._all_sent = False  # all chunks, not yet the end
+        self._aborted = False  # nothing more is sent, above all not the end
         self._finishing = False  # the end was sent
 
     def __repr__(self) -> str:
@@ -252,14 +267,16 @@ class Restore:
     def cancel(self) -> None:
         """Stop the restore; its callback gets `SnapshotError`, on the loop.
 
-        The server discards what it has received. Does nothing when it has received everything: then the
-        stream is about to exist.
+        The server discards what it has received, unless all bytes were sent: then the stream may exist, and
+        the error's text says so. Does nothing when the server has acknowledged all of them.
         """
         if not self.ended and not self._finishing:
-            self._all_sent = True
-            self._api.nats.call_soon(
-                self._end, None, _failed(self.stream, "the restore was cancelled")
-            )
+            self._abort(_failed(self.stream, "the restore was cancelled"))
+
+    def _abort(self, error: NatsError) -> None:
+        """Send nothing more, and end on the loop's next turn."""
+        self._aborted = True
+        self._api.nats.call_soon(self._end, None, error)
 
     def begin(self, body: Mapping[str, Any]) -> None:
         """Ask for the restore. Raises what a request raises."""
@@ -276,12 +293,15 @@ class Restore:
 
     def _pump(self) -> None:
         """Send as many chunks as may be unacknowledged, and after all acknowledgements the end."""
-        while len(self._asked) < _AHEAD and not self._all_sent:
+        while len(self._asked) < _AHEAD and not self._all_sent and not self._aborted:
             failure = chunk = None
             try:
                 chunk = next(self._chunks, None)
             except Exception as exc:
                 failure = _failed(self.stream, "the source of the snapshot failed", cause=exc)
+            except BaseException as exc:  # an interrupt of the program: the source has no more
+                self._abort(_failed(self.stream, "the source of the snapshot failed", cause=exc))
+                raise
             if failure is not None:
                 self._end(None, failure)
                 return
@@ -291,7 +311,7 @@ class Restore:
                 size = len(chunk)
                 if not self._send(chunk, lambda d, e, h, size=size: self._taken(size, d, e)):
                     return
-        if not self._asked and not self._finishing:
+        if not self._asked and not self._finishing and not self._aborted:
             self._finishing = self._send(b"", lambda d, e, h: self._built(d, e))
 
     def _send(self, chunk: bytes, cb: Callable[..., object]) -> bool:
@@ -304,11 +324,12 @@ class Restore:
             self._end(None, error)
             return False
         self._asked.append(number)
+        self._sent += len(chunk)
         return True
 
     def _taken(self, size: int, answer: bytes | None, error: NatsError | None) -> None:
         """Take the acknowledgement of a chunk."""
-        if self.ended:
+        if self.ended or self._aborted:
             return
         self._asked.popleft()
         if answer:
@@ -324,6 +345,9 @@ class Restore:
                 self._progress(self.bytes, self._total)
         except Exception as exc:
             failure = _failed(self.stream, "progress failed", cause=exc)
+        except BaseException as exc:  # an interrupt of the program
+            self._abort(_failed(self.stream, "progress failed", cause=exc))
+            raise
         if failure is not None:
             self._end(None, failure)
         elif not self.ended:
@@ -334,9 +358,6 @@ class Restore:
         info: dict[str, Any] | None = None
         if answer is not None:
             info, error = decode(answer, STORED)
-        elif error is not None and not self.ended:
-            unsure = "the server had all bytes, so the stream may exist now"
-            error = _failed(self.stream, unsure, cause=error)
         self._asked.clear()
         self._end(info, error)
 
@@ -344,6 +365,11 @@ class Restore:
         if self.ended:
             return
         self.ended = True
+        has_all = self._all_sent or (self._total is not None and self._sent >= self._total)
+        if has_all and error is not None and not isinstance(error, _CERTAIN):
+            # Servers build the stream when they have read its last byte; they need no end for that.
+            unsure = "the server had all bytes, so the stream may exist now"
+            error = _failed(self.stream, unsure, cause=error)
         for number in self._asked:
             self._api.nats.cancel_request(number)
         self._asked.clear()
@@ -441,7 +467,8 @@ class Snapshots:
             backup: the result of `stream_snapshot`. Its config may be changed before, such as num_replicas
                 and placement, but not the name.
             data: the bytes: as such, as a file, or as an iterable of pieces. What it raises ends the restore.
-            cb: gets `SnapshotError`, an `APIError`, or ``disconnected``; the stream does not exist then.
+            cb: gets `SnapshotError`, an `APIError`, or ``disconnected``; the stream does not exist then,
+                unless a `SnapshotError` says that it may.
             chunk_size: bytes in a message, 1 KiB to 1 MiB, and at most the server's max_payload.
             timeout: for each answer, in ms or a timedelta; 0: no limit. The server gives up when no chunk
                 has come for five seconds.

@@ -476,7 +476,12 @@ def test_users_that_can_not_be_are_refused_at_the_call(
             raised.append(str(caught.value))
         with pytest.raises(TypeError):
             request.accept({"sub": request.user_nkey})
-        request.accept(UserClaims(request.user_nkey, audience="APP").encode(site.key))
+        jwt = UserClaims(request.user_nkey, audience="APP").encode(site.key)
+        # It says already what these would.
+        for beside in ({"account": "AUTH"}, {"key": site.key}, {"issuer_account": site.key}):
+            with pytest.raises(JwtError, match="account already"):
+                request.accept(jwt, **beside)
+        request.accept(jwt)
 
     site.callout(connected(server, **OWN), handler)
     connected(server, **ALICE)

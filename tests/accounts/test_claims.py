@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -637,3 +638,25 @@ def test_creds_files_that_can_not_be(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         write_creds(tmp_path / "missing" / "user.creds", GOOD, USER)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("secret", [KeyPair.seed, KeyPair.private_key])
+def test_no_secret_in_place_of_a_public_key(secret: Callable[[KeyPair], str]) -> None:
+    """A JWT is for all to read, and an error's text ends in logs."""
+    account, user, curve = map(secret, (ACCOUNT, USER, CURVE))
+    for call in (
+        lambda: UserClaims(user),
+        lambda: GenericClaims(account),
+        lambda: AccountClaims(ACCOUNT).add_signing_key(account, role="r"),
+        lambda: AccountClaims(ACCOUNT).add_import("a", account, "stream"),
+        lambda: AccountClaims(ACCOUNT).enable_external_authorization(user),
+        lambda: AccountClaims(ACCOUNT).enable_external_authorization(USER, xkey=curve),
+        lambda: AccountClaims(ACCOUNT).revoke(user),
+        lambda: UserClaims(USER, issuer_account=account).encode(ACCOUNT),
+        lambda: OperatorClaims(OPERATOR, system_account=account).encode(OPERATOR),
+        lambda: AccountClaims(ACCOUNT, signing_keys=[account]).encode(OPERATOR),
+        lambda: KeyPair.create_pair(account),
+    ):
+        with pytest.raises((JwtError, NkeyError)) as caught:
+            call()
+        assert not [text for text in (account, user, curve) if text[4:50] in str(caught.value)]

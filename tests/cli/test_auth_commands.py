@@ -9,6 +9,7 @@ import pytest
 
 from lab.operators import Operator
 from nats_ev.accounts import AccountClaims, KeyPair, UserClaims, write_creds
+from nats_ev.cli.accounts import _write_seed
 
 from .conftest import Run
 
@@ -57,6 +58,9 @@ def test_users_and_what_their_jwts_say(offline: Run, tmp_path: Path) -> None:
     ]
     scoped = ("auth", "user", "bob", "--key", str(seed), "--scoped", "--account")
     assert offline(*scoped, account).status == 0
+    both = offline(*scoped, account, "--allow-pub", "x")
+    assert (both.status, both.out) == (2, "")
+    assert "those of the signing key" in both.err
     for wrong in (
         offline(*scoped, "A"),
         offline(*scoped, account, "--bearer"),
@@ -98,3 +102,17 @@ def test_accounts_of_a_server(offline: Run, own_server: Any, tmp_path: Path) -> 
     missing = offline("auth", "get", KeyPair.create_account().public_key(), *connect)
     assert (missing.status, missing.err) == (1, "nats-ev: no such account\n")
     assert offline("auth", "get", "x", *connect).status == 1
+
+
+def test_a_full_disk_leaves_no_part_of_a_key(offline: Run, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "account.nk"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            _write_seed(str(path), KeyPair.create_account())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not path.exists()
+    assert offline("auth", "key", "account", "-o", str(path)).status == 0

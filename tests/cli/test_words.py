@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import shlex
 from collections.abc import Iterator
 from datetime import timedelta
@@ -15,6 +16,7 @@ from lab.structure import PACKAGE, imports_of
 from nats_ev.cli import root
 from nats_ev.cli.client import Settings
 from nats_ev.cli.command import Command, Group
+from nats_ev.cli.output import complain, note
 from nats_ev.cli.values import (
     DURATION,
     SIZE,
@@ -214,3 +216,17 @@ def test_completion(shell: str, offline: Run) -> None:
     done = offline("completion", shell)
     assert done.status == 0
     assert f"_NATS_EV_COMPLETE={shell}_complete" in done.out
+
+
+def test_texts_of_others_are_no_commands_for_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in errors, whose text a server may have chosen."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for stream, wanted in ((Terminal(), r"\x1b[31mred"), (io.StringIO(), "\x1b[31mred")):
+        monkeypatch.setattr("sys.stderr", stream)
+        note("a \x1b[31mred")
+        complain("b \x1b[31mred\nline")
+        assert stream.getvalue() == f"a {wanted}\nnats-ev: b {wanted} line\n"

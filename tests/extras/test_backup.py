@@ -12,6 +12,7 @@ import pytest
 from nats_ev import (
     BadOptionsError,
     JetStream,
+    NatsError,
     NoRespondersError,
     NotConnectedError,
     SnapshotError,
@@ -20,6 +21,7 @@ from nats_ev import (
     blocking,
 )
 from nats_ev.extras import Backup, BackupError
+from nats_ev.extras.backup_files import Source, Target
 
 
 def files(folder: Path) -> list[str]:
@@ -106,6 +108,43 @@ def test_a_failed_one_leaves_nothing(
         backup.backup_stream("A", tmp_path / "file" / "x", lambda *answer: None)
 
 
+def test_a_full_disk_leaves_the_former_backup(tmp_path: Path) -> None:
+    """Also when only backup.json does not fit any more."""
+    resource = pytest.importorskip("resource")
+    former = {}
+    for limit in (None, 5000, 50):
+        target = Target(tmp_path, overwrite=True)
+        target.write(bytes(100))
+        backup = {"config": {"name": "S", "description": "x" * 10_000}, "state": {}}
+        if limit is None:
+            target.finish(backup)
+            former = {path: path.read_bytes() for path in tmp_path.iterdir()}
+            continue
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                target.finish(backup)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        target.abandon()
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == former
+    abandoned = Target(tmp_path, overwrite=True)
+    abandoned.abandon()
+    with pytest.raises(FileNotFoundError):
+        abandoned.finish({"config": {"name": "S"}, "state": {}})
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == former
+
+
+def test_files_are_for_their_owner_alone(streams: JetStream, call: Any, tmp_path: Path) -> None:
+    """Also in a folder that others can read."""
+    tmp_path.chmod(0o755)
+    assert call(Backup(streams).backup_account, tmp_path)[1] is None
+    paths = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(paths) >= 5
+    assert [path for path in paths if path.stat().st_mode & 0o077] == []
+
+
 def test_files_that_are_no_backup(streams: JetStream, call: Any, tmp_path: Path) -> None:
     backup = Backup(streams)
 
@@ -129,6 +168,26 @@ def test_files_that_are_no_backup(streams: JetStream, call: Any, tmp_path: Path)
         backup.restore_stream(tmp_path, cb)
 
 
+@pytest.mark.parametrize("name", ["../../../out", "{tmp}/out/x", "", "a\0b", "a/b", None])
+def test_names_from_elsewhere_are_no_paths(
+    js: Any, connected: Any, line_server: Any, call: Any, tmp_path: Path, name: str | None
+) -> None:
+    """A server may say anything: nothing appears outside of the folder, and the callback comes."""
+    there = connected(line_server("newest"))
+    config = {} if name is None else {"name": name.format(tmp=tmp_path)}
+    listed = {"total": 1, "offset": 0, "limit": 256, "streams": [{"config": config, "state": {}}]}
+    there.subscribe("odd.>", lambda s, p, reply, h: there.publish(reply, json.dumps(listed)))
+    assert call(lambda cb: there.flush(lambda err: cb(None, err)))[1] is None
+    folder = tmp_path / "a" / "b" / "c"
+    _, err = call(Backup(JetStream(js.nats, prefix="odd")).backup_account, folder)
+    assert isinstance(err, NatsError)
+    assert {path.relative_to(folder).parts for path in folder.rglob("*")} <= {("manifest.json",)}
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+    with pytest.raises(BadOptionsError):
+        Backup(js).backup_stream(name or "", tmp_path / "x", lambda *answer: None)
+    assert not (tmp_path / "x").exists()
+
+
 def test_a_damaged_byte_is_found(streams: JetStream, call: Any, tmp_path: Path) -> None:
     backup = Backup(streams)
     assert call(backup.backup_stream, "A", tmp_path)[1] is None
@@ -139,6 +198,27 @@ def test_a_damaged_byte_is_found(streams: JetStream, call: Any, tmp_path: Path) 
     call(streams.stream_delete, "A")
     _, err = call(backup.restore_stream, tmp_path)
     assert err is not None
+    assert isinstance(call(streams.stream_info, "A")[1], StreamNotFoundError)
+
+
+def test_a_damaged_copy_is_found_before_the_server_has_all(
+    streams: JetStream, call: Any, tmp_path: Path
+) -> None:
+    """A server builds the stream when it has the last byte."""
+    assert call(Backup(streams).backup_stream, "A", tmp_path)[1] is None
+    path = tmp_path / "backup.json"
+    content = json.loads(path.read_text())
+    content["nats_ev"]["sha256"] = "0" * 64
+    path.write_text(json.dumps(content))
+    source = Source(tmp_path)
+    pieces: list[bytes] = []
+    with pytest.raises(BackupError, match="damaged"):
+        pieces.extend(source.pieces())
+    assert len(b"".join(pieces)) < source.size
+    call(streams.stream_delete, "A")
+    _, err = call(Backup(streams).restore_stream, tmp_path)
+    assert isinstance(err, SnapshotError)
+    assert isinstance(err.__cause__, BackupError)
     assert isinstance(call(streams.stream_info, "A")[1], StreamNotFoundError)
 
 

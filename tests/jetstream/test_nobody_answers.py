@@ -237,3 +237,15 @@ def test_who_may_only_ask_for_messages_may_consume(client, own_server, call, run
     call(js.publish, "s", b"x")
     run(lambda: got)
     assert got[0][1] is None
+
+
+def test_a_wait_for_convergence_has_a_time_out_of_its_own(js: Any, call: Any) -> None:
+    """Also if requests have none, and the server does not answer."""
+    asked: list[str] = []
+    js.nats.subscribe("silent.>", lambda subject, *rest: asked.append(subject))
+    silent = JetStream(js.nats, prefix="silent", timeout=0)
+    info, err = call(silent.wait_until_converged, "S", timeout=100)
+    assert info is None
+    assert isinstance(err, RequestTimeoutError)
+    assert "STREAM.INFO.S has not converged in 100 ms" in str(err)
+    assert asked

@@ -248,6 +248,75 @@ def test_cancel(filled: JetStream, call: Any, run: Any) -> None:
     assert isinstance(call(filled.stream_info, "S")[1], StreamNotFoundError)
 
 
+def test_a_restore_that_is_cancelled_at_its_last_chunks(
+    js: Any, connected: Any, line_server: Any, call: Any, run: Any
+) -> None:
+    """The server never gets the end; it may build the stream without, and the error says so."""
+    there = connected(line_server("newest"))
+    sizes: list[int] = []
+    got: list[Any] = []
+
+    def answer(subject: str, payload: bytes, reply: str | None, headers: Any) -> None:
+        if not subject.startswith("odd.STREAM"):
+            sizes.append(len(payload))
+        there.publish(reply, b"" if sizes else b'{"deliver_subject": "odd.chunks"}')
+
+    there.subscribe("odd.>", answer)
+    assert call(lambda cb: there.flush(lambda err: cb(None, err)))[1] is None
+    other = JetStream(js.nats, prefix="odd")
+    running = other.stream_restore(
+        {"config": {"name": "S"}, "state": {}}, bytes(3000), lambda *answer: got.append(answer),
+        chunk_size=1024, progress=lambda *args: running.cancel(),
+    )  # fmt: skip
+    run(lambda: got)
+    for nats in (js.nats, there):
+        assert call(lambda cb: nats.flush(lambda err: cb(None, err)))[1] is None  # noqa: B023
+    assert (sizes, len(got), running.bytes) == ([1024, 1024, 952], 1, 1024)
+    assert "may exist now" in str(got[0][1])
+    assert "was cancelled" in str(got[0][1])
+
+
+@pytest.mark.parametrize("where", ["target", "source", "progress"])
+def test_an_interrupt_ends_it(filled: JetStream, call: Any, run: Any, where: str) -> None:
+    """Ctrl-C comes out of the loop; after that, no incomplete copy passes for a complete one."""
+    backup, data = snapshot(filled, call)
+    got: list[Any] = []
+    chunks: list[int] = []
+
+    def interrupted(*args: Any) -> None:
+        chunks.append(1)
+        if len(chunks) == 3:
+            raise KeyboardInterrupt
+
+    def source() -> Any:
+        for at in range(0, len(data), 1024):
+            interrupted()
+            yield data[at : at + 1024]
+
+    def begin() -> None:
+        if where == "target":
+            filled.stream_snapshot(
+                "S", interrupted, lambda *answer: got.append(answer), chunk_size=1024
+            )
+            return
+        call(filled.stream_delete, "S")
+        progress = interrupted if where == "progress" else None
+        filled.stream_restore(
+            backup, source() if where == "source" else data,
+            lambda *answer: got.append(answer), progress=progress, chunk_size=1024,
+        )  # fmt: skip
+
+    begin()
+    with pytest.raises(KeyboardInterrupt):
+        run(lambda: got)
+    run(lambda: got)
+    assert isinstance(got[0][1], SnapshotError)
+    assert isinstance(got[0][1].__cause__, KeyboardInterrupt)
+    assert (len(got), len(chunks)) == (1, 3)
+    if where != "target":
+        assert isinstance(call(filled.stream_info, "S")[1], StreamNotFoundError)
+
+
 def test_a_lost_connection_ends_both(
     js: Any, proxy: Any, connected: Any, call: Any, run: Any
 ) -> None:
