@@ -502,3 +502,42 @@ def test_an_exception_without_a_text_is_a_reason_too(queue, call, run):
     run(lambda: worker.dead == 1)
     assert [each.reason for each in letters(queue, call)] == ["Dumb"]
     worker.stop()
+
+
+def test_a_job_has_room_for_its_dead_letter(queue, call, run):
+    limit = queue.js.nats.max_payload()
+    headers = {"Own": "x" * 4000}
+    with pytest.raises(MaxPayloadError, match="dead letter"):
+        queue.put(b"x" * (limit - 5000), print, headers=headers)
+    longest = b"x" * (limit - 2048 - 4000 - 100)
+    assert call(queue.put, longest, headers=headers)[1] is None
+    worker = queue.work(lambda job, done: done(JobRejectedError("\U0001f600" * 1000)))
+    run(lambda: worker.dead == 1)
+    (letter,) = letters(queue, call)
+    assert letter.data == longest
+    assert letter.reason == "\U0001f600" * 128
+    worker.stop()
+
+
+def test_calls_never_answer_before_they_return(queue, run, connected, line_server):
+    nats = connected(line_server("newest"))
+    theirs = WorkQueue(JetStream(nats), "Q")
+    answers: list[Any] = []
+
+    def answer(*args: Any) -> None:
+        answers.append(args)
+
+    theirs.redrive(answer, seqs=[])
+    theirs.discard([], answer)
+    assert not answers
+    run(lambda: len(answers) == 2)
+    assert answers == [(0, None)] * 2
+    nats.disconnect()
+    run(lambda: not nats.is_connected())
+    answers.clear()
+    theirs.redrive(answer, seqs=[1])
+    theirs.dead_letters(answer)
+    theirs.discard([1], answer)
+    assert not answers
+    run(lambda: len(answers) == 3)
+    assert {type(err).__name__ for _, err in answers} == {"NotConnectedError"}
