@@ -53,18 +53,26 @@ def check_tokens(subject: str) -> None:
         raise BadSubjectError(f"invalid subject {subject!r}: an empty token", subject=subject)
 
 
+def check_literal(subject: str) -> None:
+    """Check a subject that names one thing. Raises TypeError or `BadSubjectError`.
+
+    A request about a subject with wildcards would concern all that match.
+    """
+    check_tokens(subject)
+    if any(token in ("*", ">") for token in subject.split(".")):
+        raise BadSubjectError(
+            f"invalid subject {subject!r}: a wildcard, to which nobody can publish",
+            subject=subject,
+        )
+
+
 def encode_strictly(text: str) -> bytes:
     """Return a subject's bytes, and refuse wildcards and empty tokens. Raises TypeError or `BadSubjectError`.
 
     Subjects that begin with ``$`` are the server's own: requests of its API may have wildcards.
     """
     if not (isinstance(text, str) and text.startswith("$")):
-        check_tokens(text)
-        if any(token in ("*", ">") for token in text.split(".")):
-            raise BadSubjectError(
-                f"invalid subject {text!r}: a wildcard, to which nobody can publish",
-                subject=text,
-            )
+        check_literal(text)
     return encode(text)
 
 

@@ -171,8 +171,13 @@ class _Holding:
             raise NotReentrantError(f"{self.name} is held already, or being acquired")
         nats = self._nats
         deadline: Any = None
+        answered = False
 
         def done(number: int | None, error: NatsError | None) -> None:
+            nonlocal answered
+            if answered:
+                return
+            answered = True
             self._fail = None
             if deadline is not None:
                 deadline.cancel()
@@ -188,11 +193,15 @@ class _Holding:
             fail(RequestTimeoutError(f"request timeout: {self.name} not acquired in {limit:g} ms"))
 
         def stop() -> None:
+            nonlocal answered
+            if answered:
+                return
+            answered = True
+            if deadline is not None:
+                deadline.cancel()
             if self._fail is fail:
                 self._fail = self._ticket = None
-                if deadline is not None:
-                    deadline.cancel()
-                ticket.leave()
+            ticket.leave()
 
         ticket = Ticket(self._settings, done, lambda error: self._lost(ticket, error), once)
         ticket.start()

@@ -36,7 +36,7 @@ from ..jetstream import (
     part,
 )
 from ..nuid import next_nuid
-from ..subjects import check_publish, check_subscribe, matches
+from ..subjects import check_literal, check_subscribe, matches
 from ..times import parse_time
 from .last_messages import LastMessages
 
@@ -234,7 +234,7 @@ class Counters:
             raise TypeError(f"msg_id must be str, not {type(msg_id).__name__}")
         if msg_id == "":
             raise BadOptionsError("msg_id must not be empty")
-        check_publish(subject)
+        check_literal(subject)
         increment = _Increment(self.js, self.stream, subject, n, msg_id or next_nuid(), cb)
         self._when_checked(subject, partial(increment.send, timeout), cb)
 
@@ -298,12 +298,12 @@ class Counters:
     def get_entry(self, subject: str, cb: ResultCallback[CounterEntry]) -> None:
         """Read a counter with its last increment and its sources; ``cb(CounterEntry, err)``; see `get`."""
         check_result_cb(cb)
-        check_publish(subject)
+        check_literal(subject)
         done = _one(cb)
         self._when_checked(None, lambda: self.js.direct_get_last(self.stream, subject, done), cb)
 
     def _read_from_leader(self, subject: str, cb: ResultCallback[CounterEntry]) -> None:
-        check_publish(subject)
+        check_literal(subject)
         done = _one(cb)
         self._when_checked(None, lambda: self.js.get_last_msg(self.stream, subject, done), cb)
 

@@ -46,7 +46,7 @@ from ..times import parse_time
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
-_LONGEST_REASON = 512
+_LONGEST_REASON = 512  # bytes
 # How long a mover waits before it tries an advisory again. In ms.
 _AGAIN_MS = 1000
 # How many jobs one look for left ones reads.
@@ -156,7 +156,9 @@ def _is_own(name: str) -> bool:
 
 def _one_line(reason: str) -> str:
     text = " ".join(reason.split())[:_LONGEST_REASON]
-    return text.encode("utf-8", "replace").decode() or "unknown"
+    # In bytes, like the room that `WorkQueue.put` leaves.
+    data = text.encode("utf-8", "replace")[:_LONGEST_REASON]
+    return data.decode("utf-8", "ignore") or "unknown"
 
 
 def letter_of(message: StoredMsg) -> DeadLetter:
@@ -419,7 +421,8 @@ class Redrive:
     def start(self, seqs: Sequence[int] | None) -> None:
         """Begin; seqs: the sequences of letters, None: all."""
         if seqs is not None:
-            self._next(list(seqs))
+            # Not at once: cb must not be called before `WorkQueue.redrive` returns.
+            self._js.nats.call_soon(self._next, list(seqs))
             return
 
         def told(info: Any, error: NatsError | None) -> None:

@@ -36,7 +36,7 @@ from ..jetstream import (
     attempt,
     later_request,
 )
-from ..subjects import check_publish, check_subscribe
+from ..subjects import check_literal, check_publish, check_subscribe
 from ..times import parse_time, rfc3339
 from .last_messages import LastMessages
 
@@ -286,7 +286,7 @@ class Schedules:
         cb: Callback,
     ) -> None:
         check_result_cb(cb)
-        check_publish(subject)
+        check_literal(subject)
         for name in ("schedule_target", "schedule_source"):
             if options.get(name) == subject:
                 raise BadOptionsError(f"{name[9:]} must not be the schedule's own subject")
@@ -298,7 +298,7 @@ class Schedules:
     def get(self, subject: str, cb: ResultCallback[Schedule]) -> None:
         """Read a schedule; ``cb(Schedule, err)``; cb gets `MessageNotFoundError` if it does not exist."""
         check_result_cb(cb)
-        check_publish(subject)
+        check_literal(subject)
 
         def told(message: StoredMsg | None, error: NatsError | None) -> None:
             if message is None:
@@ -394,8 +394,8 @@ class Schedules:
             TypeError, BadOptionsError, BadSubjectError: an argument is wrong.
         """
         check_result_cb(cb)
-        check_publish(subject)
-        check_publish(target)
+        check_literal(subject)
+        check_literal(target)
         if target == subject:
             raise BadOptionsError("target must not be the schedule's own subject")
         raw = encode_headers(headers) if headers is not None else None
@@ -426,7 +426,7 @@ def _options(
     rollup: bool,
     replace: bool,
 ) -> dict[str, Any]:
-    check_publish(target)
+    check_literal(target)
     options: dict[str, Any] = {"schedule_target": target, "schedule_ttl": ttl}
     if source is not None:
         check_publish(source)

@@ -28,9 +28,9 @@ from ..arguments import (
     payload_bytes,
 )
 from ..errors import BadOptionsError, MaxPayloadError, NatsError
-from ..headers import HeadersLike
+from ..headers import HeadersLike, encode_headers
 from ..jetstream import JetStream, PubAck, StoredMsg, attempt, later_request
-from ..subjects import check_publish, check_subscribe, matches
+from ..subjects import check_literal, check_subscribe, matches
 from .dead_letters import DeadLetter, Places, Redrive, letter_of, walk
 from .worker import Job, JobHandler, Rules, Worker
 
@@ -187,7 +187,8 @@ class WorkQueue:
         """Put a job into the queue; ``cb(ack, err)`` when it is stored.
 
         Args:
-            payload: of the job; 2 KiB less than the server's max_payload, for what a dead letter has more.
+            payload: of the job; with the headers 2 KiB less than the server's max_payload, for what a dead
+                letter has more.
             cb: called once.
             subject: one of the queue's; default: the first one if it has no wildcard, or ``<name>.job``.
             headers: of the job.
@@ -200,21 +201,19 @@ class WorkQueue:
         """
         check_result_cb(cb)
         subject = self._subject() if subject is None else subject
-        check_publish(subject)
+        check_literal(subject)
         if not any(matches(each, subject) for each in self.subjects):
             raise BadOptionsError(
                 f"the queue {self.name} takes {', '.join(self.subjects)}, not {subject!r}"
             )
         body = payload if type(payload) is bytes else payload_bytes(payload)
         limit = self.js.nats.max_payload()
-        if limit and len(body) > limit - _LETTER:
-            text = (
-                f"a job of {len(body)} bytes could not become a dead letter: max_payload is {limit}"
-            )
-            raise MaxPayloadError(text, limit=limit, size=len(body), subject=subject)
-        self.js.publish(
-            subject, body, cb, headers=headers, msg_id=msg_id, expect_stream=self.stream
-        )
+        block = None if headers is None else encode_headers(headers)
+        size = len(body) + len(block or b"")
+        if limit and size > limit - _LETTER:
+            text = f"a job of {size} bytes could not become a dead letter: max_payload is {limit}"
+            raise MaxPayloadError(text, limit=limit, size=size, subject=subject)
+        self.js.publish(subject, body, cb, headers=block, msg_id=msg_id, expect_stream=self.stream)
 
     def _subject(self) -> str:
         first = self.subjects[0]
@@ -303,7 +302,8 @@ class WorkQueue:
         def ended(done: object, error: NatsError | None) -> None:
             cb(found if error is None else None, error)
 
-        walk(self.js, self._places.dead, after + 1, each, ended)
+        # Not at once: cb must not be called before this returns, also without a connection.
+        self.js.nats.call_soon(walk, self.js, self._places.dead, after + 1, each, ended)
 
     def redrive(
         self,
@@ -355,10 +355,7 @@ class WorkQueue:
             else:
                 cb(gone, None)
 
-        if left:
-            delete()
-        else:
-            self.js.nats.call_soon(cb, 0, None)
+        self.js.nats.call_soon(delete)
 
 
 def _subjects(subjects: Sequence[str]) -> list[str]:

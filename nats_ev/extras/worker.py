@@ -14,8 +14,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ..arguments import ResultCallback, check_result_cb, takes_several
-from ..errors import ConnectionClosedError, NatsError
+from ..arguments import Milliseconds, ResultCallback, check_result_cb, milliseconds, takes_several
+from ..errors import BadOptionsError, ConnectionClosedError, NatsError
 from ..headers import received
 from ..jetstream import JetStream, JsMsg, MsgNotAckableError, later_request
 from .dead_letters import Dead, Mover, Places, bury
@@ -23,6 +23,8 @@ from .dead_letters import Dead, Mover, Places, bury
 # How often a dead letter is tried that can't be stored, and the ms between.
 _BURIALS = 10
 _AGAIN_MS = 1000.0
+# Of a `JobRetryError`, in ms: what `JsMsg.nak` takes.
+_LONGEST_DELAY = 100 * 365 * 24 * 3600 * 1000.0
 
 
 class JobRejectedError(NatsError):
@@ -39,13 +41,14 @@ class JobRejectedError(NatsError):
 class JobRetryError(NatsError):
     """A job that should be tried again after a time of its own: raise this, or give it to ``done``.
 
-    `delay` is that time, in ms. It counts as a failure: the last one makes a dead letter.
+    `delay` is that time, in ms or as timedelta. It counts as a failure: the last one makes a dead letter.
+    In place of a delay that can't be, the queue's backoff counts, and on_error gets `BadOptionsError`.
 
     What to do: nothing, as long as attempts are left.
     """
 
     text = "the job is to be tried again"
-    delay: float = 0.0
+    delay: Milliseconds = 0.0
 
 
 class JobTimeoutError(NatsError, TimeoutError):
@@ -242,6 +245,7 @@ class Worker:
                 self._report(error or NatsError())
                 self._draining = []
                 self._mover.stop()
+                self._give_back()
                 self._source_ended()
             return
         if self._closed or self.draining:
@@ -286,8 +290,10 @@ class Worker:
                 self._handler(task.job, finish)
             else:
                 self._handler(task.job)
-        except Exception as exc:
+        except BaseException as exc:
             finish(exc)
+            if not isinstance(exc, Exception):  # of who ends the program, or the loop alone
+                raise
         else:
             if not self._takes_done:
                 finish()
@@ -310,7 +316,15 @@ class Worker:
 
     def _delay(self, attempt: int, err: object) -> float:
         if isinstance(err, JobRetryError):
-            return err.delay
+            try:
+                delay = milliseconds(err.delay, "delay")
+                if delay <= _LONGEST_DELAY:
+                    return delay
+                text = f"delay must be at most 100 years, not {delay:g} ms"
+            except (TypeError, BadOptionsError) as exc:
+                text = str(exc)
+            # The job must not stay in hand because of that.
+            self._report(BadOptionsError(f"JobRetryError: {text}"))
         pauses = self._rules.backoff
         return pauses[min(attempt, len(pauses)) - 1]
 
@@ -427,7 +441,10 @@ class Worker:
 def _reason(err: BaseException | str) -> str:
     if isinstance(err, str):
         return err
-    text = str(err)
+    try:
+        text = str(err)
+    except Exception:  # an exception of the user may be unable to say what it is
+        text = ""
     if isinstance(err, JobRejectedError) and text:
         return text
     return f"{type(err).__name__}: {text}" if text else type(err).__name__

@@ -619,3 +619,37 @@ def test_living_tickets_are_not_swept_away(bucket, run, call, eventually):
     second.release()
     run(lambda: answers[1].all)
     third.release()
+
+
+def test_acquire_that_is_closed_at_the_end_of_its_time_is_answered_once(bucket, run, call):
+    holder = Lock(bucket(), "a")
+    call(holder.acquire)
+    lock = Lock(bucket(), "a")
+    nats = lock.js.nats
+    waits = Answers()
+    lock.acquire(waits, timeout=30)
+
+    def close() -> None:
+        time.sleep(0.1)  # the timeout is due now
+        lock.close()
+
+    nats.call_later(10, nats.call_soon, close)
+    run(lambda: waits.all)
+    call(holder.queue)
+    later: list[bool] = []
+    nats.call_later(50, later.append, True)
+    run(lambda: later)
+    assert isinstance(waits.error, (LockClosedError, TimeoutError))
+
+
+def test_acquisition_that_is_stopped_after_a_close_is_not_answered(bucket, run, call):
+    holder = Lock(bucket(), "a")
+    call(holder.acquire)
+    silent = Answers()
+    other = Lock(bucket(), "a")
+    waiting = other.acquire(silent)
+    other.close()
+    waiting.stop()
+    call(holder.queue)
+    assert not silent.all
+    holder.release()

@@ -210,3 +210,16 @@ def test_wrong_arguments_are_raised(counters):
         counters.get_entries([], print)
     with pytest.raises(TypeError, match="js must be a JetStream"):
         Counters(counters.js.nats, "C")
+
+
+def test_a_subject_with_wildcards_is_no_counter(counters, call):
+    """The last of all counters would answer, and a purge would delete them all."""
+    call(counters.add, "c.a", 1)
+    call(counters.add, "c.b", 2)
+    for subject in ("c.*", ">", "c..a"):
+        for method in (counters.get, counters.get_entry, counters.reset, counters.increment):
+            with pytest.raises(BadSubjectError):
+                method(subject, print)
+        with pytest.raises(BadSubjectError):
+            counters.reset(subject, print, purge=True)
+    assert call(counters.get_multiple, "c.>")[0] == {"c.a": 1, "c.b": 2}

@@ -246,3 +246,23 @@ def test_wrong_arguments_are_raised(connected, server):
         schedules.cron("at.1", "@daily", "out.1", b"", print, zone="+02:00")
     with pytest.raises(BadSubjectError):
         schedules.get("a b", print)
+
+
+def test_a_name_with_wildcards_is_no_schedule(once, call):
+    """A purge with the filter ``at.*`` would delete them all."""
+    for name in ("at.1", "at.2"):
+        assert call(once.at, name, later(hours=1), "out.1", b"x")[1] is None
+    for name in ("at.*", ">", "at..1"):
+        with pytest.raises(BadSubjectError):
+            once.cancel(name, print)
+        with pytest.raises(BadSubjectError):
+            once.get(name, print)
+        with pytest.raises(BadSubjectError):
+            once.stop(name, "out.1", b"", print)
+        with pytest.raises(BadSubjectError):
+            once.stop("at.1", name, b"", print)
+        with pytest.raises(BadSubjectError):
+            once.at(name, later(hours=1), "out.1", b"", print)
+        with pytest.raises(BadSubjectError):
+            once.at("at.3", later(hours=1), name, b"", print)
+    assert len(call(once.list)[0]) == 2

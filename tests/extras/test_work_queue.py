@@ -428,3 +428,116 @@ def test_a_queue_leaves_nothing_in_the_client(queue, call, run):
     call(worker.drain)
     assert queue.js.nats.subscription_count() == before - 2
     assert not worker._tasks
+
+
+def test_a_worker_whose_source_has_ended_gives_back_what_waits(queue, call, run):
+    dones: list[Any] = []
+    errors: list[Any] = []
+    worker = queue.work(lambda job, done: dones.append(done), prefetch=3, on_error=errors.append)
+    put(queue, call, "a", "b", "c")
+    run(lambda: dones and worker.waiting == 2)
+    call(queue.js.consumer_delete, "Q", "workers")
+    run(lambda: errors)
+    assert worker.waiting == 0
+    dones[0]()
+    run(lambda: worker.closed)
+    assert len(dones) == 1
+    assert not worker._tasks
+
+
+class Stop(BaseException):
+    """Like KeyboardInterrupt."""
+
+
+class Dumb(Exception):
+    """An exception without a text."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def test_a_handler_that_is_interrupted_has_failed(queue, call, run):
+    put(queue, call, "a")
+    attempts: list[int] = []
+
+    def handler(job: Any) -> None:
+        attempts.append(job.attempt)
+        if job.attempt == 1:
+            raise Stop
+
+    worker = queue.work(handler)
+    with pytest.raises(Stop):
+        run(lambda: worker.done)
+    assert (worker.running, worker.failed) == (0, 1)
+    run(lambda: worker.done == 1)
+    assert attempts == [1, 2]
+    worker.stop()
+
+
+@pytest.mark.parametrize("delay", ["5s", -1, None, float("inf"), 10**15])
+def test_a_pause_that_makes_no_sense_is_that_of_the_queue(queue, call, run, delay):
+    put(queue, call, "a")
+    errors: list[Any] = []
+
+    def handler(job: Any) -> None:
+        if job.attempt == 1:
+            raise JobRetryError(delay=delay)
+
+    worker = queue.work(handler, on_error=errors.append)
+    run(lambda: worker.done == 1)
+    assert worker.failed == 1
+    run(lambda: errors)
+    assert isinstance(errors[0], BadOptionsError)
+    assert "JobRetryError" in str(errors[0])
+    worker.stop()
+
+
+def test_an_exception_without_a_text_is_a_reason_too(queue, call, run):
+    put(queue, call, "a")
+
+    def handler(job: Any) -> None:
+        raise Dumb
+
+    worker = queue.work(handler)
+    run(lambda: worker.dead == 1)
+    assert [each.reason for each in letters(queue, call)] == ["Dumb"]
+    worker.stop()
+
+
+def test_a_job_has_room_for_its_dead_letter(queue, call, run):
+    limit = queue.js.nats.max_payload()
+    headers = {"Own": "x" * 4000}
+    with pytest.raises(MaxPayloadError, match="dead letter"):
+        queue.put(b"x" * (limit - 5000), print, headers=headers)
+    longest = b"x" * (limit - 2048 - 4000 - 100)
+    assert call(queue.put, longest, headers=headers)[1] is None
+    worker = queue.work(lambda job, done: done(JobRejectedError("\U0001f600" * 1000)))
+    run(lambda: worker.dead == 1)
+    (letter,) = letters(queue, call)
+    assert letter.data == longest
+    assert letter.reason == "\U0001f600" * 128
+    worker.stop()
+
+
+def test_calls_never_answer_before_they_return(queue, run, connected, line_server):
+    nats = connected(line_server("newest"))
+    theirs = WorkQueue(JetStream(nats), "Q")
+    answers: list[Any] = []
+
+    def answer(*args: Any) -> None:
+        answers.append(args)
+
+    theirs.redrive(answer, seqs=[])
+    theirs.discard([], answer)
+    assert not answers
+    run(lambda: len(answers) == 2)
+    assert answers == [(0, None)] * 2
+    nats.disconnect()
+    run(lambda: not nats.is_connected())
+    answers.clear()
+    theirs.redrive(answer, seqs=[1])
+    theirs.dead_letters(answer)
+    theirs.discard([1], answer)
+    assert not answers
+    run(lambda: len(answers) == 3)
+    assert {type(err).__name__ for _, err in answers} == {"NotConnectedError"}
