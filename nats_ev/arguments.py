@@ -53,23 +53,32 @@ TAKES_RESULT: Takes = ("result, err", 2)
 TAKES_MESSAGE: Takes = ("subject, payload, reply, headers", 4)
 TAKES_ANSWER: Takes = ("response, err, headers", 3)
 
-# Options under the names of nats-py, and what they are called here.
+# Options under the names of other clients, above all nats-py, and what they are called here.
 OF_NATS_PY = {
     "allow_reconnect": "reconnect",
+    "client_name": "name",
     "closed_cb": "on_disconnect",
+    "credentials": "creds_file",
+    "creds": "creds_file",
     "disconnected_cb": "on_disconnect",
     "discovered_server_cb": "on_discovered_servers",
     "dont_randomize": "randomize_servers",
     "error_cb": "on_error",
     "lame_duck_mode_cb": "on_lame_duck",
     "max_outstanding_pings": "max_pings_outstanding",
+    "max_reconnects": "max_reconnect_attempts",
     "nkeys_seed": "nkey_seed_file",
     "no_echo": "echo",
+    "on_close": "on_disconnect",
+    "on_closed": "on_disconnect",
     "pass_": "password",
     "pending_size": "reconnect_buffer_size",
     "reconnect_time_wait": "reconnect_delay",
+    "reconnect_wait": "reconnect_delay",
     "reconnected_cb": "on_reconnect",
+    "timeout": "connect_timeout",
     "url": "servers",
+    "user_creds": "creds_file",
     "user_credentials": "creds_file",
     "user_jwt_cb": "jwt_cb",
     "ws_connection_headers": "ws_headers",

@@ -190,7 +190,11 @@ class _Holding:
             done(None, error)
 
         def late() -> None:
-            fail(RequestTimeoutError(f"request timeout: {self.name} not acquired in {limit:g} ms"))
+            why = "" if ticket.trouble is None else f": {ticket.trouble}"
+            text = f"request timeout: {self.name} not acquired in {limit:g} ms{why}"
+            error = RequestTimeoutError(text)
+            error.__cause__ = ticket.trouble
+            fail(error)
 
         def stop() -> None:
             nonlocal answered

@@ -170,10 +170,10 @@ def elastic_config(
     if partitioning_filters is not None:
         config["partitioning_filters"] = [
             {
-                "filter": each["filter"],
+                "filter": each.get("filter", ""),
                 "partitioning_wildcards": _listed(each.get("partitioning_wildcards")),
             }
-            for each in partitioning_filters
+            for each in _mappings("partitioning_filters", partitioning_filters)
         ]
     if integer(max_buffered_msgs, "max_buffered_msgs", -1):
         config["max_buffered_msg"] = max_buffered_msgs
@@ -220,6 +220,15 @@ def _texts(name: str, values: Sequence[str]) -> list[str]:
     if isinstance(values, str) or not all(isinstance(each, str) for each in values):
         raise TypeError(f"{name} must be a list of str")
     return list(values)
+
+
+def _mappings(name: str, values: Sequence[PartitioningFilter]) -> Sequence[PartitioningFilter]:
+    if isinstance(values, Mapping) or not all(isinstance(each, Mapping) for each in values):
+        raise TypeError(
+            f"{name} must be a list of dicts, as in "
+            "[{'filter': 'orders.*', 'partitioning_wildcards': [1]}]"
+        )
+    return values
 
 
 def _listed(values: Iterable[int] | None) -> list[int] | None:

@@ -96,6 +96,7 @@ class Ticket:
         self._ahead: set[str] = set()  # keys with smaller numbers
         self._gone: set[str] = set()  # keys of which a marker has come: they never return
         self._looking = False
+        self.trouble: NatsError | None = None  # why the last attempt at the next step has failed
 
     # The lease.
 
@@ -148,6 +149,7 @@ class Ticket:
         self._step(self._put, failed=self._put_again)
 
     def _is_put(self, revision: int, sent: float) -> None:
+        self.trouble = None
         self.number = self._revision = revision
         self._extend(sent)
         self._look()
@@ -228,6 +230,8 @@ class Ticket:
 
         def seen(entries: dict[str, KvEntry] | None, error: NatsError | None) -> None:
             self._looking = False
+            if entries is not None:
+                self.trouble = None
             if self.over or self.granted:
                 return
             if turn != self._round:
@@ -437,6 +441,7 @@ class Ticket:
         """Try another time after an error, or end with it."""
         if self.over:
             return
+        self.trouble = error
         if error is None or passes(error):
             self._later(what, self._settings.retry_ms, again)
         else:

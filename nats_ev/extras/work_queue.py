@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -88,6 +88,10 @@ class WorkQueue:
         self.name = name
         self.subjects = [f"{name}.>"] if subjects is None else _subjects(subjects)
         self.attempts = integer(attempts, "attempts", 1)
+        if isinstance(backoff, str) or not isinstance(backoff, Iterable):
+            raise TypeError(
+                f"backoff must be several pauses, as in [1000, 5000], not {type(backoff).__name__}"
+            )
         self._backoff = tuple(milliseconds(each, "backoff") for each in backoff)
         if not self._backoff:
             raise BadOptionsError("backoff must not be empty")

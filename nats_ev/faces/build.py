@@ -99,6 +99,20 @@ class Face:
             raise BadOptionsError(f"this client has the face {found.face.module} already")
         return found
 
+    def context_for(self, owner: Any) -> Context:
+        """Return the context for what is made from an object of this face or of the callback API.
+
+        Raises `BadOptionsError` for an object of another face: that face waits in another way.
+        """
+        if not isinstance(owner, Facing):
+            return self.context(owner)
+        context = owner._context
+        if context.face is not self:
+            raise BadOptionsError(
+                f"this {type(owner).__name__} has the face {context.face.module}, not {self.module}"
+            )
+        return context
+
     def attach(self, context: Context) -> None:
         """Let a context know its face."""
         context.face = self
@@ -129,7 +143,7 @@ class Face:
             space["__slots__"] = ()
         elif name in rules.HOMES:
             bases = (objects.BASES.get(name, Facing),)
-            space["_context_for"] = staticmethod(self.context)
+            space["_context_for"] = staticmethod(self.context_for)
             names = tuple(inspect.signature(cast(Any, rules.original(name)).__init__).parameters)
             space["_adapt"] = staticmethod(partial(_adapt_new, names[2:]))
         else:
@@ -238,7 +252,7 @@ def _of_class(method: Callable[..., Any], original: type) -> Callable[..., Any]:
 
     @functools.wraps(method)
     def of_class(cls: Any, js: Any, *args: Any, **options: Any) -> Any:
-        context = js._context if isinstance(js, Facing) else cls._context_for(js)
+        context = cls._context_for(js)
         return method(_OfClass(context, original), unwrap(js), *args, **options)
 
     return of_class

@@ -37,7 +37,7 @@ class Facing:
 
     def __init__(self, owner: Any, /, *args: Any, **options: Any) -> None:
         """owner: what the class of the callback API takes first, of this face or of that API."""
-        context = owner._context if isinstance(owner, Facing) else type(self)._context_for(owner)
+        context = type(self)._context_for(owner)
         args = type(self)._adapt(context, args, options)
         options = {name: unwrap(value) for name, value in options.items()}
         self._set(context.on_loop(self._original, unwrap(owner), *args, **options), context)

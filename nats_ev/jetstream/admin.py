@@ -23,13 +23,13 @@ from ..arguments import (
 from ..errors import BadOptionsError, NatsError, RequestTimeoutError
 from .answers import INFO, Shape, part
 from .api import Api, name_of
-from .config import check_fields
+from .config import Fields, check_fields
 from .errors import APIError, is_electing
 from .types import ConsumerInfo, Placement, StreamInfo, Success
 
 __all__: list[str] = []
 
-_PLACEMENT = {"cluster": None, "tags": None, "preferred": None}
+_PLACEMENT: Fields = {"cluster": None, "tags": [None], "preferred": None}
 # "a reconfiguration of this stream is already in progress"
 _IN_PROGRESS = 10226
 # Between two looks, in ms.

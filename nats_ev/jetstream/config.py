@@ -31,6 +31,8 @@ MAX_SEQUENCE = 2**64 - 1
 Fields = dict[str, Any]
 # A duration: a timedelta, or an int of nanoseconds.
 DURATION = "duration"
+# Fields under the names of other clients that no spelling brings near, and what they are called here.
+_OTHER_WORDS = {"max_messages": "batch", "max_wait": "expires", "timeout": "expires"}
 # An int below this one was meant in another unit: no duration of a server is shorter than 1 ms.
 _LEAST_DURATION = 1_000_000
 
@@ -49,7 +51,7 @@ _SOURCE: Fields = {
 STREAM: Fields = {
     "name": None,
     "description": None,
-    "subjects": None,
+    "subjects": [None],
     "retention": {"limits", "interest", "workqueue"},
     "max_consumers": None,
     "max_msgs": None,
@@ -62,7 +64,7 @@ STREAM: Fields = {
     "num_replicas": None,
     "no_ack": None,
     "duplicate_window": DURATION,
-    "placement": {"cluster": None, "tags": None, "preferred": None},
+    "placement": {"cluster": None, "tags": [None], "preferred": None},
     "mirror": _SOURCE,
     "sources": [_SOURCE],
     "compression": {"none", "s2"},
@@ -101,7 +103,7 @@ CONSUMER: Fields = {
     "max_deliver": None,
     "backoff": [DURATION],
     "filter_subject": None,
-    "filter_subjects": None,
+    "filter_subjects": [None],
     "replay_policy": {"instant", "original"},
     "rate_limit_bps": None,
     "sample_freq": None,
@@ -122,7 +124,7 @@ CONSUMER: Fields = {
     "sourcing": None,
     "metadata": None,
     "pause_until": None,
-    "priority_groups": None,
+    "priority_groups": [None],
     "priority_policy": {"", "none", "overflow", "pinned_client", "prioritized"},
     "priority_timeout": DURATION,
 }  # fmt: skip
@@ -231,7 +233,8 @@ def check_fields(what: str, given: Mapping[str, Any], known: Fields) -> None:
     """
     for field, value in given.items():
         if field not in known:
-            close = difflib.get_close_matches(str(field), known, 1)
+            other = _OTHER_WORDS.get(str(field))
+            close = [other] if other in known else difflib.get_close_matches(str(field), known, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise BadOptionsError(f"unknown field {field!r} in {what}{hint}")
         inside = known[field]
@@ -251,6 +254,8 @@ def check_fields(what: str, given: Mapping[str, Any], known: Fields) -> None:
 
 
 def _check_value(what: str, field: str, value: object, kind: Any) -> None:
+    if kind is None:
+        return
     if kind is not DURATION:
         _check_inside(f"{field} of {what}", value, kind)
     elif isinstance(value, int) and 0 < value < _LEAST_DURATION:

@@ -23,6 +23,7 @@ from ..arguments import (
     Payload,
     ResultCallback,
     age_ms,
+    explained,
     integer,
 )
 from ..buckets import (
@@ -413,6 +414,7 @@ class KV(ManyKeys):
 
         write(0, created)
 
+    @explained(last="the parameter is revision")
     def update(
         self,
         key: str,

@@ -214,6 +214,16 @@ AT_THE_CALL = {
         TypeError,
         "unknown option 'allow_reconnect'; did you mean 'reconnect'?",
     ),
+    "option of nats.go": Row(
+        lambda nats: Nats(max_reconnects=3),
+        TypeError,
+        "unknown option 'max_reconnects'; did you mean 'max_reconnect_attempts'?",
+    ),
+    "another client's word for connect_timeout": Row(
+        lambda nats: Nats(timeout=3),
+        TypeError,
+        "unknown option 'timeout'; did you mean 'connect_timeout'?",
+    ),
     "option of a wrong type": Row(
         lambda nats: Nats(reconnect_delay="2s"),
         TypeError,
@@ -366,6 +376,21 @@ AT_THE_CALL = {
         lambda nats: JetStream(nats).stream_create({"name": "A", "max_messages": 1}, two),
         BadOptionsError,
         "unknown field 'max_messages' in stream configuration; did you mean 'max_msgs'?",
+    ),
+    "timeout of a fetch": Row(
+        lambda nats: JetStream(nats).fetch("S", "c", {"timeout": 5}, two),
+        BadOptionsError,
+        "unknown field 'timeout' in fetch options; did you mean 'expires'?",
+    ),
+    "one subject in place of a list": Row(
+        lambda nats: JetStream(nats).stream_create({"name": "A", "subjects": "a"}, two),
+        TypeError,
+        "subjects in stream configuration must be a list, not str",
+    ),
+    "update with nats-py's last": Row(
+        lambda nats: KV(JetStream(nats), "b").update("a", b"", last=1),
+        TypeError,
+        "…'last': the parameter is revision",
     ),
     "30 s as ns": Row(
         lambda nats: JetStream(nats).consumer_create("S", {"name": "c", "ack_wait": 30}, two),

@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 
 from lab.recorder import Recorder
-from nats_ev import KV, BadOptionsError, JetStream, MessageTtlError, NotConnectedError
+from nats_ev import (
+    KV,
+    BadOptionsError,
+    JetStream,
+    JetStreamNotEnabledError,
+    MessageTtlError,
+    NotConnectedError,
+)
 from nats_ev.extras import (
     Contender,
     Election,
@@ -165,6 +172,16 @@ def test_waiting_ends_by_timeout_stop_and_close(bucket, run, call, eventually):
     assert holder.held
     assert not stopped.all
     waiting.stop()
+
+
+def test_the_error_of_a_timeout_says_what_is_wrong(own_server, connected, call):
+    nats = connected(own_server(), reconnect=True)
+    lock = Lock(KV(JetStream(nats), "b"), "a")
+    _, error = call(lock.acquire, timeout=2000)
+    assert isinstance(error, TimeoutError)
+    assert "a not acquired in 2000 ms: " in str(error)
+    assert "is JetStream enabled on this server" in str(error)
+    assert isinstance(error.__cause__, JetStreamNotEnabledError)
 
 
 def test_stop_in_the_callback_releases_nothing(bucket, run, call):

@@ -167,3 +167,11 @@ def test_what_a_partitioning_filter_cannot_be(filter: str, wildcards: list[int])
 def test_stored_nonsense_has_an_error_of_its_own(stored: bytes) -> None:
     with pytest.raises(ConsumerGroupConfigError, match="'g'"):
         decode(stored, check_static, "g")
+
+
+@pytest.mark.parametrize("filters", [["orders.*"], {"filter": "orders.*"}, "orders.*"])
+def test_partitioning_filters_are_dicts(filters: Any) -> None:
+    with pytest.raises(TypeError, match="partitioning_filters must be a list of dicts"):
+        elastic_config(4, filters, 0, 0)
+    with pytest.raises(BadOptionsError, match="non-empty filter"):
+        elastic_config(4, [{"partitioning_wildcards": [1]}], 0, 0)  # type: ignore[typeddict-item]

@@ -404,6 +404,9 @@ def test_wrong_arguments_are_raised(connected, server):
     ):  # fmt: skip
         with pytest.raises(BadOptionsError, match=why):
             WorkQueue(js, **{"name": "Q", **options})
+    for backoff in (5, timedelta(seconds=1), "1"):
+        with pytest.raises(TypeError, match="backoff must be several pauses"):
+            WorkQueue(js, "Q", backoff=backoff)  # type: ignore[arg-type]
     queue = WorkQueue(js, "Q", subjects=["q.*"])
     with pytest.raises(BadOptionsError, match="subject is required"):
         queue.put(b"", print)

@@ -11,6 +11,7 @@ import pytest
 
 from lab.faces import Face, block, each, got
 from nats_ev import (
+    BadOptionsError,
     BucketNotFoundError,
     ConsumerDeletedError,
     JetStream,
@@ -21,6 +22,8 @@ from nats_ev import (
     RequestTimeoutError,
     ServiceError,
     StreamNotFoundError,
+    aio,
+    blocking,
 )
 from nats_ev.nuid import next_nuid
 
@@ -298,5 +301,21 @@ def test_services(face: Face) -> None:
             async with block(face.module.Service(nc, "again", "1.0.0")) as again:
                 assert again.info()["name"] == "again"
             assert again.stopped
+
+    face.run(scenario)
+
+
+def test_an_object_of_another_face_is_refused(face: Face) -> None:
+    async def scenario(face: Face) -> None:
+        async with block(face.connect()) as nc:
+            js = nc.jetstream()
+            for other in {aio, blocking} - {face.module}:
+                text = f"has the face {face.module.__name__}, not {other.__name__}"
+                with pytest.raises(BadOptionsError, match=text):
+                    other.JetStream(nc)
+                with pytest.raises(BadOptionsError, match=text):
+                    other.KV(js, "b")
+                with pytest.raises(BadOptionsError, match=text):
+                    other.Lock(js.key_value("b"), "a")
 
     face.run(scenario)

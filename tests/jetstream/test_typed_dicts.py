@@ -38,8 +38,7 @@ def as_table(hint: Any) -> Any:
     if get_origin(kind) is Literal:
         return set(get_args(kind))
     if get_origin(kind) in (list, typing.get_origin(typing.Sequence[int])):
-        inner = as_table(get_args(kind)[0])
-        return None if inner is None else [inner]
+        return [as_table(get_args(kind)[0])]
     return None
 
 
