@@ -22,6 +22,7 @@ from nats_ev import (
     Status,
     pyev,
 )
+from nats_ev.extras import Lock
 from nats_ev.testing import Server
 
 STEP_LIMIT = 10.0  # seconds
@@ -247,6 +248,46 @@ def service(nats: Nats, done: Done) -> None:
 
 
 @step
+def lock_is_handed_over(nats: Nats, done: Done) -> None:
+    """a lock: the next one has it as soon as the first one releases it"""
+    if server.version < (2, 11):
+        done("needs nats-server 2.11")
+        return
+    kv = KV(JetStream(nats), "tour-locks")
+    first, second = Lock(kv, "printer"), Lock(kv, "printer")
+    tokens: list[int] = []
+
+    def created(result: Any, err: NatsError | None) -> None:
+        check(err is None, f"a bucket, not {err!r}")
+        first.acquire(lambda token, err: got(first, token, err))
+        second.acquire(lambda token, err: got(second, token, err))
+
+    def got(lock: Lock, token: int | None, err: NatsError | None) -> None:
+        check(token is not None, f"the lock, not {err!r}")
+        tokens.append(token or 0)
+        lock.release(lambda result, err: check(err is None, str(err)))
+        if lock is second:
+            check(tokens[0] < tokens[1], "a token that grows")
+            done("its token has grown")
+
+    kv.create_bucket({"limit_marker_ttl": 60_000_000_000}, created)
+
+
+@step
+def over_websocket(nats: Nats, done: Done) -> None:
+    """WebSocket: another client, through what lets only HTTP pass"""
+    other = Nats(servers=[server.ws_url], name="tour over WebSocket")
+
+    def answered(response: bytes | None, err: NatsError | None, headers: bytes | None) -> None:
+        check(response == b"pong", f"the answer, not {err or response!r}")
+        url = other.connected_url()
+        other.drain(lambda err: done(f"connected to {url}"))
+
+    nats.subscribe_max("tour.ping", lambda s, p, reply, h: nats.publish(reply, b"pong"), 1)
+    nats.flush(lambda err: other.request("tour.ping", b"", answered))
+
+
+@step
 def server_restarts(nats: Nats, done: Done) -> None:
     """the server is killed and restarted: subscriptions and queued messages survive"""
 
@@ -319,7 +360,7 @@ class Tour:
 
 
 if __name__ == "__main__":
-    with Server(jetstream=True) as server:
+    with Server(jetstream=True, websocket=True) as server:
         version = ".".join(map(str, server.version))
         print(
             f"nats-server {version} on {server.url}, libev {'.'.join(map(str, pyev.abi_version()))}"
