@@ -335,6 +335,26 @@ def test_a_list_that_changes_begins_again(server: Any, connected: Any, call: Any
     assert asked == [0, 3, 0, 3, 6]
 
 
+def test_a_server_that_answers_twice_counts_once(server: Any, connected: Any, call: Any) -> None:
+    """Another account of a server may import the subjects: its answer comes over two ways, then."""
+    nats, there = connected(server), connected(server)
+
+    def answer(subject: str, payload: bytes, reply: str, headers: Any) -> None:
+        asked = subject.split(".")[3]
+        for each in ("ONE", "ONE", "TWO") if asked == "PING" else (asked,):
+            data = {"connections": [{"cid": 1}], "total": 1}
+            there.publish(reply, json.dumps({"server": {"id": each}, "data": data}))
+
+    there.subscribe("$SYS.REQ.SERVER.>", answer)
+    assert call(lambda cb: there.flush(lambda err: cb(None, err)))[1] is None
+    system = SystemClient(nats)
+    for method in (system.connz_ping, system.all_connz_ping):
+        answers, err = call(method)
+        assert err is None
+        ids = [each["server"]["id"] for each in answers if len(each["server"]["id"]) == 3]
+        assert sorted(ids) == ["ONE", "TWO"]
+
+
 def test_silence_cancelling_and_the_end(server: Any, connected: Any, call: Any, run: Any) -> None:
     there = connected(server)
     there.subscribe("$SYS.REQ.>", lambda *message: None)
