@@ -156,7 +156,7 @@ class Asking:
         self._nats = nats
         self._subject = subject
         self._cb: Callback | None = cb
-        self._answers: list[dict[str, Any]] = []
+        self._answers: dict[str, dict[str, Any]] = {}
         self._number = 0
 
     def begin(self, body: bytes, timeout: float, stall: float, servers: int) -> None:
@@ -174,9 +174,11 @@ class Asking:
     def _answered(self, payload: bytes | None, error: NatsError | None, headers: object) -> None:
         if payload is not None:
             try:
-                self._answers.append(read_answer(self._subject, payload))
+                answer = read_answer(self._subject, payload)
             except ProtocolError as exc:
                 self._nats.report(exc)
+            else:  # the first one of each server: a second would count its figures twice
+                self._answers.setdefault(answer["server"]["id"], answer)
             return
         cb, self._cb = self._cb, None
         if cb is None:
@@ -186,4 +188,4 @@ class Asking:
         if error is not None:
             cb(None, error)
         else:
-            cb(self._answers, None)
+            cb(list(self._answers.values()), None)

@@ -72,6 +72,7 @@ class Pages:
         self._items: list[Any] = []
         self._before: list[Any] = []
         self._attempts = _ATTEMPTS
+        self._repeats = 0  # pages that were the same as the one before
         self._cancelled = False
         self._one: One | None = None
 
@@ -108,7 +109,7 @@ class Pages:
             return
         if overlap and self._attempts > 1 and not self._follows(items):
             self._attempts -= 1
-            self._items, self._before = [], []
+            self._items, self._before, self._repeats = [], [], 0
             self._next(0, 0)
             return
         if not self._paged.in_order and len(items) >= self._opts["limit"] and self._attempts > 1:
@@ -119,6 +120,9 @@ class Pages:
             self._next(0, 0)
             return
         if items and items == self._before:
+            self._repeats += 1
+        # In a list without an order two pages may be the same by chance.
+        if self._repeats >= (1 if self._key else _ATTEMPTS):
             self._cb(None, ProtocolError(f"the answer to {self._paged.verb} has one page twice"))
             return
         self._before = items

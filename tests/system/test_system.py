@@ -312,6 +312,23 @@ def test_pages_that_never_end(server: Any, connected: Any, call: Any, data: Any)
     assert (result, type(err)) == (None, ProtocolError)
 
 
+def test_two_pages_that_are_the_same_by_chance(server: Any, connected: Any, call: Any) -> None:
+    """Servers don't order what is equal."""
+    there = connected(server)
+    pages = iter([1, 1, 2, 2, 1])
+
+    def answer(subject: str, payload: bytes, reply: str, headers: Any) -> None:
+        data = {"connections": [{"cid": next(pages)}], "total": 5}
+        there.publish(reply, json.dumps({"server": {"id": "X"}, "data": data}))
+
+    there.subscribe("$SYS.REQ.SERVER.X.CONNZ", answer)
+    assert call(lambda cb: there.flush(lambda err: cb(None, err)))[1] is None
+    opts = {"limit": 1, "sort": "subs"}
+    result, err = call(SystemClient(connected(server)).all_connz, "X", opts)
+    assert err is None
+    assert [each["cid"] for each in result["data"]["connections"]] == [1, 1, 2, 2, 1]
+
+
 def test_a_list_that_changes_begins_again(server: Any, connected: Any, call: Any) -> None:
     """The second page does not begin with the last item of the first, once."""
     there = connected(server)
@@ -333,6 +350,26 @@ def test_a_list_that_changes_begins_again(server: Any, connected: Any, call: Any
     assert err is None
     assert [each["cid"] for each in result["data"]["connections"]] == cids
     assert asked == [0, 3, 0, 3, 6]
+
+
+def test_a_server_that_answers_twice_counts_once(server: Any, connected: Any, call: Any) -> None:
+    """Another account of a server may import the subjects: its answer comes over two ways, then."""
+    nats, there = connected(server), connected(server)
+
+    def answer(subject: str, payload: bytes, reply: str, headers: Any) -> None:
+        asked = subject.split(".")[3]
+        for each in ("ONE", "ONE", "TWO") if asked == "PING" else (asked,):
+            data = {"connections": [{"cid": 1}], "total": 1}
+            there.publish(reply, json.dumps({"server": {"id": each}, "data": data}))
+
+    there.subscribe("$SYS.REQ.SERVER.>", answer)
+    assert call(lambda cb: there.flush(lambda err: cb(None, err)))[1] is None
+    system = SystemClient(nats)
+    for method in (system.connz_ping, system.all_connz_ping):
+        answers, err = call(method)
+        assert err is None
+        ids = [each["server"]["id"] for each in answers if len(each["server"]["id"]) == 3]
+        assert sorted(ids) == ["ONE", "TWO"]
 
 
 def test_silence_cancelling_and_the_end(server: Any, connected: Any, call: Any, run: Any) -> None:
