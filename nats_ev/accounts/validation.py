@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -355,10 +356,12 @@ def _check_exports(issues: Issues, exports: list[dict[str, Any]]) -> None:
             if (each.get("type") == "service") == service
         ]
         kind = "service" if service else "stream"
-        wider: dict[str, str] = {}
-        for i, subject in enumerate(subjects):
-            for j, other in enumerate(subjects):
-                if i != j and is_contained_in(subject, other):
+        times = Counter(subjects)
+        wider = {subject: subject for subject, count in times.items() if count > 1}
+        for other in times:
+            if "*" in other or ">" in other:  # the others contain themselves alone
+                inside = (s for s in times if s != other and is_contained_in(s, other))
+                if (subject := next(inside, None)) is not None:
                     wider.setdefault(other, subject)
         for other, subject in wider.items():
             issues.error(f"{kind} export subject {other[:200]!r} already exports {subject[:200]!r}")
