@@ -36,6 +36,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..arguments import Callback
@@ -160,7 +161,7 @@ class Ticket:
                 return
             if error is not None:
                 self._failed(error, lambda: self._read_own(turn))
-            elif entry is None:
+            elif entry is None or entry.deleted:
                 self._expired()
             elif not self.number:
                 self._is_put(entry.revision, self._first_sent)
@@ -168,7 +169,9 @@ class Ticket:
                 self._revision = entry.revision
                 self._renew()
 
-        self._step(self._kv.entry, self._key, found)
+        # From the leader: a replica that lags may not have the ticket yet, or a former revision.
+        read = partial(self._kv._last, leader=True)
+        self._step(read, self._key, found)
 
     def _extend(self, sent: float) -> None:
         """Count the lease from a moment on, and renew it in time."""
