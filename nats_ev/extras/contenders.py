@@ -19,7 +19,7 @@ from ..errors import (
     RequestTimeoutError,
 )
 from ..jetstream import APIError
-from ..kv import KV, KvEntry
+from ..kv import KV, KvEntry, check_key
 
 # How long to wait before another attempt, in ms; a shorter lease has shorter waits.
 _RETRY_MS = 250.0
@@ -126,7 +126,7 @@ class Settings:
         # An answer that takes longer than until the next renewal is asked for again.
         self.kv = KV(kv.js, kv.bucket, timeout=ms / 3)
         # With a wildcard, `queue` and its like would mix the tickets of several names.
-        self.kv._encoding.key(name)
+        check_key(name)
         self.retry_ms = min(_RETRY_MS, ms / 10)
 
     @property

@@ -36,14 +36,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from ..arguments import Callback
 from ..buckets import KeyExistsError
 from ..errors import ConnectionClosedError, ConnectionDrainingError, NatsError
 from ..jetstream import MessageNotFoundError, WrongLastSequenceError
-from ..kv import KvEntry, KvWatch
+from ..kv import KvEntry, KvWatch, entry_of_leader
 from ..nuid import next_nuid
 from ..status import Status
 from .contenders import LATE, LeaseLostError, Settings, clock, contender, overdue, passes
@@ -170,8 +169,7 @@ class Ticket:
                 self._renew()
 
         # From the leader: a replica that lags may not have the ticket yet, or a former revision.
-        read = partial(self._kv._last, leader=True)
-        self._step(read, self._key, found)
+        self._step(entry_of_leader, self._kv, self._key, found)
 
     def _extend(self, sent: float) -> None:
         """Count the lease from a moment on, and renew it in time."""
