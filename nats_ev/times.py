@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from .errors import BadOptionsError
+
 # In nanoseconds.
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
@@ -23,12 +25,12 @@ def nanoseconds(duration: timedelta) -> int:
 def rfc3339(value: datetime) -> str:
     """Return a time as RFC 3339 in UTC. A naive datetime is local time, as everywhere in Python.
 
-    Raises ValueError for a time that is before the year 1 or after 9999 in UTC.
+    Raises `BadOptionsError` for a time that is before the year 1 or after 9999 in UTC.
     """
     try:
         utc = value.astimezone(timezone.utc)
     except (OverflowError, ValueError):
-        raise ValueError(f"a time must be from year 1 to 9999 in UTC, not {value}") from None
+        raise BadOptionsError(f"a time must be from year 1 to 9999 in UTC, not {value}") from None
     return utc.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 

@@ -19,7 +19,7 @@ from ..errors import (
     RequestTimeoutError,
 )
 from ..jetstream import APIError
-from ..kv import KV, KvEntry
+from ..kv import KV, KvEntry, check_key
 
 # How long to wait before another attempt, in ms; a shorter lease has shorter waits.
 _RETRY_MS = 250.0
@@ -114,6 +114,8 @@ class Settings:
                 raise TypeError(f"{word} must be str, not {type(text).__name__}")
         if not hasattr(kv, "js"):
             raise TypeError(f"kv must be a KV, not {type(kv).__name__}")
+        if not isinstance(name, str):
+            raise TypeError(f"name must be str, not {type(name).__name__}")
         self.lease_ms = ms
         self.lease = ms / 1000
         self.margin = early / 1000
@@ -123,6 +125,8 @@ class Settings:
         self.places = places
         # An answer that takes longer than until the next renewal is asked for again.
         self.kv = KV(kv.js, kv.bucket, timeout=ms / 3)
+        # With a wildcard, `queue` and its like would mix the tickets of several names.
+        check_key(name)
         self.retry_ms = min(_RETRY_MS, ms / 10)
 
     @property

@@ -42,7 +42,7 @@ from ..arguments import Callback
 from ..buckets import KeyExistsError
 from ..errors import ConnectionClosedError, ConnectionDrainingError, NatsError
 from ..jetstream import MessageNotFoundError, WrongLastSequenceError
-from ..kv import KvEntry, KvWatch
+from ..kv import KvEntry, KvWatch, entry_of_leader
 from ..nuid import next_nuid
 from ..status import Status
 from .contenders import LATE, LeaseLostError, Settings, clock, contender, overdue, passes
@@ -162,7 +162,7 @@ class Ticket:
                 return
             if error is not None:
                 self._failed(error, lambda: self._read_own(turn))
-            elif entry is None:
+            elif entry is None or entry.deleted:
                 self._expired()
             elif not self.number:
                 self._is_put(entry.revision, self._first_sent)
@@ -170,7 +170,8 @@ class Ticket:
                 self._revision = entry.revision
                 self._renew()
 
-        self._step(self._kv.entry, self._key, found)
+        # From the leader: a replica that lags may not have the ticket yet, or a former revision.
+        self._step(entry_of_leader, self._kv, self._key, found)
 
     def _extend(self, sent: float) -> None:
         """Count the lease from a moment on, and renew it in time."""

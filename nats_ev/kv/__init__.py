@@ -8,7 +8,9 @@ known of a bucket's stream), `messages` (reading and writing one key), `many` (m
 from ..imports import show_as_public
 from .codecs import Base64Codec, ChainCodec, PathCodec
 from .entry import KvEntry
+from .entry import check_key as check_key
 from .store import KV
+from .store import entry_of_leader as entry_of_leader
 from .watch import KvWatch
 
 __all__: list[str] = ["KV", "Base64Codec", "ChainCodec", "KvEntry", "KvWatch", "PathCodec"]

@@ -616,6 +616,11 @@ class KV(ManyKeys):
         collect(self.js, lambda next_one: self._start_watch(filters, next_one, **options), cb)
 
 
+def entry_of_leader(kv: KV, key: str, cb: Callback) -> None:
+    """Read a key's latest entry, deleted or not, from the stream's leader; ``cb(None, None)`` without one."""
+    kv._last(key, cb, leader=True)
+
+
 def _exists(bucket: str, key: str) -> KeyExistsError:
     text = f"key exists: {key}"
     return KeyExistsError(text, code=400, err_code=10071, description=text, bucket=bucket, key=key)

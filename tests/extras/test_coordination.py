@@ -292,6 +292,12 @@ def test_other_mistakes_are_refused(bucket):
         Lock(kv.js, "a")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="invalid key"):
         Lock(kv, "a.*").acquire(lambda token, err: None)
+    for name in ("a.*", ">", "", "a.", "a b", "é", "\udc80"):
+        for kind in (Lock, Election):
+            with pytest.raises(BadOptionsError, match="invalid key"):
+                kind(kv, name)
+    with pytest.raises(TypeError, match="name must be str"):
+        Lock(kv, None)  # type: ignore[arg-type]
 
 
 def test_lease_that_can_not_be_renewed_is_lost_before_the_server_ends_it(
@@ -670,3 +676,24 @@ def test_acquisition_that_is_stopped_after_a_close_is_not_answered(bucket, run, 
     call(holder.queue)
     assert not silent.all
     holder.release()
+
+
+def test_replica_that_lags_does_not_end_a_lease(bucket, call, eventually, monkeypatch):
+    """A renewal whose answer was lost has stored a revision that a replica does not have yet."""
+    lost: list[Any] = []
+    kv = bucket()
+    lock = Lock(bucket(), "a", lease=LEASE, on_lost=lost.append)
+    token, _ = call(lock.acquire)
+
+    def entry(key: str, cb: Any) -> None:
+        lock.js.nats.call_soon(cb, None, None)
+
+    monkeypatch.setattr(lock._settings.kv, "entry", entry)
+    keys, _ = call(kv.get_many, "a.*")
+    (key,) = keys
+    renewed, err = call(kv.put, key, lock._settings.data(token), ttl=LEASE)
+    assert err is None
+    eventually(lambda: lost or call(kv.entry, key)[0].revision > renewed)
+    assert not lost
+    assert lock.held
+    lock.release()

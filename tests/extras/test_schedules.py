@@ -266,3 +266,10 @@ def test_a_name_with_wildcards_is_no_schedule(once, call):
         with pytest.raises(BadSubjectError):
             once.at("at.3", later(hours=1), name, b"", print)
     assert len(call(once.list)[0]) == 2
+
+
+@pytest.mark.parametrize("offset", [timedelta(hours=1), timedelta(hours=-1)])
+def test_a_time_that_utc_can_not_express_is_refused(once, offset):
+    when = datetime.min if offset > timedelta(0) else datetime.max
+    with pytest.raises(BadOptionsError, match="from year 1 to 9999"):
+        once.at("at.1", when.replace(tzinfo=timezone(offset)), "out.1", b"", print)
