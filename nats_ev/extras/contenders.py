@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -25,6 +24,8 @@ from ..kv import KV, KvEntry, check_key
 _RETRY_MS = 250.0
 # By how many seconds a ticket must have outlived its lease to count as dead.
 LATE = 1.0
+# A lease of ms in another program's value that is no lease.
+_MOST_LEASE = 1e15
 
 _BOOT_TIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
@@ -144,24 +145,24 @@ class Settings:
         return json.dumps(fields)
 
 
-def contender(entry: KvEntry) -> tuple[Contender, float]:
-    """Return who has put a ticket, and its lease in ms; any program may have written the value."""
+def contender(entry: KvEntry) -> tuple[Contender, float] | None:
+    """Return who has put a ticket, and its lease in ms; None if another program's key is no ticket."""
     try:
         fields = json.loads(entry.value)
     except ValueError:
         fields = None
-    if not isinstance(fields, dict):
-        fields = {}
-    number, lease = fields.get("ticket"), fields.get("lease")
+    lease = fields.get("lease") if isinstance(fields, dict) else None
+    if not isinstance(lease, (int, float)) or not 0 < lease < _MOST_LEASE:
+        return None
+    number = fields.get("ticket")
     # The first revision has no number, and no later one has a larger number than its own revision.
     known = type(number) is int and 0 < number <= entry.revision
-    known_lease = isinstance(lease, (int, float)) and 0 < lease < math.inf
     found = Contender(
         str(fields.get("owner", "")),
         str(fields.get("value", "")),
-        number if known else entry.revision,  # type: ignore[arg-type]
+        number if known else entry.revision,
     )
-    return found, lease if known_lease else 1000.0  # type: ignore[return-value]
+    return found, lease
 
 
 def overdue(entry: KvEntry, lease: float, now: datetime) -> float:
@@ -180,9 +181,9 @@ def living(entries: dict[str, KvEntry]) -> dict[str, Contender]:
     now = max((entry.created for entry in entries.values()), default=datetime.min)
     found = {}
     for key, entry in entries.items():
-        who, lease = contender(entry)
-        if overdue(entry, lease, now) <= LATE:
-            found[key] = who
+        ticket = contender(entry)
+        if ticket is not None and overdue(entry, ticket[1], now) <= LATE:
+            found[key] = ticket[0]
     return found
 
 

@@ -365,10 +365,10 @@ class Observation:
             return
         if entry is None:
             self._complete = True
-        elif entry.deleted:
+        elif entry.deleted or (ticket := contender(entry)) is None:
             self._entries.pop(entry.key, None)
         else:
-            self._entries[entry.key] = contender(entry)[0]
+            self._entries[entry.key] = ticket[0]
         self._tell()
 
     def _tell(self) -> None:

@@ -255,7 +255,10 @@ class Ticket:
         dead: list[KvEntry] = []
         late = False
         for key, entry in entries.items():
-            who, lease = contender(entry)
+            ticket = contender(entry)
+            if ticket is None:
+                continue
+            who, lease = ticket
             if who.token < self.number and key != self._key and key not in self._gone:
                 ahead[key] = who.token, lease
                 age = overdue(entry, lease, now)

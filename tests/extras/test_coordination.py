@@ -612,7 +612,13 @@ def test_tickets_that_the_server_has_not_deleted_are_swept_away(bucket, run, cal
     kv = bucket()
     for i in range(3):
         assert call(kv.put, f"a.dead{i}", f'{{"owner": "dead{i}", "lease": 1000}}')[1] is None
-    assert call(kv.put, "a.odd", b"\xff")[1] is None  # another program's: counts as a lease of 1 s
+    others = {
+        "a.odd": b"\xff",
+        "a.config": b'{"owner": "x"}',
+        "a.large": b'{"lease": 1%s}' % (b"0" * 400),
+    }
+    for key, value in others.items():  # another program's: no tickets
+        assert call(kv.put, key, value)[1] is None
     lock = Lock(kv, "a", lease=1000)
     waits = acquired(lock)
     run(lambda: waits.all)
@@ -622,6 +628,7 @@ def test_tickets_that_the_server_has_not_deleted_are_swept_away(bucket, run, cal
     call(kv.put, "a.dead", '{"lease": 1000}')
     eventually(lambda: call(lock.try_acquire)[0])
     lock.release()
+    assert {key: call(kv.get, key)[0] for key in others} == others
 
 
 def test_living_tickets_are_not_swept_away(bucket, run, call, eventually):
