@@ -276,7 +276,8 @@ class HandedOver:
         self._deadlines.end(self._due)
         self._due = None
         result, self._result = self._result, None
-        if isinstance(result, socket.socket):
+        # Not isinstance(…, socket.socket): that is another class where gevent has replaced it.
+        if result is not None and not isinstance(result, errors.NatsError):
             result.close()
 
     def forked(self) -> None:

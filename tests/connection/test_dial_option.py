@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from lab import inside
 from lab.located import words
 from lab.process import descriptors
 from nats_ev import ConnectError, ConnectTimeoutError, Status, aio, blocking
+from nats_ev.connection import route
 from nats_ev.net import transport
 from nats_ev.testing import wait_for
 from nats_ev.testing.certificates import server_config
@@ -373,7 +375,12 @@ def test_done_counts_once(server, client, run):
     assert not nats.recorder.errors
 
 
-def test_disconnect_between_done_and_its_effect_closes_the_socket(client, run):
+@pytest.mark.parametrize("replaced", [False, True], ids=["", "socket replaced as by gevent"])
+def test_disconnect_between_done_and_its_effect_closes_the_socket(
+    client, run, monkeypatch, replaced
+):
+    if replaced:
+        monkeypatch.setattr(route, "socket", SimpleNamespace(socket=Later))
     later = Later()
     nats = client(None, servers=["nats.example:4222"], dial=later)
     run(lambda: later.calls)
