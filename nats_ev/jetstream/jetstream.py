@@ -10,7 +10,7 @@ import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import Unpack
+from ..arguments import Unpack, check_object
 from ..client import Nats
 from ..errors import BadOptionsError
 from ..options import NatsOptions
@@ -95,8 +95,7 @@ class JetStream(Streams, Consumers, Batches, Advisories, Publishing, Snapshots, 
         max_ack_pending: int = 4000,
         stall_wait: float | timedelta = 5000,
     ) -> None:
-        if not hasattr(nats, "new_inbox"):
-            raise TypeError(f"nats must be a Nats, not {type(nats).__name__}")
+        check_object(nats, "new_inbox", "nats must be a Nats")
         if domain is not None and not isinstance(domain, str):
             raise TypeError(f"domain must be str, not {type(domain).__name__}")
         if domain:
