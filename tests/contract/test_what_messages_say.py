@@ -224,6 +224,11 @@ AT_THE_CALL = {
         TypeError,
         "unknown option 'timeout'; did you mean 'connect_timeout'?",
     ),
+    "port that is too large": Row(
+        lambda nats: Nats(servers="nats://127.0.0.1:99999"),
+        BadOptionsError,
+        "invalid server URL: '127.0.0.1:99999' (a port is 1 to 65535)",
+    ),
     "option of a wrong type": Row(
         lambda nats: Nats(reconnect_delay="2s"),
         TypeError,
