@@ -387,6 +387,11 @@ AT_THE_CALL = {
         BadOptionsError,
         "unknown field 'timeout' in fetch options; did you mean 'expires'?",
     ),
+    "method of nats-py": Row(
+        lambda nats: JetStream(nats).add_stream(name="A"),
+        AttributeError,
+        "'JetStream' object has no attribute 'add_stream': it is stream_create",
+    ),
     "one subject in place of a list": Row(
         lambda nats: JetStream(nats).stream_create({"name": "A", "subjects": "a"}, two),
         TypeError,
