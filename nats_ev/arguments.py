@@ -109,6 +109,23 @@ def check_callback(cb: Any, name: str = "cb", takes: Takes | None = None) -> Non
         _check_takes(cb, name, takes)
 
 
+def check_object(thing: object, attribute: str, what: str) -> None:
+    """Raise TypeError for an object of a face, and for one without an attribute.
+
+    Args:
+        thing: the object.
+        attribute: the class that is wanted has it.
+        what: the beginning of the error's text, as in "js must be a JetStream".
+    """
+    kind = type(thing)
+    if hasattr(kind, "_original"):  # methods of a face take no callback
+        raise TypeError(
+            f"{what}, not a {kind.__name__} of {kind.__module__}: use that module's classes with it"
+        )
+    if not hasattr(thing, attribute):
+        raise TypeError(f"{what}, not {kind.__name__}")
+
+
 def check_result_cb(cb: Any) -> None:
     """Raise TypeError if cb can't be called as ``cb(result, err)``."""
     check_callback(cb, "cb", TAKES_RESULT)

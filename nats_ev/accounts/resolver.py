@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..arguments import Milliseconds, ResultCallback, check_result_cb, milliseconds
+from ..arguments import Milliseconds, ResultCallback, check_object, check_result_cb, milliseconds
 from ..client import Nats
 from ..errors import NatsError, ProtocolError
 from .account_claims import AccountClaims
@@ -33,8 +33,7 @@ class AccountResolver:
     """
 
     def __init__(self, nats: Nats, timeout_ms: Milliseconds = _DEFAULT_TIMEOUT) -> None:
-        if not hasattr(nats, "new_inbox"):
-            raise TypeError(f"nats must be a Nats, not {type(nats).__name__}")
+        check_object(nats, "new_inbox", "nats must be a Nats")
         self.nats = nats
         self._timeout = milliseconds(timeout_ms, "timeout_ms")
 

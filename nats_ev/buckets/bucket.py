@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
-from ..arguments import Callback, ResultCallback
+from ..arguments import Callback, ResultCallback, check_object
 from ..errors import BadOptionsError, NatsError
 from ..jetstream import (
     STREAM,
@@ -75,6 +75,8 @@ class Bucket(Generic[ConfigT, StatusT]):
     @classmethod
     def _check_js(cls, js: object, bucket: object) -> None:
         """Raise TypeError for what is no `JetStream`, such as a `Nats`."""
+        if hasattr(type(js), "_original"):
+            check_object(js, "nats", f"{cls.__name__} takes a JetStream")
         if not hasattr(js, "nats"):
             kind, given = cls.__name__, type(js).__name__
             raise TypeError(

@@ -16,6 +16,7 @@ from ..protocol import State
 DEFAULT_PORT = 4222
 # Of WebSocket URLs.
 _WS_PORT, _WSS_PORT = 80, 443
+_MOST_PORT = 65535
 _SCHEMES = ("nats", "tls", "ws", "wss")
 # Addresses of one name, and servers, that a text shows; the others are counted.
 _MOST_SHOWN = 3
@@ -125,7 +126,7 @@ def parse_server(url: str, port: int | None = None) -> Server:
             raise BadOptionsError("invalid server URL: unix:// without a path")
         return Server(path=os.path.expanduser(path))
     plain = _PLAIN.fullmatch(text)
-    if plain is not None and 0 < (own := int(plain[3] or port or DEFAULT_PORT)) <= 65535:
+    if plain is not None and 0 < (own := int(plain[3] or port or DEFAULT_PORT)) <= _MOST_PORT:
         return Server(host=plain[2].lower(), port=own, tls=plain[1] == "tls")
     return _parse_url(text, port)
 
@@ -233,7 +234,9 @@ def _invalid(text: str, why: str = "") -> BadOptionsError:
     host = authority.rpartition("@")[2]
     # What follows a colon and is not a number may be a password, if the host is missing or a comma is in it.
     name, colon, port = host.rpartition(":") if host.startswith("[") else host.partition(":")
-    if colon and not (port.isascii() and port.isdigit()) and not port.endswith("]"):
+    if port.isascii() and port.isdigit():
+        why = why or ("" if 0 < int(port[:6]) <= _MOST_PORT else f"a port is 1 to {_MOST_PORT}")
+    elif colon and not port.endswith("]"):
         host = f"{name}:…"
         why = why or "the port is not a number; a comma in a password is %2C"
     shown = host + rest[len(authority) :] if "@" not in rest else host

@@ -17,6 +17,7 @@ from ..arguments import (
     Milliseconds,
     ResultCallback,
     callable_or_none,
+    check_object,
     check_result_cb,
     milliseconds,
 )
@@ -135,8 +136,7 @@ class Backup:
     """
 
     def __init__(self, js: JetStream) -> None:
-        if not isinstance(js, JetStream):
-            raise TypeError(f"js must be a JetStream, not {type(js).__name__}")
+        check_object(js, "stream_info", "js must be a JetStream")
         self.js = js
 
     def __repr__(self) -> str:

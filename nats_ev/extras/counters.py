@@ -16,7 +16,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
-from ..arguments import Callback, Milliseconds, ResultCallback, check_result_cb
+from ..arguments import Callback, Milliseconds, ResultCallback, check_object, check_result_cb
 from ..errors import (
     BadOptionsError,
     BadSubjectError,
@@ -111,8 +111,7 @@ class Counters:
     """
 
     def __init__(self, js: JetStream, stream: str) -> None:
-        if not isinstance(js, JetStream):
-            raise TypeError(f"js must be a JetStream, not {type(js).__name__}")
+        check_object(js, "stream_info", "js must be a JetStream")
         if not isinstance(stream, str):
             raise TypeError(f"stream must be str, not {type(stream).__name__}")
         self.js = js

@@ -16,6 +16,7 @@ from ..arguments import (
     Payload,
     ResultCallback,
     callable_or_none,
+    check_object,
     check_result_cb,
     integer,
     milliseconds,
@@ -180,8 +181,7 @@ class LargeMessages:
         store: ObjectStore | None = None,
         delete_loaded: bool = False,
     ) -> None:
-        if not hasattr(nats, "new_inbox"):
-            raise TypeError(f"LargeMessages takes a Nats, not {type(nats).__name__}")
+        check_object(nats, "new_inbox", "LargeMessages takes a Nats")
         self.nats = nats
         settings = Settings(
             integer(max_size, "max_size", 1),

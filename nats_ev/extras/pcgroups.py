@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..arguments import Callback, ResultCallback, optional_middle
+from ..arguments import Callback, ResultCallback, check_object, optional_middle
 from ..buckets import completion
 from ..errors import BadOptionsError, NatsError
 from ..jetstream import (
@@ -66,8 +66,7 @@ class ConsumerGroups:
     """
 
     def __init__(self, js: JetStream) -> None:
-        if not hasattr(js, "nats"):
-            raise TypeError(f"ConsumerGroups takes a JetStream, not {type(js).__name__}")
+        check_object(js, "nats", "ConsumerGroups takes a JetStream")
         self.js = js
 
     def __repr__(self) -> str:

@@ -20,6 +20,7 @@ from ..arguments import (
     Milliseconds,
     Payload,
     ResultCallback,
+    check_object,
     check_result_cb,
     integer,
     milliseconds,
@@ -138,8 +139,7 @@ class Schedules:
     """
 
     def __init__(self, js: JetStream, stream: str) -> None:
-        if not isinstance(js, JetStream):
-            raise TypeError(f"js must be a JetStream, not {type(js).__name__}")
+        check_object(js, "stream_info", "js must be a JetStream")
         if not isinstance(stream, str):
             raise TypeError(f"stream must be str, not {type(stream).__name__}")
         self.js = js

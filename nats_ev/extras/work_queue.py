@@ -21,6 +21,7 @@ from ..arguments import (
     ResultCallback,
     callable_or_none,
     check_callback,
+    check_object,
     check_result_cb,
     count,
     integer,
@@ -78,8 +79,7 @@ class WorkQueue:
         config: Mapping[str, Any] | None = None,
         dead_config: Mapping[str, Any] | None = None,
     ) -> None:
-        if not isinstance(js, JetStream):
-            raise TypeError(f"js must be a JetStream, not {type(js).__name__}")
+        check_object(js, "stream_info", "js must be a JetStream")
         if not isinstance(name, str):
             raise TypeError(f"name must be str, not {type(name).__name__}")
         if not _NAME.fullmatch(name):

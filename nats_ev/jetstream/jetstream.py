@@ -10,7 +10,7 @@ import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import Unpack
+from ..arguments import Unpack, check_object
 from ..client import Nats
 from ..errors import BadOptionsError
 from ..options import NatsOptions
@@ -25,6 +25,22 @@ from .snapshot import Snapshots
 from .stream import Streams
 
 _FIELD_OF = {"domain": "domain", "prefix": "api_prefix", "event_prefix": "event_prefix"}
+
+# Methods of nats-py and nats.go that are other ones here, for the text of an AttributeError.
+_OTHER_METHODS = {
+    "add_consumer": "consumer_create",
+    "add_stream": "stream_create",
+    "consumers_info": "consumer_list",
+    "create_key_value": "create_bucket of KV",
+    "create_object_store": "create_bucket of ObjectStore",
+    "delete_key_value": "delete_bucket of KV",
+    "delete_object_store": "delete_bucket of ObjectStore",
+    "find_stream_name_by_subject": "stream_name_by_subject",
+    "publish_async_completed": "publish_complete",
+    "pull_subscribe": "consume or fetch, after consumer_create",
+    "streams_info": "stream_list",
+    "subscribe": "consume, after consumer_create",
+}
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -95,8 +111,7 @@ class JetStream(Streams, Consumers, Batches, Advisories, Publishing, Snapshots, 
         max_ack_pending: int = 4000,
         stall_wait: float | timedelta = 5000,
     ) -> None:
-        if not hasattr(nats, "new_inbox"):
-            raise TypeError(f"nats must be a Nats, not {type(nats).__name__}")
+        check_object(nats, "new_inbox", "nats must be a Nats")
         if domain is not None and not isinstance(domain, str):
             raise TypeError(f"domain must be str, not {type(domain).__name__}")
         if domain:
@@ -109,6 +124,14 @@ class JetStream(Streams, Consumers, Batches, Advisories, Publishing, Snapshots, 
         self.domain = domain
         self._api = Api(nats, self.prefix, timeout)
         super().__init__(max_ack_pending=max_ack_pending, stall_wait=stall_wait)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise AttributeError, with a hint for a method of another client."""
+            text = f"{type(self).__name__!r} object has no attribute {name!r}"
+            hint = _OTHER_METHODS.get(name)
+            raise AttributeError(f"{text}: it is {hint}" if hint else text, name=name, obj=self)
 
     @classmethod
     def from_context(

@@ -10,6 +10,7 @@ from ..arguments import (
     Callback,
     Milliseconds,
     ResultCallback,
+    check_object,
     check_result_cb,
     count,
     is_unicode,
@@ -69,8 +70,7 @@ class ServiceClient:
         stall: Milliseconds = 300,
         max_answers: int = 0,
     ) -> None:
-        if not hasattr(nats, "new_inbox"):
-            raise TypeError(f"nats must be a Nats, not {type(nats).__name__}")
+        check_object(nats, "new_inbox", "nats must be a Nats")
         check_publish(prefix)
         self.nats = nats
         self._prefix = prefix

@@ -30,6 +30,7 @@ from ..arguments import (
     ResultCallback,
     callable_or_none,
     check_callback,
+    check_object,
     str_mapping,
 )
 from ..client import Nats
@@ -438,8 +439,7 @@ class Service(Group):
         error_handler: Callable[[Service, errors.NatsError], object] | None = None,
         prefix: str = API_PREFIX,
     ) -> None:
-        if not hasattr(nats, "new_inbox"):
-            raise TypeError(f"nats must be a Nats, not {type(nats).__name__}")
+        check_object(nats, "new_inbox", "nats must be a Nats")
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise errors.BadOptionsError(
                 f"invalid service name {name!r}: letters, digits, dashes and underscores"

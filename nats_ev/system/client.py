@@ -11,6 +11,7 @@ from ..arguments import (
     Milliseconds,
     ResultCallback,
     check_callback,
+    check_object,
     check_result_cb,
     count,
     integer,
@@ -61,8 +62,7 @@ class SystemClient(Monitoring):
         stall: Milliseconds = 300,
         servers: int = 0,
     ) -> None:
-        if not hasattr(nats, "new_inbox"):
-            raise TypeError(f"nats must be a Nats, not {type(nats).__name__}")
+        check_object(nats, "new_inbox", "nats must be a Nats")
         self.nats = nats
         self._timeout = milliseconds(timeout, "timeout")
         self._stall = milliseconds(stall, "stall")

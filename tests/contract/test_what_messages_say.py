@@ -224,6 +224,11 @@ AT_THE_CALL = {
         TypeError,
         "unknown option 'timeout'; did you mean 'connect_timeout'?",
     ),
+    "port that is too large": Row(
+        lambda nats: Nats(servers="nats://127.0.0.1:99999"),
+        BadOptionsError,
+        "invalid server URL: '127.0.0.1:99999' (a port is 1 to 65535)",
+    ),
     "option of a wrong type": Row(
         lambda nats: Nats(reconnect_delay="2s"),
         TypeError,
@@ -381,6 +386,11 @@ AT_THE_CALL = {
         lambda nats: JetStream(nats).fetch("S", "c", {"timeout": 5}, two),
         BadOptionsError,
         "unknown field 'timeout' in fetch options; did you mean 'expires'?",
+    ),
+    "method of nats-py": Row(
+        lambda nats: JetStream(nats).add_stream(name="A"),
+        AttributeError,
+        "'JetStream' object has no attribute 'add_stream': it is stream_create",
     ),
     "one subject in place of a list": Row(
         lambda nats: JetStream(nats).stream_create({"name": "A", "subjects": "a"}, two),

@@ -11,6 +11,7 @@ import pytest
 
 from lab.faces import Face, block, each, got
 from nats_ev import (
+    KV,
     BadOptionsError,
     BucketNotFoundError,
     ConsumerDeletedError,
@@ -24,6 +25,7 @@ from nats_ev import (
     StreamNotFoundError,
     aio,
     blocking,
+    extras,
 )
 from nats_ev.nuid import next_nuid
 
@@ -317,5 +319,25 @@ def test_an_object_of_another_face_is_refused(face: Face) -> None:
                     other.KV(js, "b")
                 with pytest.raises(BadOptionsError, match=text):
                     other.Lock(js.key_value("b"), "a")
+
+    face.run(scenario)
+
+
+@pytest.mark.parametrize("name", ["Counters", "Schedules", "WorkQueue", "ConsumerGroups", "Backup"])
+def test_the_callback_api_refuses_an_object_of_a_face(name: str, face: Face) -> None:
+    async def scenario(face: Face) -> None:
+        async with block(face.connect()) as nc:
+            js = nc.jetstream()
+            more = ("S",) if name in ("Counters", "Schedules", "WorkQueue") else ()
+            text = f"not a JetStream of {face.module.__name__}: use that module's classes"
+            with pytest.raises(TypeError, match=text):
+                getattr(extras, name)(js, *more)
+            with pytest.raises(TypeError, match=f"KV takes a JetStream, {text}"):
+                KV(js, "b")
+            with pytest.raises(TypeError, match=f"not a KV of {face.module.__name__}"):
+                extras.Lock(js.key_value("b"), "a")
+            for of_client in (JetStream, extras.LargeMessages):
+                with pytest.raises(TypeError, match=f"not a Nats of {face.module.__name__}"):
+                    of_client(nc)
 
     face.run(scenario)
