@@ -113,14 +113,9 @@ class Settings:
         for word, text in (("owner", owner), ("value", value)):
             if not isinstance(text, str):
                 raise TypeError(f"{word} must be str, not {type(text).__name__}")
-<<<<<<< HEAD
-        if not hasattr(kv, "js"):
-            raise TypeError(f"kv must be a KV, not {type(kv).__name__}")
+        check_object(kv, "js", "kv must be a KV")
         if not isinstance(name, str):
             raise TypeError(f"name must be str, not {type(name).__name__}")
-=======
-        check_object(kv, "js", "kv must be a KV")
->>>>>>> h-stranger
         self.lease_ms = ms
         self.lease = ms / 1000
         self.margin = early / 1000
