@@ -825,9 +825,7 @@ def outcomes(
     """Make all calls at once; return what is wrong with their completions."""
     ended: list[list[tuple[Any, Any]]] = [[] for _ in calls]
     left = len(calls)
-    patience = (
-        30 if right else 12
-    )  # seconds; a right answer is waited for, however busy the machine is
+    patience = 30  # seconds: an answer is waited for, however busy the machine is
     if right:
         for life in lives:
             inside.be_patient(life.js)

@@ -29,7 +29,7 @@ class Meddler(JetStream):
     """Loses answers and holds requests: `plan` has for each publish, by number, what to do with it."""
 
     def __init__(self, nats: Any) -> None:
-        super().__init__(nats, timeout=1000)
+        super().__init__(nats, timeout=5000)
         self.plan: dict[int, Any] = {}
         self.purges: dict[int, Any] = {}
         self.published = self.purged = 0
