@@ -352,7 +352,7 @@ class Observation:
         self._cb = cb
         self._entries: dict[str, Contender] = {}
         self._complete = False
-        self._last: object = self  # nothing has been told
+        self._last: object = self  # cb has not been called
         self._watch: KvWatch = settings.kv.watch(f"{settings.name}.*", self._changed)
         self._timer = settings.nats.call_later(settings.lease_ms, self._look)
         settings.nats.add_status_listener(self._on_status)

@@ -12,7 +12,7 @@ counts only if it contains the own ticket: then it is no older than that one. Ti
 only have become fewer since, because a new one has a larger number and an expired one can't be renewed. So an
 old answer of a lagging replica makes a ticket wait, and never gives it a turn too early.
 
-*When to look* is told by a watch: of the next ticket before the own one if there is one place, else of
+*When to look* follows from a watch: of the next ticket before the own one if there is one place, else of
 all. A release leaves a marker, an expired key leaves one too if the bucket has limit_marker_ttl. Without
 markers, and for a waiter that was away for longer than a marker lives, a time tells: a ticket that has not
 been renewed for its whole lease is looked up.

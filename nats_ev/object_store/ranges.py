@@ -118,7 +118,7 @@ class Locator:
                 self._failed(exc)
 
     def stop(self) -> None:
-        """End the search; nobody is told."""
+        """End the search without a call of cb."""
         self._run += 1
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
