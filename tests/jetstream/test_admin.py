@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -67,7 +68,11 @@ def user(clusters: Any, client: Any, run: Any, call: Any) -> Iterator[Any]:
 def replicated(js: JetStream, call: Any, replicas: int) -> dict[str, Any]:
     """Create S on some servers, with a consumer d, and wait until all is there."""
     config = {"name": "S", "subjects": ["s"], "num_replicas": replicas}
-    assert call(js.stream_create, config)[1] is None
+    until = time.monotonic() + 60
+    # The leader of the cluster may not have heard yet that all servers are there.
+    while (err := call(js.stream_create, config)[1]) is not None:
+        assert "no suitable peers" in str(err)
+        assert time.monotonic() < until
     assert call(js.consumer_create, "S", {"durable_name": "d"})[1] is None
     assert call(js.wait_until_converged, "S", consumer="d", timeout=30_000)[1] is None
     info, err = call(js.wait_until_converged, "S", timeout=30_000)
