@@ -55,44 +55,24 @@ def worst(kind: Kind, files: dict[str, Any]) -> list[str]:
     ]
 
 
-def total(kind: Kind, files: dict[str, Any]) -> float:
-    """Return the covered share of all files together."""
-    sums = {key: sum(f["summary"][key] for f in files.values()) for key in kind[1:3]}
-    return percent(kind, sums)
-
-
-def reaches(title: str, files: dict[str, Any], lines: float, branches: float) -> bool:
-    """Print both figures of some files; return whether both reach their floors."""
-    good = True
-    for kind, floor in ((LINES, lines), (BRANCHES, branches)):
-        reached = total(kind, files)
-        print(f"coverage of {kind.name}{title}: {reached:.2f} %, floor {floor:g} %")
-        if reached < floor:
-            good = False
-            print(f"below the floor; most {kind.name} are missing in:")
-            print("\n".join(worst(kind, files)))
-    return good
-
-
 def main(arguments: list[str]) -> int:
-    """Read the report of `coverage json`, print the figures and return the exit status."""
+    """Read the report of `coverage json`, print both figures and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("report")
     parser.add_argument("--lines", type=float, required=True, help="floor in per cent")
     parser.add_argument("--branches", type=float, required=True, help="floor in per cent")
-    parser.add_argument(
-        "--apart", nargs=3, action="append", default=[], metavar=("FOLDER", "LINES", "BRANCHES"),
-        help="a folder that does not count among the others, and its own floors",
-    )  # fmt: skip
     options = parser.parse_args(arguments)
     with open(options.report) as stream:
-        files = json.load(stream)["files"]
-    good = True
-    for folder, lines, branches in options.apart:
-        part = {name: files.pop(name) for name in list(files) if name.startswith(folder + "/")}
-        good &= reaches(f" in {folder}", part, float(lines), float(branches))
-    good &= reaches("", files, options.lines, options.branches)
-    return int(not good)
+        report = json.load(stream)
+    below = False
+    for kind, floor in ((LINES, options.lines), (BRANCHES, options.branches)):
+        reached = percent(kind, report["totals"])
+        print(f"coverage of {kind.name}: {reached:.2f} %, floor {floor:g} %")
+        if reached < floor:
+            below = True
+            print(f"below the floor; most {kind.name} are missing in:")
+            print("\n".join(worst(kind, report["files"])))
+    return int(below)
 
 
 if __name__ == "__main__":

@@ -36,10 +36,8 @@ def summary(lines: int, branches: int, no_lines: int, no_branches: int) -> dict[
     }
 
 
-def check(
-    path: Path, lines: float, branches: float, *apart: str
-) -> subprocess.CompletedProcess[str]:
-    floors = ["--lines", str(lines), "--branches", str(branches), *apart]
+def check(path: Path, lines: float, branches: float) -> subprocess.CompletedProcess[str]:
+    floors = ["--lines", str(lines), "--branches", str(branches)]
     command = [sys.executable, SCRIPT, *floors, path]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
@@ -80,12 +78,3 @@ def test_the_file_that_misses_most_comes_first(tmp_path):
 
 def test_a_missing_report_fails(tmp_path):
     assert check(tmp_path / "none.json", 0, 0).returncode != 0
-
-
-def test_a_folder_has_floors_of_its_own_and_does_not_count_among_the_others(tmp_path):
-    path = report(tmp_path, {"a.py": GOOD, "young/b.py": BAD})
-    assert check(path, 100, 100).returncode == 1
-    assert check(path, 100, 100, "--apart", "young", "90", "90").returncode == 0
-    below = check(path, 100, 100, "--apart", "young", "99", "90")
-    assert below.returncode == 1
-    assert "coverage of lines in young" in below.stdout
